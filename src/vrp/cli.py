@@ -1,0 +1,516 @@
+"""The command line: one subcommand per stage. It parses paths and calls the stage.
+
+Importing this module must stay light: a stage's own imports (torch takes seconds) happen when
+the stage is called.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vrp.config.study import StudyConfig, load_study, stage_config
+from vrp.errors import InputError
+from vrp.provenance import provenance
+
+Run = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one subcommand; exit 2 with one line on bad input."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"vrp {options.command}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All subcommands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="vrp",
+        description="When can a vision-language model's answer be trusted, and where in the "
+        "model can that be read? Each subcommand is one stage of the workflow.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="stage")
+    _add_inputs(commands)
+    _add_model_runs(commands)
+    _add_analyses(commands)
+    _add_interventions(commands)
+    _add_presentation(commands)
+    _add_zoo(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, run: Run, details: str = "") -> Any:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}. {details}".strip(),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _stage(commands: Any, name: str, summary: str, run: Run, details: str = "") -> Any:
+    parser = _command(commands, name, summary, run, details)
+    parser.add_argument("--config", type=Path, required=True, help="the study's YAML file")
+    return parser
+
+
+def _paths(parser: Any, **options: str) -> None:
+    """Required options of one path each: name → help."""
+    for name, text in options.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help=text)
+
+
+def _shards(parser: Any, **options: str) -> None:
+    """Required options of one or more files each: all shards of a table."""
+    for name, text in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=Path, nargs="+", required=True, help=text)
+
+
+def _model(parser: Any) -> None:
+    parser.add_argument("--model", required=True, help="name of a model in the config")
+
+
+def _shard(parser: Any) -> None:
+    parser.add_argument("--shard", type=int, default=0, help="which shard to run, from 0")
+
+
+def _inputs_of_a_run(parser: Any) -> None:
+    _model(parser)
+    _shard(parser)
+    _paths(parser, manifest="the model's manifest (fetch-model)", items="items.parquet")
+
+
+def _origin(study: StudyConfig, stage: str, model: str | None = None, revision: str = "") -> Any:
+    """Provenance for the tables of one stage."""
+    if model is not None and model not in study.models:
+        known = ", ".join(study.models)
+        raise InputError(f"model {model!r} is not in the config; choose one of {known}")
+    return provenance(
+        study=study.study,
+        stage=stage,
+        config=stage_config(study, stage, model),
+        model=model or "",
+        revision=revision,
+    )
+
+
+def _add_inputs(commands: Any) -> None:
+    parser = _stage(
+        commands, "fetch-data", "put images and question files into the data folder", _fetch_data,
+        "Scenes are drawn, official archives downloaded, local files checked; the manifest lists "
+        "every question file with its SHA-256.",
+    )  # fmt: skip
+    _paths(parser, output="the manifest to write (JSON)")
+    parser = _stage(
+        commands, "fetch-model", "fetch a checkpoint and record exactly what it is", _fetch_model,
+        "Hub checkpoints go to the hub's cache at their pinned revision; the manifest lists the "
+        "weights' SHA-256.",
+    )  # fmt: skip
+    _model(parser)
+    _paths(parser, output="the manifest to write (JSON)")
+    parser = _stage(
+        commands, "sample", "sample the study's items, exactly as many as asked for", _sample,
+        "Stratified, seeded, independent of file order; stops where a split is too small.",
+    )  # fmt: skip
+    _paths(
+        parser,
+        data="the data manifest (fetch-data)",
+        output="items.parquet",
+        report="found, usable, dropped and taken, per split (JSON)",
+    )
+
+
+def _add_model_runs(commands: Any) -> None:
+    parser = _stage(
+        commands, "extract", "ask the model and keep answers, attention, hidden states, lens",
+        _extract, "One pass over one shard of the items.",
+    )  # fmt: skip
+    _inputs_of_a_run(parser)
+    _paths(
+        parser,
+        answers="answers shard to write",
+        attention="attention shard to write",
+        hidden="hidden-state shard to write",
+        lens="lens shard to write",
+    )
+    parser = _stage(
+        commands, "blind", "ask the same questions with a blank image", _blind,
+        "A guard: what a probe reads without an image was never seen in the image.",
+    )  # fmt: skip
+    _inputs_of_a_run(parser)
+    _paths(parser, answers="answers shard to write", hidden="hidden-state shard to write")
+    parser = _stage(
+        commands, "consistency", "sample K answers an item from one prefill", _consistency,
+        "Noise is keyed by seed, item, sample and step: order and batches do not matter.",
+    )  # fmt: skip
+    _inputs_of_a_run(parser)
+    _paths(parser, output="consistency shard to write")
+
+
+def _add_analyses(commands: Any) -> None:
+    parser = _stage(
+        commands, "metrics", "compute every signal and how well it tells right from wrong",
+        _metrics,
+    )  # fmt: skip
+    _model(parser)
+    _paths(parser, items="items.parquet")
+    _shards(
+        parser,
+        answers="answers shards",
+        attention="attention shards",
+        lens="lens shards",
+        consistency="consistency shards",
+    )
+    _paths(
+        parser,
+        signals="signals.parquet to write",
+        heads="per-head table to write (heads.parquet)",
+        output="metrics.parquet to write",
+    )
+    parser = _stage(
+        commands, "probes", "probe hidden states for correctness, layer by layer", _probes,
+        "Image-grouped cross-validation; layer and penalty are picked inside training folds.",
+    )  # fmt: skip
+    _model(parser)
+    _paths(parser, items="items.parquet", signals="signals.parquet")
+    _shards(
+        parser,
+        answers="answers shards",
+        attention="attention shards",
+        hidden="hidden-state shards",
+        lens="lens shards",
+    )
+    parser.add_argument(
+        "--blind-hidden", type=Path, nargs="*", default=[], help="hidden states, blank image"
+    )
+    _paths(
+        parser,
+        predictions="predictions.parquet to write",
+        neurons="neurons.parquet to write",
+        output="probes.parquet to write",
+    )
+
+
+def _add_interventions(commands: Any) -> None:
+    parser = _stage(
+        commands, "mask", "hide the most attended image tokens, and controls", _mask,
+        "Same number at random, the least attended, no image; and a dose curve.",
+    )  # fmt: skip
+    _inputs_of_a_run(parser)
+    _shards(parser, answers="answers shards", attention="attention shards")
+    _paths(parser, output="mask shard to write")
+    parser = _stage(
+        commands, "ablate", "silence neurons that the probe reads, and random ones", _ablate,
+        "Top neurons come from folds without the item that is evaluated.",
+    )  # fmt: skip
+    _inputs_of_a_run(parser)
+    _shards(parser, answers="answers shards")
+    _paths(
+        parser,
+        predictions="predictions.parquet (folds)",
+        neurons="neurons.parquet",
+        output="ablate shard to write",
+    )
+    parser = _stage(
+        commands, "effects", "estimate every intervention's paired effect on accuracy", _effects
+    )
+    _paths(parser, items="items.parquet")
+    _shards(
+        parser,
+        answers="answers shards of all models",
+        mask="mask shards of all models",
+        ablate="ablate shards of all models",
+    )
+    _paths(parser, output="effects.parquet to write")
+
+
+def _add_presentation(commands: Any) -> None:
+    for name, summary, run in (
+        ("figures", "draw every figure from the tables", _figures),
+        ("report", "write the report and the summary from the tables", _report),
+    ):
+        parser = _stage(commands, name, summary, run)
+        _paths(parser, items="items.parquet", effects="effects.parquet")
+        for table in _MODEL_TABLES:
+            parser.add_argument(
+                f"--{table}", type=Path, nargs="+", required=True, help=f"{table} of all models"
+            )
+        if name == "figures":
+            _paths(parser, output="folder of the figures")
+        else:
+            parser.add_argument(
+                "--figures", type=Path, nargs="+", required=True, help="figures to embed (SVG)"
+            )
+            _paths(
+                parser,
+                data="the data manifest (fetch-data)",
+                sampling="the sampling report (JSON)",
+                summary="summary.json to write",
+                output="report.html to write",
+            )
+
+
+# Tables that figures and report read for every model; their files say which model they are of.
+_MODEL_TABLES = (
+    "answers", "attention", "lens", "consistency", "signals", "heads", "metrics", "probes",
+    "predictions", "neurons", "mask",
+)  # fmt: skip
+
+
+def _add_zoo(commands: Any) -> None:
+    zoo = commands.add_parser("zoo", help="the embedded tiny models: train, evaluate")
+    actions = zoo.add_subparsers(dest="action", required=True, metavar="action")
+    parser = _command(
+        actions, "train", "train one of the embedded models by the recipe that made it", _zoo_train
+    )
+    parser.add_argument("--family", required=True, help="llava, paligemma or qwen2_vl")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and questions")
+    parser.add_argument("--restart", action="store_true", help="do not resume what is there")
+    parser = _command(
+        actions, "evaluate", "measure the embedded models on scenes never trained on", _zoo_evaluate
+    )
+    parser.add_argument("--family", nargs="*", default=[], help="families; none means all")
+    parser.add_argument("--output", type=Path, help="write the figures to this JSON file, too")
+
+
+def _fetch_data(options: argparse.Namespace) -> None:
+    from vrp.stages import fetch_data
+
+    study = load_study(options.config)
+    fetch_data.run(data=study.data, output=options.output)
+
+
+def _fetch_model(options: argparse.Namespace) -> None:
+    from vrp.stages import fetch_model
+
+    study = load_study(options.config)
+    _origin(study, "fetch_model", options.model)
+    fetch_model.run(model=study.models[options.model], output=options.output)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from vrp.stages import sample
+
+    study = load_study(options.config)
+    sample.run(
+        seed=study.seed,
+        data=study.data,
+        sample=study.sample,
+        data_manifest=options.data,
+        output=options.output,
+        report=options.report,
+        provenance=_origin(study, "sample"),
+    )
+
+
+def _extract(options: argparse.Namespace) -> None:
+    from vrp.stages import extract
+
+    study = load_study(options.config)
+    extract.run(
+        data=study.data,
+        scoring=study.scoring,
+        model=study.models[options.model],
+        extract=study.extract,
+        manifest=options.manifest,
+        items=options.items,
+        shard=options.shard,
+        answers=options.answers,
+        attention=options.attention,
+        hidden=options.hidden,
+        lens=options.lens,
+        provenance=_origin(study, "extract", options.model),
+    )
+
+
+def _blind(options: argparse.Namespace) -> None:
+    from vrp.stages import blind
+
+    study = load_study(options.config)
+    blind.run(
+        data=study.data,
+        scoring=study.scoring,
+        model=study.models[options.model],
+        extract=study.extract,
+        manifest=options.manifest,
+        items=options.items,
+        shard=options.shard,
+        answers=options.answers,
+        hidden=options.hidden,
+        provenance=_origin(study, "blind", options.model),
+    )
+
+
+def _consistency(options: argparse.Namespace) -> None:
+    from vrp.stages import consistency
+
+    study = load_study(options.config)
+    consistency.run(
+        seed=study.seed,
+        data=study.data,
+        scoring=study.scoring,
+        model=study.models[options.model],
+        consistency=study.consistency,
+        n_shards=study.extract.shards,
+        max_new_tokens=study.extract.max_new_tokens,
+        manifest=options.manifest,
+        items=options.items,
+        shard=options.shard,
+        output=options.output,
+        provenance=_origin(study, "consistency", options.model),
+    )
+
+
+def _metrics(options: argparse.Namespace) -> None:
+    from vrp.stages import metrics
+
+    study = load_study(options.config)
+    metrics.run(
+        seed=study.seed,
+        metrics=study.metrics,
+        items=options.items,
+        answers=options.answers,
+        attention=options.attention,
+        lens=options.lens,
+        consistency=options.consistency,
+        signals=options.signals,
+        heads=options.heads,
+        output=options.output,
+        provenance=_origin(study, "metrics", options.model),
+    )
+
+
+def _probes(options: argparse.Namespace) -> None:
+    from vrp.stages import probes
+
+    study = load_study(options.config)
+    probes.run(
+        seed=study.seed,
+        probes=study.probes,
+        items=options.items,
+        answers=options.answers,
+        attention=options.attention,
+        hidden=options.hidden,
+        lens=options.lens,
+        signals=options.signals,
+        blind_hidden=options.blind_hidden,
+        predictions=options.predictions,
+        neurons=options.neurons,
+        output=options.output,
+        provenance=_origin(study, "probes", options.model),
+    )
+
+
+def _mask(options: argparse.Namespace) -> None:
+    from vrp.stages import mask
+
+    study = load_study(options.config)
+    mask.run(
+        seed=study.seed,
+        data=study.data,
+        scoring=study.scoring,
+        model=study.models[options.model],
+        mask=study.mask,
+        max_new_tokens=study.extract.max_new_tokens,
+        manifest=options.manifest,
+        items=options.items,
+        answers=options.answers,
+        attention=options.attention,
+        shard=options.shard,
+        output=options.output,
+        provenance=_origin(study, "mask", options.model),
+    )
+
+
+def _ablate(options: argparse.Namespace) -> None:
+    from vrp.stages import ablate
+
+    study = load_study(options.config)
+    ablate.run(
+        seed=study.seed,
+        data=study.data,
+        scoring=study.scoring,
+        model=study.models[options.model],
+        ablate=study.ablate,
+        max_new_tokens=study.extract.max_new_tokens,
+        manifest=options.manifest,
+        items=options.items,
+        answers=options.answers,
+        predictions=options.predictions,
+        neurons=options.neurons,
+        shard=options.shard,
+        output=options.output,
+        provenance=_origin(study, "ablate", options.model),
+    )
+
+
+def _effects(options: argparse.Namespace) -> None:
+    from vrp.stages import effects
+
+    study = load_study(options.config)
+    effects.run(
+        seed=study.seed,
+        effects=study.effects,
+        items=options.items,
+        answers=options.answers,
+        mask=options.mask,
+        ablate=options.ablate,
+        output=options.output,
+        provenance=_origin(study, "effects"),
+    )
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from vrp.stages import figures
+
+    study = load_study(options.config)
+    figures.run(
+        figures=study.figures,
+        items=options.items,
+        effects=options.effects,
+        tables={name: getattr(options, name) for name in _MODEL_TABLES},
+        output=options.output,
+    )
+
+
+def _report(options: argparse.Namespace) -> None:
+    from vrp.stages import report
+
+    study = load_study(options.config)
+    report.run(
+        study=study.study,
+        data=study.data,
+        report=study.report,
+        data_manifest=options.data,
+        items=options.items,
+        sampling=options.sampling,
+        effects=options.effects,
+        tables={name: getattr(options, name) for name in _MODEL_TABLES},
+        figures=options.figures,
+        summary=options.summary,
+        output=options.output,
+        provenance=_origin(study, "report"),
+    )
+
+
+def _zoo_train(options: argparse.Namespace) -> None:
+    from vrp.zoo import training
+
+    training.train(options.family, options.output, seed=options.seed, resume=not options.restart)
+
+
+def _zoo_evaluate(options: argparse.Namespace) -> None:
+    from vrp.zoo import evaluate
+
+    print(evaluate.evaluate(options.family or None, output=options.output))

@@ -1,0 +1,18 @@
+"""Self-consistency: how often a model gives the same answer again."""
+
+from pydantic import Field
+
+from vrp.config.section import Section
+
+
+class ConsistencyConfig(Section):
+    """K sampled answers an item (arXiv 2606.17389: K=10, T=0.7, top-p 0.9)."""
+
+    k: int = Field(default=10, ge=2)
+    """Samples an item."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Logits are divided by it."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """The smallest set of tokens that holds this much probability is sampled from."""
+    batch_size: int = Field(default=32, ge=1)
+    """Items a prefill; answers do not depend on it."""

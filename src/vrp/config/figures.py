@@ -1,0 +1,16 @@
+"""Figures."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vrp.config.section import Section
+
+
+class FiguresConfig(Section):
+    """How figures are written."""
+
+    formats: tuple[Literal["svg", "png"], ...] = ("svg", "png")
+    """File types."""
+    dpi: int = Field(default=150, ge=50)
+    """Resolution of PNG files."""

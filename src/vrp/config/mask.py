@@ -1,0 +1,33 @@
+"""Patch masking: does the answer hang on the most attended image tokens?"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vrp.config.section import Section
+
+MaskMode = Literal["attention", "embedding", "pixels"]
+
+
+class MaskConfig(Section):
+    """Which image tokens are hidden, how, and the controls."""
+
+    items: int = Field(default=1000, ge=1)
+    """Items a model, stratified over tasks; fewer where the study has fewer."""
+    mode: MaskMode = "attention"
+    """`attention`: no query but its own may attend to a masked token, decode steps included;
+    `embedding`: the study's mean image embedding stands in; `pixels`: grey patches."""
+    share: float = Field(default=0.3, gt=0, lt=1)
+    """Share of the image tokens that is masked."""
+    random_seeds: int = Field(default=5, ge=1)
+    """Random controls, each with as many tokens."""
+    controls: tuple[Literal["bottom", "no_image", "other_image"], ...] = ("bottom", "no_image")
+    """Controls beside the random ones."""
+    dose: tuple[float, ...] = (0.1, 0.5, 0.7, 0.9)
+    """Further shares for the dose curve, top and random; empty for none."""
+    dose_items: int = Field(default=300, ge=1)
+    """Items of the dose curve."""
+    shards: int = Field(default=1, ge=1)
+    """Files, and so jobs, a model."""
+    batch_size: int = Field(default=32, ge=1)
+    """Items a forward."""

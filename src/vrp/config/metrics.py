@@ -1,0 +1,20 @@
+"""Signals and their agreement with correctness."""
+
+from pydantic import Field
+
+from vrp.config.section import Section
+
+
+class MetricsConfig(Section):
+    """Signals and the statistics printed for them."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers that the attention map is averaged over; None is all."""
+    top_heads: tuple[int, ...] = (1, 5, 10, 20)
+    """Numbers of heads whose joint R² is reported."""
+    bootstrap: int = Field(default=1000, ge=100)
+    """Image-clustered bootstrap resamples."""
+    r_margin: float = Field(default=0.1, gt=0)
+    """Equivalence margin of a correlation."""
+    auroc_margin: float = Field(default=0.05, gt=0)
+    """Equivalence margin of an AUROC around 0.5."""

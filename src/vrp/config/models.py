@@ -1,0 +1,32 @@
+"""Which models answer, and how they are run."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vrp.config.section import Section
+
+
+class ModelConfig(Section):
+    """One vision-language model."""
+
+    family: str
+    """llava, paligemma or qwen2_vl (the registry of `vrp.vlm.families`)."""
+    checkpoint: str
+    """A hub id, a folder, or `zoo:<family>` for an embedded tiny model."""
+    revision: str | None = None
+    """The pinned commit of a hub checkpoint."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Weights and activations; float32 on the CPU is the reference."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:0` …, or `auto`: the GPU where there is one."""
+    device_map: str | None = None
+    """Handed to transformers for a model that one GPU cannot hold, such as `auto`."""
+    prompt: str = "short_answer"
+    """The family's prompt variant: `short_answer`, `plain`, or PaliGemma's `answer_en`."""
+    image_policy: Literal["pad", "crop", "resize", "native"] | None = None
+    """How images are made to fit; None is the family's own default."""
+    min_pixels: int | None = Field(default=None, ge=1)
+    """Qwen2-VL: the least pixels after resizing."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Qwen2-VL: the most pixels after resizing; it changes answers."""

@@ -1,0 +1,28 @@
+"""Probes of correctness on hidden states."""
+
+from pydantic import Field
+
+from vrp.config.section import Section
+
+
+class ProbesConfig(Section):
+    """Image-grouped cross-validated probes; layer and penalty are picked inside training folds."""
+
+    folds: int = Field(default=5, ge=2)
+    """Outer folds; an image is in one fold only."""
+    inner_folds: int = Field(default=3, ge=2)
+    """Folds inside a training fold, for the penalty and the layer."""
+    penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    """Inverse strengths C of the L2 penalty to choose from."""
+    sparse_c: float = Field(default=0.1, gt=0)
+    """Inverse strength of the L1 probe that names neurons."""
+    mlp: bool = True
+    """Fit the MLP probe (one hidden layer of 256) at the best layer."""
+    supervised_attention: bool = True
+    """Fit the stress tests: a tree ensemble and an MLP on attention."""
+    last_layers: int = Field(default=5, ge=1)
+    """Layers joined in the `last layers` probe."""
+    permutations: int = Field(default=1, ge=0)
+    """Label permutations run beside the probe; each must fall to chance."""
+    bootstrap: int = Field(default=1000, ge=100)
+    """Image-clustered bootstrap resamples."""

@@ -1,0 +1,186 @@
+"""The whole configuration of a study, and which stage reads which keys."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from vrp.config.ablate import AblateConfig
+from vrp.config.consistency import ConsistencyConfig
+from vrp.config.data import DataConfig
+from vrp.config.effects import EffectsConfig
+from vrp.config.extract import ExtractConfig
+from vrp.config.figures import FiguresConfig
+from vrp.config.mask import MaskConfig
+from vrp.config.metrics import MetricsConfig
+from vrp.config.models import ModelConfig
+from vrp.config.probes import ProbesConfig
+from vrp.config.report import ReportConfig
+from vrp.config.sample import SampleConfig, ScoringConfig
+from vrp.config.section import Section
+from vrp.errors import InputError
+
+
+class StudyConfig(Section):
+    """A study: items × models × signals × interventions."""
+
+    study: str
+    """Name of the study and of its folder under `results`."""
+    seed: int = Field(default=0, ge=0)
+    """Every random choice derives from it and from the item's id."""
+    results: str = "results"
+    """Folder of all studies."""
+    data: DataConfig = DataConfig()
+    sample: SampleConfig = SampleConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    models: dict[str, ModelConfig] = Field(min_length=1)
+    extract: ExtractConfig = ExtractConfig()
+    consistency: ConsistencyConfig = ConsistencyConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    probes: ProbesConfig = ProbesConfig()
+    mask: MaskConfig = MaskConfig()
+    ablate: AblateConfig = AblateConfig()
+    effects: EffectsConfig = EffectsConfig()
+    figures: FiguresConfig = FiguresConfig()
+    report: ReportConfig = ReportConfig()
+
+    @field_validator("study")
+    @classmethod
+    def _a_folder_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", value):
+            raise ValueError("use lower-case letters, digits, - and _ only")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _folder_names(cls, value: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        for name in value:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name) or name in _RESERVED_NAMES:
+                raise ValueError(
+                    f"model name {name!r}: use lower-case letters, digits, - _ and . "
+                    f"(and none of {', '.join(sorted(_RESERVED_NAMES))})"
+                )
+        return value
+
+
+# Folders of a study that a model of the same name would overwrite.
+_RESERVED_NAMES = frozenset({"figures", "models", "logs"})
+
+# The keys that each stage reads: these, and no others, are what a rule's `config_<stage>` holds.
+# `models.*` stands for the one model that the job runs.
+STAGE_KEYS: dict[str, tuple[str, ...]] = {
+    "fetch_data": ("data",),
+    "fetch_model": ("models.*.family", "models.*.checkpoint", "models.*.revision"),
+    "sample": ("study", "seed", "data", "sample"),
+    "extract": ("data", "scoring", "models.*", "extract"),
+    "blind": ("data", "scoring", "models.*", "extract"),
+    "consistency": (
+        "seed", "data", "scoring", "models.*", "consistency",
+        "extract.shards", "extract.max_new_tokens",
+    ),
+    "metrics": ("seed", "metrics"),
+    "probes": ("seed", "probes"),
+    "mask": ("seed", "data", "scoring", "models.*", "mask", "extract.max_new_tokens"),
+    "ablate": ("seed", "data", "scoring", "models.*", "ablate", "extract.max_new_tokens"),
+    "effects": ("seed", "effects"),
+    "figures": ("figures",),
+    "report": ("study", "data", "report"),
+}  # fmt: skip
+
+
+def load_study(path: Path | str) -> StudyConfig:
+    """Read a configuration file.
+
+    Raises:
+        InputError: the file is missing, is no YAML mapping, or has an unknown or wrong key; the
+            message names file, key and the nearest key that exists.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give an existing file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: is not valid YAML ({reason})") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: must be a mapping of keys, such as `study: demo`")
+    return study_from_mapping(raw, where=str(path))
+
+
+def study_from_mapping(raw: dict[str, Any], *, where: str = "configuration") -> StudyConfig:
+    """Validate a mapping, such as Snakemake's `config`.
+
+    Raises:
+        InputError: an unknown or wrong key, in one line.
+    """
+    try:
+        return StudyConfig.model_validate(raw)
+    except ValidationError as error:
+        # A misspelt key also makes the right one "missing": name the misspelling.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key {key!r}{_nearest(first['loc'])}"
+        elif first["type"] == "missing":
+            message = f"key {key!r} is missing"
+        else:
+            message = f"key {key!r}: {first['msg'].removeprefix('Value error, ')}"
+            if not isinstance(first["input"], dict | list):
+                message += f" (found {first['input']!r})"
+        more = len(error.errors()) - 1
+        tail = f" (and {more} more)" if more else ""
+        raise InputError(f"{where}: {message}{tail}") from None
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """The known key nearest to the unknown one, as a remark for the error message."""
+    section: Any = StudyConfig
+    for part in location[:-1]:
+        section = _child(section, part)
+    if not (isinstance(section, type) and issubclass(section, Section)):
+        return ""
+    known = list(section.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
+
+
+def _child(annotation: Any, part: int | str) -> Any:
+    """The type found under one step of a key path."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        field = annotation.model_fields.get(str(part))
+        return field.annotation if field else None
+    arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)]
+    sections = [a for a in arguments if issubclass(a, Section)]
+    return sections[0] if sections else None
+
+
+def stage_config(study: StudyConfig, stage: str, model: str | None = None) -> dict[str, Any]:
+    """The keys that a stage reads, flat and in plain types, for a rule's params.
+
+    Shape: `{"extract.shards": 1, …}`; sections are spelled out key by key, so that a workflow
+    manager's reason for a rerun shows the key that changed.
+    """
+    plain = study.model_dump(mode="json")
+    if model is not None:
+        plain["models"] = {"*": plain["models"][model]}
+    found: dict[str, Any] = {}
+    for key in STAGE_KEYS[stage]:
+        value: Any = plain
+        for part in key.split("."):
+            value = value[part]
+        _flatten(key, value, found)
+    return found
+
+
+def _flatten(key: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _flatten(f"{key}.{name}", inner, into)
+    else:
+        into[key] = value

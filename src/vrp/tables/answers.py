@@ -1,0 +1,45 @@
+"""`<model>/answers/`: the greedy answer and its score."""
+
+import pyarrow as pa
+
+from vrp.tables.schema import TableSchema, column, flag, integer, integers, number, numbers, text
+
+ANSWERS = TableSchema(
+    name="answers",
+    key=("item_id",),
+    columns=pa.schema(
+        [
+            column("item_id", text, "item"),
+            column("answer", text, "greedy answer, decoded, without special tokens"),
+            column(
+                "parsed", text, "yes, no or the normalised answer; null: unparsed", nullable=True
+            ),
+            column("score", number, "1 or 0 for POPE, VQA accuracy otherwise", unit="share"),
+            column("correct", flag, "score reaches the threshold, under the default parser"),
+            column(
+                "correct_official",
+                flag,
+                "correct under POPE's official parser; null for other data sets",
+                nullable=True,
+            ),
+            column("token_ids", integers, "answer tokens, EOS left out", shape="n_tokens"),
+            column(
+                "token_logprobs",
+                numbers,
+                "log-probability of each answer token from raw logits",
+                unit="nats",
+                shape="n_tokens",
+            ),
+            column("first_token_entropy", number, "entropy of the first answer token", unit="nats"),
+            column("decision_margin", number, "top logit minus runner-up's, first token"),
+            column("n_prompt_tokens", integer, "prompt tokens, image tokens included"),
+            column("n_image_tokens", integer, "image tokens"),
+            column(
+                "note",
+                text,
+                "why a value is missing: `zero-token answer`, `non-finite activations`",
+                nullable=True,
+            ),
+        ]
+    ),
+)

@@ -1,0 +1,210 @@
+"""Parquet files that appear whole or not at all, and are checked when they are read."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vrp.errors import InputError
+from vrp.tables.schema import TableSchema
+
+# Keys under which provenance is kept in Parquet's own file metadata.
+_PREFIX = "vrp."
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)  # mkstemp's 0600 would hide results from a shared group
+        part.replace(path)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) not in (part, path):
+            raise
+        raise _cannot_write(path, error) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a text file whole (UTF-8)."""
+    with whole_file(path) as part:
+        part.write_text(content, encoding="utf-8")
+
+
+def write_table(
+    path: Path,
+    schema: TableSchema,
+    columns: Mapping[str, Any] | pl.DataFrame | pa.Table,
+    *,
+    provenance: Mapping[str, str],
+) -> None:
+    """Write a table, sorted by its key, with its provenance in the file's metadata.
+
+    Args:
+        path: the Parquet file.
+        schema: the table's contract.
+        columns: every column of the schema and no other.
+        provenance: study, model, revision, digests and versions that made the table.
+
+    Raises:
+        InputError: the folder cannot be written.
+        ValueError: the columns break the schema (a fault in a stage, not in the user's input).
+    """
+    table = _as_table(schema, columns)
+    order = [(name, "ascending") for name in schema.key]
+    table = table.sort_by(order) if order and table.num_rows else table
+    _check_rows(schema, table)
+    metadata = {f"{_PREFIX}{key}": value for key, value in sorted(provenance.items())}
+    metadata[f"{_PREFIX}table"] = schema.name
+    table = table.replace_schema_metadata(metadata)
+    with whole_file(path) as part:
+        pq.write_table(table, part, compression="zstd")
+
+
+def read_table(
+    paths: Path | Sequence[Path],
+    schema: TableSchema,
+    *,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """Read one file or all shards of a table, rows in the order of the key.
+
+    Args:
+        paths: one or several Parquet files of the same table.
+        schema: what the files must hold.
+        columns: only these columns; the key's columns are always read.
+
+    Raises:
+        InputError: a file is missing, truncated, of another table, or breaks the schema; or the
+            same key is in two files.
+    """
+    paths = [paths] if isinstance(paths, Path) else list(paths)
+    wanted = list(schema.columns.names)
+    if columns is not None:
+        wanted = [name for name in wanted if name in set(columns) | set(schema.key)]
+    frames = [_read_checked(path, schema, wanted) for path in paths]
+    frame = pl.concat(frames) if frames else pl.DataFrame(_empty(schema, wanted))
+    if schema.key:
+        frame = frame.sort(schema.key)
+        doubled = frame.select(schema.key).is_duplicated()
+        if doubled.any():
+            row = frame.filter(doubled).select(schema.key).row(0)
+            places = ", ".join(str(path) for path in paths)
+            raise InputError(
+                f"{places}: {schema.name} has {row} more than once; delete stale shards and rerun"
+            )
+    return frame
+
+
+def read_provenance(path: Path) -> dict[str, str]:
+    """What made a table: study, model, digests, versions.
+
+    Raises:
+        InputError: the file is missing or no Parquet file.
+    """
+    metadata = _open(path).schema_arrow.metadata or {}
+    pairs = ((key.decode(), value.decode()) for key, value in metadata.items())
+    return {key.removeprefix(_PREFIX): value for key, value in pairs if key.startswith(_PREFIX)}
+
+
+def _as_table(
+    schema: TableSchema, columns: Mapping[str, Any] | pl.DataFrame | pa.Table
+) -> pa.Table:
+    if isinstance(columns, pl.DataFrame):
+        columns = columns.to_arrow()
+    names = columns.column_names if isinstance(columns, pa.Table) else list(columns)
+    if set(names) != set(schema.columns.names):
+        missing = sorted(set(schema.columns.names) - set(names))
+        extra = sorted(set(names) - set(schema.columns.names))
+        raise ValueError(f"table {schema.name}: missing columns {missing}, unknown columns {extra}")
+    if isinstance(columns, pa.Table):
+        return columns.select(schema.columns.names).cast(schema.columns)
+    arrays = [_as_array(columns[field.name], field) for field in schema.columns]
+    return pa.Table.from_arrays(arrays, schema=schema.columns)
+
+
+def _as_array(values: Any, field: pa.Field) -> pa.Array:
+    if isinstance(values, pl.Series):
+        values = values.to_arrow()
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(field.type)
+    return pa.array(values, type=field.type)
+
+
+def _check_rows(schema: TableSchema, table: pa.Table) -> None:
+    for field in schema.columns:
+        if not field.nullable and table.column(field.name).null_count:
+            raise ValueError(f"table {schema.name}: column {field.name} must not have nulls")
+    if schema.key and table.num_rows:
+        keys = pl.from_arrow(table.select(list(schema.key)))
+        assert isinstance(keys, pl.DataFrame)
+        if keys.is_duplicated().any():
+            row = keys.filter(keys.is_duplicated()).row(0)
+            raise ValueError(f"table {schema.name}: key {row} is not unique")
+
+
+def _read_checked(path: Path, schema: TableSchema, wanted: list[str]) -> pl.DataFrame:
+    file = _open(path)
+    found = file.schema_arrow
+    name = (found.metadata or {}).get(f"{_PREFIX}table".encode(), b"").decode()
+    if name != schema.name:
+        raise InputError(
+            f"{path}: holds table {name or 'of unknown kind'!r}, not {schema.name!r}; "
+            "check the path, or delete the file and rerun the stage that makes it"
+        )
+    for column_name in wanted:
+        field = schema.columns.field(column_name)
+        index = found.get_field_index(column_name)
+        if index < 0 or found.field(index).type != field.type:
+            have = "missing" if index < 0 else f"of type {found.field(index).type}"
+            raise InputError(
+                f"{path}: column {column_name!r} is {have}, expected {field.type}; "
+                "it was made by another version: delete it and rerun"
+            )
+    frame = pl.from_arrow(file.read(columns=wanted))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.select(wanted)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that makes it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path}: is not a whole Parquet file ({reason}); delete it, rerun"
+        ) from None
+
+
+def _empty(schema: TableSchema, wanted: list[str]) -> pl.DataFrame:
+    frame = pl.from_arrow(schema.columns.empty_table().select(wanted))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "check the folder's permissions and the disk's free space"
+    )

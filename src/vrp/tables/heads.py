@@ -1,0 +1,25 @@
+"""`<model>/heads.parquet`: attention heads ranked by what they add to the answer."""
+
+import pyarrow as pa
+
+from vrp.tables.schema import TableSchema, column, integer, precise
+
+HEADS = TableSchema(
+    name="heads",
+    key=("layer", "head"),
+    columns=pa.schema(
+        [
+            column("layer", integer, "decoder layer"),
+            column("head", integer, "attention head"),
+            column("rank", integer, "0 is the head with the largest mean absolute contribution"),
+            column(
+                "contribution",
+                precise,
+                "mean direct contribution to the answer pair's logit difference",
+                unit="logits",
+            ),
+            column("r_entropy", precise, "correlation of its H_s with correctness"),
+            column("r_clusters", precise, "correlation of its C_k with correctness"),
+        ]
+    ),
+)

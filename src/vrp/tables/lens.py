@@ -1,0 +1,59 @@
+"""`<model>/lens/`: the answer as it forms, layer by layer, at `prompt_end`."""
+
+import pyarrow as pa
+
+from vrp.tables.schema import TableSchema, column, integer, number, numbers, text
+
+LENS = TableSchema(
+    name="lens",
+    key=("item_id",),
+    columns=pa.schema(
+        [
+            column("item_id", text, "item"),
+            column(
+                "truth_margin",
+                numbers,
+                "best logit of a token that starts the reference minus the best other; holds the "
+                "label: a diagnostic, never a predictor",
+                unit="logits",
+                shape="n_layers",
+            ),
+            column(
+                "decision_margin",
+                numbers,
+                "top logit minus the runner-up's, through the final norm",
+                unit="logits",
+                shape="n_layers",
+            ),
+            column("pair_top", integer, "token id of the last layer's top answer"),
+            column("pair_runner_up", integer, "token id of the last layer's runner-up"),
+            column(
+                "embed_contribution",
+                number,
+                "embedding's share of the pair's logit difference",
+                unit="logits",
+            ),
+            column(
+                "attention_contribution",
+                numbers,
+                "each attention module's share of the pair's logit difference",
+                unit="logits",
+                shape="n_layers",
+            ),
+            column(
+                "mlp_contribution",
+                numbers,
+                "each MLP's share of the pair's logit difference",
+                unit="logits",
+                shape="n_layers",
+            ),
+            column("logit_difference", number, "the pair's logit difference", unit="logits"),
+            column(
+                "residual_update",
+                numbers,
+                "norm of a layer's change to the residual, mean over image tokens",
+                shape="n_layers",
+            ),
+        ]
+    ),
+)

@@ -1,0 +1,47 @@
+"""How a table is declared: columns with type, unit, shape and meaning in the schema itself."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """A table's contract, checked on every write and read."""
+
+    name: str
+    """Table name, stored in the file."""
+    columns: pa.Schema
+    """Arrow types; each field's metadata holds `description` and, where it has them, `unit` and
+    `shape`."""
+    key: tuple[str, ...]
+    """Columns that together name a row; unique in a file, and the rows' order."""
+
+
+def column(
+    name: str,
+    dtype: pa.DataType,
+    description: str,
+    *,
+    unit: str | None = None,
+    shape: str | None = None,
+    nullable: bool = False,
+) -> pa.Field:
+    """One column; `nullable` says that a missing value is allowed and means "not applicable"."""
+    metadata = {"description": description}
+    if unit is not None:
+        metadata["unit"] = unit
+    if shape is not None:
+        metadata["shape"] = shape
+    return pa.field(name, dtype, nullable=nullable, metadata=metadata)
+
+
+text = pa.string()
+flag = pa.bool_()
+integer = pa.int32()
+number = pa.float32()
+precise = pa.float64()
+texts = pa.list_(pa.field("item", pa.string(), nullable=False))
+integers = pa.list_(pa.field("item", pa.int32(), nullable=False))
+numbers = pa.list_(pa.field("item", pa.float32(), nullable=False))
+number_rows = pa.list_(pa.field("item", numbers, nullable=False))

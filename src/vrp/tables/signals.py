@@ -1,0 +1,28 @@
+"""`<model>/signals.parquet`: every signal beside correctness."""
+
+import pyarrow as pa
+
+from vrp.signals.registry import SIGNALS
+from vrp.tables.schema import TableSchema, column, flag, number, text
+
+
+def _signal_column(signal) -> pa.Field:
+    way = {"high": "; high is reliable", "low": "; low is reliable"}.get(signal.reliable_when, "")
+    kind = "" if signal.deployable else "; diagnostic: holds the label"
+    return column(signal.name, number, signal.description + way + kind, unit=signal.unit)
+
+
+SIGNAL_TABLE = TableSchema(
+    name="signals",
+    key=("item_id",),
+    columns=pa.schema(
+        [
+            column("item_id", text, "item"),
+            column("group", text, "image"),
+            column("task", text, "task"),
+            column("answer", text, "normalised greedy answer"),
+            column("correct", flag, "whether the greedy answer is correct"),
+            *[_signal_column(signal) for signal in SIGNALS],
+        ]
+    ),
+)

@@ -1,0 +1,114 @@
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vrp.errors import InputError
+from vrp.tables.files import read_provenance, read_table, whole_file, write_table
+from vrp.tables.schema import TableSchema, column, integer, numbers, text
+
+TABLE = TableSchema(
+    name="toy",
+    key=("item_id",),
+    columns=pa.schema(
+        [
+            column("item_id", text, "item"),
+            column("n", integer, "a count"),
+            column("row", numbers, "a row", unit="nats", shape="n"),
+            column("note", text, "why", nullable=True),
+        ]
+    ),
+)
+ROWS = {"item_id": ["b", "a"], "n": [2, 1], "row": [[1.0], []], "note": [None, "x"]}
+
+
+def test_rows_come_back_in_the_order_of_the_key(tmp_path):
+    path = tmp_path / "deep" / "toy.parquet"
+    write_table(path, TABLE, ROWS, provenance={"study": "s"})
+    frame = read_table(path, TABLE)
+    assert frame["item_id"].to_list() == ["a", "b"]
+    assert frame["row"].to_list() == [[], [1.0]]
+    assert read_provenance(path) == {"study": "s", "table": "toy"}
+
+
+def test_units_and_shapes_are_in_the_file(tmp_path):
+    path = tmp_path / "toy.parquet"
+    write_table(path, TABLE, ROWS, provenance={})
+    metadata = pq.read_schema(path).field("row").metadata
+    assert metadata[b"unit"] == b"nats"
+    assert metadata[b"shape"] == b"n"
+
+
+def test_polars_and_arrow_are_taken_too(tmp_path):
+    frame = pl.DataFrame(ROWS)
+    for i, given in enumerate((frame, frame.to_arrow())):
+        write_table(tmp_path / f"{i}.parquet", TABLE, given, provenance={})
+    first, second = (read_table(tmp_path / f"{i}.parquet", TABLE) for i in range(2))
+    assert first.equals(second)
+
+
+@pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ({**ROWS, "item_id": ["a", "a"]}, "not unique"),
+        ({**ROWS, "n": [None, 1]}, "nulls"),
+        ({**ROWS, "more": [1, 2]}, "unknown columns"),
+        ({key: ROWS[key] for key in ("item_id", "n", "row")}, "missing columns"),
+    ],
+)
+def test_a_broken_table_is_never_written(tmp_path, rows, word):
+    with pytest.raises(ValueError, match=word):
+        write_table(tmp_path / "toy.parquet", TABLE, rows, provenance={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_are_read_as_one_and_overlap_is_refused(tmp_path):
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    write_table(paths[0], TABLE, ROWS, provenance={})
+    write_table(paths[1], TABLE, {**ROWS, "item_id": ["c", "d"]}, provenance={})
+    assert read_table(paths, TABLE, columns=["n"])["item_id"].to_list() == ["a", "b", "c", "d"]
+    with pytest.raises(InputError, match="more than once"):
+        read_table([paths[0], paths[0]], TABLE)
+
+
+def test_a_truncated_or_foreign_file_is_refused(tmp_path):
+    path = tmp_path / "toy.parquet"
+    with pytest.raises(InputError, match="no such file"):
+        read_table(path, TABLE)
+    write_table(path, TABLE, ROWS, provenance={})
+    other = TableSchema(name="other", key=("item_id",), columns=TABLE.columns)
+    with pytest.raises(InputError, match="not 'other'"):
+        read_table(path, other)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="whole Parquet"):
+        read_table(path, TABLE)
+
+
+def test_a_changed_column_is_refused(tmp_path):
+    path = tmp_path / "toy.parquet"
+    write_table(path, TABLE, ROWS, provenance={})
+    fields = [column("item_id", text, "item"), column("n", text, "now text")]
+    changed = TableSchema(name="toy", key=("item_id",), columns=pa.schema(fields))
+    with pytest.raises(InputError, match="'n' is of type int32"):
+        read_table(path, changed)
+
+
+def test_a_failing_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail():
+        with whole_file(path) as part:
+            part.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_table(tmp_path / "file" / "toy.parquet", TABLE, ROWS, provenance={})
