@@ -15,7 +15,7 @@ class ScenesConfig(Section):
     """Seeds derive from it; the zoo was trained on `zoo-train`, which is refused here."""
     n_pope_images: int = Field(default=400, ge=2)
     """Images with existence questions, six a split."""
-    n_vqa_images: int = Field(default=500, ge=2)
+    n_vqa_images: int = Field(default=600, ge=2)
     """Images with counting, spatial and open questions (the first ones are also POPE's)."""
 
     @field_validator("namespace")

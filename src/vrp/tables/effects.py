@@ -31,7 +31,11 @@ EFFECTS = TableSchema(
             column("low", precise, "lower end of the 95% interval", unit="percentage points"),
             column("high", precise, "upper end of the 95% interval", unit="percentage points"),
             column("p", precise, "sign-flip test on per-image net differences; NaN: not tested"),
-            column("p_adjusted", precise, "after Holm's correction within model and intervention"),
+            column(
+                "p_adjusted",
+                precise,
+                "after Holm's correction within model, intervention and scope",
+            ),
             column("p_mcnemar", precise, "exact McNemar test, for comparison"),
             column("p_equivalence", precise, "two one-sided tests against the margin"),
             column("changed", precise, "answers that changed", unit="share"),

@@ -1,0 +1,255 @@
+"""Images on disk: found by name or COCO id, kept inside the data root, decoded to RGB."""
+
+import hashlib
+import io
+import os
+import re
+import struct
+import warnings
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vrp.errors import InputError
+
+MAX_PIXELS = 89_478_485
+"""Largest image decoded: a quarter of a gigabyte as RGB, as in Pillow's own warning."""
+MAX_BYTES = 256 * 2**20
+"""Largest file read."""
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+
+_COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
+_DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    MemoryError,
+    Image.DecompressionBombError,
+)
+
+
+class ImageFacts(NamedTuple):
+    """What is known of an image once it has been decoded."""
+
+    sha256: str
+    """Of the file's bytes, in hex."""
+    width: int
+    """Pixels, after EXIF rotation."""
+    height: int
+    """Pixels, after EXIF rotation."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode an image file to 8-bit RGB, upright.
+
+    EXIF rotation is applied; of an animation the first frame is taken; transparency is laid over
+    white; CMYK, palette, grey and YCbCr are converted; 16-bit grey is scaled to 8 bits.
+    Raises InputError naming the file and the remedy where it is missing, empty, truncated, not an
+    image, above ``MAX_PIXELS`` or ``MAX_BYTES``, or of a mode without a defined white (32-bit,
+    float).
+    """
+    return decode_image(_read_bytes(path), name=str(path))
+
+
+def decode_image(data: bytes, *, name: str) -> Image.Image:
+    """``open_image`` for bytes at hand; ``name`` opens the error messages."""
+    try:
+        with warnings.catch_warnings():
+            # Between one and two times its limit Pillow only warns; the check below refuses.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image: Image.Image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(
+                f"{image.width}×{image.height} pixels, more than {MAX_PIXELS}"
+            )
+        image.seek(0)
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image), name)
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{name}: too large to decode safely ({error}); scale the image down or remove it"
+        ) from error
+    except _DECODE_ERRORS as error:
+        raise InputError(
+            f"{name}: not a readable image ({error}); download it again or remove its questions"
+        ) from error
+
+
+class ImageIndex:
+    """The images under a folder of the data root, listed once, found by path, name or id.
+
+    Nothing outside the data root is ever opened, through ``..`` and symbolic links neither.
+    """
+
+    def __init__(self, data_root: Path, under: str = ".") -> None:
+        """List the images of ``data_root / under``. Raises InputError where it is no folder."""
+        if not data_root.is_dir():
+            raise InputError(f"{data_root}: no such folder; set the data root to where images are")
+        self.root = data_root.resolve()
+        self._base = self._inside(self._joined(self.root, under))
+        if not self._base.is_dir():
+            raise InputError(f"{data_root / under}: no such folder; put the images there")
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by_coco_id: dict[int, list[str]] = defaultdict(list)
+        self._found: dict[str, str | None] = {}
+        self._facts: dict[str, ImageFacts | InputError] = {}
+        self.links_not_followed: list[str] = []
+        """Symbolic links to folders: not entered, since they may leave the data root."""
+        self._list_files()
+
+    def find(self, name: str) -> str | None:
+        """The image called ``name``: its path relative to the data root, or None.
+
+        Tried in turn: the path as given; the file name in any folder; for COCO names the same
+        COCO id under another year's name (``COCO_val2014_…`` as ``000000…``, and so on).
+        Raises InputError where the path leaves the data root or several files fit.
+        """
+        if name not in self._found:
+            self._found[name] = self._find(name)
+        return self._found[name]
+
+    def find_id(self, image_id: str, *, subset: str = "") -> str | None:
+        """The image with a COCO id, or with the id as its file name without suffix, or None.
+
+        ``subset`` (``val2014``) is preferred where several years' names are present.
+        """
+        paths = list(self._by_stem.get(image_id, ()))
+        if image_id.isascii() and image_id.isdigit():
+            paths += self._by_coco_id.get(int(image_id), ())
+        if not paths:
+            return None
+        best = min(paths, key=lambda path: (not subset or subset not in path, path))
+        return self._checked(best)
+
+    def path(self, image: str) -> Path:
+        """The absolute path of an item's ``image``. Raises InputError where it leaves the root."""
+        return self._inside(self._joined(self.root, image))
+
+    def inspect(self, image: str) -> ImageFacts:
+        """Decode an image once and remember its digest and size.
+
+        Raises InputError (also at every later call) where it cannot be decoded.
+        """
+        if image not in self._facts:
+            self._facts[image] = self._inspect(image)
+        facts = self._facts[image]
+        if isinstance(facts, InputError):
+            raise facts
+        return facts
+
+    def why_missing(self) -> str:
+        """The reason to give for an image that ``find`` did not find."""
+        if not self.links_not_followed:
+            return "image not found"
+        links = ", ".join(sorted(self.links_not_followed))
+        return f"image not found (linked folders are not entered: {links})"
+
+    def _list_files(self) -> None:
+        for folder, folders, files in os.walk(self._base, followlinks=False):
+            here = Path(folder)
+            links = [here / name for name in folders if (here / name).is_symlink()]
+            self.links_not_followed += [str(link.relative_to(self.root)) for link in links]
+            for name in files:
+                path = here / name
+                if path.suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                relative = path.relative_to(self.root).as_posix()
+                self._by_name[name].append(relative)
+                self._by_stem[path.stem].append(relative)
+                if match := _COCO_STEM.fullmatch(path.stem):
+                    self._by_coco_id[int(match[1])].append(relative)
+
+    def _find(self, name: str) -> str | None:
+        for parent in (self._base, self.root):
+            path = self._joined(parent, name)
+            if path.is_file():
+                self._inside(path)
+                return path.relative_to(self.root).as_posix()
+        asked = PurePosixPath(name)
+        coco = _COCO_STEM.fullmatch(asked.stem)
+        same_name = sorted(self._by_name.get(asked.name, ()))
+        if len(same_name) > 1 and not coco:
+            raise InputError(
+                f"{name}: {len(same_name)} files have this name ({same_name[0]}, {same_name[1]}); "
+                "give the path relative to the data root"
+            )
+        if same_name:
+            return self._checked(same_name[0])
+        same_id = sorted(self._by_coco_id.get(int(coco[1]), ())) if coco else []
+        return self._checked(same_id[0]) if same_id else None
+
+    def _inspect(self, image: str) -> ImageFacts | InputError:
+        try:
+            data = _read_bytes(self.path(image))
+            decoded = decode_image(data, name=image)
+        except InputError as error:
+            return error
+        return ImageFacts(hashlib.sha256(data).hexdigest(), decoded.width, decoded.height)
+
+    def _checked(self, relative: str) -> str:
+        self._inside(self.root / relative)
+        return relative
+
+    def _joined(self, parent: Path, name: str) -> Path:
+        pure = PurePosixPath(name)
+        if "\0" in name or pure.is_absolute() or ".." in pure.parts:
+            raise InputError(
+                f"image path {name!r} leaves the data root; give a path relative to {self.root}"
+            )
+        return parent / pure
+
+    def _inside(self, path: Path) -> Path:
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{path}: cannot be resolved ({error}); remove the link") from error
+        if not resolved.is_relative_to(self.root):
+            raise InputError(
+                f"{path}: a link that leaves the data root {self.root}; "
+                "copy the files there or set the data root to a folder that holds them"
+            )
+        return resolved
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such image file; check the data root")
+        size = path.stat().st_size
+        if size == 0:
+            raise InputError(f"{path}: the image file is empty (zero bytes); download it again")
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size} bytes is no image (limit {MAX_BYTES}); remove it")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check access") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16"):
+        # 65535 → 255: plain convert() would clip everything above 255 to white.
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InputError(
+            f"{name}: {image.mode} mode (32-bit) has no defined white; save it as 8-bit RGB"
+        )
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, "white")
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,92 @@
+"""An item: one image-question pair of the study, and what a reader knows before it is one."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+POPE = "pope"
+VQA = "vqa"
+TEXTVQA = "textvqa"
+OWN = "own"
+
+EXISTENCE = "existence"
+COUNTING = "counting"
+SPATIAL = "spatial"
+OPEN = "open"
+TEXT = "text"
+
+YES_NO = ("yes", "no")
+
+
+def make_item_id(dataset: str, split: str, question_id: str) -> str:
+    """The stable name of an item: it depends on nothing but where the question comes from."""
+    return f"{dataset}/{split}/{question_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A usable row of a question file: its image has been found but not yet opened."""
+
+    dataset: str
+    split: str
+    task: str
+    question_id: str
+    image: str
+    """Path relative to the data root, with forward slashes."""
+    question: str
+    answers: list[str]
+    """Every annotator's answer as written; for POPE the one label."""
+    reference: str
+    """The label, or the normalised answer that most annotators gave."""
+    group: str | None = None
+    """A group named by the user's own data; None: the image is the group."""
+
+    @property
+    def item_id(self) -> str:
+        """The id that the item made from this question will have."""
+        return make_item_id(self.dataset, self.split, self.question_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image-question pair of the study: a row of ``items.parquet``."""
+
+    item_id: str
+    dataset: str
+    split: str
+    task: str
+    group: str
+    """SHA-256 of the image's bytes: items of one group never sit on both sides of a fold."""
+    image: str
+    """Path relative to the data root, with forward slashes."""
+    image_sha256: str
+    question_id: str
+    question: str
+    answers: list[str]
+    """Every annotator's answer as written; for POPE the one label."""
+    reference: str
+    """The label, or the normalised answer that most annotators gave."""
+
+    def as_row(self) -> dict[str, Any]:
+        """The item as a table row: column name → value."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader got out of a file for one split, with an account of every row."""
+
+    dataset: str
+    split: str
+    found: int
+    """Rows of the file that belong to the split."""
+    questions: tuple[Question, ...]
+    """Rows that can be asked; ``found`` minus everything in ``dropped``."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Reason → number of rows dropped for it."""
+
+
+def question_id_order(question_id: str) -> tuple[int, int, str]:
+    """Sort key that puts numeric ids in numeric order, before all others."""
+    if question_id.isascii() and question_id.isdigit():
+        return 0, int(question_id), question_id
+    return 1, 0, question_id

@@ -1,0 +1,111 @@
+"""Reader of a user's own data: JSON lines of image, question and answers."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+from vrp.data.images import ImageIndex
+from vrp.data.item import EXISTENCE, OPEN, OWN, YES_NO, Question, Reading
+from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
+from vrp.data.scoring import majority_answer, parse_pope_strict
+from vrp.errors import InputError
+
+OWN_KEYS = frozenset({"image", "question", "answers", "group", "task", "question_id"})
+
+
+def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = None) -> Reading:
+    """Read own data, one JSON object a line.
+
+    Keys: ``image`` (path below the data root, or a file name that is unique there), ``question``,
+    ``answers`` (a list, or one string), and optionally ``question_id`` (default: a digest of image
+    and question, so that the order of lines does not matter), ``task`` and ``group`` (items that
+    must stay on one side of a fold although their images differ).
+    With ``task`` the split holds the lines of that task and those that name none; without it all
+    lines, where a line that names no task is existence if every answer is yes or no, else open.
+    Raises InputError naming file and line for what is malformed, an unknown key or a reused id.
+    """
+    dropped: Counter[str] = Counter()
+    where_of: dict[str, str] = {}
+    pairs: dict[tuple[str, str], str] = {}
+    questions = []
+    records = [record for record in read_records(path) if _belongs(record, task)]
+    for record in records:
+        name = text_field(record, "image").strip()
+        image = images.find(name)
+        question = _question(record, split, task, name, image)
+        pair = (question.image, question.question)
+        if pair in pairs:
+            raise InputError(
+                f"{record.where}: same image and question as {pairs[pair]}; put all answers into "
+                "the list of one line"
+            )
+        pairs[pair] = record.where
+        if question.question_id in where_of:
+            raise InputError(
+                f"{record.where}: question_id {question.question_id} was used before "
+                f"({where_of[question.question_id]}); give each question an id of its own"
+            )
+        where_of[question.question_id] = record.where
+        if image is None:
+            dropped[images.why_missing()] += 1
+        else:
+            questions.append(question)
+    return Reading(OWN, split, len(records), tuple(questions), dict(dropped))
+
+
+def _belongs(record: Record, task: str | None) -> bool:
+    return task is None or record.fields.get("task") in (None, task)
+
+
+def _question(
+    record: Record, split: str, default_task: str | None, name: str, image: str | None
+) -> Question:
+    unknown = sorted(set(record.fields) - OWN_KEYS)
+    if unknown:
+        raise InputError(
+            f"{record.where}: unknown key '{unknown[0]}' (known: {', '.join(sorted(OWN_KEYS))})"
+        )
+    text = " ".join(text_field(record, "question").split())
+    answers = _answers(record)
+    task = _task(record, default_task, answers)
+    reference = majority_answer(answers)
+    if task == EXISTENCE:
+        parsed = parse_pope_strict(reference)
+        if parsed is None:
+            raise InputError(f"{record.where}: task existence needs yes or no as its answers")
+        reference = parsed
+    return Question(
+        dataset=OWN,
+        split=split,
+        task=task,
+        question_id=_question_id(record, name, text),
+        image=image or name,
+        question=text,
+        answers=answers,
+        reference=reference,
+        group=id_field(record, "group") if record.fields.get("group") is not None else None,
+    )
+
+
+def _answers(record: Record) -> list[str]:
+    if isinstance(record.fields.get("answers"), str):
+        return [text_field(record, "answers")]
+    answers = answers_field(record, "answers")
+    if not answers or not all(answer.strip() for answer in answers):
+        raise InputError(f"{record.where}: key 'answers' needs at least one answer, none empty")
+    return answers
+
+
+def _task(record: Record, default_task: str | None, answers: list[str]) -> str:
+    if record.fields.get("task") is not None:
+        return text_field(record, "task").strip()
+    if default_task is not None:
+        return default_task
+    yes_no = all(answer.strip().lower() in YES_NO for answer in answers)
+    return EXISTENCE if yes_no else OPEN
+
+
+def _question_id(record: Record, name: str, text: str) -> str:
+    if record.fields.get("question_id") is not None:
+        return id_field(record, "question_id")
+    return hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""Reader of the official POPE question files (Polling-based Object Probing Evaluation)."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from vrp.data.images import ImageIndex
+from vrp.data.item import EXISTENCE, POPE, YES_NO, Question, Reading, question_id_order
+from vrp.data.json_input import Record, id_field, read_records, text_field
+from vrp.errors import InputError
+
+POPE_SPLITS = ("adversarial", "popular", "random")
+"""Order in which splits keep a question that several of them ask."""
+
+
+class PopeRow(NamedTuple):
+    """One line of a POPE file, checked."""
+
+    where: str
+    """File and line, for messages."""
+    question_id: str
+    image: str
+    """File name as written: ``COCO_val2014_….jpg``."""
+    text: str
+    """The question, spaces collapsed."""
+    label: str
+    """``yes`` or ``no``."""
+
+
+def read_pope_rows(path: Path) -> list[PopeRow]:
+    """Every line of a POPE file (JSON lines; one JSON array is tolerated), duplicates included.
+
+    Raises InputError naming file and line for malformed JSON, a missing key, a label other than
+    yes or no, or a question id used for two different questions.
+    """
+    rows = [_row(record) for record in read_records(path)]
+    by_id: dict[str, PopeRow] = {}
+    for row in rows:
+        first = by_id.setdefault(row.question_id, row)
+        if first[2:] != row[2:]:
+            raise InputError(
+                f"{row.where}: question_id {row.question_id} was used for another question "
+                f"({first.where}); give each question an id of its own"
+            )
+    return rows
+
+
+def read_pope(files: Mapping[str, Path], images: ImageIndex) -> dict[str, Reading]:
+    """Read POPE splits together: split → what can be asked of it.
+
+    POPE asks many (image, question) pairs in several splits; each is kept once, in the first of
+    adversarial, popular, random (then others by name) and under its smallest question id,
+    whatever the order of files and lines. Questions without their image are dropped and counted.
+    Raises InputError as ``read_pope_rows``, and where two rows label one pair differently.
+    """
+    seen: dict[tuple[str, str], PopeRow] = {}
+    return {
+        split: _read_split(split, files[split], images, seen)
+        for split in sorted(files, key=_split_order)
+    }
+
+
+def _read_split(
+    split: str, path: Path, images: ImageIndex, seen: dict[tuple[str, str], PopeRow]
+) -> Reading:
+    rows = read_pope_rows(path)
+    dropped: Counter[str] = Counter()
+    questions = []
+    for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
+        image = images.find(row.image)
+        pair = (image or row.image, row.text)
+        first = seen.setdefault(pair, row)
+        if first.label != row.label:
+            raise InputError(
+                f"{row.where}: labelled {row.label}, but {first.label} at {first.where} "
+                "for the same image and question; correct one of them"
+            )
+        if first is not row:
+            dropped["duplicate of (image, question)"] += 1
+        elif image is None:
+            dropped[images.why_missing()] += 1
+        else:
+            questions.append(
+                Question(
+                    dataset=POPE,
+                    split=split,
+                    task=EXISTENCE,
+                    question_id=row.question_id,
+                    image=image,
+                    question=row.text,
+                    answers=[row.label],
+                    reference=row.label,
+                )
+            )
+    return Reading(POPE, split, len(rows), tuple(questions), dict(dropped))
+
+
+def _row(record: Record) -> PopeRow:
+    label = text_field(record, "label").strip().lower()
+    if label not in YES_NO:
+        raise InputError(f"{record.where}: key 'label' is {label!r}; expected yes or no")
+    return PopeRow(
+        where=record.where,
+        question_id=id_field(record, "question_id"),
+        image=text_field(record, "image").strip(),
+        text=" ".join(text_field(record, "text").split()),
+        label=label,
+    )
+
+
+def _split_order(split: str) -> tuple[int, str]:
+    known = POPE_SPLITS.index(split) if split in POPE_SPLITS else len(POPE_SPLITS)
+    return known, split

@@ -1,0 +1,231 @@
+"""Exact sampling: stratified, seeded, spread over images, independent of the order of files."""
+
+import hashlib
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from vrp.data.images import ImageFacts
+from vrp.data.item import EXISTENCE, Item, Question, Reading
+from vrp.errors import InputError
+
+Stratum = tuple[str, str]
+"""Task and reference answer."""
+
+UNREADABLE = "unreadable image"
+_RARE: Stratum = ("", "rare answers")
+
+
+class SampleRow(NamedTuple):
+    """A row of the sampling report; ``found`` = ``usable`` + everything in ``dropped``."""
+
+    dataset: str
+    split: str
+    found: int
+    """Rows of the file that belong to the split."""
+    usable: int
+    """Rows that could have been taken."""
+    dropped: dict[str, int]
+    """Reason → rows dropped for it."""
+    taken: int
+    """Items of the study."""
+    unreadable: tuple[str, ...]
+    """Message for each image that could not be decoded."""
+
+
+class Sample(NamedTuple):
+    """A sampled split."""
+
+    items: tuple[Item, ...]
+    """Items of one image side by side, images in seeded order."""
+    report: SampleRow
+
+
+def rank(seed: int, name: str) -> bytes:
+    """A place in a random order that depends on the seed and the name alone (SHA-256)."""
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+
+
+def sample_split(
+    reading: Reading,
+    count: int | None,
+    seed: int,
+    *,
+    inspect: Callable[[str], ImageFacts],
+) -> Sample:
+    """Take exactly ``count`` questions of a split (None: all usable) and make them items.
+
+    Strata: a split of yes/no questions is taken half and half as far as there are enough of each;
+    any other in proportion to its reference answers, those too rare for one place pooled. Within
+    a stratum the images used least so far come first, then SHA-256(seed, item_id). An image that
+    ``inspect`` (``ImageIndex.inspect``) refuses gives its place to the next in line. The result
+    depends on the questions and the seed alone, not on their order.
+    Raises InputError naming split, asked and found where there are too few.
+    """
+    if count is not None and count < 0:
+        raise InputError(f"{reading.dataset} {reading.split}: count {count} is below 0")
+    wanted = len(reading.questions) if count is None else count
+    _refuse_shortage(reading, wanted, len(reading.questions))
+    draw = _Draw(seed, inspect)
+    strata = _strata(reading.questions, wanted)
+    quotas = _quotas(strata, wanted, seed)
+    left = [
+        question
+        for key in sorted(strata, key=lambda key: (len(strata[key]), key))
+        for question in draw.take(strata[key], quotas[key])
+    ]
+    draw.take(left, wanted - len(draw.taken))
+    unusable = sum(question.image in draw.refused for question in reading.questions)
+    usable = len(reading.questions) - unusable
+    if count is not None:
+        _refuse_shortage(reading, wanted, usable, unreadable=unusable)
+    dropped = reading.dropped | ({UNREADABLE: unusable} if unusable else {})
+    messages = tuple(draw.refused[image] for image in sorted(draw.refused))
+    report = SampleRow(
+        reading.dataset, reading.split, reading.found, usable, dropped, len(draw.taken), messages
+    )
+    return Sample(tuple(draw.items()), report)
+
+
+def unite_groups(items: Sequence[Item]) -> list[Item]:
+    """Give one group to all items that share an image *or* a named group, over all splits.
+
+    The group's name is the smallest image digest in it: for an image that nothing else ties to
+    another, its own.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for item in items:
+        parent[root(f"named {item.group}")] = root(f"image {item.image_sha256}")
+    smallest: dict[str, str] = {}
+    for item in items:
+        top = root(f"image {item.image_sha256}")
+        smallest[top] = min(smallest.get(top, item.image_sha256), item.image_sha256)
+    return [replace(item, group=smallest[root(f"image {item.image_sha256}")]) for item in items]
+
+
+class _Draw:
+    """Questions taken so far, how often each image was used, and which images were refused."""
+
+    def __init__(self, seed: int, inspect: Callable[[str], ImageFacts]) -> None:
+        self.taken: list[tuple[Question, ImageFacts]] = []
+        self.refused: dict[str, str] = {}
+        self._seed = seed
+        self._inspect = inspect
+        self._uses: Counter[str] = Counter()
+
+    def take(self, questions: Iterable[Question], count: int) -> list[Question]:
+        """Take up to ``count``, least used images first; return the questions not taken."""
+        heap = [
+            (self._uses[question.image], rank(self._seed, question.item_id), i, question)
+            for i, question in enumerate(questions)
+        ]
+        heapq.heapify(heap)
+        goal = len(self.taken) + count
+        while heap and len(self.taken) < goal:
+            uses, place, i, question = heapq.heappop(heap)
+            if uses != self._uses[question.image]:
+                heapq.heappush(heap, (self._uses[question.image], place, i, question))
+            elif (facts := self._look(question.image)) is not None:
+                self._uses[question.image] += 1
+                self.taken.append((question, facts))
+        return [question for *_, question in heap]
+
+    def items(self) -> list[Item]:
+        """The items taken: images in seeded order, an image's items side by side."""
+        items = [_item(question, facts) for question, facts in self.taken]
+        return sorted(
+            items,
+            key=lambda item: (rank(self._seed, item.image), rank(self._seed, item.item_id)),
+        )
+
+    def _look(self, image: str) -> ImageFacts | None:
+        if image in self.refused:
+            return None
+        try:
+            return self._inspect(image)
+        except InputError as error:
+            self.refused[image] = str(error)
+            return None
+
+
+def _item(question: Question, facts: ImageFacts) -> Item:
+    return Item(
+        item_id=question.item_id,
+        dataset=question.dataset,
+        split=question.split,
+        task=question.task,
+        group=facts.sha256 if question.group is None else question.group,
+        image=question.image,
+        image_sha256=facts.sha256,
+        question_id=question.question_id,
+        question=question.question,
+        answers=question.answers,
+        reference=question.reference,
+    )
+
+
+def _strata(questions: Sequence[Question], wanted: int) -> dict[Stratum, list[Question]]:
+    strata: dict[Stratum, list[Question]] = defaultdict(list)
+    for question in questions:
+        strata[question.task, question.reference].append(question)
+    if all(task == EXISTENCE for task, _ in strata):
+        return dict(strata)
+    rare = [key for key, rows in strata.items() if wanted * len(rows) < len(questions)]
+    pooled = [question for key in rare for question in strata.pop(key)]
+    return dict(strata) | ({_RARE: pooled} if pooled else {})
+
+
+def _quotas(
+    strata: Mapping[Stratum, Sequence[Question]], wanted: int, seed: int
+) -> dict[Stratum, int]:
+    sizes = {key: len(rows) for key, rows in strata.items()}
+    tie_break = {key: rank(seed, f"stratum {key[0]} {key[1]}") for key in sizes}
+    if all(task == EXISTENCE for task, _ in sizes):
+        return _equal_quotas(sizes, wanted, tie_break)
+    return _proportional_quotas(sizes, wanted, tie_break)
+
+
+def _equal_quotas(
+    sizes: Mapping[Stratum, int], wanted: int, tie_break: Mapping[Stratum, bytes]
+) -> dict[Stratum, int]:
+    """Equal shares, each at most what there is; what a small stratum lacks goes to the others."""
+    quotas = {}
+    for done, key in enumerate(sorted(sizes, key=lambda key: (sizes[key], tie_break[key]))):
+        quotas[key] = min(sizes[key], wanted // (len(sizes) - done))
+        wanted -= quotas[key]
+    return quotas
+
+
+def _proportional_quotas(
+    sizes: Mapping[Stratum, int], wanted: int, tie_break: Mapping[Stratum, bytes]
+) -> dict[Stratum, int]:
+    """Shares in proportion to size, rounded by largest remainder."""
+    total = sum(sizes.values())
+    if total == 0:
+        return {}
+    quotas = {key: wanted * size // total for key, size in sizes.items()}
+    by_remainder = sorted(sizes, key=lambda key: (-(wanted * sizes[key] % total), tie_break[key]))
+    for key in by_remainder[: wanted - sum(quotas.values())]:
+        quotas[key] += 1
+    return quotas
+
+
+def _refuse_shortage(reading: Reading, wanted: int, usable: int, *, unreadable: int = 0) -> None:
+    if wanted <= usable:
+        return
+    dropped = reading.dropped | ({UNREADABLE: unreadable} if unreadable else {})
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    raise InputError(
+        f"{reading.dataset} {reading.split}: asked for {wanted} items, found {reading.found}, "
+        f"usable {usable}" + (f" (dropped: {reasons})" if reasons else "") + "; "
+        f"lower the count to {usable} or add data"
+    )

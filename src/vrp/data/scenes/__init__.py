@@ -1,0 +1,1 @@
+"""The embedded scenes: seeded images, questions about them, and their official-format files."""

@@ -1,0 +1,292 @@
+"""What each intervention does to accuracy: paired effects, controls, specificity."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from vrp.config.effects import EffectsConfig
+from vrp.errors import InputError
+from vrp.stats.bootstrap import (
+    Bootstrapped,
+    Resamples,
+    difference,
+    macro_average,
+    resample_groups,
+)
+from vrp.stats.clusters import group_sums
+from vrp.stats.equivalence import two_one_sided_tests
+from vrp.stats.multiplicity import holm
+from vrp.stats.paired import bootstrap_difference, mcnemar, sign_flip_test
+from vrp.tables.answers import ANSWERS
+from vrp.tables.effects import EFFECTS
+from vrp.tables.files import read_provenance, read_table, write_table
+from vrp.tables.interventions import ABLATE, MASK
+from vrp.tables.items import ITEMS
+
+Row = dict[str, Any]
+_TABLES = {"mask": MASK, "ablate": ABLATE}
+OBJECT_IDENTIFICATION = "object_identification"
+
+
+class Runs(NamedTuple):
+    """The same items before and under one condition, once per seed."""
+
+    before: NDArray[np.bool_]
+    """(n,) right without the intervention."""
+    after: NDArray[np.bool_]
+    """(n_seeds, n) right under the condition."""
+    changed: NDArray[np.bool_]
+    """(n_seeds, n) whether the answer differs from the undisturbed one."""
+    tasks: NDArray[np.str_]
+    """(n,)"""
+    groups: NDArray[np.str_]
+    """(n,) images."""
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Runs":
+        """The same runs over some of the items."""
+        return Runs(
+            self.before[chosen],
+            self.after[:, chosen],
+            self.changed[:, chosen],
+            self.tasks[chosen],
+            self.groups[chosen],
+        )
+
+
+def run(
+    *,
+    seed: int,
+    effects: EffectsConfig,
+    items: Path,
+    answers: Sequence[Path],
+    mask: Sequence[Path],
+    ablate: Sequence[Path],
+    output: Path,
+    provenance: Mapping[str, str],
+) -> None:
+    """Estimate every condition's effect for every model.
+
+    Args:
+        seed: the study's seed (bootstrap, sign flips).
+        effects: the `effects` section.
+        items: `items.parquet`.
+        answers: answers shards of all models; the files say which model they are of.
+        mask: mask shards of all models.
+        ablate: ablate shards of all models.
+        output: `effects.parquet`, to write.
+        provenance: written into the table.
+
+    Raises:
+        InputError: a table is missing, or an intervention has items without an answer.
+    """
+    asked = read_table(items, ITEMS, columns=["group", "task"])
+    baseline = _by_model(answers)
+    rows: list[Row] = []
+    for intervention, paths in (("mask", mask), ("ablate", ablate)):
+        for model, shards in _by_model(paths).items():
+            if model not in baseline:
+                raise InputError(f"{shards[0]}: no answers were given for model {model!r}")
+            conditions = _read_runs(asked, baseline[model], shards, intervention)
+            rows += _condition_rows(model, intervention, conditions, effects, seed)
+    _adjust(rows)
+    columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
+    write_table(output, EFFECTS, columns, provenance=provenance)
+
+
+def _by_model(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(read_provenance(path).get("model", ""), []).append(path)
+    return found
+
+
+def _read_runs(
+    asked: pl.DataFrame, answers: Sequence[Path], shards: Sequence[Path], intervention: str
+) -> dict[str, Runs]:
+    """Condition → its runs, conditions in alphabetical order."""
+    before = read_table(answers, ANSWERS, columns=["correct"]).rename({"correct": "before"})
+    table = read_table(
+        shards, _TABLES[intervention], columns=["condition", "seed", "correct", "changed"]
+    )
+    joined = table.join(before, on="item_id", how="inner").join(asked, on="item_id", how="inner")
+    if len(joined) != len(table):
+        stray = table.join(joined, on="item_id", how="anti")["item_id"][0]
+        raise InputError(
+            f"{shards[0].parent}: item {stray!r} has no answer in this study; rerun the stage"
+        )
+    conditions = joined.sort("condition", "seed", "item_id").partition_by("condition", as_dict=True)
+    return {str(name): _runs(frame, shards[0].parent) for (name,), frame in conditions.items()}
+
+
+def _runs(frame: pl.DataFrame, place: Path) -> Runs:
+    n_seeds = frame["seed"].n_unique()
+    n_items = frame["item_id"].n_unique()
+    if n_seeds * n_items != len(frame):
+        raise InputError(
+            f"{place}: condition {frame['condition'][0]!r} lacks items under some seed; "
+            "rerun the stage"
+        )
+    first = frame[:n_items]
+    return Runs(
+        first["before"].to_numpy(),
+        frame["correct"].to_numpy().reshape(n_seeds, n_items),
+        frame["changed"].to_numpy().reshape(n_seeds, n_items),
+        first["task"].to_numpy().astype(str),
+        first["group"].to_numpy().astype(str),
+    )
+
+
+def _condition_rows(
+    model: str, intervention: str, conditions: Mapping[str, Runs], effects: EffectsConfig, seed: int
+) -> list[Row]:
+    """Rows of all conditions of one model, and of the specificity of each `top_…` one."""
+    rows = []
+    for condition, runs in conditions.items():
+        resamples = _resamples(runs, seed, effects)
+        partner = conditions.get(condition.replace("top_", "random_", 1))
+        is_top = condition.startswith("top_") and partner is not None
+        for scope, chosen in _scopes(runs).items():
+            name = {"model": model, "intervention": intervention, "scope": scope}
+            some = runs.where(chosen)
+            tested = scope != OBJECT_IDENTIFICATION
+            before = some._replace(after=some.before[None])
+            rows.append(
+                {**name, "condition": condition}
+                | _effect(before, some, resamples, effects, tested=tested, macro=scope == "macro")
+            )
+            if is_top and partner is not None:
+                control = partner.where(chosen)
+                contrast = f"{condition} - {condition.replace('top_', 'random_', 1)}"
+                rows.append(
+                    {**name, "condition": contrast}
+                    | _effect(control, some, resamples, effects, macro=scope == "macro")
+                )
+    return rows
+
+
+def _resamples(runs: Runs, seed: int, effects: EffectsConfig) -> Resamples:
+    return resample_groups(runs.groups, seed=f"{seed}/effects", n_boot=effects.bootstrap)
+
+
+def _scopes(runs: Runs) -> dict[str, NDArray[np.bool_]]:
+    """Name → (n,) items. `all` and `macro` hold the same items, weighted differently."""
+    everything = np.ones(len(runs.before), dtype=bool)
+    found = {task: runs.tasks == task for task in np.unique(runs.tasks).tolist()}
+    found |= {"all": everything, "macro": everything}
+    known = (runs.tasks == "existence") & runs.before
+    if known.any():
+        found[OBJECT_IDENTIFICATION] = known
+    return found
+
+
+def _effect(
+    reference: Runs,
+    runs: Runs,
+    resamples: Resamples,
+    effects: EffectsConfig,
+    *,
+    macro: bool,
+    tested: bool = True,
+) -> Row:
+    """Accuracy of `runs` minus that of `reference`, both averaged over their seeds.
+
+    Specificity is the case where the reference is the random control. Random controls' spread
+    over seeds is not in the interval; `per_seed` shows it.
+    """
+    boot = _macro(reference, runs, resamples) if macro else _difference(reference, runs, resamples)
+    estimate = boot.estimate()
+    bound = effects.equivalence_pp
+    equivalence = math.nan
+    if boot.se > 0:
+        equivalence = two_one_sided_tests(boot, bound_low=-bound, bound_high=bound).p
+    p, p_mcnemar = math.nan, math.nan
+    if tested and not macro:
+        p = _sign_flip(reference, runs, resamples, effects)
+        p_mcnemar = _mcnemar(reference, runs)
+    return {
+        "n": estimate.n,
+        "n_groups": estimate.n_groups,
+        "baseline": _accuracy(reference, macro=macro),
+        "accuracy": _accuracy(runs, macro=macro),
+        "effect": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "p": p,
+        "p_mcnemar": p_mcnemar,
+        "p_equivalence": equivalence,
+        "changed": float(runs.changed.mean()),
+        "per_seed": _per_seed(reference, runs),
+    }
+
+
+def _difference(reference: Runs, runs: Runs, resamples: Resamples) -> Bootstrapped:
+    return difference(_mean(runs, resamples), _mean(reference, resamples))
+
+
+def _mean(runs: Runs, resamples: Resamples) -> Bootstrapped:
+    """Accuracy in percent, averaged over seeds replicate by replicate."""
+    nothing = np.zeros(len(runs.before), dtype=bool)
+    parts = [
+        bootstrap_difference(nothing, after, runs.groups, resamples=resamples)
+        for after in runs.after
+    ]
+    return parts[0]._replace(
+        value=float(np.mean([part.value for part in parts])),
+        replicates=np.mean([part.replicates for part in parts], axis=0),
+    )
+
+
+def _macro(reference: Runs, runs: Runs, resamples: Resamples) -> Bootstrapped:
+    parts = {}
+    for task in np.unique(runs.tasks).tolist():
+        chosen = runs.tasks == task
+        parts[task] = _difference(reference.where(chosen), runs.where(chosen), resamples)
+    return macro_average(parts, n_groups=len(np.unique(runs.groups)))
+
+
+def _accuracy(runs: Runs, *, macro: bool) -> float:
+    right = runs.after.mean(axis=0)
+    if not macro:
+        return float(right.mean())
+    tasks = np.unique(runs.tasks)
+    return float(np.mean([right[runs.tasks == task].mean() for task in tasks]))
+
+
+def _sign_flip(reference: Runs, runs: Runs, resamples: Resamples, effects: EffectsConfig) -> float:
+    # Times both numbers of seeds, the differences are whole numbers and the test stays exact.
+    scaled = len(reference.after) * runs.after.sum(axis=0) - len(runs.after) * (
+        reference.after.sum(axis=0)
+    )
+    nets = group_sums(scaled.astype(np.float64), resamples.codes(runs.groups))
+    return sign_flip_test(nets, seed=resamples.key, n_draws=effects.sign_flips)
+
+
+def _mcnemar(reference: Runs, runs: Runs) -> float:
+    """Only where there is one run on each side: it has no meaning for averages."""
+    if len(reference.after) > 1 or len(runs.after) > 1:
+        return math.nan
+    before, after = reference.after[0], runs.after[0]
+    return mcnemar(int((after & ~before).sum()), int((before & ~after).sum()))
+
+
+def _per_seed(reference: Runs, runs: Runs) -> list[float]:
+    base = 100 * float(reference.after.mean())
+    return [100 * float(after.mean()) - base for after in runs.after]
+
+
+def _adjust(rows: list[Row]) -> None:
+    """Holm's correction within model, intervention and scope."""
+    families: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        row["p_adjusted"] = math.nan
+        if math.isfinite(row["p"]):
+            key = (row["model"], row["intervention"], row["scope"])
+            families.setdefault(key, []).append(row)
+    for family in families.values():
+        for row, value in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_adjusted"] = float(value)

@@ -1,0 +1,65 @@
+"""Put images and question files into the data folder and list them in a manifest."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from vrp.config.data import DataConfig
+from vrp.data.archives import download_official
+from vrp.data.images import file_sha256
+from vrp.data.scenes.official import write_scene_dataset
+from vrp.errors import InputError
+from vrp.tables.files import write_text
+
+_POPE_SPLITS = ("random", "popular", "adversarial")
+
+
+def run(*, data: DataConfig, output: Path) -> None:
+    """Draw, download or check the data; write the manifest last.
+
+    Args:
+        data: the `data` section.
+        output: the manifest: origin, question files with their SHA-256, number of images and a
+            digest over the images' names and sizes.
+
+    Raises:
+        InputError: a file cannot be had, or the folder holds none of the expected files.
+    """
+    folder = Path(data.folder)
+    if data.origin == "scenes":
+        write_scene_dataset(
+            folder,
+            namespace=data.scenes.namespace,
+            n_pope_images=data.scenes.n_pope_images,
+            n_vqa_images=data.scenes.n_vqa_images,
+        )
+    elif data.origin == "official":
+        download_official(folder)
+    files = question_files(data)
+    if not files:
+        raise InputError(
+            f"{folder}: has none of the question files named in the config's data section; "
+            "put them there or set data.origin"
+        )
+    write_text(output, json.dumps(_manifest(data, files), indent=1) + "\n")
+
+
+def question_files(data: DataConfig) -> list[str]:
+    """The question files that are there, relative to the data folder."""
+    named = [data.pope_questions.format(split=split) for split in _POPE_SPLITS]
+    named += [data.vqa_questions, data.vqa_annotations, data.own_questions]
+    return [name for name in named if (Path(data.folder) / name).is_file()]
+
+
+def _manifest(data: DataConfig, files: list[str]) -> dict[str, object]:
+    folder = Path(data.folder)
+    images = sorted(path for path in (folder / data.images).rglob("*") if path.is_file())
+    # Names and sizes, not contents: a COCO folder holds 40,000 files, and every image that an
+    # item uses is digested by `sample` anyway.
+    listing = "\n".join(f"{path.relative_to(folder)}\t{path.stat().st_size}" for path in images)
+    return {
+        "origin": data.origin,
+        "files": {name: file_sha256(folder / name) for name in files},
+        "n_images": len(images),
+        "images": hashlib.sha256(listing.encode()).hexdigest(),
+    }

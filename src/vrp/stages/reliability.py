@@ -1,0 +1,241 @@
+"""How well a value per item tells right answers from wrong ones, as rows of an estimates table."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from vrp.stats.auroc import bootstrap_auroc
+from vrp.stats.bootstrap import Bootstrapped, Resamples, bootstrap_within, resample_groups
+from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
+from vrp.stats.equivalence import two_one_sided_tests
+from vrp.stats.estimate import Estimate
+from vrp.stats.multiplicity import holm
+from vrp.stats.paired import bootstrap_difference
+
+Row = dict[str, Any]
+
+# Tests that make one family for Holm's correction: all predictors under the same scope and metric.
+_FAMILY = ("scope", "metric")
+NOT_A_LAYER = -1
+
+
+@dataclass(frozen=True)
+class JudgedItems:
+    """The items that values are judged on, with their resampled images."""
+
+    correct: NDArray[np.bool_]
+    """(n,) whether the greedy answer is right."""
+    tasks: NDArray[np.str_]
+    """(n,) task of each item."""
+    answers: NDArray[np.str_]
+    """(n,) parsed answer: yes and no are scopes of their own for existence items."""
+    groups: NDArray[np.str_]
+    """(n,) image of each item."""
+    resamples: Resamples
+    """Shared by every statistic, which makes them joint."""
+    r_margin: float = 0.1
+    """Equivalence margin of a correlation."""
+    auroc_margin: float = 0.05
+    """Equivalence margin of an AUROC around 0.5."""
+
+    @classmethod
+    def from_frame(
+        cls, frame: pl.DataFrame, *, seed: int, n_boot: int, **margins: float
+    ) -> "JudgedItems":
+        """Judge the rows of the signals table (columns correct, task, answer, group)."""
+        groups = frame["group"].to_numpy().astype(str)
+        return cls(
+            correct=frame["correct"].to_numpy(),
+            tasks=frame["task"].to_numpy().astype(str),
+            answers=frame["answer"].to_numpy().astype(str),
+            groups=groups,
+            resamples=resample_groups(groups, seed=f"{seed}/reliability", n_boot=n_boot),
+            **margins,
+        )
+
+    def scopes(self) -> dict[str, NDArray[np.bool_]]:
+        """Name → (n,) items of the scopes that are subsets: tasks, and answers within existence."""
+        found = {task: self.tasks == task for task in np.unique(self.tasks).tolist()}
+        for answer in ("yes", "no"):
+            items = (self.tasks == "existence") & (self.answers == answer)
+            if items.any():
+                found[f"answer_{answer}"] = items
+        return found
+
+
+def reliability_rows(
+    predictor: str,
+    value: NDArray[np.floating],
+    items: JudgedItems,
+    *,
+    layer: int = NOT_A_LAYER,
+    higher_is_reliable: bool = True,
+    correlation: bool = True,
+) -> list[Row]:
+    """AUROC and R of one value per item, within each task, macro-averaged, and pooled.
+
+    Args:
+        predictor: name of the signal or probe.
+        value: (n,) NaN where missing; such items are dropped and counted.
+        items: what it is judged on.
+        layer: decoder layer, where there is one.
+        higher_is_reliable: False turns the value round for AUROC, so that above 0.5 always means
+            "as claimed"; R keeps the value's own sign, as published.
+        correlation: whether R is wanted.
+
+    The pooled AUROC compares items of different tasks too; the pooled R is centred within task
+    under scope `pooled_within`, plain under `pooled` (as the papers report it).
+    """
+    oriented = value if higher_is_reliable else -value
+    rows = []
+    by_task = _within(bootstrap_auroc, oriented, items)
+    chance = (0.5 - items.auroc_margin, 0.5 + items.auroc_margin)
+    for scope, part in by_task.items():
+        rows.append(_row(predictor, layer, scope, "auroc", part, items, null=0.5, margin=chance))
+    pooled = bootstrap_auroc(oriented, items.correct, items.groups, resamples=items.resamples)
+    rows.append(_row(predictor, layer, "pooled", "auroc", pooled, items, null=0.5, margin=chance))
+    if correlation:
+        rows += _correlations(predictor, layer, value, items)
+    return rows
+
+
+def _correlations(
+    predictor: str, layer: int, value: NDArray[np.floating], items: JudgedItems
+) -> list[Row]:
+    none = (-items.r_margin, items.r_margin)
+    parts = _within(bootstrap_point_biserial, value, items)
+    for scope, strata in (("pooled", None), ("pooled_within", items.tasks)):
+        parts[scope] = bootstrap_point_biserial(
+            value, items.correct, items.groups, resamples=items.resamples, strata=strata
+        )
+    rows = [
+        _row(predictor, layer, scope, "r", part, items, null=0.0, margin=none)
+        for scope, part in parts.items()
+    ]
+    # The papers' own interval beside the clustered one.
+    fisher = point_biserial(value, items.correct)
+    rows.append(estimate_row(predictor, "pooled", "r_fisher", fisher, layer=layer))
+    return rows
+
+
+def _within(
+    statistic: Any, value: NDArray[np.floating], items: JudgedItems
+) -> dict[str, Bootstrapped]:
+    """The statistic in every scope that is a subset, and its macro average over tasks."""
+    by_task = bootstrap_within(
+        statistic, value, items.correct, items.groups, by=items.tasks, resamples=items.resamples
+    )
+    parts = dict(by_task.parts)
+    for scope, chosen in items.scopes().items():
+        if scope not in parts:
+            parts[scope] = statistic(
+                value[chosen], items.correct[chosen], items.groups[chosen],
+                resamples=items.resamples,
+            )  # fmt: skip
+    parts["macro"] = by_task.macro
+    return parts
+
+
+def share_rows(
+    predictor: str, metric: str, hits: NDArray[np.bool_], items: JudgedItems
+) -> list[Row]:
+    """A share of items (accuracy, parse rate …) in every scope, with clustered intervals."""
+    scopes = {**items.scopes(), "pooled": np.ones(len(hits), dtype=bool)}
+    rows = []
+    for scope, chosen in scopes.items():
+        part = _share(hits[chosen], items.groups[chosen], items.resamples)
+        rows.append(_row(predictor, NOT_A_LAYER, scope, metric, part, items, null=None))
+    return rows
+
+
+def _share(hits: NDArray[np.bool_], groups: NDArray[np.str_], resamples: Resamples) -> Bootstrapped:
+    percent = bootstrap_difference(np.zeros(len(hits)), hits, groups, resamples=resamples)
+    return percent._replace(value=percent.value / 100, replicates=percent.replicates / 100)
+
+
+def _row(
+    predictor: str,
+    layer: int,
+    scope: str,
+    metric: str,
+    part: Bootstrapped,
+    items: JudgedItems,
+    *,
+    null: float | None,
+    margin: tuple[float, float] | None = None,
+) -> Row:
+    p_equivalence = math.nan
+    if margin is not None and math.isfinite(part.value) and part.se > 0:
+        low, high = margin
+        p_equivalence = two_one_sided_tests(part, bound_low=low, bound_high=high).p
+    scopes = items.scopes()
+    asked = int(scopes[scope].sum()) if scope in scopes else len(items.correct)
+    return estimate_row(
+        predictor,
+        scope,
+        metric,
+        part.estimate(null=null),
+        layer=layer,
+        n_dropped=asked - part.n,
+        p_equivalence=p_equivalence,
+    )
+
+
+def estimate_row(
+    predictor: str,
+    scope: str,
+    metric: str,
+    estimate: Estimate,
+    *,
+    layer: int = NOT_A_LAYER,
+    n_dropped: int = 0,
+    p_equivalence: float = math.nan,
+) -> Row:
+    """One row of an estimates table; the adjusted p-value comes with `adjusted`."""
+    return {
+        "predictor": predictor,
+        "layer": layer,
+        "scope": scope,
+        "metric": metric,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "p": estimate.p,
+        "p_equivalence": p_equivalence,
+        "n": estimate.n,
+        "n_groups": estimate.n_groups,
+        "n_dropped": n_dropped,
+        "method": estimate.method,
+        "note": estimate.note or None,
+    }
+
+
+def plain_row(predictor: str, scope: str, metric: str, value: float, *, n: int, **more: Any) -> Row:
+    """A descriptive number without an interval."""
+    nan = math.nan
+    estimate = Estimate(value, nan, nan, nan, n, more.pop("n_groups", 0), "descriptive")
+    return estimate_row(predictor, scope, metric, estimate, **more)
+
+
+def adjusted(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Columns of an estimates table with Holm's correction within each scope and metric."""
+    families: dict[tuple[str, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        if math.isfinite(row["p"]):
+            families.setdefault(tuple(row[key] for key in _FAMILY), []).append(index)
+    p_adjusted = [math.nan] * len(rows)
+    for members in families.values():
+        values = holm([rows[index]["p"] for index in members])
+        for index, value in zip(members, values, strict=True):
+            p_adjusted[index] = float(value)
+    return {**_columns(rows), "p_adjusted": p_adjusted}
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    rows = list(rows)
+    return {key: [row[key] for row in rows] for key in rows[0]}

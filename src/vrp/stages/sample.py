@@ -1,0 +1,93 @@
+"""Sample the study's items: exact counts, stratified, independent of the order of files."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from vrp.config.data import DataConfig
+from vrp.config.sample import SampleConfig, SplitConfig
+from vrp.data.images import ImageIndex
+from vrp.data.item import Item, Reading
+from vrp.data.own import read_own
+from vrp.data.pope import read_pope
+from vrp.data.sampling import SampleRow, sample_split, unite_groups
+from vrp.data.vqa import read_vqa
+from vrp.errors import InputError
+from vrp.tables.files import write_table, write_text
+from vrp.tables.items import ITEMS
+
+
+def run(
+    *,
+    seed: int,
+    data: DataConfig,
+    sample: SampleConfig,
+    data_manifest: Path,
+    output: Path,
+    report: Path,
+    provenance: Mapping[str, str],
+) -> None:
+    """Read the question files and take exactly the items asked for.
+
+    Args:
+        seed: the study's seed.
+        data: where the files are.
+        sample: splits and counts.
+        data_manifest: written by `fetch_data`; its presence says that the data are whole.
+        output: `items.parquet`.
+        report: found, usable, dropped with reasons, and taken, for every split (JSON).
+        provenance: written into the table.
+
+    Raises:
+        InputError: a file is missing or malformed, or a split has too few items.
+    """
+    if not data_manifest.is_file():
+        raise InputError(f"{data_manifest}: no such file; run `vrp fetch-data` first")
+    images = ImageIndex(Path(data.folder), data.images)
+    readings = _read(data, sample, images)
+    items: list[Item] = []
+    rows: list[SampleRow] = []
+    for split in sample.splits:
+        reading = readings[split.dataset, split.split]
+        taken, row = sample_split(reading, split.count, seed, inspect=images.inspect)
+        items.extend(taken)
+        rows.append(row)
+    items = unite_groups(items)
+    columns = {name: [item.as_row()[name] for item in items] for name in ITEMS.columns.names}
+    write_table(output, ITEMS, columns, provenance=provenance)
+    write_text(report, json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+
+
+def _read(
+    data: DataConfig, sample: SampleConfig, images: ImageIndex
+) -> dict[tuple[str, str], Reading]:
+    """Readings of all splits that the study names, by data set and split."""
+    folder = Path(data.folder)
+    readings: dict[tuple[str, str], Reading] = {}
+    pope = [split.split for split in sample.splits if split.dataset == "pope"]
+    if pope:
+        files = {split: folder / data.pope_questions.format(split=split) for split in pope}
+        for name, reading in read_pope(files, images).items():
+            readings["pope", name] = reading
+    if any(split.dataset == "vqa" for split in sample.splits):
+        tables = read_vqa(folder / data.vqa_questions, folder / data.vqa_annotations, images)
+        for name, reading in tables.items():
+            readings["vqa", name] = reading
+    for split in sample.splits:
+        if split.dataset == "own":
+            readings["own", split.split] = _own(folder / data.own_questions, images, split)
+        elif (split.dataset, split.split) not in readings:
+            raise InputError(
+                f"sample.splits: {split.dataset} has no split {split.split!r}; "
+                f"choose from {', '.join(s for d, s in readings if d == split.dataset)}"
+            )
+    return readings
+
+
+def _own(path: Path, images: ImageIndex, split: SplitConfig) -> Reading:
+    """Own questions of the split's task; those of other tasks are accounted for as dropped."""
+    reading = read_own(path, images, split=split.split)
+    wanted = tuple(q for q in reading.questions if q.task == split.task)
+    others = len(reading.questions) - len(wanted)
+    dropped = reading.dropped | ({f"task other than {split.task}": others} if others else {})
+    return Reading(reading.dataset, reading.split, reading.found, wanted, dropped)

@@ -1,0 +1,303 @@
+"""The written data folder: official layouts, and labels worked out again from its own files."""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vrp.data.scenes.official as official
+from vrp.data.scenes.draw import CATEGORIES, draw_scene, scene_seed
+from vrp.data.scenes.official import run_lengths, write_scene_dataset
+from vrp.errors import InputError
+
+N_POPE, N_VQA = 40, 60
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scenes") / "data"
+    write_scene_dataset(path, namespace="test", n_pope_images=N_POPE, n_vqa_images=N_VQA, seed=0)
+    return path
+
+
+@pytest.fixture(scope="module")
+def instances(folder):
+    return json.loads((folder / "annotations/instances_val2014.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def present(instances):
+    """File name → categories in the image, from the instances alone."""
+    names = {c["id"]: c["name"] for c in instances["categories"]}
+    files = {i["id"]: i["file_name"] for i in instances["images"]}
+    found = defaultdict(list)
+    for a in instances["annotations"]:
+        found[files[a["image_id"]]].append(names[a["category_id"]])
+    return found
+
+
+def _pope(folder, split):
+    text = (folder / f"pope/coco_pope_{split}.json").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _vqa(folder):
+    questions = json.loads((folder / "vqa/v2_OpenEnded_mscoco_val2014_questions.json").read_text())
+    annotations = json.loads((folder / "vqa/v2_mscoco_val2014_annotations.json").read_text())
+    return questions, annotations
+
+
+def _noun(row):
+    return re.fullmatch(r"Is there an? (\w+) in the image\?", row["text"]).group(1)
+
+
+def _decode(segmentation):
+    """COCO's uncompressed run lengths, decoded the slow way."""
+    height, width = segmentation["size"]
+    flat, value = [], 0
+    for run in segmentation["counts"]:
+        flat += [value] * run
+        value = 1 - value
+    return np.array(flat).reshape(width, height).T
+
+
+def _digests(folder: Path):
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+def test_run_lengths_by_hand():
+    mask = np.array([[0, 1, 1], [0, 1, 0]], bool)
+    assert run_lengths(mask) == [2, 3, 1]
+    assert run_lengths(~mask) == [0, 2, 3, 1]
+
+
+def test_images_are_there_and_named_as_coco_names_them(folder, instances):
+    assert len(instances["images"]) == N_VQA
+    for image in instances["images"]:
+        assert image["file_name"] == f"COCO_val2014_{image['id']:012d}.png"
+        with Image.open(folder / "val2014" / image["file_name"]) as opened:
+            assert opened.size == (image["width"], image["height"])
+            assert opened.mode == "RGB"
+    assert len(list((folder / "val2014").iterdir())) == N_VQA
+
+
+def test_instances_are_those_of_the_scenes(instances):
+    by_image = defaultdict(list)
+    for a in instances["annotations"]:
+        by_image[a["image_id"]].append(a)
+    ids = [a["id"] for a in instances["annotations"]]
+    assert len(set(ids)) == len(ids)
+    for image_id, annotations in list(by_image.items())[:15]:
+        scene = draw_scene(scene_seed("test", image_id - 1))
+        assert len(annotations) == len(scene.objects)
+        for index, (a, o) in enumerate(zip(annotations, scene.objects, strict=True)):
+            mask = _decode(a["segmentation"])
+            assert np.array_equal(mask, scene.instance_map == index)
+            assert a["area"] == mask.sum()
+            x, y, w, h = a["bbox"]
+            assert mask[y : y + h, x : x + w].sum() == a["area"]
+            assert CATEGORIES[a["category_id"] - 1] == o.category
+            assert a["iscrowd"] == 0
+
+
+@pytest.mark.parametrize("split", ["random", "popular", "adversarial"])
+def test_pope_labels_agree_with_the_instances(folder, present, split):
+    rows = _pope(folder, split)
+    assert len(rows) == 6 * N_POPE
+    assert all(list(row) == ["question_id", "image", "text", "label"] for row in rows)
+    assert [row["question_id"] for row in rows] == list(range(1, len(rows) + 1))
+    by_image = defaultdict(list)
+    for row in rows:
+        assert row["label"] == ("yes" if _noun(row) in present[row["image"]] else "no")
+        by_image[row["image"]].append(row)
+    assert len(by_image) == N_POPE
+    for asked in by_image.values():
+        assert Counter(row["label"] for row in asked) == {"yes": 3, "no": 3}
+        assert len({row["text"] for row in asked}) == 6
+
+
+def test_popular_and_adversarial_negatives_by_brute_force(folder, present):
+    rows = _pope(folder, "adversarial")
+    sets = {name: set(present[name]) for name in {row["image"] for row in rows}}
+    frequency = Counter(c for held in sets.values() for c in held)
+    together = Counter()
+    for held in sets.values():
+        for a, b in combinations(sorted(held), 2):
+            together[a, b] += 1
+            together[b, a] += 1
+    for split in ("popular", "adversarial"):
+        used = defaultdict(set)
+        for yes, no in zip(*[iter(_pope(folder, split))] * 2, strict=True):
+            image = yes["image"]
+            score = (
+                frequency
+                if split == "popular"
+                else {c: together[_noun(yes), c] for c in CATEGORIES}
+            )
+            left = set(CATEGORIES) - sets[image] - used[image]
+            assert score[_noun(no)] == max(score[c] for c in left)
+            used[image].add(_noun(no))
+
+
+def test_adversarial_negatives_belong_to_the_scene_more_often(folder, present):
+    def mean_company(split):
+        rows = [r for r in _pope(folder, split) if r["label"] == "no"]
+        held = [set(present[name]) for name in {r["image"] for r in rows}]
+        return np.mean(
+            [sum(_noun(r) in h and bool(set(present[r["image"]]) & h) for h in held) for r in rows]
+        )
+
+    assert mean_company("adversarial") > 1.15 * mean_company("random")
+
+
+def test_vqa_files_have_the_official_fields(folder, instances):
+    questions, annotations = _vqa(folder)
+    header = {"info", "data_type", "data_subtype", "license"}
+    assert set(questions) == header | {"task_type", "questions"}
+    assert set(annotations) == header | {"annotations"}
+    asked = {q["question_id"]: q for q in questions["questions"]}
+    assert len(asked) == len(questions["questions"]) == len(annotations["annotations"])
+    image_ids = {image["id"] for image in instances["images"]}
+    for a in annotations["annotations"]:
+        q = asked[a["question_id"]]
+        assert set(q) == {"image_id", "question", "question_id"}
+        assert set(a) == {
+            "question_type", "multiple_choice_answer", "answers", "image_id", "answer_type",
+            "question_id",
+        }  # fmt: skip
+        assert a["image_id"] == q["image_id"]
+        assert a["image_id"] in image_ids
+        assert a["answer_type"] in ("number", "yes/no", "other")
+        assert [x["answer_id"] for x in a["answers"]] == list(range(1, 11))
+        assert all(x["answer_confidence"] in ("yes", "maybe", "no") for x in a["answers"])
+
+
+def test_vqa_majorities_agree_with_the_instances(folder, instances):
+    """Counts, relations and colours from boxes and masks; annotators may overturn a few."""
+    names = {c["id"]: c["name"] for c in instances["categories"]}
+    held = defaultdict(list)
+    for a in instances["annotations"]:
+        y, x = np.nonzero(_decode(a["segmentation"]))
+        place = x.mean(), y.mean()
+        held[a["image_id"]].append((names[a["category_id"]], a["attributes"]["color"], place))
+    questions, annotations = _vqa(folder)
+    truths, disagreements = Counter(), 0
+    for q, a in zip(questions["questions"], annotations["annotations"], strict=True):
+        objects = held[q["image_id"]]
+        disagreements += len({x["answer"] for x in a["answers"]}) > 1
+        if a["question_type"] == "how many":
+            noun = q["question"].split()[2]
+            stem = noun if noun == "fish" else noun[:-1]
+            truth = str(sum(name == stem for name, _, _ in objects))
+        elif a["question_type"] == "is the":
+            words = re.findall(r"\w+", q["question"])
+            first, second = words[2], words[-1]
+            (p,) = [place for name, _, place in objects if name == first]
+            (r,) = [place for name, _, place in objects if name == second]
+            holds = {
+                "left": p[0] < r[0], "right": p[0] > r[0], "above": p[1] < r[1],
+                "below": p[1] > r[1],
+            }  # fmt: skip
+            truth = "yes" if holds[next(w for w in words if w in holds)] else "no"
+        elif a["question_type"] == "what color is the":
+            noun = q["question"].split()[-1][:-1]
+            (truth,) = [color for name, color, _ in objects if name == noun]
+        else:
+            continue
+        truths[a["question_type"], a["multiple_choice_answer"] == truth] += 1
+    for kind in ("how many", "is the", "what color is the"):
+        right, wrong = truths[kind, True], truths[kind, False]
+        assert right > 50
+        assert wrong <= 0.03 * (right + wrong)
+    share = disagreements / len(annotations["annotations"])
+    assert 0.3 < share < 0.8
+
+
+def test_counts_say_what_is_written(folder):
+    about = json.loads((folder / "scenes.json").read_text())
+    assert about["namespace"] == "test"
+    assert about["made_by"].startswith("vrp ")
+    assert (about["n_pope_images"], about["n_vqa_images"]) == (N_POPE, N_VQA)
+    questions, _ = _vqa(folder)
+    texts = [q["question"] for q in questions["questions"]]
+    counting = sum(t.startswith("How many") for t in texts)
+    spatial = sum(bool(re.search(r"left of|right of|above|below", t)) for t in texts)
+    assert (about["n_counting"], about["n_spatial"]) == (counting, spatial)
+    assert about["n_open"] == len(texts) - counting - spatial
+    assert about["n_pope_rows"] == len(_pope(folder, "random"))
+
+
+def test_vqa_shares_popes_images_as_far_as_they_go(folder, tmp_path):
+    pope = {row["image"] for row in _pope(folder, "random")}
+    vqa = {f"COCO_val2014_{q['image_id']:012d}.png" for q in _vqa(folder)[0]["questions"]}
+    assert pope <= vqa
+    counts = write_scene_dataset(tmp_path / "d", namespace="ci", n_pope_images=9, n_vqa_images=4)
+    assert (counts.n_images, counts.n_pope_images, counts.n_vqa_images) == (9, 9, 4)
+
+
+def test_yields_are_enough_for_the_study(folder):
+    """Per image, with room: 1,000 counting and 1,000 spatial of 500 images, 90 open."""
+    about = json.loads((folder / "scenes.json").read_text())
+    assert about["n_counting"] / N_VQA > 1.8
+    assert about["n_spatial"] / N_VQA > 2.0
+    assert about["n_open"] / N_VQA > 1.0
+
+
+def test_same_arguments_same_bytes_and_another_seed_other_answers(folder, tmp_path):
+    arguments = {"namespace": "test", "n_pope_images": N_POPE, "n_vqa_images": N_VQA}
+    write_scene_dataset(tmp_path / "again", **arguments, seed=0)
+    write_scene_dataset(tmp_path / "other", **arguments, seed=1)
+    first, again, other = (_digests(p) for p in (folder, tmp_path / "again", tmp_path / "other"))
+    assert again == first
+    differing = {name for name in first if first[name] != other[name]}
+    assert not any(name.endswith(".png") for name in differing)
+    assert "vqa/v2_mscoco_val2014_annotations.json" in differing
+    assert "pope/coco_pope_random.json" in differing
+
+
+def test_an_earlier_data_set_is_replaced_and_empty_folders_are_taken(tmp_path):
+    target = tmp_path / "data"
+    (target / "val2014").mkdir(parents=True)
+    write_scene_dataset(target, namespace="ci", n_pope_images=5, n_vqa_images=5)
+    write_scene_dataset(target, namespace="ci", n_pope_images=4, n_vqa_images=4)
+    assert len(list((target / "val2014").iterdir())) == 4
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+
+
+def test_other_peoples_files_are_never_replaced(tmp_path):
+    (tmp_path / "data").mkdir()
+    precious = tmp_path / "data" / "thesis.txt"
+    precious.write_text("mine")
+    with pytest.raises(InputError, match="not a scene data set"):
+        write_scene_dataset(tmp_path / "data", namespace="ci", n_pope_images=1, n_vqa_images=1)
+    assert precious.read_text() == "mine"
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
+    drawn = []
+
+    def stops(seed):
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(seed)
+        return draw_scene(seed)
+
+    monkeypatch.setattr(official, "draw_scene", stops)
+    with pytest.raises(KeyboardInterrupt):
+        write_scene_dataset(tmp_path / "data", namespace="ci", n_pope_images=9, n_vqa_images=9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_count_below_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least 1"):
+        write_scene_dataset(tmp_path / "d", namespace="ci", n_pope_images=0, n_vqa_images=4)

@@ -1,0 +1,360 @@
+"""Readers on files made here: what is kept, what is dropped, what is refused and where."""
+
+import json
+import random
+
+import pytest
+from PIL import Image
+
+from vrp.data.images import ImageIndex
+from vrp.data.own import read_own
+from vrp.data.pope import read_pope, read_pope_rows
+from vrp.data.vqa import UNASSIGNED, read_textvqa, read_vqa, vqa_task
+from vrp.errors import InputError
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for i in range(1, 4):
+        Image.new("RGB", (4, 4), (i, i, i)).save(folder / f"COCO_val2014_{i:012d}.jpg")
+    return ImageIndex(folder)
+
+
+def _pope(i, image=1, text="Is there a dog in the image?", label="yes"):
+    name = f"COCO_val2014_{image:012d}.jpg"
+    return {"question_id": i, "image": name, "text": text, "label": label}
+
+
+def _lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+# POPE
+
+
+def test_pope_drops_duplicates_across_splits_and_missing_images(tmp_path, images):
+    adversarial = _lines(
+        tmp_path / "a.json",
+        [_pope(1), _pope(2, text="Is there a cat?", label="no"), _pope(3, image=9)],
+    )
+    random_split = _lines(
+        tmp_path / "r.json", [_pope(1), _pope(2, text="Is there a car?", label="no")]
+    )
+    readings = read_pope({"random": random_split, "adversarial": adversarial}, images)
+    assert list(readings) == ["adversarial", "random"]
+    first, second = readings["adversarial"], readings["random"]
+    assert (first.found, len(first.questions), first.dropped) == (3, 2, {"image not found": 1})
+    assert second.dropped == {"duplicate of (image, question)": 1}
+    assert [question.item_id for question in second.questions] == ["pope/random/2"]
+    kept = second.questions[0]
+    assert (kept.task, kept.answers, kept.reference) == ("existence", ["no"], "no")
+    assert kept.image == "COCO_val2014_000000000001.jpg"
+
+
+def test_pope_array_blank_lines_and_byte_order_mark_are_tolerated(tmp_path):
+    rows = [_pope(1), _pope("b", text="Is there a cat?", label="No ")]
+    array = tmp_path / "array.json"
+    array.write_text(json.dumps(rows), encoding="utf-8-sig")
+    lines = tmp_path / "lines.json"
+    lines.write_text("\n\n".join(json.dumps(row) for row in rows) + "\r\n", encoding="utf-8")
+    expected = [("1", "yes"), ("b", "no")]
+    for path in (array, lines):
+        assert [(row.question_id, row.label) for row in read_pope_rows(path)] == expected
+
+
+def test_pope_malformed_line_is_named(tmp_path):
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(_pope(1)) + '\n{"question_id": 2,\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"bad\.json, line 2, column \d+: malformed JSON"):
+        read_pope_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "maybe"}, r"line 2: key 'label' is 'maybe'; expected yes or no"),
+        ({"label": 1}, r"line 2: key 'label' is 1; expected a non-empty string"),
+        ({"text": " "}, r"line 2: key 'text' is .* expected a non-empty string"),
+        ({"question_id": None}, r"line 2: key 'question_id' is null"),
+        ({"question_id": True}, r"line 2: key 'question_id' is true"),
+        ({"question_id": 2.5}, r"line 2: key 'question_id' is 2\.5"),
+        ({"text": "\ud800"}, r"line 2: key 'text' holds half a surrogate"),
+    ],
+)
+def test_pope_bad_fields_are_named(tmp_path, change, message):
+    path = _lines(tmp_path / "bad.json", [_pope(1), _pope(2) | change])
+    with pytest.raises(InputError, match=message):
+        read_pope_rows(path)
+
+
+def test_pope_missing_key_and_non_object_lines_are_named(tmp_path):
+    row = _pope(1)
+    del row["label"]
+    with pytest.raises(InputError, match=r"line 1: key 'label' is missing \(found: image, "):
+        read_pope_rows(_lines(tmp_path / "a.json", [row]))
+    with pytest.raises(InputError, match=r"line 1: a JSON number, not an object"):
+        read_pope_rows(_lines(tmp_path / "b.json", [7]))
+    with pytest.raises(InputError, match="holds no records"):
+        read_pope_rows(_lines(tmp_path / "c.json", []))
+
+
+def test_pope_not_utf8_is_named_by_line(tmp_path):
+    path = tmp_path / "latin.json"
+    path.write_bytes(json.dumps(_pope(1)).encode() + b'\n{"text": "caf\xe9"}\n')
+    with pytest.raises(InputError, match=r"latin\.json, line 2: not UTF-8"):
+        read_pope_rows(path)
+
+
+def test_pope_reused_question_id(tmp_path, images):
+    other = _lines(tmp_path / "other.json", [_pope(1), _pope(1, text="Is there a cat?")])
+    with pytest.raises(InputError, match=r"line 2: question_id 1 was used for another question"):
+        read_pope_rows(other)
+    same = _lines(tmp_path / "same.json", [_pope(1), _pope(1)])
+    reading = read_pope({"random": same}, images)["random"]
+    assert len(reading.questions) == 1
+    assert reading.dropped == {"duplicate of (image, question)": 1}
+
+
+def test_pope_contradicting_labels_are_refused(tmp_path, images):
+    path = _lines(tmp_path / "two.json", [_pope(1, label="yes"), _pope(2, label="no")])
+    with pytest.raises(InputError, match=r"line 2: labelled no, but yes at .*line 1"):
+        read_pope({"random": path}, images)
+
+
+def test_pope_escaping_image_is_refused(tmp_path, images):
+    path = _lines(tmp_path / "out.json", [_pope(1) | {"image": "../../x.jpg"}])
+    with pytest.raises(InputError, match="leaves the data root"):
+        read_pope({"random": path}, images)
+
+
+def test_pope_does_not_depend_on_the_order_of_lines(tmp_path, images):
+    rows = [
+        _pope(i, image=1 + i % 3, text=f"Is there a {i % 7}?", label="yes") for i in range(1, 60)
+    ]
+    ordered = read_pope({"random": _lines(tmp_path / "o.json", rows)}, images)
+    random.Random(0).shuffle(rows)
+    assert read_pope({"random": _lines(tmp_path / "s.json", rows)}, images) == ordered
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.json: cannot be read .*check the path"):
+        read_pope_rows(tmp_path / "none.json")
+
+
+# VQA
+
+
+@pytest.mark.parametrize(
+    ("question", "answer_type", "task"),
+    [
+        ("How many dogs are there?", "number", "counting"),
+        ("how  many dogs?", "number", "counting"),
+        ("How many dogs are under the table?", "number", "counting"),  # counting comes first
+        ("How many dogs are under the table?", "other", "spatial"),
+        ("How many dogs?", "other", "open"),
+        ("How much is it?", "number", None),
+        ("What number is on the bus?", "number", None),
+        ("What is left of the cat?", "other", "spatial"),
+        ("Is the cat in front of the dog?", "yes/no", "spatial"),
+        ("What is NEXT TO it?", "other", "spatial"),
+        ("What is on top of it?", "other", "spatial"),
+        ("What is between them?", "other", "spatial"),
+        ("Is this an underground train?", "yes/no", None),  # whole words only
+        ("What did he leave behind?", "other", "spatial"),
+        ("Is it on the top of the hill?", "yes/no", None),
+        ("What color is the cat?", "other", "open"),
+        ("Is it raining?", "yes/no", None),
+        ("What is behind the cat?", None, "spatial"),  # decided without the type
+    ],
+)
+def test_vqa_task_goes_to_the_first_that_fits(question, answer_type, task):
+    assert vqa_task(question, answer_type) == task
+
+
+@pytest.mark.parametrize("question", ["How many dogs?", "What color?", "How many are under it?"])
+def test_vqa_task_needs_the_answer_type_where_it_decides(question):
+    with pytest.raises(LookupError):
+        vqa_task(question, None)
+
+
+def _vqa_files(tmp_path, rows, *, answer_types=True):
+    questions = [
+        {"question_id": i, "image_id": image, "question": text} for i, image, text, *_ in rows
+    ]
+    annotations = [
+        {"question_id": i, "answers": [{"answer": a, "answer_id": n} for n, a in enumerate(given)]}
+        | ({"answer_type": kind} if answer_types else {})
+        for i, _, _, kind, given in rows
+    ]
+    paths = tmp_path / "questions.json", tmp_path / "annotations.json"
+    document = {"data_subtype": "val2014", "questions": questions}
+    paths[0].write_text(json.dumps(document), encoding="utf-8")
+    paths[1].write_text(json.dumps({"annotations": annotations}), encoding="utf-8")
+    return paths
+
+
+VQA_ROWS = [
+    (10, 1, "How many dogs?", "number", ["2", "two", "3"]),
+    (11, 1, "What is under the dog?", "other", ["the mat", "Mat", "rug"]),
+    (12, 2, "What color is it?", "other", ["red"] * 10),
+    (13, 2, "Is it wet?", "yes/no", ["no"] * 10),
+    (14, 9, "What color is it?", "other", ["red"] * 10),
+    (15, 2, "What  color is it?", "other", ["blue"] * 9),
+    (16, 3, "What is it?", "other", []),
+]
+
+
+def test_vqa_questions_go_to_their_tasks_and_every_row_is_accounted_for(tmp_path, images):
+    readings = read_vqa(*_vqa_files(tmp_path, VQA_ROWS), images)
+    counting, spatial, opened = (readings[task] for task in ("counting", "spatial", "open"))
+    assert counting.questions[0].answers == ["2", "two", "3"]
+    assert counting.questions[0].reference == "2"
+    assert counting.questions[0].image == "COCO_val2014_000000000001.jpg"
+    assert spatial.questions[0].reference == "mat"
+    assert [question.item_id for question in opened.questions] == ["vqa/open/12"]
+    assert opened.dropped == {"image not found": 1, "duplicate of (image, question)": 1}
+    assert readings[UNASSIGNED].dropped == {"fits no task": 2}
+    assert sum(reading.found for reading in readings.values()) == len(VQA_ROWS)
+    for reading in readings.values():
+        assert reading.found == len(reading.questions) + sum(reading.dropped.values())
+
+
+def test_vqa_without_answer_types(tmp_path, images):
+    spatial_only = _vqa_files(tmp_path, VQA_ROWS[1:2], answer_types=False)
+    assert len(read_vqa(*spatial_only, images)["spatial"].questions) == 1
+    files = _vqa_files(tmp_path, VQA_ROWS[:3], answer_types=False)
+    with pytest.raises(InputError, match="question_id 10 has no 'answer_type'"):
+        read_vqa(*files, images)
+    one_task = read_vqa(*files, images, task="open")
+    assert list(one_task) == ["open"]
+    assert len(one_task["open"].questions) == 3
+
+
+def test_vqa_question_without_annotation_is_dropped_and_foreign_files_refused(tmp_path, images):
+    questions, annotations = _vqa_files(tmp_path, VQA_ROWS[:3])
+    document = json.loads(annotations.read_text())
+    only_last = {"annotations": document["annotations"][2:]}
+    annotations.write_text(json.dumps(only_last))
+    readings = read_vqa(questions, annotations, images)
+    assert readings[UNASSIGNED].found == 2
+    document["annotations"][0]["question_id"] = 99
+    annotations.write_text(json.dumps({"annotations": document["annotations"][:1]}))
+    with pytest.raises(InputError, match="annotates none of the questions"):
+        read_vqa(questions, annotations, images)
+
+
+def test_vqa_reused_ids_are_refused(tmp_path, images):
+    doubled = [VQA_ROWS[0], VQA_ROWS[0]]
+    questions, annotations = _vqa_files(tmp_path, doubled)
+    with pytest.raises(InputError, match="annotations row 2: question_id 10 is annotated twice"):
+        read_vqa(questions, annotations, images)
+    single = json.loads(annotations.read_text())["annotations"][:1]
+    annotations.write_text(json.dumps({"annotations": single}))
+    with pytest.raises(InputError, match="questions row 2: question_id 10 was used before"):
+        read_vqa(questions, annotations, images)
+
+
+def test_vqa_wrong_files_are_named(tmp_path, images):
+    questions, annotations = _vqa_files(tmp_path, VQA_ROWS[:1])
+    with pytest.raises(InputError, match=r"annotations\.json: key 'questions' must be a list"):
+        read_vqa(annotations, questions, images)
+    annotations.write_text("[]")
+    with pytest.raises(InputError, match="holds a JSON array, not an object"):
+        read_vqa(questions, annotations, images)
+    annotations.write_text('{"annotations": [\n{"question_id": 1,,}]}')
+    with pytest.raises(InputError, match=r"annotations\.json, line 2, column \d+: malformed"):
+        read_vqa(questions, annotations, images)
+    annotations.write_text('{"annotations": [{"question_id": 10, "answers": [3]}]}')
+    with pytest.raises(InputError, match=r"annotations row 1: key 'answers' is 3; expected"):
+        read_vqa(questions, annotations, images)
+
+
+def test_nine_annotators_are_read(tmp_path, images):
+    files = _vqa_files(tmp_path, [(1, 1, "What is it?", "other", ["cat"] * 9)])
+    assert len(read_vqa(*files, images)["open"].questions[0].answers) == 9
+
+
+# TextVQA
+
+
+def test_textvqa(tmp_path, images):
+    Image.new("RGB", (4, 4)).save(images.root / "0054c91397f2fe05.jpg")
+    rows = [
+        {
+            "question_id": 34602,
+            "image_id": "0054c91397f2fe05",
+            "question": "what is the brand?",
+            "answers": ["nous les gosses", "dakota", "dakota"],
+            "image_classes": ["Camera"],
+        }
+    ]
+    path = tmp_path / "TextVQA_val.json"
+    path.write_text(json.dumps({"data": rows}))
+    reading = read_textvqa(path, ImageIndex(images.root), split="val")
+    question = reading.questions[0]
+    assert question.item_id == "textvqa/val/34602"
+    assert (question.task, question.reference) == ("text", "dakota")
+    assert question.image == "0054c91397f2fe05.jpg"
+
+
+# Own data
+
+
+def _own(**fields):
+    return {
+        "image": "COCO_val2014_000000000001.jpg",
+        "question": "What?",
+        "answers": ["x"],
+    } | fields
+
+
+def test_own_data_defaults(tmp_path, images):
+    rows = [
+        _own(question="Is it?", answers="Yes"),
+        _own(answers=["red", "Red", "blue"], group="tray 7", question_id="q7"),
+        _own(question="How many?", answers=["3"], task="counting"),
+        _own(image="absent.jpg"),
+    ]
+    reading = read_own(_lines(tmp_path / "own.jsonl", rows), images, split="shop")
+    first, second, third = reading.questions
+    assert (first.task, first.answers, first.reference) == ("existence", ["Yes"], "yes")
+    assert (second.item_id, second.group, second.reference) == ("own/shop/q7", "tray 7", "red")
+    assert (third.task, third.group) == ("counting", None)
+    assert reading.dropped == {"image not found": 1}
+    rows.reverse()
+    again = read_own(_lines(tmp_path / "reversed.jsonl", rows), images, split="shop")
+    ids = {question.item_id for question in reading.questions}
+    assert {question.item_id for question in again.questions} == ids
+
+
+def test_own_data_of_one_task(tmp_path, images):
+    rows = [_own(question="a?"), _own(question="b?", task="counting"), _own(question="c?")]
+    path = _lines(tmp_path / "own.jsonl", rows)
+    counting = read_own(path, images, split="s", task="counting")
+    assert [question.task for question in counting.questions] == ["counting"] * 3
+    spatial = read_own(path, images, split="s", task="spatial")
+    assert spatial.found == len(spatial.questions) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([_own(anwsers=["x"])], r"line 1: unknown key 'anwsers'"),
+        ([_own(answers=[])], r"line 1: key 'answers' needs at least one"),
+        ([_own(answers=["x", ""])], r"line 1: key 'answers' needs at least one"),
+        ([_own(answers=[1])], r"line 1: key 'answers' is 1; expected a list of strings"),
+        ([_own(task="existence")], r"line 1: task existence needs yes or no"),
+        ([_own(), _own()], r"line 2: same image and question as .*line 1"),
+        (
+            [_own(question_id=1), _own(question="b", question_id="1")],
+            r"line 2: question_id 1 was used before .*line 1",
+        ),
+        ([_own(image="../up.jpg")], "leaves the data root"),
+    ],
+)
+def test_own_data_refusals(tmp_path, images, rows, message):
+    with pytest.raises(InputError, match=message):
+        read_own(_lines(tmp_path / "own.jsonl", rows), images, split="s")

@@ -1,0 +1,184 @@
+"""Exactness, strata, spread over images and independence of order of the sampling."""
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+
+from vrp.data.images import ImageFacts
+from vrp.data.item import Question, Reading
+from vrp.data.sampling import rank, sample_split, unite_groups
+from vrp.errors import InputError
+
+
+def _inspect(image):
+    return ImageFacts(f"digest of {image}", 4, 4)
+
+
+def _question(i, image, reference, task="existence", dataset="pope", group=None):
+    return Question(
+        dataset, "s", task, str(i), f"{image}.jpg", f"q{i}?", [reference], reference, group
+    )
+
+
+def _reading(questions, dropped=None):
+    found = len(questions) + sum((dropped or {}).values())
+    return Reading("pope", "s", found, tuple(questions), dropped or {})
+
+
+def _pope_like(n_images=50, per_image=6):
+    return [
+        _question(f"{image}-{k}", image, "yes" if k % 2 else "no")
+        for image in range(n_images)
+        for k in range(per_image)
+    ]
+
+
+def test_counts_are_exact_labels_balanced_and_images_used_evenly():
+    sample = sample_split(_reading(_pope_like()), 100, 7, inspect=_inspect)
+    assert len(sample.items) == len({item.item_id for item in sample.items}) == 100
+    assert Counter(item.reference for item in sample.items) == {"yes": 50, "no": 50}
+    # 100 items over 50 images: two each, with no exception.
+    assert set(Counter(item.image for item in sample.items).values()) == {2}
+    report = sample.report
+    assert (report.found, report.usable, report.dropped, report.taken) == (300, 300, {}, 100)
+
+
+def test_unbalanced_labels_give_what_there_is():
+    questions = [_question(i, i, "yes" if i < 10 else "no") for i in range(100)]
+    sample = sample_split(_reading(questions), 60, 0, inspect=_inspect)
+    assert Counter(item.reference for item in sample.items) == {"yes": 10, "no": 50}
+
+
+def test_vqa_answers_are_taken_in_proportion():
+    answers = ["1"] * 400 + ["2"] * 250 + ["3"] * 150 + [f"rare {i}" for i in range(200)]
+    questions = [_question(i, i % 300, a, "counting", "vqa") for i, a in enumerate(answers)]
+    sample = sample_split(_reading(questions), 100, 3, inspect=_inspect)
+    drawn = Counter(item.reference for item in sample.items)
+    assert (drawn["1"], drawn["2"], drawn["3"]) == (40, 25, 15)
+    assert sum(count for answer, count in drawn.items() if answer.startswith("rare")) == 20
+    assert max(Counter(item.image for item in sample.items).values()) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 99, 299, 300])
+def test_any_count_is_met(count):
+    for questions in (
+        _pope_like(),
+        [_question(i, i % 9, str(i % 11), "open", "vqa") for i in range(300)],
+    ):
+        sample = sample_split(_reading(questions), count, 1, inspect=_inspect)
+        assert len({item.item_id for item in sample.items}) == count
+
+
+def test_the_order_of_the_file_does_not_matter():
+    questions = _pope_like() + [
+        _question(f"v{i}", i % 40, str(i % 13), "open", "vqa") for i in range(200)
+    ]
+    expected = sample_split(_reading(questions), 123, 5, inspect=_inspect)
+    for shuffle in range(3):
+        random.Random(shuffle).shuffle(questions)
+        assert sample_split(_reading(questions), 123, 5, inspect=_inspect) == expected
+
+
+def test_another_seed_takes_other_items_and_each_as_likely():
+    questions = _pope_like(n_images=20, per_image=2)
+    taken = Counter(
+        item.item_id
+        for seed in range(300)
+        for item in sample_split(_reading(questions), 10, seed, inspect=_inspect).items
+    )
+    # 300 draws of 10 among 40: 75 each, standard deviation 7.5; five of them either way.
+    assert len(taken) == 40
+    assert all(75 - 38 < count < 75 + 38 for count in taken.values())
+
+
+def test_items_of_an_image_stand_together_and_carry_its_digest():
+    items = sample_split(_reading(_pope_like()), 150, 2, inspect=_inspect).items
+    images = [item.image for item in items]
+    changes = sum(a != b for a, b in itertools.pairwise(images))
+    assert changes == len(set(images)) - 1
+    assert all(item.group == item.image_sha256 == f"digest of {item.image}" for item in items)
+
+
+def test_shortage_names_split_asked_found_and_reasons():
+    reading = _reading(_pope_like(2), dropped={"image not found": 3})
+    with pytest.raises(
+        InputError,
+        match=r"pope s: asked for 13 items, found 15, usable 12 \(dropped: 3 image not found\)",
+    ):
+        sample_split(reading, 13, 0, inspect=_inspect)
+
+
+def test_unreadable_images_are_replaced_reported_and_counted():
+    def inspect(image):
+        if image in ("3.jpg", "4.jpg"):
+            raise InputError(f"{image}: the image file is empty")
+        return _inspect(image)
+
+    reading = _reading(_pope_like(10))
+    sample = sample_split(reading, 48, 0, inspect=inspect)
+    assert len(sample.items) == 48
+    assert not {"3.jpg", "4.jpg"} & {item.image for item in sample.items}
+    assert sample.report.usable == 48
+    assert sample.report.dropped == {"unreadable image": 12}
+    assert len(sample.report.unreadable) == 2
+    with pytest.raises(InputError, match=r"asked for 49 .*usable 48 .*12 unreadable image"):
+        sample_split(reading, 49, 0, inspect=inspect)
+    assert len(sample_split(reading, None, 0, inspect=inspect).items) == 48
+
+
+def test_unreadable_images_of_one_label_are_made_up_from_the_other():
+    questions = [_question(i, i, "yes" if i < 20 else "no") for i in range(60)]
+
+    def inspect(image):
+        if int(image.removesuffix(".jpg")) < 15:
+            raise InputError(f"{image}: empty")
+        return _inspect(image)
+
+    sample = sample_split(_reading(questions), 40, 0, inspect=inspect)
+    assert Counter(item.reference for item in sample.items) == {"yes": 5, "no": 35}
+
+
+def test_only_images_that_are_taken_are_opened():
+    opened = []
+
+    def inspect(image):
+        opened.append(image)
+        return _inspect(image)
+
+    sample_split(_reading(_pope_like(500)), 20, 0, inspect=inspect)
+    assert len(set(opened)) == 20
+
+
+def test_negative_count_is_refused():
+    with pytest.raises(InputError, match="below 0"):
+        sample_split(_reading(_pope_like(1)), -1, 0, inspect=_inspect)
+
+
+def test_rank_is_sha256_of_seed_and_name():
+    # printf '7\0pope/s/1' | sha256sum
+    assert rank(7, "pope/s/1").hex()[:16] == "fe3189dc85fdfae6"
+
+
+def test_groups_are_united_through_images_and_names():
+    questions = [
+        _question(1, "a", "x", "open", "own", group="g"),
+        _question(2, "b", "x", "open", "own", group="g"),
+        _question(3, "b", "x", "open", "vqa"),
+        _question(4, "c", "x", "open", "vqa"),
+    ]
+    items = sorted(
+        sample_split(_reading(questions), 4, 0, inspect=_inspect).items,
+        key=lambda item: item.question_id,
+    )
+    united = unite_groups(items)
+    assert [item.group for item in united] == ["digest of a.jpg"] * 3 + ["digest of c.jpg"]
+    assert [item.item_id for item in united] == [item.item_id for item in items]
+
+
+def test_hundred_thousand_questions_are_sampled_in_seconds():
+    questions = [_question(i, i % 20_000, str(i % 997), "open", "vqa") for i in range(100_000)]
+    items = sample_split(_reading(questions), 5_000, 0, inspect=_inspect).items
+    assert len(items) == 5_000
+    assert max(Counter(item.image for item in items).values()) == 1
