@@ -1,0 +1,210 @@
+"""Metrics, probes and effects recover what was planted in tables that no model made."""
+
+import math
+
+import numpy as np
+import planted_study as planted
+import polars as pl
+import pytest
+from scipy.stats import pearsonr
+from sklearn.metrics import roc_auc_score
+
+from vrp.config.effects import EffectsConfig
+from vrp.config.metrics import MetricsConfig
+from vrp.errors import InputError
+from vrp.stages import effects, metrics
+from vrp.tables.effects import EFFECTS
+from vrp.tables.estimates import METRICS
+from vrp.tables.files import read_table
+from vrp.tables.heads import HEADS
+from vrp.tables.signals import SIGNAL_TABLE
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return planted.write_planted_study(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="module")
+def judged(study, tmp_path_factory):
+    """The metrics stage's three tables."""
+    folder = tmp_path_factory.mktemp("metrics")
+    metrics.run(
+        seed=0,
+        metrics=MetricsConfig(bootstrap=300, top_heads=(1, 5, 100)),
+        items=study.items,
+        answers=[study.answers],
+        attention=[study.attention],
+        lens=[study.lens],
+        consistency=[study.consistency],
+        signals=folder / "signals.parquet",
+        heads=folder / "heads.parquet",
+        output=folder / "metrics.parquet",
+        provenance=planted.ORIGIN,
+    )
+    return (
+        read_table(folder / "metrics.parquet", METRICS),
+        read_table(folder / "signals.parquet", SIGNAL_TABLE),
+        read_table(folder / "heads.parquet", HEADS),
+    )
+
+
+def row(table, **where):
+    found = table.filter(**where)
+    assert len(found) == 1, where
+    return found.row(0, named=True)
+
+
+@pytest.mark.parametrize("scope", ["macro", "pooled", *planted.TASKS])
+def test_the_signal_that_knows_is_found(judged, scope):
+    found = row(judged[0], predictor="decision_margin", metric="auroc", scope=scope)
+    assert found["low"] < planted.MARGIN_AUROC < found["high"]
+    assert found["low"] > 0.5
+    assert found["p_adjusted"] >= found["p"]
+
+
+def test_the_signal_that_knows_nothing_is_equivalent_to_chance(judged):
+    for predictor in ("spatial_entropy", "cluster_count_dbscan"):
+        area = row(judged[0], predictor=predictor, metric="auroc", scope="macro")
+        assert area["low"] < 0.5 < area["high"]
+        correlation = row(judged[0], predictor=predictor, metric="r", scope="pooled")
+        assert correlation["p_equivalence"] < 0.05
+    knows = row(judged[0], predictor="decision_margin", metric="r", scope="pooled")
+    assert knows["p_equivalence"] > 0.5
+
+
+def test_numbers_equal_scipy_and_scikit_learn(judged):
+    table, signals, _ = judged
+    values, correct = signals["decision_margin"].to_numpy(), signals["correct"].to_numpy()
+    pooled = row(table, predictor="decision_margin", metric="auroc", scope="pooled")
+    assert pooled["value"] == pytest.approx(roc_auc_score(correct, values), abs=1e-6)
+    r = row(table, predictor="decision_margin", metric="r_fisher", scope="pooled")
+    expected = pearsonr(values, correct)
+    assert r["value"] == pytest.approx(expected.statistic, abs=1e-6)
+    interval = expected.confidence_interval(0.95)
+    assert (r["low"], r["high"]) == pytest.approx((interval.low, interval.high), abs=1e-6)
+    by_task = [
+        roc_auc_score(part["correct"], part["decision_margin"])
+        for part in signals.partition_by("task")
+    ]
+    macro = row(table, predictor="decision_margin", metric="auroc", scope="macro")
+    assert macro["value"] == pytest.approx(np.mean(by_task), abs=1e-6)
+
+
+def test_a_signal_reliable_when_low_is_turned_round(judged):
+    table, signals, _ = judged
+    entropy = row(table, predictor="spatial_entropy", metric="auroc", scope="pooled")
+    straight = roc_auc_score(signals["correct"], signals["spatial_entropy"])
+    assert entropy["value"] == pytest.approx(1 - straight, abs=1e-6)
+
+
+def test_accuracy_and_shares_are_the_planted_ones(judged, study):
+    table = judged[0]
+    accuracy = row(table, predictor="model", metric="accuracy", scope="pooled")
+    assert accuracy["value"] == pytest.approx(study.correct.mean())
+    assert row(table, predictor="model", metric="parse_rate", scope="pooled")["value"] == 1.0
+    assert row(table, predictor="mlp", metric="growth_share", scope="pooled")["value"] == 0.75
+    official = row(table, predictor="model", metric="accuracy_official", scope="existence")
+    existence = row(table, predictor="model", metric="accuracy", scope="existence")
+    assert official["value"] == existence["value"]
+
+
+def test_heads_are_ranked_once_each(judged):
+    heads = judged[2]
+    assert sorted(heads["rank"]) == list(range(planted.N_LAYERS * planted.N_HEADS))
+    by_rank = heads.sort("rank")["contribution"].abs()
+    assert by_rank.is_sorted(descending=True)
+
+
+def test_holm_runs_over_the_predictors_of_one_scope(judged):
+    family = judged[0].filter(scope="macro", metric="auroc").filter(pl.col("p").is_finite())
+    smallest = family.sort("p").row(0, named=True)
+    assert smallest["p_adjusted"] == pytest.approx(min(1, smallest["p"] * len(family)))
+
+
+def test_a_shard_that_lacks_items_is_refused(study, tmp_path):
+    short = planted.write_planted_study(tmp_path / "short", n_images=10)
+    with pytest.raises(InputError, match="lacks item"):
+        metrics.run(
+            seed=0,
+            metrics=MetricsConfig(bootstrap=100),
+            items=study.items,
+            answers=[short.answers],
+            attention=[study.attention],
+            lens=[study.lens],
+            consistency=[study.consistency],
+            signals=tmp_path / "signals.parquet",
+            heads=tmp_path / "heads.parquet",
+            output=tmp_path / "metrics.parquet",
+            provenance={},
+        )
+    assert not (tmp_path / "signals.parquet").exists()
+
+
+@pytest.fixture(scope="module")
+def estimated(study, tmp_path_factory):
+    path = tmp_path_factory.mktemp("effects") / "effects.parquet"
+    effects.run(
+        seed=0,
+        effects=EffectsConfig(bootstrap=500),
+        items=study.items,
+        answers=[study.answers],
+        mask=[study.mask],
+        ablate=[study.ablate],
+        output=path,
+        provenance=planted.ORIGIN,
+    )
+    return read_table(path, EFFECTS)
+
+
+@pytest.mark.parametrize(("intervention", "top"), [("mask", "top_30"), ("ablate", "top_5")])
+def test_the_planted_loss_is_recovered(estimated, study, intervention, top):
+    expected = -100 * planted.TOP_LOSS * study.correct.mean()
+    for scope in ("all", "macro"):
+        found = row(estimated, intervention=intervention, condition=top, scope=scope)
+        assert found["low"] < expected < found["high"]
+        assert found["p_equivalence"] > 0.5
+    found = row(estimated, intervention=intervention, condition=top, scope="all")
+    assert found["p_adjusted"] < 0.001
+    assert found["baseline"] == pytest.approx(study.correct.mean())
+    assert found["accuracy"] - found["baseline"] == pytest.approx(found["effect"] / 100)
+
+
+def test_random_controls_do_nothing(estimated):
+    found = row(estimated, intervention="mask", condition="random_30", scope="all")
+    assert found["effect"] == pytest.approx(0, abs=1e-9)
+    assert found["p"] == 1.0
+    assert len(found["per_seed"]) == 5
+    assert found["p_equivalence"] < 0.05
+    assert math.isnan(found["p_mcnemar"])
+
+
+def test_specificity_is_top_minus_random(estimated):
+    contrast = row(estimated, intervention="ablate", condition="top_5 - random_5", scope="all")
+    top = row(estimated, intervention="ablate", condition="top_5", scope="all")
+    random = row(estimated, intervention="ablate", condition="random_5", scope="all")
+    assert contrast["effect"] == pytest.approx(top["effect"] - random["effect"])
+    assert contrast["high"] < 0
+
+
+def test_object_identification_is_tested_against_random_only(estimated, study):
+    scope = "object_identification"
+    alone = row(estimated, intervention="ablate", condition="top_5", scope=scope)
+    assert math.isnan(alone["p"])
+    assert alone["baseline"] == 1.0
+    contrast = row(estimated, intervention="ablate", condition="top_5 - random_5", scope=scope)
+    assert contrast["p"] < 0.001
+
+
+def test_effects_of_a_model_without_answers_are_refused(study, tmp_path):
+    with pytest.raises(InputError, match="no answers were given for model 'toy'"):
+        effects.run(
+            seed=0,
+            effects=EffectsConfig(),
+            items=study.items,
+            answers=[],
+            mask=[study.mask],
+            ablate=[study.ablate],
+            output=tmp_path / "effects.parquet",
+            provenance={},
+        )

@@ -1,0 +1,211 @@
+"""A study without a model: tables in which what is true is known by construction.
+
+One signal (the decision margin) tells right from wrong with a known AUROC, one (the attention
+map) knows nothing, one neuron of one layer holds correctness, and ablating it costs a known
+number of points.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from vrp.tables.answers import ANSWERS
+from vrp.tables.attention import ATTENTION
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.files import write_table
+from vrp.tables.hidden import hidden_table
+from vrp.tables.interventions import ABLATE, MASK
+from vrp.tables.items import ITEMS
+from vrp.tables.lens import LENS
+
+N_LAYERS, N_HEADS, D_MODEL, GRID = 4, 2, 16, 6
+PLANTED_LAYER, PLANTED_NEURON = 2, 11
+TASKS = ("existence", "counting", "spatial")
+# Two normals one apart: AUROC = Φ(1/√2).
+SHIFT = 1.0
+MARGIN_AUROC = float(norm.cdf(SHIFT / np.sqrt(2)))
+NEURON_SHIFT = 3.0
+NEURON_AUROC = float(norm.cdf(NEURON_SHIFT / np.sqrt(2)))
+TOP_LOSS = 0.3
+ORIGIN = {"study": "planted", "model": "toy"}
+
+
+class PlantedStudy(NamedTuple):
+    """Paths of the tables, and the truth behind them."""
+
+    items: Path
+    answers: Path
+    attention: Path
+    lens: Path
+    hidden: Path
+    blind_hidden: Path
+    consistency: Path
+    mask: Path
+    ablate: Path
+    correct: np.ndarray
+
+
+def write_planted_study(folder: Path, *, n_images: int = 300, seed: int = 0) -> PlantedStudy:
+    """Write every table that metrics, probes and effects read: four items an image."""
+    rng = np.random.default_rng(seed)
+    n = 4 * n_images
+    ids = [f"toy/{i:05d}" for i in range(n)]
+    tasks = [TASKS[i % len(TASKS)] for i in range(n)]
+    correct = rng.random(n) < 0.65
+    said_yes = rng.random(n) < 0.5
+    paths = {name: folder / f"{name}.parquet" for name in PlantedStudy._fields if name != "correct"}
+    study = PlantedStudy(**paths, correct=correct)
+    _write_items(study.items, ids, tasks, n)
+    _write_answers(study.answers, ids, tasks, correct, said_yes, rng)
+    _write_attention(study.attention, ids, rng)
+    _write_lens(study.lens, ids, correct, rng)
+    _write_hidden(study.hidden, ids, correct, rng)
+    _write_hidden(study.blind_hidden, ids, None, rng)
+    _write_consistency(study.consistency, ids, correct, rng)
+    _write_interventions(study, ids, correct, rng)
+    return study
+
+
+def _write_items(path, ids, tasks, n):
+    groups = [f"image{i // 4:05d}" for i in range(n)]
+    columns = {
+        "item_id": ids,
+        "dataset": ["toy"] * n,
+        "split": ["toy"] * n,
+        "task": tasks,
+        "group": groups,
+        "image": [f"{group}.png" for group in groups],
+        "image_sha256": groups,
+        "question_id": [str(i) for i in range(n)],
+        "question": [f"Is there a thing number {i % 7} here?" for i in range(n)],
+        "answers": [["yes"]] * n,
+        "reference": ["yes"] * n,
+    }
+    write_table(path, ITEMS, columns, provenance=ORIGIN)
+
+
+def _write_answers(path, ids, tasks, correct, said_yes, rng):
+    n = len(ids)
+    words = np.where(said_yes, "yes", "no")
+    parsed = [w if t == "existence" else "2" for w, t in zip(words, tasks, strict=True)]
+    columns = {
+        "item_id": ids,
+        "answer": parsed,
+        "parsed": parsed,
+        "score": correct.astype(float),
+        "correct": correct,
+        "correct_official": [
+            bool(c) if t == "existence" else None for c, t in zip(correct, tasks, strict=True)
+        ],
+        "token_ids": [[1]] * n,
+        "token_logprobs": [[-float(x)] for x in rng.exponential(size=n)],
+        "first_token_entropy": rng.random(n),
+        "decision_margin": rng.random(n),
+        "n_prompt_tokens": [50] * n,
+        "n_image_tokens": [GRID * GRID] * n,
+        "note": [None] * n,
+    }
+    write_table(path, ANSWERS, columns, provenance=ORIGIN)
+
+
+def _write_attention(path, ids, rng):
+    n, s = len(ids), GRID * GRID
+    maps = rng.dirichlet(np.full(s, 0.3), size=(n, N_LAYERS))
+    columns = {
+        "item_id": ids,
+        "grid_h": [GRID] * n,
+        "grid_w": [GRID] * n,
+        "maps": maps.tolist(),
+        "image_mass": rng.random((n, N_LAYERS)).tolist(),
+        "head_entropy": rng.random((n, N_LAYERS, N_HEADS)).tolist(),
+        "head_clusters": rng.integers(0, 5, (n, N_LAYERS, N_HEADS)).tolist(),
+        "head_contribution": rng.normal(size=(n, N_LAYERS, N_HEADS)).tolist(),
+        "note": [None] * n,
+    }
+    write_table(path, ATTENTION, columns, provenance=ORIGIN)
+
+
+def _write_lens(path, ids, correct, rng):
+    n = len(ids)
+    margin = rng.normal(size=(n, N_LAYERS))
+    margin[:, -1] += SHIFT * correct
+    attention, mlp = np.full((n, N_LAYERS), 1.0), np.full((n, N_LAYERS), 3.0)
+    columns = {
+        "item_id": ids,
+        "truth_margin": rng.normal(size=(n, N_LAYERS)).tolist(),
+        "decision_margin": margin.tolist(),
+        "pair_top": [1] * n,
+        "pair_runner_up": [2] * n,
+        "embed_contribution": [0.0] * n,
+        "attention_contribution": attention.tolist(),
+        "mlp_contribution": mlp.tolist(),
+        "logit_difference": [4.0 * N_LAYERS] * n,
+        "residual_update": rng.random((n, N_LAYERS)).tolist(),
+    }
+    write_table(path, LENS, columns, provenance=ORIGIN)
+
+
+def _write_hidden(path, ids, correct, rng):
+    n = len(ids)
+    schema = hidden_table(n_layers=N_LAYERS, d_model=D_MODEL, dtype="float32")
+    columns: dict[str, object] = {"item_id": ids, "position": ["prompt_end"] * n}
+    for name in schema.columns.names[2:]:
+        values = rng.normal(size=(n, D_MODEL))
+        if correct is not None and name == f"layer_{PLANTED_LAYER:02d}":
+            values[:, PLANTED_NEURON] += NEURON_SHIFT * correct
+        columns[name] = values.tolist()
+    write_table(path, schema, columns, provenance=ORIGIN)
+
+
+def _write_consistency(path, ids, correct, rng):
+    n = len(ids)
+    majority_share = rng.integers(5, 11, size=n) / 10
+    columns = {
+        "item_id": ids,
+        "answers": [["yes"] * 10] * n,
+        "normalised": [["yes"] * 10] * n,
+        "self_consistency": majority_share,
+        "majority": ["yes"] * n,
+        "majority_correct": correct,
+    }
+    write_table(path, CONSISTENCY, columns, provenance=ORIGIN)
+
+
+def _result(ids, condition, seed, before, after):
+    n = len(ids)
+    return {
+        "item_id": ids,
+        "condition": [condition] * n,
+        "seed": [seed] * n,
+        "answer": ["yes"] * n,
+        "parsed": ["yes"] * n,
+        "score": after.astype(float),
+        "correct": after,
+        "changed": after != before,
+        "decision_margin": [0.0] * n,
+    }
+
+
+def _joined(parts):
+    return {key: [value for part in parts for value in part[key]] for key in parts[0]}
+
+
+def _write_interventions(study, ids, correct, rng):
+    """Top conditions break 30% of the right answers; random ones swap as many each way."""
+    broken = correct & ~(rng.random(len(ids)) < TOP_LOSS)
+    parts = {}
+    for suffix in ("30", "5"):
+        parts[suffix] = [_result(ids, f"top_{suffix}", 0, correct, broken)]
+        for seed in range(5):
+            swapped = correct.copy()
+            right, wrong = np.flatnonzero(correct), np.flatnonzero(~correct)
+            swapped[rng.choice(right, 10, replace=False)] = False
+            swapped[rng.choice(wrong, 10, replace=False)] = True
+            parts[suffix].append(_result(ids, f"random_{suffix}", seed, correct, swapped))
+    n = 6 * len(ids)
+    mask = _joined(parts["30"]) | {"share": [0.3] * n, "n_masked": [11] * n}
+    ablate = _joined(parts["5"]) | {"layer": [PLANTED_LAYER] * n, "n_neurons": [5] * n}
+    write_table(study.mask, MASK, mask, provenance=ORIGIN)
+    write_table(study.ablate, ABLATE, ablate, provenance=ORIGIN)
