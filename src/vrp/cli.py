@@ -47,12 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, summary: str, run: Run, details: str = "") -> Any:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}. {details}".strip(),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    description = f"{summary[0].upper()}{summary[1:]}. {details}".strip()
+    parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(run=run)
     return parser
 
@@ -81,7 +77,9 @@ def _model(parser: Any) -> None:
 
 
 def _shard(parser: Any) -> None:
-    parser.add_argument("--shard", type=int, default=0, help="which shard to run, from 0")
+    parser.add_argument(
+        "--shard", type=int, default=0, help="which shard to run, from 0 (the default)"
+    )
 
 
 def _inputs_of_a_run(parser: Any) -> None:
@@ -275,7 +273,7 @@ def _add_zoo(commands: Any) -> None:
     )
     parser.add_argument("--family", required=True, help="llava, paligemma or qwen2_vl")
     parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and questions")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and questions (0)")
     parser.add_argument("--restart", action="store_true", help="do not resume what is there")
     parser = _command(
         actions, "evaluate", "measure the embedded models on scenes never trained on", _zoo_evaluate

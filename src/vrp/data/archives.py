@@ -87,7 +87,7 @@ def _receive(reply: requests.Response, part: Path, have: int) -> None:
     total = have + int(expected) if expected else None
     bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, mininterval=5)
     with part.open("ab" if have else "wb") as file, bar:
-        for block in reply.iter_content(1 << 20):
+        for block in reply.iter_content(1 << 16):
             file.write(block)
             bar.update(len(block))
     if total is not None and part.stat().st_size != total:

@@ -1,0 +1,154 @@
+import json
+import shutil
+
+import pytest
+
+from vrp.config.data import DataConfig, ScenesConfig
+from vrp.config.sample import SampleConfig, SplitConfig
+from vrp.errors import InputError
+from vrp.stages import fetch_data, sample
+from vrp.tables.files import read_table
+from vrp.tables.items import ITEMS
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A small scene data set, as the fetch stage writes it."""
+    folder = tmp_path_factory.mktemp("scenes")
+    config = DataConfig(
+        folder=str(folder / "data"),
+        scenes=ScenesConfig(namespace="ci", n_pope_images=12, n_vqa_images=16),
+    )
+    fetch_data.run(data=config, output=folder / "data.json")
+    return folder
+
+
+def splits(**counts):
+    datasets = {"random": "pope", "popular": "pope", "adversarial": "pope"}
+    return SampleConfig(
+        splits=tuple(
+            SplitConfig(
+                dataset=datasets.get(name, "vqa"),
+                split=name,
+                task="existence" if name in datasets else name,
+                count=count,
+            )
+            for name, count in counts.items()
+        )
+    )
+
+
+def run(folder, wanted, out, *, seed=0, data=None):
+    sample.run(
+        seed=seed,
+        data=data or DataConfig(folder=str(folder / "data")),
+        sample=wanted,
+        data_manifest=folder / "data.json",
+        output=out / "items.parquet",
+        report=out / "sampling.json",
+        provenance={},
+    )
+    return read_table(out / "items.parquet", ITEMS)
+
+
+def test_the_counts_are_met_exactly(scenes, tmp_path):
+    items = run(scenes, splits(adversarial=20, counting=10, spatial=10, open=5), tmp_path)
+    counts = dict(items["split"].value_counts().iter_rows())
+    assert counts == {"adversarial": 20, "counting": 10, "spatial": 10, "open": 5}
+    labels = items.filter(split="adversarial")["reference"].to_list()
+    assert labels.count("yes") == labels.count("no") == 10
+    report = json.loads((tmp_path / "sampling.json").read_text())
+    assert [row["taken"] for row in report] == [20, 10, 10, 5]
+    assert all(row["found"] == row["usable"] + sum(row["dropped"].values()) for row in report)
+
+
+def test_the_group_is_the_image_across_data_sets(scenes, tmp_path):
+    items = run(scenes, splits(adversarial=20, counting=10), tmp_path)
+    for part in items.partition_by("image"):
+        assert part["group"].n_unique() == 1
+    assert set(items.filter(split="counting")["group"]) & set(
+        items.filter(split="adversarial")["group"]
+    )
+
+
+def test_the_order_of_the_file_does_not_matter(scenes, tmp_path):
+    first = run(scenes, splits(adversarial=20), tmp_path / "first")
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    path = copy / "data" / "pope" / "coco_pope_adversarial.json"
+    path.write_text("\n".join(reversed(path.read_text().splitlines())) + "\n")
+    assert run(copy, splits(adversarial=20), tmp_path / "second").equals(first)
+    assert not run(scenes, splits(adversarial=20), tmp_path / "third", seed=1).equals(first)
+
+
+def test_a_split_that_is_too_small_stops_the_run(scenes, tmp_path):
+    with pytest.raises(InputError, match="adversarial") as caught:
+        run(scenes, splits(adversarial=10_000), tmp_path)
+    assert "10000" in str(caught.value).replace(",", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_split_names_those_that_exist(scenes, tmp_path):
+    wanted = SampleConfig(
+        splits=(SplitConfig(dataset="vqa", split="countin", task="counting", count=1),)
+    )
+    with pytest.raises(InputError, match="choose from counting"):
+        run(scenes, wanted, tmp_path)
+
+
+def test_a_malformed_line_is_named(scenes, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    path = copy / "data" / "pope" / "coco_pope_adversarial.json"
+    lines = path.read_text().splitlines()
+    lines[6] = lines[6][:-5]
+    path.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"coco_pope_adversarial\.json.*7"):
+        run(copy, splits(adversarial=20), tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_images_that_cannot_be_used_leave_the_split_short(scenes, tmp_path, damage):
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    for image in (copy / "data" / "val2014").iterdir():
+        if damage == "missing":
+            image.unlink()
+        else:
+            image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(InputError, match="image"):
+        run(copy, splits(adversarial=20), tmp_path / "out")
+
+
+def test_without_the_manifest_nothing_is_sampled(scenes, tmp_path):
+    with pytest.raises(InputError, match="fetch-data"):
+        sample.run(
+            seed=0,
+            data=DataConfig(folder=str(scenes / "data")),
+            sample=splits(adversarial=2),
+            data_manifest=tmp_path / "data.json",
+            output=tmp_path / "items.parquet",
+            report=tmp_path / "sampling.json",
+            provenance={},
+        )
+
+
+def test_the_manifest_changes_with_the_questions(scenes, tmp_path):
+    first = json.loads((scenes / "data.json").read_text())
+    assert first["n_images"] == 16
+    config = DataConfig(
+        folder=str(tmp_path / "data"),
+        scenes=ScenesConfig(namespace="other", n_pope_images=12, n_vqa_images=16),
+    )
+    fetch_data.run(data=config, output=tmp_path / "data.json")
+    second = json.loads((tmp_path / "data.json").read_text())
+    assert set(first["files"]) == set(second["files"])
+    assert first["files"] != second["files"]
+
+
+def test_a_folder_without_questions_is_refused(tmp_path):
+    (tmp_path / "val2014").mkdir()
+    with pytest.raises(InputError, match="none of the question files"):
+        fetch_data.run(
+            data=DataConfig(origin="local", folder=str(tmp_path)), output=tmp_path / "data.json"
+        )
