@@ -34,6 +34,11 @@ def code_digest(module: str) -> str:
     return digest(parts)
 
 
+def module_digests(module: str) -> dict[str, str]:
+    """Digest of every module that `code_digest` covers: a difference names the edited module."""
+    return {name: _module_digest(name)[:16] for name in sorted(import_closure(module))}
+
+
 @functools.cache
 def import_closure(module: str) -> frozenset[str]:
     """Names of all package modules that importing and running `module` can import."""

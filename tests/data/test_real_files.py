@@ -71,7 +71,8 @@ def test_photographs_decode(pope):
     for path in sorted((DATA / "pope/val2014").iterdir())[:3]:
         image = open_image(path)
         facts = images.inspect(path.relative_to(DATA).as_posix())
-        assert (image.mode, max(image.size)) == ("RGB", 640)
+        assert image.mode == "RGB"
+        assert 300 < max(image.size) <= 640
         assert facts == (hashlib.sha256(path.read_bytes()).hexdigest(), *image.size)
 
 

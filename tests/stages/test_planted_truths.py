@@ -11,12 +11,15 @@ from sklearn.metrics import roc_auc_score
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
+from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
-from vrp.stages import effects, metrics
+from vrp.stages import effects, metrics, probes
 from vrp.tables.effects import EFFECTS
-from vrp.tables.estimates import METRICS
+from vrp.tables.estimates import METRICS, PROBES
 from vrp.tables.files import read_table
 from vrp.tables.heads import HEADS
+from vrp.tables.neurons import NEURONS
+from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import SIGNAL_TABLE
 
 
@@ -46,6 +49,7 @@ def judged(study, tmp_path_factory):
         read_table(folder / "metrics.parquet", METRICS),
         read_table(folder / "signals.parquet", SIGNAL_TABLE),
         read_table(folder / "heads.parquet", HEADS),
+        folder / "signals.parquet",
     )
 
 
@@ -74,7 +78,7 @@ def test_the_signal_that_knows_nothing_is_equivalent_to_chance(judged):
 
 
 def test_numbers_equal_scipy_and_scikit_learn(judged):
-    table, signals, _ = judged
+    table, signals, *_ = judged
     values, correct = signals["decision_margin"].to_numpy(), signals["correct"].to_numpy()
     pooled = row(table, predictor="decision_margin", metric="auroc", scope="pooled")
     assert pooled["value"] == pytest.approx(roc_auc_score(correct, values), abs=1e-6)
@@ -92,7 +96,7 @@ def test_numbers_equal_scipy_and_scikit_learn(judged):
 
 
 def test_a_signal_reliable_when_low_is_turned_round(judged):
-    table, signals, _ = judged
+    table, signals, *_ = judged
     entropy = row(table, predictor="spatial_entropy", metric="auroc", scope="pooled")
     straight = roc_auc_score(signals["correct"], signals["spatial_entropy"])
     assert entropy["value"] == pytest.approx(1 - straight, abs=1e-6)
@@ -208,3 +212,125 @@ def test_effects_of_a_model_without_answers_are_refused(study, tmp_path):
             output=tmp_path / "effects.parquet",
             provenance={},
         )
+
+
+def fit(study, judged, folder, **settings):
+    """The probes stage's three tables."""
+    config = {"bootstrap": 200, "folds": 4, "penalties": (0.01, 0.1), "mlp": False}
+    probes.run(
+        seed=0,
+        probes=ProbesConfig(**config | {"supervised_attention": False} | settings),
+        items=study.items,
+        answers=[study.answers],
+        attention=[study.attention],
+        hidden=[study.hidden],
+        lens=[study.lens],
+        signals=judged[3],
+        blind_hidden=[study.blind_hidden],
+        predictions=folder / "predictions.parquet",
+        neurons=folder / "neurons.parquet",
+        output=folder / "probes.parquet",
+        provenance=planted.ORIGIN,
+    )
+    return (
+        read_table(folder / "probes.parquet", PROBES),
+        read_table(folder / "predictions.parquet", PREDICTIONS),
+        read_table(folder / "neurons.parquet", NEURONS),
+    )
+
+
+@pytest.fixture(scope="module")
+def probed(study, judged, tmp_path_factory):
+    return fit(study, judged, tmp_path_factory.mktemp("probes"))
+
+
+def auroc_of(table, predictor, *, scope="macro", layer=-1):
+    return row(table, predictor=predictor, scope=scope, metric="auroc", layer=layer)
+
+
+def test_the_planted_layer_is_found(probed):
+    table, predictions, _ = probed
+    for layer in range(planted.N_LAYERS):
+        found = auroc_of(table, "linear", layer=layer)
+        expected = planted.NEURON_AUROC if layer == planted.PLANTED_LAYER else 0.5
+        assert found["value"] == pytest.approx(expected, abs=0.05)
+    best = auroc_of(table, "linear_best")
+    assert best["low"] < planted.NEURON_AUROC < best["high"] + 0.01
+    layers = predictions.filter(probe="linear_best")["layer"]
+    assert set(layers) == {planted.PLANTED_LAYER}
+    assert row(table, predictor="linear", metric="layers_within_0.02")["value"] == 1
+
+
+def test_the_planted_neuron_is_found_in_every_fold(probed):
+    neurons = probed[2].filter(layer=planted.PLANTED_LAYER, rank=0)
+    assert len(neurons) == 4
+    assert set(neurons["neuron"]) == {planted.PLANTED_NEURON}
+    assert neurons["best_layer"].all()
+    assert (neurons["weight"] > 0).all()
+
+
+def test_guards_and_permuted_labels_fall_to_chance(probed):
+    table = probed[0]
+    for guard in ("blind_linear_best", "permuted_linear_best"):
+        found = auroc_of(table, guard)
+        assert found["low"] < 0.5 < found["high"], guard
+    assert auroc_of(table, "task_only")["value"] == 0.5  # within a task it has one value
+    assert auroc_of(table, "question_only")["value"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_margin_probe_knows_what_the_margin_knows(probed):
+    found = auroc_of(probed[0], "margin_only")
+    assert found["low"] - 0.02 < planted.MARGIN_AUROC < found["high"] + 0.02
+    fused = auroc_of(probed[0], "fusion_with_probe")
+    assert fused["value"] > auroc_of(probed[0], "fusion")["value"]
+
+
+def test_no_item_is_scored_by_a_probe_that_saw_its_image(probed, study):
+    predictions = probed[1].filter(probe="linear_best").sort("item_id")
+    images = np.repeat(np.arange(len(predictions) // 4), 4)
+    folds = predictions["fold"].to_numpy()
+    assert all(len(set(folds[images == image])) == 1 for image in np.unique(images))
+
+
+def test_pooled_auroc_compares_within_folds_only(probed, study):
+    predictions = probed[1].filter(probe="linear_best").sort("item_id")
+    pairs = wins = 0.0
+    for fold in range(4):
+        here = (predictions["fold"] == fold).to_numpy()
+        labels, scores = study.correct[here], predictions["score"].to_numpy()[here]
+        n = labels.sum() * (~labels).sum()
+        pairs, wins = pairs + n, wins + n * roc_auc_score(labels, scores)
+    found = auroc_of(probed[0], "linear_best", scope="pooled")
+    assert found["value"] == pytest.approx(wins / pairs, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_permutation_brings_every_probe_to_chance(judged, tmp_path):
+    """The whole stage on a study whose labels were permuted: nothing is left to find."""
+    study = planted.write_planted_study(tmp_path / "study", n_images=200, permuted=True)
+    metrics.run(
+        seed=0,
+        metrics=MetricsConfig(bootstrap=100),
+        items=study.items,
+        answers=[study.answers],
+        attention=[study.attention],
+        lens=[study.lens],
+        consistency=[study.consistency],
+        signals=tmp_path / "signals.parquet",
+        heads=tmp_path / "heads.parquet",
+        output=tmp_path / "metrics.parquet",
+        provenance={},
+    )
+    table, _, _ = fit(
+        study,
+        (0, 0, 0, tmp_path / "signals.parquet"),
+        tmp_path,
+        mlp=True,
+        supervised_attention=True,
+    )
+    judged_probes = table.filter(scope="macro", metric="auroc")
+    assert len(judged_probes) >= 15
+    # Bonferroni over the probes: three and a half standard errors either side.
+    for found in judged_probes.filter(pl.col("predictor") != "task_only").iter_rows(named=True):
+        standard_error = (found["high"] - found["low"]) / (2 * 1.96)
+        assert abs(found["value"] - 0.5) < 3.5 * standard_error, found["predictor"]

@@ -47,8 +47,13 @@ class PlantedStudy(NamedTuple):
     correct: np.ndarray
 
 
-def write_planted_study(folder: Path, *, n_images: int = 300, seed: int = 0) -> PlantedStudy:
-    """Write every table that metrics, probes and effects read: four items an image."""
+def write_planted_study(
+    folder: Path, *, n_images: int = 300, seed: int = 0, permuted: bool = False
+) -> PlantedStudy:
+    """Write every table that metrics, probes and effects read: four items an image.
+
+    With `permuted`, the answers' labels are permuted after everything else was made of them.
+    """
     rng = np.random.default_rng(seed)
     n = 4 * n_images
     ids = [f"toy/{i:05d}" for i in range(n)]
@@ -58,7 +63,8 @@ def write_planted_study(folder: Path, *, n_images: int = 300, seed: int = 0) -> 
     paths = {name: folder / f"{name}.parquet" for name in PlantedStudy._fields if name != "correct"}
     study = PlantedStudy(**paths, correct=correct)
     _write_items(study.items, ids, tasks, n)
-    _write_answers(study.answers, ids, tasks, correct, said_yes, rng)
+    labels = rng.permutation(correct) if permuted else correct
+    _write_answers(study.answers, ids, tasks, labels, said_yes, rng)
     _write_attention(study.attention, ids, rng)
     _write_lens(study.lens, ids, correct, rng)
     _write_hidden(study.hidden, ids, correct, rng)

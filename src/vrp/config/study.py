@@ -67,7 +67,7 @@ class StudyConfig(Section):
 
 
 # Folders of a study that a model of the same name would overwrite.
-_RESERVED_NAMES = frozenset({"figures", "models", "logs"})
+_RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})
 
 # The keys that each stage reads: these, and no others, are what a rule's `config_<stage>` holds.
 # `models.*` stands for the one model that the job runs.

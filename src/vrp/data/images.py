@@ -104,6 +104,7 @@ class ImageIndex:
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_coco_id: dict[int, list[str]] = defaultdict(list)
         self._found: dict[str, str | None] = {}
+        self._found_ids: dict[str, str | None] = {}
         self._facts: dict[str, ImageFacts | InputError] = {}
         self.links_not_followed: list[str] = []
         """Symbolic links to folders: not entered, since they may leave the data root."""
@@ -120,18 +121,15 @@ class ImageIndex:
             self._found[name] = self._find(name)
         return self._found[name]
 
-    def find_id(self, image_id: str, *, subset: str = "") -> str | None:
+    def find_id(self, image_id: str) -> str | None:
         """The image with a COCO id, or with the id as its file name without suffix, or None.
 
-        ``subset`` (``val2014``) is preferred where several years' names are present.
+        Where a photograph lies there under several years' names, the 2014 one is taken: POPE asks
+        for that, and one photograph must be one group.
         """
-        paths = list(self._by_stem.get(image_id, ()))
-        if image_id.isascii() and image_id.isdigit():
-            paths += self._by_coco_id.get(int(image_id), ())
-        if not paths:
-            return None
-        best = min(paths, key=lambda path: (not subset or subset not in path, path))
-        return self._checked(best)
+        if image_id not in self._found_ids:
+            self._found_ids[image_id] = self._find_id(image_id)
+        return self._found_ids[image_id]
 
     def path(self, image: str) -> Path:
         """The absolute path of an item's ``image``. Raises InputError where it leaves the root."""
@@ -189,6 +187,15 @@ class ImageIndex:
             return self._checked(same_name[0])
         same_id = sorted(self._by_coco_id.get(int(coco[1]), ())) if coco else []
         return self._checked(same_id[0]) if same_id else None
+
+    def _find_id(self, image_id: str) -> str | None:
+        paths = list(self._by_stem.get(image_id, ()))
+        if image_id.isascii() and image_id.isdigit():
+            paths += self._by_coco_id.get(int(image_id), ())
+        if not paths:
+            return None
+        best = min(paths, key=lambda path: ("COCO_" not in path.rpartition("/")[2], path))
+        return self._checked(best)
 
     def _inspect(self, image: str) -> ImageFacts | InputError:
         try:

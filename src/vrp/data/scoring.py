@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol
 
 from vrp.data.item import EXISTENCE, YES_NO
@@ -141,6 +142,7 @@ def process_digit_article(text: str) -> str:
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
+@lru_cache(maxsize=65_536)  # a hundred thousand questions have a million answers, few of them new
 def normalise_vqa(text: str) -> str:
     """The official VQA normalisation: line breaks and tabs to spaces, ends stripped, then
     punctuation, then words. It may leave nothing ("a" → "").

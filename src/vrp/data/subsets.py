@@ -1,8 +1,10 @@
-"""Which items the interventions run on: a stratified subset, the same for masking and ablation."""
+"""Which items the interventions run on, and what is drawn for each: pure functions of ids."""
 
 import hashlib
 
 import polars as pl
+
+from vrp.errors import InputError
 
 
 def stratified_subset(items: pl.DataFrame, n: int, *, seed: int) -> pl.DataFrame:
@@ -22,13 +24,39 @@ def stratified_subset(items: pl.DataFrame, n: int, *, seed: int) -> pl.DataFrame
     chosen: list[str] = []
     for task, count in _allocate(sizes, n).items():
         ids = items.filter(pl.col("task") == task)["item_id"].to_list()
-        chosen += sorted(ids, key=lambda item_id: subset_rank(item_id, seed=seed))[:count]
+        chosen += _in_random_order(ids, seed)[:count]
     return items.filter(pl.col("item_id").is_in(chosen)).sort("item_id")
 
 
-def subset_rank(item_id: str, *, seed: int) -> str:
-    """Return the hash by which items are taken, smallest first."""
-    return hashlib.sha256(f"{seed}/intervention-subset/{item_id}".encode()).hexdigest()
+def other_image_items(items: pl.DataFrame, *, seed: int) -> dict[str, str]:
+    """Return, for every item, one that shows another image: the next one in a random order.
+
+    Args:
+        items: a table with columns `item_id` and `group`.
+        seed: the study's seed.
+
+    Raises:
+        InputError: all items show one image.
+    """
+    group_of = dict(items.select("item_id", "group").iter_rows())
+    if len(set(group_of.values())) < 2:
+        raise InputError("mask.controls: other_image needs items of at least two images")
+    order = _in_random_order(list(group_of), seed)
+    others: dict[str, str] = {}
+    for place, item_id in enumerate(order):
+        following = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        others[item_id] = next(o for o in following if group_of[o] != group_of[item_id])
+    return others
+
+
+def keyed_seed(seed: int, *key: str | int) -> int:
+    """Return a 64-bit seed from the SHA-256 of the study's seed and what the draw is for."""
+    text = "\x1f".join(str(part) for part in (seed, *key))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _in_random_order(item_ids: list[str], seed: int) -> list[str]:
+    return sorted(item_ids, key=lambda item_id: (keyed_seed(seed, "subset", item_id), item_id))
 
 
 def _allocate(sizes: dict[str, int], n: int) -> dict[str, int]:

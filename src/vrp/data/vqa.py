@@ -46,15 +46,18 @@ _RELATION = re.compile(
 )
 
 
-class _Asked(NamedTuple):
+class VqaRow(NamedTuple):
     """A question joined with its annotation."""
 
     where: str
+    """File and row, for messages."""
     question_id: str
     image_id: str
     question: str
     answers: list[str]
+    """As written; none where the question has no annotation."""
     answer_type: str | None
+    """``yes/no``, ``number`` or ``other``; None where the annotation does not say."""
 
 
 def vqa_task(question: str, answer_type: str | None) -> str | None:
@@ -75,6 +78,24 @@ def vqa_task(question: str, answer_type: str | None) -> str | None:
     return OPEN if answer_type == "other" else None
 
 
+def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[VqaRow]:
+    """Every question of a VQA v2 file joined with its annotation, in the file's order.
+
+    Raises InputError naming file, row and key for what is malformed or missing, a question id used
+    twice, and annotations that belong to none of the questions.
+    """
+    records = _records(read_json(questions_path), questions_path, "questions")
+    annotations = _annotations(annotations_path)
+    rows = [_join(record, annotations) for record in records]
+    if not any(row.answers for row in rows):
+        raise InputError(
+            f"{annotations_path}: annotates none of the questions of {questions_path}; "
+            "give the annotations of the same release and subset"
+        )
+    _refuse_reused_ids(rows)
+    return rows
+
+
 def read_vqa(
     questions_path: Path, annotations_path: Path, images: ImageIndex, *, task: str | None = None
 ) -> dict[str, Reading]:
@@ -83,27 +104,17 @@ def read_vqa(
     Questions that fit no task are accounted for under ``UNASSIGNED``. With ``task`` every question
     gets that task. Annotations need ``question_id`` and ``answers``; ``answer_type`` only where
     the task depends on it. Repeated (image, question) pairs are dropped, the smallest question id
-    stays. Raises InputError naming file, row and key for what is malformed or missing.
+    stays. Raises InputError as ``read_vqa_rows`` and where an ``answer_type`` is wanting.
     """
-    document = read_json(questions_path)
-    subset = str(document.get("data_subtype", ""))
-    annotations = _annotations(annotations_path)
-    rows = _rows(document, questions_path, "questions")
-    asked = [_join(record, annotations) for record in rows]
-    if not any(row.answers for row in asked):
-        raise InputError(
-            f"{annotations_path}: annotates none of the questions of {questions_path}; "
-            "give the annotations of the same release and subset"
-        )
-    _refuse_reused_ids(asked)
-    splits: dict[str, list[_Asked]] = {split: [] for split in (*VQA_TASKS, UNASSIGNED)}
+    rows = read_vqa_rows(questions_path, annotations_path)
+    splits: dict[str, list[VqaRow]] = {split: [] for split in (*VQA_TASKS, UNASSIGNED)}
     if task is not None:
-        splits = {task: asked}
+        splits = {task: rows}
     else:
-        for row in asked:
+        for row in rows:
             splits[_split_of(row, annotations_path)].append(row)
     return {
-        split: _reading(rows_of_split, images, dataset=VQA, split=split, task=split, subset=subset)
+        split: _reading(rows_of_split, images, dataset=VQA, split=split, task=split)
         for split, rows_of_split in splits.items()
     }
 
@@ -115,7 +126,7 @@ def read_textvqa(path: Path, images: ImageIndex, *, split: str) -> Reading:
     """
     document = read_json(path, object_hook=_bare_answer)
     rows = [
-        _Asked(
+        VqaRow(
             where=record.where,
             question_id=id_field(record, "question_id"),
             image_id=id_field(record, "image_id"),
@@ -123,21 +134,21 @@ def read_textvqa(path: Path, images: ImageIndex, *, split: str) -> Reading:
             answers=answers_field(record, "answers"),
             answer_type=None,
         )
-        for record in _rows(document, path, "data")
+        for record in _records(document, path, "data")
     ]
     _refuse_reused_ids(rows)
-    return _reading(rows, images, dataset=TEXTVQA, split=split, task=TEXT, subset="")
+    return _reading(rows, images, dataset=TEXTVQA, split=split, task=TEXT)
 
 
 def _reading(
-    rows: list[_Asked], images: ImageIndex, *, dataset: str, split: str, task: str, subset: str
+    rows: list[VqaRow], images: ImageIndex, *, dataset: str, split: str, task: str
 ) -> Reading:
     dropped: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
         text = " ".join(row.question.split())
-        image = images.find_id(row.image_id, subset=subset)
+        image = images.find_id(row.image_id)
         pair = (image or row.image_id, text)
         if split == UNASSIGNED:
             dropped["fits no task"] += 1
@@ -166,7 +177,7 @@ def _reading(
 
 def _annotations(path: Path) -> dict[str, Record]:
     by_id: dict[str, Record] = {}
-    for record in _rows(read_json(path, object_hook=_bare_answer), path, "annotations"):
+    for record in _records(read_json(path, object_hook=_bare_answer), path, "annotations"):
         question_id = id_field(record, "question_id")
         if question_id in by_id:
             raise InputError(
@@ -185,7 +196,7 @@ def _bare_answer(fields: dict[str, Any]) -> Any:
     return fields
 
 
-def _rows(document: dict[str, Any], path: Path, key: str) -> list[Record]:
+def _records(document: dict[str, Any], path: Path, key: str) -> list[Record]:
     rows = document.get(key)
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: key '{key}' must be a list with rows in it; wrong file?")
@@ -195,13 +206,13 @@ def _rows(document: dict[str, Any], path: Path, key: str) -> list[Record]:
     return [Record(f"{path}, {key} row {i}", row) for i, row in enumerate(rows, 1)]
 
 
-def _join(record: Record, annotations: dict[str, Record]) -> _Asked:
+def _join(record: Record, annotations: dict[str, Record]) -> VqaRow:
     question_id = id_field(record, "question_id")
     annotation = annotations.get(question_id)
     answer_type = None if annotation is None else annotation.fields.get("answer_type")
     if answer_type is not None and not isinstance(answer_type, str):
         raise InputError(f"{record.where}: the annotation's 'answer_type' is not a string")
-    return _Asked(
+    return VqaRow(
         where=record.where,
         question_id=question_id,
         image_id=id_field(record, "image_id"),
@@ -211,7 +222,7 @@ def _join(record: Record, annotations: dict[str, Record]) -> _Asked:
     )
 
 
-def _split_of(row: _Asked, annotations_path: Path) -> str:
+def _split_of(row: VqaRow, annotations_path: Path) -> str:
     if not row.answers:
         return UNASSIGNED
     try:
@@ -223,8 +234,8 @@ def _split_of(row: _Asked, annotations_path: Path) -> str:
         ) from error
 
 
-def _refuse_reused_ids(rows: list[_Asked]) -> None:
-    first_of: dict[str, _Asked] = {}
+def _refuse_reused_ids(rows: list[VqaRow]) -> None:
+    first_of: dict[str, VqaRow] = {}
     for row in rows:
         first = first_of.setdefault(row.question_id, row)
         if first is not row:

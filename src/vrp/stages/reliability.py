@@ -76,6 +76,7 @@ def reliability_rows(
     layer: int = NOT_A_LAYER,
     higher_is_reliable: bool = True,
     correlation: bool = True,
+    strata: NDArray[np.integer] | None = None,
 ) -> list[Row]:
     """AUROC and R of one value per item, within each task, macro-averaged, and pooled.
 
@@ -87,17 +88,21 @@ def reliability_rows(
         higher_is_reliable: False turns the value round for AUROC, so that above 0.5 always means
             "as claimed"; R keeps the value's own sign, as published.
         correlation: whether R is wanted.
+        strata: (n,) items are compared within a stratum only: the folds of a probe, whose scores
+            come from as many fits as there are folds.
 
     The pooled AUROC compares items of different tasks too; the pooled R is centred within task
     under scope `pooled_within`, plain under `pooled` (as the papers report it).
     """
     oriented = value if higher_is_reliable else -value
     rows = []
-    by_task = _within(bootstrap_auroc, oriented, items)
+    by_task = _within(bootstrap_auroc, oriented, items, strata)
     chance = (0.5 - items.auroc_margin, 0.5 + items.auroc_margin)
     for scope, part in by_task.items():
         rows.append(_row(predictor, layer, scope, "auroc", part, items, null=0.5, margin=chance))
-    pooled = bootstrap_auroc(oriented, items.correct, items.groups, resamples=items.resamples)
+    pooled = bootstrap_auroc(
+        oriented, items.correct, items.groups, resamples=items.resamples, strata=strata
+    )
     rows.append(_row(predictor, layer, "pooled", "auroc", pooled, items, null=0.5, margin=chance))
     if correlation:
         rows += _correlations(predictor, layer, value, items)
@@ -124,19 +129,31 @@ def _correlations(
 
 
 def _within(
-    statistic: Any, value: NDArray[np.floating], items: JudgedItems
+    statistic: Any,
+    value: NDArray[np.floating],
+    items: JudgedItems,
+    strata: NDArray[np.integer] | None = None,
 ) -> dict[str, Bootstrapped]:
     """The statistic in every scope that is a subset, and its macro average over tasks."""
     by_task = bootstrap_within(
-        statistic, value, items.correct, items.groups, by=items.tasks, resamples=items.resamples
+        statistic,
+        value,
+        items.correct,
+        items.groups,
+        by=items.tasks,
+        resamples=items.resamples,
+        strata=strata,
     )
     parts = dict(by_task.parts)
     for scope, chosen in items.scopes().items():
         if scope not in parts:
             parts[scope] = statistic(
-                value[chosen], items.correct[chosen], items.groups[chosen],
+                value[chosen],
+                items.correct[chosen],
+                items.groups[chosen],
                 resamples=items.resamples,
-            )  # fmt: skip
+                strata=None if strata is None else strata[chosen],
+            )
     parts["macro"] = by_task.macro
     return parts
 

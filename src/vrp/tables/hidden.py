@@ -1,7 +1,11 @@
 """`<model>/hidden/`: the residual stream, one column per layer."""
 
-import pyarrow as pa
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vrp.errors import InputError
 from vrp.tables.schema import TableSchema, column, text
 
 EMBED = "embed"
@@ -30,4 +34,23 @@ def hidden_table(*, n_layers: int, d_model: int, dtype: str) -> TableSchema:
                 *layers,
             ]
         ),
+    )
+
+
+def written_hidden_table(path: Path) -> TableSchema:
+    """The schema that a file of hidden states was written with.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds no hidden states.
+    """
+    try:
+        found = pq.read_schema(path)
+        vectors = found.field(EMBED).type
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: holds no hidden states ({reason}); rerun its stage") from None
+    return hidden_table(
+        n_layers=sum(name.startswith("layer_") for name in found.names),
+        d_model=vectors.list_size,
+        dtype=f"float{vectors.value_type.bit_width}",
     )

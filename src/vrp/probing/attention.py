@@ -1,0 +1,151 @@
+"""Supervised attention: the most that a trained model finds in attention (arXiv 2605.08200).
+
+Two stress tests of "attention does not tell": a tree ensemble on 11 hand-made features, and an
+MLP on the attention maps themselves.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.ensemble import ExtraTreesClassifier
+
+from vrp.errors import InputError
+from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
+from vrp.probing.folds import FoldPlan, ProbeItems
+from vrp.probing.mlp import fit_mlp
+
+ATTENTION_FEATURES = (
+    "spatial_entropy",
+    "spatial_entropy_normalised",
+    "clusters_dbscan",
+    "clusters_components",
+    "image_mass",
+    "top10_mass",
+    "maximum",
+    "gini",
+    "centre_of_mass_spread",
+    "largest_entropy_drop",
+    "last_layer_entropy",
+)
+"""The 11 features, in the order of the columns that `fit_attention_trees` takes."""
+N_TREES = 300
+MIN_LEAF_ITEMS = 5
+MAP_SIZE = (12, 12)
+
+
+def _tree_learner(part: TrainingPart, test: NDArray) -> Fitted:
+    model = ExtraTreesClassifier(
+        n_estimators=N_TREES, min_samples_leaf=MIN_LEAF_ITEMS,
+        random_state=part.seed, n_jobs=1,
+    )  # fmt: skip
+    model.fit(part.features, part.correct)
+    return Fitted(model.predict_proba(test)[:, 1], weights=model.feature_importances_)
+
+
+def fit_attention_trees(
+    features: ArrayLike, items: ProbeItems, plan: FoldPlan, *, name: str = "attention trees"
+) -> ProbeResult:
+    """Extremely randomised trees on the 11 attention features.
+
+    Each fit's `weights` are the features' importances, which sum to 1.
+
+    Args:
+        features: (n, 11) in the order of `ATTENTION_FEATURES`; NaN where a feature is undefined.
+        items: the items.
+        plan: their splits.
+        name: the probe's name.
+
+    Raises:
+        InputError: another shape, or an infinite value.
+    """
+    matrix = np.asarray(features, dtype=np.float64)
+    if matrix.shape != (items.n_items, len(ATTENTION_FEATURES)) or np.isinf(matrix).any():
+        raise InputError(
+            f"{name}: features must be ({items.n_items}, {len(ATTENTION_FEATURES)}) without "
+            f"infinite values, found shape {matrix.shape}"
+        )
+    return cross_fit(name, matrix, items, plan, _tree_learner)
+
+
+def _overlaps(n_from: int, n_to: int) -> NDArray[np.float64]:
+    """(n_to, n_from) share of each source cell that lies in each target cell; columns sum to 1."""
+    source, target = np.arange(n_from + 1) / n_from, np.arange(n_to + 1) / n_to
+    low = np.maximum(target[:-1, None], source[None, :-1])
+    high = np.minimum(target[1:, None], source[None, 1:])
+    return np.clip(high - low, 0.0, None) * n_from
+
+
+def area_resample(maps: NDArray[np.floating], size: tuple[int, int] = MAP_SIZE) -> NDArray:
+    """Resample attention maps to another grid by area, keeping their mass.
+
+    A target cell receives of every source cell the share that lies in it, so that each map's sum
+    is unchanged, and a map of the target's size stays as it is.
+
+    Args:
+        maps: (…, grid_h, grid_w)
+        size: target (grid_h, grid_w).
+
+    Returns:
+        (…, *size) float64.
+    """
+    rows = _overlaps(maps.shape[-2], size[0])
+    columns = _overlaps(maps.shape[-1], size[1])
+    return rows @ np.asarray(maps, dtype=np.float64) @ columns.T
+
+
+def concatenate_maps(
+    maps: Sequence[NDArray[np.floating]], size: tuple[int, int] = MAP_SIZE
+) -> NDArray[np.float32]:
+    """M(l) of all layers as one feature row per item, on one grid for all items.
+
+    Grids differ between items where a family keeps the image's aspect ratio (Qwen2-VL), so every
+    map is brought to `size` by `area_resample`: a feature is then the attention on one *part of
+    the image*, which padding would not give.
+
+    Args:
+        maps: one (n_layers, grid_h, grid_w) per item.
+        size: common grid.
+
+    Returns:
+        (n, n_layers · size[0] · size[1]) float32.
+
+    Raises:
+        InputError: no items, or maps that differ in their layers.
+    """
+    depths = {np.shape(m)[0] if np.ndim(m) == 3 else -1 for m in maps}
+    if len(depths) != 1 or -1 in depths:
+        raise InputError(
+            "attention maps must be (n_layers, grid_h, grid_w) with the same layers for all items"
+        )
+    rows = np.empty((len(maps), depths.pop() * size[0] * size[1]), dtype=np.float32)
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, item in enumerate(maps):
+        by_shape.setdefault(np.shape(item), []).append(index)
+    for indices in by_shape.values():
+        stack = np.stack([maps[i] for i in indices])
+        rows[indices] = area_resample(stack, size).reshape(len(indices), -1)
+    return rows
+
+
+def fit_attention_mlp(
+    maps: Sequence[NDArray[np.floating]],
+    items: ProbeItems,
+    plan: FoldPlan,
+    *,
+    size: tuple[int, int] = MAP_SIZE,
+    name: str = "attention mlp",
+) -> ProbeResult:
+    """MLP on the concatenated attention maps M(l).
+
+    Args:
+        maps: one (n_layers, grid_h, grid_w) per item.
+        items: the items.
+        plan: their splits.
+        size: grid that the maps are resampled to.
+        name: the probe's name.
+
+    Raises:
+        InputError: maps that differ in their layers, or are not finite.
+    """
+    return fit_mlp(concatenate_maps(maps, size), items, plan, name=name)

@@ -1,0 +1,150 @@
+"""What a probe could reach without reading reliability: its guards.
+
+A probe over four tasks can win by recognising the task, the kind of question or the answer that
+was given; these baselines see only that. Label permutation shows what chance looks like here.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from vrp.errors import InputError
+from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
+from vrp.probing.folds import FoldPlan, ProbeItems
+from vrp.probing.linear import PENALTIES, fit_linear, fit_penalised
+from vrp.stats.bootstrap import generator
+
+PRIOR_ITEMS = 1.0
+"""Weight of the overall rate in a category's rate, in items."""
+TEXT_PENALTIES = (0.1, 1.0, 10.0)
+MIN_QUESTIONS = 2
+"""A word pattern must occur in at least so many training questions."""
+
+
+def _category_rates(part: TrainingPart, test: NDArray[Any]) -> Fitted:
+    """Rate right of each category in the training part, drawn a little towards the overall rate."""
+    overall = float(part.correct.mean())
+    names, codes = np.unique(part.features, return_inverse=True)
+    n, right = np.bincount(codes), np.bincount(codes, weights=part.correct)
+    rates = dict(
+        zip(names.tolist(), ((right + PRIOR_ITEMS * overall) / (n + PRIOR_ITEMS)), strict=True)
+    )
+    return Fitted(np.array([float(rates.get(name, overall)) for name in test.tolist()]))
+
+
+def _text_column(values: Sequence[str] | NDArray[Any], *, n_items: int, name: str) -> NDArray:
+    texts = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+    if texts.shape != (n_items,):
+        raise InputError(f"{name}: one text per item is needed, found {len(values)} of {n_items}")
+    return texts
+
+
+def task_only(items: ProbeItems, plan: FoldPlan) -> ProbeResult:
+    """Sees only the task: the rate right of the task in the training part."""
+    tasks = _text_column(items.task, n_items=items.n_items, name="task only")
+    return cross_fit("task only", tasks, items, plan, _category_rates)
+
+
+def answer_only(
+    answers: Sequence[str] | NDArray[Any], items: ProbeItems, plan: FoldPlan
+) -> ProbeResult:
+    """Sees only the emitted answer: the rate right of that answer in the training part.
+
+    Args:
+        answers: (n,) normalised answers; one never seen in training gets the overall rate.
+        items: the items.
+        plan: their splits.
+
+    Raises:
+        InputError: not one answer per item.
+    """
+    texts = _text_column(answers, n_items=items.n_items, name="answer only")
+    return cross_fit("answer only", texts, items, plan, _category_rates)
+
+
+def _question_learner(part: TrainingPart, test: NDArray[Any]) -> Fitted:
+    vectoriser = TfidfVectorizer(
+        ngram_range=(1, 2), min_df=MIN_QUESTIONS, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
+    )
+    try:
+        train = vectoriser.fit_transform(part.features)
+    except ValueError:  # no word pattern occurs often enough: questions tell nothing
+        rate = float(part.correct.mean())
+        return Fitted(np.full(test.size, rate), note="no words shared between training questions")
+    return fit_penalised(train, part, vectoriser.transform(test), TEXT_PENALTIES)
+
+
+def question_only(
+    questions: Sequence[str] | NDArray[Any], items: ProbeItems, plan: FoldPlan
+) -> ProbeResult:
+    """Sees only the question's words: TF-IDF of words and word pairs, L2 logistic.
+
+    Args:
+        questions: (n,)
+        items: the items.
+        plan: their splits.
+
+    Raises:
+        InputError: not one question per item.
+    """
+    texts = _text_column(questions, n_items=items.n_items, name="question only")
+    return cross_fit("question only", texts, items, plan, _question_learner)
+
+
+def margin_only(
+    decision_margins: ArrayLike,
+    items: ProbeItems,
+    plan: FoldPlan,
+    *,
+    penalties: Sequence[float] = PENALTIES,
+) -> ProbeResult:
+    """Sees only the decision margin of every layer (never the truth margin, which holds the label).
+
+    Args:
+        decision_margins: (n, n_layers) top answer's logit minus the runner-up's.
+        items: the items.
+        plan: their splits.
+        penalties: scikit-learn's C to choose from.
+
+    Raises:
+        InputError: margins of another shape or not finite.
+    """
+    margins = np.asarray(decision_margins)
+    return fit_linear(margins, items, plan, name="margin only", penalties=penalties)
+
+
+def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:
+    """The items with their labels permuted within each task, in runs of an image.
+
+    The labels of one image's items stay together where they land, so that the permuted labels
+    hang together within images about as much as the true ones. Plan new folds for the result
+    (the old ones are stratified by the true labels). Does not depend on the order of rows.
+
+    Args:
+        items: the items.
+        seed: names the permutation.
+    """
+    permuted = items.correct.copy()
+    order = np.argsort(items.item_id, kind="stable")
+    for task in np.unique(items.task):
+        rows = order[items.task[order] == task]
+        groups = np.unique(items.group[rows], return_inverse=True)[1]
+        random = generator("permute labels", seed, str(task))
+        n_groups = int(groups.max(initial=-1)) + 1
+        source, target = (
+            rows[np.lexsort((random.permutation(rows.size), random.permutation(n_groups)[groups]))]
+            for _ in range(2)
+        )
+        permuted[target] = items.correct[source]
+    return items.with_labels(permuted)
+
+
+def share_moved(before: ProbeItems, after: ProbeItems) -> float:
+    """Share of items whose label a permutation changed; NaN without items."""
+    if before.n_items == 0:
+        return math.nan
+    return float(np.mean(before.correct != after.correct))

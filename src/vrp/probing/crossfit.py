@@ -1,0 +1,192 @@
+"""Fit on the training part, score the held-out part, for any probe.
+
+Scores are the fitted probability of a right answer. They come from as many models as there are
+folds, so pass `FoldPlan.fold` as `strata` to the AUROC.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrp.errors import InputError
+from vrp.probing.folds import FoldPlan, ProbeItems, sklearn_seed
+
+NO_WEIGHTS = np.zeros(0)
+
+
+class TrainingPart(NamedTuple):
+    """What a learner may see of one split."""
+
+    features: NDArray[Any]
+    """(n_train, …)"""
+    correct: NDArray[np.bool_]
+    """(n_train,) holding both classes."""
+    task: NDArray[np.generic]
+    """(n_train,)"""
+    inner: NDArray[np.int64]
+    """(n_train,) inner fold of each item."""
+    seed: int
+    """For scikit-learn's random_state."""
+
+
+class Fitted(NamedTuple):
+    """What a learner returns for one split."""
+
+    scores: NDArray[np.float64]
+    """(n_test,) probability of a right answer."""
+    weights: NDArray[np.float64] = NO_WEIGHTS
+    """(d,) weights on standardised features; empty where the model has none."""
+    penalty: float = math.nan
+    """scikit-learn's C (inverse strength) that was picked; NaN where there is none."""
+    inner_scores: NDArray[np.float64] | None = None
+    """(n_train,) out-of-inner-fold scores at the picked penalty."""
+    inner_auroc: float = math.nan
+    """Their AUROC, macro-averaged over tasks."""
+    note: str = ""
+    """What went less than well."""
+
+
+class FoldFit(NamedTuple):
+    """What was fitted for one fold."""
+
+    fold: int
+    """The fold held out."""
+    n_train: int
+    """Items fitted on."""
+    n_test: int
+    """Items scored."""
+    layer: str
+    """The layer read, where one was chosen for this fold; else empty."""
+    weights: NDArray[np.float64]
+    """(d,) weights on standardised features; empty where the model has none."""
+    penalty: float
+    """scikit-learn's C that was picked; NaN where there is none."""
+    inner_auroc: float
+    """AUROC within the training part (out of inner fold, macro over tasks); NaN where not made."""
+    note: str
+    """Why scores are missing, or what went less than well; else empty."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A probe's out-of-fold scores and its fits."""
+
+    name: str
+    """The probe."""
+    scores: NDArray[np.float64]
+    """(n,) probability of a right answer, in the caller's row order; NaN where it could not be
+    fitted (the fold's note says why)."""
+    fits: tuple[FoldFit, ...]
+    """One per fold, ascending."""
+    stacked: NDArray[np.float64] | None = None
+    """(n_folds, n) the score as a *feature* for a second model: in row k, items outside fold k
+    have their out-of-inner-fold score and items of fold k their held-out score, so that no label
+    of fold k has touched what the second model is fitted on."""
+
+
+@dataclass(frozen=True)
+class PerFold:
+    """Features that differ by fold, because they were chosen or made on its training part."""
+
+    of_fold: Callable[[int], NDArray[Any]]
+    """Fold held out → (n, d) features of all items."""
+    layer: Mapping[int, str] = field(default_factory=dict)
+    """Fold → name of the layer read, for the record."""
+
+
+Features = NDArray[Any] | PerFold
+Learner = Callable[[TrainingPart, NDArray[Any]], Fitted]
+
+
+def finite_matrix(features: Any, *, n_items: int, name: str) -> NDArray[np.floating]:
+    """Features as a finite (n, d) matrix.
+
+    Raises:
+        InputError: another shape, or a value that is not finite.
+    """
+    matrix = np.asarray(features)
+    if matrix.ndim != 2 or matrix.shape[0] != n_items or matrix.shape[1] == 0:
+        raise InputError(f"{name}: features must be ({n_items}, d), found shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+        raise InputError(f"{name}: features of row {row} are not finite; drop or mend the item")
+    return matrix
+
+
+def finite_features(features: Features, *, n_items: int, name: str) -> Features:
+    """Features as finite (n, d) matrices, checked now or, where they differ by fold, when read.
+
+    Raises:
+        InputError: another shape, or a value that is not finite.
+    """
+    if not isinstance(features, PerFold):
+        return finite_matrix(features, n_items=n_items, name=name)
+    of_fold = features.of_fold
+
+    def checked(fold: int) -> NDArray[Any]:
+        return finite_matrix(of_fold(fold), n_items=n_items, name=f"{name}, fold {fold}")
+
+    return PerFold(checked, features.layer)
+
+
+def _read(features: Features, fold: int) -> tuple[NDArray[Any], str]:
+    if isinstance(features, PerFold):
+        return features.of_fold(fold), features.layer.get(fold, "")
+    return features, ""
+
+
+def cross_fit(
+    name: str, features: Features, items: ProbeItems, plan: FoldPlan, learner: Learner
+) -> ProbeResult:
+    """Fit and score a probe over all splits.
+
+    Rows reach the learner in the order of item ids, so that results do not depend on the order
+    of the caller's. A training part with one class only gives NaN scores and a note.
+
+    Args:
+        name: the probe, which also enters its seeds.
+        features: (n, …) one row per item; or features that differ by fold.
+        items: the items.
+        plan: their splits.
+        learner: fits a training part and scores the held-out features.
+
+    Raises:
+        InputError: features, items and plan are not of the same items.
+    """
+    if plan.fold.size != items.n_items:
+        raise InputError(f"{name}: folds of {plan.fold.size} items for {items.n_items} items")
+    scores = np.full(items.n_items, math.nan)
+    stacked = np.full((len(plan.splits), items.n_items), math.nan)
+    fits, nested = [], True
+    for row, split in enumerate(plan.splits):
+        matrix, layer = _read(features, split.fold)
+        if len(matrix) != items.n_items:
+            raise InputError(f"{name}: {len(matrix)} rows of features for {items.n_items} items")
+        labels = items.correct[split.train]
+        if labels.all() or not labels.any():
+            only = "right" if labels.any() else "wrong"
+            fitted = Fitted(
+                np.full(split.test.size, math.nan),
+                note=f"not fitted: every training item is {only}",
+            )
+        else:
+            seed = sklearn_seed("probe", plan.seed, name, split.fold)
+            part = TrainingPart(
+                matrix[split.train], labels, items.task[split.train], split.inner, seed
+            )
+            fitted = learner(part, matrix[split.test])
+            nested = nested and fitted.inner_scores is not None
+        scores[split.test] = stacked[row, split.test] = fitted.scores
+        if fitted.inner_scores is not None:
+            stacked[row, split.train] = fitted.inner_scores
+        fits.append(
+            FoldFit(
+                split.fold, split.train.size, split.test.size, layer, fitted.weights,
+                fitted.penalty, fitted.inner_auroc, fitted.note,
+            )
+        )  # fmt: skip
+    return ProbeResult(name, scores, tuple(fits), stacked if nested else None)

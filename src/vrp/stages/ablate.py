@@ -1,0 +1,304 @@
+"""Silence dimensions of the residual stream: does the answer hang on what the probe reads?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from vrp.config.ablate import AblateConfig, AblationCondition
+from vrp.config.data import DataConfig
+from vrp.config.models import ModelConfig
+from vrp.config.sample import ScoringConfig
+from vrp.data.item import Item
+from vrp.data.sharding import shard_items
+from vrp.data.subsets import keyed_seed, stratified_subset
+from vrp.errors import InputError
+from vrp.stages.checkpoints import read_manifest
+from vrp.stages.model_run import (
+    ItemBatches,
+    StudyImages,
+    as_items,
+    check_same_model,
+    load_model,
+    progress,
+    read_items,
+    tell_left_out,
+    with_revision,
+)
+from vrp.stages.outcomes import outcome, read_undisturbed
+from vrp.tables.files import read_table, write_table
+from vrp.tables.interventions import ABLATE
+from vrp.tables.neurons import NEURONS
+from vrp.tables.predictions import PREDICTIONS
+
+if TYPE_CHECKING:
+    from vrp.vlm.decode import ItemCapture
+    from vrp.vlm.loading import VLM
+    from vrp.vlm.residual import Edit
+
+_VALUES = {"zero": 0.0, "plus_100": 100.0, "minus_100": -100.0}
+
+
+class LayerProbe(NamedTuple):
+    """What one fold's sparse probe says of one layer."""
+
+    ranked: np.ndarray
+    """(d_model,) neurons, the largest absolute weight first."""
+    mean: np.ndarray
+    """(d_model,) mean activation of each neuron over the fold's training items."""
+
+
+class FoldProbes(NamedTuple):
+    """What the sparse probes fitted without one fold say."""
+
+    best_layer: int
+    """The layer picked on the fold's training items."""
+    layers: dict[int, LayerProbe]
+    """By decoder layer."""
+
+
+class Ablation(NamedTuple):
+    """One condition, worked out for one fold."""
+
+    condition: str
+    """Name in the table."""
+    repeat: int
+    """Repeat of a random condition; 0 otherwise."""
+    layer: int
+    """Decoder layer whose output is edited."""
+    neurons: np.ndarray | None
+    """Dimensions of the residual stream; None: the layer's whole MLP is bypassed."""
+    value: float | np.ndarray = 0.0
+    """What stands in for them: one value, or one for each."""
+
+
+def run(
+    *,
+    seed: int,
+    data: DataConfig,
+    scoring: ScoringConfig,
+    model: ModelConfig,
+    ablate: AblateConfig,
+    max_new_tokens: int,
+    manifest: Path,
+    items: Path,
+    answers: Sequence[Path],
+    predictions: Path,
+    neurons: Path,
+    shard: int,
+    output: Path,
+    provenance: Mapping[str, str],
+) -> None:
+    """Answer one shard of the ablation subset under every condition; write the ablate table.
+
+    Top neurons of an item come from the probe that was fitted without the item's fold.
+
+    Args:
+        seed: the study's seed; subset and random neurons derive from it.
+        data: where the images are.
+        scoring: when an answer is correct.
+        model: the model's section of the config.
+        ablate: items and conditions.
+        max_new_tokens: longest answer.
+        manifest: the model's manifest.
+        items: `items.parquet`.
+        answers: all answers shards of the model.
+        predictions: `predictions.parquet`, for the items' folds.
+        neurons: `neurons.parquet`.
+        shard: which shard, from 0.
+        output: ablate shard to write.
+        provenance: written into the table.
+
+    Raises:
+        InputError: an input is missing or does not fit; nothing is written then.
+    """
+    recorded = read_manifest(manifest, model)
+    provenance = with_revision(provenance, recorded)
+    check_same_model([*answers, predictions, neurons], provenance)
+    subset = stratified_subset(read_items(items), ablate.items, seed=seed)
+    frame = shard_items(subset, n_shards=ablate.shards, shard=shard)
+    undisturbed = read_undisturbed(answers, frame["item_id"].to_list())
+    fold_of = read_folds(predictions)
+    probes = read_probes(neurons)
+    asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
+    tell_left_out("ablate", frame.height - len(asked), "no probe held them out")
+    vlm = load_model(model, recorded)
+    ablated = AblatedModel(vlm, ablate, StudyImages(data), seed, max_new_tokens)
+    rows: list[dict[str, Any]] = []
+    n_runs = sum(condition.seeds for condition in ablate.conditions)
+    with progress(
+        len(asked) * n_runs, f"ablate {provenance.get('model', '')}", unit="answer"
+    ) as bar:
+        for fold in sorted({fold_of[item_id] for item_id in asked}):
+            if fold not in probes:
+                raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
+            part = {key: item for key, item in asked.items() if fold_of[key] == fold}
+            for ablation, captures in ablated.answers(part, probes[fold]):
+                for capture in captures:
+                    result = outcome(part[capture.item_id], capture, undisturbed, scoring)
+                    rows.append(_site(ablation) | result)
+                bar.update(len(captures))
+    columns = {name: [row[name] for row in rows] for name in ABLATE.columns.names}
+    write_table(output, ABLATE, columns, provenance=provenance)
+
+
+def read_folds(path: Path) -> dict[str, int]:
+    """Return the fold that held each item out.
+
+    Raises:
+        InputError: the table is missing or malformed, or an item is in two folds.
+    """
+    table = read_table(path, PREDICTIONS, columns=["fold"])
+    folds = table.filter(pl.col("fold") >= 0).select("item_id", "fold").unique()
+    doubled = folds.filter(pl.col("item_id").is_duplicated())["item_id"].sort()
+    if len(doubled):
+        raise InputError(f"{path}: item {doubled[0]!r} is in two folds; rerun `vrp probes`")
+    if not folds.height:
+        raise InputError(f"{path}: holds no item of any fold; rerun `vrp probes`")
+    return dict(folds.iter_rows())
+
+
+def read_probes(path: Path) -> dict[int, FoldProbes]:
+    """Return what the sparse probes of each fold say, by fold.
+
+    Raises:
+        InputError: the table is missing or malformed, or a fold has not exactly one best layer.
+    """
+    table = read_table(path, NEURONS)
+    probes: dict[int, FoldProbes] = {}
+    for (fold,), of_fold in table.partition_by("fold", as_dict=True).items():
+        best = of_fold.filter("best_layer")["layer"].unique().to_list()
+        if len(best) != 1:
+            raise InputError(
+                f"{path}: fold {fold} has {len(best)} best layers, not one; rerun `vrp probes`"
+            )
+        layers = of_fold.partition_by("layer", as_dict=True)
+        probes[int(fold)] = FoldProbes(
+            best_layer=int(best[0]),
+            layers={int(layer): _layer_probe(rows) for (layer,), rows in layers.items()},
+        )
+    return probes
+
+
+def _layer_probe(rows: pl.DataFrame) -> LayerProbe:
+    return LayerProbe(
+        ranked=rows.sort("rank")["neuron"].to_numpy().astype(np.intp),
+        mean=rows.sort("neuron")["mean"].to_numpy(),
+    )
+
+
+def ablations(
+    condition: AblationCondition, probes: FoldProbes, *, n_layers: int, d_model: int, seed: int
+) -> list[Ablation]:
+    """Work a condition out for the items of one fold, once for each of its repeats.
+
+    Args:
+        condition: from the config.
+        probes: fitted without the items' fold.
+        n_layers: decoder layers of the model.
+        d_model: width of its residual stream.
+        seed: the study's seed.
+
+    Raises:
+        InputError: the probes are of a model of another size, or more neurons are asked for than
+            there are.
+    """
+    layer = probes.best_layer
+    if condition.layer is not None:
+        layer = round(condition.layer * (n_layers - 1))
+    if condition.neurons == "mlp":
+        return [Ablation(condition.name, 0, layer, None)]
+    probe = probes.layers.get(layer)
+    if probe is None or sorted(probe.ranked.tolist()) != list(range(d_model)):
+        raise InputError(
+            f"neurons table: layer {layer} does not list the model's {d_model} neurons; "
+            "rerun `vrp probes` for this model"
+        )
+    n = round((condition.share or 0) * d_model) if condition.count is None else condition.count
+    if n > d_model:
+        raise InputError(
+            f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {d_model}"
+        )
+    found = []
+    for repeat in range(condition.seeds):
+        chosen = probe.ranked[:n]
+        if condition.neurons == "random":
+            key = keyed_seed(seed, "ablate", layer, condition.name, repeat)
+            chosen = np.sort(np.random.default_rng(key).permutation(d_model)[:n])
+        value = probe.mean[chosen] if condition.value == "mean" else _VALUES[condition.value]
+        found.append(Ablation(condition.name, repeat, layer, chosen, value))
+    return found
+
+
+class AblatedModel:
+    """A model that answers with parts of its residual stream silenced."""
+
+    def __init__(
+        self,
+        vlm: "VLM",
+        ablate: AblateConfig,
+        images: StudyImages,
+        seed: int,
+        max_new_tokens: int,
+    ) -> None:
+        """Bind the model.
+
+        Args:
+            vlm: the model.
+            ablate: the config.
+            images: the study's images.
+            seed: the study's seed.
+            max_new_tokens: longest answer.
+        """
+        self._vlm = vlm
+        self._ablate = ablate
+        self._images = images
+        self._seed = seed
+        self._max_new_tokens = max_new_tokens
+
+    def answers(
+        self, items: Mapping[str, Item], probes: FoldProbes
+    ) -> "Iterator[tuple[Ablation, list[ItemCapture]]]":
+        """Yield the answers of one batch after the other under each condition.
+
+        The images of a batch are encoded once for all conditions. The items are of one fold.
+        """
+        from vrp.vlm.decode import prepare, run_batch
+
+        planned = [
+            ablation
+            for condition in self._ablate.conditions
+            for ablation in ablations(
+                condition,
+                probes,
+                n_layers=self._vlm.n_layers,
+                d_model=self._vlm.d_model,
+                seed=self._seed,
+            )
+        ]
+        edits = [_edit(ablation) for ablation in planned]
+        batches = ItemBatches(self._vlm, items, self._images, batch_size=self._ablate.batch_size)
+        n = self._max_new_tokens
+        for inputs in batches:
+            prepared = prepare(self._vlm, inputs, max_new_tokens=n)
+            for ablation, edit in zip(planned, edits, strict=True):
+                yield ablation, run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
+
+
+def _edit(ablation: Ablation) -> "Edit":
+    from vrp.vlm.residual import MlpBypass, NeuronEdit
+
+    if ablation.neurons is None:
+        return MlpBypass(ablation.layer)
+    return NeuronEdit(ablation.layer, ablation.neurons, ablation.value)
+
+
+def _site(ablation: Ablation) -> dict[str, Any]:
+    return {
+        "condition": ablation.condition,
+        "seed": ablation.repeat,
+        "layer": ablation.layer,
+        "n_neurons": 0 if ablation.neurons is None else len(ablation.neurons),
+    }

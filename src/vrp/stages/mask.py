@@ -1,0 +1,311 @@
+"""Hide the most attended image tokens, and controls: does the answer hang on them?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from vrp.config.data import DataConfig
+from vrp.config.mask import MaskConfig
+from vrp.config.models import ModelConfig
+from vrp.config.sample import ScoringConfig
+from vrp.data.item import Item
+from vrp.data.sharding import shard_items
+from vrp.data.subsets import keyed_seed, other_image_items, stratified_subset
+from vrp.errors import InputError
+from vrp.signals.structural import (
+    MapProblem,
+    average_layers,
+    least_attended,
+    map_problem,
+    most_attended,
+    random_tokens,
+    token_count,
+)
+from vrp.stages.checkpoints import read_manifest
+from vrp.stages.model_run import (
+    ItemBatches,
+    StudyImages,
+    as_items,
+    check_same_model,
+    load_model,
+    progress,
+    read_items,
+    tell_left_out,
+    with_revision,
+)
+from vrp.stages.outcomes import outcome, read_undisturbed
+from vrp.tables.attention import ATTENTION
+from vrp.tables.files import read_table, write_table
+from vrp.tables.interventions import MASK
+
+if TYPE_CHECKING:
+    from vrp.vlm.batching import VlmInput
+    from vrp.vlm.decode import ItemCapture, Prepared
+    from vrp.vlm.loading import VLM
+
+Index = NDArray[np.intp]
+
+# Conditions that show another image and hide no tokens.
+_WHOLE_IMAGE = ("no_image", "other_image")
+
+
+class Condition(NamedTuple):
+    """One way to disturb an item."""
+
+    kind: Literal["top", "random", "bottom", "no_image", "other_image"]
+    """Which image tokens are hidden; or the whole image, for a blank or another item's one."""
+    share: float = 1.0
+    """Share of the image tokens."""
+    seed: int = 0
+    """Repeat of a random condition."""
+
+    @property
+    def name(self) -> str:
+        """Name in the table, such as `top_30`."""
+        return self.kind if self.kind in _WHOLE_IMAGE else f"{self.kind}_{100 * self.share:g}"
+
+
+def run(
+    *,
+    seed: int,
+    data: DataConfig,
+    scoring: ScoringConfig,
+    model: ModelConfig,
+    mask: MaskConfig,
+    max_new_tokens: int,
+    manifest: Path,
+    items: Path,
+    answers: Sequence[Path],
+    attention: Sequence[Path],
+    shard: int,
+    output: Path,
+    provenance: Mapping[str, str],
+) -> None:
+    """Answer one shard of the masking subset under every condition; write the mask table.
+
+    Args:
+        seed: the study's seed; subset and random tokens derive from it and the items' ids.
+        data: where the images are.
+        scoring: when an answer is correct.
+        model: the model's section of the config.
+        mask: items, mode, share, controls, dose curve.
+        max_new_tokens: longest answer.
+        manifest: the model's manifest.
+        items: `items.parquet`.
+        answers: all answers shards of the model.
+        attention: all attention shards of the model.
+        shard: which shard, from 0.
+        output: mask shard to write.
+        provenance: written into the table.
+
+    Raises:
+        InputError: an input is missing or does not fit; nothing is written then.
+    """
+    recorded = read_manifest(manifest, model)
+    provenance = with_revision(provenance, recorded)
+    check_same_model([*answers, *attention], provenance)
+    subset = stratified_subset(read_items(items), mask.items, seed=seed)
+    frame = shard_items(subset, n_shards=mask.shards, shard=shard)
+    undisturbed = read_undisturbed(answers, frame["item_id"].to_list())
+    maps = read_maps(attention, frame["item_id"].to_list())
+    tell_left_out("mask", frame.height - len(maps), "they have no usable attention map")
+    frame = frame.filter(pl.col("item_id").is_in(list(maps)))
+    dosed = pl.col("item_id").is_in(
+        stratified_subset(subset, mask.dose_items, seed=seed)["item_id"].to_list()
+    )
+    parts = [
+        (as_items(frame.filter(dosed)), conditions_of(mask, dose=True)),
+        (as_items(frame.filter(~dosed)), conditions_of(mask, dose=False)),
+    ]
+    masked = MaskedModel(load_model(model, recorded), mask, StudyImages(data), seed, maps, subset)
+    rows: list[dict[str, Any]] = []
+    n_answers = sum(len(part) * len(conditions) for part, conditions in parts)
+    with progress(n_answers, f"mask {provenance.get('model', '')}", unit="answer") as bar:
+        for part, conditions in parts:
+            for condition, captures in masked.answers(part, conditions, max_new_tokens):
+                for capture in captures:
+                    result = outcome(part[capture.item_id], capture, undisturbed, scoring)
+                    rows.append(_place(condition, len(maps[capture.item_id])) | result)
+                bar.update(len(captures))
+    columns = {name: [row[name] for row in rows] for name in MASK.columns.names}
+    write_table(output, MASK, columns, provenance=provenance)
+
+
+def conditions_of(mask: MaskConfig, *, dose: bool) -> list[Condition]:
+    """Return the conditions of an item, in the order in which they run.
+
+    Args:
+        mask: the config.
+        dose: whether the item is one of the dose curve's.
+    """
+    conditions = [Condition("top", mask.share)]
+    conditions += [Condition("random", mask.share, repeat) for repeat in range(mask.random_seeds)]
+    if "bottom" in mask.controls:
+        conditions.append(Condition("bottom", mask.share))
+    if "no_image" in mask.controls:
+        conditions.append(Condition("no_image"))
+    if "other_image" in mask.controls:
+        conditions.append(Condition("other_image"))
+    for share in mask.dose if dose else ():
+        if share != mask.share:
+            conditions += [Condition("top", share), Condition("random", share)]
+    return conditions
+
+
+def hidden_tokens(condition: Condition, item_id: str, attention: np.ndarray, seed: int) -> Index:
+    """Return the image tokens of an item that a condition hides.
+
+    Args:
+        condition: top, random or bottom.
+        item_id: random tokens derive from it; those of a smaller share are among those of a
+            larger one.
+        attention: (S,) M, the item's map averaged over layers.
+        seed: the study's seed.
+    """
+    if condition.kind == "top":
+        return most_attended(attention, condition.share)
+    if condition.kind == "bottom":
+        return least_attended(attention, condition.share)
+    n = token_count(len(attention), condition.share)
+    return random_tokens(len(attention), n, keyed_seed(seed, "mask", item_id, condition.seed))
+
+
+def read_maps(paths: Sequence[Path], item_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return M (S,), averaged over layers, of every item that has a usable map.
+
+    Raises:
+        InputError: a table is missing or malformed, or lacks an item.
+    """
+    table = read_table(paths, ATTENTION, columns=["maps"])
+    table = table.filter(pl.col("item_id").is_in(list(item_ids)))
+    maps: dict[str, np.ndarray] = {}
+    for item_id, layers in table.select("item_id", "maps").iter_rows():
+        average = average_layers(np.array(layers, dtype=np.float64))
+        if map_problem(average) == MapProblem.NONE:
+            maps[item_id] = average
+    if absent := sorted(set(item_ids) - set(table["item_id"])):
+        raise InputError(
+            f"{paths[0]}: has no attention of item {absent[0]!r}; give all attention shards of "
+            "this study, or rerun `vrp extract`"
+        )
+    return maps
+
+
+class MaskedModel:
+    """A model that answers with image tokens hidden."""
+
+    def __init__(
+        self,
+        vlm: "VLM",
+        mask: MaskConfig,
+        images: StudyImages,
+        seed: int,
+        maps: Mapping[str, np.ndarray],
+        subset: pl.DataFrame,
+    ) -> None:
+        """Bind the model.
+
+        Args:
+            vlm: the model.
+            mask: the config.
+            images: the study's images.
+            seed: the study's seed.
+            maps: M (S,) by item id.
+            subset: all items of the masking subset, whichever shard they are in.
+        """
+        self._vlm = vlm
+        self._mask = mask
+        self._images = images
+        self._seed = seed
+        self._maps = maps
+        self._everyone = as_items(subset)
+        self._other: dict[str, str] = {}
+        if "other_image" in mask.controls:
+            self._other = other_image_items(subset, seed=seed)
+
+    def answers(
+        self, items: Mapping[str, Item], conditions: Sequence[Condition], max_new_tokens: int
+    ) -> "Iterator[tuple[Condition, list[ItemCapture]]]":
+        """Yield the answers of one batch after the other under each condition.
+
+        The images of a batch are encoded once for all conditions that show them.
+        """
+        from vrp.vlm.decode import prepare, run_batch
+
+        batches = ItemBatches(self._vlm, items, self._images, batch_size=self._mask.batch_size)
+        for inputs in batches:
+            prepared = prepare(self._vlm, inputs, max_new_tokens=max_new_tokens)
+            for condition in conditions:
+                shown, hiding = self._disturbed(batches, prepared, condition)
+                captures = run_batch(self._vlm, shown, max_new_tokens=max_new_tokens, **hiding)
+                yield condition, captures
+
+    def _disturbed(
+        self, batches: ItemBatches, prepared: "Prepared", condition: Condition
+    ) -> "tuple[Prepared | list[VlmInput], dict[str, Any]]":
+        """Return what a batch shows under a condition, and how it is shown."""
+        from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
+
+        asked = [batches.items[entry.item_id] for entry in prepared.inputs]
+        if condition.kind == "no_image":
+            return [batches.input(item, blank=True) for item in asked], {}
+        if condition.kind == "other_image":
+            others = [self._everyone[self._other[item.item_id]] for item in asked]
+            pairs = zip(asked, others, strict=True)
+            return [batches.input(item, seen=other) for item, other in pairs], {}
+        keep = [
+            self._visible(condition, item.item_id, grid.n_tokens)
+            for item, grid in zip(asked, prepared.grids, strict=True)
+        ]
+        if self._mask.mode == "attention":
+            return prepared, {"mask": AttentionMask(keep)}
+        if self._mask.mode == "embedding":
+            return prepared, {"replace": EmbeddingReplacement(keep, self._mean_embedding)}
+        return [self._painted(entry, k) for entry, k in zip(prepared.inputs, keep, strict=True)], {}
+
+    def _visible(self, condition: Condition, item_id: str, n_tokens: int) -> np.ndarray:
+        attention = self._maps[item_id]
+        if len(attention) != n_tokens:
+            raise InputError(
+                f"the attention table has {len(attention)} image tokens for item {item_id!r}, the "
+                f"model {n_tokens}; the image options have changed: rerun `vrp extract`"
+            )
+        keep = np.ones(n_tokens, dtype=bool)
+        keep[hidden_tokens(condition, item_id, attention, self._seed)] = False
+        return keep
+
+    def _painted(self, entry: "VlmInput", visible: np.ndarray) -> "VlmInput":
+        from vrp.vlm.interventions import grey_patches
+
+        boxes = self._vlm.patch_boxes(entry.image.size)
+        return entry._replace(image=grey_patches(entry.image, boxes, visible), image_key="")
+
+    @cached_property
+    def _mean_embedding(self) -> np.ndarray:
+        """(d_model,) mean image embedding over the whole subset, whichever shard runs."""
+        from vrp.vlm.decode import prepare
+        from vrp.vlm.interventions import image_embedding_sum
+
+        batches = ItemBatches(
+            self._vlm, self._everyone, self._images, batch_size=self._mask.batch_size
+        )
+        total, n_tokens = np.zeros(self._vlm.d_model), 0
+        for inputs in batches:
+            batch_sum, n = image_embedding_sum(prepare(self._vlm, inputs))
+            total, n_tokens = total + batch_sum, n_tokens + n
+        return total / n_tokens
+
+
+def _place(condition: Condition, n_tokens: int) -> dict[str, Any]:
+    """Return the columns that say what was hidden; other images replace every token."""
+    return {
+        "condition": condition.name,
+        "seed": condition.seed,
+        "share": condition.share,
+        "n_masked": token_count(n_tokens, condition.share),
+    }

@@ -1,0 +1,281 @@
+"""What every stage that runs a model shares: items, the loaded model, and planned batches."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+from PIL import Image
+from tqdm import tqdm
+
+from vrp.config.data import DataConfig
+from vrp.config.models import ModelConfig
+from vrp.data.images import file_sha256, open_image
+from vrp.data.item import Item
+from vrp.data.scoring import surface_forms
+from vrp.errors import InputError
+from vrp.stages.checkpoints import Manifest, local_folder
+from vrp.tables.files import read_provenance, read_table
+from vrp.tables.items import ITEMS
+
+if TYPE_CHECKING:
+    from vrp.vlm.batching import VlmInput
+    from vrp.vlm.decode import CaptureSpec, ItemCapture
+    from vrp.vlm.loading import VLM
+
+ImageSize = tuple[int, int]
+
+# Decoded images kept for the next batch that asks about them.
+_CACHE_BYTES = 256 * 2**20
+_EXIF_ORIENTATION = 0x0112
+# Seconds between progress lines in a log file; a terminal is redrawn more often.
+_LOG_INTERVAL = 10.0
+
+
+def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
+    """Load the checkpoint that the manifest records, with as many threads as the job was given.
+
+    Raises:
+        InputError: the checkpoint cannot be loaded, or an option does not fit it.
+    """
+    import torch
+
+    from vrp.vlm.loading import load_vlm
+
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads):
+        torch.set_num_threads(int(threads))
+    options = model.model_dump(exclude={"checkpoint", "revision"})
+    source = local_folder(model.checkpoint) or model.checkpoint
+    return load_vlm(source, revision=manifest.revision, **options)
+
+
+def with_revision(provenance: Mapping[str, str], manifest: Manifest) -> dict[str, str]:
+    """Add to a stage's provenance which weights made the table."""
+    return {**provenance, "revision": manifest.identity}
+
+
+def check_same_model(paths: Iterable[Path], provenance: Mapping[str, str]) -> None:
+    """Refuse tables that another model, or other weights of it, made.
+
+    Raises:
+        InputError: naming the file and what made it.
+    """
+    for path in paths:
+        origin = read_provenance(path)
+        for key in ("model", "revision"):
+            found, expected = origin.get(key, ""), provenance.get(key, "")
+            if found and expected and found != expected:
+                raise InputError(
+                    f"{path}: was made with {key} {found!r}, this run has {expected!r}; "
+                    "give this model's tables, or delete the file and rerun its stage"
+                )
+
+
+def read_items(path: Path) -> pl.DataFrame:
+    """Read the items of the study.
+
+    Raises:
+        InputError: the table is missing, malformed or empty.
+    """
+    frame = read_table(path, ITEMS)
+    if not frame.height:
+        raise InputError(f"{path}: holds no items; run `vrp sample` again")
+    return frame
+
+
+def as_items(frame: pl.DataFrame) -> dict[str, Item]:
+    """Return the rows as items, by id, in the table's order."""
+    return {row["item_id"]: Item(**row) for row in frame.iter_rows(named=True)}
+
+
+class StudyImages:
+    """The study's images, opened from the data folder and checked against what was sampled."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._root = Path(data.folder)
+        self._decoded: dict[str, Image.Image] = {}
+        self._cached_bytes = 0
+        self._sizes: dict[str, ImageSize] = {}
+        self._blank: dict[ImageSize, Image.Image] = {}
+        self._checked: set[str] = set()
+
+    def open(self, item: Item) -> Image.Image:
+        """Return the item's image as 8-bit RGB, upright.
+
+        Raises:
+            InputError: the file is missing, damaged, outside the data folder, or not the one
+                that was sampled.
+        """
+        if item.image not in self._decoded:
+            image = open_image(self._checked_path(item))
+            self._cached_bytes += 3 * image.width * image.height
+            if self._cached_bytes > _CACHE_BYTES:
+                self._decoded.clear()
+                self._cached_bytes = 3 * image.width * image.height
+            self._decoded[item.image] = image
+        return self._decoded[item.image]
+
+    def size(self, item: Item) -> ImageSize:
+        """Return (width, height) in pixels, upright, from the file's header where that will do."""
+        if item.image not in self._sizes:
+            path = self._checked_path(item)
+            self._sizes[item.image] = _header_size(path) or open_image(path).size
+        return self._sizes[item.image]
+
+    def blank(self, size: ImageSize) -> Image.Image:
+        """Return the grey image of a size, always the same object."""
+        if size not in self._blank:
+            from vrp.vlm.interventions import blank_image
+
+            self._blank[size] = blank_image(size)
+        return self._blank[size]
+
+    def _checked_path(self, item: Item) -> Path:
+        path = self._root / item.image
+        if item.image in self._checked:
+            return path
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise InputError(f"{path}: lies outside the data folder; run `vrp sample` again")
+        if not path.is_file():
+            raise InputError(
+                f"{path}: no such image file (item {item.item_id}); check data.folder or rerun "
+                "`vrp fetch-data`"
+            )
+        if file_sha256(path) != item.image_sha256:
+            raise InputError(
+                f"{path}: is not the image that was sampled (item {item.item_id}): its SHA-256 "
+                "differs; restore it or rerun `vrp sample`"
+            )
+        self._checked.add(item.image)
+        return path
+
+
+def _header_size(path: Path) -> ImageSize | None:
+    """Return the upright size that the header states; None where it cannot be had so."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            quarter_turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
+        return None
+    return (height, width) if quarter_turned else (width, height)
+
+
+class ItemBatches:
+    """Items in the batches that a model answers them in.
+
+    The plan is a pure function of items and batch size; images are opened once, a batch at a time.
+    """
+
+    def __init__(
+        self,
+        vlm: "VLM",
+        items: Mapping[str, Item],
+        images: StudyImages,
+        *,
+        batch_size: int,
+        blank: bool = False,
+        truth: bool = False,
+    ) -> None:
+        """Bind the items.
+
+        Args:
+            vlm: the model.
+            items: by id.
+            images: where their images are.
+            batch_size: items a batch.
+            blank: show a grey image of the same size in place of each item's own.
+            truth: tell the model's lens which tokens start the reference.
+        """
+        self.items = items
+        self.vlm = vlm
+        self._images = images
+        self._batch_size = batch_size
+        self._blank = blank
+        self._truth = truth
+        self._truth_tokens: dict[tuple[str, str], tuple[int, ...]] = {}
+
+    @cached_property
+    def plan(self) -> list[tuple[str, ...]]:
+        """Item ids of each batch.
+
+        Raises:
+            InputError: an image is missing.
+        """
+        from vrp.vlm.batching import plan_batches, plan_inputs
+
+        rows = [
+            (item.item_id, item.question, self._images.size(item), self._plan_key(item))
+            for item in self.items.values()
+        ]
+        return plan_batches(plan_inputs(self.vlm, rows), batch_size=self._batch_size)
+
+    def __iter__(self) -> "Iterator[list[VlmInput]]":
+        """Yield the inputs of one batch after the other."""
+        for ids in self.plan:
+            yield [self.input(self.items[item_id], blank=self._blank) for item_id in ids]
+
+    def input(self, item: Item, *, blank: bool = False, seen: Item | None = None) -> "VlmInput":
+        """Return an item as the model sees it.
+
+        Args:
+            item: whose question is asked.
+            blank: show a grey image of the same size.
+            seen: the item whose image is shown; None: its own.
+        """
+        from vrp.vlm.batching import VlmInput
+
+        shown = seen or item
+        if blank:
+            size = self._images.size(shown)
+            image, key = self._images.blank(size), f"blank {size[0]}×{size[1]}"
+        else:
+            image, key = self._images.open(shown), shown.image_sha256
+        truth = self._truth_token_ids(item) if self._truth else ()
+        return VlmInput(item.item_id, image, item.question, item.task, truth, key)
+
+    def _plan_key(self, item: Item) -> str:
+        # Blank images are all alike: batches are then formed by length alone.
+        return "" if self._blank else item.image_sha256
+
+    def _truth_token_ids(self, item: Item) -> tuple[int, ...]:
+        key = (item.task, item.reference)
+        if key not in self._truth_tokens:
+            forms = list(surface_forms(*key))
+            self._truth_tokens[key] = self.vlm.answer_token_ids(forms)
+        return self._truth_tokens[key]
+
+
+def answer_all(
+    batches: ItemBatches, capture: "CaptureSpec", *, max_new_tokens: int, description: str
+) -> "Iterator[list[ItemCapture]]":
+    """Answer batch after batch greedily, under a progress bar.
+
+    Args:
+        batches: the items.
+        capture: what is read beside the answers.
+        max_new_tokens: longest answer.
+        description: names the run in the progress bar.
+    """
+    from vrp.vlm.decode import run_batch
+
+    with progress(len(batches.items), description) as bar:
+        for batch in batches:
+            yield run_batch(batches.vlm, batch, capture, max_new_tokens=max_new_tokens)
+            bar.update(len(batch))
+
+
+def progress(total: int, description: str, *, unit: str = "item") -> tqdm:
+    """Return a progress bar on stderr: done, rate and time left; few lines where that is a file."""
+    interval = 0.2 if sys.stderr.isatty() else _LOG_INTERVAL
+    return tqdm(total=total, desc=description.strip(), unit=unit, mininterval=interval)
+
+
+def tell_left_out(stage: str, n_items: int, why: str) -> None:
+    """Say on stderr how many items a stage leaves out, where there are any."""
+    if n_items:
+        print(f"{stage}: {n_items} items left out: {why}", file=sys.stderr)

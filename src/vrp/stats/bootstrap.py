@@ -1,0 +1,269 @@
+"""Image-clustered bootstrap: one set of resampled images, shared by every statistic of a study.
+
+Images are drawn with replacement, as often as there are images; an item weighs as much as its
+image was drawn. Sharing the draws makes estimates *joint*: a macro average over tasks, or the
+difference of two signals, is made replicate by replicate.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vrp.errors import InputError
+from vrp.stats.estimate import Estimate, check_level, join_notes
+
+REPLICATE_BLOCK = 256
+"""Replicates worked on at once: bounds memory, and keeps a block within the processor's cache."""
+
+
+def seed_from(*parts: str | int) -> int:
+    """A 64-bit seed from the SHA-256 of the parts, so that a seed names what it is for."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8")).digest()[:8], "big")
+
+
+def generator(*parts: str | int) -> np.random.Generator:
+    """A random generator seeded by `seed_from(*parts)`."""
+    return np.random.Generator(np.random.PCG64(seed_from(*parts)))
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """How often each image was drawn in each bootstrap replicate."""
+
+    group_ids: NDArray[np.generic]
+    """(n_groups,) images, sorted: the draws do not depend on the order of rows."""
+    weights: NDArray[np.uint8]
+    """(n_groups, n_boot) times drawn; every column sums to n_groups."""
+    key: str
+    """Names the draws; estimates can be combined only where their keys are equal."""
+
+    @property
+    def n_boot(self) -> int:
+        """Number of replicates."""
+        return int(self.weights.shape[1])
+
+    def codes(self, groups: ArrayLike) -> NDArray[np.int64]:
+        """Row of `weights` for each item.
+
+        Raises:
+            InputError: an image is not among those resampled.
+        """
+        wanted = np.asarray(groups)
+        found = np.searchsorted(self.group_ids, wanted)
+        found = np.minimum(found, self.group_ids.size - 1)
+        unknown = self.group_ids[found] != wanted
+        if np.any(unknown):
+            raise InputError(
+                f"image {wanted[unknown][0]!r} is not among the {self.group_ids.size} resampled; "
+                "make the resamples from the groups of all items"
+            )
+        return found.astype(np.int64)
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+        """The replicates in blocks: (which replicates, their weights (n_groups, block))."""
+        for start in range(0, self.n_boot, REPLICATE_BLOCK):
+            part = slice(start, min(start + REPLICATE_BLOCK, self.n_boot))
+            yield part, self.weights[:, part]
+
+
+def resample_groups(groups: ArrayLike, *, seed: str, n_boot: int = 2000) -> Resamples:
+    """Draw the images of `groups` with replacement, `n_boot` times.
+
+    Args:
+        groups: (n,) image of each item; repeats and order do not matter.
+        seed: names the draws, for example the study's seed and the purpose.
+        n_boot: number of replicates.
+
+    Raises:
+        InputError: no items, or fewer than one replicate.
+    """
+    group_ids = np.unique(np.asarray(groups))
+    if group_ids.size == 0 or n_boot < 1:
+        raise InputError(
+            f"a bootstrap needs images and replicates: {group_ids.size} images, n_boot={n_boot}"
+        )
+    n_groups = group_ids.size
+    random = generator("bootstrap", seed)
+    draws = np.empty((n_boot, n_groups), dtype=np.uint8)
+    for row in draws:
+        row[:] = np.bincount(random.integers(n_groups, size=n_groups), minlength=n_groups)
+    # The images themselves are part of the key: equal keys must mean equal draws.
+    digest = hashlib.sha256("\x1f".join(map(str, group_ids.tolist())).encode("utf-8")).hexdigest()
+    key = f"{seed}:{n_boot}:{digest[:16]}"
+    return Resamples(group_ids, np.ascontiguousarray(draws.T), key)
+
+
+class Bootstrapped(NamedTuple):
+    """An estimate with its bootstrap replicates, so that it can be combined with others."""
+
+    value: float
+    """Estimate on the sample itself."""
+    replicates: NDArray[np.float64]
+    """(n_boot,) the estimate on each resample; NaN where a resample leaves it undefined."""
+    n: int
+    """Items used."""
+    n_groups: int
+    """Images among the items used."""
+    key: str
+    """The draws used (`Resamples.key`)."""
+    note: str = ""
+    """Items dropped and why; why the value is undefined."""
+
+    @property
+    def se(self) -> float:
+        """Standard error: standard deviation of the defined replicates."""
+        defined = self.replicates[np.isfinite(self.replicates)]
+        return float(defined.std(ddof=1)) if defined.size > 1 else math.nan
+
+    def estimate(self, *, level: float = 0.95, null: float | None = None) -> Estimate:
+        """Percentile interval; with `null`, the two-sided p-value that agrees with it.
+
+        The p-value inverts the interval: `2·min(#{b ≤ null}, #{b ≥ null})`, one added to count
+        and total so that it is never 0 (Davison & Hinkley 1997, section 4.2).
+
+        Raises:
+            InputError: `level` is not between 0 and 1.
+        """
+        check_level(level)
+        defined = self.replicates[np.isfinite(self.replicates)]
+        n_undefined = self.replicates.size - defined.size
+        note = self.note
+        if n_undefined and math.isfinite(self.value):
+            note = join_notes(
+                note, f"{n_undefined} of {self.replicates.size} resamples left it undefined"
+            )
+        if defined.size == 0 or not math.isfinite(self.value):
+            nan = math.nan
+            return Estimate(
+                self.value, nan, nan, nan, self.n, self.n_groups, "cluster-bootstrap", note
+            )
+        low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+        p = math.nan
+        if null is not None:
+            beyond = min(int((defined <= null).sum()), int((defined >= null).sum()))
+            p = min(1.0, 2 * (beyond + 1) / (defined.size + 1))
+        return Estimate(
+            self.value,
+            float(low),
+            float(high),
+            p,
+            self.n,
+            self.n_groups,
+            "cluster-bootstrap",
+            note,
+        )
+
+
+def _check_joint(parts: Sequence[Bootstrapped]) -> None:
+    if len({part.key for part in parts}) > 1:
+        raise InputError(
+            "estimates from different resamples cannot be combined; "
+            "make one `resample_groups` for the study and pass it to all"
+        )
+
+
+def macro_average(parts: dict[str, Bootstrapped], *, n_groups: int) -> Bootstrapped:
+    """Unweighted mean over strata (tasks), bootstrapped jointly.
+
+    A stratum where the estimate is undefined is left out and named in the note.
+
+    Args:
+        parts: estimate of each stratum, all from the same resamples.
+        n_groups: images over all strata (strata share images, so their counts cannot be added).
+
+    Raises:
+        InputError: nothing to average, or parts from different resamples.
+    """
+    if not parts:
+        raise InputError("a macro average needs at least one stratum")
+    _check_joint(list(parts.values()))
+    used = {name: part for name, part in parts.items() if math.isfinite(part.value)}
+    left_out = [name for name in parts if name not in used]
+    note = join_notes(
+        *(f"{name}: {part.note}" for name, part in parts.items() if part.note),
+        f"left out of the average: {', '.join(left_out)}" if left_out else "",
+    )
+    first = next(iter(parts.values()))
+    n = sum(part.n for part in used.values())
+    if not used:
+        return Bootstrapped(
+            math.nan, np.full_like(first.replicates, math.nan), n, n_groups, first.key, note
+        )
+    replicates = np.mean([part.replicates for part in used.values()], axis=0)
+    value = float(np.mean([part.value for part in used.values()]))
+    return Bootstrapped(value, replicates, n, n_groups, first.key, note)
+
+
+def difference(first: Bootstrapped, second: Bootstrapped) -> Bootstrapped:
+    """`first − second`, replicate by replicate.
+
+    Raises:
+        InputError: the two come from different resamples.
+    """
+    _check_joint([first, second])
+    return Bootstrapped(
+        first.value - second.value,
+        first.replicates - second.replicates,
+        min(first.n, second.n),
+        min(first.n_groups, second.n_groups),
+        first.key,
+        join_notes(first.note, second.note),
+    )
+
+
+class ByStratum(NamedTuple):
+    """A statistic within each stratum and its macro average."""
+
+    parts: dict[str, Bootstrapped]
+    """Stratum → estimate, in the strata's sorted order."""
+    macro: Bootstrapped
+    """Unweighted mean over the strata where the estimate is defined."""
+
+
+def bootstrap_within(
+    statistic: Callable[..., Bootstrapped],
+    signal: ArrayLike,
+    correct: ArrayLike,
+    groups: ArrayLike,
+    *,
+    by: ArrayLike,
+    resamples: Resamples,
+    strata: ArrayLike | None = None,
+) -> ByStratum:
+    """A statistic within each task (or each answer), and its macro average.
+
+    Args:
+        statistic: `bootstrap_auroc` or `bootstrap_point_biserial`.
+        signal: (n,)
+        correct: (n,)
+        groups: (n,)
+        by: (n,) the task, or the parsed answer, of each item.
+        resamples: the study's resampled images.
+        strata: (n,) passed on to `statistic`.
+
+    Raises:
+        InputError: lengths differ, no items, or what `statistic` raises.
+    """
+    names = np.asarray(by).astype(str)
+    values, labels, images = np.asarray(signal), np.asarray(correct), np.asarray(groups)
+    if not names.shape == values.shape == labels.shape == images.shape:
+        raise InputError("signal, labels, groups and strata must have one value per item each")
+    inner = None if strata is None else np.asarray(strata)
+    parts: dict[str, Bootstrapped] = {}
+    for name in np.unique(names).tolist():
+        here = names == name
+        parts[name] = statistic(
+            values[here],
+            labels[here],
+            images[here],
+            resamples=resamples,
+            strata=None if inner is None else inner[here],
+        )
+    used = ~np.isnan(values.astype(np.float64))
+    return ByStratum(parts, macro_average(parts, n_groups=int(np.unique(images[used]).size)))

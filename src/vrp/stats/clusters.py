@@ -1,0 +1,32 @@
+"""Sums over images, and standard errors that count images rather than items."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def group_sums(values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Sum of `values` (n,) over each group; `codes` (n,) number the groups from 0."""
+    n_groups = int(codes.max(initial=-1)) + 1
+    return np.bincount(codes, weights=values, minlength=n_groups).astype(np.float64)
+
+
+def clustered_se(influence: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
+    """Standard error of an estimate from its per-item influence, clustered by group.
+
+    With `estimate − truth ≈ Σ influence`, the sandwich estimator is
+    `sqrt(G/(G−1) · Σ_g (Σ_{i in g} influence_i)²)` (Liang & Zeger 1986).
+
+    Args:
+        influence: (n,) already divided by the sample size.
+        codes: (n,) group number of each item.
+
+    Returns:
+        The standard error; NaN with fewer than two groups.
+    """
+    sums = group_sums(influence, codes)
+    n_groups = sums.size
+    if n_groups < 2:
+        return math.nan
+    return math.sqrt(n_groups / (n_groups - 1) * float(sums @ sums))

@@ -1,0 +1,173 @@
+"""Point-biserial correlation R of a signal with correctness (arXiv 2605.08200, arXiv 2606.17389).
+
+With `strata`, signal and correctness are centred within each stratum first, so that a signal
+cannot correlate merely by telling one model, or one task, from another.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from vrp.stats.bootstrap import Bootstrapped, Resamples
+from vrp.stats.clusters import clustered_se
+from vrp.stats.estimate import (
+    Estimate,
+    PointSE,
+    check_level,
+    codes_of,
+    complete_sample,
+    join_notes,
+    take_kept,
+    undefined,
+)
+
+TOO_CONSTANT = "signal or correctness does not vary"
+
+
+class _Centred(NamedTuple):
+    signal: NDArray[np.float64]
+    correct: NDArray[np.float64]
+    strata: NDArray[np.int64]
+    n_strata: int
+    kept: NDArray[np.bool_]
+    note: str
+
+
+def _centre(signal: ArrayLike, correct: ArrayLike, strata: ArrayLike | None) -> _Centred:
+    sample = complete_sample(signal, correct, finite=True)
+    codes = codes_of(strata, sample.kept, name="strata")
+    counts = np.maximum(np.bincount(codes, minlength=1), 1)
+    x, y = sample.signal, sample.correct.astype(np.float64)
+    x = x - (np.bincount(codes, weights=x, minlength=1) / counts)[codes]
+    y = y - (np.bincount(codes, weights=y, minlength=1) / counts)[codes]
+    # What is left of a constant after its mean is taken off is rounding, not signal.
+    if x.size and np.abs(x).max() <= 1e-12 * np.abs(sample.signal).max():
+        x = np.zeros_like(x)
+    return _Centred(x, y, codes, counts.size, sample.kept, sample.note)
+
+
+def _ratio(xy: NDArray[np.float64], xx: NDArray[np.float64], yy: NDArray[np.float64]) -> NDArray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = xy / np.sqrt(xx * yy)
+    return np.where((xx > 0) & (yy > 0), np.clip(r, -1.0, 1.0), math.nan)
+
+
+def _correlation(centred: _Centred) -> float:
+    x, y = centred.signal, centred.correct
+    return float(_ratio(x @ y, x @ x, y @ y))
+
+
+def point_biserial(
+    signal: ArrayLike,
+    correct: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+    level: float = 0.95,
+) -> Estimate:
+    """Point-biserial R with its Fisher-z interval, items taken as independent.
+
+    `tanh(atanh R ± z/√(n − strata − 2))`, which is the textbook `√(n−3)` without strata; p from
+    Student's t with `n − strata − 1` degrees of freedom.
+
+    Args:
+        signal: (n,) NaN where missing; those items are dropped and counted in the note.
+        correct: (n,) 0 or 1.
+        strata: (n,) model × task of each item: centre within, for a pooled R.
+        level: confidence level.
+
+    Raises:
+        InputError: lengths differ, labels are not 0 or 1, infinite values, a bad level.
+    """
+    check_level(level)
+    centred = _centre(signal, correct, strata)
+    n, r = centred.signal.size, _correlation(centred)
+    if not math.isfinite(r):
+        note = join_notes(centred.note, TOO_CONSTANT)
+        return undefined(n=n, n_groups=n, method="fisher-z", note=note)
+    df = n - centred.n_strata - 1
+    if df < 2:
+        return Estimate(r, math.nan, math.nan, math.nan, n, n, "fisher-z", "too few items")
+    half = stats.norm.ppf((1 + level) / 2) / math.sqrt(df - 1)
+    with np.errstate(divide="ignore"):
+        z = np.arctanh(r)
+        t = r * math.sqrt(df) / np.sqrt(1 - r * r)
+    low, high = (float(np.tanh(z - half)), float(np.tanh(z + half)))
+    p = float(2 * stats.t.sf(abs(t), df))
+    return Estimate(r, low, high, p, n, n, "fisher-z", centred.note)
+
+
+def bootstrap_point_biserial(
+    signal: ArrayLike,
+    correct: ArrayLike,
+    groups: ArrayLike,
+    *,
+    resamples: Resamples,
+    strata: ArrayLike | None = None,
+) -> Bootstrapped:
+    """Point-biserial R bootstrapped over images; strata are centred anew in every resample.
+
+    Args:
+        signal: (n,) NaN where missing.
+        correct: (n,) 0 or 1.
+        groups: (n,) images, all among those of `resamples`.
+        resamples: the study's resampled images.
+        strata: (n,) as in `point_biserial`.
+
+    Raises:
+        InputError: as `point_biserial`; an unknown image.
+    """
+    centred = _centre(signal, correct, strata)
+    codes = resamples.codes(take_kept(groups, centred.kept, name="groups"))
+    x, y = centred.signal, centred.correct
+    moments = (np.ones_like(x), x, y, x * x, x * y, y * y)
+    n_groups = resamples.group_ids.size
+    xx = np.zeros(resamples.n_boot)
+    xy, yy = np.zeros_like(xx), np.zeros_like(xx)
+    for stratum in range(centred.n_strata):
+        here = centred.strata == stratum
+        sums = np.stack(
+            [np.bincount(codes[here], weights=m[here], minlength=n_groups) for m in moments]
+        )
+        present = sums[0] > 0
+        for part, weights in resamples.blocks():
+            w, sx, sy, sxx, sxy, syy = sums[:, present] @ weights[present].astype(np.float64)
+            w = np.maximum(w, 1.0)
+            xx[part] += sxx - sx * sx / w
+            xy[part] += sxy - sx * sy / w
+            yy[part] += syy - sy * sy / w
+    # Rounding leaves a tiny remainder where a resample has one value only.
+    xx[xx < 1e-12 * max(float(x @ x), 1e-300)] = 0.0
+    yy[yy < 1e-9] = 0.0
+    r = _correlation(centred)
+    note = centred.note if math.isfinite(r) else join_notes(centred.note, TOO_CONSTANT)
+    n_used = int(np.unique(codes).size)
+    return Bootstrapped(r, _ratio(xy, xx, yy), x.size, n_used, resamples.key, note)
+
+
+def clustered_point_biserial(
+    signal: ArrayLike,
+    correct: ArrayLike,
+    groups: ArrayLike,
+    *,
+    strata: ArrayLike | None = None,
+) -> PointSE:
+    """Point-biserial R with a standard error clustered by image, from its influence function.
+
+    `ψ = z_x z_y − R (z_x² + z_y²)/2` (Devlin, Gnanadesikan & Kettenring 1975), summed by image.
+
+    Raises:
+        InputError: as `point_biserial`; groups are not one per item.
+    """
+    centred = _centre(signal, correct, strata)
+    codes = codes_of(groups, centred.kept, name="groups")
+    r, n = _correlation(centred), centred.signal.size
+    n_groups = int(codes.max(initial=-1)) + 1
+    if not math.isfinite(r):
+        return PointSE(r, math.nan, n, n_groups, join_notes(centred.note, TOO_CONSTANT))
+    zx = centred.signal / math.sqrt(float(np.mean(centred.signal**2)))
+    zy = centred.correct / math.sqrt(float(np.mean(centred.correct**2)))
+    influence = (zx * zy - r / 2 * (zx**2 + zy**2)) / n
+    return PointSE(r, clustered_se(influence, codes), n, n_groups, centred.note)

@@ -1,0 +1,143 @@
+"""A number with its interval, its p-value and the sample that it rests on."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vrp.errors import InputError
+
+
+class Estimate(NamedTuple):
+    """A point estimate and what stands behind it."""
+
+    value: float
+    """The estimate; NaN where it is undefined (`note` then says why)."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    p: float
+    """Two-sided p-value against "no effect" (R = 0, AUROC = 0.5, 0 pp); NaN where not tested."""
+    n: int
+    """Items used."""
+    n_groups: int
+    """Images among the items used."""
+    method: str
+    """How the interval was made: `fisher-z`, `delong`, `cluster-bootstrap`, `wilson`, …"""
+    note: str = ""
+    """What the reader must know: items dropped and why, why the value is undefined."""
+
+
+class PointSE(NamedTuple):
+    """An estimate with its analytic standard error."""
+
+    value: float
+    """Point estimate; NaN where undefined."""
+    se: float
+    """Standard error; NaN where undefined."""
+    n: int
+    """Items used."""
+    n_groups: int
+    """Images among them."""
+    note: str
+    """Items dropped and why; why the value is undefined."""
+
+
+def undefined(*, n: int, n_groups: int, method: str, note: str) -> Estimate:
+    """An estimate that could not be made, with the reason in `note`."""
+    return Estimate(math.nan, math.nan, math.nan, math.nan, n, n_groups, method, note)
+
+
+def join_notes(*notes: str) -> str:
+    """The distinct non-empty notes in their order, as one line."""
+    return "; ".join(dict.fromkeys(note for note in notes if note))
+
+
+def check_level(level: float) -> None:
+    """Refuse a confidence level outside (0, 1).
+
+    Raises:
+        InputError: `level` is not strictly between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise InputError(f"confidence level must lie between 0 and 1, for example 0.95: {level}")
+
+
+class Sample(NamedTuple):
+    """The items that a statistic of a signal can use."""
+
+    signal: NDArray[np.float64]
+    """(n,) without missing values."""
+    correct: NDArray[np.bool_]
+    """(n,)"""
+    kept: NDArray[np.bool_]
+    """(items given,) True where an item is used."""
+    note: str
+    """How many items were dropped and why."""
+
+
+def as_labels(correct: ArrayLike) -> NDArray[np.bool_]:
+    """Labels as booleans.
+
+    Raises:
+        InputError: a label is neither 0 nor 1, or labels are not one per item.
+    """
+    labels = np.asarray(correct)
+    if labels.ndim != 1:
+        raise InputError(f"labels must be one per item, found an array of shape {labels.shape}")
+    if not np.isin(labels, (0, 1)).all():
+        raise InputError("labels must be 0 or 1; binarise scores and drop items without a label")
+    return labels.astype(bool)
+
+
+def complete_sample(signal: ArrayLike, correct: ArrayLike, *, finite: bool = False) -> Sample:
+    """Drop the items whose signal is missing (NaN), and say so.
+
+    Args:
+        signal: (n,) one value per item, NaN where missing.
+        correct: (n,) 0 or 1.
+        finite: refuse infinite values, which ranks can use and moments cannot.
+
+    Raises:
+        InputError: lengths differ, a label is not 0 or 1, or an infinite value with `finite`.
+    """
+    values = np.asarray(signal, dtype=np.float64)
+    labels = as_labels(correct)
+    if values.shape != labels.shape:
+        raise InputError(
+            f"signal and labels must have one value per item: {values.shape} and {labels.shape}"
+        )
+    if finite and np.isinf(values).any():
+        raise InputError("signal holds infinite values; a correlation needs finite ones")
+    kept = ~np.isnan(values)
+    n_dropped = int(values.size - kept.sum())
+    note = f"{n_dropped} of {values.size} items dropped: signal missing" if n_dropped else ""
+    return Sample(values[kept], labels[kept], kept, note)
+
+
+def take_kept(values: ArrayLike, kept: NDArray[np.bool_], *, name: str) -> NDArray:
+    """The entries of a per-item array that belong to the items kept.
+
+    Raises:
+        InputError: the array does not have one entry per item.
+    """
+    array = np.asarray(values)
+    if array.shape != kept.shape:
+        raise InputError(
+            f"{name} must have one value per item: {array.shape} for {kept.size} items"
+        )
+    return array[kept]
+
+
+def codes_of(labels: ArrayLike | None, kept: NDArray[np.bool_], *, name: str) -> NDArray[np.int64]:
+    """Labels (groups, strata) of the items kept, numbered from 0; all 0 for `None`.
+
+    Raises:
+        InputError: labels are not one per item.
+    """
+    if labels is None:
+        return np.zeros(int(kept.sum()), dtype=np.int64)
+    values = take_kept(labels, kept, name=name)
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)

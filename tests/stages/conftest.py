@@ -1,0 +1,164 @@
+"""A small study on disk: images, items, a manifest, and all stages that run a model."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from vrp.config.ablate import AblateConfig
+from vrp.config.consistency import ConsistencyConfig
+from vrp.config.data import DataConfig
+from vrp.config.extract import ExtractConfig
+from vrp.config.mask import MaskConfig
+from vrp.config.models import ModelConfig
+from vrp.config.sample import ScoringConfig
+from vrp.stages import ablate, blind, consistency, extract, fetch_model, mask
+from vrp.tables.files import write_table
+from vrp.tables.items import ITEMS
+
+SIZES = [(96, 96), (128, 96), (80, 112), (96, 96)]
+ASKED = [
+    ("pope", "existence", "Is there a red car in the image?", ["yes"], "yes"),
+    ("vqa", "counting", "How many dogs are there?", ["2"] * 9 + ["3"], "2"),
+    ("vqa", "spatial", "What is left of the cup?", ["cat"] * 10, "cat"),
+    ("pope", "existence", "Is there a blue lamp?", ["no"], "no"),
+    ("vqa", "open", "What color is the big object on top of the other thing?", ["red"] * 10, "red"),
+]
+MAX_NEW_TOKENS = 3
+
+
+def write_images(folder: Path, n: int) -> list[tuple[str, str]]:
+    """Write images of coloured blocks; return path and SHA-256 of each."""
+    written = []
+    (folder / "val").mkdir(parents=True, exist_ok=True)
+    for index in range(n):
+        colours = np.random.default_rng(index).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        size = SIZES[index % len(SIZES)]
+        path = folder / "val" / f"{index:03d}.png"
+        Image.fromarray(colours).resize(size, Image.Resampling.NEAREST).save(path)
+        written.append((f"val/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()))
+    return written
+
+
+def write_items(path: Path, images: list[tuple[str, str]], n: int) -> None:
+    """Write items that go round the questions and images; groups are images."""
+    rows = []
+    for index in range(n):
+        dataset, task, question, answers, reference = ASKED[index % len(ASKED)]
+        image, digest = images[(index * 7) % len(images)]
+        rows.append(
+            {
+                "item_id": f"{dataset}/{task}/{index}", "dataset": dataset, "split": task,
+                "task": task, "group": digest, "image": image, "image_sha256": digest,
+                "question_id": str(index), "question": f"{question}", "answers": answers,
+                "reference": reference,
+            }
+        )  # fmt: skip
+    write_table(path, ITEMS, pl.DataFrame(rows), provenance={})
+
+
+@dataclass
+class SmallStudy:
+    """Paths and settings of a study; every method runs one stage and returns its outputs."""
+
+    folder: Path
+    checkpoint: Path
+    family: str
+    n_items: int = 13
+    n_images: int = 6
+    provenance: dict[str, str] = field(default_factory=lambda: {"study": "t", "model": "tiny"})
+
+    def __post_init__(self) -> None:
+        self.data = DataConfig(origin="local", folder=str(self.folder / "data"))
+        self.items = self.folder / "items.parquet"
+        write_items(self.items, write_images(Path(self.data.folder), self.n_images), self.n_items)
+        self.model = ModelConfig(family=self.family, checkpoint=str(self.checkpoint), device="cpu")
+        self.manifest = self.folder / "model.json"
+        fetch_model.run(model=self.model, output=self.manifest)
+
+    def path(self, table: str, shard: int) -> Path:
+        return self.folder / table / f"{shard:03d}.parquet"
+
+    def shared(self, **more: Any) -> dict[str, Any]:
+        """Keywords that every stage takes."""
+        common = {
+            "data": self.data, "scoring": ScoringConfig(), "model": self.model,
+            "manifest": self.manifest, "items": self.items, "provenance": self.provenance,
+        }  # fmt: skip
+        return {**common, **more}
+
+    def extract(self, *, shard: int = 0, name: str = "extract", **config: Any) -> dict[str, Path]:
+        tables = ("answers", "attention", "hidden", "lens")
+        outputs = {table: self.path(f"{name}/{table}", shard) for table in tables}
+        settings = ExtractConfig(**{"max_new_tokens": MAX_NEW_TOKENS, **config})
+        extract.run(**self.shared(extract=settings, shard=shard, **outputs))
+        return outputs
+
+    def blind(self, *, shard: int = 0, name: str = "blind", **config: Any) -> dict[str, Path]:
+        outputs = {table: self.path(f"{name}/{table}", shard) for table in ("answers", "hidden")}
+        settings = ExtractConfig(**{"max_new_tokens": MAX_NEW_TOKENS, **config})
+        blind.run(**self.shared(extract=settings, shard=shard, **outputs))
+        return outputs
+
+    def consistency(
+        self, *, shard: int = 0, n_shards: int = 1, name: str = "consistency", **config: Any
+    ) -> Path:
+        output = self.path(name, shard)
+        consistency.run(
+            **self.shared(
+                seed=5, consistency=ConsistencyConfig(**config), n_shards=n_shards,
+                max_new_tokens=MAX_NEW_TOKENS, shard=shard, output=output,
+            )
+        )  # fmt: skip
+        return output
+
+    def mask(
+        self, answers: list[Path], attention: list[Path], *, shard: int = 0, name: str = "mask",
+        **config: Any,
+    ) -> Path:  # fmt: skip
+        output = self.path(name, shard)
+        mask.run(
+            **self.shared(
+                seed=5, mask=MaskConfig(**config), max_new_tokens=MAX_NEW_TOKENS, answers=answers,
+                attention=attention, shard=shard, output=output,
+            )
+        )  # fmt: skip
+        return output
+
+    def ablate(
+        self, answers: list[Path], predictions: Path, neurons: Path, *, shard: int = 0,
+        name: str = "ablate", **config: Any,
+    ) -> Path:  # fmt: skip
+        output = self.path(name, shard)
+        ablate.run(
+            **self.shared(
+                seed=5, ablate=AblateConfig(**config), max_new_tokens=MAX_NEW_TOKENS,
+                answers=answers, predictions=predictions, neurons=neurons, shard=shard,
+                output=output,
+            )
+        )  # fmt: skip
+        return output
+
+    def rewrite_manifest(self, **changes: Any) -> None:
+        content = json.loads(self.manifest.read_text()) | changes
+        self.manifest.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def small_study(tmp_path: Path, tiny_checkpoint: Any) -> Callable[..., SmallStudy]:
+    """Family → a small study of a tiny random model."""
+
+    def study(family: str = "llava", **changes: Any) -> SmallStudy:
+        folder = tmp_path / family
+        folder.mkdir(exist_ok=True)
+        checkpoint = changes.pop("checkpoint", None) or tiny_checkpoint(family)
+        return SmallStudy(folder, checkpoint, family, **changes)
+
+    return study
