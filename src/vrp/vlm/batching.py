@@ -1,0 +1,110 @@
+"""Items as the model sees them, and the plan of batches: a pure function of items and config."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from PIL import Image
+
+from vrp.errors import InputError
+from vrp.vlm.families.base import ImageSize
+from vrp.vlm.loading import VLM
+
+# Lengths within one bucket differ by less than this, so little of a batch is padding.
+_BUCKET_WIDTH = 16
+
+
+class VlmInput(NamedTuple):
+    """One question about one image."""
+
+    item_id: str
+    """Names the item; sampling noise derives from it."""
+    image: Image.Image
+    """The image, already decoded."""
+    question: str
+    """The bare question; the family adds its prompt."""
+    task: str = ""
+    """Carried along; not read here."""
+    truth_token_ids: tuple[int, ...] = ()
+    """First tokens of every surface form of the reference, for the truth margin only."""
+    image_key: str = ""
+    """Items of a batch with the same key share one encoding; empty: the image object counts."""
+
+
+class PlanEntry(NamedTuple):
+    """What the plan needs to know of an item."""
+
+    item_id: str
+    """Names the item."""
+    n_tokens: int
+    """Prompt length, image tokens included."""
+    image_key: str = ""
+    """Items with the same key are kept together, so that their image is encoded once."""
+
+
+def plan_inputs(
+    vlm: VLM, items: Iterable[tuple[str, str, ImageSize, str]], *, chunk: int = 1024
+) -> list[PlanEntry]:
+    """Return plan entries of (item_id, question, image size, image key), without any pixels."""
+    rows = list(items)
+    entries = []
+    for start in range(0, len(rows), chunk):
+        part = rows[start : start + chunk]
+        ids = vlm.family.prompt_token_ids([question for _, question, _, _ in part])
+        for (item_id, _, size, key), prompt in zip(part, ids, strict=True):
+            n_tokens = len(prompt) - 1 + vlm.grid(size).n_tokens
+            entries.append(PlanEntry(item_id, n_tokens, key))
+    return entries
+
+
+def plan_batches(
+    entries: Sequence[PlanEntry], *, batch_size: int, max_tokens: int | None = None
+) -> list[tuple[str, ...]]:
+    """Return batches of item ids: similar lengths together, questions of one image together.
+
+    The result depends on the set of entries and the two limits, never on the entries' order.
+
+    Args:
+        entries: the items.
+        batch_size: most items of a batch.
+        max_tokens: most tokens of a batch, padding included; None for no such limit.
+
+    Raises:
+        InputError: an item that appears twice, or a limit that no item can meet.
+    """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+    ids = [entry.item_id for entry in entries]
+    if len(set(ids)) != len(ids):
+        doubled = next(item for item in sorted(ids) if ids.count(item) > 1)
+        raise InputError(f"item {doubled!r} is planned twice; item ids must be unique")
+    longest_of_image: dict[str, int] = {}
+    for entry in entries:
+        key = _group_key(entry)
+        longest_of_image[key] = max(longest_of_image.get(key, 0), entry.n_tokens)
+
+    def order(entry: PlanEntry) -> tuple[int, str, str]:
+        key = _group_key(entry)
+        return longest_of_image[key] // _BUCKET_WIDTH, key, entry.item_id
+
+    batches: list[list[str]] = []
+    longest = 0
+    for entry in sorted(entries, key=order):
+        if max_tokens is not None and entry.n_tokens > max_tokens:
+            raise InputError(
+                f"item {entry.item_id!r} has {entry.n_tokens} tokens, more than "
+                f"max_tokens={max_tokens}; raise the limit"
+            )
+        grown = max(longest, entry.n_tokens)
+        size = len(batches[-1]) + 1 if batches else 1
+        over_budget = max_tokens is not None and grown * size > max_tokens
+        if not batches or size > batch_size or over_budget:
+            batches.append([])
+            grown = entry.n_tokens
+        batches[-1].append(entry.item_id)
+        longest = grown
+    return [tuple(batch) for batch in batches]
+
+
+def _group_key(entry: PlanEntry) -> str:
+    # The prefixes keep an image key from meeting an item id.
+    return f"image:{entry.image_key}" if entry.image_key else f"item:{entry.item_id}"

@@ -1,0 +1,385 @@
+"""Answer a batch greedily and read, in the same pass, whatever was asked for."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vrp.errors import InputError
+from vrp.vlm.batching import VlmInput
+from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
+from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins
+from vrp.vlm.loading import VLM
+from vrp.vlm.prefill import Decoder, Prepared, prepare
+from vrp.vlm.residual import Edit, MlpBypass, NeuronEdit, ResidualTap, attached
+from vrp.vlm.sampling import ItemSamples, sample_answers
+from vrp.vlm.tap import AttentionTap, active
+
+__all__ = [
+    "AttentionMask",
+    "CaptureSpec",
+    "EmbeddingReplacement",
+    "ItemCapture",
+    "ItemSamples",
+    "MlpBypass",
+    "NeuronEdit",
+    "Prepared",
+    "prepare",
+    "run_batch",
+    "sample_answers",
+]
+
+POSITIONS = ("prompt_end", "answer_end")
+
+# Finished rows are dropped from the cache once they are this share of the rows that run.
+_DROP_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class CaptureSpec:
+    """What is read beside the answer; what is not asked for costs nothing."""
+
+    attention: bool = False
+    """Head-mean rows of attention to the image tokens, every layer."""
+    head_rows: bool = False
+    """The same for each head."""
+    hidden: tuple[str, ...] = ()
+    """Positions whose residual stream is kept: prompt_end, answer_end."""
+    lens: bool = False
+    """Logit-lens margins of every layer."""
+    contributions: bool = False
+    """Contributions of embedding, attention, MLP and heads to the answer's logit difference."""
+    residual_update: bool = False
+    """Residual update of the image tokens, every layer."""
+
+    @classmethod
+    def answers(cls) -> "CaptureSpec":
+        """Read nothing but answers."""
+        return cls()
+
+    @classmethod
+    def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CaptureSpec":
+        """Read everything."""
+        return cls(
+            attention=True,
+            head_rows=True,
+            hidden=hidden,
+            lens=True,
+            contributions=True,
+            residual_update=True,
+        )
+
+
+class ItemCapture(NamedTuple):
+    """One item's greedy answer and what was read; None where it was not asked for."""
+
+    item_id: str
+    """Names the item."""
+    answer: str
+    """The answer as text, without special tokens and outer white space."""
+    token_ids: tuple[int, ...]
+    """Its n tokens, without end-of-sequence."""
+    token_logprobs: np.ndarray
+    """(n,) their log-probabilities, from raw float32 logits."""
+    finished: bool
+    """Whether the answer ended by itself."""
+    flags: tuple[str, ...]
+    """What is unusual: `no_answer_tokens`, `truncated`, `non_finite`."""
+    first_token_entropy: float
+    """Entropy of the first answer token's distribution, nats."""
+    decision_margin: float
+    """Top logit minus runner-up at `prompt_end`."""
+    grid_h: int
+    """Rows of image tokens."""
+    grid_w: int
+    """Columns of image tokens."""
+    n_prompt_tokens: int
+    """Prompt tokens, image tokens included."""
+    attention: np.ndarray | None = None
+    """(L, S) raw rows, mean over heads and over the queries that predict the answer tokens."""
+    head_rows: np.ndarray | None = None
+    """(L, H, S) the same for each head."""
+    hidden: dict[str, np.ndarray] | None = None
+    """Position → (L+1, d_model): embed, then the residual after each layer; NaN where missing."""
+    residual_update: np.ndarray | None = None
+    """(L,) ‖h(l) − h(l−1)‖₂, mean over image tokens."""
+    lens_decision_margin: np.ndarray | None = None
+    """(L,) top logit minus runner-up."""
+    lens_truth_margin: np.ndarray | None = None
+    """(L,) best reference token minus best other; holds the label, never for a predictor."""
+    pair: tuple[int, int] | None = None
+    """Top answer token and runner-up at the last layer."""
+    contribution_embed: float | None = None
+    """Contribution of the input to layer 0 to the pair's logit difference."""
+    attention_contribution: np.ndarray | None = None
+    """(L,) contribution of each layer's attention."""
+    mlp_contribution: np.ndarray | None = None
+    """(L,) contribution of each layer's MLP."""
+    head_contribution: np.ndarray | None = None
+    """(L, H) contribution of each head."""
+
+
+@torch.inference_mode()
+def run_batch(
+    vlm: VLM,
+    inputs: Sequence[VlmInput] | Prepared,
+    capture: CaptureSpec | None = None,
+    *,
+    max_new_tokens: int,
+    mask: AttentionMask | None = None,
+    replace: EmbeddingReplacement | None = None,
+    edits: Sequence[Edit] = (),
+) -> list[ItemCapture]:
+    """Answer a batch greedily; results come in the order of the items.
+
+    Where the GPU's memory does not suffice, the batch is split in two.
+
+    Args:
+        vlm: the model.
+        inputs: the batch, or one that is prepared already.
+        capture: what is read beside the answer; nothing by default.
+        max_new_tokens: longest answer.
+        mask: image tokens hidden from attention.
+        replace: image tokens whose embedding is replaced.
+        edits: edits of the residual stream, made in this order and before it is read.
+
+    Raises:
+        InputError: an item that cannot be prepared, an unknown position, or an intervention that
+            does not fit the batch or the model.
+    """
+    spec = CaptureSpec() if capture is None else capture
+    if unknown := sorted(set(spec.hidden) - set(POSITIONS)):
+        raise InputError(f"position {unknown[0]!r} is unknown; use {' or '.join(POSITIONS)}")
+    if max_new_tokens < 1:
+        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    items = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
+    try:
+        if not isinstance(inputs, Prepared):
+            inputs = prepare(vlm, items, max_new_tokens=max_new_tokens)
+        return _Pass(vlm, inputs, spec, max_new_tokens, mask, replace, edits).run()
+    except torch.OutOfMemoryError:
+        if len(items) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(items) // 2
+    results: list[ItemCapture] = []
+    for rows in (slice(0, half), slice(half, len(items))):
+        results += run_batch(
+            vlm,
+            items[rows],
+            spec,
+            max_new_tokens=max_new_tokens,
+            mask=mask.part(rows) if mask else None,
+            replace=replace.part(rows) if replace else None,
+            edits=edits,
+        )
+    return results
+
+
+class _Pass:
+    """One batch on its way through prefill and decode steps."""
+
+    def __init__(
+        self,
+        vlm: VLM,
+        prepared: Prepared,
+        spec: CaptureSpec,
+        max_new_tokens: int,
+        mask: AttentionMask | None,
+        replace: EmbeddingReplacement | None,
+        edits: Sequence[Edit],
+    ) -> None:
+        self.vlm = vlm
+        self.prepared = prepared
+        self.spec = spec
+        self.max_new_tokens = max_new_tokens
+        self.edits = edits
+        self.decoder = Decoder(vlm, prepared, replace.features(prepared) if replace else None)
+        self.attention = AttentionTap(
+            prepared.image_index,
+            n_layers=vlm.n_layers,
+            collect=spec.attention or spec.head_rows,
+            keep=mask.columns(prepared) if mask else None,
+        )
+        self.residual = ResidualTap(
+            n_layers=vlm.n_layers,
+            hidden=bool(spec.hidden) or spec.lens or spec.contributions,
+            components=spec.contributions,
+            image_mask=prepared.image_mask if spec.residual_update else None,
+        )
+        n_items = prepared.n_items
+        self.tokens: list[list[int]] = [[] for _ in range(n_items)]
+        self.logprobs: list[list[float]] = [[] for _ in range(n_items)]
+        self.finished = np.zeros(n_items, dtype=bool)
+        self.rows_sum: torch.Tensor | None = None  # (B, L, H or 1, S_max)
+        self.n_queries = torch.ones(n_items, device=vlm.device)
+        self.hidden: dict[str, torch.Tensor] = {}
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def run(self) -> list[ItemCapture]:
+        with ExitStack() as stack:
+            stack.enter_context(attached(self.vlm, self.residual, self.edits))
+            stack.enter_context(active(self.attention))
+            logits = self.decoder.prefill()
+            self._read_prefill(logits)
+            self.residual.image_mask = None
+            self.residual.components = False
+            self._decode(logits)
+        return self._results()
+
+    # The prefill
+
+    def _read_prefill(self, logits: torch.Tensor) -> None:
+        log_p = logits.log_softmax(-1)
+        top = logits.topk(2, dim=-1)
+        finite = logits.isfinite().all(-1)
+        self._keep("finite", finite)
+        # xlogy semantics: a token of probability zero adds nothing.
+        self._keep("entropy", -(log_p.exp() * log_p.clamp_min(-1e30)).sum(-1))
+        self._keep("margin", top.values[:, 0] - top.values[:, 1])
+        if self.attention.collect:
+            self.rows_sum = self._latest_rows()
+        spec, residual = self.spec, self.residual
+        if spec.hidden:
+            at_prompt_end = residual.stacked_residuals()
+            self.hidden["prompt_end"] = at_prompt_end
+            if "answer_end" in spec.hidden:
+                self.hidden["answer_end"] = torch.full_like(at_prompt_end, float("nan"))
+        if spec.lens:
+            truth = [item.truth_token_ids for item in self.prepared.inputs]
+            stream = residual.stacked_residuals()[:, 1:]
+            self._keep_all("lens", layer_margins(self.vlm, stream, truth))
+        if spec.contributions:
+            self._keep_all("part", contributions(self.vlm, residual, top.indices))
+        if spec.residual_update:
+            updates = [update.to(logits.device) for update in residual.updates]
+            self._keep("update", torch.stack(updates, dim=1))
+
+    def _keep(self, name: str, values: torch.Tensor) -> None:
+        self.arrays[name] = values.cpu().numpy()
+
+    def _keep_all(self, prefix: str, values: Margins | Contributions) -> None:
+        for name, value in values._asdict().items():
+            self._keep(f"{prefix}_{name}", value)
+
+    def _latest_rows(self) -> torch.Tensor:
+        rows = self.attention.stacked_rows().transpose(0, 1)
+        return rows if self.spec.head_rows else rows.mean(2, keepdim=True)
+
+    # Decode steps
+
+    def _decode(self, logits: torch.Tensor) -> None:
+        """Feed each answer token back until every row has ended or is long enough.
+
+        The query at an answer token counts for the attention rows only where the token that it
+        predicts belongs to the answer.
+        """
+        wants_answer_end = "answer_end" in self.spec.hidden
+        alive = np.flatnonzero(self.arrays["finite"])  # items whose answer goes on
+        row_of = np.arange(self.prepared.n_items)  # the decoder's row of each item
+        for step in range(self.max_new_tokens):
+            chosen, logprobs = _greedy(logits)
+            ends = np.isin(chosen[row_of[alive]], self.vlm.eos_token_ids)
+            self.finished[alive[ends]] = True
+            alive = alive[~ends]
+            if step and len(alive):
+                self._add_rows(alive, row_of[alive])
+            for item in alive:
+                self.tokens[item].append(int(chosen[row_of[item]]))
+                self.logprobs[item].append(float(logprobs[row_of[item]]))
+            last = step + 1 == self.max_new_tokens
+            if not len(alive) or (last and not wants_answer_end):
+                return
+            n_rows = logits.shape[0]
+            if n_rows - len(alive) >= _DROP_SHARE * n_rows:
+                chosen = chosen[row_of[alive]]
+                self._drop(row_of[alive])
+                row_of[alive] = np.arange(len(alive))
+            self._clear()
+            logits = self.decoder.step(torch.as_tensor(chosen, device=logits.device))
+            if wants_answer_end:
+                stream = self.residual.stacked_residuals()
+                self.hidden["answer_end"][alive] = stream[row_of[alive]]
+
+    def _add_rows(self, items: np.ndarray, rows: np.ndarray) -> None:
+        self.n_queries[items] += 1
+        if self.rows_sum is not None:
+            self.rows_sum[items] += self._latest_rows()[rows]
+
+    def _drop(self, kept: np.ndarray) -> None:
+        rows = torch.as_tensor(kept)
+        self.decoder.select(rows)
+        self.attention.select(rows)
+
+    def _clear(self) -> None:
+        self.residual.clear()
+        # After the prefill the stream is of use for `answer_end` only.
+        self.residual.hidden = "answer_end" in self.spec.hidden
+
+    # Results
+
+    def _results(self) -> list[ItemCapture]:
+        answers = self.vlm.decode([tuple(tokens) for tokens in self.tokens])
+        if self.rows_sum is not None:
+            mean_rows = self.rows_sum / self.n_queries.to(self.rows_sum.device)[:, None, None, None]
+            self._keep("rows", mean_rows)
+        for position in self.spec.hidden:
+            self._keep(position, self.hidden[position])
+        return [self._item(row, answer) for row, answer in enumerate(answers)]
+
+    def _item(self, row: int, answer: str) -> ItemCapture:
+        prepared, arrays, spec = self.prepared, self.arrays, self.spec
+        grid = prepared.grids[row]
+        optional: dict[str, Any] = {}
+        if self.rows_sum is not None:
+            rows = arrays["rows"][row, :, :, : grid.n_tokens]
+            if spec.attention:
+                optional["attention"] = rows.mean(1)
+            if spec.head_rows:
+                optional["head_rows"] = rows
+        if spec.hidden:
+            optional["hidden"] = {position: arrays[position][row] for position in spec.hidden}
+        if spec.residual_update:
+            optional["residual_update"] = arrays["update"][row]
+        if spec.lens:
+            optional["lens_decision_margin"] = arrays["lens_decision"][row]
+            optional["lens_truth_margin"] = arrays["lens_truth"][row]
+        if spec.contributions:
+            first, second = arrays["part_pair"][row].tolist()
+            optional["pair"] = (first, second)
+            optional["contribution_embed"] = float(arrays["part_embed"][row])
+            optional["attention_contribution"] = arrays["part_attention"][row]
+            optional["mlp_contribution"] = arrays["part_mlp"][row]
+            optional["head_contribution"] = arrays["part_heads"][row]
+        return ItemCapture(
+            item_id=prepared.inputs[row].item_id,
+            answer=answer,
+            token_ids=tuple(self.tokens[row]),
+            token_logprobs=np.array(self.logprobs[row], dtype=np.float64),
+            finished=bool(self.finished[row]),
+            flags=self._flags(row),
+            first_token_entropy=float(arrays["entropy"][row]),
+            decision_margin=float(arrays["margin"][row]),
+            grid_h=grid.height,
+            grid_w=grid.width,
+            n_prompt_tokens=prepared.prompt_lengths[row],
+            **optional,
+        )
+
+    def _flags(self, row: int) -> tuple[str, ...]:
+        flags = {
+            "no_answer_tokens": not self.tokens[row],
+            "truncated": bool(self.tokens[row]) and not self.finished[row],
+            "non_finite": not self.arrays["finite"][row],
+        }
+        return tuple(name for name, holds in flags.items() if holds)
+
+
+def _greedy(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likeliest token of each row, and its log-probability."""
+    chosen = logits.argmax(-1)
+    logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+    return chosen.cpu().numpy(), logprobs.cpu().numpy()

@@ -1,0 +1,231 @@
+"""What every family of vision-language models offers, with the standard layout as default.
+
+The standard transformers layout is `model.model.language_model.{layers, norm}` with
+`self_attn.o_proj` and `mlp` in each layer, `model.lm_head`, and `model.get_image_features`. A
+family overrides only what differs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from vrp.errors import InputError
+
+SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
+
+ImageSize = tuple[int, int]
+"""Width and height in pixels, in PIL's order."""
+
+
+class Grid(NamedTuple):
+    """Layout of an item's image tokens, row-major."""
+
+    height: int
+    """Rows of image tokens."""
+    width: int
+    """Columns of image tokens."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Image tokens S."""
+        return self.height * self.width
+
+
+class Positions(NamedTuple):
+    """Rotary positions of a left-padded batch."""
+
+    prompt: torch.Tensor
+    """(B, T), or (3, B, T) where positions have three axes."""
+    first_answer: torch.Tensor
+    """(B,) position of the first answer token."""
+
+
+class FamilyOptions(NamedTuple):
+    """What a user chooses about prompt and images; None is the family's own default."""
+
+    prompt: str = "short_answer"
+    """Name of the prompt variant."""
+    image_policy: str | None = None
+    """How an image is made to fit."""
+    min_pixels: int | None = None
+    """The least pixels after resizing, where the family resizes dynamically."""
+    max_pixels: int | None = None
+    """The most pixels after resizing, where the family resizes dynamically."""
+
+
+class Family(ABC):
+    """Everything that differs between families, for one loaded checkpoint."""
+
+    name: ClassVar[str]
+    """Its name in the registry."""
+    model_class: ClassVar[type]
+    """The transformers class of its checkpoints."""
+    prompts: ClassVar[dict[str, str]]
+    """Prompt variants: `{question}` inside each family's own frame."""
+    image_policies: ClassVar[tuple[str, ...]]
+    """Names of ways to fit an image; the first is the default."""
+    dynamic_resolution: ClassVar[bool] = False
+    """Whether `min_pixels` and `max_pixels` mean something."""
+    adds_special_tokens: ClassVar[bool] = False
+    """Whether the tokenizer is to add its own leading token to the prompt."""
+
+    def __init__(
+        self, config: Any, tokenizer: Any, image_processor: Any, options: FamilyOptions
+    ) -> None:
+        """Bind a checkpoint's configuration, tokenizer and image processor.
+
+        Raises:
+            InputError: an option that this family does not have.
+        """
+        self.config = config
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.prompt = _choose("prompt variant", options.prompt, tuple(self.prompts), self.name)
+        self.image_policy = _choose(
+            "image_policy",
+            options.image_policy or self.image_policies[0],
+            self.image_policies,
+            self.name,
+        )
+        bounds = (options.min_pixels, options.max_pixels)
+        if bounds != (None, None) and not self.dynamic_resolution:
+            raise InputError(
+                f"family {self.name!r} resizes every image to one size: "
+                "remove min_pixels and max_pixels"
+            )
+        self.image_token_id = int(config.image_token_id)
+
+    # Text
+
+    @abstractmethod
+    def render_prompt(self, question: str) -> str:
+        """Return the whole prompt, with one placeholder where the image goes."""
+
+    def prompt_token_ids(self, questions: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each rendered prompt, the image as one placeholder token.
+
+        Raises:
+            InputError: a prompt that does not hold exactly one image placeholder.
+        """
+        texts = [self.render_prompt(question) for question in questions]
+        encoded = self.tokenizer(texts, add_special_tokens=self.adds_special_tokens)
+        ids: list[list[int]] = encoded["input_ids"]
+        for question, row in zip(questions, ids, strict=True):
+            if row.count(self.image_token_id) != 1:
+                raise InputError(
+                    f"the prompt of question {question!r} holds "
+                    f"{row.count(self.image_token_id)} image placeholders where one is due; "
+                    "remove the placeholder from the question"
+                )
+        return ids
+
+    # Images
+
+    @abstractmethod
+    def grid(self, image_size: ImageSize) -> Grid:
+        """Return the grid of image tokens for an image of this size."""
+
+    @abstractmethod
+    def patch_boxes(self, image_size: ImageSize) -> np.ndarray:
+        """Return (S, 4) boxes x0, y0, x1, y1 in pixels of the original image, row-major.
+
+        Boxes tile the processed image; where padding was added they lie outside the original.
+        """
+
+    def process_images(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """Return the tensors that `get_image_features` takes."""
+        rgb = [image.convert("RGB") for image in images]
+        return dict(self.image_processor(images=rgb, return_tensors="pt"))
+
+    def encode_images(self, model: Any, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        """Return each image's embeddings (S, d_model), as they enter the language model."""
+        pixels = {
+            key: value.to(device=model.device, dtype=model.dtype)
+            if value.is_floating_point()
+            else value.to(model.device)
+            for key, value in self.process_images(images).items()
+        }
+        return list(model.get_image_features(**pixels, return_dict=True).pooler_output)
+
+    def join_features(self, features: Sequence[torch.Tensor]) -> Any:
+        """Return the embeddings of a batch in the form that the model's forward takes."""
+        return tuple(features)
+
+    # Positions and other inputs of the language model
+
+    def positions(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        grids: Sequence[Grid],
+    ) -> Positions:
+        """Return the positions of a left-padded batch and of its first answer tokens."""
+        prompt = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
+        return Positions(prompt=prompt, first_answer=prompt[:, -1] + 1)
+
+    def step_positions(self, positions: torch.Tensor) -> torch.Tensor:
+        """Return `position_ids` of one decode step from (B,) positions."""
+        return positions[:, None]
+
+    def prefill_inputs(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what else the prefill's forward needs."""
+        return {}
+
+    def step_inputs(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what else a decode step's forward needs."""
+        return {}
+
+    # Structure
+
+    def layers(self, model: Any) -> nn.ModuleList:
+        """Return the decoder layers."""
+        return model.model.language_model.layers
+
+    def final_norm(self, model: Any) -> nn.Module:
+        """Return the norm before the unembedding."""
+        return model.model.language_model.norm
+
+    def attention_output(self, layer: Any) -> nn.Linear:
+        """Return the projection from the joined heads to the residual stream."""
+        return layer.self_attn.o_proj
+
+    def attention_writer(self, layer: Any) -> nn.Module:
+        """Return the module whose output is what attention adds to the residual stream."""
+        # Only where a norm follows the MLP too is `post_attention_layernorm` inside the branch.
+        if hasattr(layer, "post_feedforward_layernorm"):
+            return layer.post_attention_layernorm
+        return layer.self_attn
+
+    def mlp_writer(self, layer: Any) -> nn.Module:
+        """Return the module whose output is what the MLP adds to the residual stream."""
+        return getattr(layer, "post_feedforward_layernorm", layer.mlp)
+
+    def norm_gain(self, norm: Any) -> torch.Tensor:
+        """Return (d_model,) what an RMS norm multiplies the normalised vector with."""
+        return norm.weight.float()
+
+    def norm_epsilon(self, norm: Any) -> float:
+        """Return what an RMS norm adds to the mean square."""
+        return float(norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps)
+
+
+def uniform_boxes(grid: Grid, width: float, height: float) -> np.ndarray:
+    """Return (S, 4) boxes of a grid that covers `width` × `height` from the origin, row-major."""
+    x = np.linspace(0.0, width, grid.width + 1)
+    y = np.linspace(0.0, height, grid.height + 1)
+    rows, columns = np.divmod(np.arange(grid.n_tokens), grid.width)
+    return np.stack([x[columns], y[rows], x[columns + 1], y[rows + 1]], axis=1)
+
+
+def _choose(what: str, value: str, known: tuple[str, ...], family: str) -> str:
+    if value not in known:
+        raise InputError(
+            f"family {family!r} has no {what} {value!r}; choose from: {', '.join(known)}"
+        )
+    return value

@@ -1,0 +1,82 @@
+"""PaliGemma: SigLIP patches through a linear map into Gemma (early fusion, prefix-LM)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PaliGemmaForConditionalGeneration
+
+from vrp.vlm.families.base import (
+    Family,
+    FamilyOptions,
+    Grid,
+    ImageSize,
+    Positions,
+    uniform_boxes,
+)
+
+
+class PaliGemma(Family):
+    """The image is stretched to one square (16×16 tokens at 224 pixels) and leads the prompt.
+
+    Image and question attend to each other both ways; answer tokens attend backwards only.
+    """
+
+    name = "paligemma"
+    model_class = PaliGemmaForConditionalGeneration
+    # The checkpoints were tuned on bare questions: a short answer needs no suffix.
+    prompts = {  # noqa: RUF012
+        "short_answer": "{question}\n",
+        "plain": "{question}\n",
+        "answer_en": "answer en {question}\n",
+    }
+    image_policies = ("resize",)
+
+    def __init__(
+        self, config: Any, tokenizer: Any, image_processor: Any, options: FamilyOptions
+    ) -> None:
+        """See `Family`."""
+        super().__init__(config, tokenizer, image_processor, options)
+        side = int(config.vision_config.image_size) // int(config.vision_config.patch_size)
+        self._grid = Grid(side, side)
+
+    def render_prompt(self, question: str) -> str:
+        """Return the image, the beginning-of-sequence token and the question line."""
+        body = self.prompts[self.prompt].format(question=question)
+        return f"<image>{self.tokenizer.bos_token}{body}"
+
+    def grid(self, image_size: ImageSize) -> Grid:
+        """Return the one grid that all images share."""
+        return self._grid
+
+    def patch_boxes(self, image_size: ImageSize) -> np.ndarray:
+        """Return boxes over the whole image."""
+        return uniform_boxes(self._grid, *image_size)
+
+    def join_features(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return (B, S, d_model)."""
+        return torch.stack(list(features))
+
+    def positions(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        grids: Sequence[Grid],
+    ) -> Positions:
+        """Count from 1."""
+        prompt, first_answer = super().positions(model, input_ids, attention_mask, grids)
+        return Positions(prompt + 1, first_answer + 1)
+
+    def prefill_inputs(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Type 0 is the prefix, which is read both ways."""
+        return {"token_type_ids": torch.zeros_like(input_ids)}
+
+    def step_inputs(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Type 1 is the answer, which is read backwards only."""
+        return {"token_type_ids": torch.ones_like(input_ids)}
+
+    def norm_gain(self, norm: Any) -> torch.Tensor:
+        """Gemma stores the gain's distance from one."""
+        return 1.0 + norm.weight.float()

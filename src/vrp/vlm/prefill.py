@@ -1,0 +1,187 @@
+"""From items to a prefilled cache, and decode steps from there: shared by all ways to answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from vrp.errors import InputError
+from vrp.vlm.batching import VlmInput
+from vrp.vlm.families.base import Grid, Positions
+from vrp.vlm.loading import VLM
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A tokenised, left-padded batch with its images encoded; serves any number of prefills."""
+
+    inputs: tuple[VlmInput, ...]
+    """The items, in order."""
+    input_ids: torch.Tensor
+    """(B, T) prompts, image placeholders expanded."""
+    attention_mask: torch.Tensor
+    """(B, T) 0 on padding."""
+    positions: Positions
+    """Rotary positions, per item."""
+    features: tuple[torch.Tensor, ...]
+    """Per item (S_i, d_model) image embeddings; items of one image share the tensor."""
+    grids: tuple[Grid, ...]
+    """Per item, the layout of its image tokens."""
+    image_index: torch.Tensor
+    """(B, S_max) positions of the image tokens in the padded prompt; 0 beyond an item's own."""
+    prompt_lengths: tuple[int, ...]
+    """Per item, prompt tokens without padding."""
+
+    @property
+    def n_items(self) -> int:
+        """Items B."""
+        return len(self.inputs)
+
+    @property
+    def image_mask(self) -> torch.Tensor:
+        """(B, T) True on image tokens."""
+        mask = torch.zeros_like(self.input_ids, dtype=torch.bool)
+        for row, grid in enumerate(self.grids):
+            mask[row, self.image_index[row, : grid.n_tokens]] = True
+        return mask
+
+
+@torch.inference_mode()
+def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: int = 0) -> Prepared:
+    """Tokenise a batch and encode each of its images once.
+
+    Raises:
+        InputError: no items, a question that holds an image placeholder, an image that cannot be
+            used, or a prompt that, with its answer, is longer than the model's context.
+    """
+    if not inputs:
+        raise InputError("a batch needs at least one item")
+    grids = tuple(vlm.grid(item.image.size) for item in inputs)
+    prompts = _expanded_prompts(vlm, inputs, grids)
+    for item, prompt in zip(inputs, prompts, strict=True):
+        if len(prompt) + max_new_tokens > vlm.max_positions:
+            raise InputError(
+                f"item {item.item_id!r}: a prompt of {len(prompt)} tokens and an answer of "
+                f"{max_new_tokens} exceed the model's context of {vlm.max_positions}; "
+                "shorten the question, the answer or the image"
+            )
+    input_ids, attention_mask = _left_padded(vlm, prompts)
+    return Prepared(
+        inputs=tuple(inputs),
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        positions=vlm.family.positions(vlm.model, input_ids, attention_mask, grids),
+        features=_encode_once(vlm, inputs, grids),
+        grids=grids,
+        image_index=_image_index(vlm, input_ids, grids),
+        prompt_lengths=tuple(len(prompt) for prompt in prompts),
+    )
+
+
+def _expanded_prompts(
+    vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
+) -> list[list[int]]:
+    rows = vlm.family.prompt_token_ids([item.question for item in inputs])
+    image = vlm.image_token_id
+    expanded = []
+    for row, grid in zip(rows, grids, strict=True):
+        at = row.index(image)
+        expanded.append(row[:at] + [image] * grid.n_tokens + row[at + 1 :])
+    return expanded
+
+
+def _left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    longest = max(len(prompt) for prompt in prompts)
+    pad = vlm.eos_token_ids[0]  # any token but the image's: padding is masked
+    ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=vlm.device), torch.tensor(mask, device=vlm.device)
+
+
+def _encode_once(
+    vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
+) -> tuple[torch.Tensor, ...]:
+    place: dict[str | int, int] = {}
+    images: list[Image.Image] = []
+    for item in inputs:
+        key = item.image_key or id(item.image)
+        if key not in place:
+            place[key] = len(images)
+            images.append(item.image)
+    encoded = vlm.family.encode_images(vlm.model, images)
+    features = tuple(encoded[place[item.image_key or id(item.image)]] for item in inputs)
+    for item, feature, grid in zip(inputs, features, grids, strict=True):
+        if feature.shape[0] != grid.n_tokens:
+            raise InputError(
+                f"item {item.item_id!r}: its image gave {feature.shape[0]} embeddings where a grid "
+                f"of {grid.height}×{grid.width} is due; do items with one image_key differ in size?"
+            )
+    return features
+
+
+def _image_index(vlm: VLM, input_ids: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
+    index = input_ids.new_zeros(len(grids), max(grid.n_tokens for grid in grids))
+    for row, grid in enumerate(grids):
+        index[row, : grid.n_tokens] = (input_ids[row] == vlm.image_token_id).nonzero()[:, 0]
+    return index
+
+
+class Decoder:
+    """A prefilled batch whose rows can be continued, dropped and repeated."""
+
+    def __init__(
+        self, vlm: VLM, prepared: Prepared, features: Sequence[torch.Tensor] | None = None
+    ) -> None:
+        """Bind a batch; `features` stand in for its image embeddings where given."""
+        self.vlm = vlm
+        self.prepared = prepared
+        self.features = prepared.features if features is None else tuple(features)
+        self.attention_mask = prepared.attention_mask
+        self.positions = prepared.positions.first_answer
+        self.cache: Any = None
+
+    def prefill(self) -> torch.Tensor:
+        """Run the prompts; return raw logits (B, V) of the first answer token, in float32."""
+        family, prepared = self.vlm.family, self.prepared
+        images = BaseModelOutputWithPooling(pooler_output=family.join_features(self.features))
+        output = self.vlm.model(
+            input_ids=prepared.input_ids,
+            attention_mask=prepared.attention_mask,
+            position_ids=prepared.positions.prompt,
+            mm_encoder_outputs={"image": images},
+            use_cache=True,
+            logits_to_keep=1,
+            **family.prefill_inputs(prepared.input_ids),
+        )
+        self.cache = output.past_key_values
+        return output.logits[:, -1].float()
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Append one token (B,) to each row; return raw logits (B, V) of the next, in float32."""
+        family, ids = self.vlm.family, tokens[:, None]
+        self.attention_mask = torch.cat(
+            [self.attention_mask, torch.ones_like(ids, dtype=self.attention_mask.dtype)], dim=1
+        )
+        output = self.vlm.model(
+            input_ids=ids,
+            attention_mask=self.attention_mask,
+            position_ids=family.step_positions(self.positions),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **family.step_inputs(ids),
+        )
+        self.positions = self.positions + 1
+        return output.logits[:, -1].float()
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep these rows, in this order; a row may be named several times.
+
+        The indices stay on the CPU, from where they reach a cache spread over several devices.
+        """
+        self.cache.batch_select_indices(rows)
+        self.attention_mask = self.attention_mask[rows]
+        self.positions = self.positions[rows]

@@ -1,0 +1,191 @@
+"""Read and edit the residual stream through forward hooks.
+
+Edits are registered first and reads after them, so what is read is the edited stream. Reads keep
+the last position only (`prompt_end` in a left-padded prefill, the newest token in a decode step).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from vrp.errors import InputError
+from vrp.vlm.loading import VLM
+
+
+@dataclass(frozen=True)
+class NeuronEdit:
+    """Residual dimensions replaced at a decoder layer's output, at all positions, decoding too."""
+
+    layer: int
+    """Decoder layer, 0…L−1."""
+    neurons: np.ndarray
+    """(n,) dimensions of the residual stream."""
+    value: float | np.ndarray = 0.0
+    """One value for all, or (n,) one for each, such as their means."""
+
+
+@dataclass(frozen=True)
+class MlpBypass:
+    """A decoder layer's whole MLP adds nothing to the residual stream."""
+
+    layer: int
+    """Decoder layer, 0…L−1."""
+
+
+Edit = NeuronEdit | MlpBypass
+
+
+@dataclass
+class ResidualTap:
+    """What is read of the residual stream in each forward, at the last position."""
+
+    n_layers: int
+    """Decoder layers L."""
+    hidden: bool = False
+    """Keep the residual after every layer."""
+    components: bool = False
+    """Keep what attention and MLP add, and the joined heads before their output projection."""
+    image_mask: torch.Tensor | None = None
+    """(B, T) image tokens of the prompt, to measure their residual update; None: not measured."""
+    residuals: list[torch.Tensor] = field(default_factory=list)
+    """L+1 tensors (B, d_model): the input to layer 0, then the output of each layer."""
+    attention_outputs: list[torch.Tensor] = field(default_factory=list)
+    """L tensors (B, d_model): what attention adds."""
+    mlp_outputs: list[torch.Tensor] = field(default_factory=list)
+    """L tensors (B, d_model): what the MLP adds."""
+    joined_heads: list[torch.Tensor] = field(default_factory=list)
+    """L tensors (B, H·d_head): heads' outputs before their projection."""
+    projected_heads: list[torch.Tensor] = field(default_factory=list)
+    """L tensors (B, d_model): heads' outputs after their projection, before any norm."""
+    updates: list[torch.Tensor] = field(default_factory=list)
+    """L tensors (B,): ‖h(l) − h(l−1)‖₂, mean over image tokens."""
+
+    def clear(self) -> None:
+        """Forget the last forward; done before each one."""
+        for kept in (
+            self.residuals,
+            self.attention_outputs,
+            self.mlp_outputs,
+            self.joined_heads,
+            self.projected_heads,
+            self.updates,
+        ):
+            kept.clear()
+
+    def stacked_residuals(self) -> torch.Tensor:
+        """Return (B, L+1, d_model) of the latest forward."""
+        device = self.residuals[0].device
+        return torch.stack([kept.to(device) for kept in self.residuals], dim=1)
+
+
+@contextmanager
+def attached(vlm: VLM, tap: ResidualTap, edits: Sequence[Edit] = ()) -> Iterator[ResidualTap]:
+    """Hook `edits`, then the reads of `tap`, into the model within the `with` block.
+
+    Raises:
+        InputError: an edit names a layer or a neuron that the model does not have.
+    """
+    for edit in edits:
+        _check(vlm, edit)
+    handles: list[Any] = []
+    try:
+        for edit in edits:
+            handles.append(_hook_edit(vlm, edit))
+        handles.extend(_hook_reads(vlm, tap))
+        yield tap
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _check(vlm: VLM, edit: Edit) -> None:
+    if not 0 <= edit.layer < vlm.n_layers:
+        raise InputError(f"layer {edit.layer} to edit is not among 0…{vlm.n_layers - 1}")
+    if isinstance(edit, MlpBypass):
+        return
+    neurons = np.asarray(edit.neurons)
+    if neurons.size and not (neurons.min() >= 0 and neurons.max() < vlm.d_model):
+        raise InputError(f"neurons to edit are not all among 0…{vlm.d_model - 1}")
+    if np.ndim(edit.value) and np.shape(edit.value) != neurons.shape:
+        raise InputError(
+            f"{neurons.size} neurons are edited but {np.size(edit.value)} values are given"
+        )
+
+
+def _hook_edit(vlm: VLM, edit: Edit) -> Any:
+    layer = vlm.layers[edit.layer]
+    if isinstance(edit, MlpBypass):
+        writer = vlm.family.mlp_writer(layer)
+        return writer.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
+    neurons = torch.as_tensor(np.asarray(edit.neurons, dtype=np.int64))
+    values = torch.as_tensor(np.broadcast_to(edit.value, neurons.shape).astype(np.float32))
+
+    def replace(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        edited = output.clone()
+        edited[..., neurons.to(output.device)] = values.to(output.device, output.dtype)
+        return edited
+
+    return layer.register_forward_hook(replace)
+
+
+def _hook_reads(vlm: VLM, tap: ResidualTap) -> list[Any]:
+    handles: list[Any] = []
+    if tap.hidden or tap.image_mask is not None:
+        first = vlm.layers[0]
+        handles.append(first.register_forward_pre_hook(_read_embed(tap), with_kwargs=True))
+        for layer in vlm.layers:
+            handles.append(layer.register_forward_hook(_read_layer(tap), with_kwargs=True))
+    if tap.components:
+        for layer in vlm.layers:
+            projection = vlm.family.attention_output(layer)
+            handles.append(projection.register_forward_hook(_read_projection(tap)))
+            attention = vlm.family.attention_writer(layer)
+            handles.append(attention.register_forward_hook(_read_into(tap.attention_outputs)))
+            mlp = vlm.family.mlp_writer(layer)
+            handles.append(mlp.register_forward_hook(_read_into(tap.mlp_outputs)))
+    return handles
+
+
+def _stream(args: Any, kwargs: Any) -> torch.Tensor:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def _read_embed(tap: ResidualTap) -> Any:
+    def read(module: Any, args: Any, kwargs: Any) -> None:
+        if tap.hidden:
+            tap.residuals.append(_stream(args, kwargs)[:, -1].float())
+
+    return read
+
+
+def _read_layer(tap: ResidualTap) -> Any:
+    def read(module: Any, args: Any, kwargs: Any, output: torch.Tensor) -> None:
+        if tap.hidden:
+            tap.residuals.append(output[:, -1].float())
+        mask = tap.image_mask
+        if mask is not None and output.shape[1] == mask.shape[1]:  # the prefill, not a decode step
+            steps = (output - _stream(args, kwargs)).float().norm(dim=-1)
+            weights = mask.to(steps.device)
+            tap.updates.append((steps * weights).sum(-1) / weights.sum(-1))
+
+    return read
+
+
+def _read_projection(tap: ResidualTap) -> Any:
+    def read(module: Any, args: Any, output: torch.Tensor) -> None:
+        tap.joined_heads.append(args[0][:, -1].float())
+        tap.projected_heads.append(output[:, -1].float())
+
+    return read
+
+
+def _read_into(kept: list[torch.Tensor]) -> Any:
+    def read(module: Any, args: Any, output: Any) -> None:
+        written = output[0] if isinstance(output, tuple) else output
+        kept.append(written[:, -1].float())
+
+    return read

@@ -1,0 +1,163 @@
+"""The attention tap: rows of chosen queries, and masked columns, without a T×T map.
+
+Registered through transformers' attention interface under `ATTENTION_NAME`. The output is
+`sdpa`'s. While a tap is active, softmax(q kᵀ·scaling + mask) is computed once more for the last
+query of each sequence alone: `prompt_end` in the prefill, the newest token in a decode step.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION_NAME = "vrp_tap"
+
+
+class AttentionTap:
+    """What one batch wants of attention, and what was collected in the latest forward.
+
+    Args:
+        image_index: (B, S_max) positions of the image tokens in the padded prompt; any position
+            where an item has fewer.
+        n_layers: decoder layers.
+        collect: whether rows are kept.
+        keep: (B, T) False where a prompt position is hidden from every query but its own.
+    """
+
+    def __init__(
+        self,
+        image_index: torch.Tensor,
+        *,
+        n_layers: int,
+        collect: bool,
+        keep: torch.Tensor | None = None,
+    ) -> None:
+        self.image_index = image_index
+        self.collect = collect
+        self.keep = keep
+        self.rows: list[torch.Tensor | None] = [None] * n_layers
+        self._cached: tuple[torch.Tensor | None, tuple[int, int], torch.Tensor] | None = None
+
+    def stacked_rows(self) -> torch.Tensor:
+        """Return (L, B, H, S_max) rows of the latest forward."""
+        collected = [row for row in self.rows if row is not None]
+        if len(collected) != len(self.rows):
+            raise RuntimeError("attention rows are missing: a layer does not use the attention tap")
+        return torch.stack([row.to(collected[0].device) for row in collected])
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep only these rows of the batch, in this order, as the cache does."""
+        self._cached = None
+        self.image_index = self.image_index[rows]
+        if self.keep is not None:
+            self.keep = self.keep[rows]
+
+    def masked(
+        self, module: Any, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return the attention mask with hidden columns blocked; made once a forward."""
+        if self.keep is None:
+            return mask
+        # transformers hands one mask object to all layers of a forward, or None to all of them.
+        sizes = (query.shape[2], key.shape[2])
+        if self._cached is None or self._cached[0] is not mask or self._cached[1] != sizes:
+            self._cached = (mask, sizes, _combine(self.keep, module, mask, query, key))
+        return self._cached[2].to(query.device)
+
+
+def _combine(
+    keep: torch.Tensor,
+    module: Any,
+    mask: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+) -> torch.Tensor:
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    own = torch.arange(n_keys - n_queries, n_keys, device=query.device)[:, None]
+    columns = torch.arange(n_keys, device=query.device)[None, :]
+    visible = torch.ones(keep.shape[0], n_keys, dtype=torch.bool, device=query.device)
+    visible[:, : keep.shape[1]] = keep.to(query.device)  # generated tokens are always visible
+    allowed = visible[:, None, None, :] | (own == columns)
+    if mask is None:
+        if getattr(module, "is_causal", True):
+            allowed = allowed & (columns <= own)
+        return allowed
+    if mask.dtype == torch.bool:
+        return mask & allowed
+    return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)
+
+
+def last_query_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+) -> torch.Tensor:
+    """Return (B, H, K) attention probabilities of the last query, in float32.
+
+    Args:
+        query: (B, H, Q, d) after rotation.
+        key: (B, H_kv, K, d) after rotation, cache included; H is a multiple of H_kv.
+        mask: (B or 1, 1, Q, K), boolean or additive; None where the last query sees all.
+        scaling: what scores are multiplied by.
+    """
+    batch, n_heads, _, width = query.shape
+    n_groups = key.shape[1]
+    grouped = query[:, :, -1].reshape(batch, n_groups, n_heads // n_groups, width)
+    scores = (grouped @ key.transpose(2, 3)).float() * scaling
+    scores = scores.reshape(batch, n_heads, -1)
+    if mask is not None:
+        row = mask[:, :, -1, : key.shape[2]]
+        if row.dtype == torch.bool:
+            scores = scores.masked_fill(~row, float("-inf"))
+        else:
+            scores = scores + row.float()
+    return scores.softmax(-1)
+
+
+_ACTIVE: ContextVar[AttentionTap | None] = ContextVar("vrp_attention_tap", default=None)
+
+
+@contextmanager
+def active(tap: AttentionTap) -> Iterator[AttentionTap]:
+    """Make `tap` the one that tapped models report to, within the `with` block."""
+    token = _ACTIVE.set(tap)
+    try:
+        yield tap
+    finally:
+        _ACTIVE.reset(token)
+
+
+def tapped_attention_forward(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Return sdpa's output; report to the active tap, if there is one."""
+    tap = _ACTIVE.get()
+    if tap is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+    mask = tap.masked(module, attention_mask, query, key)
+    output = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, **kwargs)
+    if tap.collect:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        rows = last_query_rows(query, key, mask, scale)
+        index = tap.image_index.to(rows.device)[:, None, :].expand(-1, rows.shape[1], -1)
+        tap.rows[module.layer_idx] = rows.gather(2, index)
+    return output
+
+
+AttentionInterface.register(ATTENTION_NAME, tapped_attention_forward)
+# Without its own mask function the mask would silently be None, and left-padded rows wrong.
+AttentionMaskInterface.register(ATTENTION_NAME, sdpa_mask)

@@ -1,0 +1,147 @@
+"""Shared prefixes give what separate runs give; noise is what it is keyed by."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+from vrp.errors import InputError
+from vrp.vlm.decode import prepare, run_batch
+from vrp.vlm.sampling import nucleus_probabilities, sample_answers, uniform_noise
+
+SETTINGS = {"k": 6, "temperature": 0.7, "top_p": 0.9, "seed": 11, "max_new_tokens": 3}
+
+
+def _warped(logits: np.ndarray) -> np.ndarray:
+    """Probabilities under transformers' own temperature and top-p."""
+    scores = torch.tensor(logits[None])
+    scores = TemperatureLogitsWarper(0.7)(None, scores)
+    scores = TopPLogitsWarper(0.9)(None, scores)
+    return scores.softmax(-1)[0].double().numpy()
+
+
+def test_noise_is_sha256_of_its_key():
+    digest = hashlib.sha256(b"11\x1fitem\x1f2\x1f3").digest()
+    expected = (int.from_bytes(digest[:8], "big") >> 11) / 2**53
+    assert uniform_noise(11, "item", 2, 3) == expected
+    values = [uniform_noise(0, f"i{i}", 0, 0) for i in range(2000)]
+    assert 0 <= min(values) < max(values) < 1
+    assert chisquare(np.histogram(values, 20, (0, 1))[0]).pvalue > 1e-3
+
+
+def test_nucleus_by_hand():
+    logits = torch.log(torch.tensor([[0.1, 0.5, 0.15, 0.25]], dtype=torch.float64))
+    kept = nucleus_probabilities(logits, temperature=1.0, top_p=0.7)
+    np.testing.assert_allclose(kept, [[0, 2 / 3, 0, 1 / 3]])
+    everything = nucleus_probabilities(logits, temperature=1.0, top_p=1.0)
+    np.testing.assert_allclose(everything, logits.exp())
+    # Temperature 0.5 squares the odds: .01, .25, .0225, .0625 of .345 in all.
+    sharp = nucleus_probabilities(logits, temperature=0.5, top_p=0.8)
+    np.testing.assert_allclose(sharp, [[0, 0.8, 0, 0.2]])
+    one = nucleus_probabilities(logits, temperature=1.0, top_p=0.01)
+    np.testing.assert_allclose(one, [[0, 1, 0, 0]])
+
+
+def test_nucleus_equals_transformers_warpers():
+    logits = np.random.default_rng(1).normal(size=(50, 200)) * 3
+    found = nucleus_probabilities(torch.tensor(logits), temperature=0.7, top_p=0.9)
+    np.testing.assert_allclose(found, [_warped(row) for row in logits], atol=1e-9)
+
+
+def test_samples_equal_separate_runs_with_the_same_noise(vlm, reference, items):
+    found = sample_answers(vlm, items, **SETTINGS)
+    for item, samples in zip(items[:3], found, strict=False):
+        for sample in range(4):
+            expected = _separate_run(vlm, reference, item, sample)
+            assert samples.token_ids[sample] == expected
+
+
+def _separate_run(vlm, reference, item, sample):
+    """One sample by itself: a whole eager forward a token, inversion in order of token ids."""
+    tokens: tuple[int, ...] = ()
+    for step in range(SETTINGS["max_new_tokens"]):
+        logits = reference.forward(item, tokens).logits[-1].astype(np.float64)
+        cumulative = np.cumsum(_warped(logits))
+        noise = uniform_noise(SETTINGS["seed"], item.item_id, sample, step)
+        token = int(np.searchsorted(cumulative / cumulative[-1], noise, side="right"))
+        if token in vlm.eos_token_ids:
+            break
+        tokens = (*tokens, token)
+    return tokens
+
+
+def test_samples_do_not_depend_on_batch_order_or_k(vlm, items):
+    together = {s.item_id: s for s in sample_answers(vlm, items, **SETTINGS)}
+    for item in reversed(items):
+        [alone] = sample_answers(vlm, [item], **SETTINGS)
+        assert alone == together[item.item_id]
+    [fewer] = sample_answers(vlm, items[:1], **{**SETTINGS, "k": 3})
+    assert fewer.answers == together["item-0"].answers[:3]
+
+
+def test_another_seed_gives_other_samples(vlm, items):
+    one = sample_answers(vlm, items, **SETTINGS)
+    two = sample_answers(vlm, items, **{**SETTINGS, "seed": 12})
+    assert [s.token_ids for s in one] != [s.token_ids for s in two]
+
+
+def test_a_prepared_batch_can_be_sampled_again(vlm, items):
+    prepared = prepare(vlm, items)
+    assert sample_answers(vlm, prepared, **SETTINGS) == sample_answers(vlm, items, **SETTINGS)
+    assert sample_answers(vlm, prepared, **SETTINGS) == sample_answers(vlm, prepared, **SETTINGS)
+
+
+def test_a_vanishing_nucleus_is_the_greedy_answer(vlm, items):
+    greedy = run_batch(vlm, items, max_new_tokens=3)
+    sampled = sample_answers(vlm, items, **{**SETTINGS, "k": 2, "top_p": 1e-9})
+    for one, other in zip(greedy, sampled, strict=True):
+        assert other.token_ids == (one.token_ids,) * 2
+        assert other.answers == (one.answer,) * 2
+
+
+def test_first_tokens_follow_the_nucleus(vlm, reference, items):
+    n_samples = 1500
+    drawn = sample_answers(
+        vlm, items[:1], k=n_samples, temperature=0.7, top_p=0.9, seed=5, max_new_tokens=1
+    )[0]
+    expected = _warped(reference.forward(items[0], ()).logits[-1].astype(np.float64)) * n_samples
+    firsts = [ids[0] if ids else vlm.eos_token_ids[0] for ids in drawn.token_ids]
+    observed = np.bincount(firsts, minlength=len(expected))
+    assert observed[expected == 0].sum() == 0
+    common = expected >= 8
+    rest = (observed[~common].sum(), expected[~common].sum())
+    counts = np.append(observed[common], rest[0])
+    wanted = np.append(expected[common], rest[1])
+    keep = wanted > 0
+    assert chisquare(counts[keep], wanted[keep]).pvalue > 1e-3
+
+
+def test_shared_prefixes_are_decoded_once(vlm, items, monkeypatch):
+    rows = []
+    forward = vlm.model.forward
+
+    def counting(*args, input_ids, **kwargs):
+        rows.append(tuple(input_ids.shape))
+        return forward(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(vlm.model, "forward", counting)
+    samples = sample_answers(vlm, items, **SETTINGS)
+    assert rows[0][0] == len(items)  # one prefill, not K
+    for step in (1, 2):
+        prefixes = {(s.item_id, t[:step]) for s in samples for t in s.token_ids if len(t) >= step}
+        assert rows[step] == (len(prefixes), 1)
+
+
+@pytest.mark.parametrize("change", [{"k": 0}, {"temperature": 0.0}, {"top_p": 1.5}])
+def test_parameters_out_of_range_are_refused(vlm, items, change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        sample_answers(vlm, items, **{**SETTINGS, **change})
+
+
+def test_non_finite_logits_stop_the_sampling(vlm, items, overwritten):
+    broken = overwritten(vlm.lm_head.weight, float("inf"))
+    with broken, pytest.raises(InputError, match="item-0"):
+        sample_answers(vlm, items, **SETTINGS)
