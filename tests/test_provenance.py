@@ -57,3 +57,24 @@ def test_an_unrelated_module_does_not_change_the_digest(package):
 def test_digest_ignores_the_order_of_keys():
     assert provenance.digest({"a": 1, "b": 2}) == provenance.digest({"b": 2, "a": 1})
     assert provenance.digest({"a": 1}) != provenance.digest({"a": 2})
+
+
+def test_every_figure_is_part_of_the_figures_stage(package):
+    root, forget = package
+    before = provenance.code_digest("vrp.stages.figures")
+    assert "vrp.plots.figures.masking" in provenance.import_closure("vrp.stages.figures")
+    path = root / "plots" / "figures" / "masking.py"
+    path.write_text(path.read_text() + "\nEXTRA = 1\n")
+    forget()
+    assert provenance.code_digest("vrp.stages.figures") != before
+
+
+def test_a_template_is_part_of_its_package(package):
+    root, forget = package
+    template = root / "plots" / "page.html"
+    template.write_text("one")
+    before = provenance.module_digests("vrp.stages.figures")
+    template.write_text("two")
+    forget()
+    after = provenance.module_digests("vrp.stages.figures")
+    assert [name for name in before if before[name] != after[name]] == ["vrp.plots"]

@@ -24,8 +24,9 @@ def digest(value: Any) -> str:
 def code_digest(module: str) -> str:
     """Digest of a module of the package and of all package modules that it imports.
 
-    Imports inside functions count too. Comments, docstrings and formatting do not: what is
-    hashed is the syntax tree without docstrings.
+    Imports inside functions count too, and modules that a package discovers. Comments, docstrings
+    and formatting do not: what is hashed is the syntax tree without docstrings, and the templates
+    and other files of the packages.
 
     Args:
         module: such as `vrp.stages.probes`.
@@ -108,9 +109,35 @@ def _imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":
+            names |= _modules_of(module)  # a package that imports whatever it finds in itself
     inside = {name for name in names if name.split(".")[0] == _PACKAGE}
     parents = {name.rsplit(".", i)[0] for name in inside for i in range(1, name.count("."))}
     return inside | parents
+
+
+def _modules_of(package: str) -> set[str]:
+    path = _source(package)
+    assert path is not None
+    return {f"{package}.{found.stem}" for found in path.parent.glob("*.py")} - {
+        f"{package}.__init__"
+    }
+
+
+def _data_files(module: str) -> list[Path]:
+    """Files other than Python that ship in a package, such as templates.
+
+    Model weights are left out: a model's manifest accounts for them.
+    """
+    path = _source(module)
+    if path is None or path.name != "__init__.py":
+        return []
+    hidden = {"__pycache__", "weights"}
+    return sorted(
+        found
+        for found in path.parent.rglob("*")
+        if found.is_file() and found.suffix != ".py" and not hidden & set(found.parts)
+    )
 
 
 @functools.cache
@@ -120,4 +147,7 @@ def _module_digest(module: str) -> str:
         holds_docstring = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         if isinstance(node, holds_docstring) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    content = hashlib.sha256(ast.dump(tree).encode())
+    for path in _data_files(module):
+        content.update(path.read_bytes())
+    return content.hexdigest()

@@ -118,6 +118,19 @@ def test_clustered_standard_error_agrees_with_the_bootstrap():
     assert alone.se == pytest.approx(clustered_auroc(signal, correct).se, rel=1e-12)
 
 
+def test_clustering_narrows_the_interval_where_images_only_shift_the_signal():
+    # An image's offset moves its right and its wrong items alike and cancels between them.
+    random = np.random.default_rng(9)
+    groups = np.repeat(np.arange(300), 6)
+    correct = np.tile([0, 1], 900)
+    signal = 3 * random.normal(size=300)[groups] + correct + random.normal(size=1800)
+    resamples = resample_groups(groups, seed="s", n_boot=1000)
+    boot = bootstrap_auroc(signal, correct, groups, resamples=resamples)
+    clustered = clustered_auroc(signal, correct, groups=groups)
+    assert clustered.se == pytest.approx(boot.se, rel=0.1)
+    assert clustered.se < 0.6 * clustered_auroc(signal, correct).se
+
+
 def test_interval_covers_a_planted_auroc():
     random = np.random.default_rng(5)
     covered = 0

@@ -46,7 +46,7 @@ def test_draws_depend_on_the_seed_and_not_on_row_order():
 def test_unknown_image_and_empty_input_are_refused():
     drawn = resample_groups(["a", "b"], seed="s", n_boot=5)
     assert drawn.codes(["b", "a", "b"]).tolist() == [1, 0, 1]
-    with pytest.raises(InputError, match="'z'"):
+    with pytest.raises(InputError, match="image 'z'"):
         drawn.codes(["a", "z"])
     with pytest.raises(InputError):
         resample_groups([], seed="s")

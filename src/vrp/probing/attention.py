@@ -17,16 +17,16 @@ from vrp.probing.mlp import fit_mlp
 
 ATTENTION_FEATURES = (
     "spatial_entropy",
-    "spatial_entropy_normalised",
-    "clusters_dbscan",
-    "clusters_components",
+    "relative_spatial_entropy",
+    "cluster_count_dbscan",
+    "cluster_count_components",
     "image_mass",
-    "top10_mass",
-    "maximum",
-    "gini",
-    "centre_of_mass_spread",
+    "attention_top10_mass",
+    "attention_max",
+    "attention_gini",
+    "attention_spread",
     "largest_entropy_drop",
-    "last_layer_entropy",
+    "entropy_last_layer",
 )
 """The 11 features, in the order of the columns that `fit_attention_trees` takes."""
 N_TREES = 300

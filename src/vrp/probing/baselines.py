@@ -4,7 +4,6 @@ A probe over four tasks can win by recognising the task, the kind of question or
 was given; these baselines see only that. Label permutation shows what chance looks like here.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,10 +140,3 @@ def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:
         )
         permuted[target] = items.correct[source]
     return items.with_labels(permuted)
-
-
-def share_moved(before: ProbeItems, after: ProbeItems) -> float:
-    """Share of items whose label a permutation changed; NaN without items."""
-    if before.n_items == 0:
-        return math.nan
-    return float(np.mean(before.correct != after.correct))

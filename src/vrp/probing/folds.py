@@ -53,7 +53,9 @@ class ProbeItems:
             )
         unique, counts = np.unique(ids, return_counts=True)
         if (counts > 1).any():
-            raise InputError(f"item {unique[counts > 1][0]!r} occurs twice; item ids must differ")
+            raise InputError(
+                f"item {str(unique[counts > 1][0])!r} occurs twice; item ids must differ"
+            )
         return cls(ids, labels, groups, tasks)
 
     @property

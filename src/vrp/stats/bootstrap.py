@@ -60,8 +60,8 @@ class Resamples:
         unknown = self.group_ids[found] != wanted
         if np.any(unknown):
             raise InputError(
-                f"image {wanted[unknown][0]!r} is not among the {self.group_ids.size} resampled; "
-                "make the resamples from the groups of all items"
+                f"image {str(wanted[unknown][0])!r} is not among the {self.group_ids.size} "
+                "resampled; make the resamples from the groups of all items"
             )
         return found.astype(np.int64)
 
