@@ -27,6 +27,9 @@ class ScoringConfig(Section):
 
     pope_parser: Literal["strict", "official"] = "strict"
     """`strict`: exactly one of the whole words yes and no; `official`: POPE's published rule."""
+    vqa_rule: Literal["normalised", "official"] = "normalised"
+    """`normalised`: answers are always normalised before they are compared; `official`: the
+    published code to the letter, which compares raw text where all annotators agree."""
     vqa_threshold: float = Field(default=0.5, gt=0, le=1)
     """VQA accuracy from which an answer counts as correct."""
 

@@ -72,7 +72,11 @@ def note(flags: Sequence[str]) -> str | None:
 def scored(item: Item, answer: str, scoring: ScoringConfig) -> Scored:
     """Score one answer as the config says."""
     return score_answer(
-        item, answer, pope_parser=scoring.pope_parser, threshold=scoring.vqa_threshold
+        item,
+        answer,
+        pope_parser=scoring.pope_parser,
+        vqa_rule=scoring.vqa_rule,
+        threshold=scoring.vqa_threshold,
     )
 
 

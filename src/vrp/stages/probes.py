@@ -12,7 +12,11 @@ from tqdm import tqdm
 
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
-from vrp.probing.attention import fit_attention_mlp, fit_attention_trees
+from vrp.probing.attention import (
+    ATTENTION_FEATURES,
+    fit_attention_mlp,
+    fit_attention_trees,
+)
 from vrp.probing.baselines import (
     answer_only,
     margin_only,
@@ -49,12 +53,6 @@ from vrp.tables.schema import TableSchema
 from vrp.tables.signals import SIGNAL_TABLE
 
 PROMPT_END = "prompt_end"
-# The 11 features of the tree ensemble, in its order (arXiv 2605.08200).
-TREE_FEATURES = (
-    "spatial_entropy", "relative_spatial_entropy", "cluster_count_dbscan",
-    "cluster_count_components", "image_mass", "attention_top10_mass", "attention_max",
-    "attention_gini", "attention_spread", "largest_entropy_drop", "entropy_last_layer",
-)  # fmt: skip
 NEAR_BEST = 0.02
 
 
@@ -196,7 +194,7 @@ def fit_probes(
     if probes.mlp:
         makers["mlp"] = lambda: fit_mlp(features, items, plan)
     if probes.supervised_attention:
-        matrix = inputs.signals.select(TREE_FEATURES).to_numpy()
+        matrix = inputs.signals.select(ATTENTION_FEATURES).to_numpy()
         makers["attention_trees"] = lambda: fit_attention_trees(matrix, items, plan)
         makers["attention_mlp"] = lambda: fit_attention_mlp(inputs.maps, items, plan)
     if best.stacked is None:
