@@ -1,8 +1,7 @@
 """A small study on disk: images, items, a manifest, and all stages that run a model."""
 
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.stages import ablate, blind, consistency, extract, fetch_model, mask
-from vrp.tables.files import write_table
+from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS
 
-SIZES = [(96, 96), (128, 96), (80, 112), (96, 96)]
+SIZES = [(48, 48), (64, 48), (40, 56), (48, 48)]
 ASKED = [
     ("pope", "existence", "Is there a red car in the image?", ["yes"], "yes"),
     ("vqa", "counting", "How many dogs are there?", ["2"] * 9 + ["3"], "2"),
@@ -31,33 +30,37 @@ ASKED = [
     ("pope", "existence", "Is there a blue lamp?", ["no"], "no"),
     ("vqa", "open", "What color is the big object on top of the other thing?", ["red"] * 10, "red"),
 ]
-MAX_NEW_TOKENS = 3
+Asked = tuple[str, str, str, list[str], str]
 
 
-def write_images(folder: Path, n: int) -> list[tuple[str, str]]:
+def write_images(
+    folder: Path, n: int, sizes: Sequence[tuple[int, int]] = tuple(SIZES)
+) -> list[tuple[str, str]]:
     """Write images of coloured blocks; return path and SHA-256 of each."""
     written = []
     (folder / "val").mkdir(parents=True, exist_ok=True)
     for index in range(n):
         colours = np.random.default_rng(index).integers(0, 256, (5, 5, 3), dtype=np.uint8)
-        size = SIZES[index % len(SIZES)]
+        size = sizes[index % len(sizes)]
         path = folder / "val" / f"{index:03d}.png"
         Image.fromarray(colours).resize(size, Image.Resampling.NEAREST).save(path)
         written.append((f"val/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()))
     return written
 
 
-def write_items(path: Path, images: list[tuple[str, str]], n: int) -> None:
+def write_items(
+    path: Path, images: list[tuple[str, str]], n: int, asked: Sequence[Asked] = tuple(ASKED)
+) -> None:
     """Write items that go round the questions and images; groups are images."""
     rows = []
     for index in range(n):
-        dataset, task, question, answers, reference = ASKED[index % len(ASKED)]
+        dataset, task, question, answers, reference = asked[index % len(asked)]
         image, digest = images[(index * 7) % len(images)]
         rows.append(
             {
                 "item_id": f"{dataset}/{task}/{index}", "dataset": dataset, "split": task,
                 "task": task, "group": digest, "image": image, "image_sha256": digest,
-                "question_id": str(index), "question": f"{question}", "answers": answers,
+                "question_id": str(index), "question": question, "answers": answers,
                 "reference": reference,
             }
         )  # fmt: skip
@@ -73,15 +76,22 @@ class SmallStudy:
     family: str
     n_items: int = 13
     n_images: int = 6
+    asked: Sequence[Asked] = tuple(ASKED)
+    sizes: Sequence[tuple[int, int]] = tuple(SIZES)
+    max_new_tokens: int = 3
     provenance: dict[str, str] = field(default_factory=lambda: {"study": "t", "model": "tiny"})
 
     def __post_init__(self) -> None:
         self.data = DataConfig(origin="local", folder=str(self.folder / "data"))
         self.items = self.folder / "items.parquet"
-        write_items(self.items, write_images(Path(self.data.folder), self.n_images), self.n_items)
+        images = write_images(Path(self.data.folder), self.n_images, self.sizes)
+        write_items(self.items, images, self.n_items, self.asked)
         self.model = ModelConfig(family=self.family, checkpoint=str(self.checkpoint), device="cpu")
         self.manifest = self.folder / "model.json"
         fetch_model.run(model=self.model, output=self.manifest)
+
+    def read_items(self) -> pl.DataFrame:
+        return read_table(self.items, ITEMS)
 
     def path(self, table: str, shard: int) -> Path:
         return self.folder / table / f"{shard:03d}.parquet"
@@ -97,13 +107,13 @@ class SmallStudy:
     def extract(self, *, shard: int = 0, name: str = "extract", **config: Any) -> dict[str, Path]:
         tables = ("answers", "attention", "hidden", "lens")
         outputs = {table: self.path(f"{name}/{table}", shard) for table in tables}
-        settings = ExtractConfig(**{"max_new_tokens": MAX_NEW_TOKENS, **config})
+        settings = ExtractConfig(**{"max_new_tokens": self.max_new_tokens, **config})
         extract.run(**self.shared(extract=settings, shard=shard, **outputs))
         return outputs
 
     def blind(self, *, shard: int = 0, name: str = "blind", **config: Any) -> dict[str, Path]:
         outputs = {table: self.path(f"{name}/{table}", shard) for table in ("answers", "hidden")}
-        settings = ExtractConfig(**{"max_new_tokens": MAX_NEW_TOKENS, **config})
+        settings = ExtractConfig(**{"max_new_tokens": self.max_new_tokens, **config})
         blind.run(**self.shared(extract=settings, shard=shard, **outputs))
         return outputs
 
@@ -114,7 +124,7 @@ class SmallStudy:
         consistency.run(
             **self.shared(
                 seed=5, consistency=ConsistencyConfig(**config), n_shards=n_shards,
-                max_new_tokens=MAX_NEW_TOKENS, shard=shard, output=output,
+                max_new_tokens=self.max_new_tokens, shard=shard, output=output,
             )
         )  # fmt: skip
         return output
@@ -126,8 +136,8 @@ class SmallStudy:
         output = self.path(name, shard)
         mask.run(
             **self.shared(
-                seed=5, mask=MaskConfig(**config), max_new_tokens=MAX_NEW_TOKENS, answers=answers,
-                attention=attention, shard=shard, output=output,
+                seed=5, mask=MaskConfig(**config), max_new_tokens=self.max_new_tokens,
+                answers=answers, attention=attention, shard=shard, output=output,
             )
         )  # fmt: skip
         return output
@@ -139,16 +149,12 @@ class SmallStudy:
         output = self.path(name, shard)
         ablate.run(
             **self.shared(
-                seed=5, ablate=AblateConfig(**config), max_new_tokens=MAX_NEW_TOKENS,
+                seed=5, ablate=AblateConfig(**config), max_new_tokens=self.max_new_tokens,
                 answers=answers, predictions=predictions, neurons=neurons, shard=shard,
                 output=output,
             )
         )  # fmt: skip
         return output
-
-    def rewrite_manifest(self, **changes: Any) -> None:
-        content = json.loads(self.manifest.read_text()) | changes
-        self.manifest.write_text(json.dumps(content))
 
 
 @pytest.fixture

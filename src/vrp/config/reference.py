@@ -36,7 +36,7 @@ class Key(NamedTuple):
     """What it does, from the field's own docstring."""
 
 
-def keys(section: type[Section] = StudyConfig, prefix: str = "") -> Iterator[Key]:
+def all_keys(section: type[Section] = StudyConfig, prefix: str = "") -> Iterator[Key]:
     """All keys of a section and of the sections in it, in the order of their definition."""
     for name, field in section.model_fields.items():
         inner = _section_in(field.annotation)
@@ -46,13 +46,13 @@ def keys(section: type[Section] = StudyConfig, prefix: str = "") -> Iterator[Key
             meaning = field.description or _first_line(inner)
             yield Key(shown, _type(field), _default(field), " ".join(meaning.split()))
         if inner is not None:
-            yield from keys(inner, f"{path}.")
+            yield from all_keys(inner, f"{path}.")
 
 
 def markdown_table() -> str:
     """The keys as Markdown: one table for every section."""
     sections: dict[str, list[Key]] = {}
-    for key in keys():
+    for key in all_keys():
         head = key.path.split(".")[0] if "." in key.path else ""
         sections.setdefault(head, []).append(key)
     parts = []

@@ -33,11 +33,6 @@ T = TypeVar("T")
 # Attention values in memory as float64 at a time.
 _VALUES_A_STACK = 4_000_000
 
-_REASONS = {
-    "no_answer_tokens": "zero-token answer",
-    "non_finite": "non-finite activations",
-}
-
 
 class Output(NamedTuple):
     """One table that a stage writes."""
@@ -65,8 +60,9 @@ def write_together(outputs: Sequence[Output], *, provenance: Mapping[str, str]) 
 
 def note(flags: Sequence[str]) -> str | None:
     """Return why values of a row are missing; None where none is."""
-    reasons = [reason for flag, reason in _REASONS.items() if flag in flags]
-    return "; ".join(reasons) or None
+    if "non_finite" in flags:
+        return "non-finite activations"
+    return "zero-token answer" if "no_answer_tokens" in flags else None
 
 
 def scored(item: Item, answer: str, scoring: ScoringConfig) -> Scored:

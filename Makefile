@@ -1,0 +1,64 @@
+# `make demo` and `make test` are all that is needed; both install what they need first.
+
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# What was installed: compared by content, since a checkout changes the files' times.
+INSTALLED := $(VENV)/installed.txt
+WANTED := requirements.lock pyproject.toml
+# The environment's commands first, as after `. .venv/bin/activate`.
+ACTIVE := PATH="$(abspath $(VENV))/bin:$$PATH"
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+.PHONY: venv
+venv: ## Install the pinned environment into .venv, if it is not there yet
+	@if ! cat $(WANTED) | cmp -s - $(INSTALLED); then \
+	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'; \
+	    echo "Installing into $(VENV): a few minutes, once"; \
+	    $(PYTHON) -m venv $(VENV); \
+	    $(VENV)/bin/python -m pip install --quiet --requirement requirements.lock; \
+	    $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
+	    cat $(WANTED) > $(INSTALLED); \
+	fi
+
+.PHONY: demo
+demo: venv ## Run the default study and say where the report lies
+	@$(ACTIVE) snakemake --cores $(CORES)
+	@echo
+	@echo "Report:  results/demo/report.html"
+	@echo "Numbers: results/demo/summary.json"
+
+.PHONY: test
+test: venv ## Run all tests
+	@$(ACTIVE) OMP_NUM_THREADS=1 pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: venv ## Check format, style, types and the workflow
+	$(ACTIVE) ruff format --check .
+	$(ACTIVE) ruff check .
+	$(ACTIVE) mypy
+	$(ACTIVE) snakefmt --check Snakefile workflow
+	$(ACTIVE) snakemake --lint
+	$(ACTIVE) python -m vrp.config.reference config --check
+
+.PHONY: config-reference
+config-reference: venv ## Rewrite config/README.md and config/schema.json from the types
+	@$(ACTIVE) python -m vrp.config.reference config
+
+.PHONY: lock
+lock: ## Renew requirements.lock: what a fresh install of pyproject.toml yields today
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --upgrade pip setuptools
+	build/lock/bin/python -m pip install --quiet --editable '.[workflow,dev]'
+	build/lock/bin/python -m pip freeze --all --exclude-editable \
+	    | sed -E 's/\+[a-z0-9.]+$$//' | grep -vE '^(pip|wheel)==' > requirements.lock

@@ -1,0 +1,81 @@
+"""
+When can a vision-language model's answer be trusted, and where in the model can that be read?
+
+    fetch_data, fetch_model -> sample -> extract, blind, consistency -> metrics -> probes
+                            -> mask, ablate -> effects -> figures -> report
+
+One file per stage in workflow/rules; a rule has its stage's name, so that `--until metrics` and
+`--forcerun probes` mean what they say. Each rule is one `vrp <stage>` command that also runs by
+hand. All results of a study are under results/<study>.
+
+    snakemake --cores 2                                      config/demo.yaml, the default
+    snakemake --cores 2 --configfile config/ci.yaml          another study
+    snakemake --cores 2 --config seed=1                      one key changed
+    snakemake --profile slurm                                config/paper.yaml on a cluster
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# The default applies only where no other study was given: Snakemake would merge the two, and
+# the default's models would join the other study's.
+if not workflow.configfiles:
+
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/study.smk"
+
+
+pathvars:
+    results=RESULTS,
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/benchmarks",
+
+
+wildcard_constraints:
+    model=ANY_MODEL,
+    shard=r"\d+",
+
+
+report: "workflow/report/workflow.rst"
+
+
+# Used with `--sdm apptainer` only; envs/vrp.def builds it.
+container: "envs/vrp.sif"
+
+
+include: "workflow/rules/fetch_data.smk"
+include: "workflow/rules/fetch_model.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/extract.smk"
+include: "workflow/rules/blind.smk"
+include: "workflow/rules/consistency.smk"
+include: "workflow/rules/metrics.smk"
+include: "workflow/rules/probes.smk"
+include: "workflow/rules/mask.smk"
+include: "workflow/rules/ablate.smk"
+include: "workflow/rules/effects.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """Everything that a study yields for people: the report, its numbers, figures and tables."""
+    default_target: True
+    input:
+        report="<results>/report.html",
+        summary="<results>/summary.json",
+        figures=FIGURES,
+        effects="<results>/effects.parquet",
+        tables=expand(
+            "<results>/{model}/{table}.parquet",
+            model=MODELS,
+            table=["signals", "heads", "metrics", "probes", "predictions", "neurons"],
+        ),
+
+
+onstart:
+    write_snapshot()

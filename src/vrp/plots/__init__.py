@@ -1,0 +1,1 @@
+"""Figures: pure functions of the study's tables. One module per figure, one style for all."""

@@ -1,0 +1,58 @@
+"""What silencing neurons does to accuracy."""
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from vrp.plots.conditions import ablation_label, reading_order
+from vrp.plots.effect_rows import draw_effects, effect_keys
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    add_key,
+    area_key,
+    dot_key,
+    model_panels,
+    not_run,
+    reference_band,
+)
+from vrp.plots.study_tables import StudyTables
+from vrp.plots.style import FAINT, INK
+
+NAME = "ablation"
+ORDER = 150
+TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
+CAPTION = (
+    "Change in accuracy (mean over tasks, percentage points) with 95% image-clustered intervals; "
+    "grey ticks are single random draws, and the band is ±2 points. Diamonds: existence questions "
+    "that were right before, where accuracy can only fall, so only the contrasts with random "
+    "neurons count there."
+)
+
+_BAND = 2.0
+_KNOWN_OBJECTS = "object_identification"
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw the effect of each ablation, and of the same on existence items right at baseline."""
+    rows = [study.effects_of(model, "ablate") for model in study.models]
+    names = sorted({name for frame in rows for name in frame["condition"]}, key=reading_order)
+    drawn = model_panels(study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all")
+    for place, (model, (ax,), frame) in enumerate(
+        zip(study.models, drawn.columns, rows, strict=True)
+    ):
+        if frame.is_empty():
+            not_run(ax)
+            continue
+        reference_band(ax, -_BAND, _BAND, horizontal=False)
+        draw_effects(ax, frame, names, ablation_label, labelled=place % MAX_COLUMNS == 0)
+        known = study.effects_of(model, "ablate", scope=_KNOWN_OBJECTS)
+        for row in known.filter(pl.col("effect").is_finite()).iter_rows(named=True):
+            ax.plot(
+                [row["effect"]], [names.index(row["condition"]) + 0.25], marker="D", markersize=4,
+                color=INK, markerfacecolor="white", linestyle="none", zorder=3,
+            )  # fmt: skip
+    more = [
+        dot_key("existence items right before", INK, marker="D", hollow=True),
+        area_key("±2 points", FAINT),
+    ]
+    add_key(drawn.figure, [*effect_keys(), *more] if names else [])
+    return drawn.figure

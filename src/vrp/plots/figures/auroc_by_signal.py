@@ -1,0 +1,134 @@
+"""How well each signal and probe tells right answers from wrong ones."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    add_key,
+    area_key,
+    dot_key,
+    interval_dot,
+    model_panels,
+    not_run,
+    note,
+    reference_band,
+    zero_line,
+)
+from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, SIGNAL_BY_NAME, family, in_words
+from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.style import DARK_GREY, FAINT, FAMILY_COLOURS
+
+NAME = "auroc_by_signal"
+ORDER = 20
+TITLE = "Where reliability can be read: AUROC for right against wrong answers"
+CAPTION = (
+    "Mean AUROC within task with its 95% image-clustered interval; the line is chance, the band "
+    "0.45 to 0.55, and ≈ marks values shown to be equivalent to chance (not merely "
+    "non-significant). Signals are turned so that above 0.5 means reliable as claimed; hollow dots "
+    "are diagnostics that hold the label and could not be deployed."
+)
+
+_CHANCE_BAND = (0.45, 0.55)
+_ROW = 0.185  # inches
+
+
+class _Line(NamedTuple):
+    """One line of the figure: a family's heading, or a predictor."""
+
+    label: str
+    predictor: str | None
+    family: str
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw one row a predictor, one column a model."""
+    by_model = [_estimates(model) for model in study.models]
+    lines = _lines(by_model)
+    height = _ROW * (len(lines) + 1) + 0.85
+    drawn = model_panels(study, TITLE, heights=[max(height, 1.6)], share_x="all")
+    for place, (column, estimates) in enumerate(zip(drawn.columns, by_model, strict=True)):
+        (ax,) = column
+        if estimates.is_empty():
+            not_run(ax)
+        else:
+            _draw_model(ax, lines, estimates, labelled=place % MAX_COLUMNS == 0)
+            n_items, n_images = estimates.select("n", "n_groups").max().row(0)
+            note(ax, f"{n_items:,} items, {n_images:,} images")
+    if lines:
+        _set_limits([column[0] for column in drawn.columns], by_model)
+    keys = [
+        dot_key("AUROC with 95% interval", DARK_GREY),
+        dot_key("diagnostic: holds the label", DARK_GREY, hollow=True),
+        area_key("0.45 to 0.55", FAINT),
+    ]
+    add_key(drawn.figure, keys if lines else [])
+    return drawn.figure
+
+
+def _estimates(model: ModelTables) -> pl.DataFrame:
+    """Macro AUROC of each predictor that has one value rather than one a layer."""
+    rows = pl.concat([model.metrics, model.probes]).filter(
+        pl.col("metric") == "auroc", pl.col("scope") == "macro", pl.col("value").is_finite()
+    )
+    whole = rows.filter(pl.col("layer") < 0)
+    single = rows.filter(pl.col("layer") >= 0, pl.len().over("predictor") == 1)
+    return pl.concat([whole, single]).unique("predictor", keep="first", maintain_order=True)
+
+
+def _lines(by_model: list[pl.DataFrame]) -> list[_Line]:
+    """Families with their predictors, the best (mean over models) first."""
+    found = pl.concat([frame.select("predictor", "value") for frame in by_model] or [_NOTHING])
+    means = found.group_by("predictor").mean().sort("value", "predictor", descending=[True, False])
+    lines = []
+    for name in FAMILIES:
+        members = [p for p in means["predictor"] if family(p) == name]
+        if members:
+            lines.append(_Line(FAMILY_TITLES[name], None, name))
+            lines += [_Line(in_words(member), member, name) for member in members]
+    return lines
+
+
+_NOTHING = pl.DataFrame(schema={"predictor": pl.String, "value": pl.Float64})
+
+
+def _draw_model(ax: Axes, lines: list[_Line], estimates: pl.DataFrame, *, labelled: bool) -> None:
+    rows = {row["predictor"]: row for row in estimates.iter_rows(named=True)}
+    reference_band(ax, *_CHANCE_BAND, horizontal=False)
+    zero_line(ax, at=0.5, horizontal=False)
+    for place, line in enumerate(lines):
+        row = rows.get(line.predictor or "")
+        if row is None:
+            continue
+        signal = SIGNAL_BY_NAME.get(row["predictor"])
+        interval_dot(
+            ax, place, row["value"], row["low"], row["high"], colour=FAMILY_COLOURS[line.family],
+            hollow=signal is not None and not signal.deployable,
+        )  # fmt: skip
+        equivalent = math.isfinite(row["p_equivalence"]) and row["p_equivalence"] < 0.05
+        ax.annotate(
+            f"{'≈ ' if equivalent else ''}{row['value']:.2f}", xy=(1.02, place),
+            xycoords=("axes fraction", "data"), va="center_baseline", ha="left", fontsize=7.5,
+            color=DARK_GREY,
+        )  # fmt: skip
+    ax.set_yticks(range(len(lines)), [line.label for line in lines] if labelled else [])
+    ax.set_ylim(len(lines) - 0.4, -0.6)
+    ax.set_xlabel("AUROC, mean over tasks")
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    if labelled:
+        for tick, line in zip(ax.get_yticklabels(), lines, strict=True):
+            if line.predictor is None:
+                tick.set_fontweight("bold")
+                tick.set_color(FAMILY_COLOURS[line.family])
+
+
+def _set_limits(axes: list[Axes], by_model: list[pl.DataFrame]) -> None:
+    ends = pl.concat(by_model).select(pl.concat_list("value", "low").list.min()).to_series()
+    lowest = float(np.nanmin(ends.to_numpy()))
+    axes[0].set_xlim(min(0.4, math.floor(10 * lowest) / 10), 1.03)

@@ -1,0 +1,102 @@
+"""Whether a probe's probabilities can be taken at their word."""
+
+from typing import NamedTuple
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    add_key,
+    dot_key,
+    from_zero,
+    interval_dot,
+    line_key,
+    model_panels,
+    not_run,
+    note,
+)
+from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.style import BLACK, BLUE, GREY
+from vrp.stats.calibration import Calibration, calibration
+
+NAME = "calibration"
+ORDER = 120
+TITLE = "Whether predicted probabilities of a right answer hold"
+CAPTION = (
+    "Share right against the mean predicted probability, in ten bins of equal width, with Wilson "
+    "95% intervals; below, the share of items in each bin. Dots on the diagonal are calibrated; "
+    "ECE is the mean distance from it. All probabilities are for images that the probe was not "
+    "fitted on."
+)
+
+
+class _Probe(NamedTuple):
+    """A probe whose probabilities are shown."""
+
+    name: str
+    label: str
+    colour: str
+
+
+_PROBES = (
+    _Probe("fusion", "fusion of signals", BLACK),
+    _Probe("linear_best", "linear probe", BLUE),
+)
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw reliability diagrams of the fusion and of a hidden-state probe."""
+    drawn = model_panels(study, TITLE, heights=[2.8, 1.3], share_y=True, share_x="all")
+    shown: dict[_Probe, None] = {}
+    for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+        found = _calibrations(model)
+        if not found:
+            not_run(above)
+            not_run(below)
+            continue
+        shown |= dict.fromkeys(found)
+        _draw_model(above, below, found)
+        if place % MAX_COLUMNS == 0:
+            above.set_ylabel("share right")
+            below.set_ylabel("share of items")
+    from_zero([below for _, below in drawn.columns])
+    keys = [dot_key(probe.label, probe.colour) for probe in shown]
+    add_key(drawn.figure, [*keys, line_key("calibrated", GREY, linestyle=":")] if keys else [])
+    return drawn.figure
+
+
+def _calibrations(model: ModelTables) -> dict[_Probe, Calibration]:
+    found: dict[_Probe, Calibration] = {}
+    right = model.answers.select("item_id", "correct")
+    for probe in _PROBES:
+        scores = model.predictions.filter(
+            pl.col("probe") == probe.name, pl.col("score").is_finite()
+        )
+        joined = scores.join(right, on="item_id")
+        if len(joined):
+            found[probe] = calibration(joined["score"], joined["correct"])
+    return found
+
+
+def _draw_model(above: Axes, below: Axes, found: dict[_Probe, Calibration]) -> None:
+    above.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
+    for probe, result in found.items():
+        _draw_bins(above, below, result, probe.colour)
+    errors = (f"{probe.label.split()[0]} {result.ece:.3f}" for probe, result in found.items())
+    note(above, f"ECE: {', '.join(errors)}")
+    above.set_xlim(-0.02, 1.02)
+    above.set_ylim(-0.02, 1.02)
+    above.tick_params(labelbottom=False)
+    below.set_xlabel("predicted probability")
+
+
+def _draw_bins(above: Axes, below: Axes, result: Calibration, colour: str) -> None:
+    for b in result.bins:
+        if b.n:
+            interval_dot(
+                above, b.confidence, b.accuracy, b.low, b.high, colour=colour, horizontal=False
+            )
+    edges = [result.bins[0].edge_low, *(b.edge_high for b in result.bins)]
+    below.stairs([b.n / result.n for b in result.bins], edges, color=colour, linewidth=1.5)

@@ -1,0 +1,92 @@
+"""Into how many clusters attention falls."""
+
+import math
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    add_key,
+    area_key,
+    from_zero,
+    line_key,
+    model_panels,
+    not_run,
+    note,
+)
+from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.style import RIGHT, WRONG
+
+NAME = "cluster_counts"
+ORDER = 50
+TITLE = "Into how many clusters attention falls, for right and wrong answers"
+CAPTION = (
+    "Share of the right (filled) and of the wrong (outlined) answers at each cluster count C_k, "
+    "under both published definitions. Where the two shapes coincide, the count says nothing about "
+    "the answer: the AUROC over each panel is then near 0.5."
+)
+
+_DEFINITIONS = (
+    ("cluster_count_dbscan", "by DBSCAN"),
+    ("cluster_count_components", "by components"),
+)
+_MOST_BINS = 25
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw the distribution of both cluster counts, right answers against wrong ones."""
+    drawn = model_panels(study, TITLE, heights=[2.2, 2.2], share_x="none")
+    for place, (model, column) in enumerate(zip(study.models, drawn.columns, strict=True)):
+        for ax, (signal, words) in zip(column, _DEFINITIONS, strict=True):
+            _draw_counts(ax, model, signal, words)
+            if place % MAX_COLUMNS == 0 and ax.patches:
+                ax.set_ylabel("share of answers")
+    keys = [
+        area_key("right answers", RIGHT, alpha=0.45),
+        line_key("wrong answers", WRONG),
+    ]
+    add_key(drawn.figure, keys)
+    return drawn.figure
+
+
+def _draw_counts(ax: Axes, model: ModelTables, signal: str, words: str) -> None:
+    frame = model.signals.filter(pl.col(signal).is_finite())
+    if frame.is_empty():
+        not_run(ax)
+        return
+    counts, right = frame[signal].to_numpy(), frame["correct"].to_numpy()
+    edges = _edges(counts)
+    if right.any():
+        ax.stairs(_shares(counts[right], edges), edges, color=RIGHT, fill=True, alpha=0.45)
+    if not right.all():
+        ax.stairs(_shares(counts[~right], edges), edges, color=WRONG, linewidth=1.8, baseline=None)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+    ax.set_xlabel(f"clusters {words}")
+    from_zero([ax])
+    note(ax, _auroc_note(model, signal))
+
+
+def _shares(counts: NDArray, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.histogram(counts, edges)[0] / len(counts)
+
+
+def _edges(counts: NDArray) -> NDArray[np.float64]:
+    """Edges of bins around whole numbers, wider ones where the range is long."""
+    low, high = math.floor(counts.min()), math.ceil(counts.max())
+    width = max(1, math.ceil((high - low + 1) / _MOST_BINS))
+    return np.arange(low, high + width + 1, width) - 0.5
+
+
+def _auroc_note(model: ModelTables, signal: str) -> str:
+    found = model.metrics.filter(
+        pl.col("predictor") == signal, pl.col("metric") == "auroc", pl.col("scope") == "macro"
+    )
+    if found.is_empty():
+        return ""
+    row = found.row(0, named=True)
+    return f"AUROC {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"

@@ -1,0 +1,53 @@
+"""Whether attention or the MLPs build the answer."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vrp.plots.layer_values import stacked
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    add_key,
+    area_key,
+    layer_axis,
+    model_panels,
+    not_run,
+    note,
+    zero_line,
+)
+from vrp.plots.study_tables import StudyTables
+from vrp.plots.style import ATTENTION, MLP
+from vrp.signals.mechanistic import contribution_shares
+
+NAME = "contributions"
+ORDER = 80
+TITLE = "Attention or MLP: what each layer adds to the answer's lead"
+CAPTION = (
+    "Share of the growth of the logit difference between the answer and its runner-up, from the "
+    "embedding to the last layer; all bars of a model sum to 100%. Shares are ratios of sums over "
+    "items; a bar below zero works against the answer that was given."
+)
+
+_BAR = 0.4  # layers
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw attention's and the MLPs' share of the margin's growth by layer."""
+    drawn = model_panels(study, TITLE, heights=[2.9], share_y=True)
+    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+        if model.lens.is_empty():
+            not_run(ax)
+            continue
+        shares = contribution_shares(
+            stacked(model.lens["attention_contribution"]), stacked(model.lens["mlp_contribution"])
+        )
+        layers = np.arange(len(shares.mlp_by_layer))
+        ax.bar(layers - _BAR / 2, 100 * shares.attention_by_layer, _BAR, color=ATTENTION)
+        ax.bar(layers + _BAR / 2, 100 * shares.mlp_by_layer, _BAR, color=MLP)
+        zero_line(ax)
+        note(ax, f"in all: attention {100 * shares.attention:.0f}%, MLPs {100 * shares.mlp:.0f}%")
+        layer_axis(ax, len(layers))
+        ax.grid(visible=False, axis="x")
+        if place % MAX_COLUMNS == 0:
+            ax.set_ylabel("share of the growth, %")
+    add_key(drawn.figure, [area_key("attention", ATTENTION), area_key("MLP", MLP)])
+    return drawn.figure

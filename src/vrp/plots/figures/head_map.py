@@ -1,0 +1,79 @@
+"""What every attention head adds to the answer, and whether its entropy tells right from wrong."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vrp.plots.panels import MAX_COLUMNS, add_key, dot_key, model_panels, not_run, note
+from vrp.plots.study_tables import StudyTables
+from vrp.plots.style import BLACK, SMALL
+
+NAME = "head_map"
+ORDER = 60
+TITLE = "Attention heads: what each adds to the answer, and what its entropy tells"
+CAPTION = (
+    "Above: mean direct contribution of each head to the logit difference of the answer and its "
+    "runner-up. Below: correlation of the head's spatial entropy with a right answer, on the same "
+    "scale for all models; dots mark the ten heads that contribute most, the ones that would have "
+    "to tell if attention did."
+)
+
+_MARKED = 10
+_COLOURS = "RdBu"
+_LEAST_R = 0.3  # correlations below it should look pale
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw layers × heads maps of contribution and of R(H_s)."""
+    drawn = model_panels(study, TITLE, heights=[2.7, 2.7], share_x="none")
+    strongest = max((_largest(model.heads["r_entropy"]) for model in study.models), default=0.0)
+    for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+        if model.heads.is_empty():
+            not_run(above)
+            not_run(below)
+            continue
+        _draw_map(
+            above, model.heads, "contribution", _largest(model.heads["contribution"]), "logits"
+        )
+        _draw_map(below, model.heads, "r_entropy", max(_LEAST_R, strongest), "R")
+        top = model.heads.sort("rank")[0]
+        words = f"layer {top['layer'][0]}, head {top['head'][0]}"
+        note(above, f"contribution; largest: {words}")
+        note(below, "correlation of $H_s$ with a right answer")
+        below.set_xlabel("head")
+        if place % MAX_COLUMNS == 0:
+            above.set_ylabel("decoder layer")
+            below.set_ylabel("decoder layer")
+    dot = dot_key(f"the {_MARKED} heads that contribute most", BLACK)
+    add_key(drawn.figure, [dot])
+    return drawn.figure
+
+
+def _largest(values: pl.Series) -> float:
+    finite = values.filter(values.is_finite()).abs()
+    return float(finite.max() or 0.0)  # type: ignore[arg-type]
+
+
+def _draw_map(ax: Axes, heads: pl.DataFrame, column: str, limit: float, unit: str) -> None:
+    ordered = heads.sort("layer", "head")
+    n_heads = ordered["head"].n_unique()
+    values = ordered[column].to_numpy().reshape(-1, n_heads)
+    image = ax.imshow(
+        values, cmap=_COLOURS, vmin=-limit or -1, vmax=limit or 1, origin="lower", aspect="auto",
+        interpolation="nearest",
+    )  # fmt: skip
+    marked = ordered.filter(pl.col("rank") < min(_MARKED, len(ordered)))
+    ax.plot(
+        marked["head"], marked["layer"], linestyle="none", marker="o", color=BLACK,
+        markeredgecolor="white", markeredgewidth=0.6,
+        markersize=float(np.clip(72 / n_heads, 2.5, 5)),
+    )  # fmt: skip
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=9, min_n_ticks=2))
+    ax.grid(visible=False)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.9, pad=0.02, aspect=16)
+    bar.ax.tick_params(labelsize=SMALL - 0.5)
+    bar.ax.set_title(unit, fontsize=SMALL, fontweight="normal", loc="left", pad=4)
+    bar.outline.set_visible(False)

@@ -1,0 +1,55 @@
+"""How much each layer rewrites the image tokens."""
+
+from matplotlib.figure import Figure
+
+from vrp.plots.layer_values import (
+    counts_note,
+    draw_right_and_wrong,
+    right_and_wrong_keys,
+    stacked,
+)
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    add_key,
+    area_key,
+    from_zero,
+    layer_axis,
+    model_panels,
+    not_run,
+    note,
+)
+from vrp.plots.study_tables import StudyTables
+from vrp.plots.style import FAINT
+from vrp.signals.mechanistic import LATE_SHARE
+
+NAME = "residual_update"
+ORDER = 90
+TITLE = "How much each layer changes the image tokens"
+CAPTION = (
+    "Norm of each layer's change to the residual stream, mean over image tokens, then over items "
+    "with 95% image-clustered intervals. A rise over the shaded last quarter is late-stage forcing."
+)
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw the residual update by layer, right answers against wrong ones."""
+    drawn = model_panels(study, TITLE, heights=[2.8])
+    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+        frame = study.judged(model, model.lens)
+        if frame.is_empty():
+            not_run(ax)
+            continue
+        updates = stacked(frame["residual_update"])
+        right = frame["answered_right"].to_numpy()
+        draw_right_and_wrong(ax, updates, right, frame["group"].to_numpy())
+        n_layers = updates.shape[1]
+        first_late = n_layers - max(1, round(LATE_SHARE * n_layers))
+        ax.axvspan(first_late - 0.5, n_layers - 0.5, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
+        ax.set_xlim(-0.5, n_layers - 0.5)
+        from_zero([ax])
+        note(ax, counts_note(right))
+        layer_axis(ax, n_layers)
+        if place % MAX_COLUMNS == 0:
+            ax.set_ylabel("norm of the change")
+    add_key(drawn.figure, [*right_and_wrong_keys(), area_key("last quarter of layers", FAINT)])
+    return drawn.figure

@@ -1,0 +1,111 @@
+"""What abstaining on the least confident items buys."""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vrp.plots.panels import MAX_COLUMNS, from_zero, model_panels, not_run, note
+from vrp.plots.predictors import SIGNAL_BY_NAME, in_words
+from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from vrp.stats.risk_coverage import risk_coverage
+
+NAME = "risk_coverage"
+ORDER = 110
+TITLE = "What abstaining buys: errors left when only the most confident items are answered"
+CAPTION = (
+    "Share wrong among the most confident items, by the share of items that is answered; to the "
+    "right, all are answered and every curve ends at the model's error rate. Lower is better, and "
+    "AURC (mean risk over coverage) sums a curve up; a flat curve is a confidence that knows "
+    "nothing. Probes are scored on images they were not fitted on; the first 5% are left out as "
+    "noise."
+)
+
+_FIRST_COVERAGE = 0.05
+_POINTS = 300  # of a curve, so that files stay small
+_PROBES = (("fusion", BLACK, "-"), ("linear_best", BLUE, "-"))
+_SIGNALS = (
+    ("decision_margin", GREEN, "-"),
+    ("self_consistency", PURPLE, "-"),
+    ("token_confidence", ORANGE, "-"),
+    ("logit_entropy", VERMILLION, "--"),
+    ("spatial_entropy", GREY, "--"),
+)
+
+
+class _Confidence(NamedTuple):
+    """A confidence per item, larger meaning more likely right."""
+
+    label: str
+    values: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+    colour: str
+    linestyle: str
+
+
+def draw(study: StudyTables) -> Figure:
+    """Draw risk–coverage curves of fusion, a probe and the main deployable signals."""
+    drawn = model_panels(study, TITLE, heights=[4.2], key_lines=0, share_y=True)
+    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+        found = _confidences(model)
+        if not found:
+            not_run(ax)
+            continue
+        for confidence in found:
+            _draw_curve(ax, confidence)
+        error = 1 - float(found[0].correct.mean())
+        note(ax, f"all items answered: {100 * error:.1f}% wrong")
+        ax.set_xlim(0, 1)
+        ax.set_xlabel("share of items answered")
+        if place % MAX_COLUMNS == 0:
+            ax.set_ylabel("share wrong among them")
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(-0.02, -0.2), title="AURC", title_fontsize=8,
+            alignment="left", labelspacing=0.3, borderaxespad=0,
+        )  # fmt: skip
+    from_zero([ax for (ax,) in drawn.columns])
+    return drawn.figure
+
+
+def _confidences(model: ModelTables) -> list[_Confidence]:
+    if model.signals.is_empty():
+        return []
+    correct = model.signals["correct"].to_numpy()
+    found = []
+    for name, colour, linestyle in _SIGNALS:
+        signal = SIGNAL_BY_NAME.get(name)
+        if signal is not None:
+            values = model.signals[name].to_numpy().astype(np.float64)
+            turned = -values if signal.reliable_when == "low" else values
+            found.append(_Confidence(in_words(name), turned, correct, colour, linestyle))
+    return [*_probe_confidences(model), *found]
+
+
+def _probe_confidences(model: ModelTables) -> list[_Confidence]:
+    found: list[_Confidence] = []
+    for name, colour, linestyle in _PROBES:
+        scores = model.predictions.filter(pl.col("probe") == name)
+        if scores.is_empty():
+            continue
+        # Items without a score stay: they come last, as the least confident.
+        joined = model.signals.select("item_id", "correct").join(
+            scores.select("item_id", "score"), on="item_id", how="left"
+        )
+        values = joined["score"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        correct = joined["correct"].to_numpy()
+        found.append(_Confidence(in_words(name), values, correct, colour, linestyle))
+    return found
+
+
+def _draw_curve(ax: Axes, confidence: _Confidence) -> None:
+    curve = risk_coverage(confidence.values, confidence.correct)
+    first = int(np.searchsorted(curve.coverage, _FIRST_COVERAGE))
+    chosen = np.unique(np.linspace(first, len(curve.risk) - 1, _POINTS).round().astype(int))
+    ax.plot(
+        curve.coverage[chosen], curve.risk[chosen], color=confidence.colour, linewidth=1.6,
+        linestyle=confidence.linestyle, label=f"{curve.aurc:.3f}  {confidence.label}",
+    )  # fmt: skip

@@ -1,0 +1,85 @@
+"""Per-layer columns as arrays, and their means over the images that items share."""
+
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from vrp.plots.panels import line_key, ribbon
+from vrp.plots.style import RIGHT, WRONG
+from vrp.stats.clusters import clustered_se
+
+# Dashes let the other curve show through where the two lie on each other.
+_RIGHT_LOOK: dict[str, Any] = {"colour": RIGHT, "label": "right"}
+_WRONG_LOOK: dict[str, Any] = {
+    "colour": WRONG, "label": "wrong", "linestyle": (0, (4, 2)), "markerfacecolor": "white",
+}  # fmt: skip
+_Z = NormalDist().inv_cdf(0.975)
+
+
+class MeanInterval(NamedTuple):
+    """Mean over items and its 95% interval, one entry for each column of values."""
+
+    mean: NDArray[np.float64]
+    """(k,) NaN where no item has a value."""
+    low: NDArray[np.float64]
+    """(k,) lower end, from a standard error clustered by image; NaN for fewer than two images."""
+    high: NDArray[np.float64]
+    """(k,) upper end."""
+
+
+def stacked(column: pl.Series) -> NDArray[np.float64]:
+    """A column of equally long lists as an array (n_items, n_layers)."""
+    return column.explode().to_numpy().astype(np.float64).reshape(len(column), -1)
+
+
+def clustered_means(values: NDArray[np.float64], groups: NDArray) -> MeanInterval:
+    """Mean over items of each column of `values` (n, k); items of one image move together.
+
+    Args:
+        values: NaN where missing; such items are left out of that column alone.
+        groups: (n,) image of each item.
+    """
+    means, errors = np.full((2, values.shape[1]), np.nan)
+    for k, column in enumerate(values.T):
+        kept = np.isfinite(column)
+        n = int(kept.sum())
+        if n == 0:
+            continue
+        means[k] = column[kept].mean()
+        codes = np.unique(groups[kept], return_inverse=True)[1]
+        errors[k] = clustered_se((column[kept] - means[k]) / n, codes)
+    return MeanInterval(means, means - _Z * errors, means + _Z * errors)
+
+
+def draw_right_and_wrong(
+    ax: Axes, values: NDArray[np.float64], right: NDArray[np.bool_], groups: NDArray
+) -> None:
+    """Mean by layer over the items answered right and over those answered wrong.
+
+    Args:
+        ax: the panel.
+        values: (n_items, n_layers).
+        right: (n_items,) whether the greedy answer is right.
+        groups: (n_items,) image of each item.
+    """
+    layers = np.arange(values.shape[1])
+    for chosen, look in ((right, _RIGHT_LOOK), (~right, _WRONG_LOOK)):
+        if chosen.any():
+            found = clustered_means(values[chosen], groups[chosen])
+            ribbon(ax, layers, found.mean, found.low, found.high, **look)
+
+
+def right_and_wrong_keys() -> list[Artist]:
+    """The key to `draw_right_and_wrong`."""
+    right = line_key("right answers", RIGHT)
+    return [right, line_key("wrong answers", WRONG, linestyle=_WRONG_LOOK["linestyle"])]
+
+
+def counts_note(right: NDArray[np.bool_]) -> str:
+    """How many items are behind the two curves."""
+    return f"{int(right.sum()):,} right, {int((~right).sum()):,} wrong answers"

@@ -1,0 +1,101 @@
+"""One look for all figures: sizes, type, and colours that keep their meaning from one to the next.
+
+Colours are Okabe and Ito's, which stay apart under the common kinds of colour blindness.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#8A8A8A"
+DARK_GREY = "#5A5A5A"
+INK = "#222222"
+FAINT = "#D9D9D9"
+
+RIGHT, WRONG = BLUE, VERMILLION
+ATTENTION, MLP = SKY, GREEN
+CONDITION_COLOURS = {
+    "top": VERMILLION,
+    "random": GREY,
+    "bottom": SKY,
+    "no_image": BLACK,
+    "other_image": PURPLE,
+    "mlp": PURPLE,
+    "contrast": BLUE,
+}
+"""Kind of an intervention's condition → colour."""
+FAMILY_COLOURS = {
+    "structural": VERMILLION,
+    "mechanistic": GREEN,
+    "behavioural": PURPLE,
+    "supervised_attention": ORANGE,
+    "probes": BLUE,
+    "guards": GREY,
+}
+"""What a predictor is read from → colour."""
+_MODEL_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
+
+WIDTH = 9.4
+"""Inches; about 900 px where a report shows an inch as 96 px."""
+SMALL = 8.0
+"""Points, for notes and keys; the rest is 9 and 10."""
+
+_PARAMETERS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 3.0,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+    "legend.handlelength": 1.6,
+    "text.color": INK,
+    "figure.facecolor": "white",
+    "svg.fonttype": "path",  # a viewer's own fonts would move every label
+    "svg.hashsalt": "vrp",  # element ids, and so the bytes, do not change from run to run
+    "path.simplify_threshold": 0.2,
+}
+
+
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """Draw and save in the project's style, whatever the user's own matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_PARAMETERS)
+        yield
+
+
+def model_colour(index: int) -> str:
+    """The colour of a study's model number `index`, from 0."""
+    return _MODEL_COLOURS[index % len(_MODEL_COLOURS)]

@@ -1,0 +1,112 @@
+"""What was run, on how many items, and which numbers rest on fewer."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from vrp.report.evidence import ModelEvidence, StudyEvidence, label, ordered_tasks
+from vrp.report.numbers import NONE, thousands
+from vrp.report.tabular import Cell, Table, name_cell, without_repeats
+
+
+def splits_table(study: StudyEvidence) -> Table:
+    """Items and images of every split."""
+    counts = study.items.group_by("dataset", "split", "task").agg(
+        n=pl.len(), images=pl.col("group").n_unique()
+    )
+    order = {task: i for i, task in enumerate(ordered_tasks(study.items["task"].to_list()))}
+    rows = [
+        [name_cell(f"{row['dataset']}/{row['split']}"), Cell(row["task"]),
+         Cell(thousands(row["n"])), Cell(thousands(row["images"]))]
+        for row in sorted(
+            counts.iter_rows(named=True),
+            key=lambda row: (order[row["task"]], row["dataset"], row["split"]),
+        )
+    ]  # fmt: skip
+    images = thousands(study.items["group"].n_unique())
+    rows.append([name_cell("all"), Cell(""), Cell(thousands(len(study.items))), Cell(images)])
+    return Table(["split", "task", "items", "images"], rows, text_columns=(1,))
+
+
+def sampling_table(study: StudyEvidence) -> Table:
+    """Found, usable, dropped with reasons, taken."""
+    rows = []
+    for row in study.sampling:
+        dropped = [f"{reason}: {thousands(n)}" for reason, n in row.get("dropped", {}).items()]
+        rows.append([
+            name_cell(f"{row['dataset']}/{row['split']}"), Cell(thousands(row["found"])),
+            Cell(thousands(row["usable"])), Cell(thousands(row["taken"])),
+            Cell("; ".join(dropped) or "none"),
+        ])  # fmt: skip
+    columns = ["split", "questions found", "usable", "taken", "dropped, and why"]
+    return Table(columns, rows, text_columns=(4,))
+
+
+def models_table(models: Sequence[ModelEvidence]) -> Table:
+    """Which checkpoint each model is."""
+    rows = [
+        [
+            name_cell(model.name),
+            Cell(model.family or NONE),
+            Cell(model.checkpoint or "not recorded"),
+            Cell(model.origin.get("revision", "")[:16] or NONE, kind="code"),
+            Cell(" ".join(
+                value for key in ("dtype", "prompt", "image_policy")
+                if (value := model.origin.get(key, ""))
+            ) or NONE),
+        ]
+        for model in models
+    ]  # fmt: skip
+    columns = ["model", "family", "checkpoint", "revision or digest", "run with"]
+    return Table(columns, rows, text_columns=(1, 2, 3, 4))
+
+
+def dropped_table(models: Sequence[ModelEvidence]) -> Table:
+    """Every number that rests on fewer items than were asked, with the reason."""
+    rows = []
+    for model in models:
+        found: dict[tuple[int, str], list[str]] = {}
+        notes = model.answers.filter(pl.col("note").is_not_null())
+        for (note,), frame in sorted(notes.partition_by("note", as_dict=True).items()):
+            found[len(frame), f"{note} (answer kept and scored)"] = ["answers"]
+        for estimates in (model.metrics, model.probes):
+            for (predictor, metric, scope, layer), number in estimates.items():
+                shown = (metric, scope) == ("auroc", "pooled") or metric in _DESCRIPTIVE
+                if number.n_dropped and shown and layer < 0:
+                    what = label(predictor) if metric == "auroc" else f"{predictor}, {metric}"
+                    why = number.n_dropped, number.note or "value missing"
+                    found.setdefault(why, []).append(what)
+        rows += [
+            [name_cell(model.name), Cell(", ".join(whats)), Cell(thousands(n)), Cell(why)]
+            for (n, why), whats in found.items()
+        ]
+    columns = ["model", "numbers", "items left out", "why"]
+    return Table(columns, without_repeats(rows), text_columns=(1, 3))
+
+
+_DESCRIPTIVE = ("growth_share", "peak", "r2_top_1")
+
+
+def provenance_table(study: StudyEvidence, own: Mapping[str, str]) -> Table:
+    """Digests of config and code that made every table."""
+    rows = [
+        [
+            name_cell(origin.get("stage", "")),
+            Cell(origin.get("model", "") or "all"),
+            Cell(origin.get("config", "") or NONE, kind="code"),
+            Cell(origin.get("code", "") or NONE, kind="code"),
+        ]
+        for origin in sorted((*study.origins, own), key=lambda origin: origin.get("stage", ""))
+    ]
+    columns = ["stage", "model", "config digest", "code digest"]
+    return Table(columns, without_repeats(rows), text_columns=(1, 2, 3))
+
+
+def versions(study: StudyEvidence, own: Mapping[str, str]) -> dict[str, list[str]]:
+    """Distribution → versions that made the tables; more than one is worth seeing."""
+    found: dict[str, set[str]] = {}
+    for origin in (*study.origins, own):
+        for name, version in json.loads(origin.get("versions", "{}")).items():
+            found.setdefault(name, set()).add(version)
+    return {name: sorted(found[name]) for name in sorted(found)}

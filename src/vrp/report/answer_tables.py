@@ -1,0 +1,72 @@
+"""What the models answered: the tables that make a scoring or prompting artefact visible."""
+
+import polars as pl
+
+from vrp.report.evidence import ModelEvidence
+from vrp.report.numbers import NONE, decimal, thousands
+from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, without_repeats
+
+UNPARSED = "(unparsed)"
+_MOST_FREQUENT = 6
+
+
+def rates_table(models: tuple[ModelEvidence, ...]) -> Table:
+    """Accuracy, parse rate and yes-rate, by task, one row for each model and task."""
+    rows = []
+    for model in models:
+        for scope in (*model.tasks, "pooled"):
+            numbers = [
+                model.metric("model", metric, scope)
+                for metric in ("accuracy", "parse_rate", "yes_rate", "accuracy_official")
+            ]
+            majority = model.metric("majority_answer", "accuracy", scope)
+            n = numbers[0].n if numbers[0] else 0
+            cells = [
+                estimate_cell(number, 1, scale=100) if number else Cell(NONE, kind="muted")
+                for number in (*numbers, majority)
+            ]
+            name = "all items" if scope == "pooled" else scope
+            rows.append([name_cell(model.name), Cell(name), Cell(thousands(n)), *cells])
+    columns = [
+        "model", "task", "items", "accuracy, %", "parsed, %", "“yes”, %",
+        "accuracy, POPE's official parser, %", "accuracy of the majority sample, %",
+    ]  # fmt: skip
+    return Table(columns, without_repeats(rows), text_columns=(1,))
+
+
+def answers_table(model: ModelEvidence) -> Table:
+    """The most frequent answers of each task: how often given, how often due, how often right."""
+    rows = []
+    for task in model.tasks:
+        asked = model.answers.filter(task=task)
+        if not len(asked):
+            continue
+        given = asked.with_columns(pl.col("parsed").fill_null(UNPARSED))
+        counts = (
+            given.group_by("parsed")
+            .agg(n=pl.len(), right=pl.col("correct").mean())
+            .sort(["n", "parsed"], descending=[True, False])
+        )
+        for row in counts.head(_MOST_FREQUENT).iter_rows(named=True):
+            due = int((asked["reference"] == row["parsed"]).sum())
+            rows.append([
+                name_cell(task),
+                Cell(row["parsed"] or "(empty)", kind="data"),
+                _share(row["n"], len(asked)),
+                Cell(NONE) if row["parsed"] == UNPARSED else _share(due, len(asked)),
+                Cell(f"{decimal(100 * row['right'], 1)}"),
+            ])  # fmt: skip
+        rest = counts.slice(_MOST_FREQUENT)
+        if len(rest):
+            n = int(rest["n"].sum())
+            right = float((rest["right"] * rest["n"]).sum() / n)
+            rows.append([
+                name_cell(task), Cell(f"{len(rest)} other answers", kind="muted"),
+                _share(n, len(asked)), Cell(NONE), Cell(f"{decimal(100 * right, 1)}"),
+            ])  # fmt: skip
+    columns = ["task", "answer", "given, %", "is the reference, %", "right where given, %"]
+    return Table(columns, without_repeats(rows), caption=model.name, text_columns=(1,))
+
+
+def _share(n: int, total: int) -> Cell:
+    return Cell(decimal(100 * n / total, 1), f"({thousands(n)})")

@@ -1,0 +1,250 @@
+"""Ours beside the published: one row per quantity of the papers, one column per model."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from vrp.report.evidence import PROBE, ModelEvidence
+from vrp.report.numbers import Effect, Number, decimal, listed, with_interval
+from vrp.report.published import CHECKPOINTS, POOLED, published
+from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
+
+Ours = Callable[[ModelEvidence], Cell]
+
+
+class Row(NamedTuple):
+    """One quantity that the papers report."""
+
+    key: str
+    """Of the published numbers."""
+    label: str
+    """As printed."""
+    ours: Ours
+    """How this study's number is found."""
+
+
+def compared_with_published(models: Sequence[ModelEvidence]) -> Table:
+    """The table by family: each model of the study left of its family's published checkpoint.
+
+    A family that the study did not run shows its published numbers alone; a model of another
+    family stands alone.
+    """
+    groups = _column_groups(models)
+    rows = []
+    for row in ROWS:
+        cells = [name_cell(row.label)]
+        for family, members in groups:
+            cells += [row.ours(model) for model in members]
+            if family in CHECKPOINTS:
+                cells.append(_published_cell(row.key, family))
+        rows.append(cells)
+    columns = ["quantity"]
+    headings = [("", 1)]
+    for family, members in groups:
+        columns += [model.name for model in members]
+        width = len(members)
+        if family in CHECKPOINTS:
+            columns.append("published")
+            width += 1
+        headings.append((CHECKPOINTS.get(family) or family or "other family", width))
+    return Table(columns, rows, groups=headings)
+
+
+def compared_pooled(models: Sequence[ModelEvidence]) -> Table:
+    """The papers' pooled numbers (3,090 items) beside each model's, over all its items."""
+    rows = [
+        [name_cell(row.label), *(row.ours(model) for model in models),
+         _published_cell(row.key, POOLED)]
+        for row in POOLED_ROWS
+    ]  # fmt: skip
+    return Table(["quantity", *(model.name for model in models), "published, pooled"], rows)
+
+
+def _column_groups(
+    models: Sequence[ModelEvidence],
+) -> list[tuple[str, list[ModelEvidence]]]:
+    """Families in the papers' order, then the others in the study's."""
+    families = list(CHECKPOINTS) + [m.family for m in models if m.family not in CHECKPOINTS]
+    return [
+        (family, [model for model in models if model.family == family])
+        for family in dict.fromkeys(families)
+    ]
+
+
+def _published_cell(row: str, family: str) -> Cell:
+    found = published(row, family)
+    return Cell(found.text, found.detail, "published") if found else Cell("–", kind="published")
+
+
+def _share(predictor: str, metric: str) -> Ours:
+    return lambda model: estimate_cell(
+        model.metric(predictor, metric, "pooled"), 1, scale=100, unit="%"
+    )
+
+
+def _auroc(predictor: str) -> Ours:
+    return lambda model: estimate_cell(model.auroc(predictor))
+
+
+def _probe_share(predictor: str, metric: str) -> Ours:
+    return lambda model: estimate_cell(
+        model.probe(predictor, metric, "pooled"), 1, scale=100, unit="%"
+    )
+
+
+def _effect(intervention: str, condition: str, scope: str = "all") -> Ours:
+    return lambda model: effect_cell(model.effect(intervention, condition, scope))
+
+
+def effect_cell(effect: Effect | None) -> Cell:
+    """An effect in percentage points with its interval."""
+    if effect is None:
+        return missing()
+    return estimate_cell(effect.effect, 1, signed=True, unit=" pp")
+
+
+def _masking(model: ModelEvidence) -> Cell:
+    top = model.top_condition("mask")
+    cell = effect_cell(model.effect("mask", top) if top else None)
+    return cell if top in (None, "top_30") else cell._replace(detail=f"{cell.detail}, {top}")
+
+
+def _head_r2(model: ModelEvidence) -> Cell:
+    found: dict[str, Number] = {
+        metric.removeprefix("r2_top_"): number
+        for (predictor, metric, _, _), number in model.metrics.items()
+        if predictor == "top_heads" and metric.startswith("r2_top_") and number.defined
+    }
+    if not found:
+        return missing()
+    k = max(found, key=lambda name: found[name].value)
+    return Cell(decimal(found[k].value, 3), f"top {k}")
+
+
+def _best_probe(model: ModelEvidence) -> Cell:
+    cell = estimate_cell(model.auroc(PROBE))
+    if not model.best_layers:
+        return cell
+    picked = sorted(set(model.best_layers))
+    word = "layer" if len(picked) == 1 else "layers"
+    return cell._replace(detail=f"{cell.detail}, {word} {listed([str(x) for x in picked])}")
+
+
+def _last_state(model: ModelEvidence) -> Cell:
+    last = model.last_layer()
+    return missing() if last is None else estimate_cell(model.auroc_by_layer()[last])
+
+
+def _peak(model: ModelEvidence) -> tuple[int, Number] | None:
+    for (predictor, metric, _, layer), number in model.metrics.items():
+        if (predictor, metric) == ("truth_margin", "peak"):
+            return layer, number
+    return None
+
+
+def _peak_layer(model: ModelEvidence) -> Cell:
+    peak, last = _peak(model), model.last_layer()
+    if peak is None:
+        return missing()
+    return Cell(str(peak[0]), f"of 0–{last}" if last is not None else "")
+
+
+def _peak_margin(model: ModelEvidence) -> Cell:
+    peak = _peak(model)
+    return missing() if peak is None else Cell(decimal(peak[1].value, 2, signed=True))
+
+
+def _ablation_layer(model: ModelEvidence) -> Cell:
+    if model.top_condition("ablate") is None or not model.best_layers:
+        return missing()
+    return Cell(
+        listed([str(layer) for layer in sorted(set(model.best_layers))]), "best probe layer"
+    )
+
+
+def _ablation_baseline(model: ModelEvidence) -> Cell:
+    top = model.top_condition("ablate")
+    effect = model.effect("ablate", top) if top else None
+    return missing() if effect is None else Cell(f"{decimal(100 * effect.baseline, 1)}%")
+
+
+def _entropy_drop(model: ModelEvidence) -> Cell:
+    mean = model.signal_means.get("largest_entropy_drop", math.nan)
+    if not math.isfinite(mean):
+        return missing()
+    return Cell(decimal(mean, 2, signed=True), "mean over items")
+
+
+def _correlation(predictor: str) -> Ours:
+    """R over all items, Fisher's interval as published, the clustered one behind it."""
+
+    def ours(model: ModelEvidence) -> Cell:
+        fisher = model.metric(predictor, "r_fisher", "pooled")
+        clustered = model.metric(predictor, "r", "pooled")
+        cell = estimate_cell(fisher)
+        if fisher is None or clustered is None or not fisher.defined:
+            return cell
+        images = with_interval(clustered, 3).partition(" ")[2]
+        return cell._replace(detail=f"{cell.detail}; by image {images}" if images else cell.detail)
+
+    return ours
+
+
+def _absent(_: ModelEvidence) -> Cell:
+    return missing()
+
+
+ROWS: tuple[Row, ...] = (
+    Row("accuracy", "accuracy, all items", _share("model", "accuracy")),
+    Row("head_r2", "R² of correctness on the top-k heads' attention, largest", _head_r2),
+    Row(
+        "supervised_attention", "accuracy of a tree ensemble on attention features",
+        _probe_share("attention_trees", "accuracy"),
+    ),
+    Row("auroc_attention", "AUROC: attention (H_s)", _auroc("spatial_entropy")),
+    Row("auroc_logit_entropy", "AUROC: logit entropy", _auroc("logit_entropy")),
+    Row("auroc_confidence", "AUROC: output confidence (P_tok)", _auroc("token_confidence")),
+    Row("auroc_margin_only", "AUROC: decision margins only", _auroc("margin_only")),
+    Row("auroc_probe", "AUROC: hidden-state probe, best layer", _best_probe),
+    Row("auroc_last_layers", "AUROC: last five layers", _auroc("linear_last_layers")),
+    Row("auroc_self_consistency", "AUROC: self-consistency", _auroc("self_consistency")),
+    Row("vqa_output", "AUROC on all of VQA v2: output", _absent),
+    Row("vqa_probe", "AUROC on all of VQA v2: probe", _absent),
+    Row("textvqa_output", "AUROC on TextVQA: output", _absent),
+    Row("textvqa_probe", "AUROC on TextVQA: probe", _absent),
+    Row("peak_layer", "layer where the truth margin peaks", _peak_layer),
+    Row("peak_margin", "truth margin at its peak, logits", _peak_margin),
+    Row("mlp_share", "MLPs' share of the margin's growth", _share("mlp", "growth_share")),
+    Row("masking_top", "hiding the 30% most attended patches", _masking),
+    Row("ablation_layer", "layer of the ablation", _ablation_layer),
+    Row("ablation_baseline", "accuracy before the ablation", _ablation_baseline),
+    Row("ablation_top_5", "top 5 neurons", _effect("ablate", "top_5")),
+    Row(
+        "ablation_top_5_objects", "top 5 neurons, object identification",
+        _effect("ablate", "top_5", "object_identification"),
+    ),
+    Row("ablation_top_10", "top 10 neurons", _effect("ablate", "top_10")),
+    Row("ablation_random_5", "5 random neurons", _effect("ablate", "random_5")),
+    Row("ablation_random_500", "500 random neurons", _effect("ablate", "random_500")),
+    Row("ablation_random_1000", "1,000 random neurons", _effect("ablate", "random_1000")),
+    Row("ablation_random_2000", "2,000 random neurons", _effect("ablate", "random_2000")),
+    Row("ablation_mlp", "a layer's MLP bypassed", _effect("ablate", "mlp_bypass")),
+    Row("sparse_share", "neurons the sparse probe keeps", _probe_share("sparse", "share_nonzero")),
+    Row("sparse_accuracy", "accuracy of the sparse probe", _probe_share("sparse", "accuracy")),
+    Row(
+        "auroc_attention_trees", "AUROC: tree ensemble on attention features",
+        _auroc("attention_trees"),
+    ),
+    Row("auroc_last_state", "AUROC: linear probe on the last layer", _last_state),
+    Row("entropy_drop", "largest drop of H_s from layer to layer, nats", _entropy_drop),
+)  # fmt: skip
+
+POOLED_ROWS: tuple[Row, ...] = (
+    Row("r_clusters", "R(C_k)", _correlation("cluster_count_dbscan")),
+    Row("r_entropy", "R(H_s)", _correlation("spatial_entropy")),
+    Row("r_self_consistency", "R(S_SC)", _correlation("self_consistency")),
+    Row(
+        "precision_unanimous", "precision where S_SC = 1",
+        _share("self_consistency", "precision_unanimous"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,97 @@
+"""The best probe against everything that stands beside it: paired differences of AUROC."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from vrp.report.numbers import Number
+from vrp.signals.registry import SIGNALS
+from vrp.stats.auroc import bootstrap_auroc
+from vrp.stats.bootstrap import Bootstrapped, bootstrap_within, difference, resample_groups
+from vrp.stats.multiplicity import holm
+
+PROBE = "linear_best"
+# A task's own rate says nothing within the task: it is compared over all items.
+POOLED_ONLY = "task_only"
+OUTPUT_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy", "decision_margin")
+_RIVALS = (
+    "margin_only",
+    "fusion",
+    "question_only",
+    "answer_only",
+    "blind_linear_best",
+    "task_only",
+)
+_N_BOOT = 1000
+
+
+def probe_contrasts(signals: pl.DataFrame, predictions: pl.DataFrame) -> dict[str, Number]:
+    """Best probe's AUROC minus each rival's, on the items that both have.
+
+    Scores of different folds come from different fits, so that both sides compare items within a
+    fold only; then the mean over tasks (`task_only`: all tasks together). Intervals resample
+    images jointly; p is against no difference, after Holm's correction over the rivals.
+
+    Args:
+        signals: rows of the signals table.
+        predictions: rows of the predictions table.
+
+    Returns:
+        rival → difference; empty where the best probe was not fitted.
+    """
+    scores = predictions.pivot("probe", index=("item_id", "fold"), values="score")
+    if PROBE not in scores.columns:
+        return {}
+    joined = signals.join(scores, on="item_id", how="inner").sort("item_id")
+    rivals = _oriented(joined)
+    found = {}
+    for name, values in rivals.items():
+        number = _contrast(joined, values, pooled=name == POOLED_ONLY)
+        if number is not None:
+            found[name] = number
+    return _corrected(found)
+
+
+def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Rival → (n,) values of which higher should mean right."""
+    low = {signal.name for signal in SIGNALS if signal.reliable_when == "low"}
+    found = {}
+    for name in (*OUTPUT_SIGNALS, *_RIVALS):
+        if name in joined.columns:
+            values = joined[name].to_numpy().astype(np.float64)
+            found[name] = -values if name in low else values
+    return found
+
+
+def _contrast(joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool) -> Number | None:
+    probe = joined[PROBE].to_numpy().astype(np.float64)
+    kept = np.isfinite(probe) & np.isfinite(rival)
+    if not kept.any():
+        return None
+    some = joined.filter(kept)
+    # The same seed for every rival: draws are shared where the items are the same.
+    groups = some["group"].to_numpy().astype(str)
+    resamples = resample_groups(groups, seed="report/contrasts", n_boot=_N_BOOT)
+
+    def judged(values: NDArray[np.float64]) -> Bootstrapped:
+        correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
+        if pooled:
+            return bootstrap_auroc(values, correct, groups, resamples=resamples, strata=folds)
+        return bootstrap_within(
+            bootstrap_auroc, values, correct, groups,
+            by=some["task"].to_numpy().astype(str), resamples=resamples, strata=folds,
+        ).macro  # fmt: skip
+
+    gap = difference(judged(probe[kept]), judged(rival[kept]))
+    number = Number.from_estimate(gap.estimate(null=0.0))
+    return number._replace(n_dropped=int((~kept).sum()))
+
+
+def _corrected(found: Mapping[str, Number]) -> dict[str, Number]:
+    adjusted = holm([number.p_adjusted for number in found.values()])
+    return {
+        name: number._replace(p_adjusted=float(p))
+        for (name, number), p in zip(found.items(), adjusted, strict=True)
+    }

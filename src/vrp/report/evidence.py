@@ -1,0 +1,351 @@
+"""What the study's tables say of each model, ready to be looked up by name."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from vrp.errors import InputError
+from vrp.report.contrasts import PROBE, probe_contrasts
+from vrp.report.numbers import Effect, Number
+from vrp.signals.registry import SIGNALS
+from vrp.tables.answers import ANSWERS
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.effects import EFFECTS
+from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.files import read_provenance, read_table
+from vrp.tables.items import ITEMS
+from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.signals import SIGNAL_TABLE
+
+NOT_A_LAYER = -1
+TASK_ORDER = ("existence", "counting", "spatial", "open", "text")
+
+Key = tuple[str, str, str, int]
+"""Predictor, metric, scope, layer."""
+EffectKey = tuple[str, str, str]
+"""Intervention, condition, scope."""
+
+PROBE_LABELS = {
+    "linear_best": "linear probe, best layer",
+    "linear_last_layers": "linear probe, last layers",
+    "sparse": "sparse probe (L1), best layer",
+    "mlp": "MLP probe, best layer",
+    "answer_end_linear": "linear probe at the answer's end",
+    "margin_only": "decision margins of all layers",
+    "fusion": "fusion of all deployable signals",
+    "fusion_with_probe": "fusion with the linear probe",
+    "attention_trees": "tree ensemble on attention features",
+    "attention_mlp": "MLP on attention maps",
+    "task_only": "task only",
+    "question_only": "question only",
+    "answer_only": "answer only",
+    "blind_linear_best": "linear probe, blank image",
+    "permuted_linear_best": "linear probe, permuted labels",
+}
+SIGNAL_LABELS = {
+    "spatial_entropy": "spatial entropy H_s",
+    "relative_spatial_entropy": "H_s / log S",
+    "cluster_count_dbscan": "cluster count C_k (DBSCAN)",
+    "cluster_count_components": "cluster count C_k (components)",
+    "image_mass": "image mass",
+    "entropy_last_layer": "H_s of the last layer",
+    "largest_entropy_drop": "largest drop ΔH_s",
+    "attention_top10_mass": "top-10% mass",
+    "attention_max": "largest attention",
+    "attention_gini": "Gini of attention",
+    "attention_spread": "spread of attention",
+    "residual_update_late": "late residual update",
+    "truth_margin_last": "truth margin, last layer",
+    "truth_margin_peak": "truth margin, peak",
+    "decision_margin": "decision margin",
+    "decision_margin_peak": "decision margin, peak over layers",
+    "margin_growth": "margin growth",
+    "mlp_contribution_sum": "sum of MLP contributions",
+    "self_consistency": "self-consistency S_SC",
+    "token_confidence": "token confidence P_tok",
+    "logit_entropy": "logit entropy",
+}
+
+
+def label(predictor: str) -> str:
+    """Print name of a signal or probe; its own name where it has no other."""
+    return SIGNAL_LABELS.get(predictor) or PROBE_LABELS.get(predictor) or predictor
+
+
+def ordered_tasks(tasks: Sequence[str]) -> list[str]:
+    """Tasks in the study's order, unknown ones last."""
+    order = {task: i for i, task in enumerate(TASK_ORDER)}
+    return sorted(set(tasks), key=lambda task: (order.get(task, len(order)), task))
+
+
+@dataclass(frozen=True)
+class ModelEvidence:
+    """Everything the report knows of one model."""
+
+    name: str
+    """Name in the config."""
+    family: str = ""
+    """llava, paligemma, qwen2_vl …; empty where it is not known."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Provenance of its answers: revision, digests, versions."""
+    metrics: Mapping[Key, Number] = field(default_factory=dict)
+    """Estimates of signals."""
+    probes: Mapping[Key, Number] = field(default_factory=dict)
+    """Estimates of probes and guards."""
+    effects: Mapping[EffectKey, Effect] = field(default_factory=dict)
+    """Effects of interventions."""
+    contrasts: Mapping[str, Number] = field(default_factory=dict)
+    """Best probe's AUROC minus that of a predictor, macro-averaged over tasks; `task_only`: over
+    all items."""
+    signal_means: Mapping[str, float] = field(default_factory=dict)
+    """Mean of every signal over the items that have it; NaN where none has."""
+    best_layers: tuple[int, ...] = ()
+    """Layer picked on each fold's training items."""
+    tasks: tuple[str, ...] = ()
+    """Tasks in the study's order."""
+    k: int = 0
+    """Sampled answers an item."""
+    answers: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Answers beside their items."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Hub id, folder or `zoo:<family>`; empty where the tables do not say."""
+        return self.origin.get("checkpoint", "")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is one of the project's own tiny models."""
+        return self.checkpoint.startswith("zoo:")
+
+    def metric(
+        self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER
+    ) -> Number | None:
+        """An estimate of a signal."""
+        return self.metrics.get((predictor, metric, scope, layer))
+
+    def probe(
+        self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER
+    ) -> Number | None:
+        """An estimate of a probe or guard."""
+        return self.probes.get((predictor, metric, scope, layer))
+
+    def auroc(self, predictor: str, scope: str = "macro") -> Number | None:
+        """AUROC of a signal or probe."""
+        return self.metric(predictor, "auroc", scope) or self.probe(predictor, "auroc", scope)
+
+    def effect(self, intervention: str, condition: str, scope: str = "all") -> Effect | None:
+        """An intervention's effect."""
+        return self.effects.get((intervention, condition, scope))
+
+    def auroc_by_layer(self) -> dict[int, Number]:
+        """Macro AUROC of the linear probe of every layer."""
+        rows = {
+            layer: number
+            for (predictor, metric, scope, layer), number in self.probes.items()
+            if (predictor, metric, scope) == ("linear", "auroc", "macro") and layer >= 0
+        }
+        return dict(sorted(rows.items()))
+
+    def last_layer(self) -> int | None:
+        """Number of the last decoder layer, from the probes."""
+        layers = self.auroc_by_layer()
+        return max(layers) if layers else None
+
+    def peak_layer(self) -> int | None:
+        """Layer whose probe has the highest macro AUROC over all items."""
+        defined = {layer: n.value for layer, n in self.auroc_by_layer().items() if n.defined}
+        return max(defined, key=lambda layer: defined[layer]) if defined else None
+
+    def top_condition(self, intervention: str) -> str | None:
+        """The main `top_…` condition: 30% of the patches, five neurons, or the one run on most
+        items."""
+        preferred = {"mask": "top_30", "ablate": "top_5"}[intervention]
+        sizes = {
+            condition: (-found.effect.n, float(match[1]))
+            for (kind, condition, scope), found in self.effects.items()
+            if kind == intervention
+            and scope == "all"
+            and (match := re.fullmatch(r"top_(\d+(?:\.\d+)?)", condition))
+        }
+        if preferred in sizes:
+            return preferred
+        return min(sizes, key=lambda condition: sizes[condition]) if sizes else None
+
+    def specificity(self, intervention: str, scope: str = "all") -> Effect | None:
+        """Top minus random, for the main condition."""
+        top = self.top_condition(intervention)
+        if top is None:
+            return None
+        return self.effect(intervention, f"{top} - {top.replace('top_', 'random_', 1)}", scope)
+
+    def signals(self) -> list[str]:
+        """Signals that were judged, in the registry's order."""
+        return [signal.name for signal in SIGNALS if self.metric(signal.name, "auroc", "macro")]
+
+    def probe_names(self) -> list[str]:
+        """Probes and guards that were judged, known ones first; single layers left out."""
+        found = {
+            predictor
+            for predictor, metric, _, layer in self.probes
+            if metric == "auroc" and layer == NOT_A_LAYER
+        }
+        known = [name for name in PROBE_LABELS if name in found]
+        return known + sorted(found - set(known))
+
+
+@dataclass(frozen=True)
+class StudyEvidence:
+    """Everything the report knows of the study."""
+
+    study: str
+    items: pl.DataFrame
+    """Rows of `items.parquet`."""
+    models: tuple[ModelEvidence, ...]
+    """In the order in which their tables were given."""
+    sampling: tuple[Mapping[str, Any], ...]
+    """Rows of the sampling report."""
+    data: Mapping[str, Any]
+    """The data manifest."""
+    origins: tuple[Mapping[str, str], ...]
+    """Provenance of every table read, one for each stage and model."""
+
+
+def shards_by_model(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Model → its files, models in the order given."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(read_provenance(path).get("model", ""), []).append(path)
+    return found
+
+
+def read_evidence(
+    *,
+    study: str,
+    data_manifest: Path,
+    items: Path,
+    sampling: Path,
+    effects: Path,
+    tables: Mapping[str, Sequence[Path]],
+) -> StudyEvidence:
+    """Read every table that the report needs.
+
+    Raises:
+        InputError: a file is missing or malformed, or a table is of a model without answers.
+    """
+    asked = read_table(items, ITEMS)
+    shards = {name: shards_by_model(paths) for name, paths in tables.items()}
+    models = list(shards.get("answers", {}))
+    if not models:
+        raise InputError("report: no answers were given; run the extract stage")
+    for by_model in shards.values():
+        for model, paths in by_model.items():
+            if model not in models:
+                raise InputError(f"{paths[0]}: no answers were given for model {model!r}")
+    measured = read_table(effects, EFFECTS)
+    return StudyEvidence(
+        study=study,
+        items=asked,
+        models=tuple(_model(name, asked, measured, shards) for name in models),
+        sampling=tuple(_json(sampling)),
+        data=_json(data_manifest),
+        origins=_origins([items, effects, *(p for paths in tables.values() for p in paths)]),
+    )
+
+
+def _model(
+    name: str,
+    asked: pl.DataFrame,
+    effects: pl.DataFrame,
+    shards: Mapping[str, Mapping[str, Sequence[Path]]],
+) -> ModelEvidence:
+    def paths(table: str) -> Sequence[Path]:
+        return shards.get(table, {}).get(name, [])
+
+    answers = read_table(paths("answers"), ANSWERS, columns=["answer", "parsed", "correct", "note"])
+    predictions = read_table(paths("predictions"), PREDICTIONS)
+    signals = read_table(paths("signals"), SIGNAL_TABLE)
+    origin = read_provenance(paths("answers")[0])
+    best = predictions.filter(probe=PROBE).unique(["fold", "layer"]).sort("fold")["layer"]
+    return ModelEvidence(
+        name=name,
+        family=family_of(name, origin),
+        origin=origin,
+        metrics=_estimates(read_table(paths("metrics"), METRICS)),
+        probes=_estimates(read_table(paths("probes"), PROBES)),
+        effects={
+            (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
+            for row in effects.filter(model=name).iter_rows(named=True)
+        },
+        contrasts=probe_contrasts(signals, predictions),
+        signal_means={
+            signal.name: _mean(signals[signal.name]) for signal in SIGNALS if len(signals)
+        },
+        best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
+        tasks=tuple(ordered_tasks(asked["task"].unique().to_list())),
+        k=_samples(paths("consistency")),
+        answers=asked.join(answers, on="item_id", how="inner", suffix="_given"),
+    )
+
+
+def family_of(model: str, origin: Mapping[str, str]) -> str:
+    """The family that the tables record, or else the one that the model's name speaks of."""
+    if origin.get("family"):
+        return origin["family"]
+    squeezed = re.sub(r"[^a-z0-9]", "", model.lower())
+    for family in ("paligemma", "qwen2_vl", "llava"):
+        if family.replace("_", "") in squeezed:
+            return family
+    return ""
+
+
+def _estimates(table: pl.DataFrame) -> dict[Key, Number]:
+    return {
+        (row["predictor"], row["metric"], row["scope"], row["layer"]): Number.from_row(row)
+        for row in table.iter_rows(named=True)
+    }
+
+
+def _mean(values: pl.Series) -> float:
+    mean = values.fill_nan(None).mean()
+    return math.nan if mean is None else float(mean)  # type: ignore[arg-type]
+
+
+def _samples(paths: Sequence[Path]) -> int:
+    if not paths:
+        return 0
+    drawn = read_table(paths[0], CONSISTENCY, columns=["normalised"])["normalised"]
+    return len(drawn[0]) if len(drawn) else 0
+
+
+def _origins(paths: Sequence[Path]) -> tuple[dict[str, str], ...]:
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for path in paths:
+        origin = read_provenance(path)
+        found.setdefault((origin.get("stage", ""), origin.get("model", "")), origin)
+    return tuple(found.values())
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the stage that makes it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is not readable JSON ({error}); delete it and rerun") from None
+
+
+def strongest(model: ModelEvidence, predictors: Sequence[str]) -> str | None:
+    """The predictor whose macro AUROC is farthest from chance; None where none has one."""
+    distance = {
+        name: abs(number.value - 0.5)
+        for name in predictors
+        if (number := model.auroc(name)) is not None and math.isfinite(number.value)
+    }
+    return max(distance, key=lambda name: distance[name]) if distance else None

@@ -1,0 +1,200 @@
+"""The page: one HTML file that needs nothing but itself."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from vrp.report.accounting import (
+    dropped_table,
+    models_table,
+    provenance_table,
+    sampling_table,
+    splits_table,
+    versions,
+)
+from vrp.report.answer import Answer
+from vrp.report.answer_tables import answers_table, rates_table
+from vrp.report.comparison import compared_pooled, compared_with_published
+from vrp.report.evidence import StudyEvidence
+from vrp.report.evidence_tables import (
+    effects_by_task_table,
+    effects_table,
+    glance_table,
+    guards_table,
+    layers_table,
+    probes_table,
+    rivals_table,
+    signals_table,
+)
+from vrp.report.figures import Figure
+from vrp.report.numbers import Number, decimal, listed, thousands, with_interval
+from vrp.report.overlays import Overlay
+
+SECTIONS = (
+    ("answer", "The answer"),
+    ("reading", "How to read this"),
+    ("run", "What was run"),
+    ("accounting", "Sample accounting"),
+    ("published", "Ours beside the published"),
+    ("answers", "What the models answered"),
+    ("signals", "Signals"),
+    ("probes", "Probes and their guards"),
+    ("interventions", "Interventions"),
+    ("figures", "Figures"),
+    ("overlays", "Where the models looked"),
+    ("limits", "Limits"),
+    ("provenance", "Provenance"),
+)
+"""Anchor and heading of every section, in order."""
+
+# H_s, C_k, S_SC, P_tok: a letter with an index, as in the papers.
+_SYMBOL = re.compile(r"(?<![A-Za-z])([HCSP])_(tok|SC|s|k)\b")
+
+
+class PageInputs(NamedTuple):
+    """What the page is made of."""
+
+    title: str
+    study: StudyEvidence
+    answers: Sequence[Answer]
+    pooled: Mapping[str, Number]
+    """R over all models together."""
+    figures: Sequence[Figure]
+    overlays: Mapping[str, Sequence[Overlay]]
+    """Model → its overlays."""
+    provenance: Mapping[str, str]
+    """Of the report itself."""
+
+
+def render_page(inputs: PageInputs) -> str:
+    """The whole page; every text that comes from data is escaped."""
+    study, models = inputs.study, inputs.study.models
+    environment = Environment(
+        loader=PackageLoader("vrp.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["symbols"] = symbols
+    environment.filters["multiple"] = lambda value: f"{decimal(value, 1)}×"
+    return environment.get_template("report.html.j2").render(
+        title=inputs.title,
+        study=study.study,
+        sections=SECTIONS,
+        answers=inputs.answers,
+        lead=_lead_line(study),
+        warnings=_warnings(study),
+        embedded=[model.name for model in models if model.embedded],
+        models=models,
+        glance=glance_table(models),
+        splits=splits_table(study),
+        sampling=sampling_table(study),
+        model_rows=models_table(models),
+        data=study.data,
+        dropped=dropped_table(models),
+        by_family=compared_with_published(models),
+        pooled_numbers=compared_pooled(models),
+        over_models={name: with_interval(number, 3) for name, number in inputs.pooled.items()},
+        rates=rates_table(models),
+        answer_tables=[answers_table(model) for model in models],
+        signal_tables=[signals_table(model) for model in models],
+        guard_rows=guards_table(models),
+        rival_rows=rivals_table(models),
+        layer_rows=layers_table(models),
+        probe_tables=[probes_table(model) for model in models],
+        effect_tables=[
+            (effects_table(model), effects_by_task_table(model)) for model in models
+        ],
+        figures=inputs.figures,
+        overlays=inputs.overlays,
+        limits=_limits(study),
+        provenance=provenance_table(study, inputs.provenance),
+        versions=versions(study, inputs.provenance),
+    )  # fmt: skip
+
+
+def symbols(text: str) -> Markup:
+    """Escape a text and set the study's symbols with their index."""
+    return Markup(_SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", str(escape(text))))
+
+
+def _lead_line(study: StudyEvidence) -> str:
+    images = study.items["group"].n_unique()
+    names = listed([model.name for model in study.models])
+    return (
+        f"Study “{study.study}”: {thousands(len(study.items))} items on {thousands(images)} "
+        f"images, asked of {names}."
+    )
+
+
+def _warnings(study: StudyEvidence) -> list[str]:
+    """What a reader must know before comparing with the papers."""
+    found = []
+    embedded = [model.name for model in study.models if model.embedded]
+    if embedded:
+        are = "are" if len(embedded) > 1 else "is"
+        found.append(
+            f"{listed(embedded)} {are} the project's own tiny embedded "
+            f"model{'s' if len(embedded) > 1 else ''} (checkpoint zoo:…), not the papers' "
+            "checkpoints. They have the same architecture at a thousandth of the size; the "
+            "published numbers are of other models and other images, and agreement or "
+            "disagreement with them proves nothing."
+        )
+    unknown = [model.name for model in study.models if not model.checkpoint]
+    if unknown:
+        found.append(
+            f"The tables of {listed(unknown)} do not say which checkpoint made them; check the "
+            "models' manifests before comparing with the published numbers."
+        )
+    return found
+
+
+def _limits(study: StudyEvidence) -> list[str]:
+    limits = [
+        "A signal or probe that tells right from wrong here does so on these questions, images "
+        "and prompts; it is an association, not a mechanism. Only the interventions change "
+        "anything, and they change it in ways that no real input does.",
+        "Correct means correct for the parser and the reference answer. Short answers are scored "
+        "by matching; a right answer in other words counts as wrong (see what the models "
+        "answered).",
+        "Intervals resample images, so that questions on one image are not counted as "
+        "independent. They hold for images like these, one prompt and greedy decoding; other "
+        "prompts and seeds are not in them. The spread over random controls is shown beside the "
+        "intervals, not in them.",
+        "“No” always means closer to no effect than the margin of an equivalence test. Within "
+        "that margin a small effect may still exist.",
+        "The best layer is picked on training folds. The curve over layers and its highest layer "
+        "are shown for orientation and are not corrected for having been picked.",
+        "The gap between the best probe and the best output signal picks that signal on the same "
+        "items, which makes the gap, if anything, too small.",
+        "A blank image or a masked token lies outside what a model was trained on; part of what "
+        "they cost is that.",
+    ]
+    small = [
+        f"{task} ({n})"
+        for task, n in study.items.group_by("task").len().sort("task").iter_rows()
+        if n < 200
+    ]
+    if small:
+        limits.append(
+            f"Some tasks have few items: {listed(small)}. Their intervals are wide, and they weigh "
+            "as much as the others in every mean over tasks."
+        )
+    return limits
+
+
+def text_of(html: str) -> str:
+    """The page's words without its markup, styles and embedded images."""
+    without = re.sub(r"<style>.*?</style>", " ", html, flags=re.DOTALL)
+    return " ".join(str(Markup(re.sub(r"<[^>]*>", " ", without)).unescape()).split())
+
+
+def external_references(html: str) -> list[str]:
+    """Everything in the page that a browser would fetch; must be empty."""
+    found: list[Any] = re.findall(r"(?:src|href|srcset|poster|data)\s*=\s*[\"']([^\"']*)", html)
+    found += re.findall(r"url\(\s*[\"']?([^\"')]*)", html)
+    return [link for link in found if not link.startswith(("#", "data:"))]

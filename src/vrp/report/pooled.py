@@ -1,0 +1,44 @@
+"""Correlations over all models together, centred within model and task."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from vrp.report.numbers import Number
+from vrp.stats.bootstrap import resample_groups
+from vrp.stats.correlation import bootstrap_point_biserial
+
+POOLED_SIGNALS = ("cluster_count_dbscan", "spatial_entropy", "self_consistency")
+_N_BOOT = 1000
+
+
+def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Number]:
+    """R of C_k, H_s and S_SC over the items of all models.
+
+    Both sides are centred within model × task, so that neither a better model nor an easier task
+    makes a correlation; images are resampled with all their items and models.
+
+    Args:
+        signals: model → rows of its signals table.
+    """
+    frames = [
+        frame.select(
+            "group", "correct", *POOLED_SIGNALS, stratum=pl.lit(model) + "/" + pl.col("task")
+        )
+        for model, frame in signals.items()
+    ]
+    if not frames:
+        return {}
+    together = pl.concat(frames)
+    groups = together["group"].to_numpy().astype(str)
+    resamples = resample_groups(groups, seed="report/pooled", n_boot=_N_BOOT)
+    found = {}
+    for name in POOLED_SIGNALS:
+        values = together[name].to_numpy().astype(np.float64)
+        estimate = bootstrap_point_biserial(
+            values, together["correct"].to_numpy(), groups,
+            resamples=resamples, strata=together["stratum"].to_numpy().astype(str),
+        ).estimate(null=0.0)  # fmt: skip
+        found[name] = Number.from_estimate(estimate)._replace(n_dropped=int(np.isnan(values).sum()))
+    return found

@@ -1,0 +1,170 @@
+"""The report's numbers for machines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from vrp.report.accounting import versions
+from vrp.report.answer import Answer, guards
+from vrp.report.contrasts import OUTPUT_SIGNALS
+from vrp.report.evidence import PROBE, ModelEvidence, StudyEvidence
+from vrp.report.numbers import Number, plain
+from vrp.report.published import CHECKPOINTS, PUBLISHED
+
+FORMAT = 1
+"""Raised when a key changes its meaning."""
+_CORRELATED = {
+    "C_k": "cluster_count_dbscan",
+    "H_s": "spatial_entropy",
+    "S_SC": "self_consistency",
+}
+
+
+def study_summary(
+    study: StudyEvidence,
+    answers: Sequence[Answer],
+    pooled: Mapping[str, Number],
+    *,
+    provenance: Mapping[str, str],
+) -> dict[str, Any]:
+    """Headline numbers in plain data; what was not run or is undefined is null.
+
+    Shares lie between 0 and 1, effects are in percentage points.
+
+    Args:
+        study: what the tables say.
+        answers: the four sentences.
+        pooled: correlations over all models.
+        provenance: of the report itself.
+    """
+    summary = {
+        "format": FORMAT,
+        "study": study.study,
+        "answers": [
+            {
+                "question": answer.question,
+                "sentence": answer.sentence,
+                "short": answer.lead,
+                "verdicts": {model: str(verdict) for model, verdict in answer.verdicts.items()},
+            }
+            for answer in answers
+        ],
+        "items": _items(study),
+        "models": {model.name: _model(model) for model in study.models},
+        "pooled_over_models": {
+            f"R({name})": _json(pooled.get(signal)) for name, signal in _CORRELATED.items()
+        },
+        "published": {
+            "checkpoints": CHECKPOINTS,
+            "numbers": [number._asdict() for number in PUBLISHED],
+        },
+        "data": study.data,
+        "sampling": list(study.sampling),
+        "versions": versions(study, provenance),
+        "provenance": [dict(origin) for origin in (*study.origins, provenance)],
+    }
+    return {key: plain(value) for key, value in summary.items()}
+
+
+def _items(study: StudyEvidence) -> dict[str, Any]:
+    counts = (
+        study.items.group_by("dataset", "split", "task")
+        .agg(n=pl.len(), n_images=pl.col("group").n_unique())
+        .sort("dataset", "split", "task")
+    )
+    return {
+        "n": len(study.items),
+        "n_images": study.items["group"].n_unique(),
+        "splits": counts.to_dicts(),
+    }
+
+
+def _model(model: ModelEvidence) -> dict[str, Any]:
+    scopes = (*model.tasks, "pooled")
+    return {
+        "family": model.family or None,
+        "checkpoint": model.checkpoint or None,
+        "revision": model.origin.get("revision") or None,
+        "n_answers": len(model.answers),
+        "noted": _notes(model),
+        **{
+            metric: {scope: _json(model.metric("model", metric, scope)) for scope in scopes}
+            for metric in ("accuracy", "parse_rate")
+        },
+        "yes_rate": _json(model.metric("model", "yes_rate", "existence")),
+        "accuracy_official": _json(model.metric("model", "accuracy_official", "existence")),
+        "accuracy_by_answer": {
+            answer: _json(model.metric("model", "accuracy", f"answer_{answer}"))
+            for answer in ("yes", "no")
+        },
+        "auroc": {
+            name: {scope: _json(model.auroc(name, scope)) for scope in ("macro", *scopes)}
+            for name in (*model.signals(), *model.probe_names())
+        },
+        "correlation": {name: _correlation(model, name) for name in _CORRELATED},
+        "precision_unanimous": {
+            scope: _json(model.metric("self_consistency", "precision_unanimous", scope))
+            for scope in scopes
+        },
+        "probe": _probe(model),
+        "guards": {
+            guard.name: {"outcome": guard.outcome, "measure": guard.measure,
+                         "estimate": _json(guard.number)}
+            for guard in guards(model)
+        },
+        "interventions": _interventions(model),
+    }  # fmt: skip
+
+
+def _notes(model: ModelEvidence) -> dict[str, int]:
+    notes = model.answers["note"].drop_nulls()
+    return {note: int((notes == note).sum()) for note in sorted(notes.unique().to_list())}
+
+
+def _correlation(model: ModelEvidence, name: str) -> dict[str, Any]:
+    signal = _CORRELATED[name]
+    return {
+        "pooled_fisher": _json(model.metric(signal, "r_fisher", "pooled")),
+        "pooled_by_image": _json(model.metric(signal, "r", "pooled")),
+        "within_task": _json(model.metric(signal, "r", "pooled_within")),
+    }
+
+
+def _probe(model: ModelEvidence) -> dict[str, Any]:
+    rivals = {name: _json(model.contrasts.get(name)) for name in OUTPUT_SIGNALS}
+    return {
+        "best": _json(model.auroc(PROBE)),
+        "best_layer_by_fold": list(model.best_layers),
+        "peak_layer": model.peak_layer(),
+        "auroc_by_layer": {
+            str(layer): number.as_json() for layer, number in model.auroc_by_layer().items()
+        },
+        "minus_output_signal": rivals,
+        **{
+            name: number.value if (number := model.probe(predictor, name, scope)) else None
+            for predictor, name, scope in (
+                ("linear", "layers_within_0.02", "macro"),
+                ("sparse", "share_nonzero", "pooled"),
+                ("sparse", "weight_share_top_5", "pooled"),
+            )
+        },
+    }
+
+
+def _interventions(model: ModelEvidence) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        kind: {
+            "main_condition": model.top_condition(kind),
+            "specificity": gap.as_json() if (gap := model.specificity(kind)) else None,
+            "conditions": {},
+        }
+        for kind in ("mask", "ablate")
+    }
+    for (kind, condition, scope), effect in sorted(model.effects.items()):
+        found[kind]["conditions"].setdefault(condition, {})[scope] = effect.as_json()
+    return found
+
+
+def _json(number: Number | None) -> dict[str, Any] | None:
+    return None if number is None else number.as_json()

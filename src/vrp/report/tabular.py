@@ -1,0 +1,116 @@
+"""Tables as the page shows them: cells are text, already formatted."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from vrp.report.numbers import NONE, Number, decimal, interval
+
+NOT_RUN = "not run"
+
+
+class Whisker(NamedTuple):
+    """An estimate with its interval on a small axis; positions in percent of its width."""
+
+    low: float
+    value: float
+    high: float
+    null: float
+    """Where "no effect" lies."""
+    clear: bool
+    """Whether the interval leaves "no effect" out."""
+
+
+class Cell(NamedTuple):
+    """One cell of a table."""
+
+    text: str
+    detail: str = ""
+    """Small print after the text, such as the interval."""
+    kind: str = ""
+    """Class for its looks: `name`, `good`, `bad`, `muted`, `published`, `code`; `data`: text from
+    the study's data, shown letter by letter."""
+    whisker: Whisker | None = None
+    """Drawn in place of the text."""
+
+
+class Table(NamedTuple):
+    """A table of the page; with few columns it has room for small print beside the text."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    """The first cell of a row names it."""
+    caption: str = ""
+    groups: Sequence[tuple[str, int]] = ()
+    """Headings over several columns: (text, how many columns)."""
+    text_columns: Sequence[int] = ()
+    """Columns that hold text and are set to the left; the first always is."""
+
+
+def without_repeats(rows: Sequence[Sequence[Cell]]) -> list[list[Cell]]:
+    """Name a run of rows with the same first cell once."""
+    shown = []
+    for index, row in enumerate(rows):
+        first = row[0]
+        if index and rows[index - 1][0].text == first.text:
+            first = Cell("", kind="name")
+        if index + 1 < len(rows) and rows[index + 1][0].text == row[0].text:
+            first = first._replace(kind="name open")
+        shown.append([first, *row[1:]])
+    return shown
+
+
+def name_cell(text: str, detail: str = "") -> Cell:
+    """The cell that names a row."""
+    return Cell(text, detail, "name")
+
+
+def missing() -> Cell:
+    """A number that this study does not have."""
+    return Cell(NOT_RUN, kind="muted")
+
+
+def estimate_cell(
+    number: Number | None,
+    digits: int = 3,
+    *,
+    scale: float = 1.0,
+    signed: bool = False,
+    unit: str = "",
+) -> Cell:
+    """An estimate with its interval in small print."""
+    if number is None:
+        return missing()
+    if not number.defined:
+        return Cell(NONE, number.note, "muted")
+    text = decimal(scale * number.value, digits, signed=signed) + unit
+    return Cell(text, interval(number, digits, scale=scale))
+
+
+def whisker_cell(number: Number | None, *, low: float, high: float, null: float) -> Cell:
+    """The estimate drawn on an axis from `low` to `high`; what lies outside is cut off there."""
+    if number is None or not number.defined:
+        return Cell("")
+
+    def place(value: float) -> float:
+        share = (value - low) / (high - low) if math.isfinite(value) else math.nan
+        return round(100 * min(max(share, 0.0), 1.0), 1)
+
+    ends = (number.low, number.high)
+    if not all(math.isfinite(end) for end in ends):
+        ends = (number.value, number.value)
+    clear = math.isfinite(number.low) and not number.low <= null <= number.high
+    return Cell(
+        "", whisker=Whisker(place(ends[0]), place(number.value), place(ends[1]), place(null), clear)
+    )
+
+
+def common_axis(
+    numbers: Iterable[Number | None], *, null: float, least: float
+) -> tuple[float, float]:
+    """An axis that holds every interval and at least `least` on both sides of `null`."""
+    values = [null - least, null + least]
+    for number in numbers:
+        if number is not None:
+            values += [v for v in (number.value, number.low, number.high) if math.isfinite(v)]
+    return min(values), max(values)

@@ -1,0 +1,81 @@
+"""Write the study's report: one HTML page and its numbers as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vrp.config.data import DataConfig
+from vrp.config.report import ReportConfig
+from vrp.report.answer import four_answers
+from vrp.report.evidence import read_evidence, shards_by_model
+from vrp.report.figures import read_figures
+from vrp.report.overlays import overlays
+from vrp.report.page import PageInputs, render_page
+from vrp.report.pooled import pooled_over_models
+from vrp.report.summary import study_summary
+from vrp.tables.files import read_table, write_text
+from vrp.tables.signals import SIGNAL_TABLE
+
+
+def run(
+    *,
+    study: str,
+    data: DataConfig,
+    report: ReportConfig,
+    data_manifest: Path,
+    items: Path,
+    sampling: Path,
+    effects: Path,
+    tables: Mapping[str, Sequence[Path]],
+    figures: Sequence[Path],
+    summary: Path,
+    output: Path,
+    provenance: Mapping[str, str],
+) -> None:
+    """Read the tables of all models; write `summary.json`, then `report.html`.
+
+    Args:
+        study: name of the study.
+        data: where the images are (for the overlays).
+        report: the `report` section.
+        data_manifest: what the data are (JSON).
+        items: `items.parquet`.
+        sampling: the sampling report (JSON).
+        effects: `effects.parquet`.
+        tables: table name → its files, of all models; the files say which model they are of.
+        figures: SVG files to embed, in this order.
+        summary: JSON file to write.
+        output: HTML file to write.
+        provenance: of this run; printed on the page.
+
+    Raises:
+        InputError: a table, figure or manifest is missing or malformed; nothing is written then.
+    """
+    evidence = read_evidence(
+        study=study,
+        data_manifest=data_manifest,
+        items=items,
+        sampling=sampling,
+        effects=effects,
+        tables=tables,
+    )
+    answers = four_answers(evidence.models)
+    signals = shards_by_model(tables.get("signals", []))
+    pooled = pooled_over_models(
+        {model: read_table(paths, SIGNAL_TABLE) for model, paths in signals.items()}
+    )
+    attention = shards_by_model(tables.get("attention", []))
+    shown = {
+        model.name: overlays(
+            model, attention.get(model.name, []), folder=Path(data.folder), count=report.overlays
+        )
+        for model in evidence.models
+    }
+    page = render_page(
+        PageInputs(
+            report.title, evidence, answers, pooled, read_figures(figures), shown, provenance
+        )
+    )
+    numbers = study_summary(evidence, answers, pooled, provenance=provenance)
+    write_text(summary, json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(output, page)

@@ -1,0 +1,30 @@
+"""The embedded tiny vision-language models; importing this loads no model library."""
+
+from pathlib import Path
+
+from vrp.errors import InputError
+
+__all__ = ["ZOO_FAMILIES", "zoo_checkpoint"]
+
+ZOO_FAMILIES = ("llava", "paligemma", "qwen2_vl")
+
+
+def zoo_checkpoint(name: str) -> Path:
+    """Return the folder of an embedded model, by family ("llava") or checkpoint ("zoo:llava").
+
+    Raises:
+        InputError: no such model, or its weights are not installed.
+    """
+    family = name.removeprefix("zoo:")
+    if family not in ZOO_FAMILIES:
+        raise InputError(
+            f"there is no embedded model {name!r}; give one of "
+            + ", ".join(f"zoo:{known}" for known in ZOO_FAMILIES)
+        )
+    folder = Path(__file__).parent / "weights" / family
+    if not (folder / "model.safetensors").is_file():
+        raise InputError(
+            f"{folder}: the weights of {name!r} are missing; reinstall the package or run "
+            f"`vrp zoo train --family {family}`"
+        )
+    return folder

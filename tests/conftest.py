@@ -1,0 +1,158 @@
+"""Tiny checkpoints of the three real classes, with random weights, for tests of any package."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY_LAYERS = 4
+TINY_WIDTH = 32
+TINY_SIDE = 48  # pixels; a token stands for 8×8 of them, as in the embedded models
+
+Edit = Callable[[Any, Any], None]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Family → a folder written by save_pretrained; made once a session, so do not edit it."""
+    folders: dict[str, Path] = {}
+
+    def checkpoint(family: str) -> Path:
+        if family not in folders:
+            folders[family] = tmp_path_factory.mktemp(f"tiny-{family}")
+            save_tiny_checkpoint(family, folders[family])
+        return folders[family]
+
+    return checkpoint
+
+
+@pytest.fixture
+def edited_checkpoint(tmp_path: Path) -> Callable[[str, Edit], Path]:
+    """(family, edit) → a tiny checkpoint after `edit(model, tokenizer)`."""
+
+    def checkpoint(family: str, edit: Edit) -> Path:
+        folder = tmp_path / f"edited-{family}"
+        save_tiny_checkpoint(family, folder, edit=edit)
+        return folder
+
+    return checkpoint
+
+
+def save_tiny_checkpoint(family: str, folder: Path, *, edit: Edit | None = None) -> None:
+    """Save an untrained model whose answers differ from item to item.
+
+    Four layers of 32 dimensions under the embedded models' tokenizer; LLaVA and PaliGemma see
+    6×6 image tokens, Qwen2-VL as many as the image has cells of 8×8 pixels.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    from vrp.zoo.processors import build_processor
+    from vrp.zoo.tokenizer import build_tokenizer, special_ids
+
+    tokenizer = build_tokenizer(family)  # type: ignore[arg-type]
+    ids = special_ids(family, tokenizer)  # type: ignore[arg-type]
+    tokenizer.chat_template = build_processor(family, tokenizer).chat_template  # type: ignore[arg-type]
+    model_class, config, image_processor = _BUILDERS[family](len(tokenizer), ids)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        model = model_class(config).eval()
+        for name, weight in model.named_parameters():
+            # Weights as initialised hardly move the residual stream: answers would be constant.
+            if weight.ndim == 2:
+                weight.mul_(10)
+            elif "norm" in name and name.endswith("weight"):
+                weight.add_(0.3 * torch.randn_like(weight))
+        if edit is not None:
+            edit(model, tokenizer)
+    model.generation_config = GenerationConfig(eos_token_id=ids.eos, pad_token_id=ids.pad)
+    model.save_pretrained(folder)
+    image_processor.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _text(n_words: int, ids: Any, **changes: Any) -> dict[str, Any]:
+    numbers: dict[str, Any] = {
+        "vocab_size": n_words, "hidden_size": TINY_WIDTH, "intermediate_size": 48,
+        "num_hidden_layers": TINY_LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 512, "bos_token_id": ids.bos, "eos_token_id": ids.eos,
+        "pad_token_id": ids.pad, "tie_word_embeddings": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+    }  # fmt: skip
+    return numbers | changes
+
+
+def _llava(n_words: int, ids: Any) -> tuple[Any, Any, Any]:
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaImageProcessorPil,
+    )
+
+    vision = CLIPVisionConfig(
+        hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        image_size=TINY_SIDE, patch_size=8, projection_dim=24,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=vision, text_config=LlamaConfig(**_text(n_words, ids)),
+        image_token_id=ids.image, vision_feature_layer=-1, tie_word_embeddings=False,
+    )  # fmt: skip
+    side = {"height": TINY_SIDE, "width": TINY_SIDE}
+    processor = LlavaImageProcessorPil(
+        do_pad=True, size={"shortest_edge": TINY_SIDE}, crop_size=side
+    )
+    return LlavaForConditionalGeneration, config, processor
+
+
+def _paligemma(n_words: int, ids: Any) -> tuple[Any, Any, Any]:
+    from transformers import (
+        GemmaConfig,
+        PaliGemmaConfig,
+        PaliGemmaForConditionalGeneration,
+        SiglipImageProcessorPil,
+        SiglipVisionConfig,
+    )
+
+    vision = SiglipVisionConfig(
+        hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        image_size=TINY_SIDE, patch_size=8, vision_use_head=False,
+    )  # fmt: skip
+    text = GemmaConfig(**_text(n_words, ids, head_dim=8, num_key_value_heads=1))
+    config = PaliGemmaConfig(
+        vision_config=vision, text_config=text, image_token_id=ids.image,
+        projection_dim=TINY_WIDTH, tie_word_embeddings=False,
+    )  # fmt: skip
+    processor = SiglipImageProcessorPil(size={"height": TINY_SIDE, "width": TINY_SIDE})
+    processor.image_seq_length = (TINY_SIDE // 8) ** 2
+    return PaliGemmaForConditionalGeneration, config, processor
+
+
+def _qwen2_vl(n_words: int, ids: Any) -> tuple[Any, Any, Any]:
+    from transformers import (
+        Qwen2VLConfig,
+        Qwen2VLForConditionalGeneration,
+        Qwen2VLImageProcessorPil,
+    )
+
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
+    config = Qwen2VLConfig(
+        text_config=_text(n_words, ids, rope_parameters=rope),
+        vision_config={
+            "depth": 2, "embed_dim": 16, "hidden_size": TINY_WIDTH, "mlp_ratio": 2,
+            "num_heads": 2, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        },
+        image_token_id=ids.image, video_token_id=ids.video,
+        vision_start_token_id=ids.vision_start, vision_end_token_id=ids.vision_end,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=4, merge_size=2, temporal_patch_size=2,
+        size={"shortest_edge": 256, "longest_edge": 64 * 64},
+    )  # fmt: skip
+    return Qwen2VLForConditionalGeneration, config, processor
+
+
+_BUILDERS = {"llava": _llava, "paligemma": _paligemma, "qwen2_vl": _qwen2_vl}

@@ -1,0 +1,46 @@
+from collections.abc import Callable
+
+import pytest
+from matplotlib.figure import Figure
+from synthetic_study import SyntheticStudy, write_synthetic_study
+
+from vrp.plots.figures import FIGURE_NAMES, FigureModule, load_figures
+from vrp.plots.study_tables import StudyTables
+from vrp.plots.style import house_style
+from vrp.stages.figures import read_study
+
+
+@pytest.fixture(scope="session")
+def study_files(tmp_path_factory) -> SyntheticStudy:
+    return write_synthetic_study(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="session")
+def study(study_files) -> StudyTables:
+    return read_study(study_files.items, study_files.effects, study_files.tables)
+
+
+@pytest.fixture(scope="session")
+def modules() -> dict[str, FigureModule]:
+    return {module.NAME: module for module in load_figures()}
+
+
+@pytest.fixture(scope="session")
+def figure_of(study, modules) -> Callable[[str], Figure]:
+    """Name → the figure of the synthetic study, laid out; drawn once."""
+    drawn: dict[str, Figure] = {}
+
+    def figure(name: str) -> Figure:
+        if name not in drawn:
+            with house_style():
+                drawn[name] = modules[name].draw(study)
+                drawn[name].draw_without_rendering()
+        return drawn[name]
+
+    return figure
+
+
+@pytest.fixture(params=FIGURE_NAMES)
+def name(request) -> str:
+    """Every figure's name."""
+    return request.param

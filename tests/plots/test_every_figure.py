@@ -1,0 +1,136 @@
+"""What holds for every figure: it is registered, filled, laid out well, and never fails."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from vrp import provenance
+from vrp.plots.figures import FIGURE_NAMES
+from vrp.plots.panels import NOT_RUN
+from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.style import WIDTH, house_style
+
+
+def shown_texts(figure):
+    """Text → its box in pixels, of every text that is drawn."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    hidden = set()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                slack = 1e-9 * (high - low)
+                if not low - slack <= tick.get_loc() <= high + slack:
+                    hidden |= {tick.label1, tick.label2}
+    found = {}
+    for text in figure.findobj(Text):
+        if text.get_visible() and text.get_text().strip() and text not in hidden:
+            found[text] = text.get_window_extent(renderer)
+    return found
+
+
+def test_naming_the_figures_imports_no_matplotlib():
+    code = (
+        "import sys; from vrp.plots.figures import FIGURE_NAMES; "
+        "assert len(FIGURE_NAMES) >= 15; assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_modules_say_what_they_are(modules):
+    assert tuple(sorted(modules)) == FIGURE_NAMES
+    assert len({module.ORDER for module in modules.values()}) == len(modules)
+    assert len({module.TITLE for module in modules.values()}) == len(modules)
+    for module in modules.values():
+        assert module.CAPTION.endswith(".")
+        assert module.__name__ == f"vrp.plots.figures.{module.NAME}"
+
+
+def test_figures_come_in_reading_order(modules):
+    orders = [module.ORDER for module in modules.values()]
+    assert orders == sorted(orders)
+
+
+def test_an_edit_to_a_figure_changes_the_stage_that_draws_it_and_no_other():
+    closure = provenance.import_closure("vrp.stages.figures")
+    assert {f"vrp.plots.figures.{name}" for name in FIGURE_NAMES} <= closure
+    for stage in ("extract", "metrics", "probes", "effects"):
+        others = provenance.import_closure(f"vrp.stages.{stage}")
+        assert not any(module.startswith("vrp.plots") for module in others)
+
+
+def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):
+    figure = figure_of(name)
+    texts = {text.get_text() for text in shown_texts(figure)}
+    assert modules[name].TITLE in texts
+    assert {model.name for model in study.models} <= texts
+    assert NOT_RUN not in texts
+    panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+    for ax in panels:
+        marks = [*ax.lines, *ax.patches, *ax.images, *ax.collections]
+        assert len(marks) >= 2
+    assert figure.get_size_inches()[0] == WIDTH
+
+
+def test_no_text_is_cut_off_or_lies_on_another(name, figure_of):
+    figure = figure_of(name)
+    boxes = shown_texts(figure)
+    page = figure.bbox
+    for text, box in boxes.items():
+        inside = Bbox.from_extents(page.x0 - 1, page.y0 - 1, page.x1 + 1, page.y1 + 1)
+        assert inside.contains(box.x0, box.y0), text.get_text()
+        assert inside.contains(box.x1, box.y1), text.get_text()
+    for (one, a), (other, b) in combinations(boxes.items(), 2):
+        width = min(a.x1, b.x1) - max(a.x0, b.x0)
+        height = min(a.y1, b.y1) - max(a.y0, b.y0)
+        # A box is as high as the font, its ink is not: lines may share a pixel or two.
+        assert width < 1 or height < 3, (one.get_text(), other.get_text())
+
+
+def test_keys_lie_beside_the_panels(name, figure_of):
+    figure = figure_of(name)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    for legend in legends:
+        box = legend.get_window_extent(renderer)
+        for ax in figure.axes:
+            panel = ax.get_window_extent(renderer)
+            assert not Bbox.intersection(box, panel), legend
+
+
+@pytest.mark.parametrize("n_models", [0, 1, 4])
+def test_what_was_not_run_is_said(name, modules, n_models):
+    study = StudyTables(models=tuple(ModelTables(name=f"m{i}") for i in range(n_models)))
+    with house_style():
+        figure = modules[name].draw(study)
+        figure.draw_without_rendering()
+    said = [text.get_text() for text in shown_texts(figure)]
+    assert said.count(NOT_RUN) >= max(1, n_models) or name == "accuracy_by_task"
+    assert NOT_RUN in said
+
+
+@pytest.mark.parametrize("name", sorted({*FIGURE_NAMES} - {"accuracy_by_task"}))
+def test_a_model_that_was_not_run_leaves_the_others_as_they_are(name, modules, study, figure_of):
+    with_gap = StudyTables(
+        items=study.items,
+        effects=study.effects,
+        models=(study.models[0], ModelTables(name="nothing")),
+    )
+    with house_style():
+        figure = modules[name].draw(with_gap)
+        figure.draw_without_rendering()
+    assert NOT_RUN in [text.get_text() for text in shown_texts(figure)]
+    np.testing.assert_allclose(values_in(figure.axes[0]), values_in(figure_of(name).axes[0]))
+
+
+def values_in(ax):
+    """Horizontal places of all points, sorted: rows may change their order, values may not."""
+    return np.sort(
+        np.concatenate([np.asarray(line.get_xdata(), float) for line in ax.lines] or [[]])
+    )

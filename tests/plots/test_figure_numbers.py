@@ -1,0 +1,341 @@
+"""What is drawn equals numbers worked out from the tables by other means."""
+
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.colors import to_hex
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from vrp.plots.layer_values import clustered_means
+from vrp.plots.style import (
+    BLUE,
+    CONDITION_COLOURS,
+    GREY,
+    INK,
+    ORANGE,
+    RIGHT,
+    WRONG,
+    model_colour,
+)
+from vrp.tables.attention import ATTENTION
+from vrp.tables.files import read_table
+
+N_MODELS = 3
+
+
+def lines(ax, colour):
+    return [line for line in ax.lines if to_hex(line.get_color()).upper() == colour.upper()]
+
+
+def dots(ax, colour, *, marker="o"):
+    """(x, y) of the single dots of a colour, in drawing order."""
+    found = [line for line in lines(ax, colour) if line.get_marker() == marker]
+    return [
+        (line.get_xdata()[0], line.get_ydata()[0]) for line in found if len(line.get_xdata()) == 1
+    ]
+
+
+def panel(figure, row=0, model=0):
+    return figure.axes[row * N_MODELS + model]
+
+
+def note_of(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.fixture(scope="module")
+def first(study):
+    """The first model's tables and which items it answered right, in the order of item_id."""
+    return study.models[0], study.models[0].answers["correct"].to_numpy()
+
+
+def test_means_have_the_textbook_interval_when_every_item_is_its_own_image():
+    values = np.random.default_rng(0).normal(size=(40, 2))
+    values[3, 1] = np.nan
+    found = clustered_means(values, np.arange(40))
+    for k, column in enumerate((values[:, 0], np.delete(values[:, 1], 3))):
+        half = stats.norm.ppf(0.975) * stats.sem(column)
+        assert found.mean[k] == pytest.approx(column.mean())
+        assert found.low[k] == pytest.approx(column.mean() - half)
+        assert found.high[k] == pytest.approx(column.mean() + half)
+
+
+def test_asking_the_same_image_twice_does_not_narrow_the_interval():
+    values = np.random.default_rng(1).normal(size=(30, 1))
+    once = clustered_means(values, np.arange(30))
+    twice = clustered_means(np.repeat(values, 2, axis=0), np.repeat(np.arange(30), 2))
+    assert twice.low == pytest.approx(once.low)
+
+
+def test_means_of_nothing_are_missing():
+    found = clustered_means(np.full((3, 1), np.nan), np.arange(3))
+    assert np.isnan(found.mean).all()
+    assert np.isnan(found.low).all()
+
+
+def test_entropy_by_layer(figure_of, first):
+    model, right = first
+    share = np.full((len(right), 6), np.nan)
+    change = np.full((len(right), 6), np.nan)
+    for i, maps in enumerate(model.attention["maps"]):
+        rows = np.array(maps.to_list(), dtype=np.float64)
+        entropy = np.array(
+            [stats.entropy(row) if np.isfinite(row).all() else np.nan for row in rows]
+        )
+        share[i] = entropy / np.log(rows.shape[1])
+        change[i, 1:] = np.diff(entropy)
+    assert np.isnan(share).any()  # the study has an item whose attention is missing
+    figure = figure_of("entropy_by_layer")
+    for row, values in enumerate((share, change)):
+        for chosen, colour in ((right, RIGHT), (~right, WRONG)):
+            (line,) = lines(panel(figure, row), colour)
+            expected = values[chosen][np.isfinite(values[chosen]).any(axis=1)].mean(axis=0)
+            np.testing.assert_allclose(line.get_ydata(), expected, atol=2e-6)
+    assert f"{right.sum()} right, {(~right).sum()} wrong answers" in note_of(panel(figure))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "column"),
+    [
+        ("lens_margins", 0, "truth_margin"),
+        ("lens_margins", 1, "decision_margin"),
+        ("residual_update", 0, "residual_update"),
+    ],
+)
+def test_means_by_layer(figure_of, first, name, row, column):
+    model, right = first
+    values = np.array(model.lens[column].to_list())
+    for chosen, colour in ((right, RIGHT), (~right, WRONG)):
+        (line,) = [x for x in lines(panel(figure_of(name), row), colour) if len(x.get_xdata()) == 6]
+        np.testing.assert_allclose(line.get_ydata(), values[chosen].mean(axis=0), rtol=1e-6)
+        np.testing.assert_array_equal(line.get_xdata(), np.arange(6))
+
+
+def test_contributions_are_ratios_of_sums(figure_of, first):
+    model, _ = first
+    attention = np.array(model.lens["attention_contribution"].to_list()).sum(axis=0)
+    mlp = np.array(model.lens["mlp_contribution"].to_list()).sum(axis=0)
+    heights = [bar.get_height() for bar in panel(figure_of("contributions")).patches]
+    growth = attention.sum() + mlp.sum()
+    np.testing.assert_allclose(heights, 100 * np.concatenate([attention, mlp]) / growth, rtol=1e-5)
+    assert sum(heights) == pytest.approx(100)
+
+
+def test_accuracy_by_task(figure_of, study):
+    accuracy, parsed, existence = figure_of("accuracy_by_task").axes
+    tasks = study.items["task"].to_numpy()
+    for index, model in enumerate(study.models):
+        right = model.answers["correct"].to_numpy()
+        could = model.answers["parsed"].is_not_null().to_numpy()
+        wanted = ["existence", "counting", "spatial", "open"]
+        for ax, hits in ((accuracy, right), (parsed, could)):
+            expected = [hits[tasks == task].mean() for task in wanted] + [hits.mean()]
+            assert [x for x, _ in dots(ax, model_colour(index))] == pytest.approx(expected)
+        asked = tasks == "existence"
+        said = model.answers["parsed"].to_numpy()
+        expected = [
+            (said[asked] == "yes").mean(),
+            right[asked & (said == "yes")].mean(),
+            right[asked & (said == "no")].mean(),
+        ]
+        assert [x for x, _ in dots(existence, model_colour(index))] == pytest.approx(expected)
+    truth = (study.items.filter(pl.col("task") == "existence")["reference"] == "yes").mean()
+    (dotted,) = [c for c in existence.collections if len(c.get_segments()) == 1
+                 and np.ptp(c.get_segments()[0][:, 0]) == 0]  # fmt: skip
+    assert dotted.get_segments()[0][0, 0] == pytest.approx(truth)
+
+
+def test_auroc_by_signal(figure_of, study, first):
+    model, right = first
+    ax = panel(figure_of("auroc_by_signal"))
+    rows = {label.get_text(): i for i, label in enumerate(ax.get_yticklabels())}
+    place = {y: x for line in ax.lines for x, y in zip(*line.get_data(), strict=True)}
+    tasks = study.items["task"].to_numpy()
+    for name, sign in (("decision margin", 1), ("spatial entropy", -1)):
+        values = model.signals[name.replace(" ", "_")].to_numpy()
+        expected = []
+        for task in np.unique(tasks):
+            kept = (tasks == task) & np.isfinite(values)
+            expected.append(roc_auc_score(right[kept], sign * values[kept]))
+        assert place[rows[name]] == pytest.approx(np.mean(expected), abs=1e-6)
+    assert place[rows["decision margin"]] > 0.7  # planted
+    assert rows["linear probe, best layer"] > rows["fitted to states, signals"]
+    hollow = [line.get_ydata()[0] for line in ax.lines if line.get_markerfacecolor() == "white"]
+    assert sorted(hollow) == sorted([rows["truth margin last"], rows["truth margin peak"]])
+
+
+def test_probe_by_layer(figure_of, first):
+    model, _ = first
+    ax = panel(figure_of("probe_by_layer"))
+    wanted = model.probes.filter(metric="auroc", scope="macro")
+    by_layer = wanted.filter(predictor="linear").sort("layer")
+    (line,) = [x for x in lines(ax, BLUE) if len(x.get_xdata()) > 1]
+    assert line.get_ydata().tolist() == by_layer["value"].to_list()
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(by_layer["high"].max())
+    assert band.min() == pytest.approx(by_layer["low"].min())
+    beside = (
+        ("linear_best", BLUE), ("blind_linear_best", ORANGE), ("permuted_linear_best", GREY),
+    )  # fmt: skip
+    for name, colour in beside:
+        ((x, y),) = dots(ax, colour)
+        assert y == wanted.filter(predictor=name)["value"].item()
+        assert x > 5  # right of the last layer
+    best = by_layer.sort("value", descending=True).row(0, named=True)
+    assert note_of(ax) == [f"linear probe highest at layer {best['layer']}: {best['value']:.2f}"]
+
+
+def test_cluster_counts(figure_of, first):
+    model, right = first
+    for row, name in enumerate(("cluster_count_dbscan", "cluster_count_components")):
+        counts = model.signals[name].to_numpy()
+        for patch, chosen in zip(panel(figure_of("cluster_counts"), row).patches, (right, ~right),
+                                 strict=True):  # fmt: skip
+            shares, edges, _ = patch.get_data()
+            mine = counts[chosen & np.isfinite(counts)]
+            expected = [(mine == (low + high) / 2).mean() for low, high in pairwise(edges)]
+            np.testing.assert_allclose(shares, expected)
+            assert sum(shares) == pytest.approx(1)
+
+
+def test_head_map(figure_of, first, study_files):
+    _, right = first
+    attention = read_table(study_files.tables["attention"][0], ATTENTION)
+    figure = figure_of("head_map")
+    written = np.array(attention["head_contribution"].to_list())
+    np.testing.assert_allclose(panel(figure).images[0].get_array(), written.mean(axis=0), atol=1e-6)
+    entropy = np.array(attention["head_entropy"].to_list())
+    r = stats.pointbiserialr(right, entropy[:, 4, 1]).statistic
+    assert panel(figure, 1).images[0].get_array()[4, 1] == pytest.approx(r, abs=1e-6)
+    marked = panel(figure).lines[0]
+    strongest = np.argsort(-np.abs(written.mean(axis=0)).ravel())[:10]
+    drawn = {(int(y), int(x)) for x, y in zip(*marked.get_data(), strict=True)}
+    assert drawn == {(int(i) // 4, int(i) % 4) for i in strongest}
+
+
+def test_self_consistency(figure_of, first):
+    model, right = first
+    figure = figure_of("self_consistency")
+    agree = (10 * model.signals["self_consistency"].to_numpy()).round().astype(int)
+    above, below = panel(figure), panel(figure, 1)
+    levels = np.unique(agree)
+    drawn = dots(above, BLUE)
+    assert [x for x, _ in drawn] == pytest.approx(levels / 10)
+    for (_, y), level, interval in zip(drawn, levels, above.collections, strict=True):
+        n, hits = int((agree == level).sum()), int(right[agree == level].sum())
+        assert y == pytest.approx(hits / n)
+        wilson = stats.binomtest(hits, n).proportion_ci(method="wilson")
+        ends = interval.get_segments()[0][:, 1]
+        assert ends == pytest.approx([wilson.low, wilson.high])
+    shares = [bar.get_height() for bar in below.patches]
+    assert shares == pytest.approx([(agree == level).mean() for level in levels])
+    share, hit = (agree == 10).mean(), right[agree == 10].mean()
+    assert note_of(above) == [
+        f"all agree on {100 * share:.0f}% of items; {100 * hit:.0f}% of them right"
+    ]
+
+
+def test_risk_coverage(figure_of, first):
+    model, right = first
+    ax = panel(figure_of("risk_coverage"))
+    entries = dict(text.get_text().split("  ")[::-1] for text in ax.get_legend().get_texts())
+    scores = model.predictions.filter(probe="fusion").sort("item_id")["score"].to_numpy()
+    for name, values in (
+        ("decision margin", model.signals["decision_margin"].to_numpy()),
+        ("fusion of signals", scores),
+    ):
+        wrong = ~right[np.argsort(-values)]
+        risks = [wrong[:k].mean() for k in range(1, len(wrong) + 1)]
+        assert entries[name] == f"{np.mean(risks):.3f}"
+    for line in ax.lines:
+        assert line.get_ydata()[-1] == pytest.approx(1 - right.mean())
+    assert float(entries["decision margin"]) < 1 - right.mean() - 0.05  # planted
+
+
+def test_calibration(figure_of, first):
+    model, right = first
+    ax = panel(figure_of("calibration"))
+    scores = model.predictions.filter(probe="linear_best").sort("item_id")["score"].to_numpy()
+    bins = np.ceil(10 * scores.astype(np.float64)).clip(1).astype(int)
+    expected = [(scores[bins == b].mean(), right[bins == b].mean()) for b in np.unique(bins)]
+    np.testing.assert_allclose(dots(ax, BLUE), expected, rtol=1e-5)
+    error = sum(
+        abs(x - y) * (bins == b).mean() for (x, y), b in zip(expected, np.unique(bins), strict=True)
+    )
+    assert note_of(ax)[0].endswith(f"linear {error:.3f}")
+
+
+def macro_change(model, study, runs):
+    """Accuracy after minus before, mean over tasks, in points; runs has one row an item × seed."""
+    before = model.answers.select("item_id", before=pl.col("correct").cast(pl.Float64))
+    joined = runs.join(before, on="item_id").join(
+        study.items.select("item_id", "task"), on="item_id"
+    )
+    by_task = joined.group_by("task").agg(
+        d=(pl.col("correct").cast(pl.Float64) - pl.col("before")).mean()
+    )
+    return 100 * by_task["d"].mean()
+
+
+def test_masking(figure_of, study, first):
+    model, _ = first
+    ax = panel(figure_of("masking"))
+    for kind, condition in (("top", "top_30"), ("bottom", "bottom_30"), ("no_image", "no_image")):
+        ((x, _),) = dots(ax, CONDITION_COLOURS[kind])
+        assert x == pytest.approx(
+            macro_change(model, study, model.mask.filter(condition=condition))
+        )
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == [
+        "most attended 30%", "random 30%", "least attended 30%", "blank image", "another image",
+        "most attended − random",
+    ]  # fmt: skip
+    (ticks,) = [line for line in ax.lines if line.get_marker() == "|"]
+    assert len(ticks.get_xdata()) == 5
+    random = model.mask.filter(condition="random_30")
+    ((x, y),) = dots(ax, CONDITION_COLOURS["random"])
+    assert x == pytest.approx(macro_change(model, study, random))
+    assert y == 1
+
+
+def test_dose_curve(figure_of, first):
+    model, _ = first
+    ax = panel(figure_of("dose_curve"))
+    dosed = model.mask.filter(condition="top_90")["item_id"].to_list()
+    answers = model.answers.filter(pl.col("item_id").is_in(dosed))
+    for kind in ("top", "random"):
+        (line,) = [x for x in lines(ax, CONDITION_COLOURS[kind]) if len(x.get_xdata()) > 2]
+        expected = [answers["correct"].mean()]
+        for share in (10, 30, 50, 70, 90):
+            runs = model.mask.filter(
+                pl.col("condition") == f"{kind}_{share}", pl.col("item_id").is_in(dosed)
+            )
+            expected.append(runs["correct"].mean())
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        np.testing.assert_allclose(line.get_xdata(), [0, 10, 30, 50, 70, 90])
+    assert note_of(ax) == ["120 items"]
+
+
+def test_ablation(figure_of, study, first):
+    model, _ = first
+    ax = panel(figure_of("ablation"))
+    rows = study.effects.filter(model=model.name, intervention="ablate", scope="macro")
+    names = {label.get_text(): i for i, label in enumerate(ax.get_yticklabels())}
+    drawn = {y: x for x, y in dots(ax, CONDITION_COLOURS["top"])}
+    for label, condition in (("top 5", "top_5"), ("top 10, set to mean", "top_10_mean"),
+                             ("top 5, at 50% depth", "top_5_depth50")):  # fmt: skip
+        assert drawn[names[label]] == rows.filter(condition=condition)["effect"].item()
+    contrasts = {y: x for x, y in dots(ax, CONDITION_COLOURS["contrast"])}
+    expected = rows.filter(condition="top_10 - random_10")["effect"].item()
+    assert contrasts[names["top 10 − random 10"]] == expected
+    diamonds = {round(y - 0.25): x for x, y in dots(ax, INK, marker="D")}
+    known = study.effects.filter(
+        model=model.name,
+        intervention="ablate",
+        scope="object_identification",
+        condition="mlp_bypass",
+    )
+    assert diamonds[names["whole MLP bypassed"]] == known["effect"].item()

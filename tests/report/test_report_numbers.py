@@ -1,0 +1,60 @@
+"""How estimates are judged and printed."""
+
+import json
+import math
+
+import pytest
+
+from vrp.report.numbers import (
+    Number,
+    Standing,
+    decimal,
+    listed,
+    p_value,
+    percent,
+    plain,
+    points,
+    standing,
+    with_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (None, Standing.MISSING),
+        (Number(math.nan), Standing.MISSING),
+        (Number(0.7, 0.6, 0.8, 0.01, 0.9), Standing.ABOVE),
+        (Number(0.3, 0.2, 0.4, 0.01, 0.9), Standing.BELOW),
+        (Number(0.7, 0.4, 0.9, 0.20, 0.9), Standing.UNSETTLED),
+        (Number(0.7, 0.4, 0.9), Standing.UNSETTLED),
+        (Number(0.52, 0.51, 0.53, 0.01, 0.001), Standing.EQUIVALENT),
+    ],
+)
+def test_standing(number, expected):
+    assert standing(number, null=0.5) is expected
+
+
+def test_printing():
+    assert decimal(-0.004) == "0.00"
+    assert decimal(-1.25, 1) in ("−1.2", "−1.3")
+    assert decimal(3, 1, signed=True) == "+3.0"
+    assert decimal(0.0, 1, signed=True) == "0.0"
+    assert decimal(math.nan) == "–"
+    assert p_value(0.0004) == "<0.001"
+    assert p_value(0.04) == "0.040"
+    assert p_value(math.nan) == "–"
+    assert with_interval(Number(0.5, 0.4, 0.6)) == "0.50 [0.40, 0.60]"
+    assert with_interval(Number(0.5)) == "0.50"
+    assert percent(Number(0.908, 0.884, 0.928)) == "90.8% [88.4, 92.8]"
+    assert points(Number(-8.2, -9.9, -6.5)) == "−8.2 pp [−9.9, −6.5]"
+    assert listed([]) == ""
+    assert listed(["a", "b"]) == "a and b"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_plain_data_is_strict_json():
+    found = plain({"a": (math.nan, math.inf, 0.123456789), "b": {"c": "text", "d": None}})
+    assert json.loads(json.dumps(found, allow_nan=False)) == {
+        "a": [None, None, 0.123457], "b": {"c": "text", "d": None},
+    }  # fmt: skip

@@ -1,0 +1,110 @@
+"""Manifests: what a model exactly is, and noticing when it no longer is."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from vrp.config.models import ModelConfig
+from vrp.errors import InputError
+from vrp.stages import fetch_model
+from vrp.stages.checkpoints import read_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that looks like a checkpoint, beside files that are never loaded."""
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}")
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle")
+    return checkpoint
+
+
+def model_in(folder: Path, **changes: str) -> ModelConfig:
+    return ModelConfig(**{"family": "llava", "checkpoint": str(folder), **changes})
+
+
+def test_the_manifest_lists_what_is_loaded_with_its_digest(folder: Path, tmp_path: Path):
+    output = tmp_path / "models" / "m.json"
+    fetch_model.run(model=model_in(folder), output=output)
+    written = json.loads(output.read_text())
+    files = {
+        "config.json": hashlib.sha256(b"{}").hexdigest(),
+        "model.safetensors": hashlib.sha256(b"weights").hexdigest(),
+    }
+    compact = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    assert written == {
+        "family": "llava",
+        "checkpoint": str(folder),
+        "revision": None,
+        "files": files,
+        "digest": hashlib.sha256(compact.encode()).hexdigest(),
+    }
+    assert read_manifest(output, model_in(folder)).identity == written["digest"]
+
+
+def test_changed_weights_are_noticed(folder: Path, tmp_path: Path):
+    fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(InputError, match="has changed since it was recorded"):
+        read_manifest(tmp_path / "m.json", model_in(folder))
+
+
+def test_a_manifest_of_another_model_is_refused(folder: Path, tmp_path: Path):
+    fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    with pytest.raises(InputError, match="run `vrp fetch-model` again"):
+        read_manifest(tmp_path / "m.json", model_in(folder, family="paligemma"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"family": "llava"}', "\udcff"])
+def test_a_malformed_manifest_is_one_clear_line(content: str, folder: Path, tmp_path: Path):
+    (tmp_path / "m.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match="is no model manifest"):
+        read_manifest(tmp_path / "m.json", model_in(folder))
+
+
+def test_the_commit_of_a_hub_checkpoint_is_compared(tmp_path: Path):
+    commit, other = "a" * 40, "b" * 40
+    manifest = {
+        "family": "llava", "checkpoint": "org/model", "revision": commit, "files": {}, "digest": "d"
+    }  # fmt: skip
+    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    model = ModelConfig(family="llava", checkpoint="org/model", revision=commit)
+    assert read_manifest(tmp_path / "m.json", model).identity == commit
+    with pytest.raises(InputError, match="or another revision"):
+        read_manifest(tmp_path / "m.json", model.model_copy(update={"revision": other}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "lava"}, "did you mean 'llava'"),
+        ({"checkpoint": "./nowhere"}, "does not exist"),
+        ({"revision": "main"}, "only hub checkpoints have a revision"),
+    ],
+)
+def test_what_cannot_be_fetched_is_one_clear_line(
+    changes: dict[str, str], message: str, folder: Path, tmp_path: Path
+):
+    output = tmp_path / "m.json"
+    with pytest.raises(InputError, match=message):
+        fetch_model.run(model=model_in(folder, **changes), output=output)
+    assert not output.exists()
+
+
+def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"\*.safetensors"):
+        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+
+
+def test_an_unreachable_hub_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    model = ModelConfig(family="llava", checkpoint="nobody/nothing-of-this-name")
+    with pytest.raises(InputError, match="nobody/nothing-of-this-name: it is not in the cache"):
+        fetch_model.run(model=model, output=tmp_path / "m.json")

@@ -1,0 +1,437 @@
+"""The stages that run a model, on tiny random models of the real classes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+
+from vrp.data.scoring import normalise_answer
+from vrp.errors import InputError
+from vrp.signals.structural import most_attended
+from vrp.tables.answers import ANSWERS
+from vrp.tables.attention import ATTENTION
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.files import read_provenance, read_table, write_table
+from vrp.tables.hidden import hidden_table
+from vrp.tables.interventions import ABLATE, MASK
+from vrp.tables.lens import LENS
+from vrp.tables.neurons import NEURONS
+from vrp.tables.predictions import PREDICTIONS
+
+FAMILIES = ("llava", "paligemma", "qwen2_vl")
+N_LAYERS = 4
+D_MODEL = 32
+N_TOKENS = 36
+
+Study = Callable[..., Any]
+
+
+def read_all(outputs: list[dict[str, Path]]) -> dict[str, pl.DataFrame]:
+    """The tables of `extract` or `blind` over all shards."""
+    schemas = {
+        "answers": ANSWERS,
+        "attention": ATTENTION,
+        "hidden": hidden_table(n_layers=N_LAYERS, d_model=D_MODEL, dtype="float32"),
+        "lens": LENS,
+    }
+    return {
+        name: read_table([tables[name] for tables in outputs], schemas[name]) for name in outputs[0]
+    }
+
+
+def write_probes(study: Any, *, best_layer: int = 2) -> tuple[Path, Path]:
+    """Predictions with two folds by image, and neurons ranked by a fixed shuffle."""
+    items = study.read_items()
+    folds = {group: i % 2 for i, group in enumerate(sorted(set(items["group"])))}
+    rows = [
+        {"item_id": item_id, "probe": "linear", "layer": best_layer, "fold": folds[group],
+         "score": 0.5}
+        for item_id, group in items.select("item_id", "group").iter_rows()
+    ]  # fmt: skip
+    predictions, neurons = study.folder / "predictions.parquet", study.folder / "neurons.parquet"
+    write_table(predictions, PREDICTIONS, pl.DataFrame(rows), provenance={})
+    ranks = np.random.default_rng(0).permutation(D_MODEL)
+    probes = [
+        {"layer": layer, "fold": fold, "neuron": n, "weight": 0.0, "rank": int(ranks[n]),
+         "mean": 0.5, "best_layer": layer == best_layer}
+        for layer in range(N_LAYERS) for fold in range(2) for n in range(D_MODEL)
+    ]  # fmt: skip
+    write_table(neurons, NEURONS, pl.DataFrame(probes), provenance={})
+    return predictions, neurons
+
+
+def assert_same(one: pl.DataFrame, other: pl.DataFrame) -> None:
+    """Ids, answers and labels equal; floats within 1e-5 of the size of their row."""
+    floats = [n for n, t in one.schema.items() if _leaf(t) in (pl.Float32, pl.Float64)]
+    assert_frame_equal(one.drop(floats), other.drop(floats))
+    for name in floats:
+        for left, right in zip(one[name].to_list(), other[name].to_list(), strict=True):
+            a, b = _flat(left), _flat(right)
+            scale = max(1.0, float(np.nanmax(np.abs(a), initial=0)))
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale, err_msg=name)
+
+
+def _leaf(dtype: Any) -> Any:
+    while hasattr(dtype, "inner"):
+        dtype = dtype.inner
+    return dtype
+
+
+def _flat(value: Any) -> np.ndarray:
+    return np.array(pl.Series([value]).explode().explode().to_list(), dtype=np.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shards_and_batches_change_nothing(family: str, small_study: Study):
+    study = small_study(family)
+    n_shards = 5
+    whole = read_all([study.extract(batch_size=16)])
+    parts = [
+        study.extract(batch_size=1, shards=n_shards, shard=i, name="parts") for i in range(n_shards)
+    ]
+    split = read_all(parts)
+    for name, table in whole.items():
+        assert table.height == study.n_items
+        assert_same(table, split[name])
+    answers, attention = ([part[name] for part in parts] for name in ("answers", "attention"))
+
+    one = study.consistency(batch_size=16)
+    many = [
+        study.consistency(batch_size=1, shard=i, n_shards=n_shards, name="c")
+        for i in range(n_shards)
+    ]
+    assert_same(read_table(one, CONSISTENCY), read_table(many, CONSISTENCY))
+
+    settings = {"items": 9, "dose_items": 4, "dose": (0.5,), "random_seeds": 2}
+    one = study.mask(answers, attention, batch_size=16, **settings)
+    many = [
+        study.mask(answers, attention, batch_size=1, shards=3, shard=i, name="m", **settings)
+        for i in range(3)
+    ]
+    assert_same(read_table(one, MASK), read_table(many, MASK))
+
+    probes = write_probes(study)
+    one = study.ablate(answers, *probes, items=9, batch_size=16)
+    many = [
+        study.ablate(answers, *probes, items=9, batch_size=1, shards=3, shard=i, name="a")
+        for i in range(3)
+    ]
+    assert_same(read_table(one, ABLATE), read_table(many, ABLATE))
+
+
+def test_the_same_plan_is_identical_to_the_bit(small_study: Study):
+    study = small_study()
+    first, again = (read_all([study.extract(name=name)]) for name in ("a", "b"))
+    for name, table in first.items():
+        assert_frame_equal(table, again[name], check_exact=True)
+
+
+def test_answers_differ_from_item_to_item_and_with_the_image(small_study: Study):
+    """Without this, agreement between runs would say nothing."""
+    study = small_study()
+    seen = read_all([study.extract()])
+    blank = read_all([study.blind()])
+    assert seen["answers"]["answer"].n_unique() > 4
+    assert (seen["answers"]["answer"] != blank["answers"]["answer"]).any()
+    assert not seen["hidden"]["layer_03"].equals(blank["hidden"]["layer_03"])
+    assert set(blank) == {"answers", "hidden"}
+
+
+def test_blank_images_leave_nothing_of_the_image_but_its_size(small_study: Study):
+    study = small_study(n_items=30)  # every question is asked of every image
+    hidden = read_all([study.blind()])["hidden"]
+    square = pl.col("image").str.contains("000|003|004")
+    states = hidden.join(study.read_items().filter(square), on="item_id")
+    questions = states.group_by("question").all()
+    assert questions.height == 5
+    for same_question in questions["layer_03"].to_list():
+        assert len(same_question) == 3
+        assert np.ptp(np.array(same_question), axis=0).max() < 1e-4
+
+
+def test_tables_say_which_weights_made_them(small_study: Study):
+    study = small_study()
+    origin = read_provenance(study.extract()["lens"])
+    assert origin["model"] == "tiny"
+    assert origin["revision"] in study.manifest.read_text()
+    assert origin["table"] == "lens"
+
+
+def test_the_last_layers_lens_is_the_models_own_margin(small_study: Study):
+    study = small_study()
+    tables = read_all([study.extract()])
+    joined = tables["lens"].join(
+        tables["answers"].select("item_id", "decision_margin"), on="item_id"
+    )
+    last = joined["decision_margin"].list.last().to_numpy()
+    assert np.allclose(last, joined["decision_margin_right"].to_numpy(), atol=1e-4)
+    parts = joined.select(
+        pl.col("embed_contribution")
+        + pl.col("attention_contribution").list.sum()
+        + pl.col("mlp_contribution").list.sum()
+    ).to_series()
+    assert np.allclose(parts.to_numpy(), joined["logit_difference"].to_numpy(), atol=1e-3)
+
+
+def test_both_positions_are_kept(small_study: Study):
+    study = small_study()
+    outputs = study.extract(positions=("prompt_end", "answer_end"), hidden_dtype="float16")
+    schema = hidden_table(n_layers=N_LAYERS, d_model=D_MODEL, dtype="float16")
+    hidden = read_table(outputs["hidden"], schema)
+    assert hidden.height == 2 * study.n_items
+    assert set(hidden["position"]) == {"prompt_end", "answer_end"}
+
+
+def test_self_consistency_counts_its_own_samples(small_study: Study):
+    study = small_study()
+    table = read_table(study.consistency(k=4, temperature=0.05), CONSISTENCY)
+    for row in table.to_dicts():
+        task = row["item_id"].split("/")[1]
+        normalised = [normalise_answer(task, answer) for answer in row["answers"]]
+        assert row["normalised"] == normalised
+        counts = [normalised.count(answer) for answer in normalised]
+        assert np.isclose(row["self_consistency"], max(counts) / 4)
+        assert row["majority"] == normalised[counts.index(max(counts))]
+    assert table["self_consistency"].max() > 0.25  # cold sampling agrees with itself
+
+
+def test_masking_runs_every_condition_on_the_tokens_it_names(small_study: Study):
+    study = small_study()
+    tables = study.extract()
+    output = study.mask(
+        [tables["answers"]], [tables["attention"]],
+        items=8, dose_items=3, dose=(0.5,), random_seeds=2,
+        controls=("bottom", "no_image", "other_image"),
+    )  # fmt: skip
+    table = read_table(output, MASK)
+    counts = table.group_by("condition", "seed").len().rows()
+    assert {(condition, repeat): n for condition, repeat, n in counts} == {
+        ("top_30", 0): 8, ("random_30", 0): 8, ("random_30", 1): 8, ("bottom_30", 0): 8,
+        ("no_image", 0): 8, ("other_image", 0): 8, ("top_50", 0): 3, ("random_50", 0): 3,
+    }  # fmt: skip
+    n_masked = dict(table.select("condition", "n_masked").unique().iter_rows())
+    assert n_masked["top_30"] == n_masked["random_30"] == round(0.3 * N_TOKENS) == 11
+    assert n_masked["no_image"] == N_TOKENS
+
+
+@pytest.mark.parametrize("mode", ["attention", "embedding", "pixels"])
+def test_masking_hides_exactly_the_most_attended_tokens(mode: str, small_study: Study):
+    """What the stage hides is repeated by hand on one item."""
+    from vrp.stages.checkpoints import read_manifest
+    from vrp.stages.model_run import ItemBatches, StudyImages, as_items, load_model
+    from vrp.vlm.decode import AttentionMask, prepare, run_batch
+    from vrp.vlm.interventions import (
+        EmbeddingReplacement,
+        grey_patches,
+        image_embedding_sum,
+    )
+
+    study = small_study()
+    tables = study.extract()
+    output = study.mask(
+        [tables["answers"]], [tables["attention"]], mode=mode, dose=(), random_seeds=1, controls=()
+    )
+    row = read_table(output, MASK).filter(condition="top_30").row(4, named=True)
+
+    items = as_items(study.read_items())
+    vlm = load_model(study.model, read_manifest(study.manifest, study.model))
+    batches = ItemBatches(vlm, items, StudyImages(study.data), batch_size=32)
+    maps = read_table(tables["attention"], ATTENTION).filter(item_id=row["item_id"])["maps"][0]
+    keep = np.ones(N_TOKENS, dtype=bool)
+    keep[most_attended(np.array(maps.to_list()).mean(0), 0.3)] = False
+    entry = batches.input(items[row["item_id"]])
+    ways: dict[str, Any] = {}
+    if mode == "attention":
+        ways["mask"] = AttentionMask([keep])
+    elif mode == "embedding":
+        total, n = image_embedding_sum(prepare(vlm, [i for batch in batches for i in batch]))
+        ways["replace"] = EmbeddingReplacement([keep], total / n)
+    else:
+        boxes = vlm.patch_boxes(entry.image.size)
+        entry = entry._replace(image=grey_patches(entry.image, boxes, keep), image_key="")
+    (expected,) = run_batch(vlm, [entry], max_new_tokens=study.max_new_tokens, **ways)
+    assert row["answer"] == expected.answer
+    assert np.isclose(row["decision_margin"], expected.decision_margin, atol=1e-4)
+    (plain,) = run_batch(vlm, [batches.input(items[row["item_id"]])], max_new_tokens=3)
+    assert not np.isclose(plain.decision_margin, expected.decision_margin, atol=1e-3)
+
+
+def test_ablation_sites_and_sizes(small_study: Study):
+    study = small_study()
+    tables = study.extract()
+    conditions = [
+        {"neurons": "top", "count": 5},
+        {"neurons": "random", "share": 0.25, "seeds": 3, "value": "mean"},
+        {"neurons": "mlp", "layer": 1.0},
+        {"neurons": "top", "count": 1, "layer": 0.4, "value": "plus_100"},
+    ]
+    output = study.ablate([tables["answers"]], *write_probes(study), conditions=conditions)
+    table = read_table(output, ABLATE)
+    sites = (
+        table.select("condition", "seed", "layer", "n_neurons").unique().sort("condition", "seed")
+    )
+    assert sites.rows() == [
+        ("mlp_bypass_depth100", 0, 3, 0),
+        ("random_25pct_mean", 0, 2, 8),
+        ("random_25pct_mean", 1, 2, 8),
+        ("random_25pct_mean", 2, 2, 8),
+        ("top_1_plus_100_depth40", 0, 1, 1),  # round(0.4 · 3)
+        ("top_5", 0, 2, 5),
+    ]
+    assert table.height == 6 * study.n_items
+
+
+def test_answers_without_tokens_become_rows_with_a_reason(
+    small_study: Study, edited_checkpoint: Callable[..., Path]
+):
+    def always_end(model: Any, tokenizer: Any) -> None:
+        """One dimension is the same everywhere and votes for the end of the answer."""
+        text = model.model.language_model
+        text.embed_tokens.weight[:, 0] = 5.0
+        for layer in text.layers:
+            layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight[0] = 0
+        model.lm_head.weight.zero_()
+        model.lm_head.weight[tokenizer.eos_token_id, 0] = 100.0
+
+    study = small_study(checkpoint=edited_checkpoint("llava", always_end))
+    outputs = study.extract(positions=("prompt_end", "answer_end"))
+    tables = read_all([outputs])
+    assert set(tables["answers"]["note"]) == {"zero-token answer"}
+    assert set(tables["answers"]["answer"]) == {""}
+    assert not tables["answers"]["correct"].any()
+    assert set(tables["attention"]["note"]) == {"zero-token answer"}
+    ends = tables["hidden"].filter(position="answer_end")["layer_00"].to_list()
+    assert np.isnan(np.array(ends)).all()
+    # Tokens cannot be ranked by a map that does not exist: such items are not masked at all.
+    table = read_table(study.mask([outputs["answers"]], [outputs["attention"]]), MASK)
+    assert table.height == 0
+    assert read_table(study.consistency(), CONSISTENCY)["self_consistency"].to_list() == [1.0] * 13
+
+
+def test_broken_activations_become_rows_with_a_reason(
+    small_study: Study, edited_checkpoint: Callable[..., Path]
+):
+    def broken(model: Any, tokenizer: Any) -> None:
+        red = tokenizer.convert_tokens_to_ids("Ġred")
+        model.model.language_model.embed_tokens.weight[red, 0] = float("nan")
+
+    study = small_study(checkpoint=edited_checkpoint("llava", broken))
+    tables = read_all([study.extract()])
+    joined = tables["answers"].join(study.read_items(), on="item_id")
+    has_red = joined["question"].str.contains("red")
+    assert has_red.any()
+    assert not has_red.all()
+    notes = joined.filter(has_red)["note"].to_list()
+    assert set(notes) == {"non-finite activations"}
+    assert joined.filter(~has_red)["note"].null_count() == (~has_red).sum()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_threads_are_what_the_job_was_given(
+    family: str, small_study: Study, monkeypatch: pytest.MonkeyPatch
+):
+    from vrp.stages.checkpoints import read_manifest
+    from vrp.stages.model_run import load_model
+
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    study = small_study(family)
+    vlm = load_model(study.model, read_manifest(study.manifest, study.model))
+    assert torch.get_num_threads() == 1
+    assert (vlm.family.name, vlm.n_layers) == (family, N_LAYERS)
+    torch.set_num_threads(before)
+
+
+def files_of(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_bad_inputs_stop_in_one_line_and_leave_nothing(small_study: Study):
+    study = small_study()
+    tables = study.extract()
+    probes = write_probes(study)
+    answers, attention = [tables["answers"]], [tables["attention"]]
+    missing = study.folder / "nowhere.parquet"
+    good_items, good_model = study.items, study.model
+    before = files_of(study.folder)
+
+    def refused(run: Callable[[], Any], words: str) -> None:
+        with pytest.raises(InputError) as caught:
+            run()
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert files_of(study.folder) == before
+
+    refused(lambda: study.extract(shard=2, shards=2, name="x"), "shard 2 is out of range")
+    refused(lambda: study.extract(shards=50, name="x"), "50 shards are too many for 13 items")
+    refused(lambda: study.mask([missing], attention, name="x"), "no such file")
+    refused(lambda: study.mask(attention, attention, name="x"), "holds table 'attention', not")
+    refused(lambda: study.mask(answers, answers, name="x"), "holds table 'answers', not")
+    refused(lambda: study.ablate(answers, probes[1], probes[0], name="x"), "holds table 'neurons'")
+    study.items = tables["lens"]
+    refused(lambda: study.consistency(name="x"), "holds table 'lens', not 'items'")
+    study.items = good_items
+    study.model = good_model.model_copy(update={"family": "lava"})
+    refused(lambda: study.extract(name="x"), "run `vrp fetch-model` again")
+    study.model = good_model.model_copy(update={"prompt": "poetic"})
+    refused(lambda: study.blind(name="x"), "no prompt variant 'poetic'")
+    study.model = good_model
+    refused(
+        lambda: study.ablate(
+            answers, *probes, name="x", conditions=[{"neurons": "top", "count": 33}]
+        ),
+        "asks for 33 neurons, the model has 32",
+    )
+
+
+def test_a_model_may_not_use_another_models_tables(small_study: Study):
+    study = small_study()
+    tables = study.extract()
+    study.provenance = {"study": "t", "model": "other"}
+    with pytest.raises(InputError, match="was made with model 'tiny', this run has 'other'"):
+        study.mask([tables["answers"]], [tables["attention"]])
+    with pytest.raises(InputError, match="was made with model 'tiny'"):
+        study.ablate([tables["answers"]], *write_probes(study))
+
+
+def test_items_without_an_answer_stop_the_interventions(small_study: Study):
+    study = small_study()
+    part = study.extract(shards=2, shard=0)
+    with pytest.raises(InputError, match="has no answer to item"):
+        study.mask([part["answers"]], [part["attention"]])
+    whole = study.extract(name="whole")
+    with pytest.raises(InputError, match="has no attention of item"):
+        study.mask([whole["answers"]], [part["attention"]])
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "outside"])
+def test_an_image_that_is_not_the_sampled_one_stops_the_run(damage: str, small_study: Study):
+    study = small_study()
+    items = study.read_items()
+    image = Path(study.data.folder) / items["image"][0]
+    if damage == "missing":
+        image.unlink()
+    elif damage == "changed":
+        image.write_bytes(image.read_bytes() + b"x")
+    else:
+        from vrp.tables.items import ITEMS
+
+        write_table(
+            study.items, ITEMS, items.with_columns(image=pl.lit("../model.json")), provenance={}
+        )
+    before = files_of(study.folder)
+    words = {
+        "missing": "no such image file",
+        "changed": "is not the image that was sampled",
+        "outside": "lies outside the data folder",
+    }
+    with pytest.raises(InputError, match=words[damage]):
+        study.extract()
+    assert files_of(study.folder) == before

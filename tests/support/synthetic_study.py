@@ -1,0 +1,339 @@
+"""A study of three models that no model made, with the tables that figures are drawn from.
+
+The decision margin and the hidden-state probes know what is right, the attention map does not;
+hiding the most attended tokens costs more than hiding as many at random. Signals, metrics and
+effects come from the project's own stages; everything that a model would give is drawn at random.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.special import expit
+
+from vrp.config.effects import EffectsConfig
+from vrp.config.metrics import MetricsConfig
+from vrp.stages import effects, metrics
+from vrp.stages.reliability import JudgedItems, adjusted, reliability_rows, share_rows
+from vrp.tables.answers import ANSWERS
+from vrp.tables.attention import ATTENTION
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.estimates import PROBES
+from vrp.tables.files import read_table, write_table
+from vrp.tables.interventions import ABLATE, MASK
+from vrp.tables.items import ITEMS
+from vrp.tables.lens import LENS
+from vrp.tables.neurons import NEURONS
+from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.signals import SIGNAL_TABLE
+
+MODELS = ("alpha", "beta", "gamma-3b-mix-224")  # the last name is as long as real ones are
+N_LAYERS, N_HEADS, K = 6, 4, 10
+TASK_SIZES = {"existence": 90, "counting": 60, "spatial": 60, "open": 15}
+N_IMAGES = 60
+# Scores that know nothing, a little, and much of what is right.
+PROBE_SKILL = {
+    "linear_best": 2.2,
+    "linear_last_layers": 1.9,
+    "sparse": 1.7,
+    "mlp": 2.1,
+    "margin_only": 1.1,
+    "fusion": 1.6,
+    "fusion_with_probe": 2.4,
+    "attention_trees": 0.1,
+    "attention_mlp": 0.0,
+    "task_only": 0.2,
+    "question_only": 0.3,
+    "answer_only": 0.2,
+    "blind_linear_best": 0.3,
+    "permuted_linear_best": 0.0,
+}
+LAYER_SKILL = (0.2, 0.6, 1.3, 2.0, 2.2, 1.9)
+N_FOLDS = 5
+# Share of right answers that a condition turns wrong.
+MASK_LOSS = {
+    "top_10": 0.08, "top_30": 0.2, "top_50": 0.35, "top_70": 0.45, "top_90": 0.5,
+    "random_10": 0.02, "random_30": 0.06, "random_50": 0.12, "random_70": 0.22, "random_90": 0.38,
+    "bottom_30": 0.03, "no_image": 0.55, "other_image": 0.5,
+}  # fmt: skip
+MASK_SHARE = {"no_image": 1.0, "other_image": 1.0}
+ABLATE_LOSS = {
+    "top_5": 0.04, "top_10": 0.07, "top_10_mean": 0.05, "random_5": 0.01, "random_10": 0.015,
+    "random_25pct": 0.05, "random_50pct": 0.15, "top_5_plus_100": 0.25, "mlp_bypass": 0.08,
+    "top_5_depth50": 0.03,
+}  # fmt: skip
+N_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class SyntheticStudy:
+    """Where the study's files are, by table."""
+
+    items: Path
+    effects: Path
+    tables: dict[str, list[Path]] = field(default_factory=dict)
+
+
+def write_synthetic_study(
+    folder: Path, *, models: Iterable[str] = MODELS, seed: int = 0
+) -> SyntheticStudy:
+    """Write every table of the study."""
+    rng = np.random.default_rng(seed)
+    items = _write_items(folder / "items.parquet", rng)
+    study = SyntheticStudy(folder / "items.parquet", folder / "effects.parquet")
+    ablate: list[Path] = []
+    for index, name in enumerate(models):
+        model = _Model(folder / name, name, items, np.random.default_rng((seed, index)), index)
+        for table, path in model.write(study.items).items():
+            if table == "ablate":
+                ablate.append(path)
+            else:
+                study.tables.setdefault(table, []).append(path)
+    effects.run(
+        seed=seed,
+        effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        items=study.items,
+        answers=study.tables["answers"],
+        mask=study.tables["mask"],
+        ablate=ablate,
+        output=study.effects,
+        provenance={"study": "synthetic"},
+    )
+    return study
+
+
+def _write_items(path: Path, rng: np.random.Generator) -> pl.DataFrame:
+    tasks = [task for task, size in TASK_SIZES.items() for _ in range(size)]
+    n = len(tasks)
+    groups = [f"image{i:03d}" for i in rng.integers(0, N_IMAGES, n)]
+    truth = {"existence": ["yes", "no"], "counting": ["1", "2", "3"]}
+    references = [str(rng.choice(truth.get(task, ["left", "red"]))) for task in tasks]
+    frame = pl.DataFrame(
+        {
+            "item_id": [f"{task}/{i:04d}" for i, task in enumerate(tasks)],
+            "dataset": ["pope" if task == "existence" else "vqa" for task in tasks],
+            "split": ["adversarial" if task == "existence" else task for task in tasks],
+            "task": tasks,
+            "group": groups,
+            "image": [f"{group}.png" for group in groups],
+            "image_sha256": groups,
+            "question_id": [str(i) for i in range(n)],
+            "question": [f"What about thing {i % 9}?" for i in range(n)],
+            "answers": [[reference] for reference in references],
+            "reference": references,
+        }
+    ).sort("item_id")
+    write_table(path, ITEMS, frame, provenance={"study": "synthetic"})
+    return frame
+
+
+class _Model:
+    """One model's answers and what was read of it; `knows` is what makes an answer right."""
+
+    def __init__(
+        self, folder: Path, name: str, items: pl.DataFrame, rng: np.random.Generator, index: int
+    ) -> None:
+        self.folder, self.name, self.rng, self.index = folder, name, rng, index
+        self.items, self.n = items, len(items)
+        self.ids = items["item_id"].to_list()
+        self.knows = rng.normal(size=self.n)
+        self.correct = rng.random(self.n) < expit(1.1 - 0.4 * index + 1.6 * self.knows)
+        self.provenance = {"study": "synthetic", "model": name}
+
+    def write(self, items: Path) -> dict[str, Path]:
+        names = (
+            "answers", "attention", "lens", "consistency", "mask", "ablate", "signals", "heads",
+            "metrics", "probes", "predictions", "neurons",
+        )  # fmt: skip
+        paths = {name: self.folder / f"{name}.parquet" for name in names}
+        model_tables = (
+            ("answers", ANSWERS, self._answers()),
+            ("attention", ATTENTION, self._attention()),
+            ("lens", LENS, self._lens()),
+            ("consistency", CONSISTENCY, self._consistency()),
+            ("mask", MASK, self._interventions(MASK_LOSS, MASK.columns.names)),
+            ("ablate", ABLATE, self._interventions(ABLATE_LOSS, ABLATE.columns.names)),
+            ("neurons", NEURONS, self._neurons()),
+        )
+        for name, schema, columns in model_tables:
+            write_table(paths[name], schema, columns, provenance=self.provenance)
+        metrics.run(
+            seed=0,
+            metrics=MetricsConfig(bootstrap=100, top_heads=(1, 5)),
+            items=items,
+            answers=[paths["answers"]],
+            attention=[paths["attention"]],
+            lens=[paths["lens"]],
+            consistency=[paths["consistency"]],
+            signals=paths["signals"],
+            heads=paths["heads"],
+            output=paths["metrics"],
+            provenance=self.provenance,
+        )
+        self._write_probes(paths)
+        return paths
+
+    def _normal(self, *shape: int) -> np.ndarray:
+        return self.rng.normal(size=(self.n, *shape))
+
+    def _answers(self) -> dict[str, object]:
+        wrong = {"yes": "no", "no": "yes", "1": "2", "2": "3", "3": "4"}
+        answers = [
+            reference if right else wrong.get(reference, "green")
+            for reference, right in zip(self.items["reference"], self.correct, strict=True)
+        ]
+        garbled = ~self.correct & (self.rng.random(self.n) < 0.1)
+        existence = self.items["task"].to_numpy() == "existence"
+        confidence = self.knows + self._normal()
+        return {
+            "item_id": self.ids,
+            "answer": answers,
+            "parsed": [None if bad else a for a, bad in zip(answers, garbled, strict=True)],
+            "score": self.correct.astype(float),
+            "correct": self.correct,
+            "correct_official": [
+                bool(c) if e else None for c, e in zip(self.correct, existence, strict=True)
+            ],
+            "token_ids": [[1, 2]] * self.n,
+            "token_logprobs": [[-float(p)] for p in np.exp(-1 - 0.5 * confidence)],
+            "first_token_entropy": np.exp(-0.5 - 0.4 * (confidence + self._normal())),
+            "decision_margin": 3 + self.knows,
+            "n_prompt_tokens": [200] * self.n,
+            "n_image_tokens": [h * w for h, w in self._grids()],
+            "note": [None] * self.n,
+        }
+
+    def _grids(self) -> list[tuple[int, int]]:
+        """All but the first model see two aspect ratios."""
+        return [(12, 16) if self.index and i % 3 == 0 else (12, 12) for i in range(self.n)]
+
+    def _attention(self) -> dict[str, object]:
+        grids = self._grids()
+        maps = []
+        for height, width in grids:
+            sharpness = np.linspace(2.0, 0.15, N_LAYERS)
+            maps.append([self.rng.dirichlet(np.full(height * width, s)) for s in sharpness])
+        maps[3] = [np.full(grids[3][0] * grids[3][1], np.nan)] * N_LAYERS
+        contribution = 0.4 * self._normal(N_LAYERS, N_HEADS)
+        contribution += self.rng.normal(size=(N_LAYERS, N_HEADS))
+        return {
+            "item_id": self.ids,
+            "grid_h": [height for height, _ in grids],
+            "grid_w": [width for _, width in grids],
+            "maps": [[row.tolist() for row in item] for item in maps],
+            "image_mass": self.rng.uniform(0.1, 0.6, (self.n, N_LAYERS)).tolist(),
+            "head_entropy": (4 + 0.3 * self._normal(N_LAYERS, N_HEADS)).tolist(),
+            "head_clusters": self.rng.poisson(2, (self.n, N_LAYERS, N_HEADS)).tolist(),
+            "head_contribution": contribution.tolist(),
+            "note": ["non-finite activations" if i == 3 else None for i in range(self.n)],
+        }
+
+    def _lens(self) -> dict[str, object]:
+        rise = np.linspace(0, 1, N_LAYERS)
+        sign = np.where(self.correct, 1.0, -1.0)[:, None]
+        decision = np.abs(4 * rise * (1 + 0.5 * self.knows[:, None]) + 0.6 * self._normal(N_LAYERS))
+        truth = -3 + 3 * rise + sign * 3 * rise + 0.8 * self._normal(N_LAYERS)
+        attention = 0.4 + 0.5 * self._normal(N_LAYERS)
+        mlp = np.linspace(-0.3, 1.6, N_LAYERS) + 0.5 * self._normal(N_LAYERS)
+        update = np.array([8, 7.2, 6.4, 5.6, 5.8, 11]) + self._normal(N_LAYERS)
+        return {
+            "item_id": self.ids,
+            "truth_margin": truth.tolist(),
+            "decision_margin": decision.tolist(),
+            "pair_top": [1] * self.n,
+            "pair_runner_up": [2] * self.n,
+            "embed_contribution": np.zeros(self.n),
+            "attention_contribution": attention.tolist(),
+            "mlp_contribution": mlp.tolist(),
+            "logit_difference": (attention + mlp).sum(axis=1),
+            "residual_update": update.tolist(),
+        }
+
+    def _consistency(self) -> dict[str, object]:
+        agree = self.rng.binomial(K, expit(1.5 + 0.9 * self.knows)).clip(3, K)
+        return {
+            "item_id": self.ids,
+            "answers": [["yes"] * K] * self.n,
+            "normalised": [["yes"] * K] * self.n,
+            "self_consistency": agree / K,
+            "majority": ["yes"] * self.n,
+            "majority_correct": self.correct,
+        }
+
+    def _interventions(self, losses: dict[str, float], names: list[str]) -> dict[str, object]:
+        """Some conditions break answers; the dose conditions run on the first 120 items only."""
+        frames = []
+        for condition, loss in losses.items():
+            is_dose = condition[-2:] in ("10", "50", "70", "90") and losses is MASK_LOSS
+            rows = np.arange(120 if is_dose else self.n)
+            seeds = N_SEEDS if condition.startswith("random") and not is_dose else 1
+            for seed in range(seeds):
+                frames.append(self._outcome(rows, condition, seed, loss))
+        return pl.concat(frames).select(names).to_dict(as_series=False)
+
+    def _outcome(self, rows: np.ndarray, condition: str, seed: int, loss: float) -> pl.DataFrame:
+        before, draw = self.correct[rows], self.rng.random(len(rows))
+        after = np.where(before, draw > loss, draw < 0.04)
+        share = MASK_SHARE.get(condition, 0.0)
+        tail = condition.split("_")[-1]
+        if not share and tail.isdigit():
+            share = int(tail) / 100
+        return pl.DataFrame(
+            {
+                "item_id": [self.ids[row] for row in rows],
+                "condition": condition,
+                "seed": seed,
+                "share": share,
+                "n_masked": round(share * 144),
+                "layer": 4,
+                "n_neurons": 5,
+                "answer": "yes",
+                "parsed": "yes",
+                "score": after.astype(float),
+                "correct": after,
+                "changed": after != before,
+                "decision_margin": 1.0,
+            }
+        )
+
+    def _score(self, skill: float) -> np.ndarray:
+        return expit(0.9 + 0.55 * (skill * self.knows + self._normal()))
+
+    def _write_probes(self, paths: dict[str, Path]) -> None:
+        table = read_table(paths["signals"], SIGNAL_TABLE)
+        judged = JudgedItems.from_frame(table, seed=0, n_boot=100)
+        rows, scores = [], {}
+        for layer, skill in enumerate(LAYER_SKILL):
+            rows += reliability_rows(
+                "linear", self._score(skill), judged, layer=layer, correlation=False
+            )
+        for name, skill in PROBE_SKILL.items():
+            scores[name] = self._score(skill)
+            rows += reliability_rows(name, scores[name], judged, correlation=False)
+            right = (scores[name] > 0.5) == judged.correct
+            rows += share_rows(name, "accuracy", right, judged)
+        write_table(paths["probes"], PROBES, adjusted(rows), provenance=self.provenance)
+        kept = {name: values for name, values in scores.items() if "permuted" not in name}
+        fold = np.arange(self.n) % N_FOLDS
+        predictions = {
+            "item_id": self.ids * len(kept),
+            "probe": [name for name in kept for _ in range(self.n)],
+            "layer": [4] * (self.n * len(kept)),
+            "fold": np.tile(fold, len(kept)),
+            "score": np.concatenate(list(kept.values())),
+        }
+        write_table(paths["predictions"], PREDICTIONS, predictions, provenance=self.provenance)
+
+    def _neurons(self) -> dict[str, object]:
+        weights = self.rng.laplace(size=(N_FOLDS, 8))
+        return {
+            "layer": [4] * weights.size,
+            "fold": np.repeat(np.arange(N_FOLDS), 8),
+            "neuron": np.tile(np.arange(8), N_FOLDS),
+            "weight": weights.ravel(),
+            "rank": np.argsort(np.argsort(-np.abs(weights), axis=1), axis=1).ravel(),
+            "mean": np.zeros(weights.size),
+            "best_layer": [True] * weights.size,
+        }

@@ -1,0 +1,53 @@
+"""Stands in for `vrp`: parses like it, wants its inputs to exist, computes nothing."""
+
+import os
+import sys
+from pathlib import Path
+
+from vrp.cli import build_parser
+from vrp.config.study import load_study
+from vrp.plots.figures import FIGURE_NAMES
+
+OUTPUTS = {
+    "fetch-data": ["output"],
+    "fetch-model": ["output"],
+    "sample": ["output", "report"],
+    "extract": ["answers", "attention", "hidden", "lens"],
+    "blind": ["answers", "hidden"],
+    "consistency": ["output"],
+    "metrics": ["signals", "heads", "output"],
+    "probes": ["predictions", "neurons", "output"],
+    "mask": ["output"],
+    "ablate": ["output"],
+    "effects": ["output"],
+    "figures": ["output"],
+    "report": ["summary", "output"],
+}
+RUNS_A_MODEL = ("extract", "blind", "consistency", "mask", "ablate")
+
+
+def main() -> None:
+    options = vars(build_parser().parse_args())
+    command = options["command"]
+    study = load_study(options["config"])
+    print(f"{command}: 5/5 items, {os.environ['OMP_NUM_THREADS']} threads", file=sys.stderr)
+    if command == os.environ.get("FAILING_STAGE"):
+        sys.exit(f"vrp {command}: nothing works today")
+    if command in RUNS_A_MODEL and os.environ.get("HF_HUB_OFFLINE") != "1":
+        sys.exit(f"vrp {command}: would use the network")
+    outputs = [options.pop(name) for name in OUTPUTS[command]]
+    for value in options.values():
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and not path.exists():
+                sys.exit(f"vrp {command}: {path} does not exist")
+    for path in outputs:
+        figures = [f"{name}.{kind}" for name in FIGURE_NAMES for kind in study.figures.formats]
+        for file in [path / name for name in figures] if command == "figures" else [path]:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(
+                f"{study.study} {command} {options.get('model')} {options.get('shard')}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Every study plans: offline, without data, without SLURM, and writes nothing."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+STAGES = {
+    "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "metrics", "probes",
+    "mask", "ablate", "effects", "figures", "report",
+}  # fmt: skip
+RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
+
+
+def files_of(folder: Path) -> set[Path]:
+    skipped = (".snakemake", "cache", "__pycache__")
+    return {
+        path for path in folder.rglob("*") if path.is_file() and not set(skipped) & set(path.parts)
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "study", "models", "shards", "intervention_shards"),
+    [
+        ([], "demo", 3, 1, 1),
+        (["--configfile", "config/ci.yaml"], "ci", 2, 2, 2),
+        (["--profile", "profiles/ci"], "ci", 2, 2, 2),
+        (["--configfile", "config/paper.yaml"], "paper", 3, 4, 8),
+        (["--profile", "slurm"], "paper", 3, 4, 8),
+        (["--profile", "slurm", "--configfile", "config/ci.yaml"], "ci", 2, 2, 2),
+    ],
+)
+def test_study_plans(checkout, arguments, study, models, shards, intervention_shards):
+    before = files_of(checkout.folder)
+
+    result = checkout.run("-n", *arguments)
+
+    assert result.status == 0, result.output
+    assert set(result.planned) == STAGES
+    for stage in ("fetch_model", "metrics", "probes"):
+        assert result.planned[stage] == models
+    for stage in ("extract", "blind", "consistency"):
+        assert result.planned[stage] == models * shards
+    for stage in ("mask", "ablate"):
+        assert result.planned[stage] == models * intervention_shards
+    for stage in ("fetch_data", "sample", "effects", "figures", "report"):
+        assert result.planned[stage] == 1
+    # No other study's models or folder have leaked in, by the default config or by a profile.
+    assert set(re.findall(r"results/(\w+)/", result.output)) == {study}
+    assert len(set(re.findall(r"wildcards: model=([^,\n]+)", result.output))) == models
+    # Dry-runs change nothing, and the default profile is always there.
+    assert files_of(checkout.folder) == before
+    assert "specific profile profiles/default" in result.output
+    # Only model runs, and only on a cluster, hold a GPU.
+    on_slurm = "slurm" in arguments
+    assert rules_with_gpu(result.output) == (RUNS_A_MODEL if on_slurm else set())
+
+
+def rules_with_gpu(output: str) -> set[str]:
+    blocks = re.split(r"^(?=(?:local)?rule \w+:)", output, flags=re.MULTILINE)
+    return {block.split(":")[0].split()[-1] for block in blocks[1:] if "gpu=1" in block}
+
+
+def test_one_key_changes_and_the_rest_stays(checkout):
+    result = checkout.run("-n", "--config", "extract={shards: 3, blind: false}")
+    assert result.planned["extract"] == 9
+    assert "blind" not in result.planned
+    assert result.planned["probes"] == 3
+
+
+def test_planning_imports_nothing_heavy():
+    code = (
+        "import sys, vrp.config.study, vrp.provenance\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'polars', 'pyarrow'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# The README's recipes, before anything has run.
+
+
+def test_until_a_stage(checkout):
+    result = checkout.run("-n", "--until", "metrics")
+    assert set(result.planned) == {
+        "fetch_data", "fetch_model", "sample", "extract", "consistency", "metrics",
+    }  # fmt: skip
+
+
+def test_one_model(checkout):
+    result = checkout.run("-n", "results/demo/llava/metrics.parquet")
+    assert result.planned["extract"] == 1
+    assert all("model=llava" in reason for reason in result.reasons("extract"))
+
+
+def test_one_shard(checkout):
+    result = checkout.run(
+        "-n", "results/ci/llava/answers/001.parquet", "--configfile", "config/ci.yaml"
+    )
+    assert set(result.planned) == {"fetch_data", "fetch_model", "sample", "extract"}
+    assert ["shard=001" in reason for reason in result.reasons("extract")] == [True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "sed=1"], ["config/demo.yaml", "'sed'", "did you mean 'seed'"]),
+        (
+            ["--configfile", "config/ci.yaml", "--config", "models={llava: {dtyp: float16}}"],
+            ["config/ci.yaml", "'models.llava.dtyp'", "did you mean 'dtype'"],
+        ),
+    ],
+)
+def test_a_wrong_key_is_one_line(checkout, arguments, words):
+    result = checkout.run("-n", *arguments)
+    assert result.status != 0
+    lines = [line for line in result.output.splitlines() if line.startswith("Error")]
+    assert len(lines) == 1
+    for word in words:
+        assert word in lines[0]
+    assert "Traceback" not in result.output

@@ -1,0 +1,155 @@
+"""What an edit makes run again, and that the dry-run's own reason names the edit.
+
+A tiny study of two models has run with a stand-in for `vrp`; each case edits one thing, plans,
+and takes the edit back.
+"""
+
+import re
+
+import pytest
+import yaml
+
+from vrp.config.study import load_study
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+PLAN = ("-n", "--configfile", "config/tiny.yaml")
+JOINT = {"effects", "figures", "report"}
+AFTER_METRICS = {"metrics", "probes", "ablate"} | JOINT
+AFTER_EXTRACT = {"mask"} | AFTER_METRICS
+ALL_BUT_FETCH = {"sample", "extract", "blind", "consistency"} | AFTER_EXTRACT
+
+
+def plan(finished, *more: str):
+    result = finished.run(*PLAN, *more)
+    assert result.status == 0, result.output
+    return result
+
+
+def test_the_study_has_run_and_needs_nothing(finished):
+    results = finished.folder / "results" / "tiny"
+    assert (results / "report.html").is_file()
+    assert (results / "one" / "answers" / "001.parquet").read_text() == "tiny extract one 1"
+    assert (results / "logs" / "extract" / "two" / "000.log").read_text() == (
+        "extract: 5/5 items, 1 threads\n"
+    )
+    assert (results / "benchmarks" / "extract" / "two" / "000.tsv").is_file()
+    assert plan(finished).planned == {}
+
+
+def test_the_snapshot_is_the_whole_configuration(finished):
+    snapshot = finished.folder / "results" / "tiny" / "config.yaml"
+    assert load_study(snapshot) == load_study(finished.folder / "config" / "tiny.yaml")
+    assert yaml.safe_load(snapshot.read_text())["consistency"]["k"] == 10
+
+
+CODE_EDITS = {
+    "a comment": ("src/vrp/stages/probes.py", "# A remark.", set()),
+    "a docstring": ("src/vrp/provenance.py", "def unused_here():\n    '''Nothing.'''", set()),
+    "a figure": ("src/vrp/stages/figures.py", "EDITED = 1", {"figures", "report"}),
+    "the report": ("src/vrp/stages/report.py", "EDITED = 1", {"report"}),
+    "the effects": ("src/vrp/stages/effects.py", "EDITED = 1", JOINT),
+    "the probes": ("src/vrp/stages/probes.py", "EDITED = 1", {"probes", "ablate"} | JOINT),
+    "the masking": ("src/vrp/stages/mask.py", "EDITED = 1", {"mask"} | JOINT),
+    "the sampling": ("src/vrp/stages/sample.py", "EDITED = 1", ALL_BUT_FETCH),
+}
+
+
+@pytest.mark.parametrize("edit", CODE_EDITS)
+def test_code_edit(finished, edit):
+    path, addition, expected = CODE_EDITS[edit]
+    file = finished.folder / path
+    before = file.read_text() if file.exists() else None
+    finished.edit(path, "", addition)
+    try:
+        result = plan(finished)
+    finally:
+        if before is None:
+            file.unlink()
+        else:
+            file.write_text(before)
+
+    assert set(result.planned) == expected
+    if expected:
+        stage = file.stem
+        for reason in result.reasons(stage):
+            assert "Params have changed" in reason
+            assert f"'code_{stage}'" in reason
+            assert f"'vrp.stages.{stage}'" in reason
+            # Modules that are as they were are not named.
+            assert "vrp.config" not in reason
+
+
+# What `--config` changes, the stages that run again, the words of the first one's reason.
+CONFIG_EDITS = [
+    ("consistency={k: 4}", {"consistency"} | AFTER_METRICS, ("consistency", "consistency.k", 4)),
+    ("metrics={bootstrap: 500}", AFTER_METRICS, ("metrics", "metrics.bootstrap", 500)),
+    ("probes={sparse_c: 0.5}", {"probes", "ablate"} | JOINT, ("probes", "probes.sparse_c", 0.5)),
+    ("mask={share: 0.5}", {"mask"} | JOINT, ("mask", "mask.share", 0.5)),
+    ("effects={bootstrap: 500}", JOINT, ("effects", "effects.bootstrap", 500)),
+    ("figures={dpi: 90}", {"figures", "report"}, ("figures", "figures.dpi", 90)),
+    ("report={title: T}", {"report"}, ("report", "report.title", "T")),
+    ("seed=1", ALL_BUT_FETCH, ("sample", "seed", 1)),
+    ("extract={max_new_tokens: 3}", ALL_BUT_FETCH - {"sample"},
+     ("extract", "extract.max_new_tokens", 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected", "cause"), CONFIG_EDITS)
+def test_config_edit(finished, change, expected, cause):
+    result = plan(finished, "--config", change)
+    stage, key, value = cause
+    assert set(result.planned) == expected
+    for reason in result.reasons(stage):
+        # The key before and now, and no other key.
+        assert reason.count(f"'{key}': ") == 2
+        assert f"{{'{key}': {value!r}}}" in reason
+        assert set(re.findall(r"{'([a-z_]+(?:\.[a-z_]+)*)'", reason)) == {key, f"config_{stage}"}
+
+
+def test_a_prompt_reruns_one_model(finished):
+    result = plan(finished, "--config", "models={one: {prompt: plain}}")
+    assert set(result.planned) == ALL_BUT_FETCH - {"sample"}
+    assert result.planned["extract"] == 2
+    for reason in result.reasons("extract"):
+        assert "model=one" in reason
+        assert "'models.one.prompt': 'plain'" in reason
+
+
+def test_a_new_model_leaves_the_others_alone(finished):
+    new = "models={three: {family: paligemma, checkpoint: 'zoo:paligemma'}}"
+    result = plan(finished, "--config", new)
+    for stage in ("fetch_model", "extract", "metrics", "probes", "mask", "ablate"):
+        assert all("model=three" in reason for reason in result.reasons(stage))
+    assert "sample" not in result.planned
+    assert set(result.planned) >= JOINT
+
+
+def test_threads_and_memory_rerun_nothing(finished):
+    result = plan(finished, "--set-threads", "extract=2", "--set-resources", "extract:mem_mb=9000")
+    assert result.planned == {}
+
+
+def test_forcing_one_stage(finished):
+    result = plan(finished, "--forcerun", "probes")
+    assert set(result.planned) == {"probes", "ablate"} | JOINT
+    assert plan(finished, "--forcerun", "probes", "--until", "probes").planned == {"probes": 2}
+
+
+def test_a_refetched_equal_manifest_reruns_nothing(finished):
+    arguments = ("--cores", "2", "--configfile", "config/tiny.yaml", "--forcerun", "fetch_data")
+    result = finished.run(*arguments, "--until", "fetch_data")
+    assert result.status == 0, result.output
+    assert plan(finished).planned == {}
+
+
+def test_a_failing_stage_is_seen_and_leaves_its_log(finished):
+    result = finished.run(
+        "--cores", "1", "--configfile", "config/tiny.yaml", "--forcerun", "report",
+        FAILING_STAGE="report",
+    )  # fmt: skip
+    assert result.status != 0
+    assert "vrp report: nothing works today" in result.output
+    log = finished.folder / "results" / "tiny" / "logs" / "report.log"
+    assert "nothing works today" in log.read_text()
+    assert not (finished.folder / "results" / "tiny" / "report.html").exists()

@@ -1,0 +1,58 @@
+"""
+This part of the workflow silences neurons that the probe reads, and random ones.
+
+REQUIRED INPUTS:
+
+    manifest    = <results>/models/{model}.json
+    items       = <results>/items.parquet
+    answers     = <results>/{model}/answers/{shard}.parquet, all shards
+    predictions = <results>/{model}/predictions.parquet
+    neurons     = <results>/{model}/neurons.parquet
+
+OUTPUTS:
+
+    ablate      = <results>/{model}/ablate/{shard}.parquet
+
+`ablate.shards` in the config says how many shards; they need not be those of the extraction.
+"""
+
+
+rule ablate:
+    """Answer one shard's questions with dimensions of the residual stream silenced."""
+    input:
+        manifest="<results>/models/{model}.json",
+        item_table="<results>/items.parquet",
+        answers=expand("<results>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
+        predictions="<results>/{model}/predictions.parquet",
+        neurons="<results>/{model}/neurons.parquet",
+    output:
+        ablate="<results>/{model}/ablate/{shard}.parquet",
+    log:
+        "<logs>/ablate/{model}/{shard}.log",
+    benchmark:
+        "<benchmarks>/ablate/{model}/{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1800 * attempt,
+        runtime=120,
+    params:
+        **causes_of("ablate"),
+        study=SNAPSHOT,
+        code_ablate=code_of("ablate"),
+        config_ablate=config_of("ablate"),
+    shell:
+        """
+        HF_HUB_OFFLINE=1 vrp ablate \
+            --config {params.study} \
+            --model {wildcards.model} \
+            --shard {wildcards.shard} \
+            --manifest {input.manifest} \
+            --items {input.item_table} \
+            --answers {input.answers} \
+            --predictions {input.predictions} \
+            --neurons {input.neurons} \
+            --output {output.ablate} \
+            2>&1 | tee -i {log} >&2
+        """

@@ -1,0 +1,52 @@
+"""
+This part of the workflow asks the same questions with a blank image.
+
+REQUIRED INPUTS:
+
+    manifest = <results>/models/{model}.json
+    items    = <results>/items.parquet
+
+OUTPUTS:
+
+    answers  = <results>/{model}/blind/answers/{shard}.parquet
+    hidden   = <results>/{model}/blind/hidden/{shard}.parquet
+
+It runs where `extract.blind` is true: the probes then ask for its hidden states.
+"""
+
+
+rule blind:
+    """Keep answers and hidden states of one shard, with a blank image."""
+    input:
+        manifest="<results>/models/{model}.json",
+        item_table="<results>/items.parquet",
+    output:
+        answers="<results>/{model}/blind/answers/{shard}.parquet",
+        hidden="<results>/{model}/blind/hidden/{shard}.parquet",
+    log:
+        "<logs>/blind/{model}/{shard}.log",
+    benchmark:
+        "<benchmarks>/blind/{model}/{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1800 * attempt,
+        runtime=60,
+    params:
+        **causes_of("blind"),
+        study=SNAPSHOT,
+        code_blind=code_of("blind"),
+        config_blind=config_of("blind"),
+    shell:
+        """
+        HF_HUB_OFFLINE=1 vrp blind \
+            --config {params.study} \
+            --model {wildcards.model} \
+            --shard {wildcards.shard} \
+            --manifest {input.manifest} \
+            --items {input.item_table} \
+            --answers {output.answers} \
+            --hidden {output.hidden} \
+            2>&1 | tee -i {log} >&2
+        """

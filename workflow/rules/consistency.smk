@@ -1,0 +1,49 @@
+"""
+This part of the workflow samples several answers to every question.
+
+REQUIRED INPUTS:
+
+    manifest = <results>/models/{model}.json
+    items    = <results>/items.parquet
+
+OUTPUTS:
+
+    samples  = <results>/{model}/consistency/{shard}.parquet
+
+It has a prefill of its own, so that another number of samples redoes no extraction.
+"""
+
+
+rule consistency:
+    """Sample K answers an item of one shard, from one prefill."""
+    input:
+        manifest="<results>/models/{model}.json",
+        item_table="<results>/items.parquet",
+    output:
+        samples="<results>/{model}/consistency/{shard}.parquet",
+    log:
+        "<logs>/consistency/{model}/{shard}.log",
+    benchmark:
+        "<benchmarks>/consistency/{model}/{shard}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1800 * attempt,
+        runtime=60,
+    params:
+        **causes_of("consistency"),
+        study=SNAPSHOT,
+        code_consistency=code_of("consistency"),
+        config_consistency=config_of("consistency"),
+    shell:
+        """
+        HF_HUB_OFFLINE=1 vrp consistency \
+            --config {params.study} \
+            --model {wildcards.model} \
+            --shard {wildcards.shard} \
+            --manifest {input.manifest} \
+            --items {input.item_table} \
+            --output {output.samples} \
+            2>&1 | tee -i {log} >&2
+        """

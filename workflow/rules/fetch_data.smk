@@ -1,0 +1,45 @@
+"""
+This part of the workflow puts images and question files into the data folder.
+
+REQUIRED INPUTS:
+
+    questions = question files in the data folder, where `data.origin` is `local`
+
+OUTPUTS:
+
+    manifest  = <results>/data.json
+
+The images and question files themselves are no outputs: Snakemake deletes outputs before it
+makes them anew, and the data folder may be the user's own.
+"""
+
+
+rule fetch_data:
+    """Draw scenes, download the official archives or check local files."""
+    input:
+        questions=question_files,
+    output:
+        manifest="<results>/data.json",
+    log:
+        "<logs>/fetch_data.log",
+    benchmark:
+        "<benchmarks>/fetch_data.tsv"
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    params:
+        **causes_of("fetch_data"),
+        study=SNAPSHOT,
+        code_fetch_data=code_of("fetch_data"),
+        config_fetch_data=config_of("fetch_data"),
+    shell:
+        """
+        vrp fetch-data \
+            --config {params.study} \
+            --output {output.manifest} \
+            2>&1 | tee -i {log} >&2
+        """

@@ -1,0 +1,60 @@
+"""
+This part of the workflow draws every figure from the tables.
+
+REQUIRED INPUTS:
+
+    items   = <results>/items.parquet
+    effects = <results>/effects.parquet
+    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons,
+    mask    = tables of all models and shards
+
+OUTPUTS:
+
+    figures = <results>/figures/{name}.{format}, all figures in all formats of the config
+"""
+
+
+rule figures:
+    """Draw the figures."""
+    input:
+        **TABLES,
+        item_table="<results>/items.parquet",
+        effects="<results>/effects.parquet",
+    output:
+        figures=report(FIGURES, caption="../report/figures.rst", category="Figures"),
+    log:
+        "<logs>/figures.log",
+    benchmark:
+        "<benchmarks>/figures.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=30,
+    params:
+        **causes_of("figures"),
+        study=SNAPSHOT,
+        code_figures=code_of("figures"),
+        config_figures=config_of("figures"),
+        folder=subpath(output[0], parent=True),
+    shell:
+        """
+        vrp figures \
+            --config {params.study} \
+            --items {input.item_table} \
+            --effects {input.effects} \
+            --answers {input.answers} \
+            --attention {input.attention} \
+            --lens {input.lens} \
+            --consistency {input.consistency} \
+            --signals {input.signals} \
+            --heads {input.heads} \
+            --metrics {input.metrics} \
+            --probes {input.probes} \
+            --predictions {input.predictions} \
+            --neurons {input.neurons} \
+            --mask {input.mask} \
+            --output {params.folder} \
+            2>&1 | tee -i {log} >&2
+        """

@@ -1,0 +1,77 @@
+"""
+This part of the workflow writes the report and the summary from the tables.
+
+REQUIRED INPUTS:
+
+    data     = <results>/data.json
+    items    = <results>/items.parquet
+    sampling = <results>/sampling.json
+    effects  = <results>/effects.parquet
+    figures  = <results>/figures/{name}.{format}, all figures
+    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons,
+    mask     = tables of all models and shards
+
+OUTPUTS:
+
+    summary  = <results>/summary.json
+    report   = <results>/report.html
+"""
+
+
+rule report:
+    """Write one self-contained HTML report, and its numbers as JSON."""
+    input:
+        **TABLES,
+        data="<results>/data.json",
+        item_table="<results>/items.parquet",
+        sampling="<results>/sampling.json",
+        effects="<results>/effects.parquet",
+        figures=FIGURES,
+    output:
+        summary=report(
+            "<results>/summary.json",
+            caption="../report/summary.rst",
+            category="Summary",
+        ),
+        report=report(
+            "<results>/report.html", caption="../report/report.rst", category="Report"
+        ),
+    log:
+        "<logs>/report.log",
+    benchmark:
+        "<benchmarks>/report.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=30,
+    params:
+        **causes_of("report"),
+        study=SNAPSHOT,
+        code_report=code_of("report"),
+        config_report=config_of("report"),
+    shell:
+        """
+        vrp report \
+            --config {params.study} \
+            --data {input.data} \
+            --items {input.item_table} \
+            --sampling {input.sampling} \
+            --effects {input.effects} \
+            --answers {input.answers} \
+            --attention {input.attention} \
+            --lens {input.lens} \
+            --consistency {input.consistency} \
+            --signals {input.signals} \
+            --heads {input.heads} \
+            --metrics {input.metrics} \
+            --probes {input.probes} \
+            --predictions {input.predictions} \
+            --neurons {input.neurons} \
+            --mask {input.mask} \
+            --figures {input.figures} \
+            --summary {output.summary} \
+            --output {output.report} \
+            2>&1 | tee -i {log} >&2
+        """

@@ -1,0 +1,45 @@
+"""
+This part of the workflow samples the study's items, exactly as many as asked for.
+
+REQUIRED INPUTS:
+
+    data   = <results>/data.json
+
+OUTPUTS:
+
+    items  = <results>/items.parquet
+    report = <results>/sampling.json
+"""
+
+
+rule sample:
+    """Sample the items: stratified, seeded, independent of the files' order."""
+    input:
+        data="<results>/data.json",
+    output:
+        item_table="<results>/items.parquet",
+        report="<results>/sampling.json",
+    log:
+        "<logs>/sample.log",
+    benchmark:
+        "<benchmarks>/sample.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=30,
+    params:
+        **causes_of("sample"),
+        study=SNAPSHOT,
+        code_sample=code_of("sample"),
+        config_sample=config_of("sample"),
+    shell:
+        """
+        vrp sample \
+            --config {params.study} \
+            --data {input.data} \
+            --output {output.item_table} \
+            --report {output.report} \
+            2>&1 | tee -i {log} >&2
+        """
