@@ -6,7 +6,7 @@ import numpy as np
 import planted_study as planted
 import polars as pl
 import pytest
-from scipy.stats import pearsonr
+from scipy.stats import mannwhitneyu, pearsonr
 from sklearn.metrics import roc_auc_score
 
 from vrp.config.effects import EffectsConfig
@@ -124,6 +124,17 @@ def test_holm_runs_over_the_predictors_of_one_scope(judged):
     family = judged[0].filter(scope="macro", metric="auroc").filter(pl.col("p").is_finite())
     smallest = family.sort("p").row(0, named=True)
     assert smallest["p_adjusted"] == pytest.approx(min(1, smallest["p"] * len(family)))
+    assert smallest["p_adjusted"] < 1e-6  # the planted signal: no floor of resampling holds it up
+
+
+def test_p_agrees_with_a_test_that_knows_no_bootstrap(judged):
+    """Mann-Whitney's p-value, on items that are independent here but for the image."""
+    table, signals, *_ = judged
+    right = signals.filter(pl.col("correct"))["image_mass"]
+    wrong = signals.filter(~pl.col("correct"))["image_mass"]
+    expected = mannwhitneyu(right, wrong).pvalue
+    found = row(table, predictor="image_mass", metric="auroc", scope="pooled")
+    assert found["p"] == pytest.approx(expected, rel=0.3)
 
 
 def test_a_shard_that_lacks_items_is_refused(study, tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from vrp.stats.auroc import bootstrap_auroc
 from vrp.stats.bootstrap import Bootstrapped, Resamples, bootstrap_within, resample_groups
@@ -19,8 +20,6 @@ from vrp.stats.paired import bootstrap_difference
 
 Row = dict[str, Any]
 
-# Tests that make one family for Holm's correction: all predictors under the same scope and metric.
-_FAMILY = ("scope", "metric")
 NOT_A_LAYER = -1
 
 
@@ -186,17 +185,22 @@ def _row(
     null: float | None,
     margin: tuple[float, float] | None = None,
 ) -> Row:
-    p_equivalence = math.nan
-    if margin is not None and math.isfinite(part.value) and part.se > 0:
-        low, high = margin
-        p_equivalence = two_one_sided_tests(part, bound_low=low, bound_high=high).p
+    p = p_equivalence = math.nan
+    if math.isfinite(part.value) and part.se > 0:
+        if null is not None:
+            # From the standard error, as the equivalence test: counting replicates cannot go
+            # below 2 / (replicates + 1), which no Holm correction over many predictors survives.
+            p = 2 * float(norm.sf(abs(part.value - null) / part.se))
+        if margin is not None:
+            low, high = margin
+            p_equivalence = two_one_sided_tests(part, bound_low=low, bound_high=high).p
     scopes = items.scopes()
     asked = int(scopes[scope].sum()) if scope in scopes else len(items.correct)
     return estimate_row(
         predictor,
         scope,
         metric,
-        part.estimate(null=null),
+        part.estimate()._replace(p=p),
         layer=layer,
         n_dropped=asked - part.n,
         p_equivalence=p_equivalence,
@@ -240,11 +244,16 @@ def plain_row(predictor: str, scope: str, metric: str, value: float, *, n: int, 
 
 
 def adjusted(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Columns of an estimates table with Holm's correction within each scope and metric."""
-    families: dict[tuple[str, ...], list[int]] = {}
+    """Columns of an estimates table with Holm's correction within each scope and metric.
+
+    A predictor's rows layer by layer are a family of their own: a deep model would otherwise
+    weaken what is said of the named predictors.
+    """
+    families: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(rows):
         if math.isfinite(row["p"]):
-            families.setdefault(tuple(row[key] for key in _FAMILY), []).append(index)
+            family = (row["scope"], row["metric"], row["layer"] != NOT_A_LAYER)
+            families.setdefault(family, []).append(index)
     p_adjusted = [math.nan] * len(rows)
     for members in families.values():
         values = holm([rows[index]["p"] for index in members])
