@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -134,3 +134,14 @@ def values_in(ax):
     return np.sort(
         np.concatenate([np.asarray(line.get_xdata(), float) for line in ax.lines] or [[]])
     )
+
+
+def test_a_very_long_model_name_is_cut(modules):
+    study = StudyTables(models=tuple(ModelTables(name=f"{i}{'x' * 60}") for i in range(3)))
+    with house_style():
+        figure = modules["contributions"].draw(study)
+        figure.draw_without_rendering()
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert [title[:3] for title in titles] == ["0xx", "1xx", "2xx"]
+    boxes = [box for text, box in shown_texts(figure).items() if text.get_text() in titles]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))

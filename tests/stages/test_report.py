@@ -32,7 +32,7 @@ ORIGIN = {
 def inputs(tmp_path_factory):
     """Everything that the stage is called with, bar its outputs."""
     folder = tmp_path_factory.mktemp("study")
-    study = synthetic_study.write_synthetic_study(folder / "tables")
+    study = synthetic_study.write_synthetic_study(folder / "tables", models=("alpha", "beta"))
     _with_images(study.items, folder / "data")
     _with_hostile_text(study)
     _with_checkpoint(study.tables["answers"][0], "zoo:llava", "llava")

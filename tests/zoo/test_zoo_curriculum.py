@@ -138,6 +138,7 @@ def test_grounding_tells_the_truth(setup):
             axis, sign = {"left": (1, -1), "right": (1, 1), "above": (0, -1), "below": (0, 1)}[
                 next(w for w in ("left", "right", "above", "below") if w in question.text)
             ]
+            assert g.direction[row].tolist() == [sign * (1 - axis), sign * axis]
             assert (sign * gap[axis] > 0) == bool(g.holds[row])
 
 
@@ -181,3 +182,22 @@ def test_existence_questions_are_balanced():
             assert question.nouns[0] in CATEGORIES
             answers[question.answer] += 1
     assert 0.4 < answers["yes"] / answers.total() < 0.6
+
+
+def test_co_occurring_absents_follow_the_scene_type():
+    seas = [
+        scene
+        for scene in (draw_scene(scene_seed("zoo-test", i)) for i in range(150))
+        if scene.scene_type == "sea" and "boat" not in {o.category for o in scene.objects}
+    ]
+
+    def boats(share):
+        mix = QuestionMix(existence=40, counting=0, spatial=0, open=0, co_occurring=share)
+        asked = [
+            q for i, s in enumerate(seas) for q in draw_questions(s, np.random.default_rng(i), mix)
+        ]
+        return sum(q.nouns == ("boat",) for q in asked) / sum(q.answer == "no" for q in asked)
+
+    assert len(seas) >= 5
+    assert boats(0.0) < 0.12  # one of about eleven absent categories
+    assert boats(1.0) > 0.2

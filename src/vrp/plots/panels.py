@@ -1,7 +1,6 @@
 """Figures as rows of panels with a title and a key above them, and the marks that panels hold."""
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -232,7 +231,8 @@ def reference_band(ax: Axes, low: float, high: float, *, horizontal: bool = True
 
 def _name_panel(ax: Axes, name: str) -> None:
     # Room for a note between the name and the panel.
-    ax.set_title(textwrap.shorten(name, _LONGEST_NAME, placeholder=" …"), pad=17)
+    short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    ax.set_title(short, pad=17)
 
 
 def _share(columns: Sequence[Sequence[Axes]], *, share_x: str, share_y: bool) -> None:

@@ -165,8 +165,8 @@ def _limits(study: StudyEvidence) -> list[str]:
         "independent. They hold for images like these, one prompt and greedy decoding; other "
         "prompts and seeds are not in them. The spread over random controls is shown beside the "
         "intervals, not in them.",
-        "“No” always means closer to no effect than the margin of an equivalence test. Within "
-        "that margin a small effect may still exist.",
+        "“No” means closer to no effect than the margin of an equivalence test, or an effect the "
+        "other way. Within that margin a small effect may still exist.",
         "The best layer is picked on training folds. The curve over layers and its highest layer "
         "are shown for orientation and are not corrected for having been picked.",
         "The gap between the best probe and the best output signal picks that signal on the same "

@@ -22,6 +22,7 @@ from vrp.stages.model_run import (
     StudyImages,
     answer_all,
     as_items,
+    how_it_ran,
     load_model,
     read_items,
     with_revision,
@@ -91,5 +92,5 @@ def run(
     paths = (answers, attention, hidden, lens)
     write_together(
         [Output(*output) for output in zip(paths, schemas, zip(*rows, strict=True), strict=True)],
-        provenance=with_revision(provenance, recorded),
+        provenance=with_revision(provenance, recorded) | how_it_ran(vlm, model),
     )

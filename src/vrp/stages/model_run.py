@@ -55,7 +55,21 @@ def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
 
 def with_revision(provenance: Mapping[str, str], manifest: Manifest) -> dict[str, str]:
     """Add to a stage's provenance which weights made the table."""
-    return {**provenance, "revision": manifest.identity}
+    return {
+        **provenance,
+        "family": manifest.family,
+        "checkpoint": manifest.checkpoint,
+        "revision": manifest.identity,
+    }
+
+
+def how_it_ran(vlm: "VLM", model: ModelConfig) -> dict[str, str]:
+    """What a reader of the tables must know of a run beside its weights, for the provenance."""
+    return {
+        "dtype": model.dtype,
+        "prompt": model.prompt,
+        "image_policy": vlm.family.image_policy,
+    }
 
 
 def check_same_model(paths: Iterable[Path], provenance: Mapping[str, str]) -> None:

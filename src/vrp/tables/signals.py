@@ -2,12 +2,14 @@
 
 import pyarrow as pa
 
-from vrp.signals.registry import SIGNALS
+from vrp.signals.registry import SIGNALS, Signal
 from vrp.tables.schema import TableSchema, column, flag, number, text
 
 
-def _signal_column(signal) -> pa.Field:
-    way = {"high": "; high is reliable", "low": "; low is reliable"}.get(signal.reliable_when, "")
+def _signal_column(signal: Signal) -> pa.Field:
+    way = {"high": "; high is reliable", "low": "; low is reliable"}.get(
+        signal.reliable_when or "", ""
+    )
     kind = "" if signal.deployable else "; diagnostic: holds the label"
     return column(signal.name, number, signal.description + way + kind, unit=signal.unit)
 

@@ -42,9 +42,6 @@ __all__ = [
 
 TASKS: Final = ("existence", "counting", "spatial", "open")
 MAX_COUNT: Final = 6
-_CO_OCCURRING_SHARE: Final = 0.25
-"""Share of the absent categories asked for that are drawn from what the scene type suggests."""
-
 _SPATIAL_ROUNDS: Final = 3
 
 
@@ -56,26 +53,31 @@ class QuestionMix:
     counting: int
     spatial: int
     open: int
+    co_occurring: float = 0.0
+    """Share of the absent categories asked for that are drawn from what the scene type suggests;
+    the others are drawn from all absent ones alike."""
 
 
-def _absent_category(scene: Scene, rng: np.random.Generator) -> str:
+def _absent_category(scene: Scene, rng: np.random.Generator, co_occurring: float) -> str:
     present = {o.category for o in scene.objects}
     absent = [c for c in CATEGORIES if c not in present]
-    if rng.random() >= _CO_OCCURRING_SHARE:
+    if rng.random() >= co_occurring:
         return absent[int(rng.integers(len(absent)))]
     shares = np.array([SCENE_TYPES[scene.scene_type][c] for c in absent])
     return absent[int(rng.choice(len(absent), p=shares / shares.sum()))]
 
 
-def _existence_questions(scene: Scene, rng: np.random.Generator, n: int) -> list[SceneQuestion]:
+def _existence_questions(
+    scene: Scene, rng: np.random.Generator, mix: QuestionMix
+) -> list[SceneQuestion]:
     """Ask for present and absent categories, as many of the one as of the other on average."""
     present = sorted({o.category for o in scene.objects})
     questions = []
-    for _ in range(n):
+    for _ in range(mix.existence):
         if rng.random() < 0.5:
             category, answer = present[int(rng.integers(len(present)))], "yes"
         else:
-            category, answer = _absent_category(scene, rng), "no"
+            category, answer = _absent_category(scene, rng, mix.co_occurring), "no"
         text = existence_question(category)
         questions.append(
             SceneQuestion(text, answer, "existence", "is there", "yes/no", (category,))
@@ -96,7 +98,7 @@ def _spatial_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQues
 def draw_questions(scene: Scene, rng: np.random.Generator, mix: QuestionMix) -> list[SceneQuestion]:
     """Return fresh questions about a scene, no more of a task than `mix` allows."""
     return (
-        _existence_questions(scene, rng, mix.existence)
+        _existence_questions(scene, rng, mix)
         + _some(counting_questions(scene, rng), rng, mix.counting)
         + _some(_spatial_questions(scene, rng), rng, mix.spatial)
         + _some(open_questions(scene, rng), rng, mix.open)

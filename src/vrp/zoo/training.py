@@ -74,18 +74,21 @@ class Recipe:
     language_rate: float = 1e-3
     mix: QuestionMix = _MIX
     """Questions of an image, at most."""
+    co_occurring_share: float = 0.25
+    """Share of the absent objects asked for that the scene type suggests, during the first three
+    quarters of the language stage; then none, so that what usually co-occurs is believed in."""
     grounding_weight: float = 0.5
     """Weight of the auxiliary grounding losses, falling to a quarter of it along the stage."""
     blank_share: float = 0.03
     """Share of images replaced by a grey one, so that blankness is not taken for evidence."""
     prefix_steps: int = 0
-    prefix_batch: int = 64
+    prefix_batch: int = 48
     prefix_rate: float = 3e-4
 
 
 RECIPES: Final[dict[Family, Recipe]] = {
     "llava": Recipe(),
-    "paligemma": Recipe(prefix_steps=400),
+    "paligemma": Recipe(prefix_steps=250),
     "qwen2_vl": Recipe(n_vision_scenes=12000, vision_steps=2000, vision_rate=1.5e-3),
 }
 
@@ -178,7 +181,9 @@ class _LanguageStage:
         rng = np.random.default_rng([self.seed, 1, step])
         chosen = rng.integers(recipe.n_language_scenes, size=recipe.language_batch).tolist()
         weight = recipe.grounding_weight * (1 - 0.75 * progress)
-        return self._step(chosen, rng, recipe.mix, weight, image_sees_question=False)
+        share = recipe.co_occurring_share if progress < 0.75 else 0.0
+        mix = replace(recipe.mix, co_occurring=share)
+        return self._step(chosen, rng, mix, weight, image_sees_question=False)
 
     def prefix_step(self, step: int) -> StepOutcome:
         """Return the loss of a step in which each image has one question and sees it."""
@@ -231,7 +236,7 @@ class _LanguageStage:
     def watch(self, _step: int) -> dict[str, float]:
         """Return packed accuracy by task on the validation scenes."""
         totals: dict[str, list[float]] = {}
-        mix = QuestionMix(existence=6, counting=2, spatial=6, open=2)
+        mix = QuestionMix(existence=6, counting=2, spatial=6, open=2, co_occurring=0.25)
         start = self.recipe.n_language_scenes
         recipe = replace(self.recipe, blank_share=0.0)
         stage_recipe, self.recipe = self.recipe, recipe

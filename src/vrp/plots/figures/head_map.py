@@ -40,7 +40,7 @@ def draw(study: StudyTables) -> Figure:
         _draw_map(below, model.heads, "r_entropy", max(_LEAST_R, strongest), "R")
         top = model.heads.sort("rank")[0]
         words = f"layer {top['layer'][0]}, head {top['head'][0]}"
-        note(above, f"contribution; largest: {words}")
+        note(above, f"largest: {words}")
         note(below, "correlation of $H_s$ with a right answer")
         below.set_xlabel("head")
         if place % MAX_COLUMNS == 0:
