@@ -78,6 +78,7 @@ def _llava_config(vocab_size: int, ids: SpecialIds) -> LlavaConfig:
             pad_token_id=ids.pad,
         ),
         image_token_id=ids.image,
+        image_seq_length=(IMAGE_SIDE // CELL) ** 2,
         # The last layer, where LLaVA-1.5 takes the last but one: no layer of so small a tower
         # can be left unused.
         vision_feature_layer=-1,

@@ -50,10 +50,11 @@ __all__ = ["RECIPES", "TRAINING_NAMESPACE", "Recipe", "train"]
 TRAINING_NAMESPACE: Final = "zoo-train"
 CHECKPOINT_EVERY = 250
 """Steps between checkpoints."""
-_WARMUP_STEPS: Final = {"vision": 60, "language": 100, "prefix": 60}
+_WARMUP_STEPS: Final = {"vision": 60, "language": 100, "prior": 30, "prefix": 60}
 _GREYS: Final = (108, 118, 128, 138, 148)
 
 _MIX: Final = QuestionMix(existence=3, counting=2, spatial=8, open=2)
+_PRIOR_MIX: Final = QuestionMix(existence=8, counting=1, spatial=3, open=1)
 
 
 @dataclass(frozen=True)
@@ -81,13 +82,18 @@ class Recipe:
     """Weight of the auxiliary grounding losses, falling to a quarter of it along the stage."""
     blank_share: float = 0.03
     """Share of images replaced by a grey one, so that blankness is not taken for evidence."""
+    prior_steps: int = 0
+    """Steps of a stage of its own that strengthens what usually co-occurs: existence questions
+    above all, whose absent objects are drawn at random."""
+    prior_rate: float = 4e-4
+    prior_mix: QuestionMix = _PRIOR_MIX
     prefix_steps: int = 0
     prefix_batch: int = 48
     prefix_rate: float = 3e-4
 
 
 RECIPES: Final[dict[Family, Recipe]] = {
-    "llava": Recipe(),
+    "llava": Recipe(prior_steps=300),
     "paligemma": Recipe(prefix_steps=250),
     "qwen2_vl": Recipe(n_vision_scenes=12000, vision_steps=2000, vision_rate=1.5e-3),
 }
@@ -184,6 +190,15 @@ class _LanguageStage:
         share = recipe.co_occurring_share if progress < 0.75 else 0.0
         mix = replace(recipe.mix, co_occurring=share)
         return self._step(chosen, rng, mix, weight, image_sees_question=False)
+
+    def prior_step(self, step: int) -> StepOutcome:
+        """Return the loss of a step in which absent objects are drawn at random."""
+        rng = np.random.default_rng([self.seed, 4, step])
+        chosen = rng.integers(self.recipe.n_language_scenes, size=self.recipe.language_batch)
+        weight = 0.25 * self.recipe.grounding_weight
+        return self._step(
+            chosen.tolist(), rng, self.recipe.prior_mix, weight, image_sees_question=False
+        )
 
     def prefix_step(self, step: int) -> StepOutcome:
         """Return the loss of a step in which each image has one question and sees it."""
@@ -301,6 +316,11 @@ def train(
     run_stage(
         plan, modules, stage.trained, stage.packed_step, out, resume=resume, watch=stage.watch
     )
+    if recipe.prior_steps:
+        plan = _plan("prior", recipe.prior_steps, recipe.prior_rate)
+        run_stage(
+            plan, modules, stage.trained, stage.prior_step, out, resume=resume, watch=stage.watch
+        )
     if recipe.prefix_steps:
         plan = _plan("prefix", recipe.prefix_steps, recipe.prefix_rate)
         run_stage(plan, modules, stage.trained, stage.prefix_step, out, resume=resume)
