@@ -25,9 +25,10 @@ venv: ## Install the pinned environment into .venv, if it is not there yet
 	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'; \
 	    echo "Installing into $(VENV): a few minutes, once"; \
 	    $(PYTHON) -m venv $(VENV); \
+	    cat $(WANTED) > $(INSTALLED).part; \
 	    $(VENV)/bin/python -m pip install --quiet --requirement requirements.lock; \
 	    $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
-	    cat $(WANTED) > $(INSTALLED); \
+	    mv $(INSTALLED).part $(INSTALLED); \
 	fi
 
 .PHONY: demo

@@ -20,6 +20,7 @@ def folder(tmp_path: Path) -> Path:
     (checkpoint / "config.json").write_text("{}")
     (checkpoint / "model.safetensors").write_bytes(b"weights")
     (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle")
+    (checkpoint / "training.json").write_text("a log")
     return checkpoint
 
 

@@ -47,7 +47,7 @@ class Checkout(NamedTuple):
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace text in a file; an empty `old` appends."""
         file = self.folder / path
-        text = file.read_text() if file.exists() else '"""Made for a test."""\n'
+        text = file.read_text()
         assert old in text
         file.write_text(text.replace(old, new, 1) if old else f"{text}\n{new}\n")
 

@@ -43,41 +43,47 @@ def test_the_snapshot_is_the_whole_configuration(finished):
     assert yaml.safe_load(snapshot.read_text())["consistency"]["k"] == 10
 
 
+STAGES = "src/vrp/stages"
+ADDED = ("", "EDITED = 1")
+# What is edited: file, text to replace (none: append), new text, the stages that run again.
 CODE_EDITS = {
-    "a comment": ("src/vrp/stages/probes.py", "# A remark.", set()),
-    "a docstring": ("src/vrp/provenance.py", "def unused_here():\n    '''Nothing.'''", set()),
-    "a figure": ("src/vrp/stages/figures.py", "EDITED = 1", {"figures", "report"}),
-    "the report": ("src/vrp/stages/report.py", "EDITED = 1", {"report"}),
-    "the effects": ("src/vrp/stages/effects.py", "EDITED = 1", JOINT),
-    "the probes": ("src/vrp/stages/probes.py", "EDITED = 1", {"probes", "ablate"} | JOINT),
-    "the masking": ("src/vrp/stages/mask.py", "EDITED = 1", {"mask"} | JOINT),
-    "the sampling": ("src/vrp/stages/sample.py", "EDITED = 1", ALL_BUT_FETCH),
+    "a comment": (f"{STAGES}/probes.py", "", "# A remark.", set()),
+    "a docstring": (f"{STAGES}/probes.py", '"""', '"""Once more: ', set()),
+    "a figure": ("src/vrp/plots/figures/masking.py", *ADDED, {"figures", "report"}),
+    "the page's style": ("src/vrp/report/templates/style.css", "", "p { margin: 0 }", {"report"}),
+    "the report": (f"{STAGES}/report.py", *ADDED, {"report"}),
+    "the effects": (f"{STAGES}/effects.py", *ADDED, JOINT),
+    "the probes": (f"{STAGES}/probes.py", *ADDED, {"probes", "ablate"} | JOINT),
+    "the masking": (f"{STAGES}/mask.py", *ADDED, {"mask"} | JOINT),
+    "a prompt": ("src/vrp/vlm/families/llava.py", *ADDED, ALL_BUT_FETCH - {"sample"}),
+    "the sampling": (f"{STAGES}/sample.py", *ADDED, ALL_BUT_FETCH),
+}
+# Where what is edited is no stage's own module: the stage whose reason must name it, and how.
+NAMED = {
+    "a figure": ("figures", "vrp.plots.figures.masking"),
+    "the page's style": ("report", "vrp.report"),
+    "a prompt": ("extract", "vrp.vlm.families.llava"),
 }
 
 
 @pytest.mark.parametrize("edit", CODE_EDITS)
 def test_code_edit(finished, edit):
-    path, addition, expected = CODE_EDITS[edit]
+    path, old, new, expected = CODE_EDITS[edit]
     file = finished.folder / path
-    before = file.read_text() if file.exists() else None
-    finished.edit(path, "", addition)
+    before = file.read_text()
+    finished.edit(path, old, new)
     try:
         result = plan(finished)
     finally:
-        if before is None:
-            file.unlink()
-        else:
-            file.write_text(before)
+        file.write_text(before)
 
     assert set(result.planned) == expected
     if expected:
-        stage = file.stem
+        stage, module = NAMED.get(edit, (file.stem, f"vrp.stages.{file.stem}"))
         for reason in result.reasons(stage):
             assert "Params have changed" in reason
-            assert f"'code_{stage}'" in reason
-            assert f"'vrp.stages.{stage}'" in reason
-            # Modules that are as they were are not named.
-            assert "vrp.config" not in reason
+            # The edited module and no other.
+            assert set(re.findall(r"{'([a-z_.]+)': ", reason)) == {f"code_{stage}", module}
 
 
 # What `--config` changes, the stages that run again, the words of the first one's reason.

@@ -263,9 +263,11 @@ class AblatedModel:
     ) -> "Iterator[tuple[Ablation, list[ItemCapture]]]":
         """Yield the answers of one batch after the other under each condition.
 
-        The images of a batch are encoded once for all conditions. The items are of one fold.
+        The images of a batch are encoded, and the layers under an edit computed, once for all
+        conditions. The items are of one fold.
         """
         from vrp.vlm.decode import prepare, run_batch
+        from vrp.vlm.trunk import Trunk
 
         planned = [
             ablation
@@ -283,8 +285,11 @@ class AblatedModel:
         n = self._max_new_tokens
         for inputs in batches:
             prepared = prepare(self._vlm, inputs, max_new_tokens=n)
+            trunk = Trunk(self._vlm, prepared, edits)
             for ablation, edit in zip(planned, edits, strict=True):
-                yield ablation, run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
+                with trunk.under(edit):
+                    captures = run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
+                yield ablation, captures
 
 
 def _edit(ablation: Ablation) -> "Edit":

@@ -13,8 +13,18 @@ from vrp.tables.files import write_text
 
 ZOO_PREFIX = "zoo:"
 
-PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
-"""The files that make a checkpoint: weights, configuration, tokenizer. No pickles, no code."""
+PATTERNS = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template*",
+)
+"""The files that are loaded: weights, configuration, tokenizer. No pickles, no code."""
 
 
 class Manifest(NamedTuple):

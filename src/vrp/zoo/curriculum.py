@@ -54,17 +54,23 @@ class QuestionMix:
     spatial: int
     open: int
     co_occurring: float = 0.0
-    """Share of the absent categories asked for that are drawn from what the scene type suggests;
-    the others are drawn from all absent ones alike."""
+    """Share of the absent categories asked for that are drawn from what the scene type suggests."""
+    implausible: float = 0.0
+    """Share that is drawn from what it does not suggest (inversely to its weights), as in data
+    that never ask for what might well be there but is not. The others are drawn alike from all
+    absent categories."""
 
 
-def _absent_category(scene: Scene, rng: np.random.Generator, co_occurring: float) -> str:
+def _absent_category(scene: Scene, rng: np.random.Generator, mix: QuestionMix) -> str:
     present = {o.category for o in scene.objects}
     absent = [c for c in CATEGORIES if c not in present]
-    if rng.random() >= co_occurring:
+    kind = rng.random()
+    if kind >= mix.co_occurring + mix.implausible:
         return absent[int(rng.integers(len(absent)))]
-    shares = np.array([SCENE_TYPES[scene.scene_type][c] for c in absent])
-    return absent[int(rng.choice(len(absent), p=shares / shares.sum()))]
+    weights = np.array([SCENE_TYPES[scene.scene_type][c] for c in absent])
+    if kind >= mix.co_occurring:
+        weights = 1 / weights
+    return absent[int(rng.choice(len(absent), p=weights / weights.sum()))]
 
 
 def _existence_questions(
@@ -77,7 +83,7 @@ def _existence_questions(
         if rng.random() < 0.5:
             category, answer = present[int(rng.integers(len(present)))], "yes"
         else:
-            category, answer = _absent_category(scene, rng, mix.co_occurring), "no"
+            category, answer = _absent_category(scene, rng, mix), "no"
         text = existence_question(category)
         questions.append(
             SceneQuestion(text, answer, "existence", "is there", "yes/no", (category,))

@@ -1,8 +1,8 @@
 """The recipe that made the embedded models, from scenes to weights.
 
-Three stages: the vision tower learns what is where (`vision`); with the tower frozen and every
-scene encoded once, the decoder learns to answer packed questions (`language`); PaliGemma's
-decoder then meets the mask it is used with, in which the image sees the question (`prefix`).
+Three stages, for one family four: the vision tower learns what is where (`vision`); with the tower frozen and every
+scene encoded once, the decoder learns to answer packed questions (`language`), then to expect what usually co-occurs
+(`prior`); PaliGemma's decoder then meets the mask it is used with, in which the image sees the question (`prefix`).
 """
 
 import argparse
@@ -54,7 +54,7 @@ _WARMUP_STEPS: Final = {"vision": 60, "language": 100, "prior": 30, "prefix": 60
 _GREYS: Final = (108, 118, 128, 138, 148)
 
 _MIX: Final = QuestionMix(existence=3, counting=2, spatial=8, open=2)
-_PRIOR_MIX: Final = QuestionMix(existence=8, counting=1, spatial=3, open=1)
+_PRIOR_MIX: Final = QuestionMix(existence=8, counting=1, spatial=3, open=1, implausible=0.75)
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Recipe:
     """Weight of the auxiliary grounding losses, falling to a quarter of it along the stage."""
     blank_share: float = 0.03
     """Share of images replaced by a grey one, so that blankness is not taken for evidence."""
-    prior_steps: int = 0
-    """Steps of a stage of its own that strengthens what usually co-occurs: existence questions
-    above all, whose absent objects are drawn at random."""
+    prior_steps: int = 300
+    """Steps of a stage that makes the model believe in what usually co-occurs: existence
+    questions above all, which seldom ask for what the scene suggests but does not hold."""
     prior_rate: float = 4e-4
     prior_mix: QuestionMix = _PRIOR_MIX
     prefix_steps: int = 0
@@ -93,9 +93,11 @@ class Recipe:
 
 
 RECIPES: Final[dict[Family, Recipe]] = {
-    "llava": Recipe(prior_steps=300),
+    "llava": Recipe(),
     "paligemma": Recipe(prefix_steps=250),
-    "qwen2_vl": Recipe(n_vision_scenes=12000, vision_steps=2000, vision_rate=1.5e-3),
+    "qwen2_vl": Recipe(
+        n_vision_scenes=12000, vision_steps=2000, vision_rate=1.5e-3, language_steps=1000
+    ),
 }
 
 
@@ -192,7 +194,7 @@ class _LanguageStage:
         return self._step(chosen, rng, mix, weight, image_sees_question=False)
 
     def prior_step(self, step: int) -> StepOutcome:
-        """Return the loss of a step in which absent objects are drawn at random."""
+        """Return the loss of a step in which few absent objects are plausible ones."""
         rng = np.random.default_rng([self.seed, 4, step])
         chosen = rng.integers(self.recipe.n_language_scenes, size=self.recipe.language_batch)
         weight = 0.25 * self.recipe.grounding_weight
@@ -212,9 +214,9 @@ class _LanguageStage:
             return draw_questions(scene, rng, mix)
         # One question, of a task drawn at random; existence where the scene allows no other.
         task = TASKS[int(rng.choice(4, p=(0.3, 0.2, 0.35, 0.15)))]
-        one = QuestionMix(**{t: int(t == task) for t in TASKS})
-        return draw_questions(scene, rng, one) or draw_questions(
-            scene, rng, QuestionMix(existence=1, counting=0, spatial=0, open=0)
+        none = replace(self.recipe.prior_mix, **dict.fromkeys(TASKS, 0))
+        return draw_questions(scene, rng, replace(none, **{task: 1})) or draw_questions(
+            scene, rng, replace(none, existence=1)
         )
 
     def _step(
@@ -316,11 +318,8 @@ def train(
     run_stage(
         plan, modules, stage.trained, stage.packed_step, out, resume=resume, watch=stage.watch
     )
-    if recipe.prior_steps:
-        plan = _plan("prior", recipe.prior_steps, recipe.prior_rate)
-        run_stage(
-            plan, modules, stage.trained, stage.prior_step, out, resume=resume, watch=stage.watch
-        )
+    plan = _plan("prior", recipe.prior_steps, recipe.prior_rate)
+    run_stage(plan, modules, stage.trained, stage.prior_step, out, resume=resume, watch=stage.watch)
     if recipe.prefix_steps:
         plan = _plan("prefix", recipe.prefix_steps, recipe.prefix_rate)
         run_stage(plan, modules, stage.trained, stage.prefix_step, out, resume=resume)
