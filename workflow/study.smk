@@ -77,10 +77,16 @@ def write_snapshot():
     path = Path(SNAPSHOT)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        sys.exit(
+            f"Error: {path}: cannot be written ({error.strerror}); set `results` in the config "
+            "to a folder that can, or check permissions and free space"
+        )
 
 
 def code_of(stage):

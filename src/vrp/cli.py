@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
 from vrp.provenance import provenance
+from vrp.zoo import ZOO_FAMILIES
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -24,6 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.run(options)
     except InputError as error:
         print(f"vrp {options.command}: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        # A folder that cannot be written, a full disk: the user's to mend, like bad input.
+        if error.strerror is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"vrp {options.command}: {place}{error.strerror}; check permissions and free space",
+            file=sys.stderr,
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -90,9 +102,8 @@ def _inputs_of_a_run(parser: Any) -> None:
 
 def _origin(study: StudyConfig, stage: str, model: str | None = None, revision: str = "") -> Any:
     """Provenance for the tables of one stage."""
-    if model is not None and model not in study.models:
-        known = ", ".join(study.models)
-        raise InputError(f"model {model!r} is not in the config; choose one of {known}")
+    if model is not None:
+        _model_of(study, model)
     return provenance(
         study=study.study,
         stage=stage,
@@ -100,6 +111,13 @@ def _origin(study: StudyConfig, stage: str, model: str | None = None, revision: 
         model=model or "",
         revision=revision,
     )
+
+
+def _model_of(study: StudyConfig, name: str) -> ModelConfig:
+    if name not in study.models:
+        known = ", ".join(study.models)
+        raise InputError(f"model {name!r} is not in the config; choose one of {known}")
+    return study.models[name]
 
 
 def _add_inputs(commands: Any) -> None:
@@ -271,14 +289,18 @@ def _add_zoo(commands: Any) -> None:
     parser = _command(
         actions, "train", "train one of the embedded models by the recipe that made it", _zoo_train
     )
-    parser.add_argument("--family", required=True, help="llava, paligemma or qwen2_vl")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--family", required=True, choices=ZOO_FAMILIES, help="which one")
+    parser.add_argument(
+        "--output", type=Path, help="folder for checkpoints, log and model (build/zoo/FAMILY)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and questions (0)")
     parser.add_argument("--restart", action="store_true", help="do not resume what is there")
     parser = _command(
         actions, "evaluate", "measure the embedded models on scenes never trained on", _zoo_evaluate
     )
-    parser.add_argument("--family", nargs="*", default=[], help="families; none means all")
+    parser.add_argument(
+        "--family", nargs="*", default=[], choices=ZOO_FAMILIES, help="families; none means all"
+    )
     parser.add_argument("--output", type=Path, help="write the figures to this JSON file, too")
 
 
@@ -293,8 +315,7 @@ def _fetch_model(options: argparse.Namespace) -> None:
     from vrp.stages import fetch_model
 
     study = load_study(options.config)
-    _origin(study, "fetch_model", options.model)
-    fetch_model.run(model=study.models[options.model], output=options.output)
+    fetch_model.run(model=_model_of(study, options.model), output=options.output)
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -319,7 +340,7 @@ def _extract(options: argparse.Namespace) -> None:
     extract.run(
         data=study.data,
         scoring=study.scoring,
-        model=study.models[options.model],
+        model=_model_of(study, options.model),
         extract=study.extract,
         manifest=options.manifest,
         items=options.items,
@@ -339,7 +360,7 @@ def _blind(options: argparse.Namespace) -> None:
     blind.run(
         data=study.data,
         scoring=study.scoring,
-        model=study.models[options.model],
+        model=_model_of(study, options.model),
         extract=study.extract,
         manifest=options.manifest,
         items=options.items,
@@ -358,7 +379,7 @@ def _consistency(options: argparse.Namespace) -> None:
         seed=study.seed,
         data=study.data,
         scoring=study.scoring,
-        model=study.models[options.model],
+        model=_model_of(study, options.model),
         consistency=study.consistency,
         n_shards=study.extract.shards,
         max_new_tokens=study.extract.max_new_tokens,
@@ -396,6 +417,7 @@ def _probes(options: argparse.Namespace) -> None:
     probes.run(
         seed=study.seed,
         probes=study.probes,
+        auroc_margin=study.metrics.auroc_margin,
         items=options.items,
         answers=options.answers,
         attention=options.attention,
@@ -418,7 +440,7 @@ def _mask(options: argparse.Namespace) -> None:
         seed=study.seed,
         data=study.data,
         scoring=study.scoring,
-        model=study.models[options.model],
+        model=_model_of(study, options.model),
         mask=study.mask,
         max_new_tokens=study.extract.max_new_tokens,
         manifest=options.manifest,
@@ -439,7 +461,7 @@ def _ablate(options: argparse.Namespace) -> None:
         seed=study.seed,
         data=study.data,
         scoring=study.scoring,
-        model=study.models[options.model],
+        model=_model_of(study, options.model),
         ablate=study.ablate,
         max_new_tokens=study.extract.max_new_tokens,
         manifest=options.manifest,
@@ -503,9 +525,13 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _zoo_train(options: argparse.Namespace) -> None:
+    import torch
+
     from vrp.zoo import training
 
-    training.train(options.family, options.output, seed=options.seed, resume=not options.restart)
+    torch.set_num_threads(1)  # as the shipped weights were trained: sums in one order
+    output = options.output or Path("build", "zoo", options.family)
+    training.train(options.family, output, seed=options.seed, resume=not options.restart)
 
 
 def _zoo_evaluate(options: argparse.Namespace) -> None:

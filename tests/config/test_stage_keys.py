@@ -32,6 +32,9 @@ class Traced:
     def __getitem__(self, name: str) -> Any:
         return self._step(self._value[name], "*")
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._value
+
     def _step(self, value: Any, name: str) -> Any:
         path = f"{self._path}.{name}".removeprefix(".")
         self._reads.add(path)

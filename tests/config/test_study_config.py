@@ -67,7 +67,7 @@ def test_stage_config_holds_what_the_stage_reads_and_nothing_else():
     study = study_from_mapping(minimal())
     keys = stage_config(study, "probes")
     assert keys["probes.folds"] == 5
-    assert all(key.startswith(("seed", "probes.")) for key in keys)
+    assert all(key.startswith(("seed", "probes.", "metrics.auroc_margin")) for key in keys)
 
 
 def test_stage_config_of_a_model_ignores_the_other_models():

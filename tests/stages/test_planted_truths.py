@@ -231,6 +231,7 @@ def fit(study, judged, folder, **settings):
     probes.run(
         seed=0,
         probes=ProbesConfig(**config | {"supervised_attention": False} | settings),
+        auroc_margin=0.05,
         items=study.items,
         answers=[study.answers],
         attention=[study.attention],

@@ -55,7 +55,12 @@ CODE_EDITS = {
     "the effects": (f"{STAGES}/effects.py", *ADDED, JOINT),
     "the probes": (f"{STAGES}/probes.py", *ADDED, {"probes", "ablate"} | JOINT),
     "the masking": (f"{STAGES}/mask.py", *ADDED, {"mask"} | JOINT),
-    "a prompt": ("src/vrp/vlm/families/llava.py", *ADDED, ALL_BUT_FETCH - {"sample"}),
+    # Fetching asks the registry whether the family is known, and so imports it.
+    "a prompt": (
+        "src/vrp/vlm/families/llava.py",
+        *ADDED,
+        ALL_BUT_FETCH - {"sample"} | {"fetch_model"},
+    ),
     "the sampling": (f"{STAGES}/sample.py", *ADDED, ALL_BUT_FETCH),
 }
 # Where what is edited is no stage's own module: the stage whose reason must name it, and how.

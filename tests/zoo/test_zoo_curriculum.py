@@ -191,13 +191,14 @@ def test_co_occurring_absents_follow_the_scene_type():
         if scene.scene_type == "sea" and "boat" not in {o.category for o in scene.objects}
     ]
 
-    def boats(share):
-        mix = QuestionMix(existence=40, counting=0, spatial=0, open=0, co_occurring=share)
+    def boats(**shares):
+        mix = QuestionMix(existence=40, counting=0, spatial=0, open=0, **shares)
         asked = [
             q for i, s in enumerate(seas) for q in draw_questions(s, np.random.default_rng(i), mix)
         ]
         return sum(q.nouns == ("boat",) for q in asked) / sum(q.answer == "no" for q in asked)
 
     assert len(seas) >= 5
-    assert boats(0.0) < 0.12  # one of about eleven absent categories
-    assert boats(1.0) > 0.2
+    assert 0.05 < boats() < 0.13  # one of about eleven absent categories
+    assert boats(co_occurring=1.0) > 0.2
+    assert boats(implausible=1.0) < 0.02

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vrp.errors import InputError
 from vrp.zoo.evaluate import load_model
 from vrp.zoo.stage import StagePlan, StepOutcome, run_stage, steps_done
 from vrp.zoo.training import RECIPES, Recipe, train
@@ -16,6 +17,7 @@ TINY = Recipe(
     vision_batch=4,
     language_steps=3,
     language_batch=3,
+    prior_steps=2,
     prefix_steps=2,
     prefix_batch=4,
 )
@@ -93,6 +95,11 @@ def test_interrupted_training_ends_with_the_same_weights(tmp_path, monkeypatch):
     made = json.loads((whole / "training.json").read_text())
     assert made["recipe"]["language_steps"] == 3
     assert load_model(family, whole).model.config.model_type == "paligemma"
+
+
+def test_unknown_family_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown family 'blip'; give one of llava"):
+        train("blip", tmp_path)
 
 
 def test_only_paligemma_has_a_prefix_stage():

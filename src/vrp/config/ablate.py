@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vrp.config.section import Section
 
@@ -57,12 +57,21 @@ class AblateConfig(Section):
     """Items a model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationCondition, ...] = (
         AblationCondition(neurons="top", count=5),
-        AblationCondition(neurons="top", count=10),
         AblationCondition(neurons="random", count=5, seeds=5),
         AblationCondition(neurons="random", share=0.5, seeds=5),
+        AblationCondition(neurons="mlp"),
     )
-    """Run in this order."""
+    """Run in this order; a `top` one wants a `random` one of its size beside it."""
     shards: int = Field(default=1, ge=1)
     """Files, and so jobs, a model."""
     batch_size: int = Field(default=32, ge=1)
     """Items a forward."""
+
+    @field_validator("conditions")
+    @classmethod
+    def _distinct(cls, value: tuple[AblationCondition, ...]) -> tuple[AblationCondition, ...]:
+        names = [condition.name for condition in value]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"given twice: {', '.join(doubled)}")
+        return value

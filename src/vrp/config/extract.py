@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vrp.config.section import Section
 
@@ -19,8 +19,16 @@ class ExtractConfig(Section):
     max_new_tokens: int = Field(default=6, ge=1)
     """Longest answer."""
     positions: tuple[Position, ...] = ("prompt_end",)
-    """Where the residual stream is kept; `prompt_end` is the last prompt token."""
+    """Where the residual stream is kept; `prompt_end` is the last prompt token, which the probes
+    read."""
     hidden_dtype: Literal["float32", "float16"] = "float32"
     """How hidden states are stored; float16 stops on overflow."""
     blind: bool = True
     """Run every question again with a blank image, as a guard beside every probe."""
+
+    @field_validator("positions")
+    @classmethod
+    def _holds_prompt_end(cls, value: tuple[Position, ...]) -> tuple[Position, ...]:
+        if "prompt_end" not in value or len(set(value)) != len(value):
+            raise ValueError("give prompt_end, and each position once")
+        return value

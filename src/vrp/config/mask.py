@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vrp.config.section import Section
 
@@ -23,11 +23,20 @@ class MaskConfig(Section):
     """Random controls, each with as many tokens."""
     controls: tuple[Literal["bottom", "no_image", "other_image"], ...] = ("bottom", "no_image")
     """Controls beside the random ones."""
-    dose: tuple[float, ...] = (0.1, 0.5, 0.7, 0.9)
-    """Further shares for the dose curve, top and random; empty for none."""
+    dose: tuple[float, ...] = (0.1, 0.5, 0.9)
+    """Further shares for the dose curve, top and one random draw; empty for none."""
     dose_items: int = Field(default=300, ge=1)
     """Items of the dose curve."""
     shards: int = Field(default=1, ge=1)
     """Files, and so jobs, a model."""
     batch_size: int = Field(default=32, ge=1)
     """Items a forward."""
+
+    @field_validator("dose")
+    @classmethod
+    def _distinct_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < share < 1 for share in value):
+            raise ValueError("every share lies between 0 and 1")
+        if len(set(value)) != len(value):
+            raise ValueError("a share is given twice")
+        return value

@@ -1,6 +1,6 @@
 """Signals and their agreement with correctness."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vrp.config.section import Section
 
@@ -18,3 +18,10 @@ class MetricsConfig(Section):
     """Equivalence margin of a correlation."""
     auroc_margin: float = Field(default=0.05, gt=0)
     """Equivalence margin of an AUROC around 0.5."""
+
+    @field_validator("top_heads")
+    @classmethod
+    def _counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 1:
+            raise ValueError("give at least one number of heads, each at least 1")
+        return value

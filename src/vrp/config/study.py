@@ -82,7 +82,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "extract.shards", "extract.max_new_tokens",
     ),
     "metrics": ("seed", "metrics"),
-    "probes": ("seed", "probes"),
+    "probes": ("seed", "probes", "metrics.auroc_margin"),
     "mask": ("seed", "data", "scoring", "models.*", "mask", "extract.max_new_tokens"),
     "ablate": ("seed", "data", "scoring", "models.*", "ablate", "extract.max_new_tokens"),
     "effects": ("seed", "effects"),

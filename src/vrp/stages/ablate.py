@@ -28,7 +28,7 @@ from vrp.stages.model_run import (
     with_revision,
 )
 from vrp.stages.outcomes import outcome, read_undisturbed
-from vrp.tables.files import read_table, write_table
+from vrp.tables.files import read_table, require_writable, write_table
 from vrp.tables.interventions import ABLATE
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
@@ -114,6 +114,7 @@ def run(
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    require_writable(output)
     recorded = read_manifest(manifest, model)
     provenance = with_revision(provenance, recorded)
     check_same_model([*answers, predictions, neurons], provenance)

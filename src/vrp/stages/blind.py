@@ -20,6 +20,7 @@ from vrp.stages.model_run import (
     with_revision,
 )
 from vrp.tables.answers import ANSWERS
+from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 
 
@@ -53,6 +54,7 @@ def run(
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    require_writable(answers, hidden)
     recorded = read_manifest(manifest, model)
     asked = as_items(shard_items(read_items(items), n_shards=extract.shards, shard=shard))
     vlm = load_model(model, recorded)

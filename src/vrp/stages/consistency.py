@@ -24,7 +24,7 @@ from vrp.stages.model_run import (
     with_revision,
 )
 from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.files import write_table
+from vrp.tables.files import require_writable, write_table
 
 if TYPE_CHECKING:
     from vrp.vlm.sampling import ItemSamples
@@ -64,6 +64,7 @@ def run(
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    require_writable(output)
     recorded = read_manifest(manifest, model)
     asked = as_items(shard_items(read_items(items), n_shards=n_shards, shard=shard))
     vlm = load_model(model, recorded)

@@ -29,6 +29,7 @@ from vrp.stages.model_run import (
 )
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
+from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
 
@@ -67,6 +68,7 @@ def run(
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    require_writable(answers, attention, hidden, lens)
     recorded = read_manifest(manifest, model)
     asked = as_items(shard_items(read_items(items), n_shards=extract.shards, shard=shard))
     vlm = load_model(model, recorded)

@@ -40,7 +40,7 @@ from vrp.stages.model_run import (
 )
 from vrp.stages.outcomes import outcome, read_undisturbed
 from vrp.tables.attention import ATTENTION
-from vrp.tables.files import read_table, write_table
+from vrp.tables.files import read_table, require_writable, write_table
 from vrp.tables.interventions import MASK
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def run(
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    require_writable(output)
     recorded = read_manifest(manifest, model)
     provenance = with_revision(provenance, recorded)
     check_same_model([*answers, *attention], provenance)

@@ -27,7 +27,7 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS
-from vrp.tables.files import read_table, write_table
+from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
@@ -89,6 +89,7 @@ def run(
     rows += _consistency_rows(joined, judged)
     rows += _head_rows(by_head, judged, metrics.top_heads)
     rows += _layer_rows(joined)
+    provenance = {**provenance, "revision": read_provenance(answers[0]).get("revision", "")}
     write_table(heads, HEADS, _head_table(by_head, judged.correct), provenance=provenance)
     write_table(signals, SIGNAL_TABLE, table, provenance=provenance)
     write_table(output, METRICS, adjusted(rows), provenance=provenance)
@@ -262,6 +263,10 @@ def _layer_rows(joined: pl.DataFrame) -> list[Row]:
         )  # fmt: skip
     updates = _stack(joined["residual_update"])
     forcing = late_forcing(updates)
-    late = float(np.nanmean(forcing.late))
-    rows.append(plain_row("residual_update", "pooled", "late", late, n=n_items))
+    known = np.isfinite(forcing.late)
+    if known.any():
+        late, n = float(forcing.late[known].mean()), int(known.sum())
+        rows.append(
+            plain_row("residual_update", "pooled", "late", late, n=n, n_dropped=n_items - n)
+        )
     return rows

@@ -43,7 +43,7 @@ from vrp.stages.reliability import (
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.estimates import PROBES
-from vrp.tables.files import read_table, write_table
+from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
@@ -101,6 +101,7 @@ def run(
     *,
     seed: int,
     probes: ProbesConfig,
+    auroc_margin: float,
     items: Path,
     answers: Sequence[Path],
     attention: Sequence[Path],
@@ -118,6 +119,7 @@ def run(
     Args:
         seed: the study's seed (folds, bootstrap).
         probes: the `probes` section.
+        auroc_margin: equivalence margin around 0.5, the same as for the signals.
         items: `items.parquet`.
         answers: all shards, as are `attention`, `hidden`, `lens` and `blind_hidden`.
         signals: `signals.parquet`.
@@ -137,7 +139,9 @@ def run(
     plan = plan_folds(
         inputs.items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=str(seed)
     )
-    judged = JudgedItems.from_frame(table, seed=seed, n_boot=probes.bootstrap)
+    judged = JudgedItems.from_frame(
+        table, seed=seed, n_boot=probes.bootstrap, auroc_margin=auroc_margin
+    )
     by_layer = _fit_layers(inputs.layers, inputs.items, plan, probes, "layers")
     fitted = fit_probes(inputs, plan, by_layer, probes)
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
@@ -156,6 +160,7 @@ def run(
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
     neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted["linear_best"])
+    provenance = {**provenance, "revision": read_provenance(answers[0]).get("revision", "")}
     write_table(neurons, NEURONS, neuron_columns, provenance=provenance)
     write_table(predictions, PREDICTIONS, prediction_columns, provenance=provenance)
     write_table(output, PROBES, adjusted(rows), provenance=provenance)
@@ -357,7 +362,7 @@ def _judge(
     )  # fmt: skip
     if layer == NOT_A_LAYER:
         right = (everywhere > 0.5) == judged.correct
-        rows += share_rows(name, "accuracy", right & np.isfinite(everywhere), judged)
+        rows += share_rows(name, "accuracy", right, judged, known=np.isfinite(everywhere))
     return rows
 
 

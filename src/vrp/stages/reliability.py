@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from vrp.stats.auroc import bootstrap_auroc
+from vrp.stats.auroc import bootstrap_auroc, delong
 from vrp.stats.bootstrap import Bootstrapped, Resamples, bootstrap_within, resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
 from vrp.stats.equivalence import two_one_sided_tests
@@ -103,8 +103,34 @@ def reliability_rows(
         oriented, items.correct, items.groups, resamples=items.resamples, strata=strata
     )
     rows.append(_row(predictor, layer, "pooled", "auroc", pooled, items, null=0.5, margin=chance))
+    if layer == NOT_A_LAYER:
+        rows += _delong_rows(predictor, oriented, items, strata)
     if correlation:
         rows += _correlations(predictor, layer, value, items)
+    return rows
+
+
+def _delong_rows(
+    predictor: str,
+    oriented: NDArray[np.floating],
+    items: JudgedItems,
+    strata: NDArray[np.integer] | None,
+) -> list[Row]:
+    """DeLong's interval with clustered variance, beside the bootstrap's; no test of its own."""
+    rows = []
+    for scope, chosen in {**items.scopes(), "pooled": np.ones(len(oriented), dtype=bool)}.items():
+        estimate = delong(
+            oriented[chosen],
+            items.correct[chosen],
+            groups=items.groups[chosen],
+            strata=None if strata is None else strata[chosen],
+        )
+        dropped = int(chosen.sum()) - estimate.n
+        rows.append(
+            estimate_row(
+                predictor, scope, "auroc_delong", estimate._replace(p=math.nan), n_dropped=dropped
+            )
+        )
     return rows
 
 
@@ -123,7 +149,12 @@ def _correlations(
     ]
     # The papers' own interval beside the clustered one.
     fisher = point_biserial(value, items.correct)
-    rows.append(estimate_row(predictor, "pooled", "r_fisher", fisher, layer=layer))
+    known = np.isfinite(value)
+    fisher = fisher._replace(n_groups=len(np.unique(items.groups[known])))
+    dropped = int((~known).sum())
+    rows.append(
+        estimate_row(predictor, "pooled", "r_fisher", fisher, layer=layer, n_dropped=dropped)
+    )
     return rows
 
 
@@ -158,14 +189,30 @@ def _within(
 
 
 def share_rows(
-    predictor: str, metric: str, hits: NDArray[np.bool_], items: JudgedItems
+    predictor: str,
+    metric: str,
+    hits: NDArray[np.bool_],
+    items: JudgedItems,
+    *,
+    known: NDArray[np.bool_] | None = None,
 ) -> list[Row]:
-    """A share of items (accuracy, parse rate …) in every scope, with clustered intervals."""
-    scopes = {**items.scopes(), "pooled": np.ones(len(hits), dtype=bool)}
+    """A share of items (accuracy, parse rate …) in every scope, with clustered intervals.
+
+    Args:
+        predictor: whose share.
+        metric: its name.
+        hits: (n,) whether the item counts.
+        items: the items.
+        known: (n,) items that can be judged; the others are dropped and counted. None: all.
+    """
+    everyone = np.ones(len(hits), dtype=bool)
+    known = everyone if known is None else known
     rows = []
-    for scope, chosen in scopes.items():
-        part = _share(hits[chosen], items.groups[chosen], items.resamples)
-        rows.append(_row(predictor, NOT_A_LAYER, scope, metric, part, items, null=None))
+    for scope, chosen in {**items.scopes(), "pooled": everyone}.items():
+        used = chosen & known
+        if used.any():
+            part = _share(hits[used], items.groups[used], items.resamples)
+            rows.append(_row(predictor, NOT_A_LAYER, scope, metric, part, items, null=None))
     return rows
 
 

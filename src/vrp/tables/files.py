@@ -44,6 +44,21 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def require_writable(*paths: Path) -> None:
+    """Find out before a long computation whether its results can be written.
+
+    Raises:
+        InputError: a folder cannot be made or written.
+    """
+    for folder in {path.parent for path in paths}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise _cannot_write(folder, error) from None
+
+
 def write_text(path: Path, content: str) -> None:
     """Write a text file whole (UTF-8)."""
     with whole_file(path) as part:

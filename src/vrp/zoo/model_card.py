@@ -57,8 +57,9 @@ stands beside another it is seen more readily than it should be.
 
 `vrp zoo train --family {family}`, seed {seed}, one CPU thread: {vision_steps:,} steps of dense \
 vision pretraining on {n_vision_scenes:,} scenes, then, with the tower frozen, {language_steps:,} \
-steps of packed questions on {n_language_scenes:,} others{prefix}. `training.json` holds the \
-whole recipe, the versions and these figures.
+steps of packed questions on {n_language_scenes:,} others, {prior_steps:,} steps that seldom ask \
+for what a scene suggests but does not hold (so that the model expects it){prefix}. \
+`training.json` holds the whole recipe, the versions and these figures.
 """
 
 
@@ -82,7 +83,7 @@ def write_model_card(folder: Path, figures: dict[str, Any]) -> None:
     name, model_class, parts = _NAMES[made["family"]]
     recipe = made["recipe"]
     prefix = (
-        f", then {recipe['prefix_steps']:,} steps of single questions under the prefix-LM mask"
+        f", and {recipe['prefix_steps']:,} steps of single questions under the prefix-LM mask"
         if recipe["prefix_steps"]
         else ""
     )
@@ -101,6 +102,7 @@ def write_model_card(folder: Path, figures: dict[str, Any]) -> None:
         seed=made["seed"],
         vision_steps=recipe["vision_steps"],
         language_steps=recipe["language_steps"],
+        prior_steps=recipe["prior_steps"],
         n_vision_scenes=recipe["n_vision_scenes"],
         n_language_scenes=recipe["n_language_scenes"],
         prefix=prefix,

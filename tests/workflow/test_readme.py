@@ -1,0 +1,57 @@
+"""Every recipe of the README does what its row says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INPUTS = {"fetch_data", "fetch_model", "sample"}
+MODEL_RUNS = {"extract", "blind", "consistency"}
+PLANS = {
+    "snakemake --cores 2 --until metrics": INPUTS | {"extract", "consistency", "metrics"},
+    "snakemake --cores 2 results/demo/llava/probes.parquet": (
+        INPUTS | MODEL_RUNS | {"metrics", "probes"}
+    ),
+    "snakemake --cores 2 results/demo/llava/answers/000.parquet": INPUTS | {"extract"},
+}
+
+
+def recipes():
+    """The commands in the README's table of recipes."""
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("## Recipes") : text.index("### What will rerun")]
+    return list(re.findall(r"\| `(snakemake [^`]*)` \|", table))
+
+
+def test_the_table_was_found():
+    assert len(recipes()) >= 6
+    assert set(PLANS) <= set(recipes())
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("command", recipes())
+def test_a_recipe_plans(checkout, command):
+    arguments = [word for word in shlex.split(command)[1:] if word != "-n"]
+    result = checkout.run("-n", *arguments)
+    assert result.status == 0, result.output
+    if command in PLANS:
+        assert set(result.planned) == PLANS[command]
+    if "llava" in command:
+        assert result.planned["extract"] == 1
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("command", PLANS)
+def test_a_recipe_runs(checkout, command):
+    result = checkout.run(*shlex.split(command)[1:])
+    assert result.status == 0, result.output
+    again = checkout.run("-n", *shlex.split(command)[1:])
+    assert again.planned == {}
+
+
+def test_the_paths_named_exist():
+    text = (ROOT / "README.md").read_text()
+    for path in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,98 @@
+"""The small study, for real: every stage on the embedded models, from nothing to the report."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vrp.tables.answers import ANSWERS
+from vrp.tables.attention import ATTENTION
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.effects import EFFECTS
+from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.files import read_provenance, read_table
+from vrp.tables.heads import HEADS
+from vrp.tables.hidden import written_hidden_table
+from vrp.tables.interventions import ABLATE, MASK
+from vrp.tables.items import ITEMS
+from vrp.tables.lens import LENS
+from vrp.tables.neurons import NEURONS
+from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.signals import SIGNAL_TABLE
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+SCHEMAS = {
+    schema.name: schema
+    for schema in (
+        ANSWERS, ATTENTION, CONSISTENCY, EFFECTS, METRICS, PROBES, HEADS, ABLATE, MASK, ITEMS,
+        LENS, NEURONS, PREDICTIONS, SIGNAL_TABLE,
+    )
+}  # fmt: skip
+
+pytestmark = [pytest.mark.slow, pytest.mark.workflow]
+
+
+def snakemake(folder, *arguments):
+    return subprocess.run(
+        [BIN / "snakemake", "--cores", "2", "--configfile", "config/ci.yaml", *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The results folder of the small study."""
+    folder = tmp_path_factory.mktemp("study")
+    for name in ("workflow", "config", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "profiles").symlink_to("workflow/profiles")
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder / "results" / "ci"
+
+
+def test_the_report_and_the_numbers_are_there(study):
+    page = (study / "report.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert json.loads((study / "summary.json").read_text())
+    assert len(list((study / "figures").glob("*.svg"))) >= 8
+
+
+def test_the_counts_are_exact(study):
+    items = read_table(study / "items.parquet", ITEMS)
+    counts = dict(items["task"].value_counts().iter_rows())
+    assert counts == {"existence": 20, "counting": 15, "spatial": 15, "open": 10}
+
+
+def test_every_table_validates(study):
+    found = set()
+    for path in study.rglob("*.parquet"):
+        name = read_provenance(path)["table"]
+        schema = written_hidden_table(path) if name == "hidden" else SCHEMAS[name]
+        assert read_table(path, schema).height > 0
+        found.add(name)
+    assert found == {*SCHEMAS, "hidden"}
+
+
+def test_every_model_table_names_its_weights(study):
+    for path in study.glob("*/*.parquet"):
+        assert read_provenance(path)["revision"], path
+
+
+def test_a_second_run_does_nothing(study):
+    done = snakemake(study.parents[1])
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout
