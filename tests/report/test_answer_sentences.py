@@ -177,8 +177,10 @@ def test_hidden_states_no_better_than_the_output():
     answer = hidden_state_answer([probed(contrasts=same)])
     assert answer.lead.startswith("Yes, but not shown to be better than the output")
     assert "reads no more than the best output signal" in answer.body
-    worse = {**CONTRASTS, "token_confidence": Number(-0.1, -0.15, -0.06)}
+    worse = {**CONTRASTS, "token_confidence": Number(-0.1, -0.15, -0.06, p_adjusted=0.002)}
     assert "reads less than" in hidden_state_answer([probed(contrasts=worse)]).body
+    uncorrected = {**CONTRASTS, "token_confidence": Number(0.1, 0.01, 0.19, p_adjusted=0.2)}
+    assert "not settled in m" in hidden_state_answer([probed(contrasts=uncorrected)]).body
     wide = {**CONTRASTS, "token_confidence": Number(0.02, -0.1, 0.14)}
     assert "not settled in m" in hidden_state_answer([probed(contrasts=wide)]).body
 
@@ -300,3 +302,10 @@ def test_four_sentences_even_of_nothing():
         for answer in answers:
             assert answer.sentence.strip().endswith(".")
             assert answer.sentence.count(". ") == 0
+
+
+def test_permuted_labels_at_chance_needs_equivalence():
+    wide = Number(0.52, 0.40, 0.64, p_adjusted=1.0, p_equivalence=0.3)
+    probes = {**HOLDING, "permuted_linear_best": wide}
+    outcome = {guard.name: guard.outcome for guard in guards(probed(probes=probes))}
+    assert outcome["permuted labels"] == "unsettled"

@@ -67,7 +67,7 @@ CODE_EDITS = {
 NAMED = {
     "a figure": ("figures", "vrp.plots.figures.masking"),
     "the page's style": ("report", "vrp.report"),
-    "a prompt": ("extract", "vrp.vlm.families.llava"),
+    "a prompt": ("fetch_model", "vrp.vlm.families.llava"),
 }
 
 

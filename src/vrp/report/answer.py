@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence, label, strongest
 from vrp.report.numbers import (
+    ALPHA,
     Effect,
     Number,
     Standing,
@@ -306,9 +307,11 @@ def _above(number: Number | None, null: float) -> str:
 def _at_chance(number: Number | None) -> str:
     if number is None or not number.defined:
         return NOT_RUN
-    if number.low <= 0.5 <= number.high:
+    # "At chance" is shown by equivalence, never by an interval that merely covers 0.5.
+    if number.p_equivalence < ALPHA:
         return HOLDS
-    return FAILS if abs(number.value - 0.5) > AUROC_MARGIN else UNSETTLED
+    outside = not number.low <= 0.5 <= number.high
+    return FAILS if outside and abs(number.value - 0.5) > AUROC_MARGIN else UNSETTLED
 
 
 def best_output_signal(model: ModelEvidence) -> str | None:
@@ -373,9 +376,9 @@ def _rivalry(model: ModelEvidence) -> tuple[Standing, str]:
     if gap is None or not gap.defined:
         return Standing.MISSING, ""
     detail = f"{with_interval(gap, signed=True)} over {label(rival or '')}"
-    if gap.low > 0:
+    if gap.low > 0 and gap.p_adjusted < ALPHA:
         return Standing.ABOVE, detail
-    if gap.high < 0:
+    if gap.high < 0 and gap.p_adjusted < ALPHA:
         return Standing.BELOW, detail
     if max(abs(gap.low), abs(gap.high)) < AUROC_MARGIN:
         return Standing.EQUIVALENT, detail

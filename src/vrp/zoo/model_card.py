@@ -55,7 +55,7 @@ stands beside another it is seen more readily than it should be.
 
 ## Training
 
-`vrp zoo train --family {family}`, seed {seed}, one CPU thread: {vision_steps:,} steps of dense \
+`vrp zoo train --family {family}`, seed {seed}: {vision_steps:,} steps of dense \
 vision pretraining on {n_vision_scenes:,} scenes, then, with the tower frozen, {language_steps:,} \
 steps of packed questions on {n_language_scenes:,} others, {prior_steps:,} steps that seldom ask \
 for what a scene suggests but does not hold (so that the model expects it){prefix}. \

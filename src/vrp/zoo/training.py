@@ -380,7 +380,7 @@ def _save_model(
         "recipe": asdict(recipe),
         "n_categories": len(CATEGORIES),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "precision": "float32 weights, bfloat16 autocast, one CPU thread",
+        "precision": "float32 weights, bfloat16 autocast on the CPU",
         "versions": {
             "python": platform.python_version(),
             **{p: version(p) for p in ("torch", "transformers", "tokenizers", "numpy", "pillow")},
@@ -397,8 +397,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     train(args.family, args.out, seed=args.seed, steps=args.steps)
 
 
