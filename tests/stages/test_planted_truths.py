@@ -28,13 +28,11 @@ def study(tmp_path_factory):
     return planted.write_planted_study(tmp_path_factory.mktemp("planted"))
 
 
-@pytest.fixture(scope="module")
-def judged(study, tmp_path_factory):
-    """The metrics stage's three tables."""
-    folder = tmp_path_factory.mktemp("metrics")
+def run_metrics(study, folder, config):
+    """Run the metrics stage on a planted study; its three tables go into the folder."""
     metrics.run(
         seed=0,
-        metrics=MetricsConfig(bootstrap=300, top_heads=(1, 5, 100)),
+        metrics=config,
         items=study.items,
         answers=[study.answers],
         attention=[study.attention],
@@ -45,6 +43,13 @@ def judged(study, tmp_path_factory):
         output=folder / "metrics.parquet",
         provenance=planted.ORIGIN,
     )
+
+
+@pytest.fixture(scope="module")
+def judged(study, tmp_path_factory):
+    """The metrics stage's three tables."""
+    folder = tmp_path_factory.mktemp("metrics")
+    run_metrics(study, folder, MetricsConfig(bootstrap=300, top_heads=(1, 5, 100)))
     return (
         read_table(folder / "metrics.parquet", METRICS),
         read_table(folder / "signals.parquet", SIGNAL_TABLE),
@@ -320,19 +325,7 @@ def test_pooled_auroc_compares_within_folds_only(probed, study):
 def test_permutation_brings_every_probe_to_chance(judged, tmp_path):
     """The whole stage on a study whose labels were permuted: nothing is left to find."""
     study = planted.write_planted_study(tmp_path / "study", n_images=200, permuted=True)
-    metrics.run(
-        seed=0,
-        metrics=MetricsConfig(bootstrap=100),
-        items=study.items,
-        answers=[study.answers],
-        attention=[study.attention],
-        lens=[study.lens],
-        consistency=[study.consistency],
-        signals=tmp_path / "signals.parquet",
-        heads=tmp_path / "heads.parquet",
-        output=tmp_path / "metrics.parquet",
-        provenance={},
-    )
+    run_metrics(study, tmp_path, MetricsConfig(bootstrap=100))
     table, _, _ = fit(
         study,
         (0, 0, 0, tmp_path / "signals.parquet"),

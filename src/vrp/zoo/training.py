@@ -6,7 +6,6 @@ co-occurs (`prior`). PaliGemma's decoder at last meets the mask it is used with,
 image sees the question (`prefix`).
 """
 
-import argparse
 import json
 import platform
 from collections.abc import Callable
@@ -388,20 +387,3 @@ def _save_model(
     }
     (folder / "training.json").write_text(json.dumps(made, indent=2) + "\n")
     return folder
-
-
-def main() -> None:
-    """Train one family from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", choices=FAMILIES, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args.family, args.out, seed=args.seed, steps=args.steps)
-
-
-if __name__ == "__main__":
-    main()
