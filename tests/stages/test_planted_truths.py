@@ -22,6 +22,10 @@ from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import SIGNAL_TABLE
 
+# The stages count values within rounding of each other as ties, scikit-learn does not: with a
+# few thousand pairs of close values at most this much lies between them.
+LEVELLED = 5e-5
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
@@ -86,7 +90,7 @@ def test_numbers_equal_scipy_and_scikit_learn(judged):
     table, signals, *_ = judged
     values, correct = signals["decision_margin"].to_numpy(), signals["correct"].to_numpy()
     pooled = row(table, predictor="decision_margin", metric="auroc", scope="pooled")
-    assert pooled["value"] == pytest.approx(roc_auc_score(correct, values), abs=1e-6)
+    assert pooled["value"] == pytest.approx(roc_auc_score(correct, values), abs=LEVELLED)
     r = row(table, predictor="decision_margin", metric="r_fisher", scope="pooled")
     expected = pearsonr(values, correct)
     assert r["value"] == pytest.approx(expected.statistic, abs=1e-6)
@@ -97,14 +101,14 @@ def test_numbers_equal_scipy_and_scikit_learn(judged):
         for part in signals.partition_by("task")
     ]
     macro = row(table, predictor="decision_margin", metric="auroc", scope="macro")
-    assert macro["value"] == pytest.approx(np.mean(by_task), abs=1e-6)
+    assert macro["value"] == pytest.approx(np.mean(by_task), abs=LEVELLED)
 
 
 def test_a_signal_reliable_when_low_is_turned_round(judged):
     table, signals, *_ = judged
     entropy = row(table, predictor="spatial_entropy", metric="auroc", scope="pooled")
     straight = roc_auc_score(signals["correct"], signals["spatial_entropy"])
-    assert entropy["value"] == pytest.approx(1 - straight, abs=1e-6)
+    assert entropy["value"] == pytest.approx(1 - straight, abs=LEVELLED)
 
 
 def test_accuracy_and_shares_are_the_planted_ones(judged, study):
@@ -318,7 +322,7 @@ def test_pooled_auroc_compares_within_folds_only(probed, study):
         n = labels.sum() * (~labels).sum()
         pairs, wins = pairs + n, wins + n * roc_auc_score(labels, scores)
     found = auroc_of(probed[0], "linear_best", scope="pooled")
-    assert found["value"] == pytest.approx(wins / pairs, abs=1e-6)
+    assert found["value"] == pytest.approx(wins / pairs, abs=LEVELLED)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from vrp.stats.equivalence import two_one_sided_tests
 from vrp.stats.estimate import Estimate
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference
+from vrp.stats.ties import level_ties
 
 Row = dict[str, Any]
 
@@ -91,9 +92,11 @@ def reliability_rows(
             come from as many fits as there are folds.
 
     The pooled AUROC compares items of different tasks too; the pooled R is centred within task
-    under scope `pooled_within`, plain under `pooled` (as the papers report it).
+    under scope `pooled_within`, plain under `pooled` (as the papers report it). AUROC ranks values
+    that differ by rounding only as ties.
     """
-    oriented = value if higher_is_reliable else -value
+    ranked = level_ties(value)
+    oriented = ranked if higher_is_reliable else -ranked
     rows = []
     by_task = _within(bootstrap_auroc, oriented, items, strata)
     chance = (0.5 - items.auroc_margin, 0.5 + items.auroc_margin)
