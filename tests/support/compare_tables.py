@@ -1,0 +1,1 @@
+"""Compares the tables of two runs of one study, as METHOD's determinism states it."""

@@ -1,0 +1,91 @@
+"""The tables of a finished study: how to read them all, and how to compare two runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from vrp.tables.answers import ANSWERS
+from vrp.tables.attention import ATTENTION
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.effects import EFFECTS
+from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.files import read_provenance, read_table
+from vrp.tables.heads import HEADS
+from vrp.tables.hidden import written_hidden_table
+from vrp.tables.interventions import ABLATE, MASK
+from vrp.tables.items import ITEMS
+from vrp.tables.lens import LENS
+from vrp.tables.neurons import NEURONS
+from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.schema import TableSchema
+from vrp.tables.signals import SIGNAL_TABLE
+
+SCHEMAS = {
+    schema.name: schema
+    for schema in (
+        ANSWERS, ATTENTION, CONSISTENCY, EFFECTS, METRICS, PROBES, HEADS, ABLATE, MASK, ITEMS,
+        LENS, NEURONS, PREDICTIONS, SIGNAL_TABLE,
+    )
+}  # fmt: skip
+TABLE_NAMES = {*SCHEMAS, "hidden"}
+
+# Floats may differ by this much, absolutely and relatively, between batch plans (fp32, CPU).
+TOLERANCE = 1e-5
+# A logit-lens value is a difference of two logits, each a sum over the width.
+ROUNDING_OF = {"lens": 4e-5}
+
+
+def schema_of(path: Path) -> TableSchema:
+    name = read_provenance(path)["table"]
+    return written_hidden_table(path) if name == "hidden" else SCHEMAS[name]
+
+
+def study_tables(results: Path) -> dict[str, tuple[TableSchema, pl.DataFrame]]:
+    """Path of each table within the results folder (shards together) → schema and rows."""
+    places: dict[str, list[Path]] = {}
+    for path in sorted(results.rglob("*.parquet")):
+        place = path.relative_to(results)
+        sharded = place.stem.isdigit() or "_of_" in place.stem or "shard" in place.stem
+        places.setdefault(str(place.parent if sharded else place), []).append(path)
+    return {
+        place: (schema_of(paths[0]), read_table(paths, schema_of(paths[0])))
+        for place, paths in places.items()
+    }
+
+
+def _leaves(series: pl.Series) -> pl.Series:
+    while isinstance(series.dtype, pl.List | pl.Array):
+        series = series.explode()
+    return series
+
+
+def column_differences(ours: pl.Series, theirs: pl.Series, tolerance: float) -> str | None:
+    a, b = _leaves(ours), _leaves(theirs)
+    if len(a) != len(b):
+        return f"{len(a)} values, {len(b)} values"
+    if not a.dtype.is_float():
+        unequal = int((~a.eq_missing(b)).sum())
+        return f"{unequal} of {len(a)} differ" if unequal else None
+    if (a.is_null() != b.is_null()).any():
+        return "other values are missing"
+    x, y = a.fill_null(0).to_numpy(), b.fill_null(0).to_numpy()
+    close = np.isclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True)
+    worst = np.abs(x - y)[~close].max(initial=0)
+    return None if close.all() else f"{(~close).sum()} of {len(x)} differ, by up to {worst:.2e}"
+
+
+def differences(results: Path, others: Path) -> Iterator[str]:
+    """One line for every column in which two runs of a study differ."""
+    ours, theirs = study_tables(results), study_tables(others)
+    yield from (f"{place}: in one run only" for place in sorted(set(ours) ^ set(theirs)))
+    for place in sorted(set(ours) & set(theirs)):
+        (schema, a), (_, b) = ours[place], theirs[place]
+        if a.height != b.height:
+            yield f"{place}: {a.height} rows, {b.height} rows"
+            continue
+        for name in a.columns:
+            found = column_differences(a[name], b[name], ROUNDING_OF.get(schema.name, TOLERANCE))
+            if found:
+                yield f"{place}: {name}: {found}"
