@@ -1,6 +1,7 @@
 """From items to a prefilled cache, and decode steps from there: shared by all ways to answer."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +177,17 @@ class Decoder:
         )
         self.positions = self.positions + 1
         return output.logits[:, -1].float()
+
+    def fork(self) -> "Decoder":
+        """Return a decoder at the same point, to be continued on its own; no tensor is copied.
+
+        Sound because nothing writes into the tensors of a cache: a step appends to new ones, and
+        selecting rows makes new ones.
+        """
+        twin = copy(self)
+        twin.cache = copy(self.cache)
+        twin.cache.layers = [copy(layer) for layer in self.cache.layers]
+        return twin
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows, in this order; a row may be named several times.

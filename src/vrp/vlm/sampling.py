@@ -1,11 +1,13 @@
-"""K sampled answers an item from one prefill; samples that share a prefix are decoded once.
+"""The answers that a model may give: K samples of them, and their distribution, from one prefill.
 
-Noise is keyed by study seed, item, sample and step, so an answer does not depend on the batch,
-the shard or the order. (Self-consistency: arXiv 2606.17389, K=10, T=0.7, top-p 0.9.)
+Answers grow as a tree whose rows are distinct prefixes: samples that share a prefix are decoded
+once, and a prefix that is followed for the distribution too is the same row. Noise is keyed by
+study seed, item, sample and step, so an answer does not depend on the batch, the shard or the
+order. (Self-consistency: arXiv 2606.17389, K=10, T=0.7, top-p 0.9.)
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +17,21 @@ from vrp.errors import InputError
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.loading import VLM
 from vrp.vlm.prefill import Decoder, Prepared, prepare
+
+# Rows decoded at a time, for each item of the batch: what bounds the repeated cache.
+_ROWS_AN_ITEM = 12
+
+
+class AnswerDistribution(NamedTuple):
+    """Probabilities of whole answers under temperature and top-p, with no sampling noise."""
+
+    answers: tuple[str, ...]
+    """Answers as text, in order of falling probability; a text may come of several token
+    sequences and then stands several times."""
+    probabilities: tuple[float, ...]
+    """Probability of each."""
+    unresolved: float
+    """Mass of the prefixes that are less likely than the floor and were not followed."""
 
 
 class ItemSamples(NamedTuple):
@@ -26,6 +43,8 @@ class ItemSamples(NamedTuple):
     """K answers as text."""
     token_ids: tuple[tuple[int, ...], ...]
     """K answers as tokens, without end-of-sequence."""
+    distribution: AnswerDistribution | None = None
+    """What the samples were drawn from, where it was asked for."""
 
 
 def uniform_noise(seed: int | str, item_id: str, sample: int, step: int) -> float:
@@ -51,12 +70,38 @@ def nucleus_probabilities(
     return probabilities / probabilities.sum(-1, keepdim=True)
 
 
-@dataclass
-class _Prefix:
-    """A row of the decoder: a prefix, and the samples (item, sample) that share it."""
+@dataclass(frozen=True)
+class SamplingRule:
+    """How answers are drawn and how far their distribution is followed."""
 
-    tokens: tuple[int, ...] = ()
-    samples: list[tuple[int, int]] = field(default_factory=list)
+    temperature: float
+    """Logits are divided by it."""
+    top_p: float
+    """Mass of the nucleus that is sampled from."""
+    max_new_tokens: int
+    """Longest answer."""
+    k: int = 0
+    """Samples an item."""
+    seed: int | str = 0
+    """The study's seed."""
+    floor: float | None = None
+    """Least probability of a prefix that is followed for the distribution; None: no distribution
+    is wanted."""
+
+    def __post_init__(self) -> None:
+        if (
+            self.k < (1 if self.floor is None else 0)
+            or self.max_new_tokens < 1
+            or self.temperature <= 0
+            or not 0 < self.top_p <= 1
+            or (self.floor is not None and not 0 < self.floor < 1)
+        ):
+            raise InputError(
+                f"k={self.k}, max_new_tokens={self.max_new_tokens}, "
+                f"temperature={self.temperature}, top_p={self.top_p}, floor={self.floor}: needed "
+                "are k and max_new_tokens of at least 1, temperature > 0, 0 < top_p <= 1, and a "
+                "floor between 0 and 1 where there is one"
+            )
 
 
 @torch.inference_mode()
@@ -64,148 +109,208 @@ def sample_answers(
     vlm: VLM,
     inputs: Sequence[VlmInput] | Prepared,
     *,
-    k: int,
     temperature: float,
     top_p: float,
-    seed: int | str,
     max_new_tokens: int,
+    k: int = 0,
+    seed: int | str = 0,
+    floor: float | None = None,
 ) -> list[ItemSamples]:
-    """Draw K answers for each item of a batch.
+    """Draw K answers for each item of a batch, and follow their distribution down to a floor.
+
+    Where the GPU's memory does not suffice, the batch is split in two.
 
     Args:
         vlm: the model.
         inputs: the batch.
-        k: samples an item.
         temperature: logits are divided by it.
         top_p: mass of the nucleus that is sampled from.
-        seed: the study's seed.
         max_new_tokens: longest answer.
+        k: samples an item; 0 for the distribution alone.
+        seed: the study's seed.
+        floor: least probability of a prefix that is followed; None: no distribution is wanted.
 
     Raises:
         InputError: a parameter out of range, an item that cannot be prepared, or logits that are
             not finite.
     """
-    if k < 1 or max_new_tokens < 1 or temperature <= 0 or not 0 < top_p <= 1:
-        raise InputError(
-            f"k={k}, max_new_tokens={max_new_tokens}, temperature={temperature}, top_p={top_p}: "
-            "needed are k and max_new_tokens of at least 1, temperature > 0, 0 < top_p <= 1"
-        )
+    rule = SamplingRule(temperature, top_p, max_new_tokens, k, seed, floor)
+    return _sample(vlm, inputs, rule)
+
+
+def _sample(
+    vlm: VLM, inputs: Sequence[VlmInput] | Prepared, rule: SamplingRule
+) -> list[ItemSamples]:
     batch = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
-    arguments = {
-        "k": k,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-        "max_new_tokens": max_new_tokens,
-    }
     try:
-        prepared = (
-            inputs
-            if isinstance(inputs, Prepared)
-            else prepare(vlm, batch, max_new_tokens=max_new_tokens)
-        )
-        finished = _sample_tree(vlm, prepared, **arguments)  # type: ignore[arg-type]
-        return _collected(vlm, prepared, finished)
+        if not isinstance(inputs, Prepared):
+            inputs = prepare(vlm, batch, max_new_tokens=rule.max_new_tokens)
+        return _AnswerTree(vlm, inputs, rule).grow()
     except torch.OutOfMemoryError:
         if len(batch) == 1:
             raise
     torch.cuda.empty_cache()
     half = len(batch) // 2
-    parts = (batch[:half], batch[half:])
-    return [
-        item
-        for part in parts
-        for item in sample_answers(vlm, part, **arguments)  # type: ignore[arg-type]
-    ]
+    return _sample(vlm, batch[:half], rule) + _sample(vlm, batch[half:], rule)
 
 
-def _sample_tree(
-    vlm: VLM,
-    prepared: Prepared,
-    *,
-    k: int,
-    temperature: float,
-    top_p: float,
-    seed: int | str,
-    max_new_tokens: int,
-) -> list[list[tuple[int, ...]]]:
-    """Return, per item, K token sequences."""
-    ids = [item.item_id for item in prepared.inputs]
-    answers: list[list[tuple[int, ...]]] = [[()] * k for _ in ids]
-    decoder = Decoder(vlm, prepared)
-    logits = decoder.prefill()
-    rows = [_Prefix(samples=[(i, s) for s in range(k)]) for i in range(len(ids))]
-    for step in range(max_new_tokens):
-        _check_finite(logits, rows, ids)
-        probabilities = nucleus_probabilities(logits, temperature=temperature, top_p=top_p)
-        noise = [[uniform_noise(seed, ids[i], s, step) for i, s in row.samples] for row in rows]
-        drawn = _draw(probabilities, noise)
-        rows, parents = _branch(rows, drawn, vlm.eos_token_ids)
-        for row in rows:
-            for item, sample in row.samples:
-                answers[item][sample] = row.tokens
-        if not rows or step + 1 == max_new_tokens:
-            break
-        if parents != list(range(logits.shape[0])):
-            decoder.select(torch.tensor(parents))
-        logits = decoder.step(torch.tensor([r.tokens[-1] for r in rows], device=logits.device))
-    return answers
+@dataclass
+class _Prefix:
+    """A row of the decoder: the start of an answer, and who follows it."""
+
+    item: int
+    tokens: tuple[int, ...] = ()
+    probability: float = 0.0
+    """Of this start, where it is followed for the distribution; else 0."""
+    samples: list[int] = field(default_factory=list)
+    """Samples that begin so."""
 
 
-def _check_finite(logits: torch.Tensor, rows: list[_Prefix], ids: list[str]) -> None:
-    broken = (~logits.isfinite().all(-1)).nonzero()[:, 0].tolist()
-    if broken:
-        item = ids[rows[broken[0]].samples[0][0]]
-        raise InputError(
-            f"item {item!r}: the model's logits are not finite, so nothing can be sampled; "
-            "set its dtype to float32 or bfloat16"
+class _AnswerTree:
+    """The growing answers of one batch."""
+
+    def __init__(self, vlm: VLM, prepared: Prepared, rule: SamplingRule) -> None:
+        self.vlm = vlm
+        self.prepared = prepared
+        self.rule = rule
+        self.ids = [item.item_id for item in prepared.inputs]
+        self.sampled: list[list[tuple[int, ...]]] = [[()] * rule.k for _ in self.ids]
+        self.leaves: list[dict[tuple[int, ...], float]] = [{} for _ in self.ids]
+        self.unresolved = [0.0] * len(self.ids)
+        self.max_rows = _ROWS_AN_ITEM * len(self.ids)
+
+    def grow(self) -> list[ItemSamples]:
+        decoder = Decoder(self.vlm, self.prepared)
+        logits = decoder.prefill()
+        certain = 0.0 if self.rule.floor is None else 1.0
+        everyone = range(self.rule.k)
+        rows = [_Prefix(i, (), certain, list(everyone)) for i in range(len(self.ids))]
+        self._grow(decoder, logits, rows, step=0)
+        return self._collected()
+
+    def _grow(
+        self, decoder: Decoder, logits: torch.Tensor, rows: list[_Prefix], *, step: int
+    ) -> None:
+        """Extend the prefixes of the decoder's rows by the token that `logits` are of."""
+        branches, parents = self._branch(rows, logits, step)
+        if step + 1 == self.rule.max_new_tokens:
+            for prefix in branches:
+                if prefix.probability:
+                    self.leaves[prefix.item][prefix.tokens] = prefix.probability
+            return
+        parts = list(_parts(len(branches), self.max_rows))
+        for part in parts:
+            kept = parents[part]
+            # The last part takes over the decoder, whose rows nobody needs any more.
+            child = decoder if part is parts[-1] else decoder.fork()
+            if kept != list(range(logits.shape[0])):
+                child.select(torch.tensor(kept))
+            tokens = torch.tensor([p.tokens[-1] for p in branches[part]], device=logits.device)
+            self._grow(child, child.step(tokens), branches[part], step=step + 1)
+
+    def _branch(
+        self, rows: list[_Prefix], logits: torch.Tensor, step: int
+    ) -> tuple[list[_Prefix], list[int]]:
+        """Return the prefixes that go on, one for each distinct continuation, and their parents."""
+        self._check_finite(logits, rows)
+        rule = self.rule
+        probabilities = nucleus_probabilities(
+            logits, temperature=rule.temperature, top_p=rule.top_p
         )
+        drawn = self._draw(rows, probabilities, step) if rule.k else [[] for _ in rows]
+        followed = self._follow(rows, probabilities) if rule.floor else [{} for _ in rows]
+        branches: list[_Prefix] = []
+        parents: list[int] = []
+        for parent, row in enumerate(rows):
+            children = {
+                token: _Prefix(row.item, (*row.tokens, token), probability)
+                for token, probability in followed[parent].items()
+            }
+            for sample, token in zip(row.samples, drawn[parent], strict=True):
+                if token in self.vlm.eos_token_ids:
+                    continue
+                child = children.setdefault(token, _Prefix(row.item, (*row.tokens, token)))
+                child.samples.append(sample)
+                self.sampled[row.item][sample] = child.tokens
+            branches.extend(children.values())
+            parents.extend([parent] * len(children))
+        return branches, parents
+
+    def _check_finite(self, logits: torch.Tensor, rows: list[_Prefix]) -> None:
+        broken = (~logits.isfinite().all(-1)).nonzero()[:, 0].tolist()
+        if broken:
+            raise InputError(
+                f"item {self.ids[rows[broken[0]].item]!r}: the model's logits are not finite, so "
+                "nothing can be sampled; set its dtype to float32 or bfloat16"
+            )
+
+    def _draw(self, rows: list[_Prefix], probabilities: torch.Tensor, step: int) -> list[list[int]]:
+        """Return the tokens that each row's noise picks from its distribution, by inversion.
+
+        The distribution is inverted in the order of token ids, not of likelihood: rounding may
+        swap near-equal tokens in the latter, and with them whole stretches of the noise.
+        """
+        seed = self.rule.seed
+        noise = [[uniform_noise(seed, self.ids[r.item], s, step) for s in r.samples] for r in rows]
+        width = max(len(row) for row in noise)
+        padded = [row + [0.0] * (width - len(row)) for row in noise]
+        cumulative = probabilities.cumsum(-1)
+        cumulative = cumulative / cumulative[:, -1:]
+        levels = torch.tensor(padded, dtype=torch.float64, device=probabilities.device)
+        picked = torch.searchsorted(cumulative, levels, right=True).tolist()
+        return [tokens[: len(row)] for tokens, row in zip(picked, noise, strict=True)]
+
+    def _follow(self, rows: list[_Prefix], probabilities: torch.Tensor) -> list[dict[int, float]]:
+        """Return, per row, the likely continuations; book ends of answers and what is left out."""
+        assert self.rule.floor is not None
+        prior = torch.tensor([row.probability for row in rows], dtype=torch.float64)
+        joint = probabilities * prior.to(probabilities.device)[:, None]
+        eos = torch.tensor(self.vlm.eos_token_ids, device=joint.device)
+        ended = joint[:, eos].sum(-1).tolist()
+        joint[:, eos] = 0.0
+        likely = joint >= self.rule.floor
+        left_out = joint.masked_fill(likely, 0.0).sum(-1).tolist()
+        found: list[dict[int, float]] = [{} for _ in rows]
+        at, tokens = (index.tolist() for index in likely.nonzero(as_tuple=True))
+        for row, token, probability in zip(at, tokens, joint[likely].tolist(), strict=True):
+            found[row][token] = probability
+        for row, end, rest in zip(rows, ended, left_out, strict=True):
+            self.unresolved[row.item] += rest
+            if end:
+                self.leaves[row.item][row.tokens] = end
+        return found
+
+    def _collected(self) -> list[ItemSamples]:
+        wanted = {tokens for item in (*self.sampled, *self.leaves) for tokens in item}
+        distinct = sorted(wanted)
+        text_of = dict(zip(distinct, self.vlm.decode(distinct), strict=True))
+        return [
+            ItemSamples(
+                item_id=item_id,
+                answers=tuple(text_of[tokens] for tokens in sequences),
+                token_ids=tuple(sequences),
+                distribution=None
+                if self.rule.floor is None
+                else _distribution(leaves, unresolved, text_of),
+            )
+            for item_id, sequences, leaves, unresolved in zip(
+                self.ids, self.sampled, self.leaves, self.unresolved, strict=True
+            )
+        ]
 
 
-def _draw(probabilities: torch.Tensor, noise: list[list[float]]) -> list[list[int]]:
-    """Return the tokens that each row's noise picks from its distribution, by inversion.
-
-    The distribution is inverted in the order of token ids, not of likelihood: rounding may swap
-    near-equal tokens in the latter, and with them whole stretches of the noise.
-    """
-    width = max(len(row) for row in noise)
-    padded = [row + [0.0] * (width - len(row)) for row in noise]
-    cumulative = probabilities.cumsum(-1)
-    cumulative = cumulative / cumulative[:, -1:]
-    levels = torch.tensor(padded, dtype=torch.float64, device=probabilities.device)
-    picked = torch.searchsorted(cumulative, levels, right=True).tolist()
-    return [tokens[: len(row)] for tokens, row in zip(picked, noise, strict=True)]
+def _parts(n_rows: int, most: int) -> Iterator[slice]:
+    """Cut rows into parts of at most `most`."""
+    yield from (slice(start, start + most) for start in range(0, n_rows, most))
 
 
-def _branch(
-    rows: list[_Prefix], drawn: list[list[int]], eos_token_ids: tuple[int, ...]
-) -> tuple[list[_Prefix], list[int]]:
-    """Return the prefixes that go on, one for each distinct continuation, and their parents."""
-    branches: list[_Prefix] = []
-    parents: list[int] = []
-    for parent, (row, tokens) in enumerate(zip(rows, drawn, strict=True)):
-        children: dict[int, _Prefix] = {}
-        for sample, token in zip(row.samples, tokens, strict=True):
-            if token in eos_token_ids:
-                continue
-            if token not in children:
-                children[token] = _Prefix(tokens=(*row.tokens, token))
-            children[token].samples.append(sample)
-        branches.extend(children.values())
-        parents.extend([parent] * len(children))
-    return branches, parents
-
-
-def _collected(
-    vlm: VLM, prepared: Prepared, answers: list[list[tuple[int, ...]]]
-) -> list[ItemSamples]:
-    distinct = sorted({tokens for item in answers for tokens in item})
-    text_of = dict(zip(distinct, vlm.decode(distinct), strict=True))
-    return [
-        ItemSamples(
-            item_id=item.item_id,
-            answers=tuple(text_of[tokens] for tokens in sequences),
-            token_ids=tuple(sequences),
-        )
-        for item, sequences in zip(prepared.inputs, answers, strict=True)
-    ]
+def _distribution(
+    leaves: dict[tuple[int, ...], float], unresolved: float, text_of: dict[tuple[int, ...], str]
+) -> AnswerDistribution:
+    """Order answers by falling probability; equally likely ones by their tokens."""
+    ordered = sorted(leaves.items(), key=lambda leaf: (-leaf[1], leaf[0]))
+    return AnswerDistribution(
+        answers=tuple(text_of[tokens] for tokens, _ in ordered),
+        probabilities=tuple(probability for _, probability in ordered),
+        unresolved=unresolved,
+    )

@@ -1,0 +1,190 @@
+"""The distribution of answers equals enumeration, and samples are draws from it."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+from transformers import TemperatureLogitsWarper, TopPLogitsWarper
+
+from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
+from vrp.data.scenes.questions import counting_questions, open_questions
+from vrp.errors import InputError
+from vrp.signals.exact_consistency import largest_count_distribution
+from vrp.vlm import sampling
+from vrp.vlm.batching import VlmInput
+from vrp.vlm.decode import prepare, run_batch
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.sampling import sample_answers
+from vrp.zoo import zoo_checkpoint
+
+RULE = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3}
+FLOOR = 0.02
+
+
+def enumerate_answers(vlm, reference, item, tokens=(), probability=1.0):
+    """Every answer above the floor by whole eager forwards: {tokens: probability}, rest."""
+    logits = torch.tensor(reference.forward(item, tokens).logits[-1][None])
+    scores = TopPLogitsWarper(0.9)(None, TemperatureLogitsWarper(0.7)(None, logits))
+    found, rest = {}, 0.0
+    for token, chance in enumerate(scores.softmax(-1)[0].double().tolist()):
+        joint = probability * chance
+        if token in vlm.eos_token_ids:
+            if joint:
+                found[tokens] = found.get(tokens, 0.0) + joint
+        elif joint < FLOOR:
+            rest += joint
+        elif len(tokens) + 1 == RULE["max_new_tokens"]:
+            found[*tokens, token] = joint
+        else:
+            deeper = enumerate_answers(vlm, reference, item, (*tokens, token), joint)
+            found |= deeper[0]
+            rest += deeper[1]
+    return found, rest
+
+
+def test_the_distribution_equals_enumeration(vlm, reference, items):
+    found = sample_answers(vlm, items, floor=FLOOR, **RULE)
+    for item, answer in zip(items[:3], found, strict=False):
+        expected, rest = enumerate_answers(vlm, reference, item)
+        distribution = answer.distribution
+        assert distribution.unresolved == pytest.approx(rest, abs=1e-5)
+        assert sorted(distribution.probabilities) == pytest.approx(
+            sorted(expected.values()), abs=1e-5
+        )
+        texts = vlm.decode(list(expected))
+        assert sorted(distribution.answers) == sorted(texts)
+        assert answer.answers == ()
+
+
+def test_all_mass_is_accounted_for(vlm, items):
+    for floor in (0.3, 0.01, 1e-4):
+        for answer in sample_answers(vlm, items, floor=floor, **RULE):
+            distribution = answer.distribution
+            total = sum(distribution.probabilities) + distribution.unresolved
+            assert total == pytest.approx(1, abs=1e-12)
+            assert list(distribution.probabilities) == sorted(
+                distribution.probabilities, reverse=True
+            )
+
+
+def test_a_lower_floor_resolves_more(vlm, items):
+    coarse = sample_answers(vlm, items, floor=0.2, **RULE)
+    fine = sample_answers(vlm, items, floor=1e-3, **RULE)
+    for one, other in zip(coarse, fine, strict=True):
+        assert other.distribution.unresolved <= one.distribution.unresolved
+
+
+def test_samples_and_distribution_do_not_disturb_each_other(vlm, items):
+    both = sample_answers(vlm, items, k=6, seed=11, floor=FLOOR, **RULE)
+    samples = sample_answers(vlm, items, k=6, seed=11, **RULE)
+    alone = sample_answers(vlm, items, floor=FLOOR, **RULE)
+    for together, sampled, followed in zip(both, samples, alone, strict=True):
+        assert together.token_ids == sampled.token_ids
+        assert sampled.distribution is None
+        assert together.distribution.answers == followed.distribution.answers
+        assert together.distribution.probabilities == pytest.approx(
+            followed.distribution.probabilities, abs=1e-6
+        )
+
+
+def test_the_distribution_does_not_depend_on_the_batch(vlm, items):
+    together = sample_answers(vlm, items, floor=FLOOR, **RULE)
+    for item, expected in zip(items, together, strict=True):
+        [alone] = sample_answers(vlm, prepare(vlm, [item]), floor=FLOOR, **RULE)
+        assert alone.distribution.answers == expected.distribution.answers
+        assert alone.distribution.probabilities == pytest.approx(
+            expected.distribution.probabilities, abs=1e-5
+        )
+
+
+def test_many_branches_are_decoded_part_by_part(vlm, items, monkeypatch):
+    whole = sample_answers(vlm, items, k=6, seed=11, floor=1e-3, **RULE)
+    rows = []
+    forward = vlm.model.forward
+
+    def counting(*args, input_ids, **kwargs):
+        rows.append(len(input_ids))
+        return forward(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(vlm.model, "forward", counting)
+    monkeypatch.setattr(sampling, "_ROWS_AN_ITEM", 1)
+    parts = sample_answers(vlm, items, k=6, seed=11, floor=1e-3, **RULE)
+    assert max(rows) == len(items)
+    assert len(rows) > 5
+    for one, other in zip(whole, parts, strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.distribution.answers == other.distribution.answers
+        assert one.distribution.probabilities == pytest.approx(
+            other.distribution.probabilities, abs=1e-5
+        )
+        assert one.distribution.unresolved == pytest.approx(other.distribution.unresolved, abs=1e-5)
+
+
+def test_a_vanishing_nucleus_leaves_the_greedy_answer(vlm, items):
+    greedy = run_batch(vlm, items, max_new_tokens=3)
+    followed = sample_answers(vlm, items, temperature=0.7, top_p=1e-9, max_new_tokens=3, floor=0.5)
+    for one, other in zip(greedy, followed, strict=True):
+        assert other.distribution == ((one.answer,), (1.0,), 0.0)
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0, -0.1])
+def test_a_floor_out_of_range_is_refused(vlm, items, floor):
+    with pytest.raises(InputError, match="floor"):
+        sample_answers(vlm, items, floor=floor, **RULE)
+
+
+@pytest.fixture(scope="module")
+def many_answers():
+    """2,000 questions about 500 unseen scenes: ten samples each, and the distribution."""
+    vlm = load_vlm(zoo_checkpoint("zoo:llava"), family="llava", device="cpu")
+    asked = []
+    for index in range(2_000):
+        scene = draw_scene(scene_seed("sampled-against-exact", index))
+        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
+        questions = [*counting_questions(scene, rng)[:2], *open_questions(scene, rng)[:2]]
+        asked += [
+            VlmInput(f"{index}-{n}", scene.image, question.text, image_key=str(index))
+            for n, question in enumerate(questions)
+        ]
+        if len(asked) >= 2_000:
+            break
+    asked = asked[:2_000]
+    rule = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 6, "seed": 0}
+    return [
+        answer
+        for start in range(0, len(asked), 40)
+        for answer in sample_answers(vlm, asked[start : start + 40], k=10, floor=1e-6, **rule)
+    ]
+
+
+def chi_square(answers, sharpness):
+    """Σ over items of how often the commonest of ten answers came, against what is expected of
+    their distribution raised to a power; returns the statistic and its degrees of freedom."""
+    observed, expected = np.zeros(10), np.zeros(10)
+    covariance = np.zeros((10, 10))
+    for answer in answers:
+        probability_of = Counter()
+        for text, probability in zip(*answer.distribution[:2], strict=True):
+            probability_of[text] += probability
+        assert answer.distribution.unresolved < 1e-4
+        raised = np.array(list(probability_of.values())) ** sharpness
+        exact = largest_count_distribution(raised / raised.sum(), 10)
+        observed[max(Counter(answer.answers).values()) - 1] += 1
+        expected += exact
+        covariance += np.diag(exact) - np.outer(exact, exact)
+    assert observed.sum() == expected.sum().round() == 2_000
+    # The first common cell is left out: the cells' counts sum to the number of items.
+    cells = np.flatnonzero(expected >= 5)[1:]
+    gap = (observed - expected)[cells]
+    return float(gap @ np.linalg.solve(covariance[np.ix_(cells, cells)], gap)), len(cells)
+
+
+@pytest.mark.slow
+def test_sampled_consistency_follows_the_exact_distribution(many_answers):
+    """At the 0.1% level, and with the power to notice a model that is a little sharper."""
+    statistic, freedom = chi_square(many_answers, 1.0)
+    assert freedom >= 5
+    assert statistic < chi2.ppf(0.999, freedom)
+    assert chi_square(many_answers, 1.2)[0] > chi2.ppf(0.999, freedom)
