@@ -1,0 +1,308 @@
+"""Rates from finished studies: how long their jobs took, and how large their files are."""
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vrp.config.models import ModelConfig
+from vrp.config.study import StudyConfig, load_study
+from vrp.errors import InputError
+from vrp.planning.analysis import ANALYSES, PER_MODEL, analysis_work
+from vrp.planning.devices import CPU, Device
+from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
+from vrp.planning.fitting import Line, Measured, Power, fit_line, fit_power
+from vrp.planning.sources import wants_gpu
+from vrp.planning.workload import Lengths, Work, assumed_lengths, model_work
+
+_MOST_START = 8.0
+# Snakemake looks at a job twice a second 31 times, then every 30 s (`snakemake/benchmark.py`), and
+# processor time is as of the last look. Looking takes a moment itself: rather a look too few.
+_FAST_LOOKS, _FAST_INTERVAL, _SLOW_INTERVAL = 31, 0.52, 30.1
+
+
+class Timing(NamedTuple):
+    """One job of a finished study."""
+
+    stage: str
+    """Stage."""
+    device: str
+    """What it ran on."""
+    checkpoint: str
+    """Checkpoint; empty for stages without a model."""
+    work: float
+    """10¹² operations; for stages without a model, see `analysis_work`."""
+    seconds: float
+    """What it took, on a processor without what other programs took of it."""
+
+
+class FileSize(NamedTuple):
+    """One file of a finished study, or a group of files that are no tables."""
+
+    table: str
+    """Table."""
+    checkpoint: str
+    """Checkpoint; empty for files of the whole study."""
+    raw_bytes: float
+    """Bytes of its values by their shapes."""
+    n_bytes: float
+    """Its size."""
+
+
+class MeasuredLengths(NamedTuple):
+    """Mean lengths of a checkpoint's items."""
+
+    checkpoint: str
+    """Checkpoint."""
+    origin: str
+    """Where the data came from."""
+    lengths: Lengths
+    """What was found."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What finished studies tell."""
+
+    timings: tuple[Timing, ...] = ()
+    """Of jobs."""
+    sizes: tuple[FileSize, ...] = ()
+    """Of files."""
+    lengths: tuple[MeasuredLengths, ...] = ()
+    """Of items."""
+    studies: tuple[str, ...] = field(default=())
+    """Where from."""
+
+    def lengths_of(self, study: StudyConfig, model: ModelConfig) -> Lengths | None:
+        """Return measured lengths of a model's items; None where there are none."""
+        for found in reversed(self.lengths):
+            if (found.checkpoint, found.origin) == (model.checkpoint, study.data.origin):
+                return found.lengths
+        return None
+
+    @cached_property
+    def rates(self) -> dict[tuple[str, str], Line]:
+        """Seconds by work, for each stage and device; slopes by checkpoint."""
+        by_stage: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+        for timing in self.timings:
+            row = Measured(timing.checkpoint, timing.work, timing.seconds)
+            by_stage[timing.stage, timing.device].append(row)
+        return {key: fit_line(rows, most_start=_MOST_START) for key, rows in by_stage.items()}
+
+    @cached_property
+    def densities(self) -> dict[str, Line | Power]:
+        """Bytes by raw bytes, for each table; slopes by checkpoint."""
+        by_table: dict[str, list[Measured]] = defaultdict(list)
+        for size in self.sizes:
+            row = Measured(size.checkpoint, size.raw_bytes, size.n_bytes)
+            by_table[size.table].append(row)
+        return {
+            table: fit_power(rows, start=FOOTER) if table in REPETITIVE else fit_line(rows)
+            for table, rows in by_table.items()
+        }
+
+    def joined(self, other: "Calibration") -> "Calibration":
+        """Return what both tell."""
+        return Calibration(
+            self.timings + other.timings,
+            self.sizes + other.sizes,
+            self.lengths + other.lengths,
+            self.studies + other.studies,
+        )
+
+    def as_json(self) -> str:
+        """Return it as JSON, to be kept and read again."""
+        plain = {
+            "studies": self.studies,
+            "timings": [timing._asdict() for timing in self.timings],
+            "sizes": [size._asdict() for size in self.sizes],
+            "lengths": [
+                {"checkpoint": one.checkpoint, "origin": one.origin, **one.lengths._asdict()}
+                for one in self.lengths
+            ],
+        }
+        return json.dumps(plain, indent=1) + "\n"
+
+
+def read_measured(places: Sequence[Path], *, gpu: Device) -> Calibration:
+    """Read finished studies, or files that `as_json` wrote.
+
+    Args:
+        places: `results/<study>` folders, or JSON files.
+        gpu: what the models ran on that did not run on a processor: their tables do not say.
+
+    Raises:
+        InputError: a folder that holds no finished study, or a file that holds no rates.
+    """
+    found = Calibration()
+    for place in places:
+        found = found.joined(_kept(place) if place.is_file() else _study(place, gpu))
+    return found
+
+
+def _kept(path: Path) -> Calibration:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return Calibration(
+            timings=tuple(Timing(**row) for row in plain["timings"]),
+            sizes=tuple(FileSize(**row) for row in plain["sizes"]),
+            lengths=tuple(_kept_lengths(row) for row in plain["lengths"]),
+            studies=tuple(plain["studies"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{path}: holds no measured rates; give a results folder, or a file that "
+            "`vrp plan --save-rates` wrote"
+        ) from None
+
+
+def _kept_lengths(row: dict[str, Any]) -> MeasuredLengths:
+    lengths = Lengths(row["n_text"], row["n_image"], row["n_answer"])
+    return MeasuredLengths(row["checkpoint"], row["origin"], lengths)
+
+
+def _study(results: Path, gpu: Device) -> Calibration:
+    if not (results / "config.yaml").is_file():
+        raise InputError(
+            f"{results}: holds no config.yaml; give the results folder of a finished study, such "
+            "as results/demo"
+        )
+    study = load_study(results / "config.yaml")
+    lengths = {name: _lengths(results, study, name) for name in study.models}
+    work = {name: model_work(study, name, found) for name, found in lengths.items()}
+    timings = tuple(_timings(results, study, work, gpu))
+    sizes = tuple(_sizes(results, study, work, lengths))
+    if not timings and not sizes:
+        raise InputError(f"{results}: holds neither tables nor benchmarks; run the study first")
+    origin = study.data.origin
+    return Calibration(
+        timings=timings,
+        sizes=sizes,
+        lengths=tuple(
+            MeasuredLengths(study.models[name].checkpoint, origin, found)
+            for name, found in lengths.items()
+        ),
+        studies=(study.study,),
+    )
+
+
+def _lengths(results: Path, study: StudyConfig, name: str) -> Lengths:
+    """Means over a model's answers; the assumed ones where there are none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    columns = ["n_prompt_tokens", "n_image_tokens", "token_ids"]
+    paths = sorted((results / name / "answers").glob("*.parquet"))
+    try:
+        tables = [pq.read_table(path, columns=columns) for path in paths]
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{paths[0].parent}: cannot be read ({reason}); rerun `vrp extract`"
+        ) from None
+    table = pa.concat_tables(tables) if tables else None
+    if table is None or not table.num_rows:
+        return assumed_lengths(study, study.models[name])
+    n_image = pc.mean(table["n_image_tokens"]).as_py()
+    longest = study.extract.max_new_tokens
+    answer = pc.mean(pc.min_element_wise(
+        pc.add(pc.list_value_length(table["token_ids"]), 1), longest
+    )).as_py()  # fmt: skip
+    return Lengths(pc.mean(table["n_prompt_tokens"]).as_py() - n_image, n_image, answer)
+
+
+def _timings(
+    results: Path, study: StudyConfig, work: dict[str, dict[str, Work]], gpu: Device
+) -> Iterator[Timing]:
+    for name, stages in work.items():
+        model = study.models[name]
+        for stage, planned in stages.items():
+            on_gpu = wants_gpu(model)
+            part = planned.tflop / planned.n_shards
+            for path in sorted((results / "benchmarks" / stage / name).glob("*.tsv")):
+                for seconds in job_seconds(path, on_gpu=on_gpu):
+                    device = gpu.name if on_gpu else CPU.name
+                    yield Timing(stage, device, model.checkpoint, part, seconds)
+    for stage in ANALYSES:
+        for name in study.models if stage in PER_MODEL else [""]:
+            path = results / "benchmarks" / stage / f"{name}.tsv"
+            if stage not in PER_MODEL:
+                path = results / "benchmarks" / f"{stage}.tsv"
+            if path.is_file():
+                amount = analysis_work(study, stage, name, work)
+                for seconds in job_seconds(path, on_gpu=False):
+                    yield Timing(stage, CPU.name, "", amount, seconds)
+
+
+def job_seconds(path: Path, *, on_gpu: bool) -> Iterator[float]:
+    """Yield what a job took; on a processor, what it would have taken with a core of its own.
+
+    The share of a core that a job got is known from its processor time as of the last look at it.
+
+    Raises:
+        InputError: the file is no benchmark of Snakemake's.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        for row in rows:
+            seconds = float(row["s"])
+            busy = row.get("cpu_time", "NA")
+            if on_gpu or busy in ("NA", "-", ""):
+                yield seconds
+            else:
+                share = float(busy) / max(_FAST_INTERVAL, _last_look(seconds))
+                yield seconds * min(1.0, share) if share > 0 else seconds
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is no benchmark of Snakemake's ({error!r}); delete it") from None
+
+
+def _last_look(seconds: float) -> float:
+    fast = _FAST_LOOKS * _FAST_INTERVAL
+    if seconds <= fast:
+        return seconds // _FAST_INTERVAL * _FAST_INTERVAL
+    return fast + (seconds - fast) // _SLOW_INTERVAL * _SLOW_INTERVAL
+
+
+def _sizes(
+    results: Path,
+    study: StudyConfig,
+    work: dict[str, dict[str, Work]],
+    lengths: dict[str, Lengths],
+) -> Iterator[FileSize]:
+    for name in study.models:
+        checkpoint = study.models[name].checkpoint
+        for table in model_tables(study, name, work[name], lengths[name]):
+            for path in table_files(results / name / table.table):
+                part = table.raw_bytes / table.n_files
+                yield FileSize(table.table, checkpoint, part, path.stat().st_size)
+    for table in study_tables(study, work):
+        if table.table in OTHER_FILES:
+            n_bytes = sum(path.stat().st_size for path in other_files(results, table.table))
+            if n_bytes:
+                yield FileSize(table.table, "", table.raw_bytes, n_bytes)
+        else:
+            for path in table_files(results / table.table):
+                yield FileSize(table.table, "", table.raw_bytes, path.stat().st_size)
+
+
+def table_files(place: Path) -> list[Path]:
+    """Return a table's files: one, or the shards in a folder of its name."""
+    single = place.with_name(f"{place.name}.parquet")
+    return [single] if single.is_file() else sorted(place.glob("*.parquet"))
+
+
+def other_files(results: Path, group: str) -> Iterable[Path]:
+    """Yield the files of a study that are no tables, by group."""
+    for path in results.rglob("*"):
+        if not path.is_file() or path.suffix == ".parquet":
+            continue
+        top = path.relative_to(results).parts[0]
+        kind = {"figures": "figures", "report.html": "report"}.get(top, "other")
+        if kind == group:
+            yield path

@@ -1,0 +1,329 @@
+"""What a study will take: forwards, operations, hours, GPU memory, disk, and good shard counts."""
+
+import math
+from typing import NamedTuple
+
+from vrp.config.models import ModelConfig
+from vrp.config.study import StudyConfig
+from vrp.errors import InputError
+from vrp.planning.analysis import ANALYSES, ASSUMED, PER_MODEL, analysis_work
+from vrp.planning.calibration import Calibration
+from vrp.planning.devices import (
+    CPU,
+    SECONDS_PER_ANSWER,
+    START_SECONDS,
+    WEIGHT_BYTES_PER_SECOND,
+    Device,
+)
+from vrp.planning.disk import (
+    COMPRESSED,
+    EXTRACTED,
+    FOOTER,
+    OTHER_BYTES,
+    TableSize,
+    checkpoint_bytes,
+    data_bytes,
+    model_tables,
+    study_tables,
+)
+from vrp.planning.sources import wants_gpu
+from vrp.planning.workload import (
+    MODEL_STAGES,
+    Lengths,
+    Work,
+    assumed_lengths,
+    device_memory,
+    largest_batch,
+    model_work,
+    n_items,
+    weight_bytes,
+)
+
+LONGEST_JOB = 7200.0
+"""Seconds that a job should not exceed: what is lost at a kill is bounded, and the time that
+loading the model takes stays small beside it."""
+# Of a GPU's memory, where layers are dealt out over several: they do not divide evenly.
+_GPU_SHARE = 0.95
+
+
+class StagePlan(NamedTuple):
+    """One stage of one model, or of the whole study."""
+
+    stage: str
+    """Stage."""
+    model: str
+    """Name of the model in the config; empty: of the whole study."""
+    device: str
+    """What it runs on."""
+    n_devices: int
+    """How many of them a job holds."""
+    n_items: int
+    """Items that it asks about; 0 for stages without a model."""
+    n_answers: int
+    """Answers, or prefills of the sampling."""
+    tflop: float
+    """10¹² operations."""
+    n_jobs: int
+    """Jobs, as the config cuts it."""
+    seconds: float
+    """Of all jobs together, one after the other."""
+    measured: bool
+    """Whether the time comes from a finished study."""
+    memory: int
+    """Bytes on the device."""
+    largest_batch: int
+    """Items a forward that fit the device, at most the config's batch size; 0: none."""
+    batch_size: int
+    """Items a forward, as in the config."""
+    n_good_jobs: int
+    """Jobs of at most two hours."""
+
+
+class TablePlan(NamedTuple):
+    """One table, or a group of other files."""
+
+    table: str
+    """Table."""
+    model: str
+    """Name of the model in the config; empty: of the whole study."""
+    n_rows: int
+    """Rows."""
+    n_bytes: int
+    """Bytes on disk."""
+    measured: bool
+    """Whether its compression comes from a finished study."""
+
+
+class Plan(NamedTuple):
+    """What a study will take."""
+
+    study: str
+    """Name of the study."""
+    device: Device
+    """What models that want a GPU are planned on."""
+    n_items: int
+    """Items."""
+    stages: tuple[StagePlan, ...]
+    """In the order in which they run."""
+    tables: tuple[TablePlan, ...]
+    """Under the study's results folder."""
+    data_bytes: int
+    """Of the data folder, where the workflow fills it."""
+    checkpoint_bytes: dict[str, int]
+    """Of the hub's cache, by model; weights on disk already count nothing."""
+    shards: dict[str, tuple[int, int]]
+    """Key of the config → shards now, and a good number of them."""
+    calibrated_by: tuple[str, ...]
+    """Finished studies whose rates were used."""
+    notes: tuple[str, ...]
+    """What could not be planned, and what does not fit."""
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Of all GPUs that jobs hold."""
+        return sum(
+            stage.n_devices * stage.seconds for stage in self.stages if stage.device != CPU.name
+        )
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all jobs on a processor, one core each."""
+        return sum(stage.seconds for stage in self.stages if stage.device == CPU.name)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the study's results folder."""
+        return sum(table.n_bytes for table in self.tables)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the largest job needs on a GPU; 0 where no model wants one."""
+        needs = [stage.memory for stage in self.stages if stage.device != CPU.name]
+        return max(needs, default=0)
+
+
+def make_plan(
+    study: StudyConfig, *, device: Device, calibration: Calibration | None = None
+) -> Plan:
+    """Plan a study.
+
+    Args:
+        study: the configuration.
+        device: what models run on that want a GPU.
+        calibration: what finished studies tell; None: published speeds and assumptions.
+    """
+    known = Calibration() if calibration is None else calibration
+    notes: list[str] = []
+    lengths: dict[str, Lengths] = {}
+    work: dict[str, dict[str, Work]] = {}
+    for name, model in study.models.items():
+        try:
+            lengths[name] = known.lengths_of(study, model) or assumed_lengths(study, model)
+            work[name] = model_work(study, name, lengths[name])
+        except InputError as error:
+            notes.append(f"model {name} is left out: {error}")
+    stages = [
+        _model_stage(study, planned, device, known)
+        for stage in MODEL_STAGES
+        for planned in (of_model[stage] for of_model in work.values() if stage in of_model)
+    ]
+    stages += _analyses(study, work, known)
+    order = ["fetch_data", "sample", *MODEL_STAGES[:3], "metrics", "probes", *MODEL_STAGES[3:]]
+    stages.sort(key=lambda found: order.index(found.stage) if found.stage in order else len(order))
+    sizes = [
+        size
+        for name, of_model in work.items()
+        for size in model_tables(study, name, of_model, lengths[name])
+        if study.extraction_from is None or size.table not in EXTRACTED
+    ]
+    sizes += study_tables(study, work)
+    notes += _memory_notes(stages, device)
+    return Plan(
+        study=study.study,
+        device=device,
+        n_items=n_items(study),
+        stages=tuple(stages),
+        tables=tuple(_table(study, size, known) for size in sizes),
+        data_bytes=data_bytes(study),
+        checkpoint_bytes={name: checkpoint_bytes(study.models[name]) for name in work},
+        shards=_good_shards(study, stages),
+        calibrated_by=known.studies,
+        notes=tuple(notes),
+    )
+
+
+def device_of(model: ModelConfig, device: Device) -> Device:
+    """Return what a model is planned on: the GPU, or a processor's core where it wants none."""
+    return device if wants_gpu(model) else CPU
+
+
+def n_gpus(study: StudyConfig, name: str, device: Device) -> int:
+    """Return how many GPUs a model is spread over: one, but where it has a device map.
+
+    The weights and an extraction's batch decide; the sampling splits what does not fit.
+
+    Raises:
+        InputError: the model's dimensions are not known.
+    """
+    model = study.models[name]
+    if not wants_gpu(model):
+        return 0
+    if model.device_map is None or device.memory is None:
+        return 1
+    batch = min(study.extract.batch_size, n_items(study))
+    need = device_memory(study, name, "extract", batch_size=batch)
+    return max(1, math.ceil(need / (_GPU_SHARE * device.memory)))
+
+
+def assumed_seconds(model: ModelConfig, work: Work, device: Device) -> float:
+    """Return the seconds of a stage's jobs from published speeds, start and loading included."""
+    load = START_SECONDS + weight_bytes(model) / WEIGHT_BYTES_PER_SECOND
+    compute = work.flops / device.flops_per_second(model.dtype)
+    return work.n_shards * load + compute + SECONDS_PER_ANSWER * work.n_answers
+
+
+def _model_stage(study: StudyConfig, work: Work, gpu: Device, known: Calibration) -> StagePlan:
+    model = study.models[work.model]
+    device = device_of(model, gpu)
+    rate = known.rates.get((work.stage, device.name))
+    if rate is None:
+        seconds = assumed_seconds(model, work, device)
+        alone = assumed_seconds(model, work._replace(n_shards=0), device)
+    else:
+        seconds = rate.cost(model.checkpoint, work.tflop, n=work.n_shards)
+        alone = rate.slope(model.checkpoint) * work.tflop
+    fits, n_devices = work.batch_size, 1
+    if device.memory is not None:
+        n_devices = n_gpus(study, work.model, device)
+        memory = n_devices * device.memory
+        fits = largest_batch(study, work.model, work.stage, memory=memory)
+    return StagePlan(
+        stage=work.stage,
+        model=work.model,
+        device=device.name,
+        n_devices=n_devices,
+        n_items=work.n_items,
+        n_answers=work.n_answers,
+        tflop=work.tflop,
+        n_jobs=work.n_shards,
+        seconds=seconds,
+        measured=rate is not None,
+        memory=work.memory,
+        largest_batch=fits,
+        batch_size=work.batch_size,
+        n_good_jobs=min(work.n_items, max(1, math.ceil(alone / LONGEST_JOB))),
+    )
+
+
+def _analyses(
+    study: StudyConfig, work: dict[str, dict[str, Work]], known: Calibration
+) -> list[StagePlan]:
+    found = []
+    for stage in ANALYSES:
+        for name in work if stage in PER_MODEL else [""]:
+            amount = analysis_work(study, stage, name, work)
+            rate = known.rates.get((stage, CPU.name))
+            if rate is None:
+                seconds = ASSUMED[stage].start + ASSUMED[stage].slope * amount
+            else:
+                seconds = rate.cost("", amount)
+            found.append(
+                StagePlan(
+                    stage, name, CPU.name, 1, 0, 0, 0.0, 1, seconds, rate is not None, 0, 0, 0, 1
+                )
+            )
+    return found
+
+
+def _table(study: StudyConfig, size: TableSize, known: Calibration) -> TablePlan:
+    line = known.densities.get(size.table)
+    if line is not None:
+        checkpoint = study.models[size.model].checkpoint if size.model else ""
+        n_bytes = line.cost(checkpoint, size.raw_bytes, n=size.n_files)
+    elif size.table in OTHER_BYTES:
+        n_bytes = OTHER_BYTES[size.table]
+    else:
+        n_bytes = size.n_files * FOOTER + COMPRESSED.get(size.table, 1.0) * size.raw_bytes
+    return TablePlan(size.table, size.model, size.n_rows, round(n_bytes), line is not None)
+
+
+def _good_shards(study: StudyConfig, stages: list[StagePlan]) -> dict[str, tuple[int, int]]:
+    """A good number of shards for each key that says how many there are."""
+    now = {
+        "extract.shards": study.extract.shards,
+        "mask.shards": study.mask.shards,
+        "ablate.shards": study.ablate.shards,
+    }
+    key_of = {"mask": "mask.shards", "ablate": "ablate.shards"}
+    good: dict[str, int] = {}
+    for stage in stages:
+        if stage.stage in MODEL_STAGES:
+            key = key_of.get(stage.stage, "extract.shards")
+            good[key] = max(good.get(key, 1), stage.n_good_jobs)
+    return {key: (now[key], number) for key, number in good.items()}
+
+
+def _memory_notes(stages: list[StagePlan], device: Device) -> list[str]:
+    """One note for each model and reason."""
+    too_large: dict[str, list[StagePlan]] = {}
+    notes = []
+    for stage in stages:
+        if stage.device == CPU.name or stage.largest_batch >= stage.batch_size:
+            continue
+        if stage.largest_batch == 0:
+            too_large.setdefault(stage.model, []).append(stage)
+            continue
+        section = stage.stage if stage.stage in ("consistency", "mask", "ablate") else "extract"
+        notes.append(
+            f"{stage.stage} of {stage.model} needs up to {stage.memory / 1e9:.0f} GB with "
+            f"{section}.batch_size {stage.batch_size}; on {stage.n_devices} × {device.title} a "
+            f"batch of {stage.largest_batch} always fits, a larger one is split where it does not"
+        )
+    for model, found in too_large.items():
+        most = max(stage.memory for stage in found) / 1e9
+        notes.append(
+            f"{model} needs up to {most:.0f} GB ({', '.join(stage.stage for stage in found)}), "
+            f"more than {found[0].n_devices} × {device.title} even for one item: give it a "
+            "device_map and more GPUs, or take a larger GPU"
+        )
+    return notes

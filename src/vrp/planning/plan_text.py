@@ -1,0 +1,149 @@
+"""A plan for people to read, and for programs."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from vrp.planning.plan import Plan, StagePlan
+
+
+def plan_text(plan: Plan) -> str:
+    """Return a plan as text: stages, tables, totals, shard counts, notes."""
+    measured = any(stage.measured for stage in plan.stages)
+    parts = [
+        f"Study {plan.study}: {plan.n_items:,} items, models planned on {plan.device.title} "
+        "where they want a GPU",
+        _source(plan),
+        _table(_STAGE_HEAD, [_stage_row(stage) for stage in plan.stages if stage.n_answers]),
+        _table(_ANALYSIS_HEAD, [_analysis_row(s) for s in plan.stages if not s.n_answers]),
+        _table(("table", "model", "rows", "size"), _table_rows(plan)),
+        _totals(plan),
+    ]
+    if not measured:
+        parts.append(
+            "Speeds are published peaks times an assumed share; `--measured results/<study>` "
+            "takes those of a finished study, a small one of the same models is enough."
+        )
+    parts += [f"Note: {note}." for note in plan.notes]
+    return "\n\n".join(part for part in parts if part)
+
+
+def plan_json(plan: Plan) -> str:
+    """Return a plan as JSON."""
+    plain: dict[str, Any] = plan._asdict()
+    plain["device"] = plan.device.name
+    plain["stages"] = [stage._asdict() for stage in plan.stages]
+    plain["tables"] = [table._asdict() for table in plan.tables]
+    plain["shards"] = {
+        key: {"now": now, "suggested": good} for key, (now, good) in plan.shards.items()
+    }
+    totals = {
+        "gpu_seconds": plan.gpu_seconds,
+        "cpu_seconds": plan.cpu_seconds,
+        "results_bytes": plan.n_bytes,
+        "gpu_memory_bytes": plan.memory,
+        "tflop": sum(stage.tflop for stage in plan.stages),
+    }
+    return json.dumps({**plain, "totals": totals}, indent=1) + "\n"
+
+
+_STAGE_HEAD = (
+    "stage", "model", "items", "answers", "TFLOP", "jobs", "a job", "all jobs", "memory", "batch",
+)  # fmt: skip
+_ANALYSIS_HEAD = ("stage", "model", "time")
+
+
+def _source(plan: Plan) -> str:
+    names = ", ".join(plan.calibrated_by)
+    return f"Rates measured in: {names} (times marked *)" if names else ""
+
+
+def _stage_row(stage: StagePlan) -> tuple[str, ...]:
+    fits = stage.largest_batch >= stage.batch_size
+    return (
+        stage.stage,
+        stage.model,
+        f"{stage.n_items:,}",
+        f"{stage.n_answers:,}",
+        f"{stage.tflop:,.0f}" if stage.tflop >= 100 else f"{stage.tflop:.3g}",
+        str(stage.n_jobs),
+        _duration(stage.seconds / stage.n_jobs),
+        _duration(stage.seconds) + ("*" if stage.measured else ""),
+        _size(stage.memory),
+        str(stage.batch_size) if fits else f"{stage.batch_size} (fits: {stage.largest_batch})",
+    )
+
+
+def _analysis_row(stage: StagePlan) -> tuple[str, ...]:
+    return stage.stage, stage.model, _duration(stage.seconds) + ("*" if stage.measured else "")
+
+
+def _table_rows(plan: Plan) -> list[tuple[str, ...]]:
+    return [
+        (
+            table.table,
+            table.model,
+            f"{table.n_rows:,}",
+            _size(table.n_bytes) + ("*" if table.measured else ""),
+        )
+        for table in plan.tables
+    ]
+
+
+def _totals(plan: Plan) -> str:
+    rows = []
+    if plan.gpu_seconds:
+        rows += [
+            ("GPU", f"{plan.gpu_seconds / 3600:.1f} hours of {plan.device.title}"),
+            ("GPU memory", _largest_job(plan)),
+        ]
+    rows += [
+        ("processor", f"{_duration(plan.cpu_seconds)} of one core"),
+        ("results", _size(plan.n_bytes)),
+    ]
+    if plan.data_bytes:
+        rows.append(("data", f"{_size(plan.data_bytes)} while they are fetched"))
+    if downloads := sum(plan.checkpoint_bytes.values()):
+        rows.append(("checkpoints", f"{_size(downloads)} in the hub's cache"))
+    for key, (now, good) in plan.shards.items():
+        advice = "good" if now == good else f"{good} would do for jobs of at most two hours"
+        rows.append((key, f"{now}: {advice}"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _largest_job(plan: Plan) -> str:
+    on_gpu = [stage for stage in plan.stages if stage.memory == plan.memory]
+    largest = on_gpu[0]
+    gpus = f", on {largest.n_devices} GPUs" if largest.n_devices > 1 else ""
+    return f"up to {_size(plan.memory)} ({largest.stage} of {largest.model}{gpus})"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            # Names to the left, numbers to the right.
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _size(n_bytes: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes / 1e3:.0f} kB"

@@ -1,0 +1,378 @@
+"""Before the first job: is everything there that a study will need? One check a line, bounded."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vrp.config.models import ModelConfig
+from vrp.config.study import StudyConfig, load_study
+from vrp.errors import InputError
+from vrp.planning.cluster import check_scheduler, runs_on_slurm
+from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
+from vrp.planning.disk import checkpoint_bytes, data_bytes
+from vrp.planning.environment import check_versions
+from vrp.planning.outside import ask
+from vrp.planning.plan import make_plan
+from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
+from vrp.planning.workload import device_memory, n_items, weight_bytes
+
+_NETWORK_SECONDS = 20.0
+# Room to leave beside what is planned: logs, side files of a shard, the estimate's own error.
+_DISK_MARGIN = 1.2
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_KIB = 1024
+
+
+class Check(NamedTuple):
+    """One check's result."""
+
+    name: str
+    """What was checked."""
+    status: Literal["ok", "failed", "skipped"]
+    """Whether it holds."""
+    detail: str
+    """What was found, or why nothing was looked for."""
+    remedy: str = ""
+    """What to do, where it failed."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it does not hold."""
+        return self.status == "failed"
+
+    @property
+    def line(self) -> str:
+        """The check as one line."""
+        remedy = f" -> {self.remedy}" if self.remedy and self.failed else ""
+        return f"{self.status:<7}  {self.name}: {self.detail}{remedy}"
+
+
+def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
+    """Check all that a study needs on this machine; nothing is downloaded and nothing is run.
+
+    Args:
+        config: the study's YAML file.
+        profile: Snakemake's profile that the study is to run with.
+    """
+    try:
+        study = load_study(config)
+    except InputError as error:
+        remedy = "mend the file; config/README.md lists every key"
+        return [Check("config", "failed", str(error), remedy)]
+    counts = f"{n_items(study):,} items, {len(study.models)} models"
+    checks = [Check("config", "ok", f"{config}: study {study.study}, {counts}")]
+    checks.append(_versions())
+    checks.append(_writable(study))
+    for name, model in study.models.items():
+        checks.append(_cache(name, model))
+        checks.append(_licence(name, model))
+    checks.append(_data(study))
+    checks += _disk(study)
+    checks += _scheduler(profile, needs_gpu=any(map(wants_gpu, study.models.values())))
+    checks.append(_gpu(study, profile))
+    return checks
+
+
+def _versions() -> Check:
+    found = check_versions(Path("requirements.lock"))
+    if found.n_pinned == 0:
+        detail = "no requirements.lock here; run it in the project's folder"
+        return Check("environment", "skipped", detail)
+    if found.problems:
+        shown = ", ".join(found.problems[:5]) + (", …" if len(found.problems) > 5 else "")
+        remedy = "pip install --requirement requirements.lock, or `make venv`"
+        return Check("environment", "failed", shown, remedy)
+    return Check("environment", "ok", f"{found.n_pinned} versions as in requirements.lock")
+
+
+def _writable(study: StudyConfig) -> Check:
+    folder = Path(study.results, study.study)
+    place = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        return Check(
+            "results",
+            "failed",
+            f"{folder} cannot be written ({error.strerror})",
+            "set `results` in the config to a folder that can, or change its permissions",
+        )
+    return Check("results", "ok", f"{folder} can be written")
+
+
+# Models
+
+
+def _cache(name: str, model: ModelConfig) -> Check:
+    from vrp.stages.checkpoints import INDEX, check_weights, loaded_files, local_folder
+
+    what, remedy = f"model {name}", "run `vrp fetch --config FILE` where there is a network"
+    try:
+        folder = local_folder(model.checkpoint) or cached_folder(model)
+        if folder is None:
+            revision = f" at revision {model.revision}" if model.revision else ""
+            detail = f"{model.checkpoint}{revision} is not in {hub_cache()}"
+            return Check(what, "failed", detail, remedy)
+        names = [path.name for path in folder.iterdir() if path.is_file()]
+        index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
+        files = loaded_files(names, index, where=model.checkpoint)
+        check_weights(folder, files, where=model.checkpoint)
+    except InputError as error:
+        return Check(what, "failed", str(error), remedy)
+    n_bytes = sum((folder / file).stat().st_size for file in files)
+    return Check(what, "ok", f"{model.checkpoint}: {len(files)} files, {_gb(n_bytes)}, whole")
+
+
+def _licence(name: str, model: ModelConfig) -> Check:
+    from vrp.hub import HubUnreachableError, Repository, explained
+
+    what = f"licence of {name}"
+    if is_embedded(model) or Path(model.checkpoint).expanduser().is_dir():
+        return Check(what, "skipped", "the checkpoint is on this machine's disk")
+
+    def may_read() -> None:
+        from huggingface_hub import HfApi, constants
+
+        if constants.HF_HUB_OFFLINE:
+            raise HubUnreachableError("going online is switched off")
+        with explained(Repository("model", model.checkpoint, model.revision)):
+            HfApi(endpoint=constants.ENDPOINT).auth_check(model.checkpoint)
+
+    try:
+        if not _in_time(may_read):
+            return Check(what, "skipped", "the hub does not answer")
+    except HubUnreachableError as error:
+        return Check(what, "skipped", f"the hub cannot be asked from here ({error})")
+    except InputError as error:
+        remedy = "accept it on the model's page, then log in with `hf auth login`"
+        return Check(what, "failed", str(error), remedy)
+    return Check(what, "ok", f"{model.checkpoint} may be read")
+
+
+def _in_time(call: Callable[[], None]) -> bool:
+    """Call something that asks the network; False where it does not answer in time.
+
+    Raises:
+        Exception: what the call raises.
+    """
+    import threading
+
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:
+            raised.append(error)
+
+    # A daemon: the process does not wait for an answer that never comes.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_NETWORK_SECONDS)
+    if raised:
+        raise raised[0]
+    return not thread.is_alive()
+
+
+# Data and disk
+
+
+def _data(study: StudyConfig) -> Check:
+    data = study.data
+    if data.origin == "scenes":
+        return Check("data", "ok", f"scenes are drawn into {data.folder}")
+    folder = Path(data.folder)
+    wanted = [
+        data.pope_questions.format(split=split.split)
+        for split in study.sample.splits
+        if split.dataset == "pope"
+    ]
+    datasets = {split.dataset for split in study.sample.splits}
+    wanted += [data.vqa_questions, data.vqa_annotations] if "vqa" in datasets else []
+    wanted += [data.own_questions] if "own" in datasets else []
+    remedy = (
+        f"put it there, or set data.folder and the names under `data` ({data.origin})"
+        if data.origin == "local"
+        else "run `vrp fetch --config FILE` where there is a network"
+    )
+    missing = [name for name in wanted if not (folder / name).is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        return Check("data", "failed", f"{folder / missing[0]} is not there{more}", remedy)
+    images = folder / data.images
+    n_images = sum(path.suffix.lower() in _IMAGES for path in images.rglob("*"))
+    if not n_images:
+        return Check("data", "failed", f"{images} holds no image", remedy)
+    return Check("data", "ok", f"{len(wanted)} question files and {n_images:,} images in {folder}")
+
+
+class _Need(NamedTuple):
+    """What is going to be written somewhere."""
+
+    what: str
+    place: Path
+    n_bytes: int
+
+
+def _disk(study: StudyConfig) -> list[Check]:
+    """Free space, and quota, of every file system that something will be written to."""
+    by_system: dict[int, list[_Need]] = {}
+    for need in _needs(study):
+        by_system.setdefault(_existing(need.place).stat().st_dev, []).append(need)
+    checks = []
+    for needs in by_system.values():
+        place = _existing(needs[0].place)
+        wanted = round(_DISK_MARGIN * sum(need.n_bytes for need in needs))
+        what = ", ".join(f"{need.what} {_gb(need.n_bytes)}" for need in needs)
+        free = shutil.disk_usage(place).free
+        detail = f"{_gb(free)} free at {place}, {_gb(wanted)} wanted with a margin ({what})"
+        remedy = "free some, or set `results`, `data.folder` or HF_HOME to a larger file system"
+        checks.append(Check("disk", "failed" if free < wanted else "ok", detail, remedy))
+        checks.append(_quota(place, wanted))
+    return checks
+
+
+def _needs(study: StudyConfig) -> Iterator[_Need]:
+    plan = make_plan(study, device=DEFAULT_GPU)
+    yield _Need("results", Path(study.results), plan.n_bytes)
+    if _data(study).failed or study.data.origin == "scenes":
+        yield _Need("data", Path(study.data.folder), data_bytes(study))
+    missing = 0
+    for model in study.models.values():
+        if not is_embedded(model) and cached_folder(model) is None:
+            try:
+                missing += checkpoint_bytes(model)
+            except InputError:  # its dimensions are not known: said where the cache is checked
+                continue
+    if missing:
+        yield _Need("checkpoints", hub_cache(), missing)
+
+
+def _quota(place: Path, wanted: int) -> Check:
+    answer = ask("quota", "-w", "-p")
+    if not answer.found:
+        return Check("quota", "skipped", "there is no `quota` command here; ask your site's own")
+    # Its exit status says only whether a limit is exceeded.
+    if not answer.in_time:
+        return Check("quota", "skipped", "`quota` does not answer")
+    left = quota_left(answer.output, _device_of(place))
+    if left is None:
+        return Check("quota", "ok", f"no limit on the file system of {place}")
+    detail = f"{_gb(left)} left at {place}, {_gb(wanted)} wanted with a margin"
+    remedy = "free some, or ask for more; a scratch file system often has more"
+    return Check("quota", "failed" if left < wanted else "ok", detail, remedy)
+
+
+def quota_left(output: str, device: str) -> int | None:
+    """Return the bytes that `quota -w` leaves on a device; None where it sets no limit.
+
+    A line is: file system, blocks of 1 KiB used (with * where over the limit), soft limit, hard
+    limit, …
+    """
+    for line in output.splitlines():
+        cells = line.split()
+        if len(cells) < 4 or cells[0] != device:
+            continue
+        used, soft, hard = (cell.rstrip("*") for cell in cells[1:4])
+        if not (used.isdigit() and soft.isdigit() and hard.isdigit()):
+            continue
+        limits = [int(limit) for limit in (soft, hard) if int(limit)]
+        return _KIB * max(0, min(limits) - int(used)) if limits else None
+    return None
+
+
+def _device_of(place: Path) -> str:
+    """The device that a folder is mounted from, as the kernel names it."""
+    best = ("", "")
+    try:
+        mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in mounts.splitlines():
+        device, mounted_at = line.split()[:2]
+        inside = place.resolve().is_relative_to(mounted_at)
+        if inside and len(mounted_at) >= len(best[1]):
+            best = (device, mounted_at)
+    return best[0]
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    path = path.expanduser().absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+# GPU and scheduler
+
+
+def _scheduler(profile: str | None, *, needs_gpu: bool) -> list[Check]:
+    if profile is None:
+        return [Check("scheduler", "skipped", "no --profile was given")]
+    try:
+        settings = runs_on_slurm(profile)
+    except InputError as error:
+        return [Check("scheduler", "failed", str(error), "give a profile that is there")]
+    if settings is None:
+        return [Check("scheduler", "skipped", f"profile {profile} does not use SLURM")]
+    return [Check(*found) for found in check_scheduler(settings, needs_gpu=needs_gpu)]
+
+
+def _gpu(study: StudyConfig, profile: str | None) -> Check:
+    wanted = [name for name, model in study.models.items() if wants_gpu(model)]
+    if not wanted:
+        return Check("GPU", "skipped", "no model of this study wants one")
+    answer = ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+    gpus = gpu_memories(answer.output) if answer.ok else []
+    if not gpus and profile is not None:
+        detail = "none on this machine; jobs ask the scheduler for theirs"
+        return Check("GPU", "skipped", detail)
+    if not gpus:
+        why = answer.reason if not answer.ok else "it lists none"
+        remedy = "run where there is one, with --profile slurm, or set `device: cpu`"
+        return Check("GPU", "failed", f"nvidia-smi: {why}", remedy)
+    return _large_enough(study, wanted, gpus)
+
+
+def _large_enough(study: StudyConfig, wanted: list[str], gpus: list[tuple[str, int]]) -> Check:
+    """Whether weights and one item fit: larger batches are split where they do not."""
+    largest = max(memory for _, memory in gpus)
+    described = f"{len(gpus)} × {gpus[0][0]} with {_gb(largest)}"
+    for name in wanted:
+        model = study.models[name]
+        try:
+            need = max(
+                device_memory(study, name, stage, batch_size=1) for stage in ("extract", "ablate")
+            )
+        except InputError:
+            continue
+        have = sum(memory for _, memory in gpus) if model.device_map else largest
+        if need > have:
+            weights = round(MEMORY_MARGIN * weight_bytes(model))
+            return Check(
+                "GPU",
+                "failed",
+                f"{described}; {name} needs {_gb(need)} for one item ({_gb(weights)} of weights)",
+                "set `device_map: auto` and use more GPUs, a larger GPU, or bfloat16",
+            )
+    return Check("GPU", "ok", described)
+
+
+def gpu_memories(output: str) -> list[tuple[str, int]]:
+    """Return name and bytes of each GPU in nvidia-smi's lines of `name, MiB`."""
+    found = []
+    for line in output.splitlines():
+        name, _, memory = line.rpartition(",")
+        if name and memory.strip().isdigit():
+            found.append((name.strip(), int(memory) * GIB // 1024))
+    return found
+
+
+def _gb(n_bytes: float) -> str:
+    if n_bytes >= 1e8:
+        return f"{n_bytes / 1e9:.1f} GB"
+    return f"{n_bytes / 1e6:.1f} MB"

@@ -1,0 +1,379 @@
+"""What the stages of a study that run a model have to compute: forwards, operations, memory.
+
+Lengths that only a run can tell are assumed, here and nowhere else, until a finished study tells
+them (`vrp.planning.calibration`).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from vrp.config.ablate import AblateConfig
+from vrp.config.extract import ExtractConfig
+from vrp.config.mask import MaskConfig
+from vrp.config.models import ModelConfig
+from vrp.config.study import StudyConfig
+from vrp.planning.architecture import Architecture
+from vrp.planning.capture import CapturePlan
+from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_flops, unembed_flops
+from vrp.planning.devices import MEMORY_MARGIN
+from vrp.planning.memory import BYTES_PER_VALUE, predict_memory
+from vrp.planning.sources import architecture_of, is_embedded
+
+EXTRACTION = ("extract", "blind", "consistency")
+MODEL_STAGES = (*EXTRACTION, "mask", "ablate")
+
+# Prompt tokens beside the image's: each family's frame, and a question of eight words or so.
+_TEXT_TOKENS = {"llava": 65, "paligemma": 12, "qwen2_vl": 42}
+_OTHER_TEXT_TOKENS = 50
+# The embedded models know words of scenes only, and short frames.
+_EMBEDDED_TEXT_TOKENS = {"llava": 18, "paligemma": 10, "qwen2_vl": 26}
+# A longer question than most.
+_LONG_QUESTION = 40
+# "yes", "2", "left": one or two tokens, and the end of the sequence.
+_ANSWER_TOKENS = 2
+# Distinct beginnings of answers that are followed at a step, an item, and the bound that the
+# sampling keeps (`vrp.vlm.sampling`).
+_TREE_ROWS = 4
+_MOST_TREE_ROWS = 12
+# Copies in float64 of a row's probabilities while the nucleus is sought.
+_NUCLEUS_COPIES = 6
+# Where the best probe layer lies; the papers' are at 0.66, 0.56 and 0.64 of the depth.
+_BEST_DEPTH = 0.6
+
+# Width and height: the mean of the drawn scenes' sizes; COCO's usual photograph; and the largest.
+_SCENE, _LARGEST_SCENE = (112, 96), (128, 96)
+_PHOTOGRAPH, _LARGEST_PHOTOGRAPH = (640, 480), (640, 640)
+_SCENE_SIZES = 3
+# Images that questions are about: POPE's, and VQA v2 val's.
+_POPE_IMAGES = 500
+_VQA_IMAGES = 40_504
+
+
+class Lengths(NamedTuple):
+    """Mean lengths of a model's items, in tokens."""
+
+    n_text: float
+    """Prompt, image tokens left out."""
+    n_image: float
+    """Image tokens S."""
+    n_answer: float
+    """Predicted tokens, end-of-sequence included."""
+
+    @property
+    def n_prompt(self) -> int:
+        """The whole prompt."""
+        return round(self.n_text + self.n_image)
+
+
+class Work(NamedTuple):
+    """What one stage of one model has to do, over all its shards."""
+
+    stage: str
+    """Stage."""
+    model: str
+    """Name of the model in the config."""
+    n_items: int
+    """Items that the stage asks about."""
+    n_answers: int
+    """Answers: items times conditions; for the sampling, prefills."""
+    flops: int
+    """Operations of the matrix products."""
+    n_shards: int
+    """Jobs that they are cut into."""
+    batch_size: int
+    """Items a forward."""
+    memory: int
+    """Bytes that weights and a batch need on the device, with a margin."""
+
+    @property
+    def tflop(self) -> float:
+        """10¹² operations."""
+        return self.flops / 1e12
+
+
+def n_items(study: StudyConfig) -> int:
+    """Return the items of a study."""
+    return sum(split.count for split in study.sample.splits)
+
+
+def assumed_lengths(study: StudyConfig, model: ModelConfig) -> Lengths:
+    """Return the lengths that a model's items are assumed to have.
+
+    Raises:
+        InputError: the model's dimensions are not known.
+    """
+    architecture = architecture_of(model)
+    size = _SCENE if study.data.origin == "scenes" else _PHOTOGRAPH
+    answer = min(_ANSWER_TOKENS, study.extract.max_new_tokens)
+    n_image = architecture.n_image_tokens(size)
+    return Lengths(_text_tokens(model, architecture), n_image, answer)
+
+
+def _text_tokens(model: ModelConfig, architecture: Architecture) -> int:
+    known = _EMBEDDED_TEXT_TOKENS if is_embedded(model) else _TEXT_TOKENS
+    return known.get(architecture.family, _OTHER_TEXT_TOKENS)
+
+
+def model_work(study: StudyConfig, name: str, lengths: Lengths | None = None) -> dict[str, Work]:
+    """Return what each stage that runs the model has to do, by stage; only those that run.
+
+    Args:
+        study: the configuration.
+        name: the model's name in it.
+        lengths: measured ones; None: assumed ones.
+
+    Raises:
+        InputError: the model's dimensions are not known.
+    """
+    model = study.models[name]
+    architecture = architecture_of(model)
+    lengths = assumed_lengths(study, model) if lengths is None else lengths
+    everyone = n_items(study)
+    found: dict[str, Work] = {}
+    for stage in stages_of(study):
+        n, n_answers, flops = _COUNTS[stage](study, architecture, lengths, everyone)
+        shards, batch = cut(study, stage)
+        found[stage] = Work(
+            stage, name, n, n_answers, flops, shards, batch,
+            device_memory(study, name, stage, batch_size=min(batch, n)),
+        )  # fmt: skip
+    return found
+
+
+def stages_of(study: StudyConfig) -> Iterator[str]:
+    """Yield the stages of a study that run a model; not those whose tables another study has."""
+    for stage in MODEL_STAGES:
+        if stage in EXTRACTION and study.extraction_from is not None:
+            continue
+        if stage == "blind" and not study.extract.blind:
+            continue
+        if stage == "mask" and not study.mask.enabled:
+            continue
+        yield stage
+
+
+def cut(study: StudyConfig, stage: str) -> tuple[int, int]:
+    """Return the shards and the batch size of a stage that runs a model."""
+    if stage == "mask":
+        return study.mask.shards, study.mask.batch_size
+    if stage == "ablate":
+        return study.ablate.shards, study.ablate.batch_size
+    batch = study.consistency.batch_size if stage == "consistency" else study.extract.batch_size
+    return study.extract.shards, batch
+
+
+def capture_plan(extract: ExtractConfig) -> CapturePlan:
+    """Return what the extraction reads."""
+    asked = set(extract.capture)
+    return CapturePlan(
+        attention="attention" in asked,
+        head_rows="heads" in asked,
+        hidden=tuple(extract.positions),
+        lens="lens" in asked,
+        contributions="contributions" in asked,
+        residual_update="residual_update" in asked,
+    )
+
+
+def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
+    """Return how many of a study's items ask about one image, in the mean.
+
+    n questions about N images that are asked about alike meet N·(1 − (1 − 1/N)ⁿ) of them.
+
+    Args:
+        study: the configuration.
+        share: of the items, as for an intervention's subset.
+    """
+    asked: dict[str, float] = {}
+    for split in study.sample.splits:
+        asked[split.dataset] = asked.get(split.dataset, 0.0) + share * split.count
+    scenes = study.data.scenes if study.data.origin == "scenes" else None
+    pools = {
+        "pope": scenes.n_pope_images if scenes else _POPE_IMAGES,
+        "vqa": scenes.n_vqa_images if scenes else _VQA_IMAGES,
+    }
+    n_images = 0.0
+    for dataset, n in asked.items():
+        pool = pools.get(dataset)
+        n_images += n if pool is None else pool * (1 - (1 - 1 / pool) ** n)
+    return max(1.0, sum(asked.values()) / max(1.0, n_images))
+
+
+def mask_conditions(mask: MaskConfig, *, dose: bool) -> list[str]:
+    """Return the kind of every condition of an item, as the masking runs them."""
+    kinds = ["top"] + ["random"] * mask.random_seeds + list(mask.controls)
+    further = [share for share in mask.dose if share != mask.share] if dose else []
+    return kinds + ["top", "random"] * len(further)
+
+
+def ablation_starts(ablate: AblateConfig, n_layers: int) -> list[int]:
+    """Return, for every run of an item, the first layer that it computes anew.
+
+    A neuron edit acts on its layer's output, a bypassed MLP inside its layer.
+    """
+    starts = []
+    for condition in ablate.conditions:
+        depth = _BEST_DEPTH if condition.layer is None else condition.layer
+        layer = round(depth * (n_layers - 1))
+        start = layer if condition.neurons == "mlp" else layer + 1
+        starts += [start] * condition.seeds
+    return starts
+
+
+# Items, answers and operations of each stage.
+
+_Count = tuple[int, int, int]
+
+
+def _extract(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    capture = capture_plan(study.extract)
+    return n, n, n * _answer(arch, lengths, capture, questions_per_image(study))
+
+
+def _blind(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    # Grey images of one size are one image, once a batch.
+    batch = study.extract.batch_size
+    sharing = batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
+    return n, n, n * _answer(arch, lengths, CapturePlan(hidden=("prompt_end",)), sharing)
+
+
+def _consistency(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    one = _answer(arch, lengths._replace(n_answer=1), None, questions_per_image(study))
+    steps = round(lengths.n_answer) - 1
+    rows = min(_TREE_ROWS, study.consistency.k)
+    tree = rows * sum(decode_flops(arch, lengths.n_prompt + step + 1) for step in range(steps))
+    return n, n, n * (one + tree)
+
+
+def _mask(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    mask = study.mask
+    n_masked = min(mask.items, n)
+    n_dosed = min(mask.dose_items, n_masked)
+    image = image_flops(arch, round(lengths.n_image))
+    sharing = questions_per_image(study, n_masked / n)
+    bare = _answer(arch, lengths, None, sharing) - round(image / sharing)
+    answers = flops = 0
+    for n_part, dose in ((n_dosed, True), (n_masked - n_dosed, False)):
+        kinds = mask_conditions(mask, dose=dose)
+        others = sum(kind in ("no_image", "other_image") for kind in kinds)
+        encoded = 1 / sharing + others / sharing
+        if mask.mode == "pixels":  # every condition paints an image of its own
+            encoded += len(kinds) - others
+        answers += n_part * len(kinds)
+        flops += n_part * (len(kinds) * bare + round(encoded * image))
+    if mask.mode == "embedding":  # each job encodes the whole subset for its mean
+        flops += mask.shards * round(n_masked / sharing) * image
+    return n_masked, answers, flops
+
+
+def _ablate(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    n_ablated = min(study.ablate.items, n)
+    starts = ablation_starts(study.ablate, arch.n_layers)
+    n_tokens = lengths.n_prompt
+    image = image_flops(arch, round(lengths.n_image))
+    unembed = unembed_flops(arch)
+    layers = prefill_flops(arch, n_tokens) - unembed
+    decode = _answer(arch, lengths, None, 1.0) - image - layers - unembed
+    # The layers under the edits once, then what lies above each.
+    trunk = layers + unembed if any(starts) else 0
+    above = sum(
+        round((arch.n_layers - start) / arch.n_layers * layers) + unembed + decode
+        for start in starts
+    )
+    one = round(image / questions_per_image(study, n_ablated / n)) + trunk + above
+    return n_ablated, n_ablated * len(starts), n_ablated * one
+
+
+_COUNTS = {
+    "extract": _extract,
+    "blind": _blind,
+    "consistency": _consistency,
+    "mask": _mask,
+    "ablate": _ablate,
+}
+
+
+def _answer(
+    arch: Architecture, lengths: Lengths, capture: CapturePlan | None, sharing: float
+) -> int:
+    """Operations of one item from image to answer."""
+    return item_flops(
+        arch,
+        n_image_tokens=round(lengths.n_image),
+        n_tokens=lengths.n_prompt,
+        n_answer_tokens=max(1, round(lengths.n_answer)),
+        capture=capture,
+        questions_per_image=sharing,
+    ).total
+
+
+# Memory
+
+
+def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int) -> int:
+    """Return the bytes that a stage needs on its device: weights and a batch of long prompts.
+
+    The sampling is counted with the most rows that it decodes at a time; where they do not fit, it
+    splits the batch.
+
+    Raises:
+        InputError: the model's dimensions are not known.
+    """
+    model = study.models[name]
+    arch = architecture_of(model)
+    scenes = study.data.origin == "scenes"
+    n_image = arch.n_image_tokens(_LARGEST_SCENE if scenes else _LARGEST_PHOTOGRAPH)
+    n_text = _text_tokens(model, arch) + _LONG_QUESTION
+    n_tokens = n_image + n_text + study.extract.max_new_tokens
+    captures = {
+        "extract": capture_plan(study.extract),
+        "blind": CapturePlan(hidden=tuple(study.extract.positions)),
+    }
+    memory = predict_memory(
+        arch,
+        n_tokens=n_tokens,
+        batch_size=batch_size,
+        capture=captures.get(stage),
+        dtype=model.dtype,
+        n_image_tokens=n_image,
+    )
+    activations = memory.activations
+    if stage == "consistency":
+        rows = _MOST_TREE_ROWS
+        nucleus = 8 * _NUCLEUS_COPIES * rows * batch_size * arch.vocabulary
+        activations = max(activations, memory.held + rows * memory.cache + nucleus)
+    if stage == "ablate":  # the trunk's cache, and its residuals at each start
+        starts = set(ablation_starts(study.ablate, arch.n_layers))
+        residual = BYTES_PER_VALUE[model.dtype] * arch.d_model * batch_size * n_tokens
+        activations += memory.cache + len(starts) * residual
+    return round(MEMORY_MARGIN * (memory.weights + activations))
+
+
+def largest_batch(study: StudyConfig, name: str, stage: str, *, memory: int) -> int:
+    """Return the largest batch of a stage that a device's memory holds; 0 where none fits.
+
+    Raises:
+        InputError: the model's dimensions are not known.
+    """
+    low, high = 0, cut(study, stage)[1]
+    while low < high:
+        middle = (low + high + 1) // 2
+        if device_memory(study, name, stage, batch_size=middle) <= memory:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def weight_bytes(model: ModelConfig) -> int:
+    """Return the bytes of a model's weights as loaded.
+
+    Raises:
+        InputError: the model's dimensions are not known.
+    """
+    return BYTES_PER_VALUE[model.dtype] * architecture_of(model).parameters.total
+
+
+def by_model(study: StudyConfig, lengths: Mapping[str, Lengths]) -> dict[str, dict[str, Work]]:
+    """Return the work of every model, by model and stage; `lengths` are measured ones."""
+    return {name: model_work(study, name, lengths.get(name)) for name in study.models}

@@ -1,0 +1,629 @@
+"""Plans of whole studies: counts and operations by hand, rates and sizes from planted studies."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from vrp.cli import main
+from vrp.config.extract import ExtractConfig
+from vrp.config.mask import MaskConfig
+from vrp.config.study import StudyConfig, load_study, study_from_mapping
+from vrp.errors import InputError
+from vrp.planning.analysis import ANALYSES, PER_MODEL, analysis_work
+from vrp.planning.calibration import job_seconds, read_measured
+from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES, find_device
+from vrp.planning.disk import model_tables
+from vrp.planning.fitting import Measured, fit_line, fit_power
+from vrp.planning.plan import LONGEST_JOB, make_plan, n_gpus
+from vrp.planning.plan_text import plan_json, plan_text
+from vrp.planning.resources import StudyResources
+from vrp.planning.workload import (
+    MODEL_STAGES,
+    Lengths,
+    by_model,
+    capture_plan,
+    cut,
+    device_memory,
+    largest_batch,
+    mask_conditions,
+    model_work,
+    questions_per_image,
+)
+from vrp.tables.answers import ANSWERS
+from vrp.tables.files import write_table
+from vrp.tables.hidden import hidden_table
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+@pytest.fixture(scope="module")
+def paper() -> StudyConfig:
+    return load_study(CONFIG / "paper.yaml")
+
+
+@pytest.fixture(scope="module")
+def demo() -> StudyConfig:
+    return load_study(CONFIG / "demo.yaml")
+
+
+def changed(given: StudyConfig, **sections: Any) -> StudyConfig:
+    """The study with some keys changed."""
+    plain = given.model_dump(mode="json")
+    for name, value in sections.items():
+        plain[name] = {**plain[name], **value} if isinstance(value, dict) else value
+    return study_from_mapping(plain)
+
+
+# What there is to compute
+
+
+def test_operations_of_the_extraction_equal_a_count_by_hand(paper: StudyConfig) -> None:
+    """LLaVA-1.5-7B: 6.476e9 numbers in decoder layers, two operations each a token."""
+    work = model_work(paper, "llava-1.5-7b")["extract"]
+    n_tokens = 576 + 65  # Vicuna's frame with the suffix and a question
+    prefill = 2 * 6.476e9 * n_tokens + 4 * 32 * n_tokens**2 * 4096
+    decode = 2 * 6.476e9 + 2 * 131e6
+    image = 2 * 577 * 303e6 + 2 * 576 * 21e6
+    unembed_every_layer = 32 * 2 * 131e6
+    # 1,000 POPE questions meet about 432 of 500 images; VQA's images hardly repeat.
+    images = 432 + 2_063
+    by_hand = 3_090 * (prefill + decode + unembed_every_layer) + images * image
+    assert work.n_answers == 3_090
+    assert work.flops == pytest.approx(by_hand, rel=0.05)
+
+
+def test_counts_of_the_papers_study_by_hand(paper: StudyConfig) -> None:
+    work = model_work(paper, "llava-1.5-7b")
+    assert tuple(work) == MODEL_STAGES
+    # Masking: top, five random draws, bottom, no image; three more shares, top and random each, of
+    # 1,000 items.
+    assert work["mask"].n_answers == 3_090 * 8 + 1_000 * 6
+    # Ablation: 5 conditions run once, 9 in 5 repeats, the MLP once.
+    assert work["ablate"].n_answers == 1_000 * (5 + 9 * 5 + 1)
+    assert (work["mask"].n_shards, work["extract"].n_shards) == (8, 4)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        MaskConfig(),
+        MaskConfig(controls=("other_image",), random_seeds=2, dose=(0.3, 0.6)),
+        MaskConfig(controls=(), dose=()),
+    ],
+)
+@pytest.mark.parametrize("dose", [True, False])
+def test_mask_conditions_are_the_stages_own(mask: MaskConfig, dose: bool) -> None:
+    from vrp.stages.mask import conditions_of
+
+    assert mask_conditions(mask, dose=dose) == [c.kind for c in conditions_of(mask, dose=dose)]
+
+
+def test_the_trunk_is_computed_once(paper: StudyConfig) -> None:
+    """One edit above all layers leaves the trunk, one unembedding and one decode step."""
+    top: Any = {"conditions": [{"neurons": "top", "count": 5, "layer": 1.0}], "items": 1000}
+    twice: Any = {
+        "conditions": [*top["conditions"], {"neurons": "top", "count": 10, "layer": 1.0}],
+        "items": 1000,
+    }
+    one = model_work(changed(paper, ablate=top), "llava-1.5-7b")["ablate"].flops
+    two = model_work(changed(paper, ablate=twice), "llava-1.5-7b")["ablate"].flops
+    # A second edit at the top costs an unembedding and a decode step: 15 GFLOP of 8.7 TFLOP.
+    assert (two - one) / 1_000 == pytest.approx(2 * 131e6 + 2 * 6.476e9 + 2 * 131e6, rel=0.05)
+
+
+def test_capture_is_the_stages_own() -> None:
+    from vrp.stages.extract import capture_spec
+
+    for capture in ((), ("attention", "lens"), ("attention", "heads", "residual_update")):
+        extract = ExtractConfig(capture=capture, positions=("prompt_end", "answer_end"))  # type: ignore[arg-type]
+        spec, planned = capture_spec(extract), capture_plan(extract)
+        for name in ("attention", "head_rows", "hidden", "lens", "contributions"):
+            assert getattr(spec, name) == getattr(planned, name)
+        assert spec.residual_update == planned.residual_update
+
+
+def test_questions_that_share_an_image(demo: StudyConfig) -> None:
+    one: Any = {"splits": [{"dataset": "pope", "split": "random", "task": "existence", "count": 9}]}
+    assert questions_per_image(changed(demo, sample=one)) == pytest.approx(1.01, abs=0.01)
+    # 1,000 over 400 images meet 400·(1 − (1 − 1/400)¹⁰⁰⁰) = 367.3; 2,090 over 600 meet 581.6.
+    assert questions_per_image(demo) == pytest.approx(3_090 / (367.3 + 581.6), rel=0.001)
+
+
+def test_stages_that_are_switched_off_are_not_planned(demo: StudyConfig) -> None:
+    study = changed(demo, extract={"blind": False}, mask={"enabled": False})
+    work = model_work(study, "llava")
+    assert tuple(work) == ("extract", "consistency", "ablate")
+    assert {table.table for table in make_plan(study, device=CPU).tables}.isdisjoint(
+        {"mask", "blind/hidden", "blind/answers"}
+    )
+
+
+def test_what_another_study_has_is_not_planned_again(demo: StudyConfig) -> None:
+    plan = make_plan(changed(demo, study="second", extraction_from="demo"), device=CPU)
+    assert {stage.stage for stage in plan.stages if stage.n_answers} == {"mask", "ablate"}
+    assert {table.table for table in plan.tables}.isdisjoint({"answers", "hidden", "blind/hidden"})
+    assert {"signals", "mask"} <= {table.table for table in plan.tables}
+    # The tables are read all the same.
+    second = StudyResources(changed(demo, study="second", extraction_from="demo"))
+    assert second.mem_mb("probes", "llava") == StudyResources(demo).mem_mb("probes", "llava")
+
+
+# Memory and GPUs
+
+
+def test_the_samplings_rows_are_in_its_memory(paper: StudyConfig) -> None:
+    name = "llava-1.5-7b"
+    bare = device_memory(paper, name, "mask", batch_size=16)
+    sampled = device_memory(paper, name, "consistency", batch_size=16)
+    # Half a mebibyte a token; 576 + 65 + 40 + 10 tokens; eleven more rows for each of 16 items.
+    more_cache = 11 * 16 * 691 * 2**19
+    assert sampled - bare == pytest.approx(1.1 * more_cache, rel=0.1)
+
+
+@pytest.mark.parametrize("stage", MODEL_STAGES)
+def test_the_largest_batch_fits_and_the_next_does_not(paper: StudyConfig, stage: str) -> None:
+    study = changed(
+        paper,
+        extract={"batch_size": 64},
+        consistency={"batch_size": 64},
+        mask={"batch_size": 64},
+        ablate={"batch_size": 64},
+    )
+    memory = 30 * 2**30
+    batch = largest_batch(study, "llava-1.5-7b", stage, memory=memory)
+    assert 0 < batch < 64
+    assert device_memory(study, "llava-1.5-7b", stage, batch_size=batch) <= memory
+    assert device_memory(study, "llava-1.5-7b", stage, batch_size=batch + 1) > memory
+    assert largest_batch(study, "llava-1.5-7b", stage, memory=10 * 2**30) == 0
+
+
+def test_gpus_follow_device_map_and_size() -> None:
+    study = load_study(CONFIG / "paper-13b.yaml")
+    assert study.models["llava-1.5-13b"].device_map == "auto"
+    small, large = DEVICES["rtx4090"], DEVICES["h200"]
+    # 26.7 GB of weights.
+    assert n_gpus(study, "llava-1.5-13b", small) == 2
+    assert n_gpus(study, "llava-1.5-13b", large) == 1
+    plan = make_plan(study, device=small)
+    assert plan.gpu_seconds == pytest.approx(
+        2 * sum(stage.seconds for stage in plan.stages if stage.device == "rtx4090")
+    )
+    one: Any = study.model_dump(mode="json")
+    one["models"]["llava-1.5-13b"]["device_map"] = None
+    assert n_gpus(study_from_mapping(one), "llava-1.5-13b", small) == 1
+    notes = make_plan(study_from_mapping(one), device=small).notes
+    assert any("even for one item" in note and "device_map" in note for note in notes)
+
+
+def test_unknown_devices_suggest_the_nearest() -> None:
+    with pytest.raises(InputError, match="did you mean 'a100-80'"):
+        find_device("a100-8")
+
+
+# Rates
+
+
+def test_a_planted_line_is_found() -> None:
+    slopes = {"one": 2.0, "two": 5.0}
+    rows = [
+        Measured(group, work, 3.0 + slope * work)
+        for group, slope in slopes.items()
+        for work in (1.0, 4.0, 20.0)
+    ]
+    line = fit_line(rows)
+    assert line.start == pytest.approx(3.0)
+    assert line.slopes == pytest.approx(slopes)
+    assert line.cost("two", 10.0, n=4) == pytest.approx(4 * 3.0 + 50.0)
+    assert line.slope("other") == pytest.approx(3.5)
+
+
+def test_one_size_of_work_is_mostly_its_constant() -> None:
+    line = fit_line([Measured("", 10.0, 6.0), Measured("", 10.0, 6.4)])
+    assert line.start == pytest.approx(0.85 * 6.0)
+    assert line.cost("", 10.0) == pytest.approx(6.2)
+    capped = fit_line([Measured("", 10.0, 100.0)], most_start=8.0)
+    assert capped.start == 8.0
+    with pytest.raises(ValueError, match="nothing to fit"):
+        fit_line([])
+
+
+def test_a_planted_power_is_found() -> None:
+    factors = {"one": 3.0, "two": 8.0}
+    rows = [
+        Measured(group, work, 50.0 + factor * work**0.7)
+        for group, factor in factors.items()
+        for work in (10.0, 1_000.0)
+    ]
+    power = fit_power(rows, start=50.0)
+    assert power.exponent == pytest.approx(0.7)
+    assert power.factors == pytest.approx(factors)
+    # Two files of half the work each.
+    assert power.cost("two", 200.0, n=2) == pytest.approx(2 * (50.0 + 8.0 * 100**0.7))
+    assert fit_power(rows[:1], start=50.0).exponent == 1.0
+    with pytest.raises(ValueError, match="nothing to fit"):
+        fit_power([], start=0.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "busy", "own"),
+    [
+        # Looked at every half second: processor time is that of the end.
+        (8.0, 4.0, 4.0),
+        # The last look was at 15.5 + 30 s, when half of a core had been had.
+        (60.0, 23.0, 30.0),
+        # Several threads: more processor time than the clock's.
+        (60.0, 120.0, 60.0),
+    ],
+)
+def test_what_other_programs_took_is_left_out(
+    tmp_path: Path, seconds: float, busy: float, own: float
+) -> None:
+    path = tmp_path / "000.tsv"
+    path.write_text(f"s\th:m:s\tcpu_time\n{seconds}\t0:01:00\t{busy}\n")
+    assert list(job_seconds(path, on_gpu=False)) == pytest.approx([own], rel=0.04)
+    assert list(job_seconds(path, on_gpu=True)) == [seconds]
+    path.write_text(f"s\th:m:s\tcpu_time\n{seconds}\t0:01:00\tNA\n")
+    assert list(job_seconds(path, on_gpu=False)) == [seconds]
+    path.write_text("s\nsoon\n")
+    with pytest.raises(InputError, match="no benchmark"):
+        list(job_seconds(path, on_gpu=False))
+
+
+START, PER_TFLOP, PER_WORK = 6.0, 20.0, 1e-6
+LENGTHS = Lengths(20.0, 144.0, 3.0)
+
+
+def plant(results: Path, study: StudyConfig) -> None:
+    """A finished study whose jobs took START + PER_TFLOP · TFLOP seconds."""
+    results.mkdir(parents=True)
+    (results / "config.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    work = {name: model_work(study, name, LENGTHS) for name in study.models}
+    for name, stages in work.items():
+        for stage, planned in stages.items():
+            for shard in range(planned.n_shards):
+                path = results / "benchmarks" / stage / name / f"{shard:03d}.tsv"
+                benchmark(path, START + PER_TFLOP * planned.tflop / planned.n_shards)
+        plant_answers(results / name / "answers" / "000.parquet")
+    for stage in ANALYSES:
+        for name in study.models if stage in PER_MODEL else [""]:
+            place = results / "benchmarks" / stage / f"{name}.tsv"
+            place = place if name else results / "benchmarks" / f"{stage}.tsv"
+            benchmark(place, 1.0 + PER_WORK * analysis_work(study, stage, name, work))
+
+
+def benchmark(path: Path, seconds: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\tcpu_time\n{seconds}\tNA\n")
+
+
+def plant_answers(path: Path, n: int = 4) -> None:
+    columns: dict[str, Any] = {
+        "item_id": [f"item-{i}" for i in range(n)],
+        "answer": ["two cars"] * n,
+        "parsed": ["2"] * n,
+        "score": [1.0] * n,
+        "correct": [True] * n,
+        "correct_official": [None] * n,
+        "token_ids": [[5, 6]] * n,
+        "token_logprobs": [[-0.1, -0.2]] * n,
+        "first_token_entropy": [0.1] * n,
+        "decision_margin": [1.0] * n,
+        "n_prompt_tokens": [164] * n,
+        "n_image_tokens": [144] * n,
+        "note": [None] * n,
+    }
+    write_table(path, ANSWERS, columns, provenance={})
+
+
+def small(study: StudyConfig, count: int, *, shards: int) -> StudyConfig:
+    splits = [
+        {**split.model_dump(), "count": round(count * split.count / 3_090)}
+        for split in study.sample.splits
+    ]
+    return changed(
+        study,
+        study=f"small-{count}",
+        sample={"splits": splits},
+        extract={"shards": shards},
+        mask={"items": 100, "dose_items": 30, "shards": shards},
+        ablate={"items": 100, "shards": shards},
+    )
+
+
+def test_rates_of_small_studies_predict_a_large_one(tmp_path: Path, demo: StudyConfig) -> None:
+    places = [tmp_path / "a", tmp_path / "b"]
+    plant(places[0], small(demo, 60, shards=2))
+    plant(places[1], small(demo, 300, shards=1))
+    known = read_measured(places, gpu=DEFAULT_GPU)
+    plan = make_plan(demo, device=DEFAULT_GPU, calibration=known)
+    work = {name: model_work(demo, name, LENGTHS) for name in demo.models}
+    for stage in plan.stages:
+        assert stage.measured
+        if stage.stage in MODEL_STAGES:
+            expected = START + PER_TFLOP * work[stage.model][stage.stage].tflop
+        else:
+            expected = 1.0 + PER_WORK * analysis_work(demo, stage.stage, stage.model, work)
+        if stage.stage != "fetch_data":  # as many images in every study
+            assert stage.seconds == pytest.approx(expected, rel=0.01)
+    assert plan.calibrated_by == ("small-60", "small-300")
+
+
+def test_lengths_come_from_the_answers(tmp_path: Path, demo: StudyConfig) -> None:
+    plant(tmp_path / "study", small(demo, 60, shards=1))
+    known = read_measured([tmp_path / "study"], gpu=DEFAULT_GPU)
+    # Two tokens and the end of the sequence; 164 tokens, 144 of them the image's.
+    assert known.lengths_of(demo, demo.models["llava"]) == Lengths(20.0, 144.0, 3.0)
+    elsewhere = changed(demo, data={"origin": "local"})
+    assert known.lengths_of(elsewhere, demo.models["llava"]) is None
+
+
+def test_saved_rates_are_the_same_rates(tmp_path: Path, demo: StudyConfig) -> None:
+    plant(tmp_path / "study", small(demo, 60, shards=2))
+    known = read_measured([tmp_path / "study"], gpu=DEFAULT_GPU)
+    (tmp_path / "rates.json").write_text(known.as_json())
+    assert read_measured([tmp_path / "rates.json"], gpu=DEFAULT_GPU) == known
+    (tmp_path / "rates.json").write_text("{}")
+    with pytest.raises(InputError, match="holds no measured rates"):
+        read_measured([tmp_path / "rates.json"], gpu=DEFAULT_GPU)
+    with pytest.raises(InputError, match=r"holds no config\.yaml"):
+        read_measured([tmp_path], gpu=DEFAULT_GPU)
+
+
+def test_rates_of_one_gpu_are_not_used_for_a_processor(tmp_path: Path, paper: StudyConfig) -> None:
+    place = tmp_path / "study"
+    plant(place, changed(paper, study="small"))
+    known = read_measured([place], gpu=DEVICES["h200"])
+    stages = make_plan(paper, device=DEVICES["h200"], calibration=known).stages
+    assert all(stage.measured for stage in stages)
+    stages = make_plan(paper, device=DEVICES["t4"], calibration=known).stages
+    assert not any(stage.measured for stage in stages if stage.stage in MODEL_STAGES)
+
+
+def test_published_speed_without_a_measurement(paper: StudyConfig) -> None:
+    plan = make_plan(paper, device=DEVICES["a100-80"])
+    (stage,) = [s for s in plan.stages if (s.stage, s.model) == ("mask", "llava-1.5-7b")]
+    compute = stage.tflop / (0.3 * 312)
+    load = 8 * (15 + 14.127e9 / 5e8)
+    assert stage.seconds == pytest.approx(compute + load + 0.01 * stage.n_answers, rel=0.01)
+    assert make_plan(paper, device=DEVICES["h200"]).gpu_seconds < plan.gpu_seconds
+
+
+def test_shards_make_jobs_of_at_most_two_hours(paper: StudyConfig) -> None:
+    plan = make_plan(paper, device=DEVICES["t4"])
+    for key, (now, good) in plan.shards.items():
+        section = key.split(".")[0]
+        assert now == getattr(paper, section).shards
+        study = changed(paper, **{section: {"shards": good}})
+        stages = ("extract", "blind", "consistency") if section == "extract" else (section,)
+        jobs = [s for s in make_plan(study, device=DEVICES["t4"]).stages if s.stage in stages]
+        longest = max(job.seconds / job.n_jobs for job in jobs)
+        assert 0.5 * LONGEST_JOB < longest < LONGEST_JOB + 120
+
+
+# Disk
+
+
+@pytest.mark.parametrize(("model", "dtype"), [("llava", "float32"), ("qwen2_vl", "float16")])
+def test_raw_bytes_of_hidden_states_are_arrows(demo: StudyConfig, model: str, dtype: str) -> None:
+    study = changed(demo, extract={"hidden_dtype": dtype})
+    work = model_work(study, model)
+    (planned,) = [t for t in model_tables(study, model, work, LENGTHS) if t.table == "hidden"]
+    n_layers = {"llava": 6, "qwen2_vl": 8}[model]
+    schema = hidden_table(n_layers=n_layers, d_model=128, dtype=dtype).columns
+    states = np.zeros((planned.n_rows, 128), dtype=dtype)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(states.ravel()), 128)
+    names = [f"vqa/spatial/{262_000_000 + i}" for i in range(planned.n_rows)]
+    table = pa.table(
+        [names, ["prompt_end"] * len(names), *[vectors] * (n_layers + 1)], schema.names
+    )
+    assert planned.raw_bytes == pytest.approx(table.nbytes, rel=0.02)
+
+
+def test_sizes_of_small_studies_predict_a_large_one(tmp_path: Path, demo: StudyConfig) -> None:
+    """Hidden states of noise, written as the stage does; a tenth is the promise, this is nearer."""
+    rng = np.random.default_rng(0)
+    sizes = {}
+    for count in (60, 300, 3_090):
+        study = demo if count == 3_090 else small(demo, count, shards=1)
+        results = tmp_path / str(count)
+        if count < 3_090:
+            plant(results, study)
+        n = sum(split.count for split in study.sample.splits)
+        path = results / "llava" / "hidden" / "000.parquet"
+        plant_hidden(path, n, rng)
+        sizes[count] = path.stat().st_size
+    known = read_measured([tmp_path / "60", tmp_path / "300"], gpu=DEFAULT_GPU)
+    plan = make_plan(demo, device=DEFAULT_GPU, calibration=known)
+    (planned,) = [t for t in plan.tables if (t.table, t.model) == ("hidden", "llava")]
+    assert planned.measured
+    assert planned.n_bytes == pytest.approx(sizes[3_090], rel=0.02)
+
+
+def plant_hidden(path: Path, n: int, rng: np.random.Generator) -> None:
+    schema = hidden_table(n_layers=6, d_model=128, dtype="float32")
+    layers = {
+        name: pa.FixedSizeListArray.from_arrays(
+            pa.array(rng.standard_normal(n * 128).astype(np.float32)), 128
+        )
+        for name in schema.columns.names[2:]
+    }
+    ids = [f"vqa/spatial/{262_000_000 + i}" for i in range(n)]
+    table = pa.table({"item_id": ids, "position": ["prompt_end"] * n, **layers})
+    write_table(path, schema, table, provenance={"study": "planted"})
+
+
+def test_floats_are_stored_without_dictionaries(tmp_path: Path) -> None:
+    path = tmp_path / "000.parquet"
+    plant_hidden(path, 200, np.random.default_rng(0))
+    metadata = pq.ParquetFile(path).metadata.row_group(0)
+    encodings = {
+        metadata.column(i).path_in_schema: metadata.column(i).encodings
+        for i in range(metadata.num_columns)
+    }
+    assert "RLE_DICTIONARY" in encodings["position"]
+    assert "RLE_DICTIONARY" not in encodings["layer_00.list.element"]
+    assert path.stat().st_size < 200 * 128 * 7 * 4 * 1.02 + 8_000
+
+
+# Text, JSON, command line
+
+
+def test_a_model_that_is_not_known_is_named_and_left_out(
+    paper: StudyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    plain = paper.model_dump(mode="json")
+    plain["models"]["other"] = {"family": "auto", "checkpoint": "someone/other-vlm"}
+    plan = make_plan(study_from_mapping(plain), device=DEFAULT_GPU)
+    assert {stage.model for stage in plan.stages} == {"", *paper.models}
+    assert any("other is left out" in note for note in plan.notes)
+
+
+def test_a_checkpoint_in_the_cache_is_read_there(
+    paper: StudyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from vrp.planning.published import published_checkpoint
+
+    snapshot = tmp_path / "models--someone--other-llava" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    config = published_checkpoint("llava-1.5-7b").config
+    (snapshot / "config.json").write_text(json.dumps(config))
+    reference = tmp_path / "models--someone--other-llava" / "refs" / "main"
+    reference.parent.mkdir()
+    reference.write_text("0" * 40)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    plain = paper.model_dump(mode="json")
+    mine = {**plain["models"]["llava-1.5-7b"], "checkpoint": "someone/other-llava"}
+    plain["models"]["other"] = {**mine, "revision": None}
+    work = by_model(study_from_mapping(plain), {})
+    assert work["other"]["extract"].flops == work["llava-1.5-7b"]["extract"].flops
+
+
+def test_text_and_json_say_the_same(paper: StudyConfig) -> None:
+    plan = make_plan(paper, device=DEVICES["l40s"])
+    text, plain = plan_text(plan), json.loads(plan_json(plan))
+    assert "NVIDIA L40S" in text
+    assert "blind/hidden" in text
+    assert f"{plan.gpu_seconds / 3600:.1f} hours" in text
+    assert (
+        plain["totals"]["results_bytes"]
+        == plan.n_bytes
+        == sum(table["n_bytes"] for table in plain["tables"])
+    )
+    assert plain["shards"]["mask.shards"]["now"] == 8
+    assert "consistency of llava-1.5-7b needs up to" in text
+
+
+def test_the_command_prints_and_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], demo: StudyConfig
+) -> None:
+    plant(tmp_path / "study", small(demo, 60, shards=2))
+    rates, out = tmp_path / "rates.json", tmp_path / "plan.json"
+    command = ["plan", str(CONFIG / "demo.yaml"), "--measured", str(tmp_path / "study")]
+    main([*command, "--save-rates", str(rates), "--json", str(out)])
+    printed = capsys.readouterr().out
+    assert "Rates measured in: small-60" in printed
+    again = ["plan", str(CONFIG / "demo.yaml"), "--measured", str(rates)]
+    main(again)
+    assert capsys.readouterr().out == printed
+    assert json.loads(out.read_text())["n_items"] == 3_090
+
+
+@pytest.mark.parametrize("name", ["ci", "demo", "paper", "paper-13b"])
+def test_every_study_of_the_project_can_be_planned(name: str) -> None:
+    plan = make_plan(load_study(CONFIG / f"{name}.yaml"), device=DEFAULT_GPU)
+    assert not [note for note in plan.notes if "left out" in note]
+    assert all(stage.seconds > 0 for stage in plan.stages)
+    assert all(table.n_bytes > 0 for table in plan.tables)
+
+
+# What the rules ask for
+
+
+def test_resources_grow_with_the_attempt(paper: StudyConfig) -> None:
+    resources = StudyResources(paper)
+    for stage in (*MODEL_STAGES, "metrics", "probes"):
+        first = resources.mem_mb(stage, "llava-1.5-7b"), resources.runtime(stage, "llava-1.5-7b")
+        third = (
+            resources.mem_mb(stage, "llava-1.5-7b", 3),
+            resources.runtime(stage, "llava-1.5-7b", 3),
+        )
+        assert third == (3 * first[0], 3 * first[1])
+    # 14.1 GB of weights pass through main memory.
+    assert 18_000 < resources.mem_mb("extract", "llava-1.5-7b") < 30_000
+    assert resources.gpu("extract", "llava-1.5-7b") == 1
+    assert resources.gpu("metrics", "llava-1.5-7b") == 0
+
+
+def test_embedded_models_ask_for_little(demo: StudyConfig) -> None:
+    resources = StudyResources(demo)
+    for stage in MODEL_STAGES:
+        for name in demo.models:
+            assert resources.gpu(stage, name) == 0
+            # Measured: under 1 GB.
+            assert 1_000 < resources.mem_mb(stage, name) <= 2_000
+            assert resources.runtime(stage, name) == 60
+    for stage in ("sample", "effects", "figures", "report"):
+        assert resources.mem_mb(stage) <= 2_000
+
+
+def test_what_is_not_known_asks_for_plenty(
+    paper: StudyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    plain = paper.model_dump(mode="json")
+    plain["models"] = {"other": {"family": "auto", "checkpoint": "someone/other-vlm"}}
+    resources = StudyResources(study_from_mapping(plain))
+    assert resources.mem_mb("extract", "other") == 48_000
+    assert resources.gpu("extract", "other") == 1
+    assert resources.gpu("metrics", "other") == 0
+    assert resources.runtime("report") >= 60
+
+
+def test_a_shard_needs_less_time_than_the_whole(paper: StudyConfig) -> None:
+    whole = StudyResources(changed(paper, mask={"shards": 1}), device=DEVICES["t4"])
+    shard = StudyResources(changed(paper, mask={"shards": 200}), device=DEVICES["t4"])
+    assert whole.runtime("mask", "llava-1.5-7b") > 10 * shard.runtime("mask", "llava-1.5-7b")
+    assert cut(changed(paper, mask={"shards": 200}), "mask") == (200, 16)
+
+
+def test_thousands_of_jobs_are_asked_for_at_once(paper: StudyConfig) -> None:
+    resources = StudyResources(changed(paper, extract={"shards": 200}))
+    start = time.process_time()
+    for _ in range(200):
+        for stage in MODEL_STAGES:
+            for name in paper.models:
+                resources.mem_mb(stage, name, 2)
+                resources.runtime(stage, name, 1)
+                resources.gpu(stage, name)
+    assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(
+    "module", ["vrp.planning.resources", "vrp.planning.plan_text", "vrp.planning.calibration"]
+)
+def test_planning_starts_at_once(module: str) -> None:
+    heavy = "{'torch', 'transformers', 'numpy', 'scipy', 'polars', 'pyarrow', 'huggingface_hub'}"
+    code = f"import sys, {module}; sys.exit(str({heavy} & set(sys.modules) or ''))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() in ("", "set()"), done.stderr
+
+
+def test_the_command_loads_no_model_library() -> None:
+    config = str(CONFIG / "paper.yaml")
+    code = (
+        "import sys; from vrp.cli import main; "
+        f"main(['plan', {config!r}]); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,331 @@
+"""The full-size configurations on the meta device, and the planning formulas against reality."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    CLIPVisionConfig,
+    GemmaConfig,
+    LlamaConfig,
+    Qwen2VLConfig,
+    SiglipVisionConfig,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from vrp.errors import InputError
+from vrp.planning import architecture as planning
+from vrp.planning.architecture import read_architecture, read_checkpoint_folder
+from vrp.planning.compute import image_flops, prefill_flops
+from vrp.planning.memory import predict_memory
+from vrp.planning.published import PublishedCheckpoint, published_checkpoint
+from vrp.vlm.batching import VlmInput
+from vrp.vlm.decode import CaptureSpec, run_batch
+from vrp.vlm.families.base import Grid
+from vrp.vlm.families.llava import Llava
+from vrp.vlm.full_size import build_model, check_full_size, count_parameters, trace_batch
+from vrp.vlm.loading import VLM
+from vrp.vlm.prefill import Decoder, prepare
+from vrp.vlm.shape_only import ShapeOnly
+from vrp.zoo import zoo_checkpoint
+
+SIZES = ((640, 480), (480, 640), (333, 500), (24, 30))
+# name: layers, width, heads, key heads, head width, vocabulary, image token, grids of SIZES
+KNOWN: dict[str, tuple[Any, ...]] = {
+    "llava-1.5-7b": (32, 4096, 32, 32, 128, 32064, 32000, [(24, 24)] * 4),
+    "llava-1.5-13b": (40, 5120, 40, 40, 128, 32064, 32000, [(24, 24)] * 4),
+    "paligemma-3b-mix-224": (18, 2048, 8, 1, 256, 257216, 257152, [(16, 16)] * 4),
+    "qwen2-vl-7b-instruct": (
+        28, 3584, 28, 4, 128, 152064, 151655, [(17, 23), (23, 17), (18, 12), (3, 2)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_everything_extraction_touches_is_there_at_full_size(name: str) -> None:
+    report = check_full_size(name, image_sizes=SIZES)
+    n_layers, d_model, n_heads, n_kv_heads, d_head, vocabulary, image_token, grids = KNOWN[name]
+    assert (report.n_layers, report.d_model, report.n_heads) == (n_layers, d_model, n_heads)
+    assert (report.n_kv_heads, report.d_head) == (n_kv_heads, d_head)
+    assert (report.vocabulary, report.image_token_id) == (vocabulary, image_token)
+    assert [report.grids[size] for size in SIZES] == grids
+    published = published_checkpoint(name)
+    formula = read_architecture(published.config, published.image_processor).parameters
+    assert report.parameters == formula
+    assert report.memory.weights == 2 * formula.total
+    assert report.n_prompt_tokens > max(height * width for height, width in grids)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("full", [True, False])
+def test_predicted_memory_is_what_full_size_tensors_take(name: str, full: bool) -> None:
+    published = published_checkpoint(name)
+    architecture = read_architecture(published.config, published.image_processor)
+    vlm = build_model(published)
+    items = made_items(6, (640, 480))
+    capture = CaptureSpec.full() if full else CaptureSpec()
+    captures, traced = trace_batch(vlm, items, capture, max_new_tokens=3)
+    predicted = predict_memory(
+        architecture,
+        n_tokens=max(capture.n_prompt_tokens for capture in captures),
+        batch_size=6,
+        capture=capture,
+        n_image_tokens=captures[0].grid_h * captures[0].grid_w,
+    )
+    assert 0.9 < predicted.activations / traced.peak < 1.15
+    assert 0.9 < predicted.phases["encode"] / traced.encode < 1.25
+
+
+def made_items(n_items: int, size: tuple[int, int]) -> list[VlmInput]:
+    """Items of one size, each with an image of its own and a longer question than the last."""
+    return [
+        VlmInput(f"item-{i}", Image.new("RGB", size), "why " * (10 + i), "", (7, 8), f"image-{i}")
+        for i in range(n_items)
+    ]
+
+
+# What must not pass
+
+
+@pytest.mark.parametrize(
+    ("attribute", "replacement", "message"),
+    [
+        ("layers", lambda self, model: model.model.language_model.layers[:-1], "decoder layers"),
+        ("attention_output", lambda self, layer: layer.mlp.down_proj, "o_proj of layer 0"),
+        ("final_norm", lambda self, model: model.model.vision_tower.post_layernorm, "final norm"),
+        ("grid", lambda self, size: Grid(12, 48), "grid of a 640×480 image"),
+        ("attention_writer", lambda self, layer: torch.nn.Identity(), "attention writer"),
+    ],
+)
+def test_a_family_that_looks_in_the_wrong_place_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+    attribute: str,
+    replacement: Callable[..., Any],
+    message: str,
+) -> None:
+    monkeypatch.setattr(Llava, attribute, replacement)
+    with pytest.raises(InputError, match=message) as caught:
+        check_full_size("llava-1.5-7b")
+    assert "llava-hf/llava-1.5-7b-hf" in str(caught.value)
+
+
+def test_a_model_without_the_attention_tap_is_caught() -> None:
+    vlm = build_model(published_checkpoint("paligemma-3b-mix-224"))
+    vlm.model.set_attn_implementation({"text_config": "sdpa"})
+    with pytest.raises(RuntimeError, match="does not use the attention tap"):
+        trace_batch(vlm, made_items(1, (64, 64)), CaptureSpec(attention=True), max_new_tokens=1)
+
+
+def test_parameters_that_differ_from_the_formula_are_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    published = published_checkpoint("llava-1.5-7b")
+    config = copy.deepcopy(published.config)
+    config["vision_config"]["intermediate_size"] = 4_095
+    wrong = published._replace(config=config)
+    right = read_architecture(published.config, published.image_processor)
+    monkeypatch.setattr("vrp.vlm.full_size.published_checkpoint", lambda name: wrong)
+    monkeypatch.setattr("vrp.vlm.full_size.read_architecture", lambda *arguments: right)
+    with pytest.raises(InputError, match="parameters is"):
+        check_full_size("llava-1.5-7b")
+
+
+# Shapes in place of values
+
+
+def test_integers_stay_real_and_floats_become_shapes() -> None:
+    with ShapeOnly(), torch.inference_mode():
+        ids = torch.tensor([[3, 1, 2]], device="meta")
+        assert ids.tolist() == [[3, 1, 2]]
+        assert torch.arange(4, device="meta").tolist() == [0, 1, 2, 3]
+        table = torch.empty(5, 8, device="meta")
+        embedded = torch.nn.functional.embedding(ids, table)
+        assert embedded.is_meta
+        assert embedded.shape == (1, 3, 8)
+        assert (embedded * (ids > 1)[..., None]).is_meta
+        assert embedded.cpu().tolist() == [[[1.0] * 8] * 3]
+
+
+def test_live_bytes_are_counted_once_and_freed() -> None:
+    weight = torch.empty(100, 100, device="meta")
+    with ShapeOnly() as shapes, torch.inference_mode():
+        first = torch.empty(10, 100, device="meta") @ weight.T  # 4,000 bytes in, 4,000 bytes out
+        assert shapes.peak_bytes == 8_000
+        view = first[:5]
+        assert shapes.live_bytes == 4_000
+        second = first + 1
+        assert shapes.live_bytes == 8_000
+        del first, view
+        assert shapes.live_bytes == 4_000
+        shapes.reset_peak()
+        assert shapes.peak_bytes == second.numel() * 4
+
+
+def test_attention_that_does_not_fit_stops() -> None:
+    def attend(n_heads: int, n_kv_heads: int, mask: tuple[int, ...], **options: Any) -> Any:
+        query = torch.empty(2, n_heads, 7, 16, device="meta")
+        key = torch.empty(2, n_kv_heads, 9, 16, device="meta")
+        bias = torch.empty(mask, device="meta")
+        with ShapeOnly(), torch.inference_mode():
+            return torch.nn.functional.scaled_dot_product_attention(
+                query, key, key, attn_mask=bias, **options
+            )
+
+    assert attend(8, 8, (2, 1, 7, 9)).shape == (2, 8, 7, 16)
+    assert attend(8, 2, (2, 1, 7, 9), enable_gqa=True).shape == (2, 8, 7, 16)
+    with pytest.raises(RuntimeError, match="do not go together"):
+        attend(8, 2, (2, 1, 7, 9))
+    with pytest.raises(RuntimeError):
+        attend(8, 8, (2, 1, 7, 8))
+
+
+# The formulas against the classes and against what runs
+
+
+@pytest.mark.parametrize(
+    ("defaults", "config"),
+    [
+        (planning._TEXT_DEFAULTS["llama"], LlamaConfig()),
+        (planning._TEXT_DEFAULTS["gemma"], GemmaConfig()),
+        (planning._TEXT_DEFAULTS["qwen2_vl_text"], Qwen2VLConfig().text_config),
+        (planning._CLIP_DEFAULTS, CLIPVisionConfig()),
+        (planning._SIGLIP_DEFAULTS, SiglipVisionConfig()),
+        (planning._QWEN2_VL_VISION_DEFAULTS, Qwen2VLConfig().vision_config),
+    ],
+)
+def test_defaults_are_the_classes_own(defaults: dict[str, Any], config: Any) -> None:
+    own = {key: getattr(config, key) for key in defaults if key != "tie_word_embeddings"}
+    assert own == {key: value for key, value in defaults.items() if key in own}
+
+
+def test_dynamic_grids_are_the_image_processors_own() -> None:
+    published = published_checkpoint("qwen2-vl-7b-instruct")
+    qwen = read_architecture(published.config, published.image_processor)
+    sizes = np.random.default_rng(0).integers(2, 5_000, (2_000, 2)).tolist()
+    for low, high in ((3_136, 12_845_056), (200_704, 1_003_520)):
+        bounded = qwen.with_pixel_bounds(min_pixels=low, max_pixels=high)
+        for width, height in sizes:
+            if max(width, height) > 200 * min(width, height):
+                continue
+            resized = smart_resize(height, width, 28, min_pixels=low, max_pixels=high)
+            assert bounded.grid((width, height)) == (resized[0] // 28, resized[1] // 28)
+
+
+def test_parameters_of_other_sizes_are_exact(
+    vlms: dict[str, VLM], checkpoints: dict[str, Path]
+) -> None:
+    for family, vlm in vlms.items():
+        read = read_checkpoint_folder(checkpoints[family])
+        assert count_parameters(vlm) == read.parameters
+        assert sum(parameter.numel() for parameter in vlm.model.parameters()) == sum(
+            read.parameters
+        )
+        assert vlm.grid((48, 32)) == read.grid((48, 32))
+
+
+@pytest.mark.parametrize("family", ["llava", "paligemma", "qwen2_vl"])
+def test_the_embedded_models_can_be_planned(family: str) -> None:
+    read = read_checkpoint_folder(zoo_checkpoint(family))
+    assert read.family == family
+    assert read.n_image_tokens((96, 96)) == 144
+
+
+def middling(family: str) -> PublishedCheckpoint:
+    """A configuration large enough that what is counted outweighs what is not."""
+    text = {
+        "vocab_size": 3_000, "hidden_size": 256, "intermediate_size": 688,
+        "num_hidden_layers": 5, "num_attention_heads": 8, "num_key_value_heads": 8,
+        "max_position_embeddings": 1_024,
+    }  # fmt: skip
+    square = {
+        "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "image_size": 96, "patch_size": 8,
+    }  # fmt: skip
+    published = published_checkpoint(
+        {
+            "llava": "llava-1.5-7b",
+            "paligemma": "paligemma-3b-mix-224",
+            "qwen2_vl": "qwen2-vl-7b-instruct",
+        }[family]
+    )
+    config, processor = copy.deepcopy(published.config), copy.deepcopy(published.image_processor)
+    if family == "llava":
+        config |= {"image_token_index": 1, "image_seq_length": 144}
+        config["text_config"] |= text
+        config["vision_config"] |= square
+        processor |= {"size": {"shortest_edge": 96}, "crop_size": {"height": 96, "width": 96}}
+    elif family == "paligemma":
+        config |= {"image_token_index": 1, "hidden_size": 256, "projection_dim": 256}
+        config["text_config"] |= {**text, "num_key_value_heads": 1, "head_dim": 32}
+        config["vision_config"] |= square
+        processor |= {"size": {"height": 96, "width": 96}, "image_seq_length": 144}
+    else:
+        ids = {"image_token_id": 1, "video_token_id": 2, "vision_start_token_id": 3}
+        config |= {**text, **ids, "vision_end_token_id": 4, "num_key_value_heads": 2}
+        config["rope_scaling"] = {"type": "mrope", "mrope_section": [4, 6, 6]}
+        config["vision_config"] |= {
+            "depth": 3, "embed_dim": 96, "num_heads": 4, "hidden_size": 256, "patch_size": 4,
+        }  # fmt: skip
+        processor |= {"patch_size": 4, "min_pixels": 1_024, "max_pixels": 65_536}
+    return published._replace(config=config, image_processor=processor)
+
+
+@pytest.mark.parametrize("family", ["llava", "paligemma", "qwen2_vl"])
+def test_operations_are_those_that_are_run(family: str) -> None:
+    published = middling(family)
+    architecture = read_architecture(published.config, published.image_processor)
+    vlm = build_model(published, dtype="float32", device="cpu")
+    vlm.model.set_attn_implementation("eager")  # its matrix products are all in sight
+    items = made_items(1, (96, 96))
+    with FlopCounterMode(display=False) as counted_image, torch.no_grad():
+        prepared = prepare.__wrapped__(vlm, items)
+    with FlopCounterMode(display=False) as counted_prefill, torch.no_grad():
+        Decoder(vlm, prepared).prefill()
+    n_tokens = prepared.prompt_lengths[0]
+    assert counted_prefill.get_total_flops() == prefill_flops(architecture, n_tokens)
+    assert counted_image.get_total_flops() == image_flops(architecture, prepared.grids[0].n_tokens)
+
+
+def allocated_peak(run: Callable[[], object]) -> int:
+    """Most bytes that torch's allocator had handed out at a time, from the profiler's record."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        run()
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    return int(np.cumsum([size for _, size in sorted(changes)]).max())
+
+
+@pytest.mark.parametrize("family", ["llava", "paligemma", "qwen2_vl"])
+@pytest.mark.parametrize("full", [True, False])
+def test_predicted_memory_is_what_is_allocated(family: str, full: bool) -> None:
+    published = middling(family)
+    architecture = read_architecture(published.config, published.image_processor)
+    torch.manual_seed(0)
+    vlm = build_model(published, dtype="float32", device="cpu")
+    items = made_items(6, (96, 96))
+    capture = CaptureSpec.full() if full else CaptureSpec()
+    run_batch(vlm, items[:1], capture, max_new_tokens=1)  # what is made once is made
+    captures = []
+    measured = allocated_peak(
+        lambda: captures.extend(run_batch(vlm, items, capture, max_new_tokens=3))
+    )
+    predicted = predict_memory(
+        architecture,
+        n_tokens=max(found.n_prompt_tokens for found in captures),
+        batch_size=len(items),
+        capture=capture,
+        dtype="float32",
+        n_image_tokens=captures[0].grid_h * captures[0].grid_w,
+    ).activations
+    assert 1 / 1.25 < predicted / measured < 1.25
+    # The trace of shapes, which checks the formula at full size, agrees with the allocator too.
+    shapes = build_model(published, dtype="float32")
+    traced = trace_batch(shapes, items, capture, max_new_tokens=3)[1].peak
+    assert 1 / 1.3 < traced / measured < 1.3
