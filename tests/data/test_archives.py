@@ -1,67 +1,30 @@
+import functools
 import http.server
 import threading
 import zipfile
-from typing import ClassVar
 
 import pytest
 
-from vrp.data.archives import Archive, download, download_official, unpack
+from vrp.data.archives import Archive, download_official, unpack
+from vrp.download import Checksum
 from vrp.errors import InputError
-
-
-class RangeHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves files with ranges; the first request of `cut_once` stops half-way."""
-
-    cut_once: ClassVar[set[str]] = set()
-    ranges: ClassVar[list[str]] = []
-
-    def do_GET(self):
-        content = (self.server.root / self.path.lstrip("/")).read_bytes()
-        wanted = self.headers.get("Range")
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if wanted:
-            self.ranges.append(wanted)
-        self.send_response(206 if wanted else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        body = content[start:]
-        if self.path in self.cut_once:
-            self.cut_once.discard(self.path)
-            body = body[: len(body) // 2]
-            self.close_connection = True
-        self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture
 def server(tmp_path):
     root = tmp_path / "published"
     root.mkdir()
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), RangeHandler)
-    served.root = root
-    RangeHandler.ranges = []
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
-    thread.start()
+    handler = functools.partial(QuietHandler, directory=root)
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
     yield root, f"http://127.0.0.1:{served.server_port}"
     served.shutdown()
     served.server_close()
 
 
-def test_a_cut_download_goes_on_where_it_stopped(server, tmp_path):
-    root, url = server
-    content = bytes(range(256)) * 1000
-    (root / "file.json").write_bytes(content)
-    RangeHandler.cut_once = {"/file.json"}
-    goal = tmp_path / "data" / "file.json"
-    with pytest.raises(InputError, match="run it again to go on"):
-        download(f"{url}/file.json", goal)
-    assert not goal.exists()
-    download(f"{url}/file.json", goal)
-    assert goal.read_bytes() == content
-    assert RangeHandler.ranges == ["bytes=65536-"]  # whole blocks of 64 KiB survive the cut
-    assert [path.name for path in goal.parent.iterdir()] == ["file.json"]
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
 
 
 def test_archives_are_unpacked_once(server, tmp_path):
@@ -75,9 +38,19 @@ def test_archives_are_unpacked_once(server, tmp_path):
     download_official(tmp_path / "data", archives)
 
 
-def test_an_unreachable_server_is_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match="put the file at"):
-        download("http://127.0.0.1:9/file.json", tmp_path / "file.json")
+def test_a_missing_archive_says_where_to_put_it_by_hand(server, tmp_path):
+    with pytest.raises(InputError, match=r"404.*put the file at .*/pope/a\.json"):
+        download_official(tmp_path / "data", [Archive(f"{server[1]}/a.json", "pope")])
+    assert not list(tmp_path.glob("data/**/*.json"))
+
+
+def test_an_archive_with_another_checksum_is_not_unpacked(server, tmp_path):
+    root, url = server
+    (root / "val.zip").write_bytes(b"something else")
+    archives = [Archive(f"{url}/val.zip", ".", Checksum("sha256", "0" * 64))]
+    with pytest.raises(InputError, match="arrived damaged twice"):
+        download_official(tmp_path / "data", archives)
+    assert [path.name for path in (tmp_path / "data").rglob("*")] == [".downloads"]
 
 
 def test_an_archive_that_leaves_its_folder_is_refused(tmp_path):

@@ -47,6 +47,7 @@ def test_pope_drops_duplicates_across_splits_and_missing_images(tmp_path, images
     assert list(readings) == ["adversarial", "random"]
     first, second = readings["adversarial"], readings["random"]
     assert (first.found, len(first.questions), first.dropped) == (3, 2, {"image not found": 1})
+    assert (first.missing, second.missing) == (("COCO_val2014_000000000009.jpg",), ())
     assert second.dropped == {"duplicate of (image, question)": 1}
     assert [question.item_id for question in second.questions] == ["pope/random/2"]
     kept = second.questions[0]
@@ -216,6 +217,7 @@ def test_vqa_questions_go_to_their_tasks_and_every_row_is_accounted_for(tmp_path
     assert spatial.questions[0].reference == "mat"
     assert [question.item_id for question in opened.questions] == ["vqa/open/12"]
     assert opened.dropped == {"image not found": 1, "duplicate of (image, question)": 1}
+    assert opened.missing == ("image_id 9",)
     assert readings[UNASSIGNED].dropped == {"fits no task": 2}
     assert sum(reading.found for reading in readings.values()) == len(VQA_ROWS)
     for reading in readings.values():
@@ -323,7 +325,7 @@ def test_own_data_defaults(tmp_path, images):
     assert (first.task, first.answers, first.reference) == ("existence", ["Yes"], "yes")
     assert (second.item_id, second.group, second.reference) == ("own/shop/q7", "tray 7", "red")
     assert (third.task, third.group) == ("counting", None)
-    assert reading.dropped == {"image not found": 1}
+    assert (reading.dropped, reading.missing) == ({"image not found": 1}, ("absent.jpg",))
     rows.reverse()
     again = read_own(_lines(tmp_path / "reversed.jsonl", rows), images, split="shop")
     ids = {question.item_id for question in reading.questions}

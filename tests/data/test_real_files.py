@@ -1,4 +1,4 @@
-"""The official files themselves, where a copy lies beside the project."""
+"""The official files themselves, where there is a copy (see support/real_data.py)."""
 
 import hashlib
 import json
@@ -6,18 +6,20 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from real_data import REAL_DATA as DATA
+from real_data import needs_real_data
 
+from vrp.cli import main
 from vrp.data.images import ImageIndex, open_image
 from vrp.data.pope import POPE_SPLITS, read_pope
 from vrp.data.sampling import sample_split
 from vrp.data.scoring import vqa_accuracy
 from vrp.data.vqa import read_vqa
 from vrp.errors import InputError
+from vrp.tables.files import read_table
+from vrp.tables.items import ITEMS
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-pytestmark = pytest.mark.skipif(
-    not DATA.is_dir(), reason="no folder shared/data with official files beside the project"
-)
+pytestmark = needs_real_data
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,71 @@ def test_pope_sample_of_all_splits(pope):
     provenance = json.loads((DATA / "pope/provenance.json").read_text())
     for item in items:
         assert item.image_sha256 == provenance[Path(item.image).name]["sha256"]
+
+
+COUNTS = {"adversarial": 174, "popular": 42, "random": 81}
+"""Questions of each split that no earlier one asks: `sort -u` on (image, text) of the files."""
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    """`vrp sample` over all three splits: the items, the sampling report, the files' lines."""
+    folder = tmp_path_factory.mktemp("sampled")
+    splits = ", ".join(
+        f"{{dataset: pope, split: {split}, task: existence, count: {count}}}"
+        for split, count in COUNTS.items()
+    )
+    config = folder / "study.yaml"
+    config.write_text(
+        f"study: photographs\ndata: {{origin: local, folder: {DATA}, images: pope/val2014}}\n"
+        f"sample: {{splits: [{splits}]}}\n"
+        "models: {llava: {family: llava, checkpoint: 'zoo:llava'}}\n"
+    )
+    manifest, items, report = (
+        folder / name for name in ("data.json", "items.parquet", "sampling.json")
+    )
+    main(["fetch-data", "--config", str(config), "--output", str(manifest)])
+    main(["sample", "--config", str(config), "--data", str(manifest), "--output", str(items),
+          "--report", str(report)])  # fmt: skip
+    lines = {
+        split: [
+            json.loads(line)
+            for line in (DATA / "pope" / f"coco_pope_{split}.json").read_text().splitlines()
+        ]
+        for split in COUNTS
+    }
+    return read_table(items, ITEMS), json.loads(report.read_text()), lines
+
+
+def test_the_command_gives_the_files_counts(sampled):
+    items, report, lines = sampled
+    seen = set()
+    for row in report:
+        of_split = lines[row["split"]]
+        new = {(line["image"], line["text"]) for line in of_split} - seen
+        assert row["found"] == len(of_split)
+        assert row["taken"] == row["usable"] == len(new) == COUNTS[row["split"]]
+        repeated = len(of_split) - len(new)
+        assert row["dropped"] == ({"duplicate of (image, question)": repeated} if repeated else {})
+        assert row["missing"] == row["unreadable"] == []
+        seen |= new
+    assert [row["split"] for row in report] == list(COUNTS)
+    assert items.height == len(seen) == sum(COUNTS.values())
+
+
+def test_the_command_gets_labels_and_groups_right(sampled):
+    items, _, lines = sampled
+    labels = {
+        (line["image"], line["text"]): line["label"] for rows in lines.values() for line in rows
+    }
+    provenance = json.loads((DATA / "pope/provenance.json").read_text())
+    for row in items.iter_rows(named=True):
+        name = Path(row["image"]).name
+        assert row["reference"] == labels[name, row["question"]]
+        assert row["answers"] == [row["reference"]]
+        assert row["group"] == row["image_sha256"] == provenance[name]["sha256"]
+    assert items["group"].n_unique() == 29
+    assert items["item_id"].n_unique() == items.height
 
 
 def test_pope_exact_sample_and_shortage(pope):

@@ -1,14 +1,18 @@
 """Exactness, strata, spread over images and independence of order of the sampling."""
 
 import itertools
+import json
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
 
-from vrp.data.images import ImageFacts
+from vrp.data import sampling
+from vrp.data.images import ImageFacts, ImageIndex
 from vrp.data.item import Question, Reading
 from vrp.data.sampling import rank, sample_split, unite_groups
+from vrp.data.vqa import read_vqa
 from vrp.errors import InputError
 
 
@@ -177,8 +181,71 @@ def test_groups_are_united_through_images_and_names():
     assert [item.item_id for item in united] == [item.item_id for item in items]
 
 
-def test_hundred_thousand_questions_are_sampled_in_seconds():
-    questions = [_question(i, i % 20_000, str(i % 997), "open", "vqa") for i in range(100_000)]
+@pytest.mark.parametrize("n_answers", [1, 997])
+def test_a_hundred_thousand_questions_cost_one_hash_each(monkeypatch, n_answers):
+    """Not timed (see benchmarks/sampling.py): the work must grow with the file, not faster."""
+    ranked = Counter()
+
+    def counted(seed, name):
+        ranked[name] += 1
+        return rank(seed, name)
+
+    monkeypatch.setattr(sampling, "rank", counted)
+    questions = [
+        _question(i, i % 20_000, str(i % n_answers), "open", "vqa") for i in range(100_000)
+    ]
     items = sample_split(_reading(questions), 5_000, 0, inspect=_inspect).items
     assert len(items) == 5_000
     assert max(Counter(item.image for item in items).values()) == 1
+    # Each question once; what is taken again, with its image, to be put in order; each stratum.
+    assert sum(ranked.values()) <= 100_000 + 2 * 5_000 + n_answers
+
+
+def _vqa_files(folder, n_rows):
+    """Questions and annotations in the official layout, ten answers each."""
+    asked = [
+        {"image_id": i % 500, "question": f"What color is thing {i}?", "question_id": i}
+        for i in range(n_rows)
+    ]
+    annotated = [
+        {
+            "question_type": "what color is the", "multiple_choice_answer": "red",
+            "answers": [
+                {"answer": f"red {i % 50}", "answer_confidence": "yes", "answer_id": n}
+                for n in range(1, 11)
+            ],
+            "image_id": i % 500, "answer_type": "other", "question_id": i,
+        }
+        for i in range(n_rows)
+    ]  # fmt: skip
+    files = folder / "questions.json", folder / "annotations.json"
+    files[0].write_text(json.dumps({"questions": asked}))
+    files[1].write_text(json.dumps({"annotations": annotated}))
+    return files
+
+
+def test_a_row_costs_few_kilobytes_and_an_image_one_search(tmp_path, monkeypatch):
+    """So that 100,000 rows stay far below a gigabyte, whatever machine reads them."""
+    for i in range(500):
+        (tmp_path / f"COCO_val2014_{i:012d}.jpg").touch()
+    n_rows = 5_000
+    files = _vqa_files(tmp_path, n_rows)
+    searched = Counter()
+    search = ImageIndex._find_id
+
+    def counted(index, image_id):
+        searched[image_id] += 1
+        return search(index, image_id)
+
+    monkeypatch.setattr(ImageIndex, "_find_id", counted)
+    images = ImageIndex(tmp_path)
+    tracemalloc.start()
+    try:
+        reading = read_vqa(*files, images)["open"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(reading.questions) == n_rows
+    assert set(searched.values()) == {1}
+    # It would be 4,900 if each of the answers stayed an object of three keys.
+    assert peak / n_rows < 3_000

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vrp.data.score_file import PopeScore, score_answer_file
+from vrp.data.score_file import PopeScore, score_pope_files, score_vqa_file
 from vrp.errors import InputError
 
 LABELS = ["yes", "yes", "yes", "no", "no", "no"]
@@ -17,36 +17,99 @@ def _lines(path, rows):
     return path
 
 
-@pytest.fixture
-def pope(tmp_path):
+def _questions(path, labels):
     rows = [
         {"question_id": i, "image": "a.jpg", "text": f"Is there a {i}?", "label": label}
-        for i, label in enumerate(LABELS)
+        for i, label in enumerate(labels)
     ]
-    return _lines(tmp_path / "pope.json", rows)
+    return _lines(path, rows)
+
+
+@pytest.fixture
+def pope(tmp_path):
+    return {"random": _questions(tmp_path / "pope.json", LABELS)}
 
 
 def test_pope_measures_side_by_side(tmp_path, pope):
     answers = [{"question_id": i, "text": text} for i, text in enumerate(GIVEN)]
-    strict, official = score_answer_file(pope, _lines(tmp_path / "a.jsonl", answers[::-1]))
+    strict, official = score_pope_files(pope, [_lines(tmp_path / "a.jsonl", answers[::-1])])
     # Strict: right 1, 2, 5, 6 of 6; said yes 3, two of them right; three labelled yes.
-    assert strict == PopeScore("strict", 6, 4 / 6, 2 / 3, 2 / 3, pytest.approx(2 / 3), 3 / 6, 5 / 6)
+    assert strict == PopeScore(
+        split="random", parser="strict", n=6, accuracy=4 / 6, precision=2 / 3, recall=2 / 3,
+        f1=pytest.approx(2 / 3), yes_rate=3 / 6, parse_rate=5 / 6,
+    )  # fmt: skip
     # Official: right 1, 2, 3, 6; said yes 5, three right; F1 = 2·(3/5)·1/(3/5 + 1) = 3/4.
-    assert official == PopeScore("official", 6, 4 / 6, 3 / 5, 1.0, pytest.approx(3 / 4), 5 / 6, 1.0)
+    assert official == PopeScore(
+        split="random", parser="official", n=6, accuracy=4 / 6, precision=3 / 5, recall=1.0,
+        f1=pytest.approx(3 / 4), yes_rate=5 / 6, parse_rate=1.0,
+    )  # fmt: skip
+
+
+def test_splits_are_scored_apart_and_together(tmp_path):
+    files = {
+        "random": _questions(tmp_path / "r.json", ["yes", "no"]),
+        "popular": _questions(tmp_path / "p.json", ["yes", "no", "no", "yes"]),
+    }
+    answers = [
+        _lines(tmp_path / "r.jsonl", [{"question_id": i, "answer": "yes"} for i in range(2)]),
+        _lines(tmp_path / "p.jsonl", [{"question_id": i, "answer": "no"} for i in range(4)]),
+    ]
+    scores = {(s.split, s.parser): s for s in score_pope_files(files, answers)}
+    assert set(scores) == {
+        (split, parser)
+        for split in ("random", "popular", "all")
+        for parser in ("strict", "official")
+    }
+    # Together: 1 of 2 and 2 of 4 right; yes said twice, once rightly; three are labelled yes.
+    both = scores["all", "strict"]
+    assert (both.n, both.accuracy, both.precision, both.recall) == (6, 0.5, 0.5, 1 / 3)
+    assert both.f1 == pytest.approx(2 * 0.5 * (1 / 3) / (0.5 + 1 / 3))
+    assert scores["random", "strict"].yes_rate == 1.0
+
+    rows = [{"category": "random", "question_id": i, "answer": "yes"} for i in range(2)]
+    rows += [{"category": "popular", "question_id": i, "answer": "no"} for i in range(4)]
+    one_file = _lines(tmp_path / "one.jsonl", rows[::-1])
+    assert {(s.split, s.parser): s for s in score_pope_files(files, [one_file])} == scores
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question_id": 0, "answer": "no"}], "line 1: one answer file for 2 splits, and no key"),
+        (
+            [{"category": "rndom", "question_id": 0, "answer": "no"}],
+            "line 1: key 'category' is 'rndom'; expected one of random, popular",
+        ),
+        (
+            [{"split": "random", "question_id": 0, "answer": "no"}],
+            "no answers to one of the splits",
+        ),
+    ],
+)
+def test_one_file_must_say_which_split(tmp_path, rows, message):
+    files = {name: _questions(tmp_path / f"{name}.json", ["yes"]) for name in ("random", "popular")}
+    with pytest.raises(InputError, match=message):
+        score_pope_files(files, [_lines(tmp_path / "a.jsonl", rows)])
+
+
+def test_files_must_pair_up(tmp_path, pope):
+    path = _lines(tmp_path / "a.jsonl", [{"answer": "no"}] * 6)
+    with pytest.raises(InputError, match="2 answer files for 1 question files"):
+        score_pope_files(pope, [path, path])
 
 
 def test_answers_without_ids_go_by_order_also_as_one_array(tmp_path, pope):
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"answer": text} for text in GIVEN]))
-    assert score_answer_file(pope, path)[0].accuracy == 4 / 6
+    assert score_pope_files(pope, [path])[0].accuracy == 4 / 6
     path.write_text(json.dumps([{"answer": text} for text in GIVEN[1:]]))
     with pytest.raises(InputError, match="5 answers without question_id for 6 questions"):
-        score_answer_file(pope, path)
+        score_pope_files(pope, [path])
 
 
 def test_nothing_answered_yes_has_no_precision(tmp_path, pope):
     path = _lines(tmp_path / "a.jsonl", [{"answer": "no"}] * 6)
-    strict = score_answer_file(pope, path)[0]
+    strict = score_pope_files(pope, [path])[0]
     assert (strict.precision, strict.recall, strict.f1, strict.accuracy) == (None, 0.0, None, 0.5)
 
 
@@ -61,66 +124,91 @@ def test_nothing_answered_yes_has_no_precision(tmp_path, pope):
 def test_every_question_needs_exactly_one_answer(tmp_path, pope, ids, message):
     path = _lines(tmp_path / "a.jsonl", [{"question_id": i, "answer": "yes"} for i in ids])
     with pytest.raises(InputError, match=message):
-        score_answer_file(pope, path)
+        score_pope_files(pope, [path])
+
+
+@pytest.mark.parametrize(
+    "key", ["answer", "text", "response", "prediction", "pred", "output", "generated_text"]
+)
+def test_the_text_is_found_under_the_usual_keys(tmp_path, pope, key):
+    rows = [{"question_id": str(i), key: text, "model_id": "m"} for i, text in enumerate(GIVEN)]
+    assert score_pope_files(pope, [_lines(tmp_path / "a.jsonl", rows)])[0].accuracy == 4 / 6
+
+
+def test_the_key_can_be_named_and_must_be_where_two_would_do(tmp_path, pope):
+    rows = [
+        {"question_id": i, "answer": "no", "response": text, "said": "no"}
+        for i, text in enumerate(GIVEN)
+    ]
+    path = _lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(InputError, match="line 1: keys 'answer' and 'response' may both hold"):
+        score_pope_files(pope, [path])
+    assert score_pope_files(pope, [path], answer_key="response")[0].accuracy == 4 / 6
+    assert score_pope_files(pope, [path], answer_key="said")[0].accuracy == 0.5
+    with pytest.raises(InputError, match="line 1: key 'sad' is missing"):
+        score_pope_files(pope, [path], answer_key="sad")
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question_id": 0}, r"line 1: no key 'answer' or 'text' \(found: question_id\)"),
+        ({"question_id": 0}, r"line 1: none of the keys answer, .* \(found: question_id\)"),
         ({"question_id": 0, "answer": None}, "line 1: key 'answer' is not text"),
+        ({"question_id": 0, "answer": ["no"]}, "line 1: key 'answer' is not text"),
     ],
 )
 def test_malformed_answers_are_named(tmp_path, pope, row, message):
     with pytest.raises(InputError, match=message):
-        score_answer_file(pope, _lines(tmp_path / "a.jsonl", [row]))
+        score_pope_files(pope, [_lines(tmp_path / "a.jsonl", [row])])
 
 
-def test_vqa_over_all_and_by_task_under_both_rules(tmp_path):
+def vqa_files(folder):
+    """Questions, annotations and answers; the comments say what they are worth."""
     rows = [
         ("How many dogs?", "number", ["two"] * 10, "Two"),  # official: raw letters differ → 0
         ("How many cats?", "number", ["2", "two", *["3"] * 8], "2"),  # two matches → 0.6
         ("What color?", "other", ["red"] * 10, "red"),
-        ("Is it wet?", "yes/no", ["no"] * 10, "the"),
+        ("Is it wet?", "yes/no", ["no"] * 10, "the"),  # 0, normalised to nothing
+        ("Is it under it?", "yes/no", ["yes"] * 6 + ["no"] * 4, "Yes!"),  # six of ten → 1
     ]
-    questions = tmp_path / "questions.json"
-    annotations = tmp_path / "annotations.json"
-    answers = tmp_path / "answers.json"
-    questions.write_text(
-        json.dumps(
-            {
-                "questions": [
-                    {"question_id": i, "image_id": 1, "question": text}
-                    for i, (text, *_) in enumerate(rows)
-                ]
-            }
-        )
+    questions, annotations, answers = (
+        folder / f"{name}.json" for name in ("questions", "annotations", "answers")
     )
-    annotations.write_text(
-        json.dumps(
-            {
-                "annotations": [
-                    {"question_id": i, "answer_type": kind, "answers": truths}
-                    for i, (_, kind, truths, _) in enumerate(rows)
-                ]
-            }
-        )
-    )
-    answers.write_text(
-        json.dumps([{"question_id": i, "answer": row[3]} for i, row in enumerate(rows)])
-    )
-    scores = {
-        (score.rule, score.task): score
-        for score in score_answer_file(questions, answers, annotations=annotations)
-    }
-    assert set(scores) == {
-        (rule, task) for rule in ("normalised", "official") for task in ("all", "counting", "open")
-    }
+    asked = [
+        {"question_id": i, "image_id": 1, "question": text} for i, (text, *_) in enumerate(rows)
+    ]
+    questions.write_text(json.dumps({"questions": asked}))
+    annotated = [
+        {"question_id": i, "answer_type": kind, "answers": truths}
+        for i, (_, kind, truths, _) in enumerate(rows)
+    ]
+    annotations.write_text(json.dumps({"annotations": annotated}))
+    given = [{"question_id": i, "answer": row[3]} for i, row in enumerate(rows)]
+    answers.write_text(json.dumps(given))
+    return questions, annotations, answers
+
+
+def test_vqa_over_all_by_type_and_by_task_under_both_rules(tmp_path):
+    files = vqa_files(tmp_path)
+    found = score_vqa_file(*files)
+    scores = {(score.rule, score.part): score for score in found.accuracy}
+    parts = ("all", "number", "other", "yes/no", "counting", "spatial", "open")
+    assert set(scores) == {(rule, part) for rule in ("normalised", "official") for part in parts}
     counting = scores["official", "counting"]
     assert (counting.n, counting.correct_rate) == (2, 0.5)
     assert counting.accuracy == pytest.approx(0.3)
+    assert scores["official", "number"]._replace(part="counting") == counting
     assert scores["normalised", "counting"].accuracy == pytest.approx(0.8)
-    assert scores["normalised", "all"].accuracy == pytest.approx((1 + 0.6 + 1 + 0) / 4)
-    assert scores["normalised", "all"].parse_rate == 0.75
-    strict = score_answer_file(questions, answers, annotations=annotations, threshold=0.7)
-    assert strict[0].correct_rate == 0.5
+    assert scores["normalised", "all"].accuracy == pytest.approx((1 + 0.6 + 1 + 0 + 1) / 5)
+    assert scores["normalised", "all"].parse_rate == 0.8
+    assert scores["normalised", "spatial"].n == 1
+    strict = score_vqa_file(*files, threshold=0.7).accuracy[0]
+    assert strict.correct_rate == 3 / 5
+
+
+def test_vqa_questions_with_yes_or_no_are_scored_as_pope_is(tmp_path):
+    strict, official = score_vqa_file(*vqa_files(tmp_path)).yes_no
+    # "the" is unparsed; POPE's own rule takes it for yes, and the label is no.
+    assert (strict.split, strict.n, strict.accuracy, strict.parse_rate) == ("yes/no", 2, 0.5, 0.5)
+    assert (strict.precision, strict.recall, strict.f1, strict.yes_rate) == (1.0, 1.0, 1.0, 0.5)
+    assert (official.accuracy, official.precision, official.yes_rate) == (0.5, 0.5, 1.0)

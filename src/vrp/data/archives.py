@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import requests
 from tqdm import tqdm
 
+from vrp.download import Checksum, download
 from vrp.errors import InputError
 
 
@@ -18,6 +18,8 @@ class Archive(NamedTuple):
     """Where it is published."""
     folder: str
     """Where it goes, or is unpacked to, inside the data folder."""
+    checksum: Checksum | None = None
+    """Of the whole file, where it is published; a zip archive also checks each of its members."""
 
 
 _POPE = "https://raw.githubusercontent.com/AoiDragon/POPE/main/output/coco"
@@ -27,7 +29,10 @@ OFFICIAL = (
       ("random", "popular", "adversarial")),
     Archive(f"{_VQA}/v2_Questions_Val_mscoco.zip", "vqa"),
     Archive(f"{_VQA}/v2_Annotations_Val_mscoco.zip", "vqa"),
-    Archive("http://images.cocodataset.org/zips/val2014.zip", "."),
+    Archive(
+        "http://images.cocodataset.org/zips/val2014.zip", ".",
+        Checksum("sha256", "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0"),
+    ),
 )  # fmt: skip
 
 
@@ -43,55 +48,14 @@ def download_official(folder: Path, archives: Iterable[Archive] = OFFICIAL) -> N
         done = folder / ".downloads" / f"{name}.done"
         if done.exists():
             continue
+        goal = folder / ".downloads" / name if name.endswith(".zip") else place / name
+        advice = f"put the file at {goal}"
+        download(archive.url, goal, checksum=archive.checksum, advice=advice)
         if name.endswith(".zip"):
-            packed = folder / ".downloads" / name
-            download(archive.url, packed)
-            unpack(packed, place)
-            packed.unlink()
-        else:
-            download(archive.url, place / name)
+            unpack(goal, place)
+            goal.unlink()
         done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
-
-
-def download(url: str, path: Path) -> None:
-    """Download a file whole; a `.part` beside it is continued where the server allows ranges.
-
-    Raises:
-        InputError: the server cannot be reached, refuses, or the connection is cut.
-    """
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    try:
-        with requests.get(url, headers=headers, stream=True, timeout=60) as reply:
-            if reply.status_code == requests.codes.requested_range_not_satisfiable:
-                part.unlink()
-                raise InputError(f"{url}: the partial download does not fit; run it again")
-            reply.raise_for_status()
-            resumed = reply.status_code == requests.codes.partial_content
-            _receive(reply, part, have if resumed else 0)
-    except (requests.RequestException, OSError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{url}: download stopped ({reason}); run it again to go on, or put the file at {path}"
-        ) from None
-    part.replace(path)
-
-
-def _receive(reply: requests.Response, part: Path, have: int) -> None:
-    expected = reply.headers.get("Content-Length")
-    total = have + int(expected) if expected else None
-    bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=part.stem, mininterval=5)
-    with part.open("ab" if have else "wb") as file, bar:
-        for block in reply.iter_content(1 << 16):
-            file.write(block)
-            bar.update(len(block))
-    if total is not None and part.stat().st_size != total:
-        raise OSError(f"{part.stat().st_size} of {total} bytes")
 
 
 def unpack(archive: Path, folder: Path) -> None:

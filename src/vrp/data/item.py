@@ -83,6 +83,8 @@ class Reading:
     """Rows that can be asked; ``found`` minus everything in ``dropped``."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Reason → number of rows dropped for it."""
+    missing: tuple[str, ...] = ()
+    """Images that are asked about and not there, each once, as the file names them."""
 
 
 def question_id_order(question_id: str) -> tuple[int, int, str]:

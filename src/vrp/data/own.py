@@ -25,6 +25,7 @@ def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = N
     Raises InputError naming file and line for what is malformed, an unknown key or a reused id.
     """
     dropped: Counter[str] = Counter()
+    missing: set[str] = set()
     where_of: dict[str, str] = {}
     pairs: dict[tuple[str, str], str] = {}
     questions = []
@@ -48,9 +49,11 @@ def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = N
         where_of[question.question_id] = record.where
         if image is None:
             dropped[images.why_missing()] += 1
+            missing.add(question.image)
         else:
             questions.append(question)
-    return Reading(OWN, split, len(records), tuple(questions), dict(dropped))
+    lost = tuple(sorted(missing))
+    return Reading(OWN, split, len(records), tuple(questions), dict(dropped), lost)
 
 
 def _belongs(record: Record, task: str | None) -> bool:

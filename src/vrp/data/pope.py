@@ -66,6 +66,7 @@ def _read_split(
 ) -> Reading:
     rows = read_pope_rows(path)
     dropped: Counter[str] = Counter()
+    missing: set[str] = set()
     questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
         image = images.find(row.image)
@@ -80,6 +81,7 @@ def _read_split(
             dropped["duplicate of (image, question)"] += 1
         elif image is None:
             dropped[images.why_missing()] += 1
+            missing.add(row.image)
         else:
             questions.append(
                 Question(
@@ -93,7 +95,8 @@ def _read_split(
                     reference=row.label,
                 )
             )
-    return Reading(POPE, split, len(rows), tuple(questions), dict(dropped))
+    lost = tuple(sorted(missing))
+    return Reading(POPE, split, len(rows), tuple(questions), dict(dropped), lost)
 
 
 def _row(record: Record) -> PopeRow:

@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -32,7 +32,9 @@ class SampleRow(NamedTuple):
     taken: int
     """Items of the study."""
     unreadable: tuple[str, ...]
-    """Message for each image that could not be decoded."""
+    """Message for each image that was drawn and could not be decoded."""
+    missing: tuple[str, ...]
+    """Images that are asked about and not there, as the question file names them."""
 
 
 class Sample(NamedTuple):
@@ -67,7 +69,7 @@ def sample_split(
     if count is not None and count < 0:
         raise InputError(f"{reading.dataset} {reading.split}: count {count} is below 0")
     wanted = len(reading.questions) if count is None else count
-    _refuse_shortage(reading, wanted, len(reading.questions))
+    _refuse_shortage(reading, wanted, len(reading.questions), {})
     draw = _Draw(seed, inspect)
     strata = _strata(reading.questions, wanted)
     quotas = _quotas(strata, wanted, seed)
@@ -80,11 +82,18 @@ def sample_split(
     unusable = sum(question.image in draw.refused for question in reading.questions)
     usable = len(reading.questions) - unusable
     if count is not None:
-        _refuse_shortage(reading, wanted, usable, unreadable=unusable)
+        _refuse_shortage(reading, wanted, usable, draw.refused)
     dropped = reading.dropped | ({UNREADABLE: unusable} if unusable else {})
     messages = tuple(draw.refused[image] for image in sorted(draw.refused))
     report = SampleRow(
-        reading.dataset, reading.split, reading.found, usable, dropped, len(draw.taken), messages
+        dataset=reading.dataset,
+        split=reading.split,
+        found=reading.found,
+        usable=usable,
+        dropped=dropped,
+        taken=len(draw.taken),
+        unreadable=messages,
+        missing=reading.missing,
     )
     return Sample(tuple(draw.items()), report)
 
@@ -122,8 +131,10 @@ class _Draw:
         self._inspect = inspect
         self._uses: Counter[str] = Counter()
 
-    def take(self, questions: Iterable[Question], count: int) -> list[Question]:
+    def take(self, questions: Sequence[Question], count: int) -> Sequence[Question]:
         """Take up to ``count``, least used images first; return the questions not taken."""
+        if count == 0:  # ranking what is left over would double the work
+            return questions
         heap = [
             (self._uses[question.image], rank(self._seed, question.item_id), i, question)
             for i, question in enumerate(questions)
@@ -219,13 +230,24 @@ def _proportional_quotas(
     return quotas
 
 
-def _refuse_shortage(reading: Reading, wanted: int, usable: int, *, unreadable: int = 0) -> None:
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
+
+
+def _refuse_shortage(
+    reading: Reading, wanted: int, usable: int, refused: Mapping[str, str]
+) -> None:
     if wanted <= usable:
         return
+    unreadable = len(reading.questions) - usable
     dropped = reading.dropped | ({UNREADABLE: unreadable} if unreadable else {})
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+    images = (*reading.missing, *(refused[image] for image in sorted(refused)))
     raise InputError(
         f"{reading.dataset} {reading.split}: asked for {wanted} items, found {reading.found}, "
         f"usable {usable}" + (f" (dropped: {reasons})" if reasons else "") + "; "
         f"lower the count to {usable} or add data"
+        + (f"; images to mend: {first_few(images)}" if images else "")
     )

@@ -1,22 +1,41 @@
 """Scoring other people's answer files against the official POPE and VQA question files."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vrp.data.json_input import Record, id_field, read_records
+from vrp.data.item import YES_NO
+from vrp.data.json_input import Record, id_field, read_json, read_records
 from vrp.data.pope import PopeRow, read_pope_rows
-from vrp.data.scoring import PopeParser, VqaRule, normalise_vqa, parse_pope, vqa_accuracy
-from vrp.data.vqa import VqaRow, read_vqa_rows, vqa_task
+from vrp.data.scoring import (
+    PopeParser,
+    VqaRule,
+    majority_answer,
+    normalise_vqa,
+    parse_pope,
+    vqa_accuracy,
+)
+from vrp.data.vqa import VQA_TASKS, VqaRow, read_vqa_rows, vqa_task
 from vrp.errors import InputError
 
-ANSWER_KEYS = ("answer", "text")
-"""Under which an answer file may hold the free text: the first that is there."""
+ANSWER_KEYS = (
+    "answer", "text", "response", "prediction", "pred", "output", "model_answer", "generated_text",
+)  # fmt: skip
+"""Under which an answer file may hold the free text, where the reader is not told."""
+SPLIT_KEYS = ("split", "category")
+"""Under which the rows of one answer file to several POPE splits name theirs."""
+ALL = "all"
+"""The split or part that holds every question."""
+YES_NO_PART = "yes/no"
+"""VQA's answer type of questions that yes and no answer."""
 
 
 class PopeScore(NamedTuple):
-    """POPE's measures of one answer file; yes is the positive class."""
+    """Yes/no measures of one answer file under one parser; yes is the positive class."""
 
+    split: str
+    """Random, popular, adversarial …; ``all`` where there are several; VQA: ``yes/no``."""
     parser: PopeParser
     n: int
     """Questions; duplicates count, as in POPE's own evaluation."""
@@ -27,7 +46,7 @@ class PopeScore(NamedTuple):
     recall: float | None
     """Answered yes among those labelled yes; None: none is."""
     f1: float | None
-    """Harmonic mean of the two; None where either is."""
+    """Harmonic mean of the two (0 where no yes is right); None where either is."""
     yes_rate: float
     """Answered yes among all."""
     parse_rate: float
@@ -35,11 +54,12 @@ class PopeScore(NamedTuple):
 
 
 class VqaScore(NamedTuple):
-    """VQA accuracy of one answer file, over all its questions or those of one task."""
+    """VQA accuracy of one answer file, over all its questions or a part of them."""
 
+    part: str
+    """``all``; an answer type (``yes/no``, ``number``, ``other``); or a task of the study
+    (``counting``, ``spatial``, ``open``)."""
     rule: VqaRule
-    task: str
-    """``all``, ``counting``, ``spatial`` or ``open``."""
     n: int
     """Questions."""
     accuracy: float
@@ -50,104 +70,121 @@ class VqaScore(NamedTuple):
     """Answers of which the normalisation leaves something."""
 
 
-def score_answer_file(
+class VqaFileScores(NamedTuple):
+    """Everything that is measured of one VQA answer file."""
+
+    accuracy: list[VqaScore]
+    """One for each part and rule."""
+    yes_no: list[PopeScore]
+    """One for each parser, over questions whose majority answer is yes or no; empty: none is."""
+
+
+def score_pope_files(
+    questions: Mapping[str, Path], answers: Sequence[Path], *, answer_key: str | None = None
+) -> list[PopeScore]:
+    """Score answer files (JSON or JSON lines: question_id and free text) to POPE's questions.
+
+    Args:
+        questions: split → official POPE file.
+        answers: one file for each split, in the same order; or one file whose rows name their
+            split under one of ``SPLIT_KEYS``, since question ids start anew in every split.
+        answer_key: where the text is; None: the one of ``ANSWER_KEYS`` that is there.
+
+    Returns:
+        For each split, and for all of them together where there are several, one score under the
+        strict parser and one under the official one.
+
+    Raises:
+        InputError: malformed rows, questions without an answer, answers without a question, two
+            answers to one question, or a number of files that does not fit. Answers without any
+            question_id are taken in the questions' order, as POPE's own script does.
+    """
+    rows = {split: _pope_rows(path) for split, path in questions.items()}
+    records = _records_of_splits(list(rows), answers)
+    given = {
+        split: _given(answers[min(place, len(answers) - 1)], records[split], ids, answer_key)
+        for place, (split, ids) in enumerate(
+            (split, [row.question_id for row in of_split]) for split, of_split in rows.items()
+        )
+    }
+    pairs = {
+        split: [(given[split][row.question_id], row.label) for row in of_split]
+        for split, of_split in rows.items()
+    }
+    if len(pairs) > 1:
+        pairs[ALL] = [pair for of_split in pairs.values() for pair in of_split]
+    return _both_parsers(pairs)
+
+
+def score_vqa_file(
     questions: Path,
+    annotations: Path,
     answers: Path,
     *,
-    annotations: Path | None = None,
     threshold: float = 0.5,
-) -> list[PopeScore] | list[VqaScore]:
-    """Score an answer file (JSON or JSON lines: question_id and free text).
+    answer_key: str | None = None,
+) -> VqaFileScores:
+    """Score an answer file (JSON or JSON lines: question_id and free text) to VQA v2 questions.
 
-    Without ``annotations`` the questions are one POPE split and the result has one row for the
-    strict and one for the official parser. With them the questions are VQA v2 and the result has
-    one row for each rule of ``vqa_accuracy``, over all questions and for each task found.
-    Answers without any question_id are taken in the questions' order, as POPE's own script does.
-    Raises InputError naming file, line and key for malformed rows, and for questions without an
-    answer, answers without a question, or two answers to one question.
+    Args:
+        questions: official VQA v2 questions.
+        annotations: and their annotations; questions without any are left out.
+        answers: the answer file.
+        threshold: VQA accuracy from which an answer counts as correct.
+        answer_key: where the text is; None: the one of ``ANSWER_KEYS`` that is there.
+
+    Raises:
+        InputError: as ``score_pope_files``.
     """
-    if annotations is None:
-        pope = read_pope_rows(questions)
-        given = read_answers(answers, [row.question_id for row in pope])
-        return [score_pope(pope, given, parser) for parser in ("strict", "official")]
-    vqa = [row for row in read_vqa_rows(questions, annotations) if row.answers]
-    given = read_answers(answers, [row.question_id for row in vqa])
-    return [
-        score_vqa(rows, given, rule, task=task, threshold=threshold)
-        for rule in ("normalised", "official")
-        for task, rows in _by_task(vqa).items()
+    rows = [row for row in read_vqa_rows(questions, annotations) if row.answers]
+    given = _given(answers, read_records(answers), [row.question_id for row in rows], answer_key)
+    yes_no = [
+        (given[row.question_id], label)
+        for row in rows
+        if (label := majority_answer(row.answers)) in YES_NO
     ]
+    return VqaFileScores(
+        accuracy=[
+            score_vqa(part, of_part, given, rule, threshold=threshold)
+            for part, of_part in _parts(rows).items()
+            for rule in ("normalised", "official")
+        ],
+        yes_no=_both_parsers({YES_NO_PART: yes_no} if yes_no else {}),
+    )
 
 
-def read_answers(path: Path, question_ids: Sequence[str]) -> dict[str, str]:
-    """The free text that an answer file gives to each question: question_id → text.
+def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser) -> PopeScore:
+    """POPE's measures of (answer, label) pairs under one parser.
 
-    Raises InputError unless every question has exactly one answer, and every answer a question.
+    Raises InputError where there is no pair.
     """
-    records = read_records(path)
-    if not any("question_id" in record.fields for record in records):
-        if len(records) != len(question_ids):
-            raise InputError(
-                f"{path}: {len(records)} answers without question_id for {len(question_ids)} "
-                "questions; add a question_id to each"
-            )
-        return {
-            question_id: _text(record)
-            for question_id, record in zip(question_ids, records, strict=True)
-        }
-    known = set(question_ids)
-    where_of: dict[str, str] = {}
-    given: dict[str, str] = {}
-    for record in records:
-        question_id = id_field(record, "question_id")
-        if question_id not in known:
-            raise InputError(
-                f"{record.where}: question_id {question_id} is not among the questions; "
-                "give the question file that was answered"
-            )
-        if question_id in given:
-            raise InputError(
-                f"{record.where}: question_id {question_id} was answered before "
-                f"({where_of[question_id]}); keep one answer"
-            )
-        given[question_id], where_of[question_id] = _text(record), record.where
-    missing = [question_id for question_id in question_ids if question_id not in given]
-    if missing:
-        raise InputError(
-            f"{path}: {len(missing)} questions have no answer, the first is question_id "
-            f"{missing[0]}; answer all of them or cut the question file"
-        )
-    return given
-
-
-def score_pope(rows: Sequence[PopeRow], given: Mapping[str, str], parser: PopeParser) -> PopeScore:
-    """POPE's measures under one parser. Raises InputError where there is no row."""
-    if not rows:
+    if not pairs:
         raise InputError("no POPE questions to score; check the question file")
-    pairs = [(parse_pope(given[row.question_id], parser), row.label) for row in rows]
-    said_yes = sum(parsed == "yes" for parsed, _ in pairs)
-    labelled_yes = sum(label == "yes" for _, label in pairs)
-    true_yes = sum(parsed == label == "yes" for parsed, label in pairs)
+    parsed = [(parse_pope(answer, parser), label) for answer, label in pairs]
+    said_yes = sum(answer == "yes" for answer, _ in parsed)
+    labelled_yes = sum(label == "yes" for _, label in parsed)
+    true_yes = sum(answer == label == "yes" for answer, label in parsed)
     # 2·precision·recall / (precision + recall), written with counts.
     both = said_yes > 0 and labelled_yes > 0
     return PopeScore(
+        split=split,
         parser=parser,
-        n=len(pairs),
-        accuracy=sum(parsed == label for parsed, label in pairs) / len(pairs),
+        n=len(parsed),
+        accuracy=sum(answer == label for answer, label in parsed) / len(parsed),
         precision=true_yes / said_yes if said_yes else None,
         recall=true_yes / labelled_yes if labelled_yes else None,
         f1=2 * true_yes / (said_yes + labelled_yes) if both else None,
-        yes_rate=said_yes / len(pairs),
-        parse_rate=sum(parsed is not None for parsed, _ in pairs) / len(pairs),
+        yes_rate=said_yes / len(parsed),
+        parse_rate=sum(answer is not None for answer, _ in parsed) / len(parsed),
     )
 
 
 def score_vqa(
+    part: str,
     rows: Sequence[VqaRow],
     given: Mapping[str, str],
     rule: VqaRule,
     *,
-    task: str = "all",
     threshold: float = 0.5,
 ) -> VqaScore:
     """VQA accuracy under one rule. Raises InputError where there is no row."""
@@ -156,8 +193,8 @@ def score_vqa(
     scores = [vqa_accuracy(given[row.question_id], row.answers, rule=rule) for row in rows]
     parsed = [bool(normalise_vqa(given[row.question_id])) for row in rows]
     return VqaScore(
+        part=part,
         rule=rule,
-        task=task,
         n=len(rows),
         accuracy=sum(scores) / len(scores),
         correct_rate=sum(score >= threshold for score in scores) / len(scores),
@@ -165,25 +202,143 @@ def score_vqa(
     )
 
 
-def _by_task(rows: Sequence[VqaRow]) -> dict[str, list[VqaRow]]:
-    tasks: dict[str, list[VqaRow]] = {"all": list(rows)}
-    for row in rows:
-        try:
-            task = vqa_task(row.question, row.answer_type)
-        except LookupError:  # without its answer_type a question counts under "all" only
-            continue
-        if task is not None:
-            tasks.setdefault(task, []).append(row)
-    return tasks
+def _pope_rows(path: Path) -> list[PopeRow]:
+    """The questions, or a word on what else the file is."""
+    try:
+        return read_pope_rows(path)
+    except InputError:
+        if not _holds_vqa_questions(path):
+            raise
+    raise InputError(f"{path}: holds VQA v2 questions; give their annotations (--annotations)")
 
 
-def _text(record: Record) -> str:
-    key = next((key for key in ANSWER_KEYS if key in record.fields), None)
+def _holds_vqa_questions(path: Path) -> bool:
+    try:
+        return "questions" in read_json(path)
+    except InputError:
+        return False
+
+
+def _both_parsers(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[PopeScore]:
+    return [
+        score_pope(split, of_split, parser)
+        for split, of_split in pairs.items()
+        for parser in ("strict", "official")
+    ]
+
+
+def _records_of_splits(splits: Sequence[str], answers: Sequence[Path]) -> dict[str, list[Record]]:
+    """Split → the records that answer it."""
+    if len(answers) == len(splits):
+        return {s: read_records(path) for s, path in zip(splits, answers, strict=True)}
+    if len(answers) > 1:
+        raise InputError(
+            f"{len(answers)} answer files for {len(splits)} question files; give one for each, in "
+            "the same order, or one for all"
+        )
+    found: dict[str, list[Record]] = {split: [] for split in splits}
+    for record in read_records(answers[0]):
+        found[_split_of(record, splits)].append(record)
+    return found
+
+
+def _split_of(record: Record, splits: Sequence[str]) -> str:
+    key = next((key for key in SPLIT_KEYS if key in record.fields), None)
     if key is None:
+        raise InputError(
+            f"{record.where}: one answer file for {len(splits)} splits, and no key "
+            f"'{SPLIT_KEYS[0]}' or '{SPLIT_KEYS[1]}' says which; add it or give a file for each"
+        )
+    split = record.fields[key]
+    if split not in splits:
+        raise InputError(
+            f"{record.where}: key '{key}' is {split!r}; expected one of {', '.join(splits)}"
+        )
+    return str(split)
+
+
+def _given(
+    path: Path, records: Sequence[Record], question_ids: Sequence[str], answer_key: str | None
+) -> dict[str, str]:
+    """The free text that the records give to each question: question_id → text."""
+    if not records:
+        raise InputError(f"{path}: no answers to one of the splits; give a file for each")
+    key = answer_key or _answer_key(records[0])
+    if not any("question_id" in record.fields for record in records):
+        if len(records) != len(question_ids):
+            raise InputError(
+                f"{path}: {len(records)} answers without question_id for {len(question_ids)} "
+                "questions; add a question_id to each"
+            )
+        return {
+            question_id: _text(record, key)
+            for question_id, record in zip(question_ids, records, strict=True)
+        }
+    given: dict[str, str] = {}
+    where_of: dict[str, str] = {}
+    for record in records:
+        question_id = id_field(record, "question_id")
+        if question_id in given:
+            raise InputError(
+                f"{record.where}: question_id {question_id} was answered before "
+                f"({where_of[question_id]}); keep one answer"
+            )
+        given[question_id], where_of[question_id] = _text(record, key), record.where
+    _refuse_mismatch(path, question_ids, where_of)
+    return given
+
+
+def _refuse_mismatch(path: Path, question_ids: Sequence[str], where_of: Mapping[str, str]) -> None:
+    """Raise InputError unless answers and questions are about the same ids."""
+    asked = set(question_ids)
+    foreign = next((name for name in where_of if name not in asked), None)
+    if foreign is not None:
+        raise InputError(
+            f"{where_of[foreign]}: question_id {foreign} is not among the questions; "
+            "give the question file that was answered"
+        )
+    missing = [name for name in question_ids if name not in where_of]
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} questions have no answer, the first is question_id "
+            f"{missing[0]}; answer all of them or cut the question file"
+        )
+
+
+def _parts(rows: Sequence[VqaRow]) -> dict[str, list[VqaRow]]:
+    """All questions, those of each answer type, those of each task of the study."""
+    parts: dict[str, list[VqaRow]] = {ALL: list(rows)}
+    tasks: dict[str | None, list[VqaRow]] = {task: [] for task in VQA_TASKS}
+    for row in rows:
+        if row.answer_type is not None:
+            parts.setdefault(row.answer_type, []).append(row)
+        # Without its answer_type a question may still be spatial, or else counts under "all" only.
+        with contextlib.suppress(LookupError):
+            tasks.setdefault(vqa_task(row.question, row.answer_type), []).append(row)
+    return parts | {task: tasks[task] for task in VQA_TASKS if tasks[task]}
+
+
+def _answer_key(record: Record) -> str:
+    """The one key of the record that may hold the text."""
+    found = [key for key in ANSWER_KEYS if key in record.fields]
+    if not found:
         known = ", ".join(sorted(record.fields)) or "nothing"
         raise InputError(
-            f"{record.where}: no key '{ANSWER_KEYS[0]}' or '{ANSWER_KEYS[1]}' (found: {known})"
+            f"{record.where}: none of the keys {', '.join(ANSWER_KEYS)} (found: {known}); "
+            "name the one that holds the answer with --answer-key"
         )
+    if len(found) > 1:
+        raise InputError(
+            f"{record.where}: keys {' and '.join(repr(key) for key in found)} may both hold the "
+            "answer; name the right one with --answer-key"
+        )
+    return found[0]
+
+
+def _text(record: Record, key: str) -> str:
+    if key not in record.fields:
+        known = ", ".join(sorted(record.fields)) or "nothing"
+        raise InputError(f"{record.where}: key '{key}' is missing (found: {known})")
     value = record.fields[key]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InputError(f"{record.where}: key '{key}' is not text; give the answer as a string")

@@ -144,6 +144,7 @@ def _reading(
     rows: list[VqaRow], images: ImageIndex, *, dataset: str, split: str, task: str
 ) -> Reading:
     dropped: Counter[str] = Counter()
+    missing: set[str] = set()
     seen: set[tuple[str, str]] = set()
     questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
@@ -158,6 +159,7 @@ def _reading(
             dropped["duplicate of (image, question)"] += 1
         elif image is None:
             dropped[images.why_missing()] += 1
+            missing.add(row.image_id)
         else:
             questions.append(
                 Question(
@@ -172,7 +174,8 @@ def _reading(
                 )
             )
             seen.add(pair)
-    return Reading(dataset, split, len(rows), tuple(questions), dict(dropped))
+    lost = tuple(f"image_id {name}" for name in sorted(missing, key=question_id_order))
+    return Reading(dataset, split, len(rows), tuple(questions), dict(dropped), lost)
 
 
 def _annotations(path: Path) -> dict[str, Record]:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +15,22 @@ from vrp.tables.files import write_text
 
 ZOO_PREFIX = "zoo:"
 
+WEIGHTS = "model.safetensors"
+"""The weights in one file …"""
+INDEX = "model.safetensors.index.json"
+"""… or the list of the files that they are cut into."""
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PATTERNS = (
-    "*.safetensors",
-    "*.safetensors.index.json",
     "*config.json",
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
+    "vocab.*",
     "merges.txt",
+    "*.model",
     "chat_template*",
 )
-"""The files that are loaded: weights, configuration, tokenizer. No pickles, no code."""
+"""What is loaded beside the weights: configuration and tokenizer. No pickles, no code."""
 
 
 class Manifest(NamedTuple):
@@ -69,17 +75,109 @@ def describe_folder(model: ModelConfig, folder: Path, *, revision: str | None) -
     """Digest every file of a checkpoint's folder that is loaded.
 
     Raises:
-        InputError: the folder holds no safetensors weights or no configuration.
+        InputError: the folder holds no safetensors weights or no configuration, or lacks one of
+            the files that the weights are cut into.
     """
-    paths = sorted({path for pattern in PATTERNS for path in folder.glob(pattern)})
-    names = [path.name for path in paths]
-    if not any(name.endswith(".safetensors") for name in names) or "config.json" not in names:
-        raise InputError(
-            f"checkpoint {folder}: has no config.json beside *.safetensors weights; "
-            "give a folder written by save_pretrained"
-        )
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    where = f"checkpoint {folder}"
+    index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
+    paths = [folder / name for name in loaded_files(names, index, where=where)]
     files = {path.name: file_sha256(path) for path in paths}
     return Manifest(model.family, model.checkpoint, revision, files, _digest(files))
+
+
+def loaded_files(names: Collection[str], index: str | None, *, where: str) -> list[str]:
+    """Of a checkpoint's files those that are loaded, sorted.
+
+    Args:
+        names: of all files beside one another.
+        index: content of `INDEX`; None where there is no such file.
+        where: the checkpoint, to open an error message with.
+
+    Raises:
+        InputError: no configuration, no safetensors weights, or a part of them missing.
+    """
+    if "config.json" not in names:
+        raise InputError(
+            f"{where}: has no config.json; give a folder or a repository in the layout of "
+            "save_pretrained"
+        )
+    light = {name for name in names if any(fnmatchcase(name, known) for known in PATTERNS)}
+    return sorted(light | _weight_files(names, index, where))
+
+
+def _weight_files(names: Collection[str], index: str | None, where: str) -> set[str]:
+    if WEIGHTS in names:  # of the two, the one that is loaded
+        return {WEIGHTS}
+    if index is None:
+        raise InputError(f"{where}: {_no_weights(names)}")
+    shards = set(shards_of(index, where=where).values())
+    if missing := sorted(shards - set(names)):
+        raise InputError(
+            f"{where}: {missing[0]}, a part of the weights ({INDEX}), is missing; get it again"
+        )
+    return {INDEX, *shards}
+
+
+def _no_weights(names: Collection[str]) -> str:
+    pickles = sorted(name for name in names if name.endswith(_PICKLES))
+    if pickles:
+        return (
+            f"its weights are pickles only ({pickles[0]}), which may run code when they are "
+            "loaded; save them again with safetensors, or give a revision that has *.safetensors"
+        )
+    return (
+        f"has no {WEIGHTS} beside its config.json; give a folder or a repository in the layout of "
+        "save_pretrained, with *.safetensors weights"
+    )
+
+
+def shards_of(index: str, *, where: str) -> dict[str, str]:
+    """Tensor → the file that holds it, from the content of `INDEX`.
+
+    Raises:
+        InputError: the index is damaged, or names a file elsewhere.
+    """
+    try:
+        found = json.loads(index)["weight_map"]
+        if not found or any("/" in name or not name.endswith(".safetensors")
+                            for name in found.values()):  # fmt: skip
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{where}: {INDEX} is no index of weights; get it again") from None
+    return dict(found)
+
+
+def check_weights(folder: Path, names: Collection[str], *, where: str) -> None:
+    """Check that every safetensors file is as long as its header says and holds its tensors.
+
+    Raises:
+        InputError: naming the file that is cut short or lacks a tensor.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, set[str]] = {}
+    for name in names:
+        if not name.endswith(".safetensors"):
+            continue
+        try:
+            with safe_open(folder / name, framework="numpy") as file:
+                tensors[name] = set(file.keys())
+        except (SafetensorError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{where}: {name} is cut short or damaged ({reason}); delete "
+                f"{folder / name} and get it again"
+            ) from None
+    if INDEX not in names:
+        return
+    for tensor, name in shards_of(
+        (folder / INDEX).read_text(encoding="utf-8"), where=where
+    ).items():
+        if tensor not in tensors[name]:
+            raise InputError(
+                f"{where}: {name} lacks {tensor}, which {INDEX} says it holds; get both again"
+            )
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

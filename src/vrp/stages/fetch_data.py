@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vrp.config.data import DataConfig
 from vrp.data.archives import download_official
+from vrp.data.hub_sets import fetch_hub_sets
 from vrp.data.images import file_sha256
 from vrp.data.scenes.official import write_scene_dataset
 from vrp.errors import InputError
@@ -20,12 +21,23 @@ def run(*, data: DataConfig, output: Path) -> None:
     Args:
         data: the `data` section.
         output: the manifest: origin, question files with their SHA-256, number of images and a
-            digest over the images' names and sizes.
+            digest over the images' names and sizes; of data from the hub also repository and
+            commit.
 
     Raises:
         InputError: a file cannot be had, or the folder holds none of the expected files.
     """
+    write_text(output, json.dumps(fetch(data), indent=1) + "\n")
+
+
+def fetch(data: DataConfig) -> dict[str, object]:
+    """Do what `run` does, but for writing the manifest; return it.
+
+    Raises:
+        InputError: as `run`.
+    """
     folder = Path(data.folder)
+    repositories: dict[str, str] = {}
     if data.origin == "scenes":
         write_scene_dataset(
             folder,
@@ -35,13 +47,16 @@ def run(*, data: DataConfig, output: Path) -> None:
         )
     elif data.origin == "official":
         download_official(folder)
+    elif data.origin == "hub":
+        repositories = fetch_hub_sets(data)
     files = question_files(data)
     if not files:
         raise InputError(
             f"{folder}: has none of the question files named in the config's data section; "
             "put them there or set data.origin"
         )
-    write_text(output, json.dumps(_manifest(data, files), indent=1) + "\n")
+    manifest = _manifest(data, files)
+    return {**manifest, "repositories": repositories} if repositories else manifest
 
 
 def question_files(data: DataConfig) -> list[str]:

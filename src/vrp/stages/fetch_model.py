@@ -4,7 +4,31 @@ from pathlib import Path
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
-from vrp.stages.checkpoints import PATTERNS, describe_folder, local_folder, write_manifest
+from vrp.hub import (
+    HubUnreachableError,
+    Listing,
+    Repository,
+    cache_file,
+    cached_checksum,
+    cached_snapshot,
+    link_snapshot,
+    list_files,
+    remove_cached,
+    short,
+    snapshot_folder,
+    tell,
+)
+from vrp.stages.checkpoints import (
+    INDEX,
+    PATTERNS,
+    WEIGHTS,
+    Manifest,
+    check_weights,
+    describe_folder,
+    loaded_files,
+    local_folder,
+    write_manifest,
+)
 
 
 def run(*, model: ModelConfig, output: Path) -> None:
@@ -16,46 +40,124 @@ def run(*, model: ModelConfig, output: Path) -> None:
             over them.
 
     Raises:
-        InputError: unknown family, a checkpoint that cannot be had, or a folder that holds none.
+        InputError: unknown family, a checkpoint that cannot be had, a folder that holds none, or
+            weights that are cut short.
+    """
+    write_manifest(output, fetch(model))
+
+
+def fetch(model: ModelConfig) -> Manifest:
+    """Do what `run` does, but for writing the manifest.
+
+    Of a hub checkpoint only the files that are loaded are fetched. A file that was cut goes on
+    where it stopped, in this run and in the next; one that arrives with another checksum than the
+    hub's is not kept; one that has been damaged since is fetched again. Without a network, what
+    is in the cache is checked the same way.
+
+    Raises:
+        InputError: as `run`.
     """
     from vrp.vlm.families import get_family
 
     get_family(model.family)
     folder = local_folder(model.checkpoint)
     if folder is None:
-        folder = _download(model.checkpoint, model.revision)
-        # In the hub's cache the folder of a snapshot is named after its commit.
-        manifest = describe_folder(model, folder, revision=folder.name)
-    elif model.revision is not None:
+        return _from_hub(model, Repository("model", model.checkpoint, model.revision))
+    if model.revision is not None:
         raise InputError(
             f"checkpoint {model.checkpoint}: only hub checkpoints have a revision; remove it"
         )
-    else:
-        manifest = describe_folder(model, folder, revision=None)
-    write_manifest(output, manifest)
+    manifest = describe_folder(model, folder, revision=None)
+    check_weights(folder, manifest.files, where=f"checkpoint {model.checkpoint}")
+    return manifest
 
 
-def _download(checkpoint: str, revision: str | None) -> Path:
-    """Download what is missing of a hub checkpoint; return its snapshot's folder."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
+def _from_hub(model: ModelConfig, repository: Repository) -> Manifest:
     try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=list(PATTERNS)))
-    except GatedRepoError:
-        remedy = "its licence is not accepted; accept it on the hub, then `hf auth login`"
-    except RevisionNotFoundError:
-        remedy = f"revision {revision!r} does not exist; check the model's `revision`"
-    except (RepositoryNotFoundError, HFValidationError):
-        remedy = "it is neither a folder here nor a model on the hub; check its name"
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        remedy = f"it is not in the cache and the hub cannot be reached ({reason}); try again"
-    raise InputError(f"checkpoint {checkpoint}: {remedy}")
+        listing = list_files(repository)
+        manifest = _online(model, repository, listing)
+    except HubUnreachableError as error:
+        manifest = _offline(model, repository, str(error))
+    folder = snapshot_folder(repository, str(manifest.revision))
+    check_weights(folder, manifest.files, where=str(repository))
+    n_bytes = sum((folder / name).stat().st_size for name in manifest.files)
+    commit = short(manifest.revision)
+    tell(f"{repository.name}@{commit}: {len(manifest.files)} files, {n_bytes / 1e9:.2f} GB, whole")
+    if repository.revision is None:
+        tell(
+            f"{repository.name}: no revision is given; write `revision: {manifest.revision}` into "
+            "the config, so that the study stays the same when the repository changes"
+        )
+    return manifest
+
+
+def _online(model: ModelConfig, repository: Repository, listing: Listing) -> Manifest:
+    folder = _fill_cache(repository, listing)
+    manifest = describe_folder(model, folder, revision=listing.commit)
+    damaged = _damaged(folder, manifest, listing)
+    if not damaged:
+        return manifest
+    for name in damaged:
+        _throw_away(repository, folder / name)
+    folder = _fill_cache(repository, listing)
+    return describe_folder(model, folder, revision=listing.commit)
+
+
+def _fill_cache(repository: Repository, listing: Listing) -> Path:
+    """Bring what is missing of the files that are loaded; return the folder they are in."""
+    folder = snapshot_folder(repository, listing.commit)
+    names = [path for path in listing.files if "/" not in path]
+    index = None
+    if INDEX in names and WEIGHTS not in names:
+        if (folder / INDEX).exists() and not listing.files[INDEX].checksum.fits(folder / INDEX):
+            _throw_away(repository, folder / INDEX)
+        _bring(repository, listing, [INDEX])
+        index = (folder / INDEX).read_text(encoding="utf-8")
+    _bring(repository, listing, loaded_files(names, index, where=str(repository)))
+    return folder
+
+
+def _bring(repository: Repository, listing: Listing, names: list[str]) -> None:
+    folder = snapshot_folder(repository, listing.commit)
+    # Small files first: a gate, or a checkpoint of another kind, then shows before the weights.
+    for name in sorted(names, key=lambda name: listing.files[name].size):
+        if not (folder / name).exists():
+            cache_file(repository, listing, name)
+    link_snapshot(repository, names, listing.commit)
+
+
+def _offline(model: ModelConfig, repository: Repository, reason: str) -> Manifest:
+    folder = cached_snapshot(repository, PATTERNS)
+    if folder is None or not ((folder / WEIGHTS).exists() or (folder / INDEX).exists()):
+        raise InputError(
+            f"{repository}: it is not in the cache and the hub cannot be reached ({reason}); run "
+            "`vrp fetch` where there is a network"
+        )
+    # In the hub's cache the folder of a snapshot is named after its commit.
+    manifest = describe_folder(model, folder, revision=folder.name)
+    if damaged := _damaged(folder, manifest):
+        raise InputError(
+            f"{repository}: {damaged[0]} is damaged in the cache, and the hub cannot be reached; "
+            "run `vrp fetch` where there is a network"
+        )
+    tell(f"{repository.name}: the hub cannot be reached; the cache has all of it")
+    return manifest
+
+
+def _damaged(folder: Path, manifest: Manifest, listing: Listing | None = None) -> list[str]:
+    """Files that digest to something else than the hub says, or than the cache keeps them under."""
+    found = []
+    for name, sha256 in manifest.files.items():
+        known = listing.files[name].checksum if listing else cached_checksum(folder / name)
+        if known is None:
+            continue
+        # The large ones have been digested for the manifest already.
+        whole = known.value == sha256 if known.algorithm == "sha256" else known.fits(folder / name)
+        if not whole:
+            found.append(name)
+    return found
+
+
+def _throw_away(repository: Repository, path: Path) -> None:
+    tell(f"{repository.name}/{path.name}: is damaged in the cache; fetching it again")
+    remove_cached(path)

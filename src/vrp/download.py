@@ -1,0 +1,218 @@
+"""Download one file over HTTP: resumed after a cut, and checked before it gets its name."""
+
+import hashlib
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+from tqdm import tqdm
+
+from vrp.errors import InputError
+
+ATTEMPTS = 5
+"""Failures in a row, without a byte more, after which a download is given up."""
+_TIMEOUT = 60  # seconds without a byte
+_BLOCK = 1 << 16
+_NO_BAR_BELOW = 1 << 20
+# What a server says when the same request may succeed later.
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Checksum(NamedTuple):
+    """What a whole file must digest to."""
+
+    algorithm: str
+    """`sha256`, or `git`: the SHA-1 under which git, and so a hub, knows a small file."""
+    value: str
+    """In hexadecimal digits."""
+
+    def fits(self, path: Path) -> bool:
+        """Whether the file has this checksum."""
+        return file_checksum(path, self.algorithm).value == self.value
+
+
+class _CutError(Exception):
+    """The connection ended before the file did."""
+
+
+def file_checksum(path: Path, algorithm: str) -> Checksum:
+    """Digest a file's bytes by `sha256` or `git`."""
+    hasher = hashlib.sha256()
+    if algorithm == "git":
+        hasher = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return Checksum(algorithm, hasher.hexdigest())
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    name: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    size: int | None = None,
+    checksum: Checksum | None = None,
+    advice: str = "",
+    pause: float = 1.0,
+) -> None:
+    """Download a file whole; what an earlier, cut download left is continued.
+
+    The bytes go to `<path>.part` beside the file, which is kept when a download is given up, and
+    gets its name only once size and checksum are right. A file that arrives damaged is thrown away
+    and downloaded once more from its start.
+
+    Args:
+        url: where it is.
+        path: where it goes; nothing happens where it exists.
+        name: what messages and the progress bar call it; None: the address, the file's name.
+        headers: of the request, such as an authorisation.
+        size: bytes that the whole file has, where that is known.
+        checksum: what it must digest to, where that is known.
+        advice: what else the user could do, for the message.
+        pause: seconds before the second attempt, doubled for each further one.
+
+    Raises:
+        InputError: the server refuses, cannot be reached, or sends something else.
+    """
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    transfer = _Transfer(url, part, name or url, dict(headers or {}), size, advice)
+    for last_chance in (False, True):
+        if size is None or _size(part) != size:
+            transfer.run(pause)
+        if checksum is None or checksum.fits(part):
+            break
+        found = file_checksum(part, checksum.algorithm).value
+        part.unlink()
+        if last_chance:
+            raise InputError(
+                f"{transfer.name}: arrived damaged twice ({checksum.algorithm} {found[:12]}…, "
+                f"announced as {checksum.value[:12]}…) and was not kept; try again later, or ask "
+                "whoever publishes it"
+            )
+        _tell(f"{transfer.name}: arrived damaged; downloading it again")
+    part.replace(path)
+
+
+class _Transfer:
+    """The attempts to get the bytes of one file."""
+
+    def __init__(
+        self,
+        url: str,
+        part: Path,
+        name: str,
+        headers: dict[str, str],
+        size: int | None,
+        advice: str,
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._part = part
+        # A compressed transfer has no meaningful ranges and another length.
+        self._headers = {**headers, "Accept-Encoding": "identity"}
+        self._size = size
+        self._advice = f", or {advice}" if advice else ""
+
+    def run(self, pause: float) -> None:
+        """Attempt until the file is whole; raise InputError where that is without hope."""
+        failures = 0
+        while True:
+            before = _size(self._part)
+            try:
+                return self._attempt(before)
+            except (requests.RequestException, _CutError) as error:
+                reason = _reason(error)
+                self._refuse_what_stays(error, reason)
+            failures = 0 if _size(self._part) > before else failures + 1
+            if failures == ATTEMPTS:
+                raise InputError(
+                    f"{self.name}: download stopped ({reason}); run it again to go on where it "
+                    f"stopped{self._advice}"
+                )
+            _tell(f"{self.name}: cut ({reason}); going on at byte {_size(self._part)}")
+            time.sleep(pause * 2 ** max(failures - 1, 0))
+
+    def _refuse_what_stays(self, error: Exception, reason: str) -> None:
+        """Raise where the server's answer would be the same another time."""
+        reply = getattr(error, "response", None)
+        if reply is not None and reply.status_code not in _TRANSIENT:
+            raise InputError(
+                f"{self.name}: the server refuses it ({reason}); check the address and your "
+                f"access{self._advice}"
+            ) from None
+
+    def _attempt(self, have: int) -> None:
+        headers = self._headers | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT) as reply:
+            if reply.status_code == requests.codes.requested_range_not_satisfiable:
+                self._part.unlink()
+                raise _CutError("what was there does not fit")
+            reply.raise_for_status()
+            if reply.status_code != requests.codes.partial_content:
+                have = 0
+            elif _range_start(reply) != have:
+                self._part.unlink()
+                raise _CutError("the server sent another range than it was asked for")
+            self._receive(reply, have)
+
+    def _receive(self, reply: requests.Response, have: int) -> None:
+        length = reply.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        if self._size is not None and total is not None and total != self._size:
+            raise InputError(f"{self.name}: has {total} bytes, announced were {self._size}")
+        label = self.name.rsplit("/", 1)[-1]
+        with self._part.open("ab" if have else "wb") as file, _bar(label, total, have) as bar:
+            for block in reply.iter_content(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+        expected = self._size or total
+        if expected is not None and _size(self._part) != expected:
+            raise _CutError(f"{_size(self._part)} of {expected} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _range_start(reply: requests.Response) -> int | None:
+    """The first byte that a partial reply holds; None where it does not say."""
+    found = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
+
+
+def _bar(label: str, total: int | None, initial: int) -> tqdm:
+    return tqdm(
+        total=total,
+        initial=initial,
+        desc=label,
+        unit="B",
+        unit_scale=True,
+        mininterval=0.2 if sys.stderr.isatty() else 10.0,  # few lines where it is a log file
+        disable=total is not None and total < _NO_BAR_BELOW,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost error's own words: the libraries wrap it several times."""
+    while isinstance(inner := _inner(error), BaseException):
+        error = inner
+    words = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    return " ".join(words.split())[:200] or type(error).__name__
+
+
+def _inner(error: BaseException) -> object:
+    reason = getattr(error, "reason", None)
+    return reason if isinstance(reason, BaseException) else next(iter(error.args), None)
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr)

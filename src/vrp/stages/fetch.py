@@ -1,0 +1,35 @@
+"""Fetch the data and all models of a study, one after the other, where there is a network."""
+
+from collections.abc import Callable
+from functools import partial
+
+from vrp.config.study import StudyConfig
+from vrp.errors import InputError
+from vrp.hub import tell
+from vrp.stages import fetch_data, fetch_model
+
+
+def run(study: StudyConfig) -> None:
+    """Fill the caches that the workflow then finds full.
+
+    What cannot be had does not keep the rest from being fetched; it is named at once and, with
+    all that is missing, at the end.
+
+    Raises:
+        InputError: something could not be fetched.
+    """
+    jobs: dict[str, Callable[[], object]] = {"data": partial(fetch_data.fetch, study.data)}
+    jobs |= {name: partial(fetch_model.fetch, model) for name, model in study.models.items()}
+    missing: list[str] = []
+    for name, job in jobs.items():
+        tell(f"fetching {name}")
+        try:
+            job()
+        except InputError as error:
+            tell(str(error))
+            missing.append(name)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(jobs)} could not be fetched ({', '.join(missing)}); do what "
+            "is said above of each, and run it again"
+        )
