@@ -31,6 +31,7 @@ def inputs():
         token_logprobs=[[-0.5], [-1.0, -2.0], [], [-0.1], [-0.2], [-0.3]],
         first_token_entropy=rng.random(n_items),
         self_consistency=rng.random(n_items),
+        expected_self_consistency=rng.random(n_items),
     )
 
 
@@ -67,6 +68,7 @@ def test_the_other_columns_are_what_their_description_says(inputs):
         "margin_growth": (inputs.attention_contribution + inputs.mlp_contribution).sum(axis=1),
         "mlp_contribution_sum": inputs.mlp_contribution.sum(axis=1),
         "self_consistency": inputs.self_consistency,
+        "expected_self_consistency": inputs.expected_self_consistency,
         "logit_entropy": inputs.first_token_entropy,
         "token_confidence": [-0.5, -1.5, np.nan, -0.1, -0.2, -0.3],
     }
@@ -170,6 +172,7 @@ def test_each_signal_reads_no_more_than_it_declares(inputs):
 def test_a_new_signal_is_one_function_and_one_entry(inputs):
     first = Signal(
         name="decision_margin_first",
+        label="decision margin, first layer",
         family="mechanistic",
         reliable_when="high",
         deployable=True,

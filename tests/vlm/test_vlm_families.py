@@ -49,7 +49,8 @@ def test_prompts(vlms, name, variant):
 
 
 def test_every_prompt_variant_is_pinned():
-    assert set(PROMPTS) == {(n, p) for n, family in FAMILIES.items() for p in family.prompts}
+    known = {n: family for n, family in FAMILIES.items() if not family.found_out}
+    assert set(PROMPTS) == {(n, p) for n, family in known.items() for p in family.prompts}
 
 
 def test_braces_in_a_question_are_plain_text(vlm):
@@ -128,7 +129,7 @@ def _per_token(family, image: Image.Image, grid) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(31, 77), (77, 31), (9, 8), (200, 120)])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [n for n, family in FAMILIES.items() if not family.found_out])
 def test_grids_and_boxes_tile_the_processed_image(vlms, name, size, draw_image):
     for policy in FAMILIES[name].image_policies:
         family = _family(vlms, name, image_policy=policy)

@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -19,20 +21,25 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from vrp.config.ablate import AblateConfig
 from vrp.errors import InputError
 from vrp.planning import architecture as planning
 from vrp.planning.architecture import read_architecture, read_checkpoint_folder
 from vrp.planning.compute import image_flops, prefill_flops
 from vrp.planning.memory import predict_memory
 from vrp.planning.published import PublishedCheckpoint, published_checkpoint
+from vrp.planning.workload import ablation_starts
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, run_batch
-from vrp.vlm.families.base import Grid
+from vrp.vlm.families import get_family
+from vrp.vlm.families.base import Family, FamilyOptions, Grid
 from vrp.vlm.families.llava import Llava
 from vrp.vlm.full_size import build_model, check_full_size, count_parameters, trace_batch
 from vrp.vlm.loading import VLM
 from vrp.vlm.prefill import Decoder, prepare
+from vrp.vlm.residual import MlpBypass, NeuronEdit
 from vrp.vlm.shape_only import ShapeOnly
+from vrp.vlm.trunk import first_edited_layer
 from vrp.zoo import zoo_checkpoint
 
 SIZES = ((640, 480), (480, 640), (333, 500), (24, 30))
@@ -329,3 +336,129 @@ def test_predicted_memory_is_what_is_allocated(family: str, full: bool) -> None:
     shapes = build_model(published, dtype="float32")
     traced = trace_batch(shapes, items, capture, max_new_tokens=3)[1].peak
     assert 1 / 1.3 < traced / measured < 1.3
+
+
+# Full-size processors: image tokens where they should be, and boxes that tile what is processed
+
+PORTRAIT, LANDSCAPE, TINY, SQUARE = (480, 640), (640, 480), (24, 30), (336, 336)
+BOUNDS = (200_704, 1_003_520)
+
+
+def full_size_family(
+    name: str, policy: str | None = None, bounds: tuple[int, int] | tuple[None, None] = (None, None)
+) -> Family:
+    """A family bound to a published configuration and its own image processor, without a model."""
+    published = published_checkpoint(name)
+    fields = copy.deepcopy(published.image_processor)
+    processor_class = getattr(transformers, fields.pop("image_processor_type") + "Pil")
+    family_class = get_family(published.family)
+    config = family_class.model_class.config_class.from_dict(copy.deepcopy(published.config))
+    tokenizer = SimpleNamespace(chat_template="there", bos_token="<bos>")
+    options = FamilyOptions(image_policy=policy, min_pixels=bounds[0], max_pixels=bounds[1])
+    return family_class(config, tokenizer, processor_class(**fields), options)
+
+
+def processed_cells(family: Family, image: Image.Image) -> np.ndarray:
+    """(rows, columns, numbers) of the processed image, cut by image token."""
+    made = family.process_images([image])
+    pixels = np.asarray(made["pixel_values"], dtype=np.float64)
+    if family.name == "qwen2_vl":  # patches, four a token, in the tokens' order
+        _, height, width = made["image_grid_thw"][0].tolist()
+        return pixels.reshape(height // 2, width // 2, -1)
+    _, channels, height, width = pixels.shape
+    cut = pixels.reshape(channels, height // 14, 14, width // 14, 14)
+    return cut.transpose(1, 3, 0, 2, 4).reshape(height // 14, width // 14, -1)
+
+
+# checkpoint, policy, pixel bounds, size: rows and columns of image tokens, worked by hand.
+# Qwen2-VL's tokens are 28×28: 480/28 = 17.1 and 640/28 = 22.9 are rounded; 24×30 is under 56² and
+# scaled up by √(3136/720) = 2.09 to 50.1×62.6, rounded up; bounded, it is scaled by √(200704/720)
+# = 16.7 to 400.7×500.9; 640×480 is within the bounds.
+TOKENS = [
+    *[("llava-1.5-7b", policy, (None, None), size, (24, 24))
+      for policy in ("pad", "crop") for size in (PORTRAIT, LANDSCAPE, TINY, SQUARE)],
+    *[("llava-1.5-13b", policy, (None, None), LANDSCAPE, (24, 24)) for policy in ("pad", "crop")],
+    *[("paligemma-3b-mix-224", "resize", (None, None), size, (16, 16))
+      for size in (PORTRAIT, LANDSCAPE, TINY, SQUARE)],
+    ("qwen2-vl-7b-instruct", "native", (None, None), PORTRAIT, (23, 17)),
+    ("qwen2-vl-7b-instruct", "native", (None, None), LANDSCAPE, (17, 23)),
+    ("qwen2-vl-7b-instruct", "native", (None, None), TINY, (3, 2)),
+    ("qwen2-vl-7b-instruct", "native", BOUNDS, PORTRAIT, (23, 17)),
+    ("qwen2-vl-7b-instruct", "native", BOUNDS, TINY, (18, 15)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "policy", "bounds", "size", "expected"), TOKENS)
+def test_full_size_boxes_tile_the_processed_image(
+    name: str, policy: str, bounds: Any, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    family = full_size_family(name, policy, bounds)
+    rows, columns = expected
+    assert tuple(family.grid(size)) == expected
+    assert processed_cells(family, Image.new("RGB", size, (90, 120, 30))).shape[:2] == expected
+    cells = family.patch_boxes(size).reshape(rows, columns, 4)
+    # No gap and no overlap: every box ends where the next begins, in straight rows and columns.
+    np.testing.assert_array_equal(cells[:, :-1, 2], cells[:, 1:, 0])
+    np.testing.assert_array_equal(cells[:-1, :, 3], cells[1:, :, 1])
+    assert (np.ptp(cells[:, :, 0], axis=0) == 0).all()
+    assert (np.ptp(cells[:, :, 1], axis=1) == 0).all()
+    # All of one size, and together exactly the part of the original that is processed.
+    widths, heights = cells[..., 2] - cells[..., 0], cells[..., 3] - cells[..., 1]
+    corner, end = cells[0, 0, :2], cells[-1, -1, 2:]
+    np.testing.assert_allclose(widths, (end - corner)[0] / columns, rtol=1e-9)
+    np.testing.assert_allclose(heights, (end - corner)[1] / rows, rtol=1e-9)
+    width, height = size
+    if policy == "pad":  # a square of the longer side around the image
+        left, top = (max(size) - width) // 2, (max(size) - height) // 2
+        expected_frame = [-left, -top, max(size) - left, max(size) - top]
+    elif policy == "crop":  # the middle square, to the pixel of the resized image
+        side = min(size)
+        expected_frame = [
+            (width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2,
+        ]  # fmt: skip
+        np.testing.assert_allclose([*corner, *end], expected_frame, atol=2 * side / 336)
+        return
+    else:
+        expected_frame = [0, 0, width, height]
+    np.testing.assert_allclose([*corner, *end], expected_frame, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "bounds", "size"),
+    [case[:4] for case in TOKENS if case[3] in (PORTRAIT, LANDSCAPE)],
+)
+def test_full_size_boxes_are_where_the_tokens_look(
+    name: str, policy: str, bounds: Any, size: tuple[int, int]
+) -> None:
+    family = full_size_family(name, policy, bounds)
+    grid, boxes = family.grid(size), family.patch_boxes(size)
+    before = processed_cells(family, Image.new("RGB", size, (0, 0, 0)))
+    tokens = [0, grid.n_tokens - 1, grid.n_tokens // 2, grid.width - 1, grid.n_tokens // 3]
+    for token in [*tokens, grid.width * (grid.height // 2) + grid.width // 2]:
+        x0, y0, x1, y1 = np.round(boxes[token]).astype(int).tolist()
+        painted = Image.new("RGB", size, (0, 0, 0))
+        painted.paste((255, 255, 255), (x0, y0, x1, y1))
+        changed = np.abs(processed_cells(family, painted) - before).sum(-1).reshape(-1)
+        if x1 <= 0 or y1 <= 0 or x0 >= size[0] or y0 >= size[1]:
+            assert policy == "pad"
+            assert not changed.any()
+            continue
+        # Resizing blurs a little over the border; a box off by half a token would give half.
+        assert changed[token] > 0.8 * changed.sum()
+
+
+# What the plan of a study takes from the engine
+
+
+def test_ablation_starts_are_the_engines_own() -> None:
+    conditions: Any = [
+        {"neurons": "top", "count": 5, "layer": 0.5},
+        {"neurons": "random", "count": 5, "seeds": 3, "layer": 1.0},
+        {"neurons": "mlp", "layer": 0.25},
+    ]
+    ablate = AblateConfig(conditions=conditions)
+    neurons = np.arange(5)
+    expected = [first_edited_layer(NeuronEdit(16, neurons, 0.0))]
+    expected += 3 * [first_edited_layer(NeuronEdit(31, neurons, 0.0))]
+    expected += [first_edited_layer(MlpBypass(8))]
+    assert ablation_starts(ablate, 32) == expected == [17, 32, 32, 32, 8]

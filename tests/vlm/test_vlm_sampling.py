@@ -10,6 +10,7 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from vrp.errors import InputError
 from vrp.vlm.decode import prepare, run_batch
+from vrp.vlm.prefill import Decoder
 from vrp.vlm.sampling import nucleus_probabilities, sample_answers, uniform_noise
 
 SETTINGS = {"k": 6, "temperature": 0.7, "top_p": 0.9, "seed": 11, "max_new_tokens": 3}
@@ -141,7 +142,31 @@ def test_parameters_out_of_range_are_refused(vlm, items, change):
         sample_answers(vlm, items, **{**SETTINGS, **change})
 
 
-def test_non_finite_logits_stop_the_sampling(vlm, items, overwritten):
-    broken = overwritten(vlm.lm_head.weight, float("inf"))
-    with broken, pytest.raises(InputError, match="item-0"):
-        sample_answers(vlm, items, **SETTINGS)
+def test_non_finite_logits_leave_an_item_without_answers(vlm, items, overwritten):
+    with overwritten(vlm.lm_head.weight, float("inf")):
+        for answer in sample_answers(vlm, items, floor=0.1, **SETTINGS):
+            assert not answer.finite
+            assert answer.answers == answer.token_ids == ()
+            assert answer.distribution is None
+
+
+def test_a_broken_item_disturbs_no_other(vlm, items, monkeypatch):
+    whole = sample_answers(vlm, items, floor=0.1, **SETTINGS)
+    broken = []
+    prefill = Decoder.prefill
+
+    def with_nan(self):
+        logits = prefill(self).clone()
+        logits[2, 0] = float("nan")
+        broken.append(2)
+        return logits
+
+    monkeypatch.setattr(Decoder, "prefill", with_nan)
+    found = sample_answers(vlm, items, floor=0.1, **SETTINGS)
+    assert broken == [2]
+    for place, (one, other) in enumerate(zip(whole, found, strict=True)):
+        if place == 2:
+            assert (other.finite, other.answers) == (False, ())
+        else:
+            assert one.token_ids == other.token_ids
+            assert one.distribution.answers == other.distribution.answers

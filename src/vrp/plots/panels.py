@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +15,10 @@ from numpy.typing import ArrayLike
 
 from vrp.plots.study_tables import StudyTables
 from vrp.plots.style import DARK_GREY, FAINT, GREY, INK, SMALL, WIDTH
+from vrp.tables.captured import NOT_CAPTURED, is_captured
 
 NOT_RUN = "not run"
+NO_VALUES = "no finite values"
 MAX_COLUMNS = 3
 _TITLE_HEIGHT = 0.36  # inches
 _KEY_LINE = 0.2
@@ -150,6 +153,13 @@ def not_run(ax: Axes, reason: str = NOT_RUN) -> None:
     ax.grid(visible=False)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def absence(frame: pl.DataFrame, *columns: str) -> str | None:
+    """Why a per-item table has nothing to show in these columns; None where it has something."""
+    if frame.is_empty():
+        return NOT_RUN
+    return None if all(is_captured(frame[name]) for name in columns) else NOT_CAPTURED
 
 
 def note(ax: Axes, text: str) -> None:

@@ -1,6 +1,7 @@
 """Which family a predictor of the estimates tables belongs to, and its name in words."""
 
-from vrp.signals.registry import SIGNALS
+from vrp.probing.labels import PROBE_LABELS
+from vrp.signals.registry import SIGNAL_BY_NAME
 
 FAMILIES = (
     "structural", "mechanistic", "behavioural", "supervised_attention", "probes", "guards",
@@ -14,25 +15,7 @@ FAMILY_TITLES = {
     "probes": "fitted to states, signals",
     "guards": "baselines and guards",
 }
-SIGNAL_BY_NAME = {signal.name: signal for signal in SIGNALS}
 
-_PROBES_IN_WORDS = {
-    "linear": "linear probe",
-    "linear_best": "linear probe, best layer",
-    "linear_last_layers": "linear probe, last layers",
-    "sparse": "sparse probe",
-    "mlp": "MLP probe",
-    "margin_only": "margins of all layers",
-    "fusion": "fusion of signals",
-    "fusion_with_probe": "fusion with linear probe",
-    "attention_trees": "trees on map features",
-    "attention_mlp": "MLP on maps",
-    "task_only": "task alone",
-    "question_only": "question alone",
-    "answer_only": "answer alone",
-    "blind_linear_best": "linear probe, blank image",
-    "permuted_linear_best": "linear probe, permuted labels",
-}
 # A predictor named with one of these sees what no reliability should be readable from.
 _GUARD_WORDS = ("blind", "permut", "shuffle", "only")
 
@@ -60,4 +43,4 @@ def in_words(predictor: str) -> str:
     """A predictor's name as figures print it."""
     if predictor in SIGNAL_BY_NAME:
         return predictor.replace("_", " ")
-    return _PROBES_IN_WORDS.get(predictor, predictor.replace("_", " "))
+    return PROBE_LABELS.get(predictor, predictor.replace("_", " "))

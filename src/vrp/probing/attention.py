@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.tree import ExtraTreeClassifier
 
 from vrp.errors import InputError
 from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
@@ -35,12 +35,27 @@ MAP_SIZE = (12, 12)
 
 
 def _tree_learner(part: TrainingPart, test: NDArray) -> Fitted:
-    model = ExtraTreesClassifier(
-        n_estimators=N_TREES, min_samples_leaf=MIN_LEAF_ITEMS,
-        random_state=part.seed, n_jobs=1,
-    )  # fmt: skip
-    model.fit(part.features, part.correct)
-    return Fitted(model.predict_proba(test)[:, 1], weights=model.feature_importances_)
+    """The ensemble of scikit-learn's ExtraTreesClassifier, with one tree in memory at a time.
+
+    Its trees grow with the items; all of them together would outgrow any memory.
+    """
+    # As the ensemble does: one seed a tree, and trees see single precision.
+    random = np.random.RandomState(part.seed)
+    train, held_out = part.features.astype(np.float32), test.astype(np.float32)
+    scores, importances, n_split = np.zeros(len(test)), np.zeros(train.shape[1]), 0
+    for _ in range(N_TREES):
+        tree = ExtraTreeClassifier(
+            max_features="sqrt", min_samples_leaf=MIN_LEAF_ITEMS,
+            random_state=random.randint(np.iinfo(np.int32).max),
+        )  # fmt: skip
+        tree.fit(train, part.correct)
+        scores += tree.predict_proba(held_out)[:, 1]
+        importances += tree.feature_importances_
+        n_split += tree.tree_.node_count > 1
+    if n_split:  # a tree that never split has no importances
+        importances /= n_split
+        importances /= importances.sum()
+    return Fitted(scores / N_TREES, weights=importances)
 
 
 def fit_attention_trees(
@@ -129,23 +144,21 @@ def concatenate_maps(
 
 
 def fit_attention_mlp(
-    maps: Sequence[NDArray[np.floating]],
+    features: NDArray[np.floating],
     items: ProbeItems,
     plan: FoldPlan,
     *,
-    size: tuple[int, int] = MAP_SIZE,
     name: str = "attention mlp",
 ) -> ProbeResult:
     """MLP on the concatenated attention maps M(l).
 
     Args:
-        maps: one (n_layers, grid_h, grid_w) per item.
+        features: (n, d) of `concatenate_maps`.
         items: the items.
         plan: their splits.
-        size: grid that the maps are resampled to.
         name: the probe's name.
 
     Raises:
-        InputError: maps that differ in their layers, or are not finite.
+        InputError: features of another shape, or not finite.
     """
-    return fit_mlp(concatenate_maps(maps, size), items, plan, name=name)
+    return fit_mlp(features, items, plan, name=name)

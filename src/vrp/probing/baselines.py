@@ -36,9 +36,11 @@ def _category_rates(part: TrainingPart, test: NDArray[Any]) -> Fitted:
 
 
 def _text_column(values: Sequence[str] | NDArray[Any], *, n_items: int, name: str) -> NDArray:
-    texts = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
-    if texts.shape != (n_items,):
+    if np.shape(values) != (n_items,):
         raise InputError(f"{name}: one text per item is needed, found {len(values)} of {n_items}")
+    # Objects: with numpy's own strings, one long text would make room for as many letters in all.
+    texts = np.empty(n_items, dtype=object)
+    texts[:] = ["" if value is None else str(value) for value in values]
     return texts
 
 

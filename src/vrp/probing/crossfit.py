@@ -21,8 +21,8 @@ NO_WEIGHTS = np.zeros(0)
 class TrainingPart(NamedTuple):
     """What a learner may see of one split."""
 
-    features: NDArray[Any]
-    """(n_train, …)"""
+    features: Any
+    """(n_train, …) array; a `RowView` where the probe was given one."""
     correct: NDArray[np.bool_]
     """(n_train,) holding both classes."""
     task: NDArray[np.generic]
@@ -89,6 +89,39 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
+class RowView:
+    """A matrix whose rows are copied only when they are read, a few columns at a time.
+
+    For learners that standardise a matrix that is too large to be in memory three times.
+    """
+
+    matrix: NDArray[Any]
+    """(n, d)"""
+    rows: NDArray[np.integer]
+    """Which of its rows."""
+
+    @classmethod
+    def of(cls, matrix: NDArray[Any]) -> "RowView":
+        """All rows."""
+        return cls(matrix, np.arange(len(matrix)))
+
+    def __len__(self) -> int:
+        return self.rows.size
+
+    def __getitem__(self, rows: NDArray[np.integer]) -> "RowView":
+        return RowView(self.matrix, self.rows[rows])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, d)."""
+        return len(self), self.matrix.shape[1]
+
+    def columns(self, start: int, stop: int) -> NDArray[Any]:
+        """(rows, stop − start) a copy."""
+        return self.matrix[self.rows, start:stop]
+
+
+@dataclass(frozen=True)
 class PerFold:
     """Features that differ by fold, because they were chosen or made on its training part."""
 
@@ -98,8 +131,8 @@ class PerFold:
     """Fold → name of the layer read, for the record."""
 
 
-Features = NDArray[Any] | PerFold
-Learner = Callable[[TrainingPart, NDArray[Any]], Fitted]
+Features = NDArray[Any] | RowView | PerFold
+Learner = Callable[[TrainingPart, Any], Fitted]
 
 
 def finite_matrix(features: Any, *, n_items: int, name: str) -> NDArray[np.floating]:
@@ -133,7 +166,7 @@ def finite_features(features: Features, *, n_items: int, name: str) -> Features:
     return PerFold(checked, features.layer)
 
 
-def _read(features: Features, fold: int) -> tuple[NDArray[Any], str]:
+def _read(features: Features, fold: int) -> tuple[NDArray[Any] | RowView, str]:
     if isinstance(features, PerFold):
         return features.of_fold(fold), features.layer.get(fold, "")
     return features, ""

@@ -121,7 +121,7 @@ def _macro_auroc(log_odds: NDArray[np.float64], part: TrainingPart) -> float:
     """Mean over tasks of the AUROC among items of the same inner fold."""
     areas = [
         auroc(log_odds[here], part.correct[here], strata=part.inner[here])
-        for here in (part.task == task for task in np.unique(part.task))
+        for here in (part.task == task for task in sorted(set(part.task.tolist())))
     ]
     defined = [area for area in areas if math.isfinite(area)]
     return float(np.mean(defined)) if defined else math.nan

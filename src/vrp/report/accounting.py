@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
+from vrp.data.sampling import first_few
 from vrp.report.evidence import ModelEvidence, StudyEvidence, label, ordered_tasks
 from vrp.report.numbers import NONE, thousands
 from vrp.report.tabular import Cell, Table, name_cell, without_repeats
@@ -37,10 +39,15 @@ def sampling_table(study: StudyEvidence) -> Table:
         rows.append([
             name_cell(f"{row['dataset']}/{row['split']}"), Cell(thousands(row["found"])),
             Cell(thousands(row["usable"])), Cell(thousands(row["taken"])),
-            Cell("; ".join(dropped) or "none"),
+            Cell("; ".join(dropped) or "none", _lost_images(row)),
         ])  # fmt: skip
     columns = ["split", "questions found", "usable", "taken", "dropped, and why"]
     return Table(columns, rows, text_columns=(4,))
+
+
+def _lost_images(row: Mapping[str, Any]) -> str:
+    """The first images that were not found or could not be read."""
+    return first_few([*row.get("missing", ()), *row.get("unreadable", ())])
 
 
 def models_table(models: Sequence[ModelEvidence]) -> Table:
@@ -55,11 +62,41 @@ def models_table(models: Sequence[ModelEvidence]) -> Table:
                 value for key in ("dtype", "prompt", "image_policy")
                 if (value := model.origin.get(key, ""))
             ) or NONE),
+            Cell(_captured_words(model)),
         ]
         for model in models
     ]  # fmt: skip
-    columns = ["model", "family", "checkpoint", "revision or digest", "run with"]
-    return Table(columns, rows, text_columns=(1, 2, 3, 4))
+    columns = ["model", "family", "checkpoint", "revision or digest", "run with", "captured"]
+    return Table(columns, rows, text_columns=(1, 2, 3, 4, 5))
+
+
+def prompts_table(models: Sequence[ModelEvidence]) -> Table:
+    """What the first item of each task was asked, as the model saw it."""
+    rows = []
+    for model in models:
+        for first in json.loads(model.origin.get("first_prompts", "[]")):
+            rows.append([
+                name_cell(model.name),
+                Cell(first["task"]),
+                Cell(first["prompt"].replace("\n", "↵"), kind="data"),
+                Cell(_token_ids(first), kind="code"),
+            ])  # fmt: skip
+    columns = ["model", "task", "prompt of the first item", "its token ids"]
+    return Table(columns, without_repeats(rows), text_columns=(1, 2, 3))
+
+
+def _token_ids(first: Mapping[str, Any]) -> str:
+    """Token ids with the image's as one, such as `1 3148 <image>×576 13`."""
+    image = f"<image>×{first['n_image_tokens']}"
+    ids = (image if i == first["image_token_id"] else str(i) for i in first["token_ids"])
+    return " ".join(ids)
+
+
+def _captured_words(model: ModelEvidence) -> str:
+    """What was read beside answers and hidden states."""
+    if model.captured is None:
+        return NONE
+    return model.captured.replace(",", ", ").replace("_", " ") or "answers, hidden states"
 
 
 def dropped_table(models: Sequence[ModelEvidence]) -> Table:

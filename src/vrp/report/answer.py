@@ -24,6 +24,7 @@ from vrp.report.numbers import (
     with_interval,
 )
 from vrp.signals.registry import SIGNALS
+from vrp.tables.captured import NOT_CAPTURED
 
 ATTENTION_SIGNALS = tuple(signal.name for signal in SIGNALS if signal.family == "structural")
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
@@ -40,6 +41,7 @@ class Verdict(StrEnum):
     NO = "no"
     UNDECIDED = "undecided"
     NOT_RUN = "not run"
+    NOT_CAPTURED = NOT_CAPTURED
 
 
 class Wording(NamedTuple):
@@ -110,6 +112,7 @@ def attention_answer(models: Sequence[ModelEvidence]) -> Answer:
             "it is not settled in {models}",
         ),
         Verdict.NOT_RUN: Wording("attention was not judged in {models}"),
+        Verdict.NOT_CAPTURED: Wording("attention was not captured in {models}"),
     }
     body = _clauses(findings, wordings)
     correlations = _correlation_clause(models)
@@ -122,10 +125,12 @@ def attention_answer(models: Sequence[ModelEvidence]) -> Answer:
 
 
 def _attention(model: ModelEvidence) -> Finding:
-    names = [n for n in (*ATTENTION_SIGNALS, *SUPERVISED_ATTENTION) if model.auroc(n) is not None]
+    found = {n: model.auroc(n) for n in (*ATTENTION_SIGNALS, *SUPERVISED_ATTENTION)}
+    names = [name for name, number in found.items() if number is not None and number.captured]
     best = strongest(model, names)
     if best is None:
-        return Finding(model.name, Verdict.NOT_RUN, "")
+        absent = any(number is not None and not number.captured for number in found.values())
+        return Finding(model.name, Verdict.NOT_CAPTURED if absent else Verdict.NOT_RUN, "")
     verdict, telling = _tells(model, names)
     chosen = strongest(model, telling) or best
     detail = f"{label(chosen)}, {_auroc(model.auroc(chosen))}"
@@ -218,7 +223,8 @@ def generation_answer(models: Sequence[ModelEvidence]) -> Answer:
 
 
 def _generation(model: ModelEvidence) -> Finding:
-    names = [name for name in GENERATION_SIGNALS if model.auroc(name) is not None]
+    found = {name: model.auroc(name) for name in GENERATION_SIGNALS}
+    names = [name for name, number in found.items() if number is not None and number.captured]
     best = strongest(model, names)
     if best is None:
         return Finding(model.name, Verdict.NOT_RUN, "")
@@ -537,13 +543,13 @@ def _effect_detail(
 
 def _lead(findings: Sequence[Finding]) -> str:
     verdicts = {finding.verdict for finding in findings} or {Verdict.NOT_RUN}
-    if len(verdicts) > 1:
-        verdicts -= {Verdict.NOT_RUN}
+    # What was not looked at says nothing beside what was.
+    verdicts = (verdicts - {Verdict.NOT_RUN, Verdict.NOT_CAPTURED}) or {min(verdicts)}
     if len(verdicts) > 1:
         return "It depends on the model"
     return {
         Verdict.YES: "Yes", Verdict.NO: "No", Verdict.UNDECIDED: "Undecided",
-        Verdict.NOT_RUN: "Not run",
+        Verdict.NOT_RUN: "Not run", Verdict.NOT_CAPTURED: "Not captured",
     }[verdicts.pop()]  # fmt: skip
 
 

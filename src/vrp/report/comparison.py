@@ -87,9 +87,13 @@ def _auroc(predictor: str) -> Ours:
 
 
 def _probe_share(predictor: str, metric: str) -> Ours:
-    return lambda model: estimate_cell(
-        model.probe(predictor, metric, "pooled"), 1, scale=100, unit="%"
-    )
+    def ours(model: ModelEvidence) -> Cell:
+        number = model.probe(predictor, metric, "pooled")
+        if number is None:  # where the probe's inputs were not captured, its AUROC says so
+            return missing(model.auroc(predictor))
+        return estimate_cell(number, 1, scale=100, unit="%")
+
+    return ours
 
 
 def _effect(intervention: str, condition: str, scope: str = "all") -> Ours:
@@ -110,13 +114,14 @@ def _masking(model: ModelEvidence) -> Cell:
 
 
 def _head_r2(model: ModelEvidence) -> Cell:
-    found: dict[str, Number] = {
+    judged: dict[str, Number] = {
         metric.removeprefix("r2_top_"): number
         for (predictor, metric, _, _), number in model.metrics.items()
-        if predictor == "top_heads" and metric.startswith("r2_top_") and number.defined
+        if predictor == "top_heads" and metric.startswith("r2_top_")
     }
+    found = {k: number for k, number in judged.items() if number.defined}
     if not found:
-        return missing()
+        return missing(next(iter(judged.values()), None))
     k = max(found, key=lambda name: found[name].value)
     return Cell(decimal(found[k].value, 3), f"top {k}")
 
@@ -144,14 +149,16 @@ def _peak(model: ModelEvidence) -> tuple[int, Number] | None:
 
 def _peak_layer(model: ModelEvidence) -> Cell:
     peak, last = _peak(model), model.last_layer()
-    if peak is None:
-        return missing()
+    if peak is None or not peak[1].defined:
+        return missing(peak[1] if peak else None)
     return Cell(str(peak[0]), f"of 0–{last}" if last is not None else "")
 
 
 def _peak_margin(model: ModelEvidence) -> Cell:
     peak = _peak(model)
-    return missing() if peak is None else Cell(decimal(peak[1].value, 2, signed=True))
+    if peak is None or not peak[1].defined:
+        return missing(peak[1] if peak else None)
+    return Cell(decimal(peak[1].value, 2, signed=True))
 
 
 def _ablation_layer(model: ModelEvidence) -> Cell:
@@ -171,7 +178,7 @@ def _ablation_baseline(model: ModelEvidence) -> Cell:
 def _entropy_drop(model: ModelEvidence) -> Cell:
     mean = model.signal_means.get("largest_entropy_drop", math.nan)
     if not math.isfinite(mean):
-        return missing()
+        return missing(model.auroc("largest_entropy_drop"))
     return Cell(decimal(mean, 2, signed=True), "mean over items")
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import polars as pl
 
 from vrp.errors import InputError
+from vrp.probing.labels import PROBE_LABELS
 from vrp.report.contrasts import PROBE, probe_contrasts
 from vrp.report.numbers import Effect, Number
-from vrp.signals.registry import SIGNALS
+from vrp.signals.registry import SIGNAL_BY_NAME, SIGNALS
 from vrp.tables.answers import ANSWERS
+from vrp.tables.captured import CAPTURED
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, PROBES
@@ -31,51 +33,12 @@ Key = tuple[str, str, str, int]
 EffectKey = tuple[str, str, str]
 """Intervention, condition, scope."""
 
-PROBE_LABELS = {
-    "linear_best": "linear probe, best layer",
-    "linear_last_layers": "linear probe, last layers",
-    "sparse": "sparse probe (L1), best layer",
-    "mlp": "MLP probe, best layer",
-    "answer_end_linear": "linear probe at the answer's end",
-    "margin_only": "decision margins of all layers",
-    "fusion": "fusion of all deployable signals",
-    "fusion_with_probe": "fusion with the linear probe",
-    "attention_trees": "tree ensemble on attention features",
-    "attention_mlp": "MLP on attention maps",
-    "task_only": "task only",
-    "question_only": "question only",
-    "answer_only": "answer only",
-    "blind_linear_best": "linear probe, blank image",
-    "permuted_linear_best": "linear probe, permuted labels",
-}
-SIGNAL_LABELS = {
-    "spatial_entropy": "spatial entropy H_s",
-    "relative_spatial_entropy": "H_s / log S",
-    "cluster_count_dbscan": "cluster count C_k (DBSCAN)",
-    "cluster_count_components": "cluster count C_k (components)",
-    "image_mass": "image mass",
-    "entropy_last_layer": "H_s of the last layer",
-    "largest_entropy_drop": "largest drop ΔH_s",
-    "attention_top10_mass": "top-10% mass",
-    "attention_max": "largest attention",
-    "attention_gini": "Gini of attention",
-    "attention_spread": "spread of attention",
-    "residual_update_late": "late residual update",
-    "truth_margin_last": "truth margin, last layer",
-    "truth_margin_peak": "truth margin, peak",
-    "decision_margin": "decision margin",
-    "decision_margin_peak": "decision margin, peak over layers",
-    "margin_growth": "margin growth",
-    "mlp_contribution_sum": "sum of MLP contributions",
-    "self_consistency": "self-consistency S_SC",
-    "token_confidence": "token confidence P_tok",
-    "logit_entropy": "logit entropy",
-}
-
 
 def label(predictor: str) -> str:
     """Print name of a signal or probe; its own name where it has no other."""
-    return SIGNAL_LABELS.get(predictor) or PROBE_LABELS.get(predictor) or predictor
+    if predictor in SIGNAL_BY_NAME:
+        return SIGNAL_BY_NAME[predictor].label
+    return PROBE_LABELS.get(predictor, predictor)
 
 
 def ordered_tasks(tasks: Sequence[str]) -> list[str]:
@@ -111,6 +74,8 @@ class ModelEvidence:
     """Tasks in the study's order."""
     k: int = 0
     """Sampled answers an item."""
+    consistency: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Sampled S_SC beside the exact distribution's bounds, with each item's group."""
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Answers beside their items."""
 
@@ -118,6 +83,11 @@ class ModelEvidence:
     def checkpoint(self) -> str:
         """Hub id, folder or `zoo:<family>`; empty where the tables do not say."""
         return self.origin.get("checkpoint", "")
+
+    @property
+    def captured(self) -> str | None:
+        """What its extraction read, comma-joined; None where the tables do not say."""
+        return self.origin.get(CAPTURED)
 
     @property
     def embedded(self) -> bool:
@@ -186,11 +156,12 @@ class ModelEvidence:
         return self.effect(intervention, f"{top} - {top.replace('top_', 'random_', 1)}", scope)
 
     def signals(self) -> list[str]:
-        """Signals that were judged, in the registry's order."""
+        """Signals that were judged, or said to be not captured, in the registry's order."""
         return [signal.name for signal in SIGNALS if self.metric(signal.name, "auroc", "macro")]
 
     def probe_names(self) -> list[str]:
-        """Probes and guards that were judged, known ones first; single layers left out."""
+        """Probes and guards that were judged, or said to be not captured, known ones first; single
+        layers left out."""
         found = {
             predictor
             for predictor, metric, _, layer in self.probes
@@ -290,6 +261,7 @@ def _model(
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
         tasks=tuple(ordered_tasks(asked["task"].unique().to_list())),
         k=_samples(paths("consistency")),
+        consistency=_consistency(paths("consistency"), asked),
         answers=asked.join(answers, on="item_id", how="inner", suffix="_given"),
     )
 
@@ -322,6 +294,16 @@ def _samples(paths: Sequence[Path]) -> int:
         return 0
     drawn = read_table(paths[0], CONSISTENCY, columns=["normalised"])["normalised"]
     return len(drawn[0]) if len(drawn) else 0
+
+
+_CONSISTENCY_COLUMNS = (
+    "self_consistency", "expected_consistency_low", "expected_consistency_high", "unresolved",
+)  # fmt: skip
+
+
+def _consistency(paths: Sequence[Path], asked: pl.DataFrame) -> pl.DataFrame:
+    table = read_table(paths, CONSISTENCY, columns=_CONSISTENCY_COLUMNS)
+    return table.join(asked.select("item_id", "group"), on="item_id", how="inner")
 
 
 def _origins(paths: Sequence[Path]) -> tuple[dict[str, str], ...]:

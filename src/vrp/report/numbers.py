@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from vrp.stats.estimate import Estimate
+from vrp.tables.captured import NOT_CAPTURED
 
 ALPHA = 0.05
 MINUS = "−"
@@ -53,6 +54,11 @@ class Number(NamedTuple):
     def defined(self) -> bool:
         """Whether there is a value at all."""
         return math.isfinite(self.value)
+
+    @property
+    def captured(self) -> bool:
+        """Whether what it would be computed from was captured."""
+        return self.note != NOT_CAPTURED
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary; what is not a number becomes null."""

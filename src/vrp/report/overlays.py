@@ -150,6 +150,8 @@ def _mean_map(looked: Mapping[str, Any] | None) -> NDArray[np.float64]:
     """
     if looked is None:
         raise InputError("no attention was kept for this item")
+    if looked["maps"] is None:
+        raise InputError("attention was not captured")
     mean = np.array(looked["maps"], dtype=np.float64).mean(axis=0)
     if not (mean.size and np.isfinite(mean).all() and mean.max() > 0):
         raise InputError(f"the attention map is undefined ({looked['note'] or 'no reason given'})")

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from vrp.report.accounting import (
     dropped_table,
     models_table,
+    prompts_table,
     provenance_table,
     sampling_table,
     splits_table,
@@ -18,6 +19,8 @@ from vrp.report.accounting import (
 from vrp.report.answer import Answer
 from vrp.report.answer_tables import answers_table, rates_table
 from vrp.report.comparison import compared_pooled, compared_with_published
+from vrp.report.consistency_table import sampled_against_exact
+from vrp.report.costs import costs_source, costs_table, measured_costs
 from vrp.report.evidence import StudyEvidence
 from vrp.report.evidence_tables import (
     effects_by_task_table,
@@ -30,7 +33,7 @@ from vrp.report.evidence_tables import (
     signals_table,
 )
 from vrp.report.figures import Figure
-from vrp.report.numbers import Number, decimal, listed, thousands, with_interval
+from vrp.report.numbers import Number, decimal, listed, percent, thousands, with_interval
 from vrp.report.overlays import Overlay
 
 SECTIONS = (
@@ -72,6 +75,7 @@ class PageInputs(NamedTuple):
 def render_page(inputs: PageInputs) -> str:
     """The whole page; every text that comes from data is escaped."""
     study, models = inputs.study, inputs.study.models
+    costs = measured_costs()
     environment = Environment(
         loader=PackageLoader("vrp.report"),
         autoescape=True,
@@ -94,14 +98,21 @@ def render_page(inputs: PageInputs) -> str:
         splits=splits_table(study),
         sampling=sampling_table(study),
         model_rows=models_table(models),
+        prompts=prompts_table(models),
         data=study.data,
         dropped=dropped_table(models),
         by_family=compared_with_published(models),
         pooled_numbers=compared_pooled(models),
-        over_models={name: with_interval(number, 3) for name, number in inputs.pooled.items()},
+        over_models={
+            name: with_interval(number, 3) if number.captured else number.note
+            for name, number in inputs.pooled.items()
+        },
         rates=rates_table(models),
         answer_tables=[answers_table(model) for model in models],
         signal_tables=[signals_table(model) for model in models],
+        sampled_and_exact=sampled_against_exact(models),
+        costs=costs_table(costs),
+        costs_source=costs_source(costs),
         guard_rows=guards_table(models),
         rival_rows=rivals_table(models),
         layer_rows=layers_table(models),
@@ -144,6 +155,8 @@ def _warnings(study: StudyEvidence) -> list[str]:
             "published numbers are of other models and other images, and agreement or "
             "disagreement with them proves nothing."
         )
+    if embedded and study.data.get("origin") != "scenes":
+        found.append(_out_of_their_world(study))
     unknown = [model.name for model in study.models if not model.checkpoint]
     if unknown:
         found.append(
@@ -151,6 +164,23 @@ def _warnings(study: StudyEvidence) -> list[str]:
             "models' manifests before comparing with the published numbers."
         )
     return found
+
+
+def _out_of_their_world(study: StudyEvidence) -> str:
+    """What embedded models' numbers are worth on images that are not rendered scenes."""
+    models = [model for model in study.models if model.embedded]
+    shares = [
+        f"{model.name} {percent(Number(sum(model.answers['correct']) / len(model.answers)))}"
+        for model in models
+        if len(model.answers)
+    ]
+    return (
+        f"{listed([model.name for model in models])} learnt from rendered scenes with few kinds "
+        "of objects and never saw a photograph. On these data accuracy near chance is expected "
+        "(half of balanced yes/no questions, few of the others): this study shows that the "
+        "workflow runs on them, and says nothing about how well a real model does. Accuracy "
+        f"here: {listed(shares)}."
+    )
 
 
 def _limits(study: StudyEvidence) -> list[str]:

@@ -8,6 +8,7 @@ import polars as pl
 from vrp.report.numbers import Number
 from vrp.stats.bootstrap import resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial
+from vrp.tables.captured import NOT_CAPTURED
 
 POOLED_SIGNALS = ("cluster_count_dbscan", "spatial_entropy", "self_consistency")
 _N_BOOT = 1000
@@ -18,6 +19,9 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Number]
 
     Both sides are centred within model × task, so that neither a better model nor an easier task
     makes a correlation; images are resampled with all their items and models.
+
+    A model without a signal is left out of its correlation; a signal that no model has is said to
+    be not captured.
 
     Args:
         signals: model → rows of its signals table.
@@ -36,6 +40,9 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Number]
     found = {}
     for name in POOLED_SIGNALS:
         values = together[name].to_numpy().astype(np.float64)
+        if together[name].null_count() == len(together):
+            found[name] = Number(np.nan, note=NOT_CAPTURED, n_dropped=len(together))
+            continue
         estimate = bootstrap_point_biserial(
             values, together["correct"].to_numpy(), groups,
             resamples=resamples, strata=together["stratum"].to_numpy().astype(str),

@@ -86,6 +86,7 @@ def _model(model: ModelEvidence) -> dict[str, Any]:
         "family": model.family or None,
         "checkpoint": model.checkpoint or None,
         "revision": model.origin.get("revision") or None,
+        "captured": _captured(model),
         "n_answers": len(model.answers),
         "noted": _notes(model),
         **{
@@ -115,6 +116,12 @@ def _model(model: ModelEvidence) -> dict[str, Any]:
         },
         "interventions": _interventions(model),
     }  # fmt: skip
+
+
+def _captured(model: ModelEvidence) -> list[str] | None:
+    if model.captured is None:
+        return None
+    return model.captured.split(",") if model.captured else []
 
 
 def _notes(model: ModelEvidence) -> dict[str, int]:

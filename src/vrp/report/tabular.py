@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vrp.report.numbers import NONE, Number, decimal, interval
+from vrp.tables.captured import NOT_CAPTURED
 
 NOT_RUN = "not run"
 
@@ -65,9 +66,10 @@ def name_cell(text: str, detail: str = "") -> Cell:
     return Cell(text, detail, "name")
 
 
-def missing() -> Cell:
-    """A number that this study does not have."""
-    return Cell(NOT_RUN, kind="muted")
+def missing(number: Number | None = None) -> Cell:
+    """A number that this study does not have: not run, or not captured where `number` says so."""
+    captured = number is None or number.captured
+    return Cell(NOT_RUN if captured else NOT_CAPTURED, kind="muted")
 
 
 def estimate_cell(
@@ -79,8 +81,8 @@ def estimate_cell(
     unit: str = "",
 ) -> Cell:
     """An estimate with its interval in small print."""
-    if number is None:
-        return missing()
+    if number is None or not number.captured:
+        return missing(number)
     if not number.defined:
         return Cell(NONE, number.note, "muted")
     text = decimal(scale * number.value, digits, signed=signed) + unit

@@ -211,7 +211,8 @@ def late_forcing(residual_updates: ArrayLike, share: float = LATE_SHARE) -> Late
     if first_late:
         earlier = updates[..., :first_late].mean(axis=-1)
     ratio = np.full_like(late, np.nan)
-    np.divide(late, earlier, out=ratio, where=earlier > 0)
+    with np.errstate(invalid="ignore"):  # infinite updates
+        np.divide(late, earlier, out=ratio, where=earlier > 0)
     return LateForcing(late, earlier, ratio, layer_peak(updates).layer)
 
 

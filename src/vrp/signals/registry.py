@@ -58,6 +58,8 @@ class SignalInputs:
     """(n_items,), entropy of the first answer token's distribution, nats."""
     self_consistency: NDArray[np.floating] | None = None
     """(n_items,), S_SC."""
+    expected_self_consistency: NDArray[np.floating] | None = None
+    """(n_items,), expected S_SC, middle of its bounds; NaN where no distribution was followed."""
     map_layers: tuple[int, ...] | None = None
     """Decoder layers averaged into M; None is all. A setting, not an input of one item each."""
 
@@ -120,6 +122,7 @@ INPUT_TABLES: dict[str, str] = {
     "token_logprobs": "answers",
     "first_token_entropy": "answers",
     "self_consistency": "consistency",
+    "expected_self_consistency": "consistency",
 }
 """The table that each field of `SignalInputs` is read from."""
 
@@ -130,6 +133,8 @@ class Signal:
 
     name: str
     """Column in the signals table."""
+    label: str
+    """What it is called where people read it; `H_s` and the like stand for the papers' symbols."""
     family: Family
     """What it is read from: attention, the residual stream, or the answers."""
     reliable_when: Direction | None
@@ -144,6 +149,10 @@ class Signal:
     """Fields of `SignalInputs` it is computed from."""
     compute: Callable[[SignalInputs], FloatArray]
     """Batch of n_items → (n_items,)."""
+
+    def lacks(self, inputs: SignalInputs) -> list[str]:
+        """Fields that it needs and that were not captured; empty where it can be computed."""
+        return [name for name in self.needs if getattr(inputs, name) is None]
 
 
 def compute_signals(
@@ -170,7 +179,7 @@ def compute_signals(
         raise ValueError(f"no such inputs: {sorted(unknown)}; known are {list(INPUT_TABLES)}")
     columns = {}
     for signal in SIGNALS if signals is None else signals:
-        missing = [name for name in signal.needs if getattr(inputs, name) is None]
+        missing = signal.lacks(inputs)
         refused = [name for name in missing if name not in allow_missing]
         if refused:
             raise ValueError(f"{signal.name} needs {', '.join(refused)}, which was not captured")
@@ -249,10 +258,13 @@ def _token_confidence(inputs: SignalInputs) -> FloatArray:
 _ATTENTION = ("attention_maps", "grid_h", "grid_w", "image_mass")
 
 
-def _structural(name: str, unit: str, description: str, reliable_when: Direction | None) -> Signal:
+def _structural(
+    name: str, label: str, unit: str, description: str, reliable_when: Direction | None
+) -> Signal:
     """Describe one attention feature, whose column bears its name."""
     return Signal(
         name=name,
+        label=label,
         family="structural",
         reliable_when=reliable_when,
         deployable=True,
@@ -264,19 +276,70 @@ def _structural(name: str, unit: str, description: str, reliable_when: Direction
 
 
 SIGNALS: tuple[Signal, ...] = (
-    _structural("spatial_entropy", "nat", "spatial entropy H_s of the attention map", "low"),
-    _structural("relative_spatial_entropy", "1", "H_s as a share of log S", "low"),
-    _structural("cluster_count_dbscan", "1", "attention clusters C_k, by DBSCAN", "low"),
-    _structural("cluster_count_components", "1", "attention regions C_k, by components", "low"),
-    _structural("image_mass", "1", "share of attention on image tokens", "high"),
-    _structural("entropy_last_layer", "nat", "spatial entropy of the last layer's map", "low"),
-    _structural("largest_entropy_drop", "nat", "ΔH_s(l) at its largest drop over layers", "low"),
-    _structural("attention_top10_mass", "1", "attention on the top 10% of image tokens", "high"),
-    _structural("attention_max", "1", "attention on the most attended image token", "high"),
-    _structural("attention_gini", "1", "Gini coefficient of the attention map", "high"),
-    _structural("attention_spread", "1", "spread about the centre of mass, of the diagonal", "low"),
+    _structural(
+        "spatial_entropy",
+        "spatial entropy H_s",
+        "nat",
+        "spatial entropy H_s of the attention map",
+        "low",
+    ),
+    _structural("relative_spatial_entropy", "H_s / log S", "1", "H_s as a share of log S", "low"),
+    _structural(
+        "cluster_count_dbscan",
+        "cluster count C_k (DBSCAN)",
+        "1",
+        "attention clusters C_k, by DBSCAN",
+        "low",
+    ),
+    _structural(
+        "cluster_count_components",
+        "cluster count C_k (components)",
+        "1",
+        "attention regions C_k, by components",
+        "low",
+    ),
+    _structural("image_mass", "image mass", "1", "share of attention on image tokens", "high"),
+    _structural(
+        "entropy_last_layer",
+        "H_s of the last layer",
+        "nat",
+        "spatial entropy of the last layer's map",
+        "low",
+    ),
+    _structural(
+        "largest_entropy_drop",
+        "largest drop ΔH_s",
+        "nat",
+        "ΔH_s(l) at its largest drop over layers",
+        "low",
+    ),
+    _structural(
+        "attention_top10_mass",
+        "top-10% mass",
+        "1",
+        "attention on the top 10% of image tokens",
+        "high",
+    ),
+    _structural(
+        "attention_max",
+        "largest attention",
+        "1",
+        "attention on the most attended image token",
+        "high",
+    ),
+    _structural(
+        "attention_gini", "Gini of attention", "1", "Gini coefficient of the attention map", "high"
+    ),
+    _structural(
+        "attention_spread",
+        "spread of attention",
+        "1",
+        "spread about the centre of mass, of the diagonal",
+        "low",
+    ),
     Signal(
         name="residual_update_late",
+        label="late residual update",
         family="mechanistic",
         reliable_when=None,
         deployable=True,
@@ -287,6 +350,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="truth_margin_last",
+        label="truth margin, last layer",
         family="mechanistic",
         reliable_when="high",
         deployable=False,
@@ -297,6 +361,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="truth_margin_peak",
+        label="truth margin, peak",
         family="mechanistic",
         reliable_when="high",
         deployable=False,
@@ -307,6 +372,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="decision_margin",
+        label="decision margin",
         family="mechanistic",
         reliable_when="high",
         deployable=True,
@@ -317,6 +383,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="decision_margin_peak",
+        label="decision margin, peak over layers",
         family="mechanistic",
         reliable_when="high",
         deployable=True,
@@ -327,6 +394,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="margin_growth",
+        label="margin growth",
         family="mechanistic",
         reliable_when="high",
         deployable=True,
@@ -337,6 +405,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="mlp_contribution_sum",
+        label="sum of MLP contributions",
         family="mechanistic",
         reliable_when=None,
         deployable=True,
@@ -347,6 +416,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="self_consistency",
+        label="self-consistency S_SC",
         family="behavioural",
         reliable_when="high",
         deployable=True,
@@ -356,7 +426,19 @@ SIGNALS: tuple[Signal, ...] = (
         compute=_as_given("self_consistency"),
     ),
     Signal(
+        name="expected_self_consistency",
+        label="expected S_SC, exact",
+        family="behavioural",
+        reliable_when="high",
+        deployable=True,
+        unit="1",
+        description="expected S_SC of K samples, from the exact distribution over answers",
+        needs=("expected_self_consistency",),
+        compute=_as_given("expected_self_consistency"),
+    ),
+    Signal(
         name="token_confidence",
+        label="token confidence P_tok",
         family="behavioural",
         reliable_when="high",
         deployable=True,
@@ -367,6 +449,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         name="logit_entropy",
+        label="logit entropy",
         family="behavioural",
         reliable_when="low",
         deployable=True,
@@ -377,3 +460,4 @@ SIGNALS: tuple[Signal, ...] = (
     ),
 )
 """Every per-item signal, in the order of its columns."""
+SIGNAL_BY_NAME = {signal.name: signal for signal in SIGNALS}

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from vrp.tables.notes import NO_TOKENS, NON_FINITE, NON_FINITE_INSIDE
 from vrp.tables.schema import TableSchema, column, flag, integer, integers, number, numbers, text
 
 ANSWERS = TableSchema(
@@ -37,7 +38,7 @@ ANSWERS = TableSchema(
             column(
                 "note",
                 text,
-                "why a value is missing: `zero-token answer`, `non-finite activations`",
+                f"why a value is missing: `{NO_TOKENS}`, `{NON_FINITE}`, `{NON_FINITE_INSIDE}`",
                 nullable=True,
             ),
         ]

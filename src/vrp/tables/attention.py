@@ -1,4 +1,7 @@
-"""`<model>/attention/`: where the answer tokens' queries look."""
+"""`<model>/attention/`: where the answer tokens' queries look.
+
+A column is null in every row where it was not captured (`vrp.tables.captured`).
+"""
 
 import pyarrow as pa
 
@@ -17,6 +20,7 @@ ATTENTION = TableSchema(
                 number_rows,
                 "M(l): mean over heads and answer queries, renormalised over image tokens",
                 shape="n_layers × (grid_h·grid_w), row-major",
+                nullable=True,
             ),
             column(
                 "image_mass",
@@ -24,6 +28,7 @@ ATTENTION = TableSchema(
                 "share of attention on image tokens before renormalising",
                 unit="share",
                 shape="n_layers",
+                nullable=True,
             ),
             column(
                 "head_entropy",
@@ -31,12 +36,14 @@ ATTENTION = TableSchema(
                 "spatial entropy H_s of each head",
                 unit="nats",
                 shape="n_layers × n_heads",
+                nullable=True,
             ),
             column(
                 "head_clusters",
                 number_rows,
                 "cluster count C_k (dbscan) of each head",
                 shape="n_layers × n_heads",
+                nullable=True,
             ),
             column(
                 "head_contribution",
@@ -44,6 +51,7 @@ ATTENTION = TableSchema(
                 "direct contribution of each head to the answer pair's logit difference",
                 unit="logits",
                 shape="n_layers × n_heads",
+                nullable=True,
             ),
             column("note", text, "why a value is missing", nullable=True),
         ]

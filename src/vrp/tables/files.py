@@ -1,6 +1,7 @@
 """Parquet files that appear whole or not at all, and are checked when they are read."""
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vrp.errors import InputError
@@ -92,7 +94,9 @@ def write_table(
     metadata[f"{_PREFIX}table"] = schema.name
     table = table.replace_schema_metadata(metadata)
     with whole_file(path) as part:
-        pq.write_table(table, part, compression="zstd")
+        # A dictionary of floats that hardly repeat makes a file larger than no dictionary.
+        dictionaries = _text_paths(table.schema)
+        pq.write_table(table, part, compression="zstd", use_dictionary=dictionaries)
 
 
 def read_table(
@@ -113,9 +117,7 @@ def read_table(
             same key is in two files.
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
-    wanted = list(schema.columns.names)
-    if columns is not None:
-        wanted = [name for name in wanted if name in set(columns) | set(schema.key)]
+    wanted = _wanted(schema, columns)
     frames = [_read_checked(path, schema, wanted) for path in paths]
     frame = pl.concat(frames) if frames else pl.DataFrame(_empty(schema, wanted))
     if schema.key:
@@ -130,6 +132,35 @@ def read_table(
     return frame
 
 
+def read_batches(
+    paths: Path | Sequence[Path],
+    schema: TableSchema,
+    *,
+    columns: Sequence[str] | None = None,
+    n_rows: int,
+) -> Iterator[pl.DataFrame]:
+    """Read one file or all shards piece by piece, in the order of the files and of their rows.
+
+    For columns that are too wide to be in memory for all items at once; that a key is in two
+    files only `read_table` can tell.
+
+    Args:
+        paths: one or several Parquet files of the same table.
+        schema: what the files must hold.
+        columns: only these columns; the key's columns are always read.
+        n_rows: most rows of a piece, which never spans two files.
+
+    Raises:
+        InputError: a file is missing, truncated, of another table, or breaks the schema.
+    """
+    wanted = _wanted(schema, columns)
+    for path in [paths] if isinstance(paths, Path) else paths:
+        for batch in _checked(path, schema, wanted).iter_batches(n_rows, columns=wanted):
+            frame = pl.from_arrow(batch)
+            assert isinstance(frame, pl.DataFrame)
+            yield frame.select(wanted)
+
+
 def read_provenance(path: Path) -> dict[str, str]:
     """What made a table: study, model, digests, versions.
 
@@ -139,6 +170,17 @@ def read_provenance(path: Path) -> dict[str, str]:
     metadata = _open(path).schema_arrow.metadata or {}
     pairs = ((key.decode(), value.decode()) for key, value in metadata.items())
     return {key.removeprefix(_PREFIX): value for key, value in pairs if key.startswith(_PREFIX)}
+
+
+def _text_paths(schema: pa.Schema) -> list[str]:
+    """Parquet's names of the columns that hold text, alone or in lists."""
+    paths = []
+    for field in schema:
+        if pa.types.is_string(field.type):
+            paths.append(field.name)
+        elif pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type):
+            paths.append(f"{field.name}.list.element")
+    return paths
 
 
 def _as_table(
@@ -169,15 +211,30 @@ def _check_rows(schema: TableSchema, table: pa.Table) -> None:
     for field in schema.columns:
         if not field.nullable and table.column(field.name).null_count:
             raise ValueError(f"table {schema.name}: column {field.name} must not have nulls")
-    if schema.key and table.num_rows:
-        keys = pl.from_arrow(table.select(list(schema.key)))
-        assert isinstance(keys, pl.DataFrame)
-        if keys.is_duplicated().any():
-            row = keys.filter(keys.is_duplicated()).row(0)
+    if schema.key and table.num_rows > 1:
+        # The rows are in the order of the key: equal ones are neighbours.
+        keys = [table.column(name) for name in schema.key]
+        equal = functools.reduce(pc.and_, (pc.equal(key[1:], key[:-1]) for key in keys))
+        place = pc.index(equal, True).as_py()
+        if place >= 0:
+            row = tuple(key[place].as_py() for key in keys)
             raise ValueError(f"table {schema.name}: key {row} is not unique")
 
 
+def _wanted(schema: TableSchema, columns: Sequence[str] | None) -> list[str]:
+    names = list(schema.columns.names)
+    chosen = set(names if columns is None else columns) | set(schema.key)
+    return [name for name in names if name in chosen]
+
+
 def _read_checked(path: Path, schema: TableSchema, wanted: list[str]) -> pl.DataFrame:
+    frame = pl.from_arrow(_checked(path, schema, wanted).read(columns=wanted))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.select(wanted)
+
+
+def _checked(path: Path, schema: TableSchema, wanted: list[str]) -> pq.ParquetFile:
+    """The opened file, whose columns are found to be as the schema has them."""
     file = _open(path)
     found = file.schema_arrow
     name = (found.metadata or {}).get(f"{_PREFIX}table".encode(), b"").decode()
@@ -195,9 +252,7 @@ def _read_checked(path: Path, schema: TableSchema, wanted: list[str]) -> pl.Data
                 f"{path}: column {column_name!r} is {have}, expected {field.type}; "
                 "it was made by another version: delete it and rerun"
             )
-    frame = pl.from_arrow(file.read(columns=wanted))
-    assert isinstance(frame, pl.DataFrame)
-    return frame.select(wanted)
+    return file
 
 
 def _open(path: Path) -> pq.ParquetFile:

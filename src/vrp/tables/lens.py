@@ -1,4 +1,7 @@
-"""`<model>/lens/`: the answer as it forms, layer by layer, at `prompt_end`."""
+"""`<model>/lens/`: the answer as it forms, layer by layer, at `prompt_end`.
+
+A column is null in every row where it was not captured (`vrp.tables.captured`).
+"""
 
 import pyarrow as pa
 
@@ -17,6 +20,7 @@ LENS = TableSchema(
                 "label: a diagnostic, never a predictor",
                 unit="logits",
                 shape="n_layers",
+                nullable=True,
             ),
             column(
                 "decision_margin",
@@ -24,14 +28,18 @@ LENS = TableSchema(
                 "top logit minus the runner-up's, through the final norm",
                 unit="logits",
                 shape="n_layers",
+                nullable=True,
             ),
-            column("pair_top", integer, "token id of the last layer's top answer"),
-            column("pair_runner_up", integer, "token id of the last layer's runner-up"),
+            column("pair_top", integer, "token id of the last layer's top answer", nullable=True),
+            column(
+                "pair_runner_up", integer, "token id of the last layer's runner-up", nullable=True
+            ),
             column(
                 "embed_contribution",
                 number,
                 "embedding's share of the pair's logit difference",
                 unit="logits",
+                nullable=True,
             ),
             column(
                 "attention_contribution",
@@ -39,6 +47,7 @@ LENS = TableSchema(
                 "each attention module's share of the pair's logit difference",
                 unit="logits",
                 shape="n_layers",
+                nullable=True,
             ),
             column(
                 "mlp_contribution",
@@ -46,13 +55,21 @@ LENS = TableSchema(
                 "each MLP's share of the pair's logit difference",
                 unit="logits",
                 shape="n_layers",
+                nullable=True,
             ),
-            column("logit_difference", number, "the pair's logit difference", unit="logits"),
+            column(
+                "logit_difference",
+                number,
+                "the pair's logit difference",
+                unit="logits",
+                nullable=True,
+            ),
             column(
                 "residual_update",
                 numbers,
                 "norm of a layer's change to the residual, mean over image tokens",
                 shape="n_layers",
+                nullable=True,
             ),
         ]
     ),

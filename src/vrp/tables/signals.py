@@ -1,4 +1,8 @@
-"""`<model>/signals.parquet`: every signal beside correctness."""
+"""`<model>/signals.parquet`: every signal beside correctness.
+
+A signal is null in every row where what it is computed from was not captured, NaN where it is
+missing for the item alone.
+"""
 
 import pyarrow as pa
 
@@ -11,7 +15,9 @@ def _signal_column(signal: Signal) -> pa.Field:
         signal.reliable_when or "", ""
     )
     kind = "" if signal.deployable else "; diagnostic: holds the label"
-    return column(signal.name, number, signal.description + way + kind, unit=signal.unit)
+    return column(
+        signal.name, number, signal.description + way + kind, unit=signal.unit, nullable=True
+    )
 
 
 SIGNAL_TABLE = TableSchema(

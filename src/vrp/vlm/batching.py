@@ -56,6 +56,20 @@ def plan_inputs(
     return entries
 
 
+def require_context(vlm: VLM, item_id: str, n_prompt_tokens: int, max_new_tokens: int) -> None:
+    """Refuse a prompt that, with its answer, is longer than the model's context.
+
+    Raises:
+        InputError: naming the item and both lengths.
+    """
+    if n_prompt_tokens + max_new_tokens > vlm.max_positions:
+        raise InputError(
+            f"item {item_id!r}: a prompt of {n_prompt_tokens} tokens and an answer of "
+            f"{max_new_tokens} exceed the model's context of {vlm.max_positions}; "
+            "shorten the question, the answer or the image"
+        )
+
+
 def plan_batches(
     entries: Sequence[PlanEntry], *, batch_size: int, max_tokens: int | None = None
 ) -> list[tuple[str, ...]]:

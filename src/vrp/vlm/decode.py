@@ -34,6 +34,11 @@ __all__ = [
 
 POSITIONS = ("prompt_end", "answer_end")
 
+# What is measured of each item besides attention rows, where it was asked for.
+_MEASURED = (
+    "prompt_end", "update", "lens_decision", "part_embed", "part_attention", "part_mlp",
+    "part_heads",
+)  # fmt: skip
 # Finished rows are dropped from the cache once they are this share of the rows that run.
 _DROP_SHARE = 0.25
 
@@ -87,7 +92,9 @@ class ItemCapture(NamedTuple):
     finished: bool
     """Whether the answer ended by itself."""
     flags: tuple[str, ...]
-    """What is unusual: `no_answer_tokens`, `truncated`, `non_finite`."""
+    """What is unusual: `no_answer_tokens`; `truncated`; `non_finite`: logits that are not finite,
+    of any answer token, so that there is no answer; `non_finite_inside`: finite logits, but a
+    hidden state, margin, contribution or update that is not."""
     first_token_entropy: float
     """Entropy of the first answer token's distribution, nats."""
     decision_margin: float
@@ -282,6 +289,7 @@ class _Pass:
         row_of = np.arange(self.prepared.n_items)  # the decoder's row of each item
         for step in range(self.max_new_tokens):
             chosen, logprobs = _greedy(logits)
+            alive = self._without_broken(alive, logprobs[row_of[alive]])
             ends = np.isin(chosen[row_of[alive]], self.vlm.eos_token_ids)
             self.finished[alive[ends]] = True
             alive = alive[~ends]
@@ -303,6 +311,17 @@ class _Pass:
             if wants_answer_end:
                 stream = self.residual.stacked_residuals()
                 self.hidden["answer_end"][alive] = stream[row_of[alive]]
+
+    def _without_broken(self, alive: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
+        """Give up the items whose logits are no longer finite: half an answer is none."""
+        broken = ~np.isfinite(logprobs)
+        for item in alive[broken]:
+            self.arrays["finite"][item] = False
+            self.tokens[item].clear()
+            self.logprobs[item].clear()
+            if "answer_end" in self.hidden:
+                self.hidden["answer_end"][item] = float("nan")
+        return alive[~broken]
 
     def _add_rows(self, items: np.ndarray, rows: np.ndarray) -> None:
         self.n_queries[items] += 1
@@ -328,7 +347,16 @@ class _Pass:
             self._keep("rows", mean_rows)
         for position in self.spec.hidden:
             self._keep(position, self.hidden[position])
+        self.arrays["intact"] = self._intact()
         return [self._item(row, answer) for row, answer in enumerate(answers)]
+
+    def _intact(self) -> np.ndarray:
+        """(B,) whether all that was measured of an item is finite."""
+        measured = [self.arrays[name] for name in _MEASURED if name in self.arrays]
+        intact = np.ones(self.prepared.n_items, dtype=bool)
+        for values in measured:
+            intact &= np.isfinite(values).reshape(len(intact), -1).all(axis=1)
+        return intact
 
     def _item(self, row: int, answer: str) -> ItemCapture:
         prepared, arrays, spec = self.prepared, self.arrays, self.spec
@@ -374,6 +402,9 @@ class _Pass:
             "no_answer_tokens": not self.tokens[row],
             "truncated": bool(self.tokens[row]) and not self.finished[row],
             "non_finite": not self.arrays["finite"][row],
+            "non_finite_inside": bool(
+                self.arrays["finite"][row] and not self.arrays["intact"][row]
+            ),
         }
         return tuple(name for name, holds in flags.items() if holds)
 

@@ -156,7 +156,7 @@ def load_vlm(
 
     Args:
         checkpoint: a folder written by `save_pretrained`, or a hub id.
-        family: name in the registry of families.
+        family: name in the registry of families; `auto` finds out the layout by itself.
         revision: commit, tag or branch of a hub checkpoint.
         dtype: float32, bfloat16 or float16.
         device: cpu, cuda, cuda:0 …, or auto for the GPU where there is one.
@@ -168,7 +168,7 @@ def load_vlm(
 
     Raises:
         InputError: unknown family, option or dtype; a folder, file, revision or licence that is
-            missing; a checkpoint of another family.
+            missing; a checkpoint of another family, or one whose layout cannot be read.
     """
     family_class = get_family(family)
     if dtype not in DTYPES:
@@ -177,7 +177,10 @@ def load_vlm(
     target = _device(device)
     parts = _load_parts(source, family_class, revision)
     options = FamilyOptions(prompt, image_policy, min_pixels, max_pixels)
-    bound = family_class(parts.config, parts.tokenizer, parts.image_processor, options)
+    with _explained(source, revision):
+        bound = family_class.from_checkpoint(
+            source, revision, parts.config, parts.tokenizer, parts.image_processor, options
+        )
     placement = {"device_map": device_map} if device_map else {}
     with _explained(source, revision):
         model = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
@@ -187,9 +190,17 @@ def load_vlm(
         model = model.to(target)
     model.eval().requires_grad_(False)
     model.set_attn_implementation({"text_config": ATTENTION_NAME})
-    return VLM(
+    bound.bind(model)
+    vlm = VLM(
         model=model, family=bound, tokenizer=parts.tokenizer, eos_token_ids=parts.eos_token_ids
     )
+    if bound.found_out:
+        from vrp.vlm.verification import (
+            verify_layout,
+        )  # it runs the model, and so needs this module
+
+        verify_layout(vlm)
+    return vlm
 
 
 @dataclass(frozen=True)
@@ -207,12 +218,9 @@ def _load_parts(source: str, family_class: type[Family], revision: str | None) -
         raise InputError(f"checkpoint folder {source} does not exist; give a folder or a hub id")
     with _explained(source, revision):
         config = AutoConfig.from_pretrained(source, revision=revision)
-        expected = family_class.model_class.config_class.model_type  # type: ignore[attr-defined]
-        if config.model_type != expected:
-            raise InputError(
-                f"checkpoint {source} is a {config.model_type!r} model, "
-                f"not {expected!r} as family {family_class.name!r} needs; set its family right"
-            )
+        refusal = family_class.refusal(config)
+        if refusal is not None:
+            raise InputError(f"checkpoint {source} {refusal}")
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         # The PIL backend is named because pixels differ slightly between backends.
         image_processor = AutoImageProcessor.from_pretrained(

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vrp.errors import InputError
-from vrp.vlm.batching import VlmInput
+from vrp.vlm.batching import VlmInput, require_context
 from vrp.vlm.families.base import Grid, Positions
 from vrp.vlm.loading import VLM
 
@@ -63,12 +64,7 @@ def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: int = 0) ->
     grids = tuple(vlm.grid(item.image.size) for item in inputs)
     prompts = _expanded_prompts(vlm, inputs, grids)
     for item, prompt in zip(inputs, prompts, strict=True):
-        if len(prompt) + max_new_tokens > vlm.max_positions:
-            raise InputError(
-                f"item {item.item_id!r}: a prompt of {len(prompt)} tokens and an answer of "
-                f"{max_new_tokens} exceed the model's context of {vlm.max_positions}; "
-                "shorten the question, the answer or the image"
-            )
+        require_context(vlm, item.item_id, len(prompt), max_new_tokens)
     input_ids, attention_mask = _left_padded(vlm, prompts)
     return Prepared(
         inputs=tuple(inputs),
@@ -153,6 +149,9 @@ class Decoder:
             attention_mask=prepared.attention_mask,
             position_ids=prepared.positions.prompt,
             mm_encoder_outputs={"image": images},
+            # Made by the model, it would drop what sliding layers no longer see, and image tokens
+            # would be elsewhere in their keys than in the prompt; masks keep the window instead.
+            past_key_values=DynamicCache(),
             use_cache=True,
             logits_to_keep=1,
             **family.prefill_inputs(prepared.input_ids),

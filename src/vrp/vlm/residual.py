@@ -154,10 +154,15 @@ def _stream(args: Any, kwargs: Any) -> torch.Tensor:
     return args[0] if args else kwargs["hidden_states"]
 
 
+def _last(stream: torch.Tensor) -> torch.Tensor:
+    """Copy the last position (B, d) in float32; a view would keep all positions in memory."""
+    return stream[:, -1].to(torch.float32, copy=True)
+
+
 def _read_embed(tap: ResidualTap) -> Any:
     def read(module: Any, args: Any, kwargs: Any) -> None:
         if tap.hidden:
-            tap.residuals.append(_stream(args, kwargs)[:, -1].float())
+            tap.residuals.append(_last(_stream(args, kwargs)))
 
     return read
 
@@ -165,7 +170,7 @@ def _read_embed(tap: ResidualTap) -> Any:
 def _read_layer(tap: ResidualTap) -> Any:
     def read(module: Any, args: Any, kwargs: Any, output: torch.Tensor) -> None:
         if tap.hidden:
-            tap.residuals.append(output[:, -1].float())
+            tap.residuals.append(_last(output))
         mask = tap.image_mask
         if mask is not None and output.shape[1] == mask.shape[1]:  # the prefill, not a decode step
             steps = (output - _stream(args, kwargs)).float().norm(dim=-1)
@@ -177,8 +182,8 @@ def _read_layer(tap: ResidualTap) -> Any:
 
 def _read_projection(tap: ResidualTap) -> Any:
     def read(module: Any, args: Any, output: torch.Tensor) -> None:
-        tap.joined_heads.append(args[0][:, -1].float())
-        tap.projected_heads.append(output[:, -1].float())
+        tap.joined_heads.append(_last(args[0]))
+        tap.projected_heads.append(_last(output))
 
     return read
 
@@ -186,6 +191,6 @@ def _read_projection(tap: ResidualTap) -> Any:
 def _read_into(kept: list[torch.Tensor]) -> Any:
     def read(module: Any, args: Any, output: Any) -> None:
         written = output[0] if isinstance(output, tuple) else output
-        kept.append(written[:, -1].float())
+        kept.append(_last(written))
 
     return read

@@ -45,6 +45,8 @@ class ItemSamples(NamedTuple):
     """K answers as tokens, without end-of-sequence."""
     distribution: AnswerDistribution | None = None
     """What the samples were drawn from, where it was asked for."""
+    finite: bool = True
+    """False where the model's logits were not finite: the item then has no answers at all."""
 
 
 def uniform_noise(seed: int | str, item_id: str, sample: int, step: int) -> float:
@@ -131,8 +133,7 @@ def sample_answers(
         floor: least probability of a prefix that is followed; None: no distribution is wanted.
 
     Raises:
-        InputError: a parameter out of range, an item that cannot be prepared, or logits that are
-            not finite.
+        InputError: a parameter out of range, or an item that cannot be prepared.
     """
     rule = SamplingRule(temperature, top_p, max_new_tokens, k, seed, floor)
     return _sample(vlm, inputs, rule)
@@ -177,6 +178,8 @@ class _AnswerTree:
         self.sampled: list[list[tuple[int, ...]]] = [[()] * rule.k for _ in self.ids]
         self.leaves: list[dict[tuple[int, ...], float]] = [{} for _ in self.ids]
         self.unresolved = [0.0] * len(self.ids)
+        self.broken: set[int] = set()
+        """Items whose logits were not finite somewhere."""
         self.max_rows = _ROWS_AN_ITEM * len(self.ids)
 
     def grow(self) -> list[ItemSamples]:
@@ -212,21 +215,23 @@ class _AnswerTree:
         self, rows: list[_Prefix], logits: torch.Tensor, step: int
     ) -> tuple[list[_Prefix], list[int]]:
         """Return the prefixes that go on, one for each distinct continuation, and their parents."""
-        self._check_finite(logits, rows)
+        rows, sound = self._sound(logits, rows)
+        if not rows:
+            return [], []
         rule = self.rule
         probabilities = nucleus_probabilities(
-            logits, temperature=rule.temperature, top_p=rule.top_p
+            logits[sound], temperature=rule.temperature, top_p=rule.top_p
         )
         drawn = self._draw(rows, probabilities, step) if rule.k else [[] for _ in rows]
         followed = self._follow(rows, probabilities) if rule.floor else [{} for _ in rows]
         branches: list[_Prefix] = []
         parents: list[int] = []
-        for parent, row in enumerate(rows):
+        for place, (row, parent) in enumerate(zip(rows, sound, strict=True)):
             children = {
                 token: _Prefix(row.item, (*row.tokens, token), probability)
-                for token, probability in followed[parent].items()
+                for token, probability in followed[place].items()
             }
-            for sample, token in zip(row.samples, drawn[parent], strict=True):
+            for sample, token in zip(row.samples, drawn[place], strict=True):
                 if token in self.vlm.eos_token_ids:
                     continue
                 child = children.setdefault(token, _Prefix(row.item, (*row.tokens, token)))
@@ -236,13 +241,12 @@ class _AnswerTree:
             parents.extend([parent] * len(children))
         return branches, parents
 
-    def _check_finite(self, logits: torch.Tensor, rows: list[_Prefix]) -> None:
-        broken = (~logits.isfinite().all(-1)).nonzero()[:, 0].tolist()
-        if broken:
-            raise InputError(
-                f"item {self.ids[rows[broken[0]].item]!r}: the model's logits are not finite, so "
-                "nothing can be sampled; set its dtype to float32 or bfloat16"
-            )
+    def _sound(self, logits: torch.Tensor, rows: list[_Prefix]) -> tuple[list[_Prefix], list[int]]:
+        """Return the rows whose item has finite logits so far, and their places among all."""
+        finite = logits.isfinite().all(-1).tolist()
+        self.broken |= {row.item for row, fine in zip(rows, finite, strict=True) if not fine}
+        sound = [place for place, row in enumerate(rows) if row.item not in self.broken]
+        return [rows[place] for place in sound], sound
 
     def _draw(self, rows: list[_Prefix], probabilities: torch.Tensor, step: int) -> list[list[int]]:
         """Return the tokens that each row's noise picks from its distribution, by inversion.
@@ -284,19 +288,17 @@ class _AnswerTree:
         wanted = {tokens for item in (*self.sampled, *self.leaves) for tokens in item}
         distinct = sorted(wanted)
         text_of = dict(zip(distinct, self.vlm.decode(distinct), strict=True))
-        return [
-            ItemSamples(
-                item_id=item_id,
-                answers=tuple(text_of[tokens] for tokens in sequences),
-                token_ids=tuple(sequences),
-                distribution=None
-                if self.rule.floor is None
-                else _distribution(leaves, unresolved, text_of),
-            )
-            for item_id, sequences, leaves, unresolved in zip(
-                self.ids, self.sampled, self.leaves, self.unresolved, strict=True
-            )
-        ]
+        return [self._item(index, text_of) for index in range(len(self.ids))]
+
+    def _item(self, index: int, text_of: dict[tuple[int, ...], str]) -> ItemSamples:
+        if index in self.broken:
+            return ItemSamples(self.ids[index], (), (), finite=False)
+        followed = None
+        if self.rule.floor is not None:
+            followed = _distribution(self.leaves[index], self.unresolved[index], text_of)
+        sequences = self.sampled[index]
+        answers = tuple(text_of[tokens] for tokens in sequences)
+        return ItemSamples(self.ids[index], answers, tuple(sequences), followed)
 
 
 def _parts(n_rows: int, most: int) -> Iterator[slice]:

@@ -5,10 +5,11 @@ Registered through transformers' attention interface under `ATTENTION_NAME`. The
 query of each sequence alone: `prompt_end` in the prefill, the newest token in a decode step.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -16,6 +17,17 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION_NAME = "vrp_tap"
+
+
+class _Combined(NamedTuple):
+    """A mask of the model's with the hidden columns blocked as well."""
+
+    mask: torch.Tensor | None
+    """The model's own; kept, so that no other mask can be taken for it."""
+    sizes: tuple[int, int]
+    """Queries and keys."""
+    combined: torch.Tensor
+    """The two together."""
 
 
 class AttentionTap:
@@ -41,7 +53,8 @@ class AttentionTap:
         self.collect = collect
         self.keep = keep
         self.rows: list[torch.Tensor | None] = [None] * n_layers
-        self._cached: tuple[torch.Tensor | None, tuple[int, int], torch.Tensor] | None = None
+        # Full and sliding layers have a mask each; no model has more kinds.
+        self._combined: deque[_Combined] = deque(maxlen=2)
 
     def stacked_rows(self) -> torch.Tensor:
         """Return (L, B, H, S_max) rows of the latest forward."""
@@ -52,7 +65,7 @@ class AttentionTap:
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep only these rows of the batch, in this order, as the cache does."""
-        self._cached = None
+        self._combined.clear()
         self.image_index = self.image_index[rows]
         if self.keep is not None:
             self.keep = self.keep[rows]
@@ -60,14 +73,17 @@ class AttentionTap:
     def masked(
         self, module: Any, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
     ) -> torch.Tensor | None:
-        """Return the attention mask with hidden columns blocked; made once a forward."""
+        """Return the attention mask with hidden columns blocked; made once a forward and mask."""
         if self.keep is None:
             return mask
-        # transformers hands one mask object to all layers of a forward, or None to all of them.
+        # transformers hands one mask object, or None, to all layers of a kind in a forward.
         sizes = (query.shape[2], key.shape[2])
-        if self._cached is None or self._cached[0] is not mask or self._cached[1] != sizes:
-            self._cached = (mask, sizes, _combine(self.keep, module, mask, query, key))
-        return self._cached[2].to(query.device)
+        for made in self._combined:
+            if made.mask is mask and made.sizes == sizes:
+                return made.combined.to(query.device)
+        combined = _combine(self.keep, module, mask, query, key)
+        self._combined.append(_Combined(mask, sizes, combined))
+        return combined
 
 
 def _combine(

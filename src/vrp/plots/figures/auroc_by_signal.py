@@ -20,9 +20,10 @@ from vrp.plots.panels import (
     reference_band,
     zero_line,
 )
-from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, SIGNAL_BY_NAME, family, in_words
+from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
 from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import DARK_GREY, FAINT, FAMILY_COLOURS
+from vrp.signals.registry import SIGNAL_BY_NAME
 
 NAME = "auroc_by_signal"
 ORDER = 20

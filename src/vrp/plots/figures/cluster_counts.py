@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from vrp.plots.panels import (
     MAX_COLUMNS,
+    NO_VALUES,
+    absence,
     add_key,
     area_key,
     from_zero,
@@ -55,9 +57,10 @@ def draw(study: StudyTables) -> Figure:
 
 
 def _draw_counts(ax: Axes, model: ModelTables, signal: str, words: str) -> None:
+    reason = absence(model.signals, signal)
     frame = model.signals.filter(pl.col(signal).is_finite())
-    if frame.is_empty():
-        not_run(ax)
+    if reason or frame.is_empty():
+        not_run(ax, reason or NO_VALUES)
         return
     counts, right = frame[signal].to_numpy(), frame["correct"].to_numpy()
     edges = _edges(counts)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from vrp.plots.layer_values import stacked
 from vrp.plots.panels import (
     MAX_COLUMNS,
+    absence,
     add_key,
     area_key,
     layer_axis,
@@ -34,8 +35,8 @@ def draw(study: StudyTables) -> Figure:
     """Draw attention's and the MLPs' share of the margin's growth by layer."""
     drawn = model_panels(study, TITLE, heights=[2.9], share_y=True)
     for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        if model.lens.is_empty():
-            not_run(ax)
+        if reason := absence(model.lens, "attention_contribution", "mlp_contribution"):
+            not_run(ax, reason)
             continue
         shares = contribution_shares(
             stacked(model.lens["attention_contribution"]), stacked(model.lens["mlp_contribution"])

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vrp.plots.layer_values import counts_note, draw_right_and_wrong, right_and_wrong_keys
 from vrp.plots.panels import (
     MAX_COLUMNS,
+    absence,
     add_key,
     layer_axis,
     model_panels,
@@ -35,10 +36,10 @@ def draw(study: StudyTables) -> Figure:
     """Draw H_s / log S and ΔH_s by layer, right answers against wrong ones."""
     drawn = model_panels(study, TITLE, heights=[2.6, 2.1], share_y=True)
     for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        frame = study.judged(model, model.attention).filter(pl.col("maps").list.len() > 0)
-        if frame.is_empty():
-            not_run(above)
-            not_run(below)
+        frame = study.judged(model, model.attention)
+        if reason := absence(frame, "maps"):
+            not_run(above, reason)
+            not_run(below, reason)
             continue
         relative, change = _entropies(frame)
         right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()

@@ -6,9 +6,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vrp.plots.panels import MAX_COLUMNS, add_key, dot_key, model_panels, not_run, note
+from vrp.plots.panels import (
+    MAX_COLUMNS,
+    absence,
+    add_key,
+    dot_key,
+    model_panels,
+    not_run,
+    note,
+)
 from vrp.plots.study_tables import StudyTables
 from vrp.plots.style import BLACK, SMALL
+from vrp.tables.captured import NOT_CAPTURED
 
 NAME = "head_map"
 ORDER = 60
@@ -30,25 +39,31 @@ def draw(study: StudyTables) -> Figure:
     drawn = model_panels(study, TITLE, heights=[2.7, 2.7], share_x="none")
     strongest = max((_largest(model.heads["r_entropy"]) for model in study.models), default=0.0)
     for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        if model.heads.is_empty():
-            not_run(above)
-            not_run(below)
-            continue
-        _draw_map(
-            above, model.heads, "contribution", _largest(model.heads["contribution"]), "logits"
-        )
-        _draw_map(below, model.heads, "r_entropy", max(_LEAST_R, strongest), "R")
-        top = model.heads.sort("rank")[0]
-        words = f"layer {top['layer'][0]}, head {top['head'][0]}"
-        note(above, f"largest: {words}")
-        note(below, "correlation of $H_s$ with a right answer")
-        below.set_xlabel("head")
-        if place % MAX_COLUMNS == 0:
-            above.set_ylabel("decoder layer")
-            below.set_ylabel("decoder layer")
+        nothing = NOT_CAPTURED if len(model.metrics) else None  # judged, and yet no heads
+        for ax, column, unit in ((above, "contribution", "logits"), (below, "r_entropy", "R")):
+            reason = absence(model.heads, column)
+            if reason:
+                not_run(ax, (model.heads.is_empty() and nothing) or reason)
+                continue
+            largest = _largest(model.heads[column])
+            limit = largest if ax is above else max(_LEAST_R, strongest)
+            _draw_map(ax, model.heads, column, limit, unit)
+            note(ax, _words(model.heads, column))
+            ax.set_xlabel("head" if ax is below else "")
+            if place % MAX_COLUMNS == 0:
+                ax.set_ylabel("decoder layer")
     dot = dot_key(f"the {_MARKED} heads that contribute most", BLACK)
     add_key(drawn.figure, [dot])
     return drawn.figure
+
+
+def _words(heads: pl.DataFrame, column: str) -> str:
+    if column == "r_entropy":
+        return "correlation of $H_s$ with a right answer"
+    top = heads.drop_nulls("rank").sort("rank")[:1]
+    if top.is_empty():
+        return "no item has finite contributions"
+    return f"largest: layer {top['layer'][0]}, head {top['head'][0]}"
 
 
 def _largest(values: pl.Series) -> float:

@@ -10,6 +10,7 @@ from vrp.plots.layer_values import (
 )
 from vrp.plots.panels import (
     MAX_COLUMNS,
+    absence,
     add_key,
     layer_axis,
     model_panels,
@@ -39,16 +40,16 @@ def draw(study: StudyTables) -> Figure:
         frame = study.judged(model, model.lens)
         right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
         for row, (ax, (name, label)) in enumerate(zip(column, _ROWS, strict=True)):
-            if frame.is_empty():
-                not_run(ax)
+            if reason := absence(frame, name):
+                not_run(ax, reason)
                 continue
             margins = stacked(frame[name])
             draw_right_and_wrong(ax, margins, right, groups)
             zero_line(ax)
             layer_axis(ax, margins.shape[1], label=row == len(_ROWS) - 1)
+            if row == 0:
+                note(ax, counts_note(right))
             if place % MAX_COLUMNS == 0:
                 ax.set_ylabel(label)
-        if len(frame):
-            note(column[0], counts_note(right))
     add_key(drawn.figure, right_and_wrong_keys())
     return drawn.figure

@@ -59,7 +59,7 @@ def draw(study: StudyTables) -> Figure:
         layer_axis(ax, n_layers)
         if place % MAX_COLUMNS == 0:
             ax.set_ylabel("AUROC, mean over tasks")
-    keys = [line_key(f"{in_words(name)}, each layer", colours[name]) for name in names]
+    keys = [line_key(_by_layer(name), colours[name]) for name in names]
     beside = [
         dot_key("layer picked in training folds", BLUE),
         dot_key("same, blank image", ORANGE),
@@ -111,3 +111,7 @@ def _name_best_layer(ax: Axes, rows: pl.DataFrame) -> None:
     if len(main):
         best = main.sort("value", "layer", descending=[True, False]).row(0, named=True)
         note(ax, f"linear probe highest at layer {best['layer']}: {best['value']:.2f}")
+
+
+def _by_layer(probe: str) -> str:
+    return f"{in_words(probe).removesuffix(', best layer')}, each layer"

@@ -10,6 +10,7 @@ from vrp.plots.layer_values import (
 )
 from vrp.plots.panels import (
     MAX_COLUMNS,
+    absence,
     add_key,
     area_key,
     from_zero,
@@ -36,8 +37,8 @@ def draw(study: StudyTables) -> Figure:
     drawn = model_panels(study, TITLE, heights=[2.8])
     for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
         frame = study.judged(model, model.lens)
-        if frame.is_empty():
-            not_run(ax)
+        if reason := absence(frame, "residual_update"):
+            not_run(ax, reason)
             continue
         updates = stacked(frame["residual_update"])
         right = frame["answered_right"].to_numpy()

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vrp.plots.panels import MAX_COLUMNS, from_zero, model_panels, not_run, note
-from vrp.plots.predictors import SIGNAL_BY_NAME, in_words
+from vrp.plots.panels import MAX_COLUMNS, absence, from_zero, model_panels, not_run, note
+from vrp.plots.predictors import in_words
 from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
+from vrp.signals.registry import SIGNAL_BY_NAME
 from vrp.stats.risk_coverage import risk_coverage
 
 NAME = "risk_coverage"
@@ -78,7 +79,7 @@ def _confidences(model: ModelTables) -> list[_Confidence]:
     found = []
     for name, colour, linestyle in _SIGNALS:
         signal = SIGNAL_BY_NAME.get(name)
-        if signal is not None:
+        if signal is not None and absence(model.signals, name) is None:
             values = model.signals[name].to_numpy().astype(np.float64)
             turned = -values if signal.reliable_when == "low" else values
             found.append(_Confidence(in_words(name), turned, correct, colour, linestyle))

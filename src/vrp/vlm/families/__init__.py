@@ -4,11 +4,13 @@ import difflib
 
 from vrp.errors import InputError
 from vrp.vlm.families.base import Family
+from vrp.vlm.families.generic import Generic
 from vrp.vlm.families.llava import Llava
 from vrp.vlm.families.paligemma import PaliGemma
 from vrp.vlm.families.qwen2_vl import Qwen2VL
 
 FAMILIES: dict[str, type[Family]] = {
+    "auto": Generic,
     "llava": Llava,
     "paligemma": PaliGemma,
     "qwen2_vl": Qwen2VL,

@@ -67,12 +67,14 @@ class Family(ABC):
     """The transformers class of its checkpoints."""
     prompts: ClassVar[dict[str, str]]
     """Prompt variants: `{question}` inside each family's own frame."""
-    image_policies: ClassVar[tuple[str, ...]]
+    image_policies: tuple[str, ...]
     """Names of ways to fit an image; the first is the default."""
-    dynamic_resolution: ClassVar[bool] = False
+    dynamic_resolution: bool = False
     """Whether `min_pixels` and `max_pixels` mean something."""
-    adds_special_tokens: ClassVar[bool] = False
+    adds_special_tokens: bool = False
     """Whether the tokenizer is to add its own leading token to the prompt."""
+    found_out: ClassVar[bool] = False
+    """Whether the layout was found out from a checkpoint, so that each must prove it on loading."""
 
     def __init__(
         self, config: Any, tokenizer: Any, image_processor: Any, options: FamilyOptions
@@ -99,6 +101,35 @@ class Family(ABC):
                 "remove min_pixels and max_pixels"
             )
         self.image_token_id = int(config.image_token_id)
+
+    # Loading
+
+    @classmethod
+    def refusal(cls, config: Any) -> str | None:
+        """Return why a checkpoint of this configuration is not the family's; None where it is."""
+        expected = cls.model_class.config_class.model_type  # type: ignore[attr-defined]
+        if config.model_type == expected:
+            return None
+        return (
+            f"is a {config.model_type!r} model, not {expected!r} as family {cls.name!r} needs; "
+            "set its family right"
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        source: str,
+        revision: str | None,
+        config: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        options: FamilyOptions,
+    ) -> "Family":
+        """Bind the parts of a checkpoint; `source` is there for families that read more of it."""
+        return cls(config, tokenizer, image_processor, options)
+
+    def bind(self, model: Any) -> None:  # noqa: B027 - most families know enough already
+        """Take what only the loaded model tells; called once, before anything is asked."""
 
     # Text
 
@@ -142,15 +173,19 @@ class Family(ABC):
         rgb = [image.convert("RGB") for image in images]
         return dict(self.image_processor(images=rgb, return_tensors="pt"))
 
-    def encode_images(self, model: Any, images: Sequence[Image.Image]) -> list[torch.Tensor]:
-        """Return each image's embeddings (S, d_model), as they enter the language model."""
+    def pooled_features(self, model: Any, images: Sequence[Image.Image]) -> Any:
+        """Return the embeddings of images, as the model's vision side groups them."""
         pixels = {
             key: value.to(device=model.device, dtype=model.dtype)
             if value.is_floating_point()
             else value.to(model.device)
             for key, value in self.process_images(images).items()
         }
-        return list(model.get_image_features(**pixels, return_dict=True).pooler_output)
+        return model.get_image_features(**pixels, return_dict=True).pooler_output
+
+    def encode_images(self, model: Any, images: Sequence[Image.Image]) -> list[torch.Tensor]:
+        """Return each image's embeddings (S, d_model), as they enter the language model."""
+        return list(self.pooled_features(model, images))
 
     def join_features(self, features: Sequence[torch.Tensor]) -> Any:
         """Return the embeddings of a batch in the form that the model's forward takes."""

@@ -49,7 +49,6 @@ class Llava(Family):
             )
         crop = image_processor.crop_size
         patch = config.vision_config.patch_size
-        self.side = int(crop["height"])
         self._grid = Grid(int(crop["height"]) // patch, int(crop["width"]) // patch)
         # Padding is done here, so that it is the same for every image processor class.
         if hasattr(image_processor, "do_pad"):
@@ -66,21 +65,9 @@ class Llava(Family):
 
     def patch_boxes(self, image_size: ImageSize) -> np.ndarray:
         """Return boxes over the padded or cropped square, in pixels of the original image."""
-        width, height = image_size
         if self.image_policy == "pad":
-            side = max(width, height)
-            left, top = (side - width) // 2, (side - height) // 2
-            return uniform_boxes(self._grid, side, side) - np.array([left, top, left, top])
-        short = dict(self.image_processor.size).get("shortest_edge")
-        if short is None:  # stretched to the square as a whole
-            return uniform_boxes(self._grid, width, height)
-        # The rounding of the image processor's own resize and crop.
-        resized_width, resized_height = (
-            int(short * edge / min(width, height)) for edge in image_size
-        )
-        left, top = (resized_width - self.side) // 2, (resized_height - self.side) // 2
-        boxes = uniform_boxes(self._grid, self.side, self.side) + np.array([left, top, left, top])
-        return boxes * np.tile([width / resized_width, height / resized_height], 2)
+            return padded_square_boxes(self._grid, image_size)
+        return centre_crop_boxes(self._grid, image_size, self.image_processor)
 
     def process_images(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """Pad to a square where that is the policy, then hand over to the image processor."""
@@ -88,6 +75,30 @@ class Llava(Family):
             colour = tuple(int(255 * mean) for mean in self.image_processor.image_mean)
             images = [pad_to_square(image.convert("RGB"), colour) for image in images]
         return super().process_images(images)
+
+
+def padded_square_boxes(grid: Grid, image_size: ImageSize) -> np.ndarray:
+    """Return (S, 4) boxes of a grid over the image centred on a square of its longer edge."""
+    width, height = image_size
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    return uniform_boxes(grid, side, side) - np.array([left, top, left, top])
+
+
+def centre_crop_boxes(grid: Grid, image_size: ImageSize, image_processor: Any) -> np.ndarray:
+    """Return (S, 4) boxes of a grid over the centre that an image processor resizes and crops."""
+    width, height = image_size
+    short = dict(image_processor.size).get("shortest_edge")
+    if short is None:  # stretched to the crop's size as a whole
+        return uniform_boxes(grid, width, height)
+    crop = image_processor.crop_size
+    # The rounding of the image processor's own resize and crop.
+    resized_width, resized_height = (int(short * edge / min(width, height)) for edge in image_size)
+    left = (resized_width - int(crop["width"])) // 2
+    top = (resized_height - int(crop["height"])) // 2
+    boxes = uniform_boxes(grid, int(crop["width"]), int(crop["height"]))
+    boxes = boxes + np.array([left, top, left, top])
+    return boxes * np.tile([width / resized_width, height / resized_height], 2)
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, ...]) -> Image.Image:

@@ -40,17 +40,7 @@ class Qwen2VL(Family):
         super().__init__(config, tokenizer, image_processor, options)
         if not getattr(tokenizer, "chat_template", None):
             raise InputError("the Qwen2-VL checkpoint has no chat template beside its tokenizer")
-        size = {edge: int(image_processor.size[edge]) for edge in ("shortest_edge", "longest_edge")}
-        if options.min_pixels is not None:
-            size["shortest_edge"] = options.min_pixels
-        if options.max_pixels is not None:
-            size["longest_edge"] = options.max_pixels
-        if size["shortest_edge"] > size["longest_edge"]:
-            raise InputError(
-                f"min_pixels {size['shortest_edge']} is above max_pixels {size['longest_edge']}"
-            )
-        self.min_pixels, self.max_pixels = size["shortest_edge"], size["longest_edge"]
-        image_processor.size = type(image_processor.size)(**size)
+        self.min_pixels, self.max_pixels = set_pixel_bounds(image_processor, options)
 
     def render_prompt(self, question: str) -> str:
         """Return the checkpoint's chat template for an image and the question."""
@@ -87,15 +77,56 @@ class Qwen2VL(Family):
     ) -> Positions:
         """Return M-RoPE positions (3, B, T); nothing is read from or left in the model."""
         merge = int(self.config.vision_config.spatial_merge_size)
-        grid_thw = torch.tensor([[1, merge * g.height, merge * g.width] for g in grids])
-        prompt, deltas = model.model.get_rope_index(
-            input_ids,
-            mm_token_type_ids=(input_ids == self.image_token_id).int(),
-            image_grid_thw=grid_thw,
-            attention_mask=attention_mask,
-        )
-        return Positions(prompt, attention_mask.sum(-1) + deltas[:, 0])
+        is_image = input_ids == self.image_token_id
+        return mrope_positions(model, input_ids, attention_mask, grids, is_image, merge)
 
     def step_positions(self, positions: torch.Tensor) -> torch.Tensor:
         """Text moves along all three axes at once: (3, B, 1)."""
         return positions[None, :, None].expand(3, -1, -1)
+
+
+def set_pixel_bounds(image_processor: Any, options: FamilyOptions) -> tuple[int, int]:
+    """Give the image processor the bounds that were chosen; return those that hold now.
+
+    Raises:
+        InputError: the least pixels are more than the most.
+    """
+    size = {edge: int(image_processor.size[edge]) for edge in ("shortest_edge", "longest_edge")}
+    if options.min_pixels is not None:
+        size["shortest_edge"] = options.min_pixels
+    if options.max_pixels is not None:
+        size["longest_edge"] = options.max_pixels
+    if size["shortest_edge"] > size["longest_edge"]:
+        raise InputError(
+            f"min_pixels {size['shortest_edge']} is above max_pixels {size['longest_edge']}"
+        )
+    image_processor.size = type(image_processor.size)(**size)
+    return size["shortest_edge"], size["longest_edge"]
+
+
+def mrope_positions(
+    model: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    grids: Sequence[Grid],
+    is_image: torch.Tensor,
+    merge: int,
+) -> Positions:
+    """Return M-RoPE positions (3, B, T) as the model counts them, reading no state of it.
+
+    Args:
+        model: has `model.get_rope_index`.
+        input_ids: (B, T) left-padded prompts.
+        attention_mask: (B, T) 0 on padding.
+        grids: per item, the layout of its image tokens.
+        is_image: (B, T) True on image tokens.
+        merge: patches along each side of an image token.
+    """
+    grid_thw = torch.tensor([[1, merge * g.height, merge * g.width] for g in grids])
+    prompt, deltas = model.model.get_rope_index(
+        input_ids,
+        mm_token_type_ids=is_image.int(),
+        image_grid_thw=grid_thw,
+        attention_mask=attention_mask,
+    )
+    return Positions(prompt, attention_mask.sum(-1) + deltas[:, 0])

@@ -1,0 +1,421 @@
+"""The extraction engine against plain `generate` and against usual practice, on the CPU.
+
+    python benchmarks/extraction.py
+
+Everything is measured in one run, in rounds that take the contestants in turn, so that a machine
+that slows down favours none; a ratio is the median of the rounds' ratios. `limit` is plain
+`generate` on the same batches with nothing captured, `usual` is eager attention with full maps and
+hidden states at batch 1 and K separate `generate` calls; both include preprocessing, as the engine
+does. Each image is asked once in `one question an image`; in `study mix` images have as many
+questions as in the study, which the engine encodes once and `generate` once a question.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from baselines import Asked, PlainModel
+from hardware import hardware
+
+from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
+from vrp.data.scenes.questions import (
+    counting_questions,
+    existence_question,
+    open_questions,
+    spatial_questions,
+)
+from vrp.stages.captures import attention_rows
+from vrp.vlm.batching import VlmInput, plan_batches, plan_inputs
+from vrp.vlm.decode import CaptureSpec, run_batch
+from vrp.vlm.loading import VLM, load_vlm
+from vrp.vlm.sampling import sample_answers
+from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
+
+RESULT = Path(__file__).parent / "results" / "extraction.json"
+SHIPPED = Path(__file__).parents[1] / "src/vrp/report/signal_costs.json"
+MAX_NEW_TOKENS = 6
+SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": MAX_NEW_TOKENS, "seed": 0}
+K = 10
+FLOOR = 1e-3
+# What each contestant is compared with, and the goal for the ratio.
+GOALS = {
+    "capture / limit": 1.2,
+    "K=10 / one answer": 1.4,
+    "exact / one answer": 1.3,
+    "usual / engine": 10.0,
+    "memory, capture / limit": 1.15,
+}
+MIXES = ("one question an image", "study mix")
+
+
+def questions(mix: str, n_items: int) -> list[VlmInput]:
+    """Questions about scenes that no model was trained on."""
+    items: list[VlmInput] = []
+    for index in count():
+        scene = draw_scene(scene_seed("benchmark", index))
+        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
+        present = sorted({found.category for found in scene.objects})
+        asked = [existence_question(category) for category in present[:3]]
+        for make in (counting_questions, spatial_questions, open_questions):
+            asked += [question.text for question in make(scene, rng)[:1]]
+        if mix == MIXES[0]:
+            asked = [asked[index % len(asked)]]
+        items += [
+            VlmInput(f"{index}-{n}", scene.image, text, image_key=str(index))
+            for n, text in enumerate(asked)
+        ]
+        if len(items) >= n_items:
+            return items[:n_items]
+    raise AssertionError
+
+
+def in_batches(vlm: VLM, items: Sequence[VlmInput], size: int) -> list[list[VlmInput]]:
+    """The batches that the study would plan."""
+    rows = [(item.item_id, item.question, item.image.size, item.image_key) for item in items]
+    by_id = {item.item_id: item for item in items}
+    plan = plan_batches(plan_inputs(vlm, rows), batch_size=size)
+    return [[by_id[item_id] for item_id in ids] for ids in plan]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+@contextmanager
+def counted_forwards(model: Any) -> Iterator[dict[str, int]]:
+    """Count rows that go through the language model: prompts, and decode steps."""
+    counts = {"prefill": 0, "step": 0}
+    forward = model.forward
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        ids = kwargs["input_ids"]
+        counts["step" if ids.shape[1] == 1 else "prefill"] += len(ids)
+        return forward(*args, **kwargs)
+
+    model.forward = counting
+    try:
+        yield counts
+    finally:
+        del model.forward
+
+
+class Contest:
+    """One family's contestants on one list of items."""
+
+    def __init__(self, family: str, mix: str, options: argparse.Namespace) -> None:
+        folder = zoo_checkpoint(family)
+        self.vlm = load_vlm(folder, family=family, device="cpu")
+        self.plain = PlainModel(family, folder, attention="sdpa")
+        self.eager = PlainModel(family, folder, attention="eager")
+        self.items = questions(mix, options.items)
+        self.batches = in_batches(self.vlm, self.items, options.batch_size)
+        self.options = options
+
+    def engine(self, **spec: Any) -> Callable[[], list[Any]]:
+        return lambda: [
+            run_batch(self.vlm, batch, CaptureSpec(**spec), max_new_tokens=MAX_NEW_TOKENS)
+            for batch in self.batches
+        ]
+
+    def full(self) -> list[Any]:
+        spec = CaptureSpec.full()
+        return [run_batch(self.vlm, b, spec, max_new_tokens=MAX_NEW_TOKENS) for b in self.batches]
+
+    def samples(self, **what: Any) -> Callable[[], list[Any]]:
+        return lambda: [sample_answers(self.vlm, b, **SAMPLING, **what) for b in self.batches]
+
+    def limit(self) -> list[Any]:
+        return [
+            self.plain.answer(
+                [Asked(item.image, item.question) for item in batch], max_new_tokens=MAX_NEW_TOKENS
+            )
+            for batch in self.batches
+        ]
+
+    def usual(self) -> float:
+        """Seconds an item; few items suffice, each costs eleven inferences."""
+        few = self.items[:: max(1, len(self.items) // self.options.usual_items)]
+        few = few[: self.options.usual_items]
+        spent = seconds(
+            lambda: [
+                self.eager.study_one(
+                    Asked(item.image, item.question), k=K, max_new_tokens=MAX_NEW_TOKENS
+                )
+                for item in few
+            ]
+        )
+        return spent / len(few)
+
+    def check_same_answers(self) -> int:
+        """Greedy answers of engine and limit must be the same tokens; returns how many are."""
+        eos = set(self.vlm.eos_token_ids)
+        same = 0
+        for batch, captures in zip(self.limit(), self.full(), strict=True):
+            for tokens, capture in zip(batch, captures, strict=True):
+                kept = []
+                for token in tokens:
+                    if token in eos:
+                        break
+                    kept.append(token)
+                same += kept == list(capture.token_ids)
+        return same
+
+    def contestants(self) -> dict[str, Callable[[], object]]:
+        return {
+            "limit": self.limit,
+            "answers": self.engine(),
+            "capture": self.full,
+            "k10": self.samples(k=K),
+            "exact": self.samples(floor=FLOOR),
+            "k10_and_exact": self.samples(k=K, floor=FLOOR),
+        }
+
+    def parts(self) -> dict[str, Callable[[], object]]:
+        """Each thing that can be captured, alone, beside nothing captured."""
+        return {
+            "answers": self.engine(),
+            "attention": self.engine(attention=True),
+            "heads": self.engine(attention=True, head_rows=True),
+            "hidden": self.engine(hidden=("prompt_end",)),
+            "lens": self.engine(lens=True),
+            "contributions": self.engine(contributions=True),
+            "residual_update": self.engine(residual_update=True),
+            "k10": self.samples(k=K),
+            "exact": self.samples(floor=FLOOR),
+        }
+
+
+def in_rounds(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list]:
+    """Seconds of each contestant in each round, after one round that only warms up."""
+    for work in contestants.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds):
+        names = list(contestants)
+        for name in names if number % 2 == 0 else reversed(names):
+            times[name].append(seconds(contestants[name]))
+    return times
+
+
+def ratio(times: Mapping[str, list[float]], first: str, second: str) -> float:
+    return statistics.median(a / b for a, b in zip(times[first], times[second], strict=True))
+
+
+def measure(family: str, mix: str, options: argparse.Namespace) -> dict[str, Any]:
+    contest = Contest(family, mix, options)
+    same = contest.check_same_answers()
+    times = in_rounds(contest.contestants(), options.rounds)
+    usual = [contest.usual() for _ in range(options.rounds)]
+    n_items = len(contest.items)
+    engine = [
+        (a + b) / n_items for a, b in zip(times["capture"], times["k10_and_exact"], strict=True)
+    ]
+    return {
+        "items": n_items,
+        "same_greedy_answers": same,
+        "ms_an_item": {
+            **{name: 1000 * statistics.median(t) / n_items for name, t in times.items()},
+            "usual": 1000 * statistics.median(usual),
+        },
+        "ratios": {
+            "capture / limit": ratio(times, "capture", "limit"),
+            "K=10 / one answer": ratio(times, "k10", "answers"),
+            "exact / one answer": ratio(times, "exact", "answers"),
+            "K=10 and exact / one answer": ratio(times, "k10_and_exact", "answers"),
+            "one answer / limit": ratio(times, "answers", "limit"),
+            "usual / engine": statistics.median(u / e for u, e in zip(usual, engine, strict=True)),
+        },
+    }
+
+
+def costs(family: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """What each captured thing costs beyond the answer: ms an item, prompts and steps an item."""
+    contest = Contest(family, MIXES[1], options)
+    parts, n_items = contest.parts(), len(contest.items)
+    times = in_rounds(parts, options.rounds)
+    found = {}
+    for name, work in parts.items():
+        with counted_forwards(contest.vlm.model) as forwards:
+            work()
+        extra = [
+            a - (0 if name in ("answers", "k10", "exact") else b)
+            for a, b in zip(times[name], times["answers"], strict=True)
+        ]
+        found[name] = {
+            "ms_an_item": max(0.0, 1000 * statistics.median(extra) / n_items),
+            "prefills": forwards["prefill"] / n_items if name in ("answers", "k10", "exact") else 0,
+            "steps": forwards["step"] / n_items if name in ("answers", "k10", "exact") else 0,
+        }
+    captures = [capture for batch in contest.full() for capture in batch]
+    spent = [seconds(lambda: attention_rows(captures)) for _ in range(options.rounds)]
+    found["maps"] = {
+        "ms_an_item": 1000 * statistics.median(spent) / n_items, "prefills": 0, "steps": 0,
+    }  # fmt: skip
+    return found
+
+
+# Memory: each number comes from a process of its own.
+
+
+def long_question(vlm: VLM, n_tokens: int, size: tuple[int, int]) -> str:
+    """A question whose whole prompt has about `n_tokens` tokens."""
+    words = ["Is there a red circle to the left of the blue square?"]
+
+    def length() -> int:
+        return len(vlm.prompt_token_ids(" ".join(words))) - 1 + vlm.grid(size).n_tokens
+
+    one = length()
+    words.append("there")
+    step = max(1, length() - one)
+    words += ["there"] * max(0, (n_tokens - length()) // step)
+    return " ".join(words)
+
+
+def resident(key: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def peak_above_model(family: str, who: str, n_tokens: int, batch_size: int) -> dict[str, int]:
+    """Bytes resident at most during one batch, above those before it."""
+    folder = zoo_checkpoint(family)
+    vlm = load_vlm(folder, family=family, device="cpu")
+    scene = draw_scene(scene_seed("benchmark", 0))
+    plain = PlainModel(family, folder, attention="sdpa") if who == "limit" else None
+    for model in (vlm.model, plain.model if plain else vlm.model):
+        model.config.get_text_config().max_position_embeddings = 4 * n_tokens
+    question = long_question(vlm, n_tokens, scene.image.size)
+    if plain:
+        del vlm
+
+    def work(text: str) -> None:
+        if plain:
+            asked = [Asked(scene.image, text)] * batch_size
+            plain.answer(asked, max_new_tokens=2)
+        else:
+            items = [VlmInput(str(i), scene.image, text) for i in range(batch_size)]
+            run_batch(vlm, items, CaptureSpec.full(), max_new_tokens=2)
+
+    work("Is there a dog?")
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    work(question)
+    return {"bytes": resident("VmHWM") - before}
+
+
+def memory(family: str, options: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for n_tokens in (512, 2048):
+        sizes = {}
+        for who in ("limit", "capture"):
+            command = [sys.executable, __file__, "--memory-of", who, "--families", family]
+            command += ["--tokens", str(n_tokens), "--memory-batch", str(options.memory_batch)]
+            # Freed blocks go back to the system at once, so that the peak is what is in use.
+            environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+            done = subprocess.run(
+                command, env=environment, check=True, stdout=subprocess.PIPE, text=True
+            )
+            sizes[who] = json.loads(done.stdout.splitlines()[-1])["bytes"]
+        found[f"T={n_tokens}"] = {**sizes, "ratio": sizes["capture"] / sizes["limit"]}
+    return found
+
+
+def write_whole(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--families", nargs="+", default=list(ZOO_FAMILIES))
+    parser.add_argument("--items", type=int, default=192, help="items a round")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--usual-items", type=int, default=12, help="items of usual practice")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--memory-batch", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--ship", action="store_true", help="renew the costs that reports show")
+    parser.add_argument("--memory-of", choices=["limit", "capture"], help=argparse.SUPPRESS)
+    parser.add_argument("--tokens", type=int, default=512, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        [family] = options.families
+        print(
+            json.dumps(
+                peak_above_model(family, options.memory_of, options.tokens, options.memory_batch)
+            )
+        )
+        return
+    result: dict[str, Any] = {"families": {}}
+    for family in options.families:
+        found: dict[str, Any] = {mix: measure(family, mix, options) for mix in MIXES}
+        found["memory"] = memory(family, options)
+        found["costs"] = costs(family, options)
+        result["families"][family] = found
+        print_family(family, found)
+    result["goals"] = GOALS
+    result["settings"] = {
+        name: value
+        for name, value in vars(options).items()
+        if name not in ("out", "memory_of", "tokens", "ship")
+    }
+    result["hardware"] = hardware("torch", "transformers", "numpy")
+    write_whole(options.out, result)
+    if options.ship:
+        write_whole(SHIPPED, shipped_costs(result))
+
+
+def shipped_costs(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the measurement that every report shows."""
+    families = result["families"]
+    return {
+        "families": {name: found["costs"] for name, found in families.items()},
+        "settings": {key: result["settings"][key] for key in ("batch_size", "threads", "items")},
+        "hardware": result["hardware"],
+    }
+
+
+def print_family(family: str, found: Mapping[str, Any]) -> None:
+    print(f"\n{family}")
+    print(f"  {'':34}" + "".join(f"{mix:>24}" for mix in MIXES) + f"{'goal':>8}")
+    for name in found[MIXES[0]]["ratios"]:
+        cells = "".join(f"{found[mix]['ratios'][name]:24.2f}" for mix in MIXES)
+        print(f"  {name:34}{cells}{GOALS.get(name, ''):>8}")
+    for name in found[MIXES[0]]["ms_an_item"]:
+        cells = "".join(f"{found[mix]['ms_an_item'][name]:24.2f}" for mix in MIXES)
+        print(f"  {'ms an item: ' + name:34}{cells}")
+    for mix in MIXES:
+        same, n_items = found[mix]["same_greedy_answers"], found[mix]["items"]
+        print(f"  greedy answers as plain generate's, {mix}: {same} of {n_items}")
+    for tokens, sizes in found["memory"].items():
+        print(f"  memory above the model, {tokens}: {sizes['ratio']:.3f} of the limit's")
+    for name, cost in found["costs"].items():
+        print(
+            f"  cost of {name:18}{cost['ms_an_item']:8.2f} ms, "
+            f"{cost['prefills']:.2f} prefills, {cost['steps']:.2f} steps an item"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Self-consistency as sampled, beside what the exact distribution over answers says of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from scipy.stats import norm
+
+from vrp.report.evidence import ModelEvidence
+from vrp.report.numbers import NONE, Number, decimal, thousands
+from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
+from vrp.stats.clusters import clustered_se
+
+_COLUMNS = [
+    "model", "items", "S_SC, sampled", "expected S_SC, exact", "sampled − exact",
+    "mass not followed, %", "AUROC, sampled", "AUROC, exact",
+]  # fmt: skip
+
+
+def sampled_against_exact(models: Sequence[ModelEvidence]) -> Table:
+    """One row a model; the difference has no noise but that of the K samples."""
+    return Table(_COLUMNS, [_row(model) for model in models if len(model.consistency)])
+
+
+def mean_difference(consistency: pl.DataFrame) -> Number:
+    """Mean over items of sampled S_SC minus the middle of its exact bounds, clustered by image.
+
+    Args:
+        consistency: columns self_consistency, expected_consistency_low and _high, group; rows
+            without a followed distribution are left out.
+    """
+    known = consistency.drop_nulls("expected_consistency_low")
+    low, high, sampled = (
+        known[name].cast(pl.Float64).to_numpy()
+        for name in (
+            "expected_consistency_low", "expected_consistency_high", "self_consistency",
+        )
+    )  # fmt: skip
+    difference = sampled - (low + high) / 2
+    _, groups = np.unique(known["group"].to_numpy(), return_inverse=True)
+    value = float(difference.mean())
+    half = float(norm.ppf(0.975)) * clustered_se((difference - value) / len(known), groups)
+    n_groups = int(groups.max()) + 1
+    return Number(value, value - half, value + half, n=len(known), n_groups=n_groups)
+
+
+def _row(model: ModelEvidence) -> list[Cell]:
+    table = model.consistency
+    known = table.drop_nulls("expected_consistency_low")
+    sampled = decimal(float(table["self_consistency"].cast(pl.Float64).mean()), 3)  # type: ignore[arg-type]
+    first = [name_cell(model.name), Cell(thousands(len(table))), Cell(sampled)]
+    aurocs = [
+        estimate_cell(model.auroc(name))
+        for name in ("self_consistency", "expected_self_consistency")
+    ]
+    if known.is_empty():
+        return [*first, missing(), Cell(NONE), Cell(NONE), aurocs[0], missing()]
+    low, high, unresolved = (
+        float(known[name].cast(pl.Float64).mean())  # type: ignore[arg-type]
+        for name in ("expected_consistency_low", "expected_consistency_high", "unresolved")
+    )
+    bounds = f"[{decimal(low, 4)}, {decimal(high, 4)}]"
+    return [
+        *first,
+        Cell(decimal((low + high) / 2, 3), bounds),
+        estimate_cell(mean_difference(table), 4, signed=True),
+        Cell(decimal(100 * unresolved, 2)),
+        *aurocs,
+    ]

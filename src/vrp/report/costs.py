@@ -1,0 +1,88 @@
+"""What reading each signal costs beside the answer, as `benchmarks/extraction.py` measured it."""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, NamedTuple
+
+from vrp.report.numbers import NONE, decimal
+from vrp.report.tabular import Cell, Table, name_cell
+from vrp.signals.registry import SIGNALS
+
+
+class _Part(NamedTuple):
+    """Something that is read or run."""
+
+    label: str
+    inputs: tuple[str, ...]
+    """Fields of `SignalInputs` that it gives."""
+    also: str = ""
+    """What else rests on it."""
+
+
+_PARTS: dict[str, _Part] = {
+    "answers": _Part("the answer itself", ("token_logprobs", "first_token_entropy")),
+    "attention": _Part("attention rows", ("attention_maps", "image_mass"), "patch masking"),
+    "heads": _Part("attention rows of every head", (), "H_s and C_k of heads"),
+    "maps": _Part("H_s and C_k of all maps", ()),
+    "lens": _Part("logit lens", ("truth_margin", "decision_margin")),
+    "contributions": _Part("contributions", ("attention_contribution", "mlp_contribution")),
+    "residual_update": _Part("residual update", ("residual_update",)),
+    "hidden": _Part("hidden states", (), "probes"),
+    "k10": _Part("10 samples", ("self_consistency",)),
+    "exact": _Part("exact distribution", ("expected_self_consistency",)),
+}
+_OWN_PREFILL = ("answers", "k10", "exact")
+
+
+def measured_costs() -> dict[str, Any]:
+    """The measurement: hardware, settings, and family → part → milliseconds and forwards."""
+    source = resources.files("vrp.report") / "signal_costs.json"
+    found: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    return found
+
+
+def costs_table(costs: Mapping[str, Any]) -> Table:
+    """One row for each thing that is read: what it gives, forwards, and time an item."""
+    families = list(costs["families"])
+    rows = []
+    for part, what in _PARTS.items():
+        measured = [costs["families"][family][part] for family in families]
+        rows.append([
+            name_cell(what.label),
+            Cell(_signals(what)),
+            Cell(_forwards(part, measured[0])),
+            *(_time(part, costs["families"][family]) for family in families),
+        ])  # fmt: skip
+    columns = ["read", "for", "prefills and decode steps an item"]
+    return Table([*columns, *(f"{name}, ms an item" for name in families)], rows, text_columns=(1,))
+
+
+def costs_source(costs: Mapping[str, Any]) -> str:
+    """What the costs were measured on, in one line."""
+    hardware, settings = costs["hardware"], costs["settings"]
+    return (
+        f"Embedded models, batches of {settings['batch_size']}, {settings['threads']} threads of "
+        f"{hardware['processor']}; the share is of one answer. On other models and machines "
+        "benchmarks/extraction.py measures the same."
+    )
+
+
+def _signals(part: _Part) -> str:
+    """Labels of the signals that need nothing else."""
+    labels = [s.label for s in SIGNALS if set(s.needs) & set(part.inputs)]
+    if len(labels) > 3:
+        labels = [*labels[:2], f"{len(labels) - 2} more signals"]
+    return ", ".join([*labels, *filter(None, [part.also])])
+
+
+def _forwards(part: str, cost: Mapping[str, float]) -> str:
+    if part not in _OWN_PREFILL:
+        return "none of its own"
+    return f"{decimal(cost['prefills'], 2)} + {decimal(cost['steps'], 2)}"
+
+
+def _time(part: str, costs: Mapping[str, Mapping[str, float]]) -> Cell:
+    spent, answer = costs[part]["ms_an_item"], costs["answers"]["ms_an_item"]
+    share = f"{decimal(100 * spent / answer, 0)}%" if answer > 0 else NONE
+    return Cell(decimal(spent, 2), share)

@@ -1,0 +1,50 @@
+"""Sampled self-consistency beside its exact expectation."""
+
+import polars as pl
+import pytest
+
+from vrp.report.consistency_table import mean_difference, sampled_against_exact
+from vrp.report.evidence import ModelEvidence
+from vrp.report.numbers import Number
+
+CONSISTENCY = pl.DataFrame(
+    {
+        "self_consistency": [1.0, 0.6, 0.9, 0.5],
+        "expected_consistency_low": [0.9, 0.6, 0.8, None],
+        "expected_consistency_high": [1.0, 0.7, 0.8, None],
+        "unresolved": [0.1, 0.1, 0.0, None],
+        "group": ["a", "a", "b", "b"],
+    }
+)
+
+
+def test_the_difference_by_hand():
+    # Differences .05, −.05, .1 of images a, a, b: mean 1/30; sums of deviations −1/15 and 1/15,
+    # over three items: SE = sqrt(2/1 · 2 · (1/45)²).
+    found = mean_difference(CONSISTENCY)
+    assert found.value == pytest.approx(1 / 30)
+    assert found.high - found.value == pytest.approx(1.959964 * 2 / 45)
+    assert (found.n, found.n_groups) == (3, 2)
+
+
+def test_one_row_a_model():
+    aurocs = {
+        ("self_consistency", "auroc", "macro", -1): Number(0.7),
+        ("expected_self_consistency", "auroc", "macro", -1): Number(0.75),
+    }
+    models = [
+        ModelEvidence("one", metrics=aurocs, consistency=CONSISTENCY),
+        ModelEvidence("none"),
+        ModelEvidence(
+            "sampled only",
+            consistency=CONSISTENCY.with_columns(
+                pl.lit(None, dtype=pl.Float64).alias(name) for name in CONSISTENCY.columns[1:4]
+            ),
+        ),
+    ]
+    table = sampled_against_exact(models)
+    texts = [[cell.text for cell in row] for row in table.rows]
+    assert texts[0] == ["one", "4", "0.750", "0.800", "+0.0333", "6.67", "0.700", "0.750"]
+    assert texts[1][:4] == ["sampled only", "4", "0.750", "not run"]
+    assert len(texts) == 2
+    assert all(len(row) == len(table.columns) for row in table.rows)
