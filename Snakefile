@@ -31,6 +31,7 @@ include: "workflow/study.smk"
 
 pathvars:
     results=RESULTS,
+    extraction=EXTRACTION,
     logs=f"{RESULTS}/logs",
     benchmarks=f"{RESULTS}/benchmarks",
 
@@ -53,6 +54,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/extract.smk"
 include: "workflow/rules/blind.smk"
 include: "workflow/rules/consistency.smk"
+include: "workflow/rules/gather.smk"
 include: "workflow/rules/metrics.smk"
 include: "workflow/rules/probes.smk"
 include: "workflow/rules/mask.smk"
@@ -79,3 +81,7 @@ rule all:
 
 onstart:
     write_snapshot()
+
+
+onsuccess:
+    forget_batches()

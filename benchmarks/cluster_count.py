@@ -8,16 +8,13 @@ after the DBSCAN run, so that a machine that slows down meanwhile favours neithe
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy
-import sklearn
+from hardware import hardware
 from scipy import ndimage
 from sklearn.cluster import DBSCAN
 
@@ -57,23 +54,6 @@ def timed(
     }
 
 
-def hardware() -> dict[str, object]:
-    """Describe the processor and the libraries; name no machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load_1_min": round(os.getloadavg()[0], 2),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "scikit_learn": sklearn.__version__,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--maps", type=int, default=10_000, help="maps in the stack")
@@ -107,7 +87,7 @@ def main() -> None:
         "labelling_runs": [times for _, times in runs],
         "ratio_wall": dbscan["wall_s"] / labelling["wall_s"],
         "ratio_cpu": dbscan["cpu_s"] / labelling["cpu_s"],
-        "hardware": hardware(),
+        "hardware": hardware("numpy", "scipy", "scikit-learn"),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     partial = options.out.with_suffix(".tmp")

@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A slow moment of the machine is no failure, and the same examples are tried everywhere.
+settings.register_profile("unhurried", deadline=None, derandomize=True)
+settings.load_profile("unhurried")
 
 TINY_LAYERS = 4
 TINY_WIDTH = 32

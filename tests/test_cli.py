@@ -8,8 +8,8 @@ from PIL import Image
 from vrp.cli import build_parser, main
 
 STAGES = (
-    "fetch-data fetch-model sample extract blind consistency metrics probes mask ablate effects "
-    "figures report"
+    "fetch fetch-data fetch-model sample extract blind consistency metrics probes mask ablate "
+    "effects figures report"
 ).split()
 
 

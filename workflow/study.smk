@@ -5,6 +5,7 @@ The study's configuration, checked, and what the rules ask of it. No rules here.
 import functools
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import yaml
 
 from vrp.config.study import STAGE_KEYS, stage_config, study_from_mapping
 from vrp.errors import InputError
+from vrp.planning.resources import StudyResources
 from vrp.plots.figures import FIGURE_NAMES
 from vrp.provenance import code_digest, digest, module_digests
+from vrp.sharing import check_shared_extraction, extraction_folder
 from vrp.zoo import zoo_checkpoint
 
 files = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
@@ -31,6 +34,19 @@ RESULTS = f"{STUDY.results}/{STUDY.study}"
 # rule reruns by the keys that its stage reads.
 SNAPSHOT = f"{RESULTS}/config.yaml"
 
+# Where the extraction's shards lie: with this study, or with the one that it takes them from.
+EXTRACTION = str(extraction_folder(STUDY))
+SHARED = STUDY.extraction_from is not None
+if SHARED:
+    try:
+        check_shared_extraction(STUDY)
+    except InputError as error:
+        sys.exit(f"Error in the configuration: {error}")
+
+# For the stages: who runs them, so that none outlives a workflow that was killed; and that the
+# workflow itself clears finished batches away, since it deletes tables that it took no note of.
+os.environ.update(VRP_RUN_BY=str(os.getpid()), VRP_KEEP_BATCHES="1")
+
 MODELS = list(STUDY.models)
 ANY_MODEL = "|".join(re.escape(model) for model in MODELS)
 
@@ -42,14 +58,17 @@ def shard_names(count):
 
 SHARDS = shard_names(STUDY.extract.shards)
 BLIND_SHARDS = SHARDS if STUDY.extract.blind else []
-MASK_SHARDS = shard_names(STUDY.mask.shards)
+MASK_SHARDS = shard_names(STUDY.mask.shards) if STUDY.mask.enabled else []
 ABLATE_SHARDS = shard_names(STUDY.ablate.shards)
 
-# What the figures and the report read, of all models.
+# What the figures and the report read, of all models. The mask shards are not among their inputs:
+# the effects wait for them, and Snakemake would look through all that they come from once each.
 TABLES = {
     **{
         table: expand(
-            f"<results>/{{model}}/{table}/{{shard}}.parquet", model=MODELS, shard=SHARDS
+            f"<extraction>/{{model}}/{table}/{{shard}}.parquet",
+            model=MODELS,
+            shard=SHARDS,
         )
         for table in ("answers", "attention", "lens", "consistency")
     },
@@ -57,10 +76,23 @@ TABLES = {
         table: expand(f"<results>/{{model}}/{table}.parquet", model=MODELS)
         for table in ("signals", "heads", "metrics", "probes", "predictions", "neurons")
     },
-    "mask": expand(
-        "<results>/{model}/mask/{shard}.parquet", model=MODELS, shard=MASK_SHARDS
-    ),
 }
+
+MASK_TABLES = expand(
+    "{results}/{model}/mask/{shard}.parquet",
+    results=RESULTS,
+    model=MODELS,
+    shard=MASK_SHARDS,
+)
+
+# What is found out about shared shards before anything reads them.
+SHARED_ITEMS = (
+    ["<results>/items.parquet", "<extraction>/items.parquet"] if SHARED else []
+)
+CHECKED = ["<results>/{model}/extraction.json"] if SHARED else []
+
+# Memory, minutes and GPUs of every job, from the models' dimensions and the study's counts.
+RESOURCES = StudyResources(STUDY)
 
 FIGURES = expand(
     "<results>/figures/{name}.{format}",
@@ -87,6 +119,15 @@ def write_snapshot():
             f"Error: {path}: cannot be written ({error.strerror}); set `results` in the config "
             "to a folder that can, or check permissions and free space"
         )
+
+
+def forget_batches():
+    """Remove the finished batches of every shard whose tables are there and taken note of."""
+    for folder in Path(RESULTS).rglob(".*.batches"):
+        if folder.with_name(
+            f"{folder.name[1:].removesuffix('.batches')}.parquet"
+        ).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def code_of(stage):
@@ -143,6 +184,25 @@ def model_keys_of(stage, model):
         for key, value in keys_of(stage, model).items()
         if key.startswith("models.")
     }
+
+
+def mem_mb(stage):
+    """Memory of a job; the next attempt after a failure gets more."""
+    return lambda wildcards, attempt: RESOURCES.mem_mb(
+        stage, wildcards.get("model", ""), attempt
+    )
+
+
+def runtime(stage):
+    """Minutes of a job; the next attempt after a failure gets more."""
+    return lambda wildcards, attempt: RESOURCES.runtime(
+        stage, wildcards.get("model", ""), attempt
+    )
+
+
+def gpus(stage):
+    """GPUs of a job: none for a model that is to run on a processor."""
+    return lambda wildcards: RESOURCES.gpu(stage, wildcards.model)
 
 
 def checkpoint_files(wildcards):

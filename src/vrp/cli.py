@@ -13,7 +13,9 @@ from typing import Any
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
+from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.provenance import provenance
+from vrp.termination import Terminated, end_at_once, end_cleanly_when_told
 from vrp.zoo import ZOO_FAMILIES
 
 Run = Callable[[argparse.Namespace], None]
@@ -22,6 +24,7 @@ Run = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; exit 2 with one line on bad input."""
     options = build_parser().parse_args(arguments)
+    end_cleanly_when_told()
     try:
         options.run(options)
     except InputError as error:
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Terminated as told:
+        end_at_once(told)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_analyses(commands)
     _add_interventions(commands)
     _add_presentation(commands)
+    _add_status(commands)
+    _add_score(commands)
+    _add_planning(commands)
     _add_zoo(commands)
     return parser
 
@@ -82,6 +90,13 @@ def _shards(parser: Any, **options: str) -> None:
     for name, text in options.items():
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=Path, nargs="+", required=True, help=text)
+
+
+def _optional_shards(parser: Any, **options: str) -> None:
+    """Options of any number of files, none where the config left the stage out."""
+    for name, text in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=Path, nargs="*", default=[], help=text)
 
 
 def _model(parser: Any) -> None:
@@ -121,6 +136,12 @@ def _model_of(study: StudyConfig, name: str) -> ModelConfig:
 
 
 def _add_inputs(commands: Any) -> None:
+    _stage(
+        commands, "fetch", "fetch the data and all models of a study, where there is a network",
+        _fetch,
+        "Fills the caches that fetch-data and fetch-model then find full: everything is resumed, "
+        "checked, and left alone where it is there.",
+    )  # fmt: skip
     parser = _stage(
         commands, "fetch-data", "put images and question files into the data folder", _fetch_data,
         "Scenes are drawn, official archives downloaded, local files checked; the manifest lists "
@@ -175,6 +196,13 @@ def _add_model_runs(commands: Any) -> None:
 
 def _add_analyses(commands: Any) -> None:
     parser = _stage(
+        commands, "gather", "list one model's extraction shards, once they fit together", _gather,
+        "The interventions read the list; shards of two runs are refused.",
+    )  # fmt: skip
+    _shards(parser, answers="answers shards", attention="attention shards")
+    _optional_shards(parser, items="items tables that must be equal (extraction_from)")
+    _paths(parser, output="the list to write (JSON)")
+    parser = _stage(
         commands, "metrics", "compute every signal and how well it tells right from wrong",
         _metrics,
     )  # fmt: skip
@@ -206,9 +234,7 @@ def _add_analyses(commands: Any) -> None:
         hidden="hidden-state shards",
         lens="lens shards",
     )
-    parser.add_argument(
-        "--blind-hidden", type=Path, nargs="*", default=[], help="hidden states, blank image"
-    )
+    _optional_shards(parser, blind_hidden="hidden states, blank image")
     _paths(
         parser,
         predictions="predictions.parquet to write",
@@ -223,16 +249,17 @@ def _add_interventions(commands: Any) -> None:
         "Same number at random, the least attended, no image; and a dose curve.",
     )  # fmt: skip
     _inputs_of_a_run(parser)
-    _shards(parser, answers="answers shards", attention="attention shards")
-    _paths(parser, output="mask shard to write")
+    _paths(
+        parser, extraction="the model's extraction shards (gather)", output="mask shard to write"
+    )
     parser = _stage(
         commands, "ablate", "silence neurons that the probe reads, and random ones", _ablate,
         "Top neurons come from folds without the item that is evaluated.",
     )  # fmt: skip
     _inputs_of_a_run(parser)
-    _shards(parser, answers="answers shards")
     _paths(
         parser,
+        extraction="the model's extraction shards (gather)",
         predictions="predictions.parquet (folds)",
         neurons="neurons.parquet",
         output="ablate shard to write",
@@ -244,9 +271,9 @@ def _add_interventions(commands: Any) -> None:
     _shards(
         parser,
         answers="answers shards of all models",
-        mask="mask shards of all models",
         ablate="ablate shards of all models",
     )
+    _optional_shards(parser, mask="mask shards of all models")
     _paths(parser, output="effects.parquet to write")
 
 
@@ -257,10 +284,9 @@ def _add_presentation(commands: Any) -> None:
     ):
         parser = _stage(commands, name, summary, run)
         _paths(parser, items="items.parquet", effects="effects.parquet")
-        for table in _MODEL_TABLES:
-            parser.add_argument(
-                f"--{table}", type=Path, nargs="+", required=True, help=f"{table} of all models"
-            )
+        tables = {table: f"{table} of all models" for table in _MODEL_TABLES}
+        _optional_shards(parser, mask=tables.pop("mask"))
+        _shards(parser, **tables)
         if name == "figures":
             _paths(parser, output="folder of the figures")
         else:
@@ -283,6 +309,73 @@ _MODEL_TABLES = (
 )  # fmt: skip
 
 
+def _add_status(commands: Any) -> None:
+    parser = _command(
+        commands, "status", "show how far a study is, from its files alone", _status,
+        "Models × stages: jobs done, running, failed, stopped and waiting, items a second, time "
+        "left; then the last lines and the path of each failed job's log. It asks no scheduler "
+        "and changes nothing.",
+    )  # fmt: skip
+    parser.add_argument("config", type=Path, help="the study's YAML file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--directory", type=Path, default=Path(), help="where the workflow runs (here)"
+    )
+
+
+def _add_score(commands: Any) -> None:
+    parser = _command(
+        commands, "score", "score an answer file that any model made, for POPE or VQA v2", _score,
+        "An answer file is JSON or JSON lines with question_id and free text. POPE: give a "
+        "question file for each split and an answer file for each, in the same order, or one "
+        "answer file whose rows name their split (key split or category). VQA v2: give the "
+        "annotations, too. Accuracy, precision, recall, F1, yes-rate and parse rate stand side by "
+        "side under the strict parser and the official one.",
+    )  # fmt: skip
+    _shards(
+        parser,
+        questions="official question files: POPE's splits, or VQA v2's one",
+        answers="answer files (JSON or JSON lines)",
+    )
+    parser.add_argument("--annotations", type=Path, help="VQA v2 annotations; none means POPE")
+    parser.add_argument("--answer-key", help="key that holds the answer's text (default: found)")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="VQA accuracy of a correct answer (0.5)"
+    )
+    parser.add_argument("--output", type=Path, help="write the scores to this JSON file, too")
+
+
+def _add_planning(commands: Any) -> None:
+    parser = _command(
+        commands, "plan", "say what a study takes: hours, GPU memory, disk, shards", _plan,
+        "From the models' dimensions and the study's counts alone: nothing is downloaded or run. "
+        "With a finished study of the same models, a small one is enough, its measured rates take "
+        "the place of published speeds.",
+    )  # fmt: skip
+    parser.add_argument("config", type=Path, help="the study's YAML file")
+    parser.add_argument(
+        "--gpu", default=DEFAULT_GPU.name, choices=tuple(DEVICES), metavar="NAME",
+        help=f"what models run on that want a GPU: {', '.join(DEVICES)} ({DEFAULT_GPU.name})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measured", type=Path, nargs="+", default=[], metavar="PLACE",
+        help="finished studies (results/<study>) or files of saved rates; what ran on a GPU ran "
+        "on the one of --gpu",
+    )  # fmt: skip
+    parser.add_argument("--save-rates", type=Path, help="keep the measured rates in this file")
+    parser.add_argument("--json", type=Path, help="write the plan to this JSON file, too")
+    parser = _command(
+        commands, "preflight", "check before the first job that nothing will be missing",
+        _preflight,
+        "One line a check: ok, failed or skipped, and what to do about it. Exits 1 if one failed. "
+        "Run it where snakemake is started.",
+    )  # fmt: skip
+    parser.add_argument("config", type=Path, help="the study's YAML file")
+    parser.add_argument(
+        "--profile", help="Snakemake's profile that the study is to run with, such as slurm"
+    )
+
+
 def _add_zoo(commands: Any) -> None:
     zoo = commands.add_parser("zoo", help="the embedded tiny models: train, evaluate")
     actions = zoo.add_subparsers(dest="action", required=True, metavar="action")
@@ -302,6 +395,12 @@ def _add_zoo(commands: Any) -> None:
         "--family", nargs="*", default=[], choices=ZOO_FAMILIES, help="families; none means all"
     )
     parser.add_argument("--output", type=Path, help="write the figures to this JSON file, too")
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from vrp.stages import fetch
+
+    fetch.run(load_study(options.config))
 
 
 def _fetch_data(options: argparse.Namespace) -> None:
@@ -361,7 +460,11 @@ def _blind(options: argparse.Namespace) -> None:
         data=study.data,
         scoring=study.scoring,
         model=_model_of(study, options.model),
-        extract=study.extract,
+        n_shards=study.extract.shards,
+        batch_size=study.extract.batch_size,
+        max_new_tokens=study.extract.max_new_tokens,
+        positions=study.extract.positions,
+        hidden_dtype=study.extract.hidden_dtype,
         manifest=options.manifest,
         items=options.items,
         shard=options.shard,
@@ -388,6 +491,17 @@ def _consistency(options: argparse.Namespace) -> None:
         shard=options.shard,
         output=options.output,
         provenance=_origin(study, "consistency", options.model),
+    )
+
+
+def _gather(options: argparse.Namespace) -> None:
+    from vrp.stages import gather
+
+    gather.run(
+        answers=options.answers,
+        attention=options.attention,
+        items=options.items,
+        output=options.output,
     )
 
 
@@ -433,20 +547,22 @@ def _probes(options: argparse.Namespace) -> None:
 
 
 def _mask(options: argparse.Namespace) -> None:
-    from vrp.stages import mask
+    from vrp.stages import gather, mask
 
     study = load_study(options.config)
+    model = _model_of(study, options.model)
+    shards = gather.read_gathered(options.extraction)
     mask.run(
         seed=study.seed,
         data=study.data,
         scoring=study.scoring,
-        model=_model_of(study, options.model),
+        model=model,
         mask=study.mask,
         max_new_tokens=study.extract.max_new_tokens,
         manifest=options.manifest,
         items=options.items,
-        answers=options.answers,
-        attention=options.attention,
+        answers=shards.answers,
+        attention=shards.attention,
         shard=options.shard,
         output=options.output,
         provenance=_origin(study, "mask", options.model),
@@ -454,19 +570,21 @@ def _mask(options: argparse.Namespace) -> None:
 
 
 def _ablate(options: argparse.Namespace) -> None:
-    from vrp.stages import ablate
+    from vrp.stages import ablate, gather
 
     study = load_study(options.config)
+    model = _model_of(study, options.model)
+    shards = gather.read_gathered(options.extraction)
     ablate.run(
         seed=study.seed,
         data=study.data,
         scoring=study.scoring,
-        model=_model_of(study, options.model),
+        model=model,
         ablate=study.ablate,
         max_new_tokens=study.extract.max_new_tokens,
         manifest=options.manifest,
         items=options.items,
-        answers=options.answers,
+        answers=shards.answers,
         predictions=options.predictions,
         neurons=options.neurons,
         shard=options.shard,
@@ -522,6 +640,54 @@ def _report(options: argparse.Namespace) -> None:
         output=options.output,
         provenance=_origin(study, "report"),
     )
+
+
+def _status(options: argparse.Namespace) -> None:
+    from vrp.stages import status
+
+    found = status.run(load_study(options.config), directory=options.directory)
+    print(found.as_json() if options.json else found.as_text())
+
+
+def _score(options: argparse.Namespace) -> None:
+    from vrp.stages import score
+
+    print(
+        score.run(
+            questions=options.questions,
+            answers=options.answers,
+            annotations=options.annotations,
+            answer_key=options.answer_key,
+            threshold=options.threshold,
+            output=options.output,
+        )
+    )
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from vrp.planning.calibration import read_measured
+    from vrp.planning.plan import make_plan
+    from vrp.planning.plan_text import plan_json, plan_text
+    from vrp.tables.files import write_text
+
+    gpu = DEVICES[options.gpu]
+    study = load_study(options.config)
+    known = read_measured(options.measured, gpu=gpu)
+    plan = make_plan(study, device=gpu, calibration=known)
+    if options.save_rates:
+        write_text(options.save_rates, known.as_json())
+    if options.json:
+        write_text(options.json, plan_json(plan))
+    print(plan_text(plan))
+
+
+def _preflight(options: argparse.Namespace) -> None:
+    from vrp.planning.preflight import preflight
+
+    checks = preflight(options.config, profile=options.profile)
+    print("\n".join(check.line for check in checks))
+    if any(check.failed for check in checks):
+        raise SystemExit(1)
 
 
 def _zoo_train(options: argparse.Namespace) -> None:

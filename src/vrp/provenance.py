@@ -100,6 +100,7 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
 def _imports(module: str) -> set[str]:
     """Package modules named in import statements anywhere in a module, parents included."""
     names: set[str] = set()

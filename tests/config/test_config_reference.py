@@ -43,7 +43,14 @@ def test_every_key_has_a_meaning_and_is_listed_once():
 
 def test_every_leaf_of_the_configuration_is_listed():
     """Known from a dump of a whole configuration, not from the walk over the types."""
-    study = study_from_mapping({"study": "s", "models": {"m": {"family": "f", "checkpoint": "c"}}})
+    repository = {"repository": "owner/name", "revision": "main"}
+    study = study_from_mapping(
+        {
+            "study": "s",
+            "models": {"m": {"family": "f", "checkpoint": "c"}},
+            "data": {"hub": {"pope": repository, "vqa": repository}},
+        }
+    )
 
     def leaves(value, path):
         if isinstance(value, dict):
@@ -87,14 +94,16 @@ def test_a_readme_without_marks_is_refused():
 
 def test_studies_load_and_real_checkpoints_are_pinned():
     studies = {path.stem: path for path in CONFIG.glob("*.yaml")}
-    assert set(studies) == {"demo", "ci", "paper"}
+    assert set(studies) == {"demo", "ci", "paper", "paper-13b"}
     for name, path in studies.items():
         study = StudyConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         assert study.study == name
         for model in study.models.values():
             embedded = model.checkpoint.startswith("zoo:")
-            assert embedded == (name != "paper")
-            assert embedded or len(model.revision or "") == 40
+            assert embedded == (not name.startswith("paper"))
+            # The 13B example is an example: its user pins what `vrp fetch` finds.
+            assert embedded or name == "paper-13b" or len(model.revision or "") == 40
+            assert (model.device_map == "auto") == (name == "paper-13b")
         if name != "ci":
             counts = {split.task: split.count for split in study.sample.splits}
             assert counts == {"existence": 1000, "counting": 1000, "spatial": 1000, "open": 90}

@@ -81,7 +81,8 @@ def test_stage_config_of_a_model_ignores_the_other_models():
 
 @pytest.mark.parametrize("stage", STAGE_KEYS)
 def test_every_stage_key_exists(stage):
-    assert stage_config(study_from_mapping(minimal()), stage, "llava")
+    found = stage_config(study_from_mapping(minimal()), stage, "llava")
+    assert found or stage == "gather"  # which lists files and reads no key
 
 
 def test_a_condition_has_one_size_and_a_name():
@@ -99,3 +100,51 @@ def test_a_condition_has_one_size_and_a_name():
     assert names == ["random_25pct_mean", "mlp_bypass_depth50"]
     with pytest.raises(InputError, match="either count or share"):
         study_from_mapping(minimal(ablate={"conditions": [{"neurons": "top"}]}))
+
+
+def test_everything_is_captured_by_default_and_the_order_does_not_matter():
+    study = study_from_mapping(minimal())
+    assert study.extract.capture == (
+        "attention", "heads", "lens", "contributions", "residual_update",
+    )  # fmt: skip
+    one, other = (
+        study_from_mapping(minimal(extract={"capture": capture}))
+        for capture in (["lens", "attention"], ["attention", "lens"])
+    )
+    assert stage_config(one, "extract", "llava") == stage_config(other, "extract", "llava")
+    nothing = study_from_mapping(minimal(extract={"capture": []}, mask={"enabled": False}))
+    assert nothing.extract.capture == ()
+
+
+def test_what_is_captured_is_a_key_of_the_extraction_alone():
+    whole = study_from_mapping(minimal())
+    part = study_from_mapping(minimal(extract={"capture": ["attention"]}))
+    changed = {
+        stage
+        for stage in STAGE_KEYS
+        if stage_config(whole, stage, "llava") != stage_config(part, stage, "llava")
+    }
+    assert changed == {"extract"}
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"extract": {"capture": ["attention", "lense"]}}, ["extract.capture.1", "found 'lense'"]),
+        ({"extract": {"capture": ["lens", "lens"]}}, ["extract.capture", "each name once"]),
+        ({"extract": {"capture": ["heads"]}}, ["extract.capture", "heads needs attention"]),
+        (
+            {"extract": {"capture": ["lens"]}},
+            ["add attention to extract.capture", "set mask.enabled to false"],
+        ),
+    ],
+)
+def test_a_capture_that_cannot_be_is_one_clear_line(more, words):
+    with pytest.raises(InputError) as caught:
+        study_from_mapping(minimal(**more), where="study.yaml")
+    message = str(caught.value)
+    assert message.startswith("study.yaml: ")
+    assert "\n" not in message
+    assert "key ''" not in message
+    for word in words:
+        assert word in message

@@ -1,15 +1,18 @@
 import numpy as np
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier
 
 from vrp.errors import InputError
 from vrp.probing.attention import (
     ATTENTION_FEATURES,
+    MIN_LEAF_ITEMS,
+    N_TREES,
     area_resample,
     concatenate_maps,
     fit_attention_mlp,
     fit_attention_trees,
 )
-from vrp.probing.folds import plan_folds
+from vrp.probing.folds import plan_folds, sklearn_seed
 from vrp.stats.auroc import auroc
 
 
@@ -77,7 +80,7 @@ def test_mlp_on_maps_finds_where_the_model_looked(planted):
         item[:, :, :half] += 1.0 if left else 0.0
         item[:, :, half:] += 0.0 if left else 1.0
         maps.append(item / item.sum(axis=(1, 2), keepdims=True))
-    result = fit_attention_mlp(maps, made.items, plan, size=(4, 4))
+    result = fit_attention_mlp(concatenate_maps(maps, (4, 4)), made.items, plan)
     assert auroc(result.scores, made.items.correct, strata=plan.fold) > 0.8
 
 
@@ -88,3 +91,22 @@ def test_bad_features_are_refused(planted):
         fit_attention_trees(np.zeros((100, 10)), made.items, plan)
     with pytest.raises(InputError, match="infinite"):
         fit_attention_trees(np.full((100, 11), np.inf), made.items, plan)
+
+
+def test_one_tree_at_a_time_is_the_ensemble(planted):
+    """Scores and importances are scikit-learn's own, of all trees at once."""
+    made = planted(200)
+    features = made.random.normal(size=(200, len(ATTENTION_FEATURES)))
+    features[:, 6] = made.evidence
+    features[::7, 0] = np.nan
+    plan = plan_folds(made.items, n_folds=2, seed="s")
+    found = fit_attention_trees(features, made.items, plan, name="trees")
+    for split, fit in zip(plan.splits, found.fits, strict=True):
+        model = ExtraTreesClassifier(
+            n_estimators=N_TREES, min_samples_leaf=MIN_LEAF_ITEMS,
+            random_state=sklearn_seed("probe", plan.seed, "trees", split.fold),
+        )  # fmt: skip
+        model.fit(features[split.train], made.items.correct[split.train])
+        scores = model.predict_proba(features[split.test])[:, 1]
+        np.testing.assert_array_equal(found.scores[split.test], scores)
+        np.testing.assert_allclose(fit.weights, model.feature_importances_, rtol=1e-12)

@@ -1,5 +1,8 @@
 import numpy as np
+from sklearn.preprocessing import StandardScaler
 
+from vrp.probing import mlp
+from vrp.probing.crossfit import RowView
 from vrp.probing.folds import plan_folds
 from vrp.probing.linear import fit_linear
 from vrp.probing.mlp import fit_mlp
@@ -38,3 +41,18 @@ def test_recipe_of_the_papers(planted, monkeypatch):
     result = fit_mlp(states, made.items, plan)
     assert seen == [((256,), "relu", "adam", 1e-4, 50)] * 2  # all 50 epochs, never stopped early
     assert np.isfinite(result.scores).all()
+
+
+def test_standardising_some_columns_at_a_time_changes_no_digit(monkeypatch):
+    random = np.random.default_rng(0)
+    matrix = random.normal(3.0, 5.0, size=(400, 17)).astype(np.float32)
+    matrix[:, 4] = 1.0  # a constant column
+    train, test = random.permutation(400)[:300], np.arange(50)
+    scaler = StandardScaler().fit(matrix[train].astype(np.float64))
+    whole = [scaler.transform(matrix[rows].astype(np.float64)) for rows in (train, test)]
+    view = RowView.of(matrix)
+    for block_bytes in (1, 8 * 300 * 5, 2**26):
+        monkeypatch.setattr(mlp, "_BLOCK_BYTES", block_bytes)
+        for parts in ((matrix[train], matrix[test]), (view[train], view[test])):
+            for found, expected in zip(mlp.standardised(*parts), whole, strict=True):
+                np.testing.assert_array_equal(found, expected.astype(np.float32))

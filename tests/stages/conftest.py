@@ -114,7 +114,13 @@ class SmallStudy:
     def blind(self, *, shard: int = 0, name: str = "blind", **config: Any) -> dict[str, Path]:
         outputs = {table: self.path(f"{name}/{table}", shard) for table in ("answers", "hidden")}
         settings = ExtractConfig(**{"max_new_tokens": self.max_new_tokens, **config})
-        blind.run(**self.shared(extract=settings, shard=shard, **outputs))
+        blind.run(
+            **self.shared(
+                n_shards=settings.shards, batch_size=settings.batch_size,
+                max_new_tokens=settings.max_new_tokens, positions=settings.positions,
+                hidden_dtype=settings.hidden_dtype, shard=shard, **outputs,
+            )
+        )  # fmt: skip
         return outputs
 
     def consistency(

@@ -6,55 +6,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hand_made_captures import N_HEADS, N_LAYERS, N_TOKENS, capture, item
 
 from vrp.config.sample import ScoringConfig
-from vrp.data.item import Item
 from vrp.errors import InputError
-from vrp.stages.captures import (
-    Output,
-    answer_rows,
-    attention_rows,
-    hidden_rows,
-    lens_rows,
-    write_together,
-)
+from vrp.stages.attention_captures import attention_rows
+from vrp.stages.captures import answer_rows, hidden_rows, lens_rows
+from vrp.stages.shard import Output, write_together
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
-from vrp.vlm.decode import ItemCapture
-
-N_LAYERS, N_HEADS, GRID = 2, 3, (4, 5)
-N_TOKENS = GRID[0] * GRID[1]
-
-
-def capture(item_id: str = "i", **changes: Any) -> ItemCapture:
-    """One item's capture: uniform attention, hidden states that count up."""
-    uniform = np.full(N_TOKENS, 0.02, dtype=np.float32)  # image mass 0.4
-    values: dict[str, Any] = {
-        "item_id": item_id, "answer": "Yes", "token_ids": (7,),
-        "token_logprobs": np.array([-0.5]), "finished": True, "flags": (),
-        "first_token_entropy": 0.1, "decision_margin": 2.0, "grid_h": GRID[0], "grid_w": GRID[1],
-        "n_prompt_tokens": 50,
-        "attention": np.broadcast_to(uniform, (N_LAYERS, N_TOKENS)).copy(),
-        "head_rows": np.broadcast_to(uniform, (N_LAYERS, N_HEADS, N_TOKENS)).copy(),
-        "hidden": {"prompt_end": np.arange(12, dtype=np.float32).reshape(3, 4)},
-        "residual_update": np.array([1.0, 2.0]), "lens_decision_margin": np.array([0.5, 2.0]),
-        "lens_truth_margin": np.array([-1.0, 1.0]), "pair": (7, 9), "contribution_embed": 0.25,
-        "attention_contribution": np.array([0.5, 0.25]), "mlp_contribution": np.array([0.75, 0.25]),
-        "head_contribution": np.zeros((N_LAYERS, N_HEADS)),
-    }  # fmt: skip
-    return ItemCapture(**(values | changes))
-
-
-def item(item_id: str = "i", **changes: Any) -> Item:
-    values: dict[str, Any] = {
-        "item_id": item_id, "dataset": "pope", "split": "random", "task": "existence",
-        "group": "g", "image": "a.png", "image_sha256": "g", "question_id": "1",
-        "question": "Is there a dog?", "answers": ["yes"], "reference": "yes",
-    }  # fmt: skip
-    return Item(**(values | changes))
 
 
 def written(tmp_path: Path, schema: Any, table: Any) -> list[dict[str, Any]]:
@@ -161,8 +124,8 @@ def test_no_table_appears_where_one_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     outputs = [
-        Output(tmp_path / "lens.parquet", LENS, [lens_rows([capture()])]),
-        Output(tmp_path / "attention.parquet", ATTENTION, [attention_rows([capture()])]),
+        (Output(tmp_path / "lens.parquet", LENS), lens_rows([capture()])),
+        (Output(tmp_path / "attention.parquet", ATTENTION), attention_rows([capture()])),
     ]
     calls = []
     whole_write = pq.write_table

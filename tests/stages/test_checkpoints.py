@@ -4,7 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
@@ -18,10 +20,14 @@ def folder(tmp_path: Path) -> Path:
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text("{}")
-    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    save_file({"weight": np.arange(3.0)}, checkpoint / "model.safetensors")
     (checkpoint / "pytorch_model.bin").write_bytes(b"a pickle")
     (checkpoint / "training.json").write_text("a log")
     return checkpoint
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def model_in(folder: Path, **changes: str) -> ModelConfig:
@@ -34,7 +40,7 @@ def test_the_manifest_lists_what_is_loaded_with_its_digest(folder: Path, tmp_pat
     written = json.loads(output.read_text())
     files = {
         "config.json": hashlib.sha256(b"{}").hexdigest(),
-        "model.safetensors": hashlib.sha256(b"weights").hexdigest(),
+        "model.safetensors": digest_of(folder / "model.safetensors"),
     }
     compact = json.dumps(files, sort_keys=True, separators=(",", ":"))
     assert written == {
@@ -100,6 +106,64 @@ def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"\*.safetensors"):
         fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+
+
+def test_a_folder_of_pickles_is_refused(folder: Path, tmp_path: Path):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"pickles only \(pytorch_model.bin\)"):
+        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("n_bytes", [-1, 20, 4, 0])
+def test_truncated_weights_are_one_clear_line(n_bytes: int, folder: Path, tmp_path: Path):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:n_bytes])
+    with pytest.raises(InputError, match=r"model.safetensors is cut short.*get it again$"):
+        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+
+
+def shard(folder: Path, **changes: str) -> None:
+    """Cut the weights into two files with an index."""
+    (folder / "model.safetensors").unlink()
+    save_file({"a": np.zeros(2)}, folder / "model-00001-of-00002.safetensors")
+    save_file({"b": np.zeros(2)}, folder / "model-00002-of-00002.safetensors")
+    save_file({"c": np.zeros(2)}, folder / "consolidated.safetensors")
+    weights = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    index = {"metadata": {}, "weight_map": weights | changes}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_of_sharded_weights_those_that_the_index_names_are_listed(folder: Path, tmp_path: Path):
+    shard(folder)
+    fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    assert sorted(json.loads((tmp_path / "m.json").read_text())["files"]) == [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model-00002-of-00002.safetensors").unlink(), "00002.*is missing"),
+        (lambda f: (f / "model.safetensors.index.json").write_text("{"), "is no index"),
+        (lambda f: shard_again(f, c="model-00001-of-00002.safetensors"), "00001.* lacks c, which"),
+        (lambda f: shard_again(f, c="../other.safetensors"), "is no index"),
+    ],
+)
+def test_a_shard_that_is_not_whole_is_one_clear_line(damage, message, folder: Path, tmp_path: Path):
+    shard(folder)
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+
+
+def shard_again(folder: Path, **changes: str) -> None:
+    (folder / "model.safetensors").touch()
+    shard(folder, **changes)
 
 
 def test_an_unreachable_hub_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """The stages that run a model, on tiny random models of the real classes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from vrp.errors import InputError
 from vrp.signals.structural import most_attended
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
-from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.interventions import ABLATE, MASK
@@ -90,23 +91,30 @@ def _flat(value: Any) -> np.ndarray:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shards_and_batches_change_nothing(family: str, small_study: Study):
     study = small_study(family)
-    n_shards = 5
-    whole = read_all([study.extract(batch_size=16)])
-    parts = [
-        study.extract(batch_size=1, shards=n_shards, shard=i, name="parts") for i in range(n_shards)
-    ]
-    split = read_all(parts)
-    for name, table in whole.items():
-        assert table.height == study.n_items
-        assert_same(table, split[name])
+    n_shards = 7
+    whole = read_all([study.extract(batch_size=32)])
+    assert all(table.height == study.n_items for table in whole.values())
+
+    def in_shards(batch_size: int) -> list[dict[str, Path]]:
+        return [
+            study.extract(batch_size=batch_size, shards=n_shards, shard=i, name="parts")
+            for i in range(n_shards)
+        ]
+
+    in_fours = [study.extract(batch_size=4, name="fours")]
+    for parts in (in_fours, in_shards(4), in_shards(1)):
+        split = read_all(parts)
+        for name, table in whole.items():
+            assert_same(table, split[name])
     answers, attention = ([part[name] for part in parts] for name in ("answers", "attention"))
 
-    one = study.consistency(batch_size=16)
+    one = read_table(study.consistency(batch_size=32), CONSISTENCY)
+    assert_same(one, read_table(study.consistency(batch_size=4, name="fours"), CONSISTENCY))
     many = [
         study.consistency(batch_size=1, shard=i, n_shards=n_shards, name="c")
         for i in range(n_shards)
     ]
-    assert_same(read_table(one, CONSISTENCY), read_table(many, CONSISTENCY))
+    assert_same(one, read_table(many, CONSISTENCY))
 
     settings = {"items": 9, "dose_items": 4, "dose": (0.5,), "random_seeds": 2}
     one = study.mask(answers, attention, batch_size=16, **settings)
@@ -201,6 +209,38 @@ def test_self_consistency_counts_its_own_samples(small_study: Study):
     assert table["self_consistency"].max() > 0.25  # cold sampling agrees with itself
 
 
+def test_the_exact_distribution_is_over_normalised_answers(small_study: Study):
+    study = small_study()
+    table = read_table(study.consistency(k=4, floor=0.01), CONSISTENCY)
+    for row in table.to_dicts():
+        task = row["item_id"].split("/")[1]
+        answers, shares = row["exact_answers"], row["exact_probabilities"]
+        assert answers == [normalise_answer(task, answer) for answer in answers]
+        assert len(set(answers)) == len(answers)
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) + row["unresolved"] == pytest.approx(1, abs=1e-5)
+        top = shares[0] if shares else 0.0
+        assert row["majority_share_low"] == pytest.approx(top)
+        assert row["majority_share_high"] == pytest.approx(top + row["unresolved"], abs=1e-6)
+        low, high = (row[f"expected_consistency_{end}"] for end in ("low", "high"))
+        assert max(0.25, row["majority_share_low"]) <= low + 1e-6 <= high + 2e-6
+        if row["unresolved"] == 0:
+            assert set(row["normalised"]) <= set(answers)
+            assert low == high
+
+
+def test_samples_alone_are_a_choice(small_study: Study):
+    study = small_study()
+    alone = read_table(study.consistency(k=4, floor=None, name="alone"), CONSISTENCY)
+    both = read_table(study.consistency(k=4, name="both"), CONSISTENCY)
+    for name in CONSISTENCY.columns.names:
+        if name in EXACT_COLUMNS:
+            assert alone[name].null_count() == len(alone)
+            assert both[name].null_count() == 0
+        else:
+            assert alone[name].equals(both[name])
+
+
 def test_masking_runs_every_condition_on_the_tokens_it_names(small_study: Study):
     study = small_study()
     tables = study.extract()
@@ -250,7 +290,7 @@ def test_masking_hides_exactly_the_most_attended_tokens(mode: str, small_study: 
     if mode == "attention":
         ways["mask"] = AttentionMask([keep])
     elif mode == "embedding":
-        total, n = image_embedding_sum(prepare(vlm, [i for batch in batches for i in batch]))
+        total, n = image_embedding_sum(prepare(vlm, batches.inputs(items)))
         ways["replace"] = EmbeddingReplacement([keep], total / n)
     else:
         boxes = vlm.patch_boxes(entry.image.size)
@@ -435,3 +475,15 @@ def test_an_image_that_is_not_the_sampled_one_stops_the_run(damage: str, small_s
     with pytest.raises(InputError, match=words[damage]):
         study.extract()
     assert files_of(study.folder) == before
+
+
+def test_the_first_prompt_of_each_task_is_recorded(small_study: Study):
+    study = small_study("qwen2_vl")
+    outputs = study.extract()
+    asked = {row["item_id"]: row for row in study.read_items().to_dicts()}
+    shown = json.loads(read_provenance(outputs["answers"])["first_prompts"])
+    assert {first["task"] for first in shown} == {row["task"] for row in asked.values()}
+    for first in shown:
+        assert asked[first["item_id"]]["question"] in first["prompt"]
+        assert first["token_ids"].count(first["image_token_id"]) == 1
+        assert first["n_image_tokens"] > 0

@@ -192,6 +192,24 @@ def test_a_tiny_embedded_model_is_not_mistaken_for_the_published_one(made):
     assert "The tables of beta do not say which checkpoint made them" in words
 
 
+def test_embedded_models_on_photographs_and_lost_images_are_said_so(made, inputs, tmp_path):
+    assert "near chance is expected" not in text_of(made[0])  # on scenes they are at home
+    (tmp_path / "data.json").write_text(json.dumps({"origin": "local", "files": {}}))
+    row = json.loads(inputs["sampling"].read_text())[0]
+    lost = {"missing": [f"gone_{i}.jpg" for i in range(3)], "unreadable": ["cut.jpg: truncated"]}
+    (tmp_path / "sampling.json").write_text(json.dumps([row | lost]))
+    output = tmp_path / "out" / "report.html"
+    given = {**inputs, "data_manifest": tmp_path / "data.json",
+             "sampling": tmp_path / "sampling.json"}  # fmt: skip
+    report.run(**given, summary=tmp_path / "out" / "summary.json", output=output)
+    words = text_of(output.read_text(encoding="utf-8"))
+    right = read_table(inputs["tables"]["answers"][0], ANSWERS)["correct"].mean()
+    assert "alpha learnt from rendered scenes" in words
+    assert "near chance is expected" in words
+    assert f"Accuracy here: alpha {100 * right:.1f}%." in words
+    assert "repeated question: 100 gone_0.jpg; gone_1.jpg; gone_2.jpg and 1 more" in words
+
+
 def test_figures_stand_in_their_own_order_with_their_captions(made):
     words = text_of(made[0])
     assert words.index("Figure 1.") < words.index("Figure 2.") < words.index("Figure 3. Own")

@@ -5,6 +5,7 @@ map) knows nothing, one neuron of one layer holds correctness, and ablating it c
 number of points.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,17 @@ NEURON_SHIFT = 3.0
 NEURON_AUROC = float(norm.cdf(NEURON_SHIFT / np.sqrt(2)))
 TOP_LOSS = 0.3
 ORIGIN = {"study": "planted", "model": "toy"}
+# What of the tables is null where it was not captured.
+COLUMNS_OF = {
+    "attention": ("maps", "image_mass"),
+    "heads": ("head_entropy", "head_clusters"),
+    "lens": ("truth_margin", "decision_margin"),
+    "contributions": (
+        "head_contribution", "pair_top", "pair_runner_up", "embed_contribution",
+        "attention_contribution", "mlp_contribution", "logit_difference",
+    ),
+    "residual_update": ("residual_update",),
+}  # fmt: skip
 
 
 class PlantedStudy(NamedTuple):
@@ -48,11 +60,17 @@ class PlantedStudy(NamedTuple):
 
 
 def write_planted_study(
-    folder: Path, *, n_images: int = 300, seed: int = 0, permuted: bool = False
+    folder: Path,
+    *,
+    n_images: int = 300,
+    seed: int = 0,
+    permuted: bool = False,
+    capture: Collection[str] = tuple(COLUMNS_OF),
 ) -> PlantedStudy:
     """Write every table that metrics, probes and effects read: four items an image.
 
     With `permuted`, the answers' labels are permuted after everything else was made of them.
+    What is not in `capture` is null in the tables, as the extraction leaves it.
     """
     rng = np.random.default_rng(seed)
     n = 4 * n_images
@@ -65,8 +83,8 @@ def write_planted_study(
     _write_items(study.items, ids, tasks, n)
     labels = rng.permutation(correct) if permuted else correct
     _write_answers(study.answers, ids, tasks, labels, said_yes, rng)
-    _write_attention(study.attention, ids, rng)
-    _write_lens(study.lens, ids, correct, rng)
+    _write_attention(study.attention, ids, rng, capture)
+    _write_lens(study.lens, ids, correct, rng, capture)
     _write_hidden(study.hidden, ids, correct, rng)
     _write_hidden(study.blind_hidden, ids, None, rng)
     _write_consistency(study.consistency, ids, correct, rng)
@@ -116,7 +134,14 @@ def _write_answers(path, ids, tasks, correct, said_yes, rng):
     write_table(path, ANSWERS, columns, provenance=ORIGIN)
 
 
-def _write_attention(path, ids, rng):
+def without(columns, capture):
+    """The columns with null in every row of those that were not captured."""
+    absent = {name for part, names in COLUMNS_OF.items() if part not in capture for name in names}
+    n = len(columns["item_id"])
+    return {name: [None] * n if name in absent else its for name, its in columns.items()}
+
+
+def _write_attention(path, ids, rng, capture):
     n, s = len(ids), GRID * GRID
     maps = rng.dirichlet(np.full(s, 0.3), size=(n, N_LAYERS))
     columns = {
@@ -130,10 +155,11 @@ def _write_attention(path, ids, rng):
         "head_contribution": rng.normal(size=(n, N_LAYERS, N_HEADS)).tolist(),
         "note": [None] * n,
     }
-    write_table(path, ATTENTION, columns, provenance=ORIGIN)
+    origin = ORIGIN | {"captured": ",".join(capture)}
+    write_table(path, ATTENTION, without(columns, capture), provenance=origin)
 
 
-def _write_lens(path, ids, correct, rng):
+def _write_lens(path, ids, correct, rng, capture):
     n = len(ids)
     margin = rng.normal(size=(n, N_LAYERS))
     margin[:, -1] += SHIFT * correct
@@ -150,7 +176,8 @@ def _write_lens(path, ids, correct, rng):
         "logit_difference": [4.0 * N_LAYERS] * n,
         "residual_update": rng.random((n, N_LAYERS)).tolist(),
     }
-    write_table(path, LENS, columns, provenance=ORIGIN)
+    origin = ORIGIN | {"captured": ",".join(capture)}
+    write_table(path, LENS, without(columns, capture), provenance=origin)
 
 
 def _write_hidden(path, ids, correct, rng):
@@ -175,6 +202,14 @@ def _write_consistency(path, ids, correct, rng):
         "self_consistency": majority_share,
         "majority": ["yes"] * n,
         "majority_correct": correct,
+        "note": [None] * n,
+        "exact_answers": [["yes", "no"]] * n,
+        "exact_probabilities": [[share, 1 - share] for share in majority_share],
+        "unresolved": np.zeros(n),
+        "majority_share_low": majority_share,
+        "majority_share_high": majority_share,
+        "expected_consistency_low": majority_share - 0.01,
+        "expected_consistency_high": majority_share + 0.01,
     }
     write_table(path, CONSISTENCY, columns, provenance=ORIGIN)
 

@@ -5,18 +5,25 @@ hiding the most attended tokens costs more than hiding as many at random. Signal
 effects come from the project's own stages; everything that a model would give is drawn at random.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from planted_study import COLUMNS_OF, without
 from scipy.special import expit
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.stages import effects, metrics
-from vrp.stages.reliability import JudgedItems, adjusted, reliability_rows, share_rows
+from vrp.stages.reliability import (
+    JudgedItems,
+    adjusted,
+    not_captured_rows,
+    reliability_rows,
+    share_rows,
+)
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
@@ -50,6 +57,7 @@ PROBE_SKILL = {
     "blind_linear_best": 0.3,
     "permuted_linear_best": 0.0,
 }
+PROBE_NEEDS = {"attention_trees": "attention", "attention_mlp": "attention", "margin_only": "lens"}
 LAYER_SKILL = (0.2, 0.6, 1.3, 2.0, 2.2, 1.9)
 N_FOLDS = 5
 # Share of right answers that a condition turns wrong.
@@ -77,15 +85,20 @@ class SyntheticStudy:
 
 
 def write_synthetic_study(
-    folder: Path, *, models: Iterable[str] = MODELS, seed: int = 0
+    folder: Path,
+    *,
+    models: Iterable[str] = MODELS,
+    seed: int = 0,
+    capture: Collection[str] = tuple(COLUMNS_OF),
 ) -> SyntheticStudy:
-    """Write every table of the study."""
+    """Write every table of the study; without attention in `capture`, all but the mask table."""
     rng = np.random.default_rng(seed)
     items = _write_items(folder / "items.parquet", rng)
     study = SyntheticStudy(folder / "items.parquet", folder / "effects.parquet")
     ablate: list[Path] = []
     for index, name in enumerate(models):
-        model = _Model(folder / name, name, items, np.random.default_rng((seed, index)), index)
+        rng_of_model = np.random.default_rng((seed, index))
+        model = _Model(folder / name, name, items, rng_of_model, index, tuple(capture))
         for table, path in model.write(study.items).items():
             if table == "ablate":
                 ablate.append(path)
@@ -96,7 +109,7 @@ def write_synthetic_study(
         effects=EffectsConfig(bootstrap=100, sign_flips=100),
         items=study.items,
         answers=study.tables["answers"],
-        mask=study.tables["mask"],
+        mask=study.tables.get("mask", []),
         ablate=ablate,
         output=study.effects,
         provenance={"study": "synthetic"},
@@ -133,14 +146,21 @@ class _Model:
     """One model's answers and what was read of it; `knows` is what makes an answer right."""
 
     def __init__(
-        self, folder: Path, name: str, items: pl.DataFrame, rng: np.random.Generator, index: int
+        self,
+        folder: Path,
+        name: str,
+        items: pl.DataFrame,
+        rng: np.random.Generator,
+        index: int,
+        capture: tuple[str, ...],
     ) -> None:
+        self.capture = capture
         self.folder, self.name, self.rng, self.index = folder, name, rng, index
         self.items, self.n = items, len(items)
         self.ids = items["item_id"].to_list()
         self.knows = rng.normal(size=self.n)
         self.correct = rng.random(self.n) < expit(1.1 - 0.4 * index + 1.6 * self.knows)
-        self.provenance = {"study": "synthetic", "model": name}
+        self.provenance = {"study": "synthetic", "model": name, "captured": ",".join(capture)}
 
     def write(self, items: Path) -> dict[str, Path]:
         names = (
@@ -158,7 +178,8 @@ class _Model:
             ("neurons", NEURONS, self._neurons()),
         )
         for name, schema, columns in model_tables:
-            write_table(paths[name], schema, columns, provenance=self.provenance)
+            kept = without(columns, self.capture) if name in ("attention", "lens") else columns
+            write_table(paths[name], schema, kept, provenance=self.provenance)
         metrics.run(
             seed=0,
             metrics=MetricsConfig(bootstrap=100, top_heads=(1, 5)),
@@ -173,6 +194,8 @@ class _Model:
             provenance=self.provenance,
         )
         self._write_probes(paths)
+        if "attention" not in self.capture:
+            del paths["mask"]
         return paths
 
     def _normal(self, *shape: int) -> np.ndarray:
@@ -260,6 +283,21 @@ class _Model:
             "self_consistency": agree / K,
             "majority": ["yes"] * self.n,
             "majority_correct": self.correct,
+            "note": [None] * self.n,
+            **self._exact(expit(1.5 + 0.9 * self.knows).clip(0.3, 1.0)),
+        }
+
+    def _exact(self, share: np.ndarray) -> dict[str, object]:
+        """The distribution that the samples were drawn from: two answers and a little unknown."""
+        unknown = np.full(self.n, 0.004)
+        return {
+            "exact_answers": [["yes", "no"]] * self.n,
+            "exact_probabilities": np.stack([share, 1 - share], axis=1).tolist(),
+            "unresolved": unknown,
+            "majority_share_low": share,
+            "majority_share_high": np.minimum(share + unknown, 1.0),
+            "expected_consistency_low": share,
+            "expected_consistency_high": np.minimum(share + unknown, 1.0),
         }
 
     def _interventions(self, losses: dict[str, float], names: list[str]) -> dict[str, object]:
@@ -310,6 +348,9 @@ class _Model:
                 "linear", self._score(skill), judged, layer=layer, correlation=False
             )
         for name, skill in PROBE_SKILL.items():
+            if name in PROBE_NEEDS and PROBE_NEEDS[name] not in self.capture:
+                rows += not_captured_rows(name, judged, correlation=False)
+                continue
             scores[name] = self._score(skill)
             rows += reliability_rows(name, scores[name], judged, correlation=False)
             right = (scores[name] > 0.5) == judged.correct

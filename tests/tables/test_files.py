@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vrp.errors import InputError
-from vrp.tables.files import read_provenance, read_table, whole_file, write_table
+from vrp.tables.files import read_batches, read_provenance, read_table, whole_file, write_table
 from vrp.tables.schema import TableSchema, column, integer, numbers, text
 
 TABLE = TableSchema(
@@ -112,3 +112,20 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_table(tmp_path / "file" / "toy.parquet", TABLE, ROWS, provenance={})
+
+
+def test_pieces_hold_every_row_once_in_the_order_of_the_files(tmp_path):
+    for shard, ids in enumerate((["d", "c", "a"], ["e", "b"])):
+        rows = {
+            "item_id": ids,
+            "n": [1] * len(ids),
+            "row": [[]] * len(ids),
+            "note": [None] * len(ids),
+        }
+        write_table(tmp_path / f"{shard}.parquet", TABLE, rows, provenance={})
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    pieces = list(read_batches(paths, TABLE, columns=["n"], n_rows=2))
+    assert [piece["item_id"].to_list() for piece in pieces] == [["a", "c"], ["d"], ["b", "e"]]
+    assert pieces[0].columns == ["item_id", "n"]
+    with pytest.raises(InputError, match="no such file"):
+        list(read_batches(tmp_path / "2.parquet", TABLE, n_rows=2))

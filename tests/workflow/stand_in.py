@@ -15,6 +15,7 @@ OUTPUTS = {
     "extract": ["answers", "attention", "hidden", "lens"],
     "blind": ["answers", "hidden"],
     "consistency": ["output"],
+    "gather": ["output"],
     "metrics": ["signals", "heads", "output"],
     "probes": ["predictions", "neurons", "output"],
     "mask": ["output"],

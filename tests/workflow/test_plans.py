@@ -10,8 +10,8 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 STAGES = {
-    "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "metrics", "probes",
-    "mask", "ablate", "effects", "figures", "report",
+    "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "gather", "metrics",
+    "probes", "mask", "ablate", "effects", "figures", "report",
 }  # fmt: skip
 RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
 
@@ -27,6 +27,7 @@ def files_of(folder: Path) -> set[Path]:
     ("arguments", "study", "models", "shards", "intervention_shards"),
     [
         ([], "demo", 3, 1, 1),
+        (["--configfile", "config/paper-13b.yaml"], "paper-13b", 1, 4, 8),
         (["--configfile", "config/ci.yaml"], "ci", 2, 2, 2),
         (["--profile", "profiles/ci"], "ci", 2, 2, 2),
         (["--configfile", "config/paper.yaml"], "paper", 3, 4, 8),
@@ -41,7 +42,7 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
 
     assert result.status == 0, result.output
     assert set(result.planned) == STAGES
-    for stage in ("fetch_model", "metrics", "probes"):
+    for stage in ("fetch_model", "gather", "metrics", "probes"):
         assert result.planned[stage] == models
     for stage in ("extract", "blind", "consistency"):
         assert result.planned[stage] == models * shards
@@ -50,19 +51,20 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
     for stage in ("fetch_data", "sample", "effects", "figures", "report"):
         assert result.planned[stage] == 1
     # No other study's models or folder have leaked in, by the default config or by a profile.
-    assert set(re.findall(r"results/(\w+)/", result.output)) == {study}
+    assert set(re.findall(r"results/([\w-]+)/", result.output)) == {study}
     assert len(set(re.findall(r"wildcards: model=([^,\n]+)", result.output))) == models
     # Dry-runs change nothing, and the default profile is always there.
     assert files_of(checkout.folder) == before
     assert "specific profile profiles/default" in result.output
-    # Only model runs, and only on a cluster, hold a GPU.
-    on_slurm = "slurm" in arguments
-    assert rules_with_gpu(result.output) == (RUNS_A_MODEL if on_slurm else set())
+    # Only model runs hold a GPU, and only those of models that want one.
+    assert rules_with_gpu(result.output) == (RUNS_A_MODEL if "paper" in study else set())
 
 
 def rules_with_gpu(output: str) -> set[str]:
     blocks = re.split(r"^(?=(?:local)?rule \w+:)", output, flags=re.MULTILINE)
-    return {block.split(":")[0].split()[-1] for block in blocks[1:] if "gpu=1" in block}
+    return {
+        block.split(":")[0].split()[-1] for block in blocks[1:] if re.search(r"\bgpu=[1-9]", block)
+    }
 
 
 def test_one_key_changes_and_the_rest_stays(checkout):
@@ -70,6 +72,32 @@ def test_one_key_changes_and_the_rest_stays(checkout):
     assert result.planned["extract"] == 9
     assert "blind" not in result.planned
     assert result.planned["probes"] == 3
+
+
+def test_a_study_without_attention_plans_without_the_masking(checkout):
+    result = checkout.run("-n", "--config", "extract={capture: []}", "mask={enabled: false}")
+    assert result.status == 0, result.output
+    assert set(result.planned) == STAGES - {"mask"}
+    refused = checkout.run("-n", "--config", "extract={capture: []}")
+    assert refused.status != 0
+    (line,) = [row for row in refused.output.splitlines() if "mask.enabled" in row]
+    assert line.startswith("Error in the configuration: ")
+    assert "Traceback" not in refused.output
+
+
+def test_hundreds_of_shards_plan(checkout):
+    """Each of their jobs waits for a fixed number of files, however many shards there are."""
+    sharded = ("extract", "mask", "ablate")
+    result = checkout.run(
+        "-n", "--profile", "slurm", "--config", *(f"{stage}={{shards: 200}}" for stage in sharded)
+    )
+    assert result.status == 0, result.output
+    assert sum(result.planned.values()) == 3 * 5 * 200 + 3 * 4 + 5
+    inputs = re.findall(
+        r"^rule (?:mask|ablate):\n    input: (.*)$", result.output, flags=re.MULTILINE
+    )
+    assert len(inputs) == 3 * 2 * 200
+    assert {len(line.split(", ")) for line in inputs} == {3, 5}
 
 
 def test_planning_imports_nothing_heavy():

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 PLAN = ("-n", "--configfile", "config/tiny.yaml")
 JOINT = {"effects", "figures", "report"}
 AFTER_METRICS = {"metrics", "probes", "ablate"} | JOINT
-AFTER_EXTRACT = {"mask"} | AFTER_METRICS
+AFTER_EXTRACT = {"gather", "mask"} | AFTER_METRICS
 ALL_BUT_FETCH = {"sample", "extract", "blind", "consistency"} | AFTER_EXTRACT
 
 
@@ -62,12 +62,51 @@ CODE_EDITS = {
         ALL_BUT_FETCH - {"sample"} | {"fetch_model"},
     ),
     "the sampling": (f"{STAGES}/sample.py", *ADDED, ALL_BUT_FETCH),
+    "the entropy formula": (
+        "src/vrp/signals/structural.py",
+        "-(values * np.log(values + ENTROPY_OFFSET))",
+        "-(values * np.log2(values + ENTROPY_OFFSET))",
+        {"extract"} | AFTER_EXTRACT,  # H_s of every head is computed there
+    ),
+    "a signal's label": (
+        "src/vrp/signals/registry.py",
+        *ADDED,
+        {"metrics", "probes", "ablate"} | JOINT,
+    ),
+    "the AUROC": ("src/vrp/stats/auroc.py", *ADDED, {"metrics", "probes", "ablate"} | JOINT),
+    "the probe's solver": ("src/vrp/probing/linear.py", *ADDED, {"probes", "ablate"} | JOINT),
+    "a schema's field": (
+        "src/vrp/tables/lens.py",
+        '"the pair\'s logit difference"',
+        '"logit difference of the pair"',
+        {"extract"} | AFTER_EXTRACT,
+    ),
+    "a schema's field of one table": (
+        "src/vrp/tables/effects.py",
+        *ADDED,
+        JOINT,
+    ),
+    "the exact consistency": (
+        "src/vrp/signals/exact_consistency.py",
+        *ADDED,
+        {"consistency"} | AFTER_METRICS,
+    ),
+    "the list of shards": (f"{STAGES}/gather.py", *ADDED, {"gather", "mask", "ablate"} | JOINT),
+    "the status": (f"{STAGES}/status.py", *ADDED, set()),
+    "the plan": ("src/vrp/planning/plan.py", *ADDED, set()),
 }
 # Where what is edited is no stage's own module: the stage whose reason must name it, and how.
 NAMED = {
     "a figure": ("figures", "vrp.plots.figures.masking"),
     "the page's style": ("report", "vrp.report"),
     "a prompt": ("fetch_model", "vrp.vlm.families.llava"),
+    "the entropy formula": ("extract", "vrp.signals.structural"),
+    "a signal's label": ("metrics", "vrp.signals.registry"),
+    "the AUROC": ("metrics", "vrp.stats.auroc"),
+    "the probe's solver": ("probes", "vrp.probing.linear"),
+    "a schema's field": ("extract", "vrp.tables.lens"),
+    "a schema's field of one table": ("effects", "vrp.tables.effects"),
+    "the exact consistency": ("consistency", "vrp.signals.exact_consistency"),
 }
 
 
@@ -96,10 +135,24 @@ CONFIG_EDITS = [
     ("consistency={k: 4}", {"consistency"} | AFTER_METRICS, ("consistency", "consistency.k", 4)),
     ("metrics={bootstrap: 500}", AFTER_METRICS, ("metrics", "metrics.bootstrap", 500)),
     ("probes={sparse_c: 0.5}", {"probes", "ablate"} | JOINT, ("probes", "probes.sparse_c", 0.5)),
+    ("extract={capture: [attention]}", {"extract"} | AFTER_EXTRACT,
+     ("extract", "extract.capture", ["attention"])),
     ("mask={share: 0.5}", {"mask"} | JOINT, ("mask", "mask.share", 0.5)),
     ("effects={bootstrap: 500}", JOINT, ("effects", "effects.bootstrap", 500)),
     ("figures={dpi: 90}", {"figures", "report"}, ("figures", "figures.dpi", 90)),
     ("report={title: T}", {"report"}, ("report", "report.title", "T")),
+    ("probes={penalties: [0.01]}", {"probes", "ablate"} | JOINT,
+     ("probes", "probes.penalties", [0.01])),
+    ("ablate={items: 500}", {"ablate"} | JOINT, ("ablate", "ablate.items", 500)),
+    ("mask={random_seeds: 7}", {"mask"} | JOINT, ("mask", "mask.random_seeds", 7)),
+    ("extract={batch_size: 8}", {"extract", "blind"} | AFTER_EXTRACT,
+     ("extract", "extract.batch_size", 8)),
+    ("consistency={batch_size: 8}", {"consistency"} | AFTER_METRICS,
+     ("consistency", "consistency.batch_size", 8)),
+    ("scoring={vqa_threshold: 0.9}", ALL_BUT_FETCH - {"sample"},
+     ("extract", "scoring.vqa_threshold", 0.9)),
+    ("data={scenes: {n_vqa_images: 700}}", {"fetch_data", "report"} | ALL_BUT_FETCH,
+     ("fetch_data", "data.scenes.n_vqa_images", 700)),
     ("seed=1", ALL_BUT_FETCH, ("sample", "seed", 1)),
     ("extract={max_new_tokens: 3}", ALL_BUT_FETCH - {"sample"},
      ("extract", "extract.max_new_tokens", 3)),
@@ -116,6 +169,55 @@ def test_config_edit(finished, change, expected, cause):
         assert reason.count(f"'{key}': ") == 2
         assert f"{{'{key}': {value!r}}}" in reason
         assert set(re.findall(r"{'([a-z_]+(?:\.[a-z_]+)*)'", reason)) == {key, f"config_{stage}"}
+
+
+def test_another_item_count_samples_and_asks_again(finished):
+    splits = "[{dataset: pope, split: random, task: existence, count: 50}]"
+    result = plan(finished, "--config", f"sample={{splits: {splits}}}")
+    assert set(result.planned) == ALL_BUT_FETCH
+    (reason,) = result.reasons("sample")
+    assert "sample.splits" in reason
+    assert "'count': 50" in reason
+
+
+def test_a_new_condition_reruns_the_ablation(finished):
+    conditions = "[{neurons: top, count: 7}, {neurons: random, count: 7, seeds: 2}]"
+    result = plan(finished, "--config", f"ablate={{conditions: {conditions}}}")
+    assert set(result.planned) == {"ablate"} | JOINT
+    for reason in result.reasons("ablate"):
+        assert "ablate.conditions" in reason
+        assert "'count': 7" in reason
+
+
+def test_a_revision_fetches_and_reruns_one_model(finished):
+    result = plan(finished, "--config", "models={one: {revision: abc}}")
+    assert set(result.planned) == {"fetch_model", "extract", "blind", "consistency"} | AFTER_EXTRACT
+    for stage in ("fetch_model", "extract", "metrics", "ablate"):
+        for reason in result.reasons(stage):
+            assert "model=one" in reason
+    for reason in result.reasons("fetch_model"):
+        assert "'models.one.revision': 'abc'" in reason
+
+
+def test_without_the_blank_image_nothing_is_asked_again(finished):
+    result = plan(finished, "--config", "extract={blind: false}")
+    assert set(result.planned) == {"probes", "ablate"} | JOINT
+    for reason in result.reasons("probes"):
+        assert "Set of input files has changed" in reason
+
+
+def test_a_profile_reruns_nothing(finished):
+    profile = finished.folder / "workflow" / "profiles" / "slurm" / "profile.yaml"
+    before = profile.read_text()
+    profile.write_text(
+        before.replace("retries: 2", "retries: 5")
+        + "\nset-resources:\n  extract:\n    runtime: 999\n"
+    )
+    try:
+        assert profile.read_text() != before
+        assert plan(finished, "--profile", "slurm").planned == {}
+    finally:
+        profile.write_text(before)
 
 
 def test_a_prompt_reruns_one_model(finished):

@@ -20,7 +20,7 @@ RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
 def test_one_file_per_stage():
     included = re.findall(r'"workflow/rules/(\w+)\.smk"', (ROOT / "Snakefile").read_text())
     assert sorted(included) == STAGES
-    assert len(STAGES) == 13
+    assert len(STAGES) == 14
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -52,9 +52,10 @@ def test_rule_has_all_its_parts(stage):
 def test_documented_paths_are_the_rules_paths(stage):
     text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
     head, rule = text.split(f"\nrule {stage}:\n")
-    documented = set(re.findall(r"<results>/[^\s,]+", head))
+    documented = set(re.findall(r"<(?:results|extraction)>/[^\s,:]+", head))
     used = {
-        path.replace("{{", "{").replace("}}", "}") for path in re.findall(r'"(<res[^"]+)', rule)
+        path.replace("{{", "{").replace("}}", "}")
+        for path in re.findall(r'"(<(?:res|extr)[^"]+)', rule)
     }
     assert used <= documented
 

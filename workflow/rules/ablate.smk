@@ -3,9 +3,9 @@ This part of the workflow silences neurons that the probe reads, and random ones
 
 REQUIRED INPUTS:
 
-    manifest    = <results>/models/{model}.json
+    manifest    = <extraction>/models/{model}.json
     items       = <results>/items.parquet
-    answers     = <results>/{model}/answers/{shard}.parquet, all shards
+    extraction  = <results>/{model}/extraction.json, the list of answers shards
     predictions = <results>/{model}/predictions.parquet
     neurons     = <results>/{model}/neurons.parquet
 
@@ -20,9 +20,9 @@ OUTPUTS:
 rule ablate:
     """Answer one shard's questions with dimensions of the residual stream silenced."""
     input:
-        manifest="<results>/models/{model}.json",
+        manifest="<extraction>/models/{model}.json",
         item_table="<results>/items.parquet",
-        answers=expand("<results>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
+        extraction="<results>/{model}/extraction.json",
         predictions="<results>/{model}/predictions.parquet",
         neurons="<results>/{model}/neurons.parquet",
     output:
@@ -35,8 +35,9 @@ rule ablate:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1800 * attempt,
-        runtime=120,
+        mem_mb=mem_mb("ablate"),
+        runtime=runtime("ablate"),
+        gpu=gpus("ablate"),
     params:
         **causes_of("ablate"),
         study=SNAPSHOT,
@@ -50,7 +51,7 @@ rule ablate:
             --shard {wildcards.shard} \
             --manifest {input.manifest} \
             --items {input.item_table} \
-            --answers {input.answers} \
+            --extraction {input.extraction} \
             --predictions {input.predictions} \
             --neurons {input.neurons} \
             --output {output.ablate} \

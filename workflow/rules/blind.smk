@@ -31,8 +31,9 @@ rule blind:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1800 * attempt,
-        runtime=60,
+        mem_mb=mem_mb("blind"),
+        runtime=runtime("blind"),
+        gpu=gpus("blind"),
     params:
         **causes_of("blind"),
         study=SNAPSHOT,

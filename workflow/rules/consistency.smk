@@ -29,8 +29,9 @@ rule consistency:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1800 * attempt,
-        runtime=60,
+        mem_mb=mem_mb("consistency"),
+        runtime=runtime("consistency"),
+        gpu=gpus("consistency"),
     params:
         **causes_of("consistency"),
         study=SNAPSHOT,

@@ -4,8 +4,9 @@ This part of the workflow estimates every intervention's paired effect on accura
 REQUIRED INPUTS:
 
     items   = <results>/items.parquet
-    answers = <results>/{model}/answers/{shard}.parquet, all models and shards
-    mask    = <results>/{model}/mask/{shard}.parquet, all models and shards
+    answers = <extraction>/{model}/answers/{shard}.parquet, all models and shards
+    mask    = <results>/{model}/mask/{shard}.parquet, all models and shards,
+              where `mask.enabled` is true
     ablate  = <results>/{model}/ablate/{shard}.parquet, all models and shards
 
 OUTPUTS:
@@ -19,7 +20,9 @@ rule effects:
     input:
         item_table="<results>/items.parquet",
         answers=TABLES["answers"],
-        mask=TABLES["mask"],
+        mask=expand(
+            "<results>/{model}/mask/{shard}.parquet", model=MODELS, shard=MASK_SHARDS
+        ),
         ablate=expand(
             "<results>/{model}/ablate/{shard}.parquet",
             model=MODELS,
@@ -35,8 +38,8 @@ rule effects:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=60,
+        mem_mb=mem_mb("effects"),
+        runtime=runtime("effects"),
     params:
         **causes_of("effects"),
         study=SNAPSHOT,

@@ -35,8 +35,9 @@ rule extract:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1800 * attempt,
-        runtime=60,
+        mem_mb=mem_mb("extract"),
+        runtime=runtime("extract"),
+        gpu=gpus("extract"),
     params:
         **causes_of("extract"),
         study=SNAPSHOT,

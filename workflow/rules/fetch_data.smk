@@ -15,7 +15,7 @@ makes them anew, and the data folder may be the user's own.
 
 
 rule fetch_data:
-    """Draw scenes, download the official archives or check local files."""
+    """Draw scenes, fetch official archives or data sets on the hub, or check local files."""
     input:
         questions=question_files,
     output:
@@ -29,8 +29,8 @@ rule fetch_data:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=720,
+        mem_mb=mem_mb("fetch_data"),
+        runtime=runtime("fetch_data"),
     params:
         **causes_of("fetch_data"),
         study=SNAPSHOT,

@@ -28,8 +28,8 @@ rule fetch_model:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=720,
+        mem_mb=mem_mb("fetch_model"),
+        runtime=runtime("fetch_model"),
     params:
         **causes_of("fetch_model"),
         study=SNAPSHOT,

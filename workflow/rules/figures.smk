@@ -5,8 +5,9 @@ REQUIRED INPUTS:
 
     items   = <results>/items.parquet
     effects = <results>/effects.parquet
-    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons,
-    mask    = tables of all models and shards
+    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons
+            = tables of all models and shards
+    (mask   = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
 
 OUTPUTS:
 
@@ -30,13 +31,14 @@ rule figures:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=30,
+        mem_mb=mem_mb("figures"),
+        runtime=runtime("figures"),
     params:
         **causes_of("figures"),
         study=SNAPSHOT,
         code_figures=code_of("figures"),
         config_figures=config_of("figures"),
+        mask=MASK_TABLES,
         folder=subpath(output[0], parent=True),
     shell:
         """
@@ -54,7 +56,7 @@ rule figures:
             --probes {input.probes} \
             --predictions {input.predictions} \
             --neurons {input.neurons} \
-            --mask {input.mask} \
+            --mask {params.mask} \
             --output {params.folder} \
             2>&1 | tee -i {log} >&2
         """

@@ -3,15 +3,15 @@ This part of the workflow hides the most attended image tokens, and controls.
 
 REQUIRED INPUTS:
 
-    manifest  = <results>/models/{model}.json
-    items     = <results>/items.parquet
-    answers   = <results>/{model}/answers/{shard}.parquet, all shards
-    attention = <results>/{model}/attention/{shard}.parquet, all shards
+    manifest   = <extraction>/models/{model}.json
+    items      = <results>/items.parquet
+    extraction = <results>/{model}/extraction.json, the list of answers and attention shards
 
 OUTPUTS:
 
-    mask      = <results>/{model}/mask/{shard}.parquet
+    mask       = <results>/{model}/mask/{shard}.parquet
 
+It runs where `mask.enabled` is true, which takes `attention` in `extract.capture`;
 `mask.shards` in the config says how many shards; they need not be those of the extraction.
 """
 
@@ -19,10 +19,9 @@ OUTPUTS:
 rule mask:
     """Answer one shard's questions with image tokens hidden: top, random, bottom, all."""
     input:
-        manifest="<results>/models/{model}.json",
+        manifest="<extraction>/models/{model}.json",
         item_table="<results>/items.parquet",
-        answers=expand("<results>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
-        attention=expand("<results>/{{model}}/attention/{shard}.parquet", shard=SHARDS),
+        extraction="<results>/{model}/extraction.json",
     output:
         mask="<results>/{model}/mask/{shard}.parquet",
     log:
@@ -33,8 +32,9 @@ rule mask:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1800 * attempt,
-        runtime=120,
+        mem_mb=mem_mb("mask"),
+        runtime=runtime("mask"),
+        gpu=gpus("mask"),
     params:
         **causes_of("mask"),
         study=SNAPSHOT,
@@ -48,8 +48,7 @@ rule mask:
             --shard {wildcards.shard} \
             --manifest {input.manifest} \
             --items {input.item_table} \
-            --answers {input.answers} \
-            --attention {input.attention} \
+            --extraction {input.extraction} \
             --output {output.mask} \
             2>&1 | tee -i {log} >&2
         """

@@ -4,10 +4,11 @@ This part of the workflow computes every signal and how well it tells right from
 REQUIRED INPUTS:
 
     items       = <results>/items.parquet
-    answers     = <results>/{model}/answers/{shard}.parquet, all shards
-    attention   = <results>/{model}/attention/{shard}.parquet, all shards
-    lens        = <results>/{model}/lens/{shard}.parquet, all shards
-    consistency = <results>/{model}/consistency/{shard}.parquet, all shards
+    answers     = <extraction>/{model}/answers/{shard}.parquet, all shards
+    attention   = <extraction>/{model}/attention/{shard}.parquet, all shards
+    lens        = <extraction>/{model}/lens/{shard}.parquet, all shards
+    consistency = <extraction>/{model}/consistency/{shard}.parquet, all shards
+    checked    = <results>/{model}/extraction.json, where `extraction_from` is set
 
 OUTPUTS:
 
@@ -20,12 +21,15 @@ OUTPUTS:
 rule metrics:
     """Compute one model's signals, per-head signals and their agreement with correctness."""
     input:
+        checked=CHECKED,
         item_table="<results>/items.parquet",
-        answers=expand("<results>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
-        attention=expand("<results>/{{model}}/attention/{shard}.parquet", shard=SHARDS),
-        lens=expand("<results>/{{model}}/lens/{shard}.parquet", shard=SHARDS),
+        answers=expand("<extraction>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
+        attention=expand(
+            "<extraction>/{{model}}/attention/{shard}.parquet", shard=SHARDS
+        ),
+        lens=expand("<extraction>/{{model}}/lens/{shard}.parquet", shard=SHARDS),
         consistency=expand(
-            "<results>/{{model}}/consistency/{shard}.parquet", shard=SHARDS
+            "<extraction>/{{model}}/consistency/{shard}.parquet", shard=SHARDS
         ),
     output:
         signals="<results>/{model}/signals.parquet",
@@ -39,8 +43,8 @@ rule metrics:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=60,
+        mem_mb=mem_mb("metrics"),
+        runtime=runtime("metrics"),
     params:
         **causes_of("metrics"),
         study=SNAPSHOT,

@@ -5,12 +5,13 @@ REQUIRED INPUTS:
 
     items        = <results>/items.parquet
     signals      = <results>/{model}/signals.parquet
-    answers      = <results>/{model}/answers/{shard}.parquet, all shards
-    attention    = <results>/{model}/attention/{shard}.parquet, all shards
-    hidden       = <results>/{model}/hidden/{shard}.parquet, all shards
-    lens         = <results>/{model}/lens/{shard}.parquet, all shards
-    blind_hidden = <results>/{model}/blind/hidden/{shard}.parquet, all shards,
+    answers      = <extraction>/{model}/answers/{shard}.parquet, all shards
+    attention    = <extraction>/{model}/attention/{shard}.parquet, all shards
+    hidden       = <extraction>/{model}/hidden/{shard}.parquet, all shards
+    lens         = <extraction>/{model}/lens/{shard}.parquet, all shards
+    blind_hidden = <extraction>/{model}/blind/hidden/{shard}.parquet, all shards,
                    where `extract.blind` is true
+    checked    = <results>/{model}/extraction.json, where `extraction_from` is set
 
 OUTPUTS:
 
@@ -23,14 +24,17 @@ OUTPUTS:
 rule probes:
     """Fit one model's probes with image-grouped cross-validation."""
     input:
+        checked=CHECKED,
         item_table="<results>/items.parquet",
         signals="<results>/{model}/signals.parquet",
-        answers=expand("<results>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
-        attention=expand("<results>/{{model}}/attention/{shard}.parquet", shard=SHARDS),
-        hidden=expand("<results>/{{model}}/hidden/{shard}.parquet", shard=SHARDS),
-        lens=expand("<results>/{{model}}/lens/{shard}.parquet", shard=SHARDS),
+        answers=expand("<extraction>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
+        attention=expand(
+            "<extraction>/{{model}}/attention/{shard}.parquet", shard=SHARDS
+        ),
+        hidden=expand("<extraction>/{{model}}/hidden/{shard}.parquet", shard=SHARDS),
+        lens=expand("<extraction>/{{model}}/lens/{shard}.parquet", shard=SHARDS),
         blind_hidden=expand(
-            "<results>/{{model}}/blind/hidden/{shard}.parquet", shard=BLIND_SHARDS
+            "<extraction>/{{model}}/blind/hidden/{shard}.parquet", shard=BLIND_SHARDS
         ),
     output:
         predictions="<results>/{model}/predictions.parquet",
@@ -44,8 +48,8 @@ rule probes:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1800 * attempt,
-        runtime=120,
+        mem_mb=mem_mb("probes"),
+        runtime=runtime("probes"),
     params:
         **causes_of("probes"),
         study=SNAPSHOT,

@@ -8,8 +8,9 @@ REQUIRED INPUTS:
     sampling = <results>/sampling.json
     effects  = <results>/effects.parquet
     figures  = <results>/figures/{name}.{format}, all figures
-    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons,
-    mask     = tables of all models and shards
+    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons
+             = tables of all models and shards
+    (mask    = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
 
 OUTPUTS:
 
@@ -44,13 +45,14 @@ rule report:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=30,
+        mem_mb=mem_mb("report"),
+        runtime=runtime("report"),
     params:
         **causes_of("report"),
         study=SNAPSHOT,
         code_report=code_of("report"),
         config_report=config_of("report"),
+        mask=MASK_TABLES,
     shell:
         """
         vrp report \
@@ -69,7 +71,7 @@ rule report:
             --probes {input.probes} \
             --predictions {input.predictions} \
             --neurons {input.neurons} \
-            --mask {input.mask} \
+            --mask {params.mask} \
             --figures {input.figures} \
             --summary {output.summary} \
             --output {output.report} \

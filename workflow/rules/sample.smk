@@ -27,8 +27,8 @@ rule sample:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=30,
+        mem_mb=mem_mb("sample"),
+        runtime=runtime("sample"),
     params:
         **causes_of("sample"),
         study=SNAPSHOT,

@@ -14,5 +14,8 @@ class ConsistencyConfig(Section):
     """Logits are divided by it."""
     top_p: float = Field(default=0.9, gt=0, le=1)
     """The smallest set of tokens that holds this much probability is sampled from."""
+    floor: float | None = Field(default=1e-3, gt=0, lt=1)
+    """Least probability of an answer's beginning that is followed for the exact distribution over
+    answers; what lies under it widens the reported intervals. null: samples only."""
     batch_size: int = Field(default=32, ge=1)
     """Items a prefill; answers do not depend on it."""

@@ -1,9 +1,10 @@
 """Where images and questions come from."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vrp.config.section import Section
 
@@ -26,16 +27,50 @@ class ScenesConfig(Section):
         return value
 
 
+class HubDatasetConfig(Section):
+    """A data set on the hub, its images inside its Parquet files."""
+
+    repository: str
+    """Owner and name, such as `lmms-lab/POPE`."""
+    revision: str
+    """The pinned commit; a branch or tag is followed and the commit recorded."""
+    subset: str | None = None
+    """The repository's configuration, where it has several; null: its default one."""
+    split: str = "test"
+    """Which of its splits is read."""
+
+    @field_validator("repository")
+    @classmethod
+    def _owner_and_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+            raise ValueError("give owner and name, such as lmms-lab/POPE")
+        return value
+
+
+class HubConfig(Section):
+    """Data sets on the hub, in the columns in which they are published."""
+
+    pope: HubDatasetConfig | None = None
+    """Columns question_id, question, answer, category, image and, where it is there, image_source;
+    such as `lmms-lab/POPE`."""
+    vqa: HubDatasetConfig | None = None
+    """Columns question_id, question, image_id, answers, answer_type, image; such as
+    `lmms-lab/VQAv2`, whose split is `validation`."""
+
+
 class DataConfig(Section):
     """Files of the official layouts, relative to the data folder."""
 
-    origin: Literal["scenes", "local", "official"] = "scenes"
+    origin: Literal["scenes", "local", "official", "hub"] = "scenes"
     """`scenes`: drawn by the project; `local`: already in `folder`; `official`: downloaded from
-    the archives of COCO, VQA v2 and POPE into `folder` by `vrp fetch-data`."""
+    the archives of COCO, VQA v2 and POPE into `folder` by `vrp fetch-data`; `hub`: likewise, from
+    data sets on the hub."""
     folder: str = "data/demo"
     """The data folder; nothing outside it is ever read."""
     scenes: ScenesConfig = ScenesConfig()
     """Read where `origin` is `scenes`."""
+    hub: HubConfig = HubConfig()
+    """Read where `origin` is `hub`."""
     images: str = "val2014"
     """Folder of the images, flat or nested."""
     pope_questions: str = "pope/coco_pope_{split}.json"
@@ -54,3 +89,9 @@ class DataConfig(Section):
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{value!r} must be a path inside the data folder")
         return value
+
+    @model_validator(mode="after")
+    def _names_what_to_fetch(self) -> "DataConfig":
+        if self.origin == "hub" and self.hub.pope is None and self.hub.vqa is None:
+            raise ValueError("origin is hub: name a repository under data.hub.pope or data.hub.vqa")
+        return self

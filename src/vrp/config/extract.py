@@ -1,12 +1,14 @@
 """How a model is run over the items, and what is kept."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
 from vrp.config.section import Section
 
 Position = Literal["prompt_end", "answer_end"]
+Captured = Literal["attention", "heads", "lens", "contributions", "residual_update"]
+_CAPTURED: tuple[Captured, ...] = get_args(Captured)
 
 
 class ExtractConfig(Section):
@@ -18,6 +20,12 @@ class ExtractConfig(Section):
     """Items a forward; answers do not depend on it."""
     max_new_tokens: int = Field(default=6, ge=1)
     """Longest answer."""
+    capture: tuple[Captured, ...] = _CAPTURED
+    """What is read in the pass beside answers and hidden states; what is left out costs nothing
+    and is reported as not captured. `attention`: rows to the image tokens, mean over heads;
+    `heads`: H_s and C_k of every head (with `attention`); `lens`: logit-lens margins of every
+    layer; `contributions`: what embedding, attention, MLPs and heads add to the answer's logit
+    difference; `residual_update`: change of the image tokens by layer."""
     positions: tuple[Position, ...] = ("prompt_end",)
     """Where the residual stream is kept; `prompt_end` is the last prompt token, which the probes
     read."""
@@ -25,6 +33,16 @@ class ExtractConfig(Section):
     """How hidden states are stored; float16 stops on overflow."""
     blind: bool = True
     """Run every question again with a blank image, as a guard beside every probe."""
+
+    @field_validator("capture")
+    @classmethod
+    def _each_once(cls, value: tuple[Captured, ...]) -> tuple[Captured, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("give each name once")
+        if "heads" in value and "attention" not in value:
+            raise ValueError("heads needs attention: add attention, or leave heads out")
+        # In one order, so that a list written in another reruns nothing.
+        return tuple(name for name in _CAPTURED if name in value)
 
     @field_validator("positions")
     @classmethod

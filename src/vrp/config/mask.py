@@ -12,6 +12,8 @@ MaskMode = Literal["attention", "embedding", "pixels"]
 class MaskConfig(Section):
     """Which image tokens are hidden, how, and the controls."""
 
+    enabled: bool = True
+    """Run the masking; it needs `attention` in `extract.capture`."""
     items: int = Field(default=1000, ge=1)
     """Items a model, stratified over tasks; fewer where the study has fewer."""
     mode: MaskMode = "attention"

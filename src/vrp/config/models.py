@@ -11,7 +11,7 @@ class ModelConfig(Section):
     """One vision-language model."""
 
     family: str
-    """llava, paligemma or qwen2_vl (the registry of `vrp.vlm.families`)."""
+    """llava, paligemma, qwen2_vl, or `auto`: any other, found out from the checkpoint itself."""
     checkpoint: str
     """A hub id, a folder, or `zoo:<family>` for an embedded tiny model."""
     revision: str | None = None
@@ -27,6 +27,6 @@ class ModelConfig(Section):
     image_policy: Literal["pad", "crop", "resize", "native"] | None = None
     """How images are made to fit; None is the family's own default."""
     min_pixels: int | None = Field(default=None, ge=1)
-    """Qwen2-VL: the least pixels after resizing."""
+    """Dynamic resolution (such as Qwen2-VL's): the least pixels after resizing."""
     max_pixels: int | None = Field(default=None, ge=1)
-    """Qwen2-VL: the most pixels after resizing; it changes answers."""
+    """Dynamic resolution: the most pixels after resizing; it changes answers."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vrp.config.ablate import AblateConfig
 from vrp.config.consistency import ConsistencyConfig
@@ -33,6 +33,10 @@ class StudyConfig(Section):
     """Every random choice derives from it and from the item's id."""
     results: str = "results"
     """Folder of all studies."""
+    extraction_from: str | None = None
+    """Another study under `results`, or its folder, whose extraction, blank-image run and samples
+    are read in place of own ones: refused unless model, items, code and the keys that they were
+    made with are the same."""
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     scoring: ScoringConfig = ScoringConfig()
@@ -65,6 +69,22 @@ class StudyConfig(Section):
                 )
         return value
 
+    @model_validator(mode="after")
+    def _sections_agree(self) -> "StudyConfig":
+        if self.mask.enabled and "attention" not in self.extract.capture:
+            raise ValueError(
+                "mask hides the most attended tokens, but extract.capture lacks attention: "
+                "add attention to extract.capture, or set mask.enabled to false"
+            )
+        if self.data.origin == "hub":
+            for dataset in sorted({split.dataset for split in self.sample.splits} - {"own"}):
+                if getattr(self.data.hub, dataset, None) is None:
+                    raise ValueError(
+                        f"sample.splits asks for {dataset}, but data.hub names no repository for "
+                        f"it: add data.hub.{dataset}"
+                    )
+        return self
+
 
 # Folders of a study that a model of the same name would overwrite.
 _RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})
@@ -75,16 +95,27 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch_data": ("data",),
     "fetch_model": ("models.*.family", "models.*.checkpoint", "models.*.revision"),
     "sample": ("study", "seed", "data", "sample"),
-    "extract": ("data", "scoring", "models.*", "extract"),
-    "blind": ("data", "scoring", "models.*", "extract"),
+    "extract": (
+        "data.folder", "scoring", "models.*",
+        "extract.shards", "extract.batch_size", "extract.max_new_tokens", "extract.capture",
+        "extract.positions", "extract.hidden_dtype",
+    ),
+    "blind": (
+        "data.folder", "scoring", "models.*",
+        "extract.shards", "extract.batch_size", "extract.max_new_tokens", "extract.positions",
+        "extract.hidden_dtype",
+    ),
     "consistency": (
-        "seed", "data", "scoring", "models.*", "consistency",
+        "seed", "data.folder", "scoring", "models.*", "consistency",
         "extract.shards", "extract.max_new_tokens",
     ),
+    "gather": (),
     "metrics": ("seed", "metrics"),
     "probes": ("seed", "probes", "metrics.auroc_margin"),
-    "mask": ("seed", "data", "scoring", "models.*", "mask", "extract.max_new_tokens"),
-    "ablate": ("seed", "data", "scoring", "models.*", "ablate", "extract.max_new_tokens"),
+    "mask": ("seed", "data.folder", "scoring", "models.*", "mask", "extract.max_new_tokens"),
+    "ablate": (
+        "seed", "data.folder", "scoring", "models.*", "ablate", "extract.max_new_tokens",
+    ),
     "effects": ("seed", "effects"),
     "figures": ("figures",),
     "report": ("study", "data", "report"),
@@ -130,7 +161,9 @@ def study_from_mapping(raw: dict[str, Any], *, where: str = "configuration") -> 
         elif first["type"] == "missing":
             message = f"key {key!r} is missing"
         else:
-            message = f"key {key!r}: {first['msg'].removeprefix('Value error, ')}"
+            # A rule between sections belongs to no key: its message names them.
+            message = f"key {key!r}: " if key else ""
+            message += first["msg"].removeprefix("Value error, ")
             if not isinstance(first["input"], dict | list):
                 message += f" (found {first['input']!r})"
         more = len(error.errors()) - 1

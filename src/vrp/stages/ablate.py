@@ -16,19 +16,21 @@ from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, stratified_subset
 from vrp.errors import InputError
 from vrp.stages.checkpoints import read_manifest
+from vrp.stages.columns import rows_table
+from vrp.stages.finished_batches import Batch, BatchTables
 from vrp.stages.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
     check_same_model,
     load_model,
-    progress,
     read_items,
     tell_left_out,
     with_revision,
 )
 from vrp.stages.outcomes import outcome, read_undisturbed
-from vrp.tables.files import read_table, require_writable, write_table
+from vrp.stages.shard import Output, write_shard
+from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import ABLATE
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
@@ -127,22 +129,31 @@ def run(
     tell_left_out("ablate", frame.height - len(asked), "no probe held them out")
     vlm = load_model(model, recorded)
     ablated = AblatedModel(vlm, ablate, StudyImages(data), seed, max_new_tokens)
-    rows: list[dict[str, Any]] = []
+    parts = {}
+    for fold in sorted({fold_of[item_id] for item_id in asked}):
+        if fold not in probes:
+            raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
+        parts[fold] = ablated.batches({k: item for k, item in asked.items() if fold_of[k] == fold})
+
+    def compute(ids: Batch) -> BatchTables:
+        fold = fold_of[ids[0]]
+        rows = [
+            _site(ablation) | outcome(asked[capture.item_id], capture, undisturbed, scoring)
+            for ablation, captures in ablated.answers(parts[fold], ids, probes[fold])
+            for capture in captures
+        ]
+        return (rows_table(ABLATE, rows),)
+
     n_runs = sum(condition.seeds for condition in ablate.conditions)
-    with progress(
-        len(asked) * n_runs, f"ablate {provenance.get('model', '')}", unit="answer"
-    ) as bar:
-        for fold in sorted({fold_of[item_id] for item_id in asked}):
-            if fold not in probes:
-                raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
-            part = {key: item for key, item in asked.items() if fold_of[key] == fold}
-            for ablation, captures in ablated.answers(part, probes[fold]):
-                for capture in captures:
-                    result = outcome(part[capture.item_id], capture, undisturbed, scoring)
-                    rows.append(_site(ablation) | result)
-                bar.update(len(captures))
-    columns = {name: [row[name] for row in rows] for name in ABLATE.columns.names}
-    write_table(output, ABLATE, columns, provenance=provenance)
+    write_shard(
+        [Output(output, ABLATE)],
+        [ids for batches in parts.values() for ids in batches.plan],
+        compute,
+        provenance=provenance,
+        description=f"ablate {provenance.get('model', '')}",
+        answers=lambda ids: len(ids) * n_runs,
+        unit="answer",
+    )
 
 
 def read_folds(path: Path) -> dict[str, int]:
@@ -259,18 +270,32 @@ class AblatedModel:
         self._seed = seed
         self._max_new_tokens = max_new_tokens
 
-    def answers(
-        self, items: Mapping[str, Item], probes: FoldProbes
-    ) -> "Iterator[tuple[Ablation, list[ItemCapture]]]":
-        """Yield the answers of one batch after the other under each condition.
+    def batches(self, items: Mapping[str, Item]) -> ItemBatches:
+        """Return items of one fold in the batches that they are answered in."""
+        return ItemBatches(self._vlm, items, self._images, batch_size=self._ablate.batch_size)
 
-        The images of a batch are encoded, and the layers under an edit computed, once for all
-        conditions. The items are of one fold.
+    def answers(
+        self, batches: ItemBatches, ids: Sequence[str], probes: FoldProbes
+    ) -> "Iterator[tuple[Ablation, list[ItemCapture]]]":
+        """Yield the answers of one batch under each condition.
+
+        Its images are encoded, and the layers under an edit computed, once for all conditions.
         """
         from vrp.vlm.decode import prepare, run_batch
         from vrp.vlm.trunk import Trunk
 
-        planned = [
+        planned = self._planned(probes)
+        edits = [_edit(ablation) for ablation in planned]
+        n = self._max_new_tokens
+        prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=n)
+        trunk = Trunk(self._vlm, prepared, edits)
+        for ablation, edit in zip(planned, edits, strict=True):
+            with trunk.under(edit):
+                captures = run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
+            yield ablation, captures
+
+    def _planned(self, probes: FoldProbes) -> list[Ablation]:
+        return [
             ablation
             for condition in self._ablate.conditions
             for ablation in ablations(
@@ -281,16 +306,6 @@ class AblatedModel:
                 seed=self._seed,
             )
         ]
-        edits = [_edit(ablation) for ablation in planned]
-        batches = ItemBatches(self._vlm, items, self._images, batch_size=self._ablate.batch_size)
-        n = self._max_new_tokens
-        for inputs in batches:
-            prepared = prepare(self._vlm, inputs, max_new_tokens=n)
-            trunk = Trunk(self._vlm, prepared, edits)
-            for ablation, edit in zip(planned, edits, strict=True):
-                with trunk.under(edit):
-                    captures = run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
-                yield ablation, captures
 
 
 def _edit(ablation: Ablation) -> "Edit":

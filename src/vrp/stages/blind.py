@@ -1,24 +1,24 @@
 """Ask every question of a shard again with a blank image: a guard beside every probe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vrp.config.data import DataConfig
-from vrp.config.extract import ExtractConfig
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.data.sharding import shard_items
-from vrp.stages.captures import Output, answer_rows, hidden_rows, write_together
+from vrp.stages.captures import answer_rows, hidden_rows
 from vrp.stages.checkpoints import read_manifest
+from vrp.stages.finished_batches import Batch, BatchTables
 from vrp.stages.model_run import (
     ItemBatches,
     StudyImages,
-    answer_all,
     as_items,
     load_model,
     read_items,
     with_revision,
 )
+from vrp.stages.shard import Output, write_shard
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
@@ -29,7 +29,11 @@ def run(
     data: DataConfig,
     scoring: ScoringConfig,
     model: ModelConfig,
-    extract: ExtractConfig,
+    n_shards: int,
+    batch_size: int,
+    max_new_tokens: int,
+    positions: Sequence[str],
+    hidden_dtype: str,
     manifest: Path,
     items: Path,
     shard: int,
@@ -43,7 +47,11 @@ def run(
         data: where the images are, whose sizes are read.
         scoring: when an answer is correct.
         model: the model's section of the config.
-        extract: shards, batch size, positions, storage: the same as with the images.
+        n_shards: parts that the items are cut into; this and the next four as with the images.
+        batch_size: items a forward.
+        max_new_tokens: longest answer.
+        positions: where the residual stream is kept.
+        hidden_dtype: how hidden states are stored.
         manifest: the model's manifest.
         items: `items.parquet`.
         shard: which shard, from 0.
@@ -56,26 +64,25 @@ def run(
     """
     require_writable(answers, hidden)
     recorded = read_manifest(manifest, model)
-    asked = as_items(shard_items(read_items(items), n_shards=extract.shards, shard=shard))
+    asked = as_items(shard_items(read_items(items), n_shards=n_shards, shard=shard))
     vlm = load_model(model, recorded)
-    from vrp.vlm.decode import CaptureSpec
+    from vrp.vlm.decode import CaptureSpec, run_batch
 
-    batches = ItemBatches(vlm, asked, StudyImages(data), batch_size=extract.batch_size, blank=True)
-    rows = [
-        (answer_rows(captures, asked, scoring), hidden_rows(captures, dtype=extract.hidden_dtype))
-        for captures in answer_all(
-            batches,
-            CaptureSpec(hidden=extract.positions),
-            max_new_tokens=extract.max_new_tokens,
-            description=f"blind {provenance.get('model', '')}",
-        )
-    ]
-    size = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
-    schemas = (ANSWERS, hidden_table(**size, dtype=extract.hidden_dtype))
-    write_together(
-        [
-            Output(*output)
-            for output in zip((answers, hidden), schemas, zip(*rows, strict=True), strict=True)
-        ],
+    batches = ItemBatches(
+        vlm, asked, StudyImages(data),
+        batch_size=batch_size, blank=True, max_new_tokens=max_new_tokens,
+    )  # fmt: skip
+    spec = CaptureSpec(hidden=tuple(positions))
+
+    def compute(ids: Batch) -> BatchTables:
+        captures = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=max_new_tokens)
+        return answer_rows(captures, asked, scoring), hidden_rows(captures, dtype=hidden_dtype)
+
+    schema = hidden_table(n_layers=vlm.n_layers, d_model=vlm.d_model, dtype=hidden_dtype)
+    write_shard(
+        [Output(answers, ANSWERS), Output(hidden, schema)],
+        batches.plan,
+        compute,
         provenance=with_revision(provenance, recorded),
+        description=f"blind {provenance.get('model', '')}",
     )

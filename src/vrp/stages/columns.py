@@ -1,9 +1,12 @@
 """Arrays of many items as Arrow columns, without a detour through Python numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from vrp.tables.schema import TableSchema
 
 
 def lists(rows: Sequence[np.ndarray | Sequence[float]], dtype: type) -> pa.ListArray:
@@ -24,6 +27,12 @@ def vectors(rows: np.ndarray) -> pa.FixedSizeListArray:
     """Return one list of fixed length a row from a matrix (n, d)."""
     flat = pa.array(np.ascontiguousarray(rows).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
+
+
+def rows_table(schema: TableSchema, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return a table from one mapping a row, which names every column."""
+    columns = {name: [row[name] for row in rows] for name in schema.columns.names}
+    return pa.table(columns, schema=schema.columns)
 
 
 def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:

@@ -2,36 +2,37 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vrp.config.data import DataConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.data.sharding import shard_items
-from vrp.stages.captures import (
-    Output,
-    answer_rows,
-    attention_rows,
-    hidden_rows,
-    lens_rows,
-    write_together,
-)
+from vrp.stages.attention_captures import attention_rows
+from vrp.stages.captures import answer_rows, hidden_rows, lens_rows
 from vrp.stages.checkpoints import read_manifest
+from vrp.stages.finished_batches import Batch, BatchTables
 from vrp.stages.model_run import (
     ItemBatches,
     StudyImages,
-    answer_all,
     as_items,
+    first_prompts,
     how_it_ran,
     load_model,
     read_items,
     with_revision,
 )
+from vrp.stages.shard import Output, write_shard
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
+from vrp.tables.captured import CAPTURED
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
+
+if TYPE_CHECKING:
+    from vrp.vlm.decode import CaptureSpec
 
 
 def run(
@@ -55,7 +56,7 @@ def run(
         data: where the images are.
         scoring: when an answer is correct.
         model: the model's section of the config.
-        extract: shards, batch size, positions, storage.
+        extract: shards, batch size, what is captured, positions, storage.
         manifest: the model's manifest.
         items: `items.parquet`.
         shard: which shard, from 0.
@@ -72,27 +73,51 @@ def run(
     recorded = read_manifest(manifest, model)
     asked = as_items(shard_items(read_items(items), n_shards=extract.shards, shard=shard))
     vlm = load_model(model, recorded)
-    from vrp.vlm.decode import CaptureSpec
+    images = StudyImages(data)
+    batches = ItemBatches(
+        vlm, asked, images,
+        batch_size=extract.batch_size, truth=True, max_new_tokens=extract.max_new_tokens,
+    )  # fmt: skip
+    from vrp.vlm.decode import run_batch
 
-    batches = ItemBatches(vlm, asked, StudyImages(data), batch_size=extract.batch_size, truth=True)
-    rows = [
-        (
+    spec = capture_spec(extract)
+
+    def compute(ids: Batch) -> BatchTables:
+        captures = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=extract.max_new_tokens)
+        return (
             answer_rows(captures, asked, scoring),
             attention_rows(captures),
             hidden_rows(captures, dtype=extract.hidden_dtype),
             lens_rows(captures),
         )
-        for captures in answer_all(
-            batches,
-            CaptureSpec.full(hidden=extract.positions),
-            max_new_tokens=extract.max_new_tokens,
-            description=f"extract {provenance.get('model', '')}",
-        )
-    ]
+
     size = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
-    schemas = (ANSWERS, ATTENTION, hidden_table(**size, dtype=extract.hidden_dtype), LENS)
-    paths = (answers, attention, hidden, lens)
-    write_together(
-        [Output(*output) for output in zip(paths, schemas, zip(*rows, strict=True), strict=True)],
-        provenance=with_revision(provenance, recorded) | how_it_ran(vlm, model),
+    write_shard(
+        [
+            Output(answers, ANSWERS),
+            Output(attention, ATTENTION),
+            Output(hidden, hidden_table(**size, dtype=extract.hidden_dtype)),
+            Output(lens, LENS),
+        ],
+        batches.plan,
+        compute,
+        provenance=with_revision(provenance, recorded)
+        | how_it_ran(vlm, model)
+        | first_prompts(vlm, asked, images)
+        | {CAPTURED: ",".join(extract.capture)},
+        description=f"extract {provenance.get('model', '')}",
+    )
+
+
+def capture_spec(extract: ExtractConfig) -> "CaptureSpec":
+    """Return what the pass reads: hidden states always, the rest where the config asks for it."""
+    from vrp.vlm.decode import CaptureSpec
+
+    return CaptureSpec(
+        attention="attention" in extract.capture,
+        head_rows="heads" in extract.capture,
+        hidden=extract.positions,
+        lens="lens" in extract.capture,
+        contributions="contributions" in extract.capture,
+        residual_update="residual_update" in extract.capture,
     )

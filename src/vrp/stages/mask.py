@@ -27,20 +27,23 @@ from vrp.signals.structural import (
     token_count,
 )
 from vrp.stages.checkpoints import read_manifest
+from vrp.stages.columns import rows_table
+from vrp.stages.finished_batches import Batch, BatchTables
 from vrp.stages.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
     check_same_model,
     load_model,
-    progress,
     read_items,
     tell_left_out,
     with_revision,
 )
 from vrp.stages.outcomes import outcome, read_undisturbed
+from vrp.stages.shard import Output, write_shard
 from vrp.tables.attention import ATTENTION
-from vrp.tables.files import read_table, require_writable, write_table
+from vrp.tables.captured import is_captured
+from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import MASK
 
 if TYPE_CHECKING:
@@ -124,17 +127,29 @@ def run(
         (as_items(frame.filter(~dosed)), conditions_of(mask, dose=False)),
     ]
     masked = MaskedModel(load_model(model, recorded), mask, StudyImages(data), seed, maps, subset)
-    rows: list[dict[str, Any]] = []
-    n_answers = sum(len(part) * len(conditions) for part, conditions in parts)
-    with progress(n_answers, f"mask {provenance.get('model', '')}", unit="answer") as bar:
-        for part, conditions in parts:
-            for condition, captures in masked.answers(part, conditions, max_new_tokens):
-                for capture in captures:
-                    result = outcome(part[capture.item_id], capture, undisturbed, scoring)
-                    rows.append(_place(condition, len(maps[capture.item_id])) | result)
-                bar.update(len(captures))
-    columns = {name: [row[name] for row in rows] for name in MASK.columns.names}
-    write_table(output, MASK, columns, provenance=provenance)
+    batches_of = [masked.batches(part) for part, _ in parts]
+    part_of = {item_id: place for place, (part, _) in enumerate(parts) for item_id in part}
+
+    def compute(ids: Batch) -> BatchTables:
+        part, conditions = parts[part_of[ids[0]]]
+        batches = batches_of[part_of[ids[0]]]
+        rows = [
+            _place(condition, len(maps[capture.item_id]))
+            | outcome(part[capture.item_id], capture, undisturbed, scoring)
+            for condition, captures in masked.answers(batches, ids, conditions, max_new_tokens)
+            for capture in captures
+        ]
+        return (rows_table(MASK, rows),)
+
+    write_shard(
+        [Output(output, MASK)],
+        [ids for batches in batches_of for ids in batches.plan],
+        compute,
+        provenance=provenance,
+        description=f"mask {provenance.get('model', '')}",
+        answers=lambda ids: len(ids) * len(parts[part_of[ids[0]]][1]),
+        unit="answer",
+    )
 
 
 def conditions_of(mask: MaskConfig, *, dose: bool) -> list[Condition]:
@@ -180,9 +195,14 @@ def read_maps(paths: Sequence[Path], item_ids: Sequence[str]) -> dict[str, np.nd
     """Return M (S,), averaged over layers, of every item that has a usable map.
 
     Raises:
-        InputError: a table is missing or malformed, or lacks an item.
+        InputError: a table is missing or malformed, lacks an item, or holds no attention.
     """
     table = read_table(paths, ATTENTION, columns=["maps"])
+    if not is_captured(table["maps"]):
+        raise InputError(
+            f"{paths[0]}: attention was not captured; add attention to extract.capture and rerun "
+            "`vrp extract`, or set mask.enabled to false"
+        )
     table = table.filter(pl.col("item_id").is_in(list(item_ids)))
     maps: dict[str, np.ndarray] = {}
     for item_id, layers in table.select("item_id", "maps").iter_rows():
@@ -229,22 +249,27 @@ class MaskedModel:
         if "other_image" in mask.controls:
             self._other = other_image_items(subset, seed=seed)
 
-    def answers(
-        self, items: Mapping[str, Item], conditions: Sequence[Condition], max_new_tokens: int
-    ) -> "Iterator[tuple[Condition, list[ItemCapture]]]":
-        """Yield the answers of one batch after the other under each condition.
+    def batches(self, items: Mapping[str, Item]) -> ItemBatches:
+        """Return items in the batches that they are answered in."""
+        return ItemBatches(self._vlm, items, self._images, batch_size=self._mask.batch_size)
 
-        The images of a batch are encoded once for all conditions that show them.
+    def answers(
+        self,
+        batches: ItemBatches,
+        ids: Sequence[str],
+        conditions: Sequence[Condition],
+        max_new_tokens: int,
+    ) -> "Iterator[tuple[Condition, list[ItemCapture]]]":
+        """Yield the answers of one batch under each condition.
+
+        Its images are encoded once for all conditions that show them.
         """
         from vrp.vlm.decode import prepare, run_batch
 
-        batches = ItemBatches(self._vlm, items, self._images, batch_size=self._mask.batch_size)
-        for inputs in batches:
-            prepared = prepare(self._vlm, inputs, max_new_tokens=max_new_tokens)
-            for condition in conditions:
-                shown, hiding = self._disturbed(batches, prepared, condition)
-                captures = run_batch(self._vlm, shown, max_new_tokens=max_new_tokens, **hiding)
-                yield condition, captures
+        prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=max_new_tokens)
+        for condition in conditions:
+            shown, hiding = self._disturbed(batches, prepared, condition)
+            yield condition, run_batch(self._vlm, shown, max_new_tokens=max_new_tokens, **hiding)
 
     def _disturbed(
         self, batches: ItemBatches, prepared: "Prepared", condition: Condition
@@ -292,12 +317,10 @@ class MaskedModel:
         from vrp.vlm.decode import prepare
         from vrp.vlm.interventions import image_embedding_sum
 
-        batches = ItemBatches(
-            self._vlm, self._everyone, self._images, batch_size=self._mask.batch_size
-        )
+        batches = self.batches(self._everyone)
         total, n_tokens = np.zeros(self._vlm.d_model), 0
-        for inputs in batches:
-            batch_sum, n = image_embedding_sum(prepare(self._vlm, inputs))
+        for ids in batches.plan:
+            batch_sum, n = image_embedding_sum(prepare(self._vlm, batches.inputs(ids)))
             total, n_tokens = total + batch_sum, n_tokens + n
         return total / n_tokens
 

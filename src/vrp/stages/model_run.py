@@ -1,8 +1,9 @@
 """What every stage that runs a model shares: items, the loaded model, and planned batches."""
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,12 @@ from vrp.data.item import Item
 from vrp.data.scoring import surface_forms
 from vrp.errors import InputError
 from vrp.stages.checkpoints import Manifest, local_folder
+from vrp.stages.gpu_choice import take_gpu
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import VlmInput
-    from vrp.vlm.decode import CaptureSpec, ItemCapture
     from vrp.vlm.loading import VLM
 
 ImageSize = tuple[int, int]
@@ -41,6 +42,7 @@ def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
     Raises:
         InputError: the checkpoint cannot be loaded, or an option does not fit it.
     """
+    take_gpu(model)
     import torch
 
     from vrp.vlm.loading import load_vlm
@@ -70,6 +72,26 @@ def how_it_ran(vlm: "VLM", model: ModelConfig) -> dict[str, str]:
         "prompt": model.prompt,
         "image_policy": vlm.family.image_policy,
     }
+
+
+def first_prompts(vlm: "VLM", items: Mapping[str, Item], images: "StudyImages") -> dict[str, str]:
+    """What the first item of each task is asked, word by word and token by token.
+
+    Returns:
+        `first_prompts`: a JSON list, for the provenance; the image is one token in `token_ids`.
+    """
+    shown: dict[str, dict[str, object]] = {}
+    for item in items.values():
+        if item.task not in shown:
+            shown[item.task] = {
+                "task": item.task,
+                "item_id": item.item_id,
+                "prompt": vlm.render_prompt(item.question),
+                "token_ids": vlm.prompt_token_ids(item.question),
+                "image_token_id": vlm.image_token_id,
+                "n_image_tokens": vlm.grid(images.size(item)).n_tokens,
+            }
+    return {"first_prompts": json.dumps(list(shown.values()))}
 
 
 def check_same_model(paths: Iterable[Path], provenance: Mapping[str, str]) -> None:
@@ -194,6 +216,7 @@ class ItemBatches:
         batch_size: int,
         blank: bool = False,
         truth: bool = False,
+        max_new_tokens: int = 0,
     ) -> None:
         """Bind the items.
 
@@ -204,6 +227,7 @@ class ItemBatches:
             batch_size: items a batch.
             blank: show a grey image of the same size in place of each item's own.
             truth: tell the model's lens which tokens start the reference.
+            max_new_tokens: longest answer, which has to fit the context behind the prompt.
         """
         self.items = items
         self.vlm = vlm
@@ -211,6 +235,7 @@ class ItemBatches:
         self._batch_size = batch_size
         self._blank = blank
         self._truth = truth
+        self._max_new_tokens = max_new_tokens
         self._truth_tokens: dict[tuple[str, str], tuple[int, ...]] = {}
 
     @cached_property
@@ -218,20 +243,23 @@ class ItemBatches:
         """Item ids of each batch.
 
         Raises:
-            InputError: an image is missing.
+            InputError: an image is missing, or a prompt with its answer exceeds the model's
+                context: known here before anything has run.
         """
-        from vrp.vlm.batching import plan_batches, plan_inputs
+        from vrp.vlm.batching import plan_batches, plan_inputs, require_context
 
         rows = [
             (item.item_id, item.question, self._images.size(item), self._plan_key(item))
             for item in self.items.values()
         ]
-        return plan_batches(plan_inputs(self.vlm, rows), batch_size=self._batch_size)
+        entries = plan_inputs(self.vlm, rows)
+        for entry in entries:
+            require_context(self.vlm, entry.item_id, entry.n_tokens, self._max_new_tokens)
+        return plan_batches(entries, batch_size=self._batch_size)
 
-    def __iter__(self) -> "Iterator[list[VlmInput]]":
-        """Yield the inputs of one batch after the other."""
-        for ids in self.plan:
-            yield [self.input(self.items[item_id], blank=self._blank) for item_id in ids]
+    def inputs(self, ids: Iterable[str]) -> "list[VlmInput]":
+        """Return items as the model sees them."""
+        return [self.input(self.items[item_id], blank=self._blank) for item_id in ids]
 
     def input(self, item: Item, *, blank: bool = False, seen: Item | None = None) -> "VlmInput":
         """Return an item as the model sees it.
@@ -262,25 +290,6 @@ class ItemBatches:
             forms = list(surface_forms(*key))
             self._truth_tokens[key] = self.vlm.answer_token_ids(forms)
         return self._truth_tokens[key]
-
-
-def answer_all(
-    batches: ItemBatches, capture: "CaptureSpec", *, max_new_tokens: int, description: str
-) -> "Iterator[list[ItemCapture]]":
-    """Answer batch after batch greedily, under a progress bar.
-
-    Args:
-        batches: the items.
-        capture: what is read beside the answers.
-        max_new_tokens: longest answer.
-        description: names the run in the progress bar.
-    """
-    from vrp.vlm.decode import run_batch
-
-    with progress(len(batches.items), description) as bar:
-        for batch in batches:
-            yield run_batch(batches.vlm, batch, capture, max_new_tokens=max_new_tokens)
-            bar.update(len(batch))
 
 
 def progress(total: int, description: str, *, unit: str = "item") -> tqdm:

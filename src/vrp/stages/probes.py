@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.probing.attention import (
     ATTENTION_FEATURES,
+    concatenate_maps,
     fit_attention_mlp,
     fit_attention_trees,
 )
@@ -36,14 +38,18 @@ from vrp.stages.reliability import (
     JudgedItems,
     Row,
     adjusted,
+    not_captured_rows,
     plain_row,
     reliability_rows,
     share_rows,
+    with_reasons,
 )
 from vrp.tables.answers import ANSWERS
+from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
+from vrp.tables.captured import captured, is_captured
 from vrp.tables.estimates import PROBES
-from vrp.tables.files import read_provenance, read_table, write_table
+from vrp.tables.files import read_batches, read_provenance, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
@@ -54,6 +60,10 @@ from vrp.tables.signals import SIGNAL_TABLE
 
 PROMPT_END = "prompt_end"
 NEAR_BEST = 0.02
+_ATTENTION_PROBES = ("attention_trees", "attention_mlp")
+_NOT_FINITE = "non-finite hidden states or margins"
+# Items whose attention maps are in memory at a time, before they are brought to one grid.
+_ITEMS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -87,14 +97,27 @@ class Inputs:
     items: ProbeItems
     layers: Layers
     blind_layers: Layers | None
-    margins: NDArray[np.floating]
-    """(n, n_layers) decision margins."""
+    margins: NDArray[np.floating] | None
+    """(n, n_layers) decision margins; None where they were not captured."""
     signals: pl.DataFrame
     """Signals of the used items."""
-    questions: NDArray[np.str_]
-    answers: NDArray[np.str_]
-    maps: list[NDArray[np.floating]]
-    """(n_layers, grid_h, grid_w) each."""
+    questions: NDArray[np.object_]
+    answers: NDArray[np.object_]
+    maps: "Maps | None"
+    """Attention maps; None where they were not captured or no probe wants them."""
+    left_out: tuple[str, ...]
+    """Why each item that is not used is left out."""
+    without_map: tuple[str, ...]
+    """Why each used item without a usable map has none."""
+
+
+class Maps(NamedTuple):
+    """Attention maps of the used items."""
+
+    features: NDArray[np.float32]
+    """(n, d) the maps of all layers, brought to one grid; 0 in place of what is not finite."""
+    usable: NDArray[np.bool_]
+    """(n,) whether all of an item's maps are finite."""
 
 
 def run(
@@ -129,13 +152,17 @@ def run(
         output: estimates, to write.
         provenance: written into the tables.
 
-    Items with non-finite hidden states are left out of every probe and counted.
+    Items with non-finite hidden states are left out of every probe and counted. A probe whose
+    inputs were not captured is skipped, and its rows say so.
 
     Raises:
         InputError: a table is missing, the tables hold different items, or too few images.
     """
     table = read_table(signals, SIGNAL_TABLE)
-    inputs = _read(table, items, answers, attention, hidden, lens, blind_hidden)
+    inputs = _read(
+        table, items, answers, attention if probes.supervised_attention else (), hidden, lens,
+        blind_hidden,
+    )  # fmt: skip
     plan = plan_folds(
         inputs.items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=str(seed)
     )
@@ -150,12 +177,15 @@ def run(
     spread = _Spread(table["item_id"].to_numpy(), inputs.items.item_id)
     rows: list[Row] = []
     for layer, result in by_layer.items():
-        rows += _judge("linear", result.scores, plan, judged, spread, layer=_number(layer))
-    for name, result in fitted.items():
-        rows += _judge(name, result.scores, plan, judged, spread)
-    for name, result in guards.items():
-        rows += _judge(name, result.scores, plan, judged, spread)
-    rows += _permuted_rows(inputs, judged, spread, probes, seed)
+        its_rows = _judge("linear", result.scores, plan, judged, spread, layer=_number(layer))
+        rows += with_reasons(its_rows, inputs.left_out)
+    for name, result in {**fitted, **guards}.items():
+        more = inputs.without_map if name in _ATTENTION_PROBES else ()
+        its_rows = _judge(name, result.scores, plan, judged, spread)
+        rows += with_reasons(its_rows, (*inputs.left_out, *more))
+    for name in not_captured_probes(inputs, probes):
+        rows += not_captured_rows(name, judged, correlation=False)
+    rows += with_reasons(_permuted_rows(inputs, judged, spread, probes, seed), inputs.left_out)
     rows += _architecture_rows(rows, fitted["linear_best"], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
@@ -183,12 +213,11 @@ def fit_probes(
     deployable = {
         signal.name: inputs.signals[signal.name].to_numpy()
         for signal in SIGNALS
-        if signal.deployable
+        if signal.deployable and is_captured(inputs.signals[signal.name])
     }
     makers: dict[str, Callable[[], ProbeResult]] = {
         "linear_last_layers": lambda: last_layers(by_layer, n_layers=probes.last_layers),
         "sparse": lambda: fit_sparse(features, items, plan, penalty=probes.sparse_c),
-        "margin_only": lambda: margin_only(inputs.margins, items, plan, penalties=probes.penalties),
         "fusion": lambda: fit_fusion(deployable, items, plan, penalties=probes.penalties).result,
         "fusion_with_probe": lambda: (
             fit_fusion(
@@ -198,16 +227,41 @@ def fit_probes(
     }
     if probes.mlp:
         makers["mlp"] = lambda: fit_mlp(features, items, plan)
-    if probes.supervised_attention:
-        matrix = inputs.signals.select(ATTENTION_FEATURES).to_numpy()
-        makers["attention_trees"] = lambda: fit_attention_trees(matrix, items, plan)
-        makers["attention_mlp"] = lambda: fit_attention_mlp(inputs.maps, items, plan)
+    if (margins := inputs.margins) is not None:
+        makers["margin_only"] = lambda: margin_only(
+            margins, items, plan, penalties=probes.penalties
+        )
+    if probes.supervised_attention and (maps := inputs.maps) is not None:
+        makers |= _attention_makers(inputs, maps, plan)
     if best.stacked is None:
         del makers["fusion_with_probe"]
     fitted = {"linear_best": best}
     for name in tqdm(makers, unit="probe", desc="probes", mininterval=1):
         fitted[name] = makers[name]()
     return fitted
+
+
+def _attention_makers(
+    inputs: Inputs, maps: Maps, plan: FoldPlan
+) -> dict[str, Callable[[], ProbeResult]]:
+    """The stress tests; an item without a usable map gets no score from them."""
+    matrix = inputs.signals.select(ATTENTION_FEATURES).to_numpy()
+
+    def of_usable(result: ProbeResult) -> ProbeResult:
+        return replace(result, scores=np.where(maps.usable, result.scores, np.nan))
+
+    return {
+        "attention_trees": lambda: of_usable(fit_attention_trees(matrix, inputs.items, plan)),
+        "attention_mlp": lambda: of_usable(fit_attention_mlp(maps.features, inputs.items, plan)),
+    }
+
+
+def not_captured_probes(inputs: Inputs, probes: ProbesConfig) -> list[str]:
+    """Probes that the config asks for but whose inputs were not captured."""
+    names = ["margin_only"] if inputs.margins is None else []
+    if probes.supervised_attention and inputs.maps is None:
+        names += _ATTENTION_PROBES
+    return names
 
 
 def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, ProbeResult]:
@@ -270,35 +324,73 @@ def _read(
 ) -> Inputs:
     """Read everything but the hidden states themselves, for the items that can be used."""
     asked = read_table(items, ITEMS, columns=["question"])
-    said = read_table(answers, ANSWERS, columns=["parsed"])
+    said = read_table(answers, ANSWERS, columns=["parsed", "note"])
     margins = read_table(lens, LENS, columns=["decision_margin"])
-    looked = read_table(attention, ATTENTION, columns=["grid_h", "grid_w", "maps"])
+    looked = read_table(attention, ATTENTION, columns=["note"]) if attention else None
     for name, other in (("items", asked), ("answers", said), ("lens", margins),
                         ("attention", looked)):  # fmt: skip
-        if other["item_id"].to_list() != table["item_id"].to_list():
+        if other is not None and not other["item_id"].equals(table["item_id"]):
             raise InputError(f"{name} and signals hold different items; rerun the metrics stage")
-    margin_rows = np.array(margins["decision_margin"].to_list(), dtype=np.float64)
-    usable = np.isfinite(margin_rows).all(axis=1) & _finite_rows(hidden, len(table))
+    usable = _finite_rows(hidden, len(table))
+    margin_rows = None
+    if is_captured(margins["decision_margin"]):
+        margin_rows = as_array(margins["decision_margin"]).astype(np.float64)
+        usable &= np.isfinite(margin_rows).all(axis=1)
     if blind_hidden:
         usable &= _finite_rows(blind_hidden, len(table))
     used = table.filter(usable)
-    maps = [
-        np.array(row["maps"], dtype=np.float32).reshape(-1, row["grid_h"], row["grid_w"])
-        for row in looked.filter(usable).iter_rows(named=True)
-    ]
+    maps = _maps(attention, used["item_id"])
+    notes = None if looked is None else looked.filter(usable)["note"]
     return Inputs(
         items=ProbeItems.of(
             used["item_id"].to_numpy(), used["correct"].to_numpy(),
-            used["group"].to_numpy(), used["task"].to_numpy(),
+            # Numbers sort as the images' names do, and faster.
+            used["group"].rank("dense").to_numpy(), used["task"].to_numpy(),
         ),
         layers=_layers(hidden, usable),
         blind_layers=_layers(blind_hidden, usable) if blind_hidden else None,
-        margins=margin_rows[usable],
+        margins=None if margin_rows is None else margin_rows[usable],
         signals=used,
-        questions=asked.filter(usable)["question"].to_numpy().astype(str),
-        answers=said.filter(usable)["parsed"].fill_null("").to_numpy().astype(str),
-        maps=[np.nan_to_num(m) for m in maps],
+        questions=asked.filter(usable)["question"].to_numpy(),
+        answers=said.filter(usable)["parsed"].fill_null("").to_numpy(),
+        maps=maps,
+        left_out=tuple(said.filter(~usable)["note"].fill_null(_NOT_FINITE).to_list()),
+        without_map=_without_map(notes, maps),
     )  # fmt: skip
+
+
+def _maps(paths: Sequence[Path], item_ids: pl.Series) -> Maps | None:
+    """The maps of these items on one grid, read a few thousand items at a time."""
+    features, usable = np.empty((0, 0), np.float32), np.zeros(len(item_ids), dtype=bool)
+    n_null = n_rows = 0
+    columns = ("grid_h", "grid_w", "maps")
+    for batch in read_batches(paths, ATTENTION, columns=columns, n_rows=_ITEMS_AT_ONCE):
+        n_null, n_rows = n_null + batch["maps"].null_count(), n_rows + len(batch)
+        some = batch.filter(pl.col("item_id").is_in(item_ids.implode()))
+        if some.is_empty() or not is_captured(some["maps"]):
+            continue
+        maps = [
+            matrix.reshape(-1, height, width)
+            for matrix, height, width in zip(
+                as_matrices(some["maps"]), some["grid_h"], some["grid_w"], strict=True
+            )
+        ]
+        rows = item_ids.search_sorted(some["item_id"]).to_numpy()
+        usable[rows] = [bool(np.isfinite(m).all()) for m in maps]
+        found = concatenate_maps([np.nan_to_num(m) for m in maps])
+        if not features.size:
+            features = np.empty((len(item_ids), found.shape[1]), np.float32)
+        features[rows] = found
+    if not n_rows or not captured("maps", n_null, n_rows):
+        return None
+    return Maps(features, usable)
+
+
+def _without_map(notes: pl.Series | None, maps: Maps | None) -> tuple[str, ...]:
+    """The notes of items that have no usable map in some layer."""
+    if notes is None or maps is None:
+        return ()
+    return tuple(notes.filter(~maps.usable).fill_null("no usable attention map").to_list())
 
 
 def _layers(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers:
@@ -306,16 +398,18 @@ def _layers(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers:
 
 
 def _finite_rows(paths: Sequence[Path], n_items: int) -> NDArray[np.bool_]:
-    """(n_items,) whether the last layer at `prompt_end` is finite (a NaN upstream reaches it)."""
+    """(n_items,) whether all layers at `prompt_end` are finite; one layer in memory at a time."""
     schema = written_hidden_table(paths[0])
-    last = schema.columns.names[-1]
-    frame = read_table(paths, schema, columns=[last]).filter(position=PROMPT_END)
-    if len(frame) != n_items:
-        raise InputError(
-            f"{paths[0].parent}: {len(frame)} items at {PROMPT_END}, {n_items} in the signals; "
-            "rerun the extract stage"
-        )
-    return np.isfinite(_vectors(frame[last])).all(axis=1)
+    finite = np.ones(n_items, dtype=bool)
+    for name in schema.columns.names[2:]:
+        frame = read_table(paths, schema, columns=[name]).filter(position=PROMPT_END)
+        if len(frame) != n_items:
+            raise InputError(
+                f"{paths[0].parent}: {len(frame)} items at {PROMPT_END}, {n_items} in the "
+                "signals; rerun the extract stage"
+            )
+        finite &= np.isfinite(_vectors(frame[name])).all(axis=1)
+    return finite
 
 
 def _vectors(column: pl.Series) -> NDArray[np.floating]:
@@ -341,8 +435,12 @@ class _Spread:
         """(n_all,) labels, those of the used items replaced."""
         return self._put(everyone.copy(), values)
 
+    @cached_property
+    def _places(self) -> NDArray[np.integer]:
+        return np.searchsorted(self.all_ids, self.used_ids)
+
     def _put(self, into: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-        into[np.searchsorted(self.all_ids, self.used_ids)] = values
+        into[self._places] = values
         return into
 
 
@@ -401,18 +499,23 @@ def _number(layer: str) -> int:
 
 def _predictions(
     results: Mapping[str, ProbeResult], items: ProbeItems, plan: FoldPlan
-) -> dict[str, Any]:
-    columns: dict[str, list[Any]] = {name: [] for name in PREDICTIONS.columns.names}
+) -> pl.DataFrame:
+    """All probes' scores, one row an item and probe."""
+    item_id = pl.Series("item_id", items.item_id.tolist(), pl.String)
+    parts = []
     for name, result in results.items():
-        layer_of_fold = {
-            fit.fold: _number(fit.layer) if fit.layer else NOT_A_LAYER for fit in result.fits
+        layer_of_fold = np.full(plan.fold.max() + 1, NOT_A_LAYER, dtype=np.int32)
+        for fit in result.fits:
+            layer_of_fold[fit.fold] = _number(fit.layer) if fit.layer else NOT_A_LAYER
+        part = {
+            "item_id": item_id,
+            "probe": pl.repeat(name, items.n_items, dtype=pl.String, eager=True),
+            "layer": layer_of_fold[plan.fold],
+            "fold": plan.fold.astype(np.int32),
+            "score": result.scores.astype(np.float32),
         }
-        columns["item_id"] += items.item_id.tolist()
-        columns["probe"] += [name] * items.n_items
-        columns["layer"] += [layer_of_fold[fold] for fold in plan.fold.tolist()]
-        columns["fold"] += plan.fold.tolist()
-        columns["score"] += result.scores.tolist()
-    return columns
+        parts.append(pl.DataFrame(part))
+    return pl.concat(parts)
 
 
 def _neurons(

@@ -1,7 +1,9 @@
 """Sample the study's items: exact counts, stratified, independent of the order of files."""
 
 import json
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vrp.config.data import DataConfig
@@ -10,7 +12,7 @@ from vrp.data.images import ImageIndex
 from vrp.data.item import Item, Reading
 from vrp.data.own import read_own
 from vrp.data.pope import read_pope
-from vrp.data.sampling import SampleRow, sample_split, unite_groups
+from vrp.data.sampling import SampleRow, first_few, sample_split, unite_groups
 from vrp.data.vqa import read_vqa
 from vrp.errors import InputError
 from vrp.tables.files import write_table, write_text
@@ -52,10 +54,24 @@ def run(
         taken, row = sample_split(reading, split.count, seed, inspect=images.inspect)
         items.extend(taken)
         rows.append(row)
-    items = unite_groups(items)
-    columns = {name: [item.as_row()[name] for item in items] for name in ITEMS.columns.names}
+    as_rows = [item.as_row() for item in unite_groups(items)]
+    columns = {name: [row[name] for row in as_rows] for name in ITEMS.columns.names}
     write_table(output, ITEMS, columns, provenance=provenance)
     write_text(report, json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+    for row in rows:
+        _tell_left_out(row, report)
+
+
+def _tell_left_out(row: SampleRow, report: Path) -> None:
+    """Say on stderr which images are not there or cannot be decoded, where there are any."""
+    for kind, images in (("not found", row.missing), ("unreadable", row.unreadable)):
+        if images:
+            print(
+                f"sample: {row.dataset} {row.split}: images {kind}, their questions left out and "
+                f"the split filled from its others: {len(images)} ({first_few(images)}); all are "
+                f"named in {report}",
+                file=sys.stderr,
+            )
 
 
 def _read(
@@ -90,4 +106,4 @@ def _own(path: Path, images: ImageIndex, split: SplitConfig) -> Reading:
     wanted = tuple(q for q in reading.questions if q.task == split.task)
     others = len(reading.questions) - len(wanted)
     dropped = reading.dropped | ({f"task other than {split.task}": others} if others else {})
-    return Reading(reading.dataset, reading.split, reading.found, wanted, dropped)
+    return replace(reading, questions=wanted, dropped=dropped)

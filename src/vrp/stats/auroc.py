@@ -14,7 +14,7 @@ from scipy import stats
 
 from vrp.errors import InputError
 from vrp.stats.bootstrap import Bootstrapped, Resamples
-from vrp.stats.clusters import group_sums
+from vrp.stats.clusters import group_sums, n_distinct
 from vrp.stats.estimate import (
     Estimate,
     PointSE,
@@ -27,6 +27,8 @@ from vrp.stats.estimate import (
 )
 
 ONE_CLASS = "no pair of a right and a wrong item"
+# Items whose weights are in memory at once: a piece of all replicates of a block fits the cache.
+_PIECE = 512
 
 
 class _Stratum(NamedTuple):
@@ -115,7 +117,7 @@ def _variance(
     right, wrong = correct & paired, ~correct & paired
     right_sums = group_sums(np.where(right, influence, 0.0), codes)
     wrong_sums = group_sums(np.where(wrong, influence, 0.0), codes)
-    n_right, n_wrong = np.unique(codes[right]).size, np.unique(codes[wrong]).size
+    n_right, n_wrong = n_distinct(codes[right]), n_distinct(codes[wrong])
     if n_right < 2 or n_wrong < 2:
         return math.nan
     return float(
@@ -230,6 +232,35 @@ def delong_difference(
     return _wald(point, null=0.0, level=level, method=method)
 
 
+def _weighted_wins(
+    s: _Stratum, weights: NDArray[np.uint8], codes: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight of the pairs that the right item wins, ties half, and of all pairs: (n_boot,) each.
+
+    Whole numbers throughout, so that the pieces change no digit.
+    """
+    won, right = np.zeros((2, weights.shape[1]))
+    wrong = np.zeros(weights.shape[1])  # weight of the wrong items passed so far
+    tied = bool((s.below != s.not_above).any())
+    for start in range(0, s.negative.size, _PIECE):
+        stop = min(start + _PIECE, s.negative.size)
+        under = np.empty((stop - start + 1, weights.shape[1]))
+        under[0] = wrong
+        np.cumsum(weights[codes[s.negative[start:stop]]], axis=0, dtype=np.float64, out=under[1:])
+        under[1:] += wrong
+        wrong = under[-1]
+        for bound in (s.below, s.not_above) if tied else (s.below,):
+            first = int(np.searchsorted(bound, start, side="right")) if start else 0
+            last = int(np.searchsorted(bound, stop, side="right"))
+            for here in range(first, last, _PIECE):
+                some = slice(here, min(here + _PIECE, last))
+                mine = weights[codes[s.positive[some]]].astype(np.float64)
+                won += np.einsum("ib,ib->b", mine, under[bound[some] - start])
+                if bound is s.below:
+                    right += mine.sum(axis=0)
+    return won / 2 if tied else won, right * wrong
+
+
 def bootstrap_auroc(
     signal: ArrayLike,
     correct: ArrayLike,
@@ -241,7 +272,7 @@ def bootstrap_auroc(
     """AUROC bootstrapped over images.
 
     The signal is sorted once; in every resample the weight of the wrong items under each right
-    item is read from one cumulative sum.
+    item is read from one cumulative sum, which is made and read a piece at a time.
 
     Args:
         signal: (n,) larger means "more likely right"; NaN where missing (dropped, counted).
@@ -260,17 +291,12 @@ def bootstrap_auroc(
     wins, pairs = np.zeros(resamples.n_boot), np.zeros(resamples.n_boot)
     for part, weights in resamples.blocks():
         for s in ranked:
-            under = np.zeros((s.negative.size + 1, weights.shape[1]))
-            np.cumsum(weights[codes[s.negative]], axis=0, dtype=np.float64, out=under[1:])
-            mine = weights[codes[s.positive]].astype(np.float64)
-            won = np.einsum("ib,ib->b", mine, under[s.below])
-            if (s.below != s.not_above).any():
-                won = (won + np.einsum("ib,ib->b", mine, under[s.not_above])) / 2
+            won, compared = _weighted_wins(s, weights, codes)
             wins[part] += won
-            pairs[part] += mine.sum(axis=0) * under[-1]
+            pairs[part] += compared
     with np.errstate(invalid="ignore"):
         replicates = np.where(pairs > 0, wins / np.maximum(pairs, 1.0), math.nan)
     value = _value(ranked)
     note = sample.note if math.isfinite(value) else join_notes(sample.note, ONE_CLASS)
-    n_groups = int(np.unique(codes).size)
+    n_groups = n_distinct(codes)
     return Bootstrapped(value, replicates, sample.signal.size, n_groups, resamples.key, note)

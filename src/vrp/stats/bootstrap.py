@@ -9,16 +9,21 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vrp.errors import InputError
-from vrp.stats.estimate import Estimate, check_level, join_notes
+from vrp.stats.estimate import Estimate, check_level, join_notes, n_kept_labels
 
 REPLICATE_BLOCK = 256
 """Replicates worked on at once: bounds memory, and keeps a block within the processor's cache."""
+_BLOCK_BYTES = 2**28
+"""Most that a block's weights may take in float64: over 131,072 images, blocks get narrower."""
+# Replicates drawn before they are turned into columns: a cache line of them.
+_DRAWN_AT_ONCE = 64
 
 
 def seed_from(*parts: str | int) -> int:
@@ -48,6 +53,12 @@ class Resamples:
         """Number of replicates."""
         return int(self.weights.shape[1])
 
+    @cached_property
+    def _are_numbers(self) -> bool:
+        """Whether the images are numbered 0, 1, …: each is its own row of `weights`."""
+        ids = self.group_ids
+        return ids.dtype.kind == "i" and bool((ids == np.arange(ids.size)).all())
+
     def codes(self, groups: ArrayLike) -> NDArray[np.int64]:
         """Row of `weights` for each item.
 
@@ -55,6 +66,9 @@ class Resamples:
             InputError: an image is not among those resampled.
         """
         wanted = np.asarray(groups)
+        numbers = wanted.size > 0 and wanted.dtype.kind == "i" and self._are_numbers
+        if numbers and wanted.min() >= 0 and wanted.max() < self.group_ids.size:
+            return wanted.astype(np.int64, copy=False)
         found = np.searchsorted(self.group_ids, wanted)
         found = np.minimum(found, self.group_ids.size - 1)
         unknown = self.group_ids[found] != wanted
@@ -67,8 +81,9 @@ class Resamples:
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
         """The replicates in blocks: (which replicates, their weights (n_groups, block))."""
-        for start in range(0, self.n_boot, REPLICATE_BLOCK):
-            part = slice(start, min(start + REPLICATE_BLOCK, self.n_boot))
+        width = min(REPLICATE_BLOCK, max(1, _BLOCK_BYTES // (8 * self.group_ids.size)))
+        for start in range(0, self.n_boot, width):
+            part = slice(start, min(start + width, self.n_boot))
             yield part, self.weights[:, part]
 
 
@@ -90,13 +105,16 @@ def resample_groups(groups: ArrayLike, *, seed: str, n_boot: int = 2000) -> Resa
         )
     n_groups = group_ids.size
     random = generator("bootstrap", seed)
-    draws = np.empty((n_boot, n_groups), dtype=np.uint8)
-    for row in draws:
-        row[:] = np.bincount(random.integers(n_groups, size=n_groups), minlength=n_groups)
+    weights = np.empty((n_groups, n_boot), dtype=np.uint8)
+    for start in range(0, n_boot, _DRAWN_AT_ONCE):
+        draws = np.empty((min(_DRAWN_AT_ONCE, n_boot - start), n_groups), dtype=np.uint8)
+        for row in draws:
+            row[:] = np.bincount(random.integers(n_groups, size=n_groups), minlength=n_groups)
+        weights[:, start : start + len(draws)] = draws.T
     # The images themselves are part of the key: equal keys must mean equal draws.
     digest = hashlib.sha256("\x1f".join(map(str, group_ids.tolist())).encode("utf-8")).hexdigest()
     key = f"{seed}:{n_boot}:{digest[:16]}"
-    return Resamples(group_ids, np.ascontiguousarray(draws.T), key)
+    return Resamples(group_ids, weights, key)
 
 
 class Bootstrapped(NamedTuple):
@@ -256,7 +274,7 @@ def bootstrap_within(
         raise InputError("signal, labels, groups and strata must have one value per item each")
     inner = None if strata is None else np.asarray(strata)
     parts: dict[str, Bootstrapped] = {}
-    for name in np.unique(names).tolist():
+    for name in sorted(set(names.tolist())):
         here = names == name
         parts[name] = statistic(
             values[here],
@@ -266,4 +284,4 @@ def bootstrap_within(
             strata=None if inner is None else inner[here],
         )
     used = ~np.isnan(values.astype(np.float64))
-    return ByStratum(parts, macro_average(parts, n_groups=int(np.unique(images[used]).size)))
+    return ByStratum(parts, macro_average(parts, n_groups=n_kept_labels(images, used)))

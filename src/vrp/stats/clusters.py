@@ -12,6 +12,11 @@ def group_sums(values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray
     return np.bincount(codes, weights=values, minlength=n_groups).astype(np.float64)
 
 
+def n_distinct(codes: NDArray[np.int64]) -> int:
+    """How many groups occur among `codes` (n,), which number them from 0; without sorting."""
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
 def clustered_se(influence: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
     """Standard error of an estimate from its per-item influence, clustered by group.
 

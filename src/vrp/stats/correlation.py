@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vrp.stats.bootstrap import Bootstrapped, Resamples
-from vrp.stats.clusters import clustered_se
+from vrp.stats.clusters import clustered_se, n_distinct
 from vrp.stats.estimate import (
     Estimate,
     PointSE,
@@ -132,8 +132,11 @@ def bootstrap_point_biserial(
             [np.bincount(codes[here], weights=m[here], minlength=n_groups) for m in moments]
         )
         present = sums[0] > 0
+        everyone = bool(present.all())
+        used = sums if everyone else sums[:, present]
         for part, weights in resamples.blocks():
-            w, sx, sy, sxx, sxy, syy = sums[:, present] @ weights[present].astype(np.float64)
+            drawn = weights if everyone else weights[present]
+            w, sx, sy, sxx, sxy, syy = used @ drawn.astype(np.float64)
             w = np.maximum(w, 1.0)
             xx[part] += sxx - sx * sx / w
             xy[part] += sxy - sx * sy / w
@@ -143,7 +146,7 @@ def bootstrap_point_biserial(
     yy[yy < 1e-9] = 0.0
     r = _correlation(centred)
     note = centred.note if math.isfinite(r) else join_notes(centred.note, TOO_CONSTANT)
-    n_used = int(np.unique(codes).size)
+    n_used = n_distinct(codes)
     return Bootstrapped(r, _ratio(xy, xx, yy), x.size, n_used, resamples.key, note)
 
 

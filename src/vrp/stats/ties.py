@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ROUNDING", "level_ties"]
 
-ROUNDING: Final = 1e-5
+ROUNDING: Final = 2e-6
 """Relative difference up to which two single-precision results of one quantity may lie apart."""
 
 

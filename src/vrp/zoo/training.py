@@ -97,7 +97,14 @@ RECIPES: Final[dict[Family, Recipe]] = {
     "llava": Recipe(),
     "paligemma": Recipe(prefix_steps=250),
     # A shorter pretraining: at its native resolution this tower would hardly ever err.
-    "qwen2_vl": Recipe(n_vision_scenes=12000, vision_steps=2000, vision_rate=1.5e-3),
+    # A longer, purer `prior` stage for the same reason.
+    "qwen2_vl": Recipe(
+        n_vision_scenes=12000,
+        vision_steps=2000,
+        vision_rate=1.5e-3,
+        prior_steps=500,
+        prior_mix=replace(_PRIOR_MIX, implausible=1.0),
+    ),
 }
 
 

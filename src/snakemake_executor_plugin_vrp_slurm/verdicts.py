@@ -1,0 +1,143 @@
+"""What a job's state in the queue means: wait, done, failed, or blocked for too long.
+
+Nothing here talks to SLURM: states and times go in, verdicts come out.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+
+class JobState(NamedTuple):
+    """A job as the queue shows it."""
+
+    state: str
+    """SLURM's long name of the state: PENDING, RUNNING, COMPLETED, ..."""
+    reason: str
+    """Why it is there, as `squeue` prints it: Priority, BadConstraints, ..."""
+
+
+class Verdict(NamedTuple):
+    """What to do about a job."""
+
+    outcome: Literal["wait", "done", "failed", "cancel", "gone"]
+    """wait: ask again; cancel: end it and count it as failed; gone: the queue forgot it."""
+    message: str = ""
+    """For the user, where the job is given up."""
+
+
+WAIT, DONE, GONE = Verdict("wait"), Verdict("done"), Verdict("gone")
+
+_FAILED = {
+    "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
+}  # fmt: skip
+# SLURM may put such a job back into the queue, under the same id; where it does not, nobody will.
+_MAY_RETURN = {"NODE_FAIL", "PREEMPTED"}
+# Reasons that waiting alone does not mend, by their beginnings.
+_BLOCKED = {
+    "AccountNotAllowed": "the account may not use this partition",
+    "BadConstraints": "no node has what the job asks for",
+    "Invalid": "the account or the quality of service does not exist",
+    "JobHeld": "somebody holds the job",
+    "JobHoldMaxRequeue": "the job was put back into the queue too often",
+    "NodeDown": "the node is down",
+    "Nodes required for job are DOWN": "the nodes are down, drained or reserved",
+    "Partition": "the partition is down, or does not allow the job's size or time",
+    "QOSNotAllowed": "the quality of service may not be used here",
+    "ReqNodeNotAvail": "the nodes are down, drained or reserved",
+    "launch failed requeued held": "the node could not start the job",
+    "job requeued in held state": "the job could not start and is held",
+}
+
+
+def meaning_of(reason: str) -> str | None:
+    """Return what a reason means, where waiting alone does not mend it."""
+    text = reason.strip("()")
+    return next((why for start, why in _BLOCKED.items() if text.startswith(start)), None)
+
+
+class Verdicts:
+    """Judges jobs again and again; remembers since when each has been in a strange state."""
+
+    def __init__(
+        self,
+        *,
+        blocked_limit: float,
+        settle: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Set the limits.
+
+        Args:
+            blocked_limit: seconds after which a job that cannot start, or cannot end, is given up.
+            settle: seconds that SLURM gets to requeue a job, or to show a new one.
+            clock: seconds, for tests.
+        """
+        self._blocked_limit = blocked_limit
+        self._settle = settle
+        self._clock = clock
+        self._since: dict[str, tuple[str, float]] = {}
+
+    def judge(self, job: str, seen: JobState | None) -> Verdict:
+        """Return what to do about a job, given how the queue shows it, None if it does not."""
+        if seen is None:
+            return GONE if self._lasts(job, "absent", self._settle) else WAIT
+        state = seen.state.split()[0].rstrip("+")  # "CANCELLED by 0", "CANCELLED+"
+        if state == "COMPLETED":
+            return DONE
+        if state in _FAILED:
+            reason = "" if seen.reason in ("None", "NonZeroExitCode", "") else f" ({seen.reason})"
+            return Verdict("failed", f"SLURM job {job} ended as {state}{reason}{_hint(state)}.")
+        if state in _MAY_RETURN:
+            if not self._lasts(job, state, self._settle):
+                return WAIT
+            return Verdict(
+                "failed",
+                f"SLURM job {job} ended as {state} and was not put back into the queue; what it "
+                "had finished is kept.",
+            )
+        if state == "PENDING" and (why := meaning_of(seen.reason)):
+            if not self._lasts(job, "blocked", self._blocked_limit):
+                return WAIT
+            return Verdict(
+                "cancel",
+                f"SLURM job {job} has not been able to start for {self._blocked()}: {why} "
+                f"({seen.reason}). It is cancelled; see `sinfo -R` and `scontrol show partition`, "
+                "then give the same command again.",
+            )
+        if state in ("COMPLETING", "SPECIAL_EXIT", "STOPPED"):
+            if not self._lasts(job, state, self._blocked_limit):
+                return WAIT
+            return Verdict(
+                "cancel",
+                f"SLURM job {job} has been {state} for {self._blocked()}: its node may hang; "
+                "see `sinfo -R`.",
+            )
+        self._since.pop(job, None)
+        return WAIT
+
+    def _lasts(self, job: str, situation: str, limit: float) -> bool:
+        """Whether a job has been in a situation without a break for as long as the limit."""
+        now = self._clock()
+        known, since = self._since.get(job, ("", now))
+        if known != situation:
+            since = now
+        self._since[job] = (situation, since)
+        return now - since >= limit
+
+    def _blocked(self) -> str:
+        return in_words(self._blocked_limit)
+
+
+def in_words(seconds: float) -> str:
+    """Seconds below two minutes, minutes above."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _hint(state: str) -> str:
+    hints = {
+        "CANCELLED": "; somebody cancelled it",
+        "OUT_OF_MEMORY": "; the next attempt asks for more memory",
+        "TIMEOUT": "; the next attempt asks for more time and continues where it stopped",
+    }
+    return hints.get(state, "")

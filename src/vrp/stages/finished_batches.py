@@ -1,0 +1,121 @@
+"""Finished batches of a shard, kept beside its table until the whole shard is done.
+
+A killed job leaves them behind; the next one takes them over and computes the rest. They are no
+outputs of any rule: a folder with a dot in front, removed when the shard's tables are written.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from vrp.tables.files import whole_file, write_text
+
+Batch = tuple[str, ...]
+"""Item ids."""
+BatchTables = tuple[pa.Table, ...]
+"""Rows of one batch, one table for each output of the stage."""
+
+_PLAN = "plan.json"
+
+
+class FinishedBatches:
+    """The side files of one shard."""
+
+    def __init__(
+        self, output: Path, plan: Sequence[Batch], provenance: Mapping[str, str], *, stage: str
+    ) -> None:
+        """Take over what an earlier run of the very same work left, or start afresh.
+
+        Args:
+            output: the shard's table (the first, where there are several).
+            plan: the item ids of each batch.
+            provenance: what makes the tables (model, code, config …): batches that were made by
+                anything else are thrown away.
+            stage: named in messages.
+
+        """
+        self.folder = output.parent / f".{output.stem}.batches"
+        self.plan = plan
+        self._stage = stage
+        work = {"provenance": dict(sorted(provenance.items())), "plan": [list(b) for b in plan]}
+        self._description = json.dumps(work, indent=1) + "\n"
+        self._described = self._is_of_this_work()
+        if not self._described:
+            self.discard()
+
+    def complete(self, compute: Callable[[Batch], BatchTables]) -> Iterator[BatchTables]:
+        """Yield the tables of every batch in the order of the plan, computing what is missing.
+
+        Each computed batch is written before it is yielded.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        found = [self._load(index) for index in range(len(self.plan))]
+        n_found = sum(tables is not None for tables in found)
+        if n_found:
+            print(
+                f"{self._stage}: {n_found} of {len(self.plan)} batches were finished by an earlier "
+                "run; computing the others",
+                file=sys.stderr,
+            )
+        for index, (batch, tables) in enumerate(zip(self.plan, found, strict=True)):
+            if tables is None:
+                tables = compute(batch)
+                self._save(index, tables)
+            yield tables
+
+    def discard(self) -> None:
+        """Remove the side files: the shard's tables are written, or they are of other work."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_of_this_work(self) -> bool:
+        described = self.folder / _PLAN
+        return described.is_file() and described.read_text("utf-8") == self._description
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.batch"
+
+    def _save(self, index: int, tables: BatchTables) -> None:
+        """One line of JSON (digest and sizes), then each table as an Arrow stream."""
+        if not self._described:
+            write_text(self.folder / _PLAN, self._description)
+            self._described = True
+        streams = [_as_stream(table) for table in tables]
+        payload = b"".join(streams)
+        head = {
+            "sha256": hashlib.sha256(payload).hexdigest(),
+            "sizes": [len(stream) for stream in streams],
+        }
+        with whole_file(self._path(index)) as part:
+            part.write_bytes(json.dumps(head).encode() + b"\n" + payload)
+
+    def _load(self, index: int) -> BatchTables | None:
+        """Read a batch; None where there is none, or a damaged one, which is computed again."""
+        try:
+            head, payload = self._path(index).read_bytes().split(b"\n", 1)
+            stated = json.loads(head)
+            sizes, digest = list(map(int, stated["sizes"])), stated["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if hashlib.sha256(payload).hexdigest() != digest or sum(sizes) != len(payload):
+            return None
+        tables, start = [], 0
+        for size in sizes:
+            with pa.ipc.open_stream(payload[start : start + size]) as reader:
+                tables.append(reader.read_all())
+            start += size
+        return tuple(tables)
+
+
+def _as_stream(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()

@@ -1,0 +1,101 @@
+"""List one model's extraction shards, once they are found to be of one piece.
+
+The interventions read the list in place of the shards: each of their jobs then waits for one small
+file, and a workflow of thousands of shards is planned in a time that grows with their number, not
+with its square.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vrp.data.images import file_sha256
+from vrp.errors import InputError
+from vrp.tables.files import read_provenance, read_table, write_text
+from vrp.tables.items import ITEMS
+
+_SAME = ("model", "revision", "config", "code")
+_WORDS = {"config": "other keys of the configuration", "code": "other code"}
+
+
+class Gathered(NamedTuple):
+    """The shards of one model's extraction."""
+
+    answers: list[Path]
+    """All answers shards."""
+    attention: list[Path]
+    """All attention shards."""
+
+
+def run(
+    *,
+    answers: Sequence[Path],
+    attention: Sequence[Path],
+    items: Sequence[Path] = (),
+    output: Path,
+) -> None:
+    """Write the list of the shards with the SHA-256 of each.
+
+    Equal shards give an equal list, so that a shard that was merely made again redoes nothing.
+
+    Args:
+        answers: all answers shards of the model.
+        attention: all attention shards of the model.
+        items: items tables that must be equal, where the shards are another study's.
+        output: the list, to write (JSON).
+
+    Raises:
+        InputError: a shard is missing or damaged, or was made by another model, code or
+            configuration than the first; or the items differ.
+    """
+    for other in items[1:]:
+        if not read_table(other, ITEMS).equals(read_table(items[0], ITEMS)):
+            raise InputError(
+                f"extraction_from: {other} holds other items than {items[0]}; sample the same "
+                "items, or remove the key"
+            )
+    tables = {"answers": answers, "attention": attention}
+    paths = [path for shards in tables.values() for path in shards]
+    first = read_provenance(paths[0])
+    for path in paths[1:]:
+        _require_same(path, read_provenance(path), paths[0], first)
+    content = {
+        **{key: first.get(key, "") for key in _SAME},
+        **{
+            name: {str(path): file_sha256(path) for path in shards}
+            for name, shards in tables.items()
+        },
+    }
+    write_text(output, json.dumps(content, indent=1) + "\n")
+
+
+def read_gathered(path: Path) -> Gathered:
+    """Read what `run` wrote.
+
+    Raises:
+        InputError: the file is missing or is no such list.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Gathered(*([Path(shard) for shard in content[name]] for name in Gathered._fields))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); run `vrp gather` first"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path}: is no list of extraction shards; delete it and run `vrp gather` again"
+        ) from None
+
+
+def _require_same(
+    path: Path, found: Mapping[str, str], first_path: Path, first: Mapping[str, str]
+) -> None:
+    for key in _SAME:
+        if found.get(key, "") != first.get(key, ""):
+            what = _WORDS.get(key, f"{key} {found.get(key, '')!r}, not {first.get(key, '')!r}")
+            raise InputError(
+                f"{path}: was made with {what}, unlike {first_path}; delete the shards that are "
+                "out of date and rerun `vrp extract`"
+            )

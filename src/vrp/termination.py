@@ -1,0 +1,79 @@
+"""How a stage ends when it is told to: quickly, non-zero, nothing half-written.
+
+SIGTERM becomes an exception, so that temporary files are removed on its way up; then the process
+ends at once, since taking down an interpreter that holds torch can take seconds.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+RUN_BY = "VRP_RUN_BY"
+"""Environment variable: process id of the workflow that started a stage on this machine."""
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived; the code is 143."""
+
+
+def end_cleanly_when_told() -> None:
+    """Raise Terminated in the main thread on SIGTERM.
+
+    A stage whose workflow was killed ends in the same way: with nobody to take its result, it
+    would only get in the way of the one that a new run starts.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals belong to the main thread
+    signal.signal(signal.SIGTERM, _exit)
+    workflow = os.environ.get(RUN_BY, "")
+    if workflow.isdigit():
+        threading.Thread(target=_end_with, args=(int(workflow),), daemon=True).start()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise Terminated(128 + number)
+
+
+def end_at_once(told: Terminated) -> NoReturn:
+    """End the process without taking the interpreter down."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(int(str(told.code)))
+
+
+def _end_with(workflow: int) -> None:
+    while is_alive(workflow):
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    print("the workflow that started this stage has ended: ending, too", file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process exists and is not merely waiting to be reaped."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace")
+    except OSError:
+        if Path("/proc/self").exists():
+            return False
+        return _answers(process)
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def _answers(process: int) -> bool:
+    """The same where there is no /proc."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

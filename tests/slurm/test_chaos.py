@@ -1,0 +1,239 @@
+"""Runs that are killed at a random moment and resumed end like an undisturbed one.
+
+VRP_CHAOS=25 pytest -m chaos -s     all of them; three by default
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from slurm_cluster import SlurmCluster, why_not
+from study_copy import StudyCopy, small_disk, wait_gone
+from study_tables import differences, study_tables
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.workflow]
+
+STUDY = """
+study: chaos
+data:
+  origin: scenes
+  folder: data/chaos
+  scenes: {namespace: chaos, n_pope_images: 8, n_vqa_images: 24}
+sample:
+  splits:
+    - {dataset: pope, split: adversarial, task: existence, count: 12}
+    - {dataset: vqa, split: counting, task: counting, count: 10}
+    - {dataset: vqa, split: spatial, task: spatial, count: 10}
+    - {dataset: vqa, split: open, task: open, count: 8}
+models:
+  llava: {family: llava, checkpoint: "zoo:llava", device: cpu}
+extract: {shards: 1, batch_size: 4}
+consistency: {k: 3, batch_size: 4}
+metrics: {bootstrap: 100}
+probes: {folds: 2, inner_folds: 2, penalties: [0.1], mlp: false, bootstrap: 100}
+mask: {items: 12, random_seeds: 1, dose: [], batch_size: 4}
+ablate:
+  items: 12
+  batch_size: 4
+  conditions:
+    - {neurons: top, count: 5}
+    - {neurons: random, count: 5, seeds: 1}
+    - {neurons: random, share: 0.5, seeds: 1}
+effects: {bootstrap: 100, sign_flips: 100}
+"""
+# Every table on this machine; under SLURM, where a job takes longer to start, those up to metrics.
+EVERYTHING, UP_TO_METRICS = "results/chaos/effects.parquet", "results/chaos/llava/metrics.parquet"
+LATE_STAGES = ("blind", "mask", "ablate")
+LOCAL = ("--cores", "2")
+ON_SLURM = (
+    "--profile", "slurm", "--vrp-slurm-init-seconds-before-status-checks", "2",
+    "--latency-wait", "5", "--set-threads", "extract=1", "consistency=1", "metrics=1",
+    "--set-resources", "extract:gpu=1", "consistency:gpu=1",
+)  # fmt: skip
+KINDS = ("SIGKILL", "SIGTERM", "killed snakemake", "full disk", "requeue")
+ATTEMPTS = 4
+
+
+class Scenario(NamedTuple):
+    """One disturbed run."""
+
+    kind: str
+    seed: int
+    slurm: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.seed}-{'slurm' if self.slurm else 'local'}".replace(" ", "-")
+
+
+def scenarios() -> list[Scenario]:
+    """Five of each kind, about half of them under SLURM, in an order of chance."""
+    found = [
+        Scenario(kind, seed, kind == "requeue" or seed % 5 < 2)
+        for kind in KINDS
+        for seed in range(5)
+    ]
+    random.Random(4).shuffle(found)
+    return found[: int(os.environ.get("VRP_CHAOS", "3"))]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StudyCopy:
+    """The same study without a disturbance, on this machine."""
+    copy = new_copy(tmp_path_factory.mktemp("undisturbed"))
+    ended = copy.run(EVERYTHING, "--configfile", "config/chaos.yaml", *LOCAL)
+    assert ended.status == 0, ended.output[-5000:]
+    assert copy.computed_again() == 0
+    assert not list((copy.folder / "results").rglob(".*.batches"))
+    return copy
+
+
+def new_copy(folder: Path, *, seconds_a_batch: float = 0) -> StudyCopy:
+    copy = StudyCopy(folder, seconds_a_batch=seconds_a_batch)
+    (folder / "config" / "chaos.yaml").write_text(STUDY)
+    return copy
+
+
+@pytest.mark.parametrize("scenario", scenarios(), ids=str)
+def test_nothing_is_lost(
+    scenario: Scenario,
+    undisturbed: StudyCopy,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if scenario.slurm and (scenario.kind == "requeue" or why_not() is None):
+        cluster = request.getfixturevalue("cluster")
+    else:
+        cluster, scenario = None, scenario._replace(slurm=False)
+    copy = new_copy(tmp_path, seconds_a_batch=0.3)
+    target = UP_TO_METRICS if scenario.slurm else EVERYTHING
+    arguments = [target, "--configfile", "config/chaos.yaml", *(ON_SLURM if cluster else LOCAL)]
+    chance = random.Random(f"{scenario.kind} {scenario.seed}")
+    began = time.monotonic()
+
+    with disk_of(scenario, copy, undisturbed, chance) as enlarge:
+        process = copy.start(*arguments)
+        what = disturb(scenario, copy, process, moment(scenario, undisturbed, chance), cluster)
+        status = process.wait(600)
+        enlarge()
+        for _ in range(ATTEMPTS):
+            if status == 0:
+                break
+            unlocked = copy.run("--unlock", *arguments[1:])
+            assert unlocked.status == 0, unlocked.output[-3000:]
+            status = copy.run(*arguments).status
+        assert status == 0, copy.log()[-5000:]
+        results = copy.folder / "results" / "chaos"
+        check_tables(results, undisturbed.folder / "results" / "chaos", scenario)
+        assert not list(results.rglob(".*.batches"))
+
+    again, cut_short = copy.computed_again(), copy.cut_short()
+    with capsys.disabled():
+        print(
+            f"\n{scenario}: {what}; {cut_short} stages cut short, {again} batches computed again, "
+            f"{time.monotonic() - began:.0f} s"
+        )
+    assert again <= cut_short
+
+
+def check_tables(results: Path, expected: Path, scenario: Scenario) -> None:
+    found = list(differences(results, expected))
+    if scenario.slurm:
+        missing = {line.split(":")[0] for line in found if line.endswith("in one run only")}
+        assert not missing & set(study_tables(results))
+        assert len(study_tables(results)) >= 7
+        found = [line for line in found if not line.endswith("in one run only")]
+    assert found == []
+
+
+def moment(scenario: Scenario, undisturbed: StudyCopy, chance: random.Random) -> tuple[int, float]:
+    """After which batch, and how many seconds later."""
+    batches = [event["batch"] for event in undisturbed.events("batch")]
+    if scenario.slurm:
+        batches = [batch for batch in batches if not any(f"/{s}/" in batch for s in LATE_STAGES)]
+    return chance.randrange(len(batches)), chance.uniform(0, 0.8)
+
+
+def disk_of(
+    scenario: Scenario, copy: StudyCopy, undisturbed: StudyCopy, chance: random.Random
+) -> "Disk":
+    if scenario.kind != "full disk":
+        return Disk(None, 0)
+    if os.geteuid() != 0:
+        pytest.skip("a small disk is mounted as root")
+    files = (undisturbed.folder / "results").rglob("*.parquet")
+    size = sum(path.stat().st_size for path in files)
+    return Disk(copy.folder / "results", int(chance.uniform(0.1, 0.8) * size))
+
+
+class Disk:
+    """The results folder's disk: a small one that can be enlarged, or the machine's own."""
+
+    def __init__(self, folder: Path | None, size: int) -> None:
+        self.size = size
+        self._disk = small_disk(folder, max(size, 64 * 1024)) if folder else None
+
+    def __enter__(self):  # type: ignore[no-untyped-def]
+        if self._disk is None:
+            return lambda: None
+        resize = self._disk.__enter__()
+        return lambda: resize(2**30)
+
+    def __exit__(self, *error) -> None:  # type: ignore[no-untyped-def]
+        if self._disk is not None:
+            self._disk.__exit__(*error)
+
+
+def disturb(
+    scenario: Scenario,
+    copy: StudyCopy,
+    process: "subprocess.Popen[str]",
+    moment: tuple[int, float],
+    cluster: SlurmCluster | None,
+) -> str:
+    """Do it, at its moment; return what was done."""
+    after, later = moment
+    if scenario.kind == "full disk":
+        return "the disk fills up"
+    copy.wait_for(lambda: len(copy.events("batch")) > after, 600, process)
+    time.sleep(later)
+    if scenario.kind == "killed snakemake":
+        process.kill()
+        process.wait()
+        if cluster is None:
+            # Nobody is left to take their results: they end by themselves.
+            left = [event["pid"] for event in copy.running()]
+            assert wait_gone(left, 10) == []
+        return f"snakemake killed {later:.1f} s after batch {after}"
+    if not copy.wait_for(copy.running, 300, process):
+        return "the run was over before"
+    victim = copy.running()[0]
+    place = f"{victim['stage']}, {later:.1f} s after batch {after}"
+    if scenario.kind == "requeue":
+        assert cluster is not None
+        cluster.requeue(victim["environment"]["SLURM_JOB_ID"])
+        return f"requeued in {place}"
+    os.kill(victim["pid"], getattr(signal, scenario.kind))
+    told = time.monotonic()
+    assert wait_gone([victim["pid"]], 30) == []
+    seconds = time.monotonic() - told
+    if scenario.kind == "SIGTERM":
+        assert seconds < 5
+    return f"{scenario.kind} in {place}, gone after {seconds:.2f} s"
+
+
+def test_the_scenarios_are_the_same_every_time() -> None:
+    assert scenarios() == scenarios()
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "cluster" in request.fixturenames:
+        request.getfixturevalue("cluster").clear()

@@ -1,0 +1,102 @@
+"""`snakemake --profile slurm` on a real SLURM: the small study, from nothing to the report."""
+
+from pathlib import Path
+
+import pytest
+from slurm_cluster import SlurmCluster
+from study_copy import StudyCopy
+from study_tables import differences
+
+pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
+
+MODEL_STAGES = ("extract", "blind", "consistency", "mask", "ablate")
+LIGHT = {"sample", "metrics", "probes", "effects", "figures", "report"}
+# The embedded models want no GPU: here they ask for one, as large ones do by themselves.
+WITH_GPU = [f"{stage}:gpu=1" for stage in MODEL_STAGES]
+ON_SLURM = (
+    "--profile", "slurm", "--configfile", "config/ci.yaml",
+    "--vrp-slurm-init-seconds-before-status-checks", "2", "--set-resources", *WITH_GPU,
+    # One core a job: there are two.
+    "--set-threads", "extract=1", "blind=1", "consistency=1", "mask=1", "ablate=1", "probes=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(
+    tmp_path_factory: pytest.TempPathFactory, cluster: SlurmCluster
+) -> tuple[StudyCopy, StudyCopy]:
+    """The study under SLURM, and a copy whose study ran on this machine."""
+    folder = tmp_path_factory.mktemp("study")
+    copies = {name: folder / name for name in ("slurm", "local")}
+    for made in copies.values():
+        made.mkdir()
+    remote, local = (StudyCopy(made) for made in copies.values())
+    # Beside it, since with one GPU one job runs at a time. The tables are complete with these.
+    beside = local.start(
+        "results/ci/effects.parquet", "--cores", "1", "--configfile", "config/ci.yaml"
+    )
+    try:
+        ended = remote.run(*ON_SLURM, timeout=1800)
+        assert ended.status == 0, ended.output[-5000:]
+        assert beside.wait(1800) == 0, local.log()[-5000:]
+    finally:
+        beside.terminate()
+    return remote, local
+
+
+def test_it_goes_from_nothing_to_the_report(both: tuple[StudyCopy, StudyCopy]) -> None:
+    results = both[0].folder / "results" / "ci"
+    assert "</html>" in (results / "report.html").read_text()
+    assert (results / "summary.json").is_file()
+    assert not list(results.rglob(".*.batches"))
+
+
+def test_the_tables_are_those_of_a_local_run(both: tuple[StudyCopy, StudyCopy]) -> None:
+    remote, local = (copy.folder / "results" / "ci" for copy in both)
+    assert len(list(remote.rglob("*.parquet"))) == len(list(local.rglob("*.parquet"))) > 20
+    assert list(differences(remote, local)) == []
+
+
+def test_model_runs_hold_the_gpu_and_light_stages_do_not(
+    both: tuple[StudyCopy, StudyCopy],
+) -> None:
+    starts = both[0].events("start")
+    held = {
+        stage: {start["environment"]["CUDA_VISIBLE_DEVICES"] for start in of}
+        for stage in {start["stage"] for start in starts}
+        if (of := [start for start in starts if start["stage"] == stage])
+    }
+    assert {stage: held[stage] for stage in MODEL_STAGES} == {s: {"0"} for s in MODEL_STAGES}
+    assert {stage for stage in held if held[stage] == {None}} == held.keys() - set(MODEL_STAGES)
+    assert held.keys() > LIGHT
+
+
+def test_downloads_run_here_and_everything_else_in_jobs(
+    both: tuple[StudyCopy, StudyCopy],
+) -> None:
+    starts = both[0].events("start")
+    here = {start["stage"] for start in starts if start["environment"]["SLURM_JOB_ID"] is None}
+    assert here == {"fetch-data", "fetch-model"}
+
+
+def test_one_job_is_one_shard_and_light_stages_share_one(
+    both: tuple[StudyCopy, StudyCopy],
+) -> None:
+    jobs: dict[str, list[str]] = {}
+    for start in both[0].events("start"):
+        if job := start["environment"]["SLURM_JOB_ID"]:
+            jobs.setdefault(job, []).append(start["stage"])
+    shared = sorted(sorted(stages) for stages in jobs.values() if len(stages) > 1)
+    assert shared == [["figures", "report"], *[["metrics", "probes"]] * 2]
+    assert sum(stages[0] in MODEL_STAGES for stages in jobs.values()) == 2 * 2 * 5
+
+
+def test_logs_are_kept(both: tuple[StudyCopy, StudyCopy]) -> None:
+    logs = Path(both[0].folder, ".snakemake", "slurm_logs")
+    assert len(list(logs.rglob("*.log"))) >= 20
+
+
+def test_a_second_run_does_nothing(both: tuple[StudyCopy, StudyCopy]) -> None:
+    ended = both[0].run(*ON_SLURM)
+    assert ended.status == 0
+    assert "Nothing to be done" in ended.output

@@ -1,0 +1,102 @@
+"""Runs on one machine take different GPUs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vrp.config.models import ModelConfig
+from vrp.stages import gpu_choice
+from vrp.stages.gpu_choice import VISIBLE, take_gpu, visible_gpus
+
+TAKES = """
+import sys
+from vrp.config.models import ModelConfig
+from vrp.stages.gpu_choice import take_gpu
+print(take_gpu(ModelConfig(family="llava", checkpoint="zoo:llava")), flush=True)
+sys.stdin.read()
+"""
+
+
+def model(**options: str) -> ModelConfig:
+    return ModelConfig(family="llava", checkpoint="zoo:llava", **options)
+
+
+@pytest.fixture
+def taker(tmp_path, monkeypatch):
+    """Start a process that takes a GPU and holds it; returns it and what it took."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    processes = []
+
+    def take(visible: str = "0,1") -> tuple["subprocess.Popen[str]", str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", TAKES],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, VISIBLE: visible},
+        )  # fmt: skip
+        processes.append(process)
+        return process, process.stdout.readline().strip()
+
+    yield take
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_each_takes_another_and_then_they_share_evenly(taker):
+    assert [taker()[1] for _ in range(4)] == ["0", "1", "0", "1"]
+
+
+def test_a_killed_run_gives_its_gpu_back(taker):
+    first, gpu = taker()
+    assert gpu == "0"
+    assert taker()[1] == "1"
+    first.kill()
+    first.wait()
+    assert taker()[1] == "0"
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "0", "GPU-5a"])
+def test_one_gpu_or_none_is_no_choice(monkeypatch, visible):
+    monkeypatch.setenv(VISIBLE, visible)
+    assert take_gpu(model()) is None
+    assert os.environ[VISIBLE] == visible
+
+
+@pytest.mark.parametrize(
+    "options", [{"device": "cpu"}, {"device": "cuda:1"}, {"device_map": "auto"}]
+)
+def test_a_stated_device_is_left_alone(monkeypatch, options):
+    monkeypatch.setenv(VISIBLE, "0,1")
+    assert take_gpu(model(**options)) is None
+
+
+def test_a_scheduler_has_chosen_already(monkeypatch):
+    monkeypatch.setenv(VISIBLE, "0,1")
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    assert take_gpu(model()) is None
+
+
+def test_gpus_are_asked_for_where_none_are_stated(monkeypatch, tmp_path):
+    monkeypatch.delenv(VISIBLE, raising=False)
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf '0\\n1\\n2\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert visible_gpus() == ["0", "1", "2"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert visible_gpus() == []
+
+
+def test_the_choice_is_made_once(monkeypatch, tmp_path):
+    monkeypatch.setenv(VISIBLE, "3,4")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setattr(gpu_choice, "_held", [])
+    monkeypatch.setattr(gpu_choice.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert take_gpu(model()) == "3"
+    assert os.environ[VISIBLE] == "3"
+    assert take_gpu(model()) is None
+    assert len(list(Path(tmp_path).rglob("3.0"))) == 1

@@ -1,0 +1,77 @@
+"""Photographs and POPE's own question files through the whole workflow, on an embedded model."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from real_data import REAL_DATA, needs_real_data
+
+from vrp.report.page import text_of
+from vrp.tables.answers import ANSWERS
+from vrp.tables.files import read_table
+from vrp.tables.items import ITEMS
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+SPLITS = ("adversarial", "popular", "random")
+
+pytestmark = [pytest.mark.slow, pytest.mark.workflow, needs_real_data]
+
+
+def photographs():
+    """60 items of all three splits; everything else as small as the small study's."""
+    study = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
+    study["study"] = "photographs"
+    study["data"] = {"origin": "local", "folder": str(REAL_DATA), "images": "pope/val2014"}
+    study["sample"]["splits"] = [
+        {"dataset": "pope", "split": split, "task": "existence", "count": 20} for split in SPLITS
+    ]
+    study["models"] = {"llava": study["models"]["llava"]}
+    return study
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The results folder of a finished study."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("workflow", "config", "envs"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "profiles").symlink_to("workflow/profiles")
+    config = folder / "config" / "photographs.yaml"
+    config.write_text(yaml.safe_dump(photographs()))
+    done = subprocess.run(
+        [BIN / "snakemake", "--cores", "2", "--configfile", config],
+        cwd=folder,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    return folder / "results" / "photographs"
+
+
+def test_every_item_is_answered(results):
+    items = read_table(results / "items.parquet", ITEMS)
+    counts = {split: items.filter(split=split).height for split in SPLITS}
+    assert counts == dict.fromkeys(SPLITS, 20)
+    answers = read_table(sorted(results.glob("llava/answers/*.parquet")), ANSWERS)
+    assert set(answers["item_id"]) == set(items["item_id"])
+
+
+def test_the_report_says_what_its_numbers_are_worth(results):
+    words = text_of((results / "report.html").read_text(encoding="utf-8"))
+    answers = read_table(sorted(results.glob("llava/answers/*.parquet")), ANSWERS)
+    assert "llava learnt from rendered scenes" in words
+    assert "accuracy near chance is expected" in words
+    assert f"Accuracy here: llava {100 * answers['correct'].mean():.1f}%." in words
+    assert "Data: local, 29 images in the folder" in words
+    assert json.loads((results / "summary.json").read_text())["data"]["origin"] == "local"

@@ -1,0 +1,142 @@
+"""A study that takes another's extraction: what it plans, and when it is refused."""
+
+import json
+
+import pytest
+import yaml
+
+from vrp.config.study import load_study, stage_config
+from vrp.provenance import code_digest, digest
+from vrp.sharing import TABLES
+from vrp.tables.files import write_table
+from vrp.tables.predictions import PREDICTIONS
+
+pytestmark = pytest.mark.workflow
+
+STUDY = """
+study: first
+models:
+  one: {family: llava, checkpoint: "zoo:llava"}
+extract: {shards: 2}
+"""
+SECOND = STUDY.replace("first", "second") + "extraction_from: first\nprobes: {sparse_c: 0.5}\n"
+MODEL_RUNS = {"extract", "blind", "consistency", "fetch_model"}
+PLAN = ("-n", "--configfile", "config/second.yaml")
+
+
+def write_shards(folder, *, revision="r1", code=None, config=None, blind=True):
+    """The first study's extraction: any table will do, only its provenance counts here."""
+    study = load_study(folder / "config" / "first.yaml")
+    results = folder / "results" / "first"
+    for stage, tables in TABLES.items():
+        if stage == "blind" and not blind:
+            continue
+        origin = {
+            "model": "one",
+            "revision": revision,
+            "config": config or digest(stage_config(study, stage, "one")),
+            "code": code or code_digest(f"vrp.stages.{stage}"),
+        }
+        for table in tables:
+            for shard in ("000", "001"):
+                path = results / "one" / table / f"{shard}.parquet"
+                columns = {name: [] for name in PREDICTIONS.columns.names}
+                write_table(path, PREDICTIONS, columns, provenance=origin)
+    (results / "models").mkdir(exist_ok=True)
+    manifest = {"revision": None, "digest": "r1"}
+    (results / "models" / "one.json").write_text(json.dumps(manifest))
+    (results / "config.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    (results / "items.parquet").write_text("items")
+
+
+@pytest.fixture
+def two(checkout):
+    """A checkout with a finished extraction and a second study that points at it."""
+    (checkout.folder / "config" / "first.yaml").write_text(STUDY)
+    (checkout.folder / "config" / "second.yaml").write_text(SECOND)
+    write_shards(checkout.folder)
+    return checkout
+
+
+def refused(two) -> str:
+    result = two.run(*PLAN)
+    assert result.status != 0
+    lines = [line for line in result.output.splitlines() if "extraction_from" in line]
+    assert len(lines) == 1, result.output
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_no_model_is_asked_again(two):
+    result = two.run(*PLAN)
+    assert result.status == 0, result.output
+    assert not MODEL_RUNS & set(result.planned)
+    assert set(result.planned) == {
+        "fetch_data", "sample", "gather", "metrics", "probes", "mask", "ablate", "effects",
+        "figures", "report",
+    }  # fmt: skip
+    # Shards are read where they lie, and nothing is written there.
+    assert "results/first/one/hidden/001.parquet" in result.output
+    assert "output: results/first" not in result.output
+
+
+def test_without_interventions_of_its_own_no_gpu_is_held(two):
+    result = two.run(*PLAN, "--until", "probes")
+    assert set(result.planned) == {"fetch_data", "sample", "gather", "metrics", "probes"}
+    for stage in ("metrics", "probes"):
+        assert all("gpu=" not in reason for reason in result.reasons(stage))
+
+
+def test_signals_wait_until_the_shards_are_checked(two):
+    result = two.run(*PLAN, "--until", "metrics")
+    assert result.planned["gather"] == 1
+    (block,) = [b for b in result.output.split("\nrule ") if b.startswith("metrics:")]
+    assert "results/second/one/extraction.json" in block
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"code": "other"}, "other code of the stage extract"),
+        ({"revision": "r2"}, "revision 'r2', not 'r1'"),
+        ({"config": "other"}, "another configuration"),
+    ],
+)
+def test_shards_of_other_origin_are_refused(two, change, words):
+    write_shards(two.folder, **change)
+    assert words in refused(two)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("shards: 2}", "shards: 2, batch_size: 3}", "extract.batch_size is 32 there, 3 here"),
+        (
+            '"zoo:llava"}',
+            '"zoo:llava", prompt: plain}',
+            "models.one.prompt is 'short_answer' there",
+        ),
+        ("study: second", "study: second\nseed: 3", "seed is 0 there, 3 here"),
+        ("study: second", "study: second\ndata: {scenes: {n_vqa_images: 9}}", "other items"),
+        ("shards: 2}", "shards: 3}", "002.parquet does not exist"),
+        ("extraction_from: first", "extraction_from: third", "results/third does not exist"),
+        ("extraction_from: first", "extraction_from: second", "names this very study"),
+    ],
+)
+def test_a_study_that_asks_otherwise_is_refused(two, old, new, words):
+    (two.folder / "config" / "second.yaml").write_text(SECOND.replace(old, new))
+    assert words in refused(two)
+
+
+def test_a_shard_that_is_missing_is_named(two):
+    (two.folder / "results" / "first" / "one" / "hidden" / "001.parquet").unlink()
+    assert "results/first/one/hidden/001.parquet does not exist" in refused(two)
+
+
+def test_without_the_guard_its_shards_are_not_asked_for(two):
+    for path in (two.folder / "results" / "first" / "one" / "blind").rglob("*.parquet"):
+        path.unlink()
+    assert "blind/answers/000.parquet does not exist" in refused(two)
+    text = SECOND.replace("shards: 2}", "shards: 2, blind: false}")
+    (two.folder / "config" / "second.yaml").write_text(text)
+    assert two.run(*PLAN).status == 0

@@ -1,0 +1,158 @@
+"""The engine on the trained models, against eager attention with full maps, mixed batches."""
+
+import numpy as np
+import pytest
+import torch
+
+from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
+from vrp.data.scenes.questions import counting_questions, existence_question, spatial_questions
+from vrp.vlm.batching import VlmInput
+from vrp.vlm.decode import CaptureSpec, run_batch
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.prefill import Decoder, prepare
+from vrp.vlm.residual import ResidualTap, attached
+from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
+from vrp.zoo.evaluate import load_model
+from vrp.zoo.processors import study_prompt
+
+MAX_NEW_TOKENS = 5
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Questions of several lengths about scenes of two aspect ratios."""
+    items = []
+    for index in range(4):
+        scene = draw_scene(scene_seed("engine-test", index))
+        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
+        texts = [existence_question("chair"), counting_questions(scene, rng)[0].text]
+        texts += [question.text for question in spatial_questions(scene, rng)[:1]]
+        texts.append("Please describe in one word what stands beside the largest thing here.")
+        items += [VlmInput(f"{index}-{n}", scene.image, t) for n, t in enumerate(texts)]
+    return items
+
+
+@pytest.fixture(scope="module", params=ZOO_FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def vlm(family):
+    return load_vlm(zoo_checkpoint(family), family=family, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def found(vlm, asked):
+    spec = CaptureSpec.full(hidden=("prompt_end",))
+    return run_batch(vlm, asked, spec, max_new_tokens=MAX_NEW_TOKENS)
+
+
+@pytest.fixture(scope="module")
+def expected(family, asked):
+    """transformers' own `generate` on one left-padded batch, everything put out."""
+    _, model, processor = load_model(family, zoo_checkpoint(family))
+    model.set_attn_implementation("eager")
+    processor.tokenizer.padding_side = "left"
+    inputs = processor(
+        images=[[item.image] for item in asked],
+        text=[study_prompt(family, item.question) for item in asked],
+        return_tensors="pt",
+        padding=True,
+    )
+    inputs.pop("labels", None)
+    with torch.no_grad():
+        made = model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=MAX_NEW_TOKENS,
+            return_dict_in_generate=True,
+            output_attentions=True,
+            output_hidden_states=True,
+            output_logits=True,
+        )
+    lengths = inputs["attention_mask"].sum(-1)
+    assert lengths.unique().numel() >= 3
+    return model, inputs, made
+
+
+def answer_of(vlm, expected, row):
+    _, inputs, made = expected
+    tokens = made.sequences[row, inputs["input_ids"].shape[1] :].tolist()
+    ends = [i for i, token in enumerate(tokens) if token in vlm.eos_token_ids]
+    return tokens[: ends[0]] if ends else tokens
+
+
+def test_greedy_answers_and_logits(vlm, found, expected):
+    made = expected[2]
+    for row, item in enumerate(found):
+        answer = answer_of(vlm, expected, row)
+        assert list(item.token_ids) == answer
+        for step, token in enumerate(answer):
+            log_p = made.logits[step][row].double().log_softmax(-1)[token]
+            assert item.token_logprobs[step] == pytest.approx(float(log_p), abs=1e-4)
+        top = made.logits[0][row].topk(2).values
+        assert item.decision_margin == pytest.approx(float(top[0] - top[1]), abs=1e-4)
+
+
+def test_attention_rows(vlm, found, expected):
+    _, inputs, made = expected
+    image = inputs["input_ids"] == vlm.image_token_id
+    for row, item in enumerate(found):
+        columns = image[row].nonzero()[:, 0]
+        steps = range(len(answer_of(vlm, expected, row)))
+        rows = [
+            torch.stack([layer[row, :, -1, columns] for layer in made.attentions[step]])
+            for step in steps
+        ]
+        heads = torch.stack(rows).mean(0).numpy()
+        np.testing.assert_allclose(item.head_rows, heads, atol=1e-5)
+        np.testing.assert_allclose(item.attention, heads.mean(1), atol=1e-5)
+
+
+def test_hidden_states(vlm, found, expected):
+    states = expected[2].hidden_states[0]
+    for row, item in enumerate(found):
+        ours = torch.tensor(item.hidden["prompt_end"])
+        theirs = torch.stack([layer[row, -1] for layer in states])
+        # The last entry of transformers' list has gone through the final norm.
+        normed = vlm.final_norm(ours[-1:])
+        scale = float(theirs.abs().max())
+        np.testing.assert_allclose(ours[:-1], theirs[:-1], atol=1e-5 * max(1.0, scale))
+        np.testing.assert_allclose(normed, theirs[-1:], atol=1e-5 * max(1.0, scale))
+
+
+@torch.inference_mode()
+def test_heads_mlps_and_embedding_sum_to_the_residual(vlm, asked):
+    tap = ResidualTap(n_layers=vlm.n_layers, hidden=True, components=True)
+    with attached(vlm, tap):
+        Decoder(vlm, prepare(vlm, asked)).prefill()
+    total = tap.residuals[0].double()
+    for index, layer in enumerate(vlm.layers):
+        weight = vlm.family.attention_output(layer).weight.double()
+        heads = tap.joined_heads[index].double().unflatten(-1, (vlm.n_heads, -1))
+        written = torch.einsum("bhd,ohd->bho", heads, weight.unflatten(-1, (vlm.n_heads, -1)))
+        assert written.shape[1] == vlm.n_heads
+        total = total + written.sum(1) + tap.mlp_outputs[index].double()
+    final = tap.residuals[-1].double()
+    error = (total - final).norm(dim=-1) / final.norm(dim=-1)
+    assert float(error.max()) < 1e-4
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 32])
+def test_batches_change_nothing(vlm, asked, found, batch_size):
+    again = []
+    for start in range(0, len(asked), batch_size):
+        batch = asked[start : start + batch_size]
+        again += run_batch(vlm, batch, CaptureSpec.full(), max_new_tokens=MAX_NEW_TOKENS)
+    for one, other in zip(found, again, strict=True):
+        assert (one.answer, one.token_ids, one.flags) == (
+            other.answer,
+            other.token_ids,
+            other.flags,
+        )
+        for name in ("attention", "head_rows", "residual_update", "lens_decision_margin"):
+            a, b = getattr(one, name), getattr(other, name)
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5, err_msg=name)
+        a, b = one.hidden["prompt_end"], other.hidden["prompt_end"]
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(a).max())
