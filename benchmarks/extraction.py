@@ -2,8 +2,9 @@
 
     python benchmarks/extraction.py
 
-Everything is measured in one run, in rounds that take the contestants in turn, so that a machine
-that slows down favours none; a ratio is the median of the rounds' ratios. `limit` is plain
+Everything is measured in one run, the engine and plain `generate` in rounds that take them in turn,
+so that a machine that slows down favours none (usual practice, an order of magnitude away, follows
+round by round); a ratio is the median of the rounds' ratios. `limit` is plain
 `generate` on the same batches with nothing captured, `usual` is eager attention with full maps and
 hidden states at batch 1 and K separate `generate` calls; both include preprocessing, as the engine
 does. Each image is asked once in `one question an image`; in `study mix` images have as many
@@ -298,15 +299,16 @@ def peak_above_model(family: str, who: str, n_tokens: int, batch_size: int) -> d
     for model in (vlm.model, plain.model if plain else vlm.model):
         model.config.get_text_config().max_position_embeddings = 4 * n_tokens
     question = long_question(vlm, n_tokens, scene.image.size)
+    # Copies are different images to the engine: both encode as many.
+    images = [scene.image.copy() for _ in range(batch_size)]
     if plain:
         del vlm
 
     def work(text: str) -> None:
         if plain:
-            asked = [Asked(scene.image, text)] * batch_size
-            plain.answer(asked, max_new_tokens=2)
+            plain.answer([Asked(image, text) for image in images], max_new_tokens=2)
         else:
-            items = [VlmInput(str(i), scene.image, text) for i in range(batch_size)]
+            items = [VlmInput(str(i), image, text) for i, image in enumerate(images)]
             run_batch(vlm, items, CaptureSpec.full(), max_new_tokens=2)
 
     work("Is there a dog?")

@@ -48,3 +48,23 @@ def test_one_row_a_model():
     assert texts[1][:4] == ["sampled only", "4", "0.750", "not run"]
     assert len(texts) == 2
     assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_an_item_without_finite_logits_spoils_no_mean():
+    broken = pl.DataFrame(
+        {
+            "self_consistency": [float("nan")],
+            "expected_consistency_low": [None],
+            "expected_consistency_high": [None],
+            "unresolved": [None],
+            "group": ["c"],
+        },
+        schema=CONSISTENCY.schema,
+    )
+    whole = sampled_against_exact([ModelEvidence("m", consistency=CONSISTENCY)])
+    spoilt = sampled_against_exact(
+        [ModelEvidence("m", consistency=pl.concat([CONSISTENCY, broken]))]
+    )
+    assert whole.rows == spoilt.rows
+    [nothing] = sampled_against_exact([ModelEvidence("m", consistency=broken)]).rows
+    assert [cell.text for cell in nothing[:3]] == ["m", "0", "–"]

@@ -343,11 +343,11 @@ def test_image_tokens_that_turn_infinite_in_the_last_layer_are_seen(
     assert found.row("residual_update_late")["note"].startswith("6 of 6 items dropped")
 
 
-@pytest.mark.parametrize("stage", ["extract", "blind"])
+@pytest.mark.parametrize("stage", ["extract", "blind", "consistency"])
 def test_a_prompt_longer_than_the_context_stops_before_anything_runs(
     stage: str, small_study: Study, monkeypatch: pytest.MonkeyPatch
 ):
-    from vrp.vlm import decode
+    from vrp.vlm import decode, sampling
 
     study = small_study(n_items=5)
     frame = study.read_items()
@@ -358,6 +358,7 @@ def test_a_prompt_longer_than_the_context_stops_before_anything_runs(
     write_table(study.items, ITEMS, changed, provenance={})
     ran = []
     monkeypatch.setattr(decode, "run_batch", lambda *a, **k: ran.append(a))
+    monkeypatch.setattr(sampling, "sample_answers", lambda *a, **k: ran.append(a))
     with pytest.raises(InputError) as caught:
         getattr(study, stage)(batch_size=1)
     message = str(caught.value)

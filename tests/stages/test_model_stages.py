@@ -90,7 +90,7 @@ def _flat(value: Any) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shards_and_batches_change_nothing(family: str, small_study: Study):
-    study = small_study(family)
+    study = small_study(family, n_items=40, n_images=14)
     n_shards = 7
     whole = read_all([study.extract(batch_size=32)])
     assert all(table.height == study.n_items for table in whole.values())

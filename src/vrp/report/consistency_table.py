@@ -45,7 +45,10 @@ def mean_difference(consistency: pl.DataFrame) -> Number:
 
 
 def _row(model: ModelEvidence) -> list[Cell]:
-    table = model.consistency
+    # An item without finite logits has no samples; it is left out, and counted in "items".
+    table = model.consistency.filter(pl.col("self_consistency").is_finite())
+    if table.is_empty():
+        return [name_cell(model.name), Cell("0"), *[Cell(NONE)] * (len(_COLUMNS) - 2)]
     known = table.drop_nulls("expected_consistency_low")
     sampled = decimal(float(table["self_consistency"].cast(pl.Float64).mean()), 3)  # type: ignore[arg-type]
     first = [name_cell(model.name), Cell(thousands(len(table))), Cell(sampled)]

@@ -1,7 +1,7 @@
 """What reading each signal costs beside the answer, as `benchmarks/extraction.py` measured it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ def costs_table(costs: Mapping[str, Any]) -> Table:
         rows.append([
             name_cell(what.label),
             Cell(_signals(what)),
-            Cell(_forwards(part, measured[0])),
+            Cell(_forwards(part, measured)),
             *(_time(part, costs["families"][family]) for family in families),
         ])  # fmt: skip
     columns = ["read", "for", "prefills and decode steps an item"]
@@ -63,8 +63,10 @@ def costs_source(costs: Mapping[str, Any]) -> str:
     hardware, settings = costs["hardware"], costs["settings"]
     return (
         f"Embedded models, batches of {settings['batch_size']}, {settings['threads']} threads of "
-        f"{hardware['processor']}; the share is of one answer. On other models and machines "
-        "benchmarks/extraction.py measures the same."
+        f"{hardware['processor']}; the share is of one answer. Each part was measured by itself: "
+        "parts share work and do not add up, and differences of a few hundredths of a millisecond "
+        "are noise. The study draws samples and exact distribution from one prefill. On other "
+        "models and machines benchmarks/extraction.py measures the same."
     )
 
 
@@ -76,10 +78,16 @@ def _signals(part: _Part) -> str:
     return ", ".join([*labels, *filter(None, [part.also])])
 
 
-def _forwards(part: str, cost: Mapping[str, float]) -> str:
+def _forwards(part: str, costs: Sequence[Mapping[str, float]]) -> str:
+    """Prefills and decode steps, from the least to the most of the models."""
     if part not in _OWN_PREFILL:
         return "none of its own"
-    return f"{decimal(cost['prefills'], 2)} + {decimal(cost['steps'], 2)}"
+    return " + ".join(_range([cost[kind] for cost in costs]) for kind in ("prefills", "steps"))
+
+
+def _range(values: Sequence[float]) -> str:
+    ends = [decimal(end, 2) for end in (min(values), max(values))]
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
 
 
 def _time(part: str, costs: Mapping[str, Mapping[str, float]]) -> Cell:

@@ -75,7 +75,10 @@ def run(
     vlm = load_model(model, recorded)
     from vrp.vlm.sampling import sample_answers
 
-    batches = ItemBatches(vlm, asked, StudyImages(data), batch_size=consistency.batch_size)
+    batches = ItemBatches(
+        vlm, asked, StudyImages(data),
+        batch_size=consistency.batch_size, max_new_tokens=max_new_tokens,
+    )  # fmt: skip
 
     def compute(ids: Batch) -> BatchTables:
         samples = sample_answers(
