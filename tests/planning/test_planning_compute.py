@@ -3,7 +3,7 @@
 import pytest
 
 from vrp.planning.architecture import Architecture, read_architecture
-from vrp.planning.capture import CapturePlan
+from vrp.planning.capture import CaptureSpec
 from vrp.planning.compute import (
     capture_flops,
     decode_flops,
@@ -66,10 +66,10 @@ def test_grouped_keys_are_projected_once_a_group() -> None:
 
 
 def test_capture_by_hand(llava: Architecture) -> None:
-    nothing = capture_flops(llava, CapturePlan(), n_tokens=600, n_answer_tokens=2)
-    rows = capture_flops(llava, CapturePlan(attention=True), n_tokens=600, n_answer_tokens=2)
-    lens = capture_flops(llava, CapturePlan(lens=True), n_tokens=600, n_answer_tokens=2)
-    parts = capture_flops(llava, CapturePlan(contributions=True), n_tokens=600, n_answer_tokens=2)
+    nothing = capture_flops(llava, CaptureSpec(), n_tokens=600, n_answer_tokens=2)
+    rows = capture_flops(llava, CaptureSpec(attention=True), n_tokens=600, n_answer_tokens=2)
+    lens = capture_flops(llava, CaptureSpec(lens=True), n_tokens=600, n_answer_tokens=2)
+    parts = capture_flops(llava, CaptureSpec(contributions=True), n_tokens=600, n_answer_tokens=2)
     assert nothing == 0
     # One query scores 600 keys, then one scores 601.
     assert rows == 2 * 32 * (600 + 601) * 4_096
@@ -83,7 +83,7 @@ def test_an_item_is_its_parts(llava: Architecture) -> None:
         n_image_tokens=576,
         n_tokens=600,
         n_answer_tokens=3,
-        capture=CapturePlan.full(),
+        capture=CaptureSpec.full(),
         questions_per_image=2.0,
     )
     assert whole.image == image_flops(llava, 576) // 2

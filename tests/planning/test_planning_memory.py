@@ -7,7 +7,7 @@ import pytest
 
 from vrp.errors import InputError
 from vrp.planning.architecture import Architecture, read_architecture
-from vrp.planning.capture import CapturePlan
+from vrp.planning.capture import CaptureSpec
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
 from vrp.planning.published import published_checkpoint
 
@@ -34,7 +34,7 @@ def test_cache_by_hand(llava: Architecture) -> None:
 
 def test_parts_by_hand(llava: Architecture) -> None:
     memory = predict_memory(
-        llava, n_tokens=640, batch_size=16, capture=CapturePlan.full(), dtype="bfloat16"
+        llava, n_tokens=640, batch_size=16, capture=CaptureSpec.full(), dtype="bfloat16"
     )
     assert memory.weights == 2 * 7_063_427_072
     assert memory.cache == 16 * 640 * 524_288
@@ -51,7 +51,7 @@ def test_parts_by_hand(llava: Architecture) -> None:
 
 
 def test_the_peak_is_the_largest_phase(llava: Architecture) -> None:
-    memory = predict_memory(llava, n_tokens=640, batch_size=16, capture=CapturePlan.full())
+    memory = predict_memory(llava, n_tokens=640, batch_size=16, capture=CaptureSpec.full())
     assert memory.activations == max(memory.phases.values())
     assert memory.total == memory.weights + memory.activations
     # 14.1 GB of weights, 5.4 GB of cache and under 2 GB beside them: it fits 24 GB.
@@ -61,7 +61,7 @@ def test_the_peak_is_the_largest_phase(llava: Architecture) -> None:
 def test_what_is_not_captured_costs_nothing(llava: Architecture) -> None:
     bare = predict_memory(llava, n_tokens=640, batch_size=4)
     assert bare.attention_rows == bare.hidden == bare.lens == bare.contributions == 0
-    full = predict_memory(llava, n_tokens=640, batch_size=4, capture=CapturePlan.full())
+    full = predict_memory(llava, n_tokens=640, batch_size=4, capture=CaptureSpec.full())
     assert bare.activations < full.activations < 1.15 * bare.activations
 
 
@@ -74,7 +74,7 @@ def test_the_batch_scales_all_but_the_weights(llava: Architecture) -> None:
 
 def test_a_full_map_would_cost_far_more_than_the_rows(llava: Architecture) -> None:
     rows = predict_memory(
-        llava, n_tokens=640, batch_size=1, capture=CapturePlan(attention=True)
+        llava, n_tokens=640, batch_size=1, capture=CaptureSpec(attention=True)
     ).attention_rows
     full_maps = 32 * 32 * 640 * 640 * 2
     assert full_maps > 300 * rows

@@ -14,14 +14,13 @@ from polars.testing import assert_frame_equal
 from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.metrics import MetricsConfig
-from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.signals.registry import INPUT_TABLES, SIGNALS
-from vrp.stages import metrics, probes
+from vrp.stages import metrics
 from vrp.stages.mask import read_maps
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import NOT_CAPTURED
-from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.estimates import METRICS
 from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.hidden import written_hidden_table
@@ -233,20 +232,7 @@ def test_heads_are_there_as_far_as_they_were_captured(
 def test_probes_use_what_is_there(tmp_path: Path):
     study = planted.write_planted_study(tmp_path, n_images=60, capture=())
     run_metrics(tmp_path, study._asdict())
-    probes.run(
-        seed=0,
-        probes=ProbesConfig(bootstrap=100, folds=3, inner_folds=2, penalties=(0.1,), mlp=False),
-        auroc_margin=0.05,
-        items=study.items,
-        **{name: [getattr(study, name)]
-           for name in ("answers", "attention", "hidden", "lens", "blind_hidden")},
-        signals=tmp_path / "out-signals.parquet",
-        predictions=tmp_path / "predictions.parquet",
-        neurons=tmp_path / "neurons.parquet",
-        output=tmp_path / "probes.parquet",
-        provenance=planted.ORIGIN,
-    )  # fmt: skip
-    table = read_table(tmp_path / "probes.parquet", PROBES)
+    table = planted.run_small_probes(study, tmp_path)
     skipped = {"margin_only", "attention_trees", "attention_mlp"}
     assert_not_captured(table, skipped)
     scored = set(read_table(tmp_path / "predictions.parquet", PREDICTIONS)["probe"])

@@ -17,20 +17,19 @@ import torch
 from hand_made_captures import N_HEADS, N_LAYERS, N_TOKENS, capture, item
 
 from vrp.config.metrics import MetricsConfig
-from vrp.config.probes import ProbesConfig
 from vrp.config.sample import ScoringConfig
 from vrp.errors import InputError
 from vrp.report.accounting import dropped_table
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import Number
 from vrp.signals.registry import INPUT_TABLES, SIGNALS
-from vrp.stages import extract, metrics, probes
+from vrp.stages import extract, metrics
 from vrp.stages.attention_captures import attention_rows
 from vrp.stages.captures import answer_rows, lens_rows
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.estimates import METRICS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.items import ITEMS
@@ -389,20 +388,7 @@ def test_probes_leave_out_items_whose_states_are_not_finite_in_a_middle_layer(tm
     )
     write_table(study.attention, ATTENTION, attention, provenance=planted.ORIGIN)
     Judged(tmp_path, study._asdict())
-    probes.run(
-        seed=0,
-        probes=ProbesConfig(bootstrap=100, folds=3, inner_folds=2, penalties=(0.1,), mlp=False),
-        auroc_margin=0.05,
-        items=study.items,
-        **{n: [getattr(study, n)]
-           for n in ("answers", "attention", "hidden", "lens", "blind_hidden")},
-        signals=tmp_path / "out-signals.parquet",
-        predictions=tmp_path / "predictions.parquet",
-        neurons=tmp_path / "neurons.parquet",
-        output=tmp_path / "probes.parquet",
-        provenance=planted.ORIGIN,
-    )  # fmt: skip
-    table = read_table(tmp_path / "probes.parquet", PROBES)
+    table = planted.run_small_probes(study, tmp_path)
 
     def pooled(predictor: str) -> dict[str, Any]:
         found = table.filter(predictor=predictor, metric="auroc", scope="pooled", layer=-1)

@@ -12,10 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import norm
 
+from vrp.config.probes import ProbesConfig
+from vrp.stages import probes
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.files import write_table
+from vrp.tables.estimates import PROBES
+from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
@@ -250,3 +253,24 @@ def _write_interventions(study, ids, correct, rng):
     ablate = _joined(parts["5"]) | {"layer": [PLANTED_LAYER] * n, "n_neurons": [5] * n}
     write_table(study.mask, MASK, mask, provenance=ORIGIN)
     write_table(study.ablate, ABLATE, ablate, provenance=ORIGIN)
+
+
+def run_small_probes(study, folder):
+    """Run the probes stage on the planted tables, small; returns its estimates.
+
+    `out-signals.parquet` must lie in `folder`; predictions and neurons are written beside it.
+    """
+    probes.run(
+        seed=0,
+        probes=ProbesConfig(bootstrap=100, folds=3, inner_folds=2, penalties=(0.1,), mlp=False),
+        auroc_margin=0.05,
+        items=study.items,
+        **{name: [getattr(study, name)]
+           for name in ("answers", "attention", "hidden", "lens", "blind_hidden")},
+        signals=folder / "out-signals.parquet",
+        predictions=folder / "predictions.parquet",
+        neurons=folder / "neurons.parquet",
+        output=folder / "probes.parquet",
+        provenance=ORIGIN,
+    )  # fmt: skip
+    return read_table(folder / "probes.parquet", PROBES)

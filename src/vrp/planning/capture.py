@@ -1,55 +1,51 @@
-"""What a run reads beside the answers, as far as its cost goes."""
+"""What extraction reads beside the answer, said without torch: planner and engine share it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-
-class Capture(Protocol):
-    """What is read; `vrp.vlm.decode.CaptureSpec` is one, and so is `CapturePlan`."""
-
-    @property
-    def attention(self) -> bool:
-        """Head-mean rows of attention to the image tokens, every layer."""
-
-    @property
-    def head_rows(self) -> bool:
-        """The same for each head."""
-
-    @property
-    def hidden(self) -> tuple[str, ...]:
-        """Positions whose residual stream is kept."""
-
-    @property
-    def lens(self) -> bool:
-        """Logit-lens margins of every layer."""
-
-    @property
-    def contributions(self) -> bool:
-        """Contributions of embedding, attention, MLP and heads."""
-
-    @property
-    def residual_update(self) -> bool:
-        """Residual update of the image tokens, every layer."""
 
 
 @dataclass(frozen=True)
-class CapturePlan:
-    """The same choice as `vrp.vlm.decode.CaptureSpec`, without torch."""
+class CaptureSpec:
+    """What is read beside the answer; what is not asked for costs nothing."""
 
     attention: bool = False
     """Head-mean rows of attention to the image tokens, every layer."""
     head_rows: bool = False
     """The same for each head."""
     hidden: tuple[str, ...] = ()
-    """Positions whose residual stream is kept."""
+    """Positions whose residual stream is kept: prompt_end, answer_end."""
     lens: bool = False
     """Logit-lens margins of every layer."""
     contributions: bool = False
-    """Contributions of embedding, attention, MLP and heads."""
+    """Contributions of embedding, attention, MLP and heads to the answer's logit difference."""
     residual_update: bool = False
     """Residual update of the image tokens, every layer."""
 
     @classmethod
-    def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CapturePlan":
-        """Everything, as extraction reads it."""
-        return cls(True, True, hidden, True, True, True)
+    def answers(cls) -> "CaptureSpec":
+        """Read nothing but answers."""
+        return cls()
+
+    @classmethod
+    def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CaptureSpec":
+        """Read everything."""
+        return cls(
+            attention=True,
+            head_rows=True,
+            hidden=hidden,
+            lens=True,
+            contributions=True,
+            residual_update=True,
+        )
+
+    @classmethod
+    def of(cls, names: Sequence[str], *, hidden: Sequence[str]) -> "CaptureSpec":
+        """Read what `extract.capture` names, and the residual stream at these positions."""
+        return cls(
+            attention="attention" in names,
+            head_rows="heads" in names,
+            hidden=tuple(hidden),
+            lens="lens" in names,
+            contributions="contributions" in names,
+            residual_update="residual_update" in names,
+        )

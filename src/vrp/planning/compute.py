@@ -15,7 +15,7 @@ no matrix products, and well under 1% of the operations. Embedding a token is a 
 from typing import NamedTuple
 
 from vrp.planning.architecture import Architecture, Linear
-from vrp.planning.capture import Capture
+from vrp.planning.capture import CaptureSpec
 
 
 class ItemFlops(NamedTuple):
@@ -71,7 +71,7 @@ def unembed_flops(architecture: Architecture) -> int:
 
 
 def capture_flops(
-    architecture: Architecture, capture: Capture, *, n_tokens: int, n_answer_tokens: int
+    architecture: Architecture, capture: CaptureSpec, *, n_tokens: int, n_answer_tokens: int
 ) -> int:
     """Return the operations that a capture adds to one item.
 
@@ -95,7 +95,7 @@ def item_flops(
     n_image_tokens: int,
     n_tokens: int,
     n_answer_tokens: int,
-    capture: Capture | None = None,
+    capture: CaptureSpec | None = None,
     questions_per_image: float = 1.0,
 ) -> ItemFlops:
     """Return the operations of one item from image to answer.

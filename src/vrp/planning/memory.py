@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from vrp.errors import InputError
 from vrp.planning.architecture import Architecture
-from vrp.planning.capture import Capture, CapturePlan
+from vrp.planning.capture import CaptureSpec
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _FLOAT32 = 4
@@ -93,7 +93,7 @@ def predict_memory(
     *,
     n_tokens: int,
     batch_size: int,
-    capture: Capture | None = None,
+    capture: CaptureSpec | None = None,
     dtype: str = "bfloat16",
     n_image_tokens: int | None = None,
 ) -> Memory:
@@ -122,7 +122,7 @@ def predict_memory(
             "tokens, cannot be; give a prompt that holds its image"
         )
     size = BYTES_PER_VALUE[dtype]
-    read = CapturePlan() if capture is None else capture
+    read = CaptureSpec() if capture is None else capture
     n_prompt, n_image = batch_size * n_tokens, batch_size * n_image_tokens
     return Memory(
         weights=size * architecture.parameters.total,
@@ -156,7 +156,7 @@ def _prompt_bytes(
     return embeddings + rotary + mask
 
 
-def _layer_bytes(architecture: Architecture, n_prompt: int, size: int, capture: Capture) -> int:
+def _layer_bytes(architecture: Architecture, n_prompt: int, size: int, capture: CaptureSpec) -> int:
     """The largest of what a decoder layer holds at once: its input, and one of its stages."""
     d, f = architecture.d_model, architecture.d_ffn
     queries = architecture.n_heads * architecture.d_head
@@ -173,13 +173,13 @@ def _layer_bytes(architecture: Architecture, n_prompt: int, size: int, capture: 
     return n_prompt * max(stages.values())
 
 
-def _row_bytes(architecture: Architecture, n_image: int, capture: Capture) -> int:
+def _row_bytes(architecture: Architecture, n_image: int, capture: CaptureSpec) -> int:
     if not (capture.attention or capture.head_rows):
         return 0
     return _FLOAT32 * architecture.n_layers * architecture.n_heads * n_image
 
 
-def _hidden_bytes(architecture: Architecture, batch_size: int, capture: Capture) -> int:
+def _hidden_bytes(architecture: Architecture, batch_size: int, capture: CaptureSpec) -> int:
     """Vectors (B, d) in float32: residuals and their stack, and five components a layer."""
     vectors = 0
     if capture.hidden or capture.lens or capture.contributions:

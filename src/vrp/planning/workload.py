@@ -13,7 +13,7 @@ from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.planning.architecture import Architecture
-from vrp.planning.capture import CapturePlan
+from vrp.planning.capture import CaptureSpec
 from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
 from vrp.planning.memory import BYTES_PER_VALUE, predict_memory
@@ -162,17 +162,9 @@ def cut(study: StudyConfig, stage: str) -> tuple[int, int]:
     return study.extract.shards, batch
 
 
-def capture_plan(extract: ExtractConfig) -> CapturePlan:
+def capture_plan(extract: ExtractConfig) -> CaptureSpec:
     """Return what the extraction reads."""
-    asked = set(extract.capture)
-    return CapturePlan(
-        attention="attention" in asked,
-        head_rows="heads" in asked,
-        hidden=tuple(extract.positions),
-        lens="lens" in asked,
-        contributions="contributions" in asked,
-        residual_update="residual_update" in asked,
-    )
+    return CaptureSpec.of(extract.capture, hidden=extract.positions)
 
 
 def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
@@ -234,7 +226,7 @@ def _blind(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> 
     # Grey images of one size are one image, once a batch.
     batch = study.extract.batch_size
     sharing = batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
-    return n, n, n * _answer(arch, lengths, CapturePlan(hidden=("prompt_end",)), sharing)
+    return n, n, n * _answer(arch, lengths, CaptureSpec(hidden=("prompt_end",)), sharing)
 
 
 def _consistency(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
@@ -294,7 +286,7 @@ _COUNTS = {
 
 
 def _answer(
-    arch: Architecture, lengths: Lengths, capture: CapturePlan | None, sharing: float
+    arch: Architecture, lengths: Lengths, capture: CaptureSpec | None, sharing: float
 ) -> int:
     """Operations of one item from image to answer."""
     return item_flops(
@@ -327,7 +319,7 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
     n_tokens = n_image + n_text + study.extract.max_new_tokens
     captures = {
         "extract": capture_plan(study.extract),
-        "blind": CapturePlan(hidden=tuple(study.extract.positions)),
+        "blind": CaptureSpec(hidden=tuple(study.extract.positions)),
     }
     memory = predict_memory(
         arch,

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vrp.config.data import DataConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.data.sharding import shard_items
+from vrp.planning.capture import CaptureSpec
 from vrp.stages.attention_captures import attention_rows
 from vrp.stages.captures import answer_rows, hidden_rows, lens_rows
 from vrp.stages.checkpoints import read_manifest
@@ -30,9 +30,6 @@ from vrp.tables.captured import CAPTURED
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
-
-if TYPE_CHECKING:
-    from vrp.vlm.decode import CaptureSpec
 
 
 def run(
@@ -109,15 +106,6 @@ def run(
     )
 
 
-def capture_spec(extract: ExtractConfig) -> "CaptureSpec":
+def capture_spec(extract: ExtractConfig) -> CaptureSpec:
     """Return what the pass reads: hidden states always, the rest where the config asks for it."""
-    from vrp.vlm.decode import CaptureSpec
-
-    return CaptureSpec(
-        attention="attention" in extract.capture,
-        head_rows="heads" in extract.capture,
-        hidden=extract.positions,
-        lens="lens" in extract.capture,
-        contributions="contributions" in extract.capture,
-        residual_update="residual_update" in extract.capture,
-    )
+    return CaptureSpec.of(extract.capture, hidden=extract.positions)

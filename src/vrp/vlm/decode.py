@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from vrp.errors import InputError
+from vrp.planning.capture import CaptureSpec
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins
@@ -41,41 +41,6 @@ _MEASURED = (
 )  # fmt: skip
 # Finished rows are dropped from the cache once they are this share of the rows that run.
 _DROP_SHARE = 0.25
-
-
-@dataclass(frozen=True)
-class CaptureSpec:
-    """What is read beside the answer; what is not asked for costs nothing."""
-
-    attention: bool = False
-    """Head-mean rows of attention to the image tokens, every layer."""
-    head_rows: bool = False
-    """The same for each head."""
-    hidden: tuple[str, ...] = ()
-    """Positions whose residual stream is kept: prompt_end, answer_end."""
-    lens: bool = False
-    """Logit-lens margins of every layer."""
-    contributions: bool = False
-    """Contributions of embedding, attention, MLP and heads to the answer's logit difference."""
-    residual_update: bool = False
-    """Residual update of the image tokens, every layer."""
-
-    @classmethod
-    def answers(cls) -> "CaptureSpec":
-        """Read nothing but answers."""
-        return cls()
-
-    @classmethod
-    def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CaptureSpec":
-        """Read everything."""
-        return cls(
-            attention=True,
-            head_rows=True,
-            hidden=hidden,
-            lens=True,
-            contributions=True,
-            residual_update=True,
-        )
 
 
 class ItemCapture(NamedTuple):
