@@ -1,23 +1,13 @@
 """The distribution of answers equals enumeration, and samples are draws from it."""
 
-from collections import Counter
-
-import numpy as np
 import pytest
 import torch
-from scipy.stats import chi2
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
-from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
-from vrp.data.scenes.questions import counting_questions, open_questions
 from vrp.errors import InputError
-from vrp.signals.exact_consistency import largest_count_distribution
 from vrp.vlm import sampling
-from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
-from vrp.vlm.loading import load_vlm
 from vrp.vlm.sampling import sample_answers
-from vrp.zoo import zoo_checkpoint
 
 RULE = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3}
 FLOOR = 0.02
@@ -133,58 +123,3 @@ def test_a_vanishing_nucleus_leaves_the_greedy_answer(vlm, items):
 def test_a_floor_out_of_range_is_refused(vlm, items, floor):
     with pytest.raises(InputError, match="floor"):
         sample_answers(vlm, items, floor=floor, **RULE)
-
-
-@pytest.fixture(scope="module")
-def many_answers():
-    """2,000 questions about 500 unseen scenes: ten samples each, and the distribution."""
-    vlm = load_vlm(zoo_checkpoint("zoo:llava"), family="llava", device="cpu")
-    asked = []
-    for index in range(2_000):
-        scene = draw_scene(scene_seed("sampled-against-exact", index))
-        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
-        questions = [*counting_questions(scene, rng)[:2], *open_questions(scene, rng)[:2]]
-        asked += [
-            VlmInput(f"{index}-{n}", scene.image, question.text, image_key=str(index))
-            for n, question in enumerate(questions)
-        ]
-        if len(asked) >= 2_000:
-            break
-    asked = asked[:2_000]
-    rule = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 6, "seed": 0}
-    return [
-        answer
-        for start in range(0, len(asked), 40)
-        for answer in sample_answers(vlm, asked[start : start + 40], k=10, floor=1e-6, **rule)
-    ]
-
-
-def chi_square(answers, sharpness):
-    """Σ over items of how often the commonest of ten answers came, against what is expected of
-    their distribution raised to a power; returns the statistic and its degrees of freedom."""
-    observed, expected = np.zeros(10), np.zeros(10)
-    covariance = np.zeros((10, 10))
-    for answer in answers:
-        probability_of = Counter()
-        for text, probability in zip(*answer.distribution[:2], strict=True):
-            probability_of[text] += probability
-        assert answer.distribution.unresolved < 1e-4
-        raised = np.array(list(probability_of.values())) ** sharpness
-        exact = largest_count_distribution(raised / raised.sum(), 10)
-        observed[max(Counter(answer.answers).values()) - 1] += 1
-        expected += exact
-        covariance += np.diag(exact) - np.outer(exact, exact)
-    assert observed.sum() == expected.sum().round() == 2_000
-    # The first common cell is left out: the cells' counts sum to the number of items.
-    cells = np.flatnonzero(expected >= 5)[1:]
-    gap = (observed - expected)[cells]
-    return float(gap @ np.linalg.solve(covariance[np.ix_(cells, cells)], gap)), len(cells)
-
-
-@pytest.mark.slow
-def test_sampled_consistency_follows_the_exact_distribution(many_answers):
-    """At the 0.1% level, and with the power to notice a model that is a little sharper."""
-    statistic, freedom = chi_square(many_answers, 1.0)
-    assert freedom >= 5
-    assert statistic < chi2.ppf(0.999, freedom)
-    assert chi_square(many_answers, 1.2)[0] > chi2.ppf(0.999, freedom)

@@ -20,15 +20,16 @@ MAX_NEW_TOKENS = 5
 
 @pytest.fixture(scope="module")
 def asked():
-    """Questions of several lengths about scenes of two aspect ratios."""
+    """32 questions of several lengths about scenes of two aspect ratios."""
     items = []
-    for index in range(4):
+    for index in range(8):
         scene = draw_scene(scene_seed("engine-test", index))
         rng = scene_rng(scene.seed, Purpose.QUESTIONS)
         texts = [existence_question("chair"), counting_questions(scene, rng)[0].text]
         texts += [question.text for question in spatial_questions(scene, rng)[:1]]
         texts.append("Please describe in one word what stands beside the largest thing here.")
         items += [VlmInput(f"{index}-{n}", scene.image, t) for n, t in enumerate(texts)]
+    assert len(items) == 32
     return items
 
 
@@ -93,6 +94,20 @@ def test_greedy_answers_and_logits(vlm, found, expected):
             assert item.token_logprobs[step] == pytest.approx(float(log_p), abs=1e-4)
         top = made.logits[0][row].topk(2).values
         assert item.decision_margin == pytest.approx(float(top[0] - top[1]), abs=1e-4)
+
+
+@torch.inference_mode()
+def test_logits_of_the_whole_vocabulary(vlm, asked, expected):
+    _, inputs, made = expected
+    answers = made.sequences[:, inputs["input_ids"].shape[1] :]
+    decoder = Decoder(vlm, prepare(vlm, asked, max_new_tokens=MAX_NEW_TOKENS))
+    logits = [decoder.prefill()]
+    logits += [decoder.step(tokens) for tokens in answers.T[:-1]]
+    lengths = [len(answer_of(vlm, expected, row)) for row in range(len(asked))]
+    for step, (ours, theirs) in enumerate(zip(logits, made.logits, strict=True)):
+        # What generate puts after an answer's end is padding; its end itself is still predicted.
+        going_on = [row for row, length in enumerate(lengths) if step <= length]
+        np.testing.assert_allclose(ours[going_on], theirs[going_on], atol=1e-4, rtol=0)
 
 
 def test_attention_rows(vlm, found, expected):
