@@ -4,11 +4,12 @@ import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from eager_reference import EagerReference, image_only
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
@@ -275,14 +276,14 @@ def overwritten() -> Callable[..., Any]:
     return _overwritten
 
 
-class Reference:
+class Reference(EagerReference):
     """transformers' own processor and eager attention, one item at a time, no padding."""
 
+    answer_token_types: ClassVar = {"token_type_ids": 1, "mm_token_type_ids": 0}
+
     def __init__(self, vlm: VLM, folder: Path) -> None:
+        super().__init__(vlm.family.model_class, folder, image_token_id=vlm.image_token_id)
         self.vlm = vlm
-        self.model: Any = vlm.family.model_class.from_pretrained(
-            folder, attn_implementation="eager"
-        ).eval()
         tokenizer = build_tokenizer(vlm.family.name)
         images = vlm.family.image_processor
         if vlm.family.name == "llava":
@@ -292,7 +293,9 @@ class Reference:
         elif vlm.family.name == "paligemma":
             self.processor = PaliGemmaProcessor(images, tokenizer)
         else:
-            self.processor = _ImageOnlyQwen2VLProcessor(images, tokenizer)
+            self.processor = image_only(Qwen2VLProcessor)(
+                images, tokenizer, chat_template=tokenizer.chat_template
+            )
 
     def inputs(self, item: VlmInput) -> dict[str, torch.Tensor]:
         """What transformers' own processor makes of the item."""
@@ -310,58 +313,6 @@ class Reference:
         made = dict(self.processor(images=[image], text=[text], return_tensors="pt"))
         made.pop("labels", None)
         return made
-
-    @torch.inference_mode()
-    def generate(self, item: VlmInput, max_new_tokens: int, eos: tuple[int, ...]) -> list[int]:
-        """Greedy answer, without end-of-sequence."""
-        made = self.inputs(item)
-        ids = self.model.generate(
-            **made, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(eos)
-        )
-        answer = ids[0, made["input_ids"].shape[1] :].tolist()
-        return answer[:-1] if answer and answer[-1] in eos else answer
-
-    @torch.inference_mode()
-    def forward(self, item: VlmInput, answer: tuple[int, ...]) -> "Forward":
-        """One forward over prompt and answer, with full attention maps."""
-        made = self.inputs(item)
-        n_prompt = made["input_ids"].shape[1]
-        tail = torch.tensor([list(answer)], dtype=torch.long)
-        made["input_ids"] = torch.cat([made["input_ids"], tail], dim=1)
-        made["attention_mask"] = torch.ones_like(made["input_ids"])
-        if "token_type_ids" in made:
-            made["token_type_ids"] = torch.cat(
-                [made["token_type_ids"], torch.ones_like(tail)], dim=1
-            )
-        if "mm_token_type_ids" in made:
-            kinds = made["mm_token_type_ids"]
-            made["mm_token_type_ids"] = torch.cat([kinds, torch.zeros_like(tail)], dim=1)
-        output = self.model(**made, output_attentions=True, output_hidden_states=True)
-        image = made["input_ids"][0, :n_prompt] == self.vlm.image_token_id
-        return Forward(
-            n_prompt,
-            torch.stack(output.attentions)[:, 0].numpy(),
-            torch.stack(output.hidden_states)[:, 0].numpy(),
-            output.logits[0].float().numpy(),
-            image.nonzero()[:, 0].numpy(),
-        )
-
-
-class Forward(NamedTuple):
-    n_prompt: int
-    attention: np.ndarray  # (L, H, T, T)
-    hidden: np.ndarray  # (L+1, T, d), the last one after the final norm
-    logits: np.ndarray  # (T, V)
-    image_positions: np.ndarray  # (S,)
-
-
-class _ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
-    @classmethod
-    def get_attributes(cls) -> list[str]:
-        return ["image_processor", "tokenizer"]
-
-    def __init__(self, image_processor: Any, tokenizer: Any) -> None:
-        super().__init__(image_processor, tokenizer, chat_template=tokenizer.chat_template)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from eager_reference import EagerReference, Forward, image_only
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -286,18 +287,16 @@ def vlm(kind: str, vlms: dict[str, VLM]) -> VLM:
     return vlms[kind]
 
 
-class Reference:
+class Reference(EagerReference):
     """The real processor class and eager attention, one item at a time, no padding."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, *, image_token_id: int) -> None:
+        super().__init__(AutoModelForImageTextToText, folder, image_token_id=image_token_id)
         self.layout = LAYOUTS[kind]
-        self.model: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, attn_implementation="eager"
-        ).eval()
         tokenizer = build_tokenizer(self.layout)
         if kind == "qwen2_5_vl":
             _, images, _ = _qwen2_5_vl(len(tokenizer), 6)
-            self.processor: Any = _image_only(Qwen2_5_VLProcessor)(images, tokenizer)
+            self.processor: Any = image_only(Qwen2_5_VLProcessor)(images, tokenizer)
         elif kind == "idefics3":
             _, images, _ = _idefics3(len(tokenizer), 4)
             images.do_image_splitting = False
@@ -307,7 +306,7 @@ class Reference:
             self.processor = Gemma3Processor(images, tokenizer, image_seq_length=16)
         else:
             _, images, _ = _internvl(len(tokenizer), 6)
-            self.processor = _image_only(InternVLProcessor)(images, tokenizer, image_seq_length=16)
+            self.processor = image_only(InternVLProcessor)(images, tokenizer, image_seq_length=16)
         self.options = {"crop_to_patches": False} if kind == "internvl" else {}
 
     def inputs(self, item: VlmInput) -> dict[str, torch.Tensor]:
@@ -320,53 +319,13 @@ class Reference:
             )
         )  # fmt: skip
 
-    @torch.inference_mode()
-    def generate(self, item: VlmInput, max_new_tokens: int, eos: tuple[int, ...]) -> list[int]:
-        made = self.inputs(item)
-        ids = self.model.generate(
-            **made, do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(eos)
-        )
-        answer = ids[0, made["input_ids"].shape[1] :].tolist()
-        return answer[:-1] if answer and answer[-1] in eos else answer
-
-    @torch.inference_mode()
-    def forward(self, item: VlmInput, answer: tuple[int, ...]) -> "Forward":
-        made = self.inputs(item)
-        n_prompt = made["input_ids"].shape[1]
-        tail = torch.tensor([list(answer)], dtype=torch.long)
-        made["input_ids"] = torch.cat([made["input_ids"], tail], dim=1)
-        made["attention_mask"] = torch.ones_like(made["input_ids"])
-        for types in ("token_type_ids", "mm_token_type_ids"):
-            if types in made:
-                made[types] = torch.cat([made[types], torch.zeros_like(tail)], dim=1)
-        output = self.model(**made, output_attentions=True, output_hidden_states=True)
-        image = made["input_ids"][0, :n_prompt] == self.model.config.image_token_id
-        return Forward(
-            n_prompt,
-            torch.stack(output.attentions)[:, 0].numpy(),
-            torch.stack(output.hidden_states)[:, 0].numpy(),
-            output.logits[0].float().numpy(),
-            image.nonzero()[:, 0].numpy(),
-        )
-
-
-class Forward(NamedTuple):
-    n_prompt: int
-    attention: np.ndarray  # (L, H, T, T)
-    hidden: np.ndarray  # (L+1, T, d), the last one after the final norm
-    logits: np.ndarray  # (T, V)
-    image_positions: np.ndarray  # (S,)
-
-
-def _image_only(processor: type) -> Any:
-    """The processor class without its video half, which cannot be made without torchvision."""
-    parts = classmethod(lambda cls: ["image_processor", "tokenizer"])
-    return type(processor.__name__, (processor,), {"get_attributes": parts})
-
 
 @pytest.fixture(scope="module")
-def references(checkpoints: dict[str, Path]) -> dict[str, Reference]:
-    return {kind: Reference(kind, checkpoints[kind]) for kind in KINDS}
+def references(checkpoints: dict[str, Path], vlms: dict[str, VLM]) -> dict[str, Reference]:
+    return {
+        kind: Reference(kind, checkpoints[kind], image_token_id=vlms[kind].image_token_id)
+        for kind in KINDS
+    }
 
 
 @pytest.fixture
