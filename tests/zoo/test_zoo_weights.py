@@ -136,12 +136,7 @@ def test_model_is_good_enough_for_the_demo(loaded):
         assert figures[split]["accuracy"] >= least
 
 
-TOO_GOOD = pytest.mark.xfail(
-    strict=True, reason="wrong on 97 adversarial questions of 1,000, 9.6% spatial, 8.0% open"
-)
-
-
-@pytest.mark.parametrize("family", ["llava", "paligemma", pytest.param("qwen2_vl", marks=TOO_GOOD)])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_model_errs_enough_for_the_demo(family):
     figures = figures_of(family)
     assert figures["adversarial"]["wrong"] >= 100

@@ -97,13 +97,13 @@ RECIPES: Final[dict[Family, Recipe]] = {
     "llava": Recipe(),
     "paligemma": Recipe(prefix_steps=250),
     # A shorter pretraining: at its native resolution this tower would hardly ever err.
-    # A longer, purer `prior` stage for the same reason.
+    # A longer, purer `prior` stage without open questions, for the same reason.
     "qwen2_vl": Recipe(
         n_vision_scenes=12000,
-        vision_steps=2000,
+        vision_steps=1700,
         vision_rate=1.5e-3,
         prior_steps=500,
-        prior_mix=replace(_PRIOR_MIX, implausible=1.0),
+        prior_mix=replace(_PRIOR_MIX, implausible=1.0, open=0),
     ),
 }
 
