@@ -38,6 +38,7 @@ pathvars:
 
 wildcard_constraints:
     model=ANY_MODEL,
+    run="|".join(RUNS),
     shard=r"\d+",
 
 
@@ -80,8 +81,9 @@ rule all:
 
 
 onstart:
+    hold_results()
     write_snapshot()
 
 
 onsuccess:
-    forget_batches()
+    clear_up()

@@ -142,7 +142,7 @@ def write_shard(folder: Path, shard: int, first: int, n: int) -> dict[str, objec
             "attention_contribution": rows_of(normal(N_LAYERS) + 1),
             "mlp_contribution": rows_of(normal(N_LAYERS) + 3),
             "logit_difference": np.full(n, 16, np.float32),
-            "residual_update": rows_of(rng.random((n, N_LAYERS))),
+            "residual_update": rows_of(rng.random((n, N_LAYERS))), "note": pa.nulls(n, pa.string()),
         },
     )  # fmt: skip
     for kind, knows in (("hidden", True), ("blind", False)):

@@ -2,10 +2,14 @@
 The study's configuration, checked, and what the rules ask of it. No rules here.
 """
 
+import fcntl
 import functools
+import gc
+import inspect
 import os
 import re
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -16,8 +20,12 @@ from vrp.errors import InputError
 from vrp.planning.resources import StudyResources
 from vrp.plots.figures import FIGURE_NAMES
 from vrp.provenance import code_digest, digest, module_digests
-from vrp.sharing import check_shared_extraction, extraction_folder
+from vrp.sharing import check_shared_extraction, extraction_folder, mask_folder
 from vrp.zoo import zoo_checkpoint
+
+# Planning makes many objects and drops few: looking through all of them for garbage as often as
+# Python does by itself takes a sixth of the time.
+gc.set_threshold(200_000, 20, 100)
 
 files = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
 overrides = " with --config" if workflow.config_settings.config else ""
@@ -57,20 +65,23 @@ def shard_names(count):
 
 
 SHARDS = shard_names(STUDY.extract.shards)
-BLIND_SHARDS = SHARDS if STUDY.extract.blind else []
 MASK_SHARDS = shard_names(STUDY.mask.shards) if STUDY.mask.enabled else []
-ABLATE_SHARDS = shard_names(STUDY.ablate.shards)
+ABLATE_SHARDS = shard_names(STUDY.ablate.shards) if STUDY.ablate.enabled else []
 
-# What the figures and the report read, of all models. The mask shards are not among their inputs:
-# the effects wait for them, and Snakemake would look through all that they come from once each.
-TABLES = {
+# Runs of a model that are listed → the tables that each writes together, shard by shard.
+RUNS = {
+    "extraction": ["answers", "attention", "hidden", "lens"],
+    "consistency": ["consistency"],
+    "blind": ["blind/answers", "blind/hidden"],
+}
+
+# What figures, report and effects read of all models. They wait for the lists of shards and for
+# what is made from all of them, not for every shard: Snakemake goes through all inputs of a job
+# once for each of them.
+MODEL_TABLES = {
     **{
-        table: expand(
-            f"<extraction>/{{model}}/{table}/{{shard}}.parquet",
-            model=MODELS,
-            shard=SHARDS,
-        )
-        for table in ("answers", "attention", "lens", "consistency")
+        run: expand(f"<results>/{{model}}/{run}.json", model=MODELS)
+        for run in ("extraction", "consistency")
     },
     **{
         table: expand(f"<results>/{{model}}/{table}.parquet", model=MODELS)
@@ -78,18 +89,30 @@ TABLES = {
     },
 }
 
-MASK_TABLES = expand(
-    "{results}/{model}/mask/{shard}.parquet",
-    results=RESULTS,
-    model=MODELS,
-    shard=MASK_SHARDS,
-)
+
+def shards_everywhere(folder, table, shards):
+    """All shards of a table of all models."""
+    return [
+        f"{folder}/{model}/{table}/{shard}.parquet"
+        for model in MODELS
+        for shard in shards
+    ]
+
+
+MASK_TABLES = shards_everywhere(mask_folder(STUDY), "mask", MASK_SHARDS)
+ABLATE_TABLES = shards_everywhere(RESULTS, "ablate", ABLATE_SHARDS)
+SHARD_TABLES = {
+    **{
+        table: shards_everywhere(EXTRACTION, table, SHARDS)
+        for table in ("answers", "attention", "lens", "consistency")
+    },
+    "mask": MASK_TABLES,
+}
 
 # What is found out about shared shards before anything reads them.
 SHARED_ITEMS = (
     ["<results>/items.parquet", "<extraction>/items.parquet"] if SHARED else []
 )
-CHECKED = ["<results>/{model}/extraction.json"] if SHARED else []
 
 # Memory, minutes and GPUs of every job, from the models' dimensions and the study's counts.
 RESOURCES = StudyResources(STUDY)
@@ -99,6 +122,34 @@ FIGURES = expand(
     name=FIGURE_NAMES,
     format=sorted(set(STUDY.figures.formats)),
 )
+
+
+def hold_results():
+    """Refuse to run beside another run on the same results, wherever that was started.
+
+    Snakemake's own lock is known in its folder alone. This one ends with the process that holds
+    it, however that ends.
+    """
+    path = Path(RESULTS, ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        sys.exit(
+            f"Error: {RESULTS}: another run works here ({file.read().strip()}); wait for its end, "
+            "or stop it. Nothing was changed."
+        )
+    except OSError:
+        return  # no such locks on this file system; a folder that cannot be written is said later
+    file.truncate(0)
+    print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
+    HELD.append(file)
+
+
+# Open for as long as the process lives: closing the file would give it up.
+HELD = []
 
 
 def write_snapshot():
@@ -121,13 +172,21 @@ def write_snapshot():
         )
 
 
-def forget_batches():
-    """Remove the finished batches of every shard whose tables are there and taken note of."""
+def clear_up():
+    """Remove what a run that succeeded needs no more, and what killed jobs left half-written.
+
+    Finished batches go where the shard's tables are there and taken note of.
+    """
     for folder in Path(RESULTS).rglob(".*.batches"):
         if folder.with_name(
             f"{folder.name[1:].removesuffix('.batches')}.parquet"
         ).is_file():
             shutil.rmtree(folder, ignore_errors=True)
+    if folders := {part.parent for part in Path(RESULTS).rglob(".*.part")}:
+        from vrp.tables.files import remove_abandoned_parts  # seconds, rarely needed
+
+        for folder in folders:
+            remove_abandoned_parts(folder)
 
 
 def code_of(stage):
@@ -139,9 +198,8 @@ def config_of(stage):
     """A param that changes with any key that the stage reads."""
     if not reads_model(stage):
         return {f"config_{stage}": digest(stage_config(STUDY, stage))}
-    return lambda wildcards: {
-        f"config_{stage}": digest(keys_of(stage, wildcards.model))
-    }
+    digests = {model: digest(keys_of(stage, model)) for model in MODELS}
+    return asked_often(lambda wildcards: {f"config_{stage}": digests[wildcards.model]})
 
 
 def causes_of(stage):
@@ -159,8 +217,8 @@ def causes_of(stage):
         if not key.startswith("models."):
             causes[f"config_{stage}_{key.replace('.', '_')}"] = {key: value}
     if reads_model(stage):
-        causes[f"config_{stage}_models"] = lambda wildcards: model_keys_of(
-            stage, wildcards.model
+        causes[f"config_{stage}_models"] = asked_often(
+            lambda wildcards: model_keys_of(stage, wildcards.model)
         )
     return causes
 
@@ -186,23 +244,57 @@ def model_keys_of(stage, model):
     }
 
 
+def shards_of(table):
+    """A param that names all shards of a table of the model."""
+    return lambda wildcards: [
+        f"{model_folder(wildcards)}/{table}/{shard}.parquet" for shard in SHARDS
+    ]
+
+
+def model_folder(wildcards):
+    """Where the shards of a model's extraction lie."""
+    return f"{EXTRACTION}/{wildcards.model}"
+
+
+def tables_of_run(wildcards):
+    """The tables that a run of a model writes together."""
+    return RUNS[wildcards.run]
+
+
+def shards_of_run(wildcards):
+    """All shards of these tables."""
+    return [
+        shard for table in RUNS[wildcards.run] for shard in shards_of(table)(wildcards)
+    ]
+
+
 def mem_mb(stage):
     """Memory of a job; the next attempt after a failure gets more."""
-    return lambda wildcards, attempt: RESOURCES.mem_mb(
-        stage, wildcards.get("model", ""), attempt
+    return asked_often(
+        lambda wildcards, attempt: RESOURCES.mem_mb(
+            stage, wildcards.get("model", ""), attempt
+        )
     )
 
 
 def runtime(stage):
     """Minutes of a job; the next attempt after a failure gets more."""
-    return lambda wildcards, attempt: RESOURCES.runtime(
-        stage, wildcards.get("model", ""), attempt
+    return asked_often(
+        lambda wildcards, attempt: RESOURCES.runtime(
+            stage, wildcards.get("model", ""), attempt
+        )
     )
 
 
 def gpus(stage):
     """GPUs of a job: none for a model that is to run on a processor."""
-    return lambda wildcards: RESOURCES.gpu(stage, wildcards.model)
+    return asked_often(lambda wildcards: RESOURCES.gpu(stage, wildcards.model))
+
+
+def asked_often(function):
+    """Keep what Snakemake works out of a function several times for every job: its signature."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 def checkpoint_files(wildcards):
@@ -220,13 +312,7 @@ def question_files(wildcards):
     data = STUDY.data
     if data.origin != "local":
         return []
-    splits = STUDY.sample.splits
-    names = [
-        data.pope_questions.format(split=s.split) for s in splits if s.dataset == "pope"
-    ]
-    if any(split.dataset == "vqa" for split in splits):
-        names += [data.vqa_questions, data.vqa_annotations]
-    if any(split.dataset == "own" for split in splits):
-        names.append(data.own_questions)
+    splits = [(split.dataset, split.split) for split in STUDY.sample.splits]
+    names = data.question_files(splits)
     paths = [Path(data.folder, name) for name in names]
     return [str(path) for path in paths if path.is_file()]

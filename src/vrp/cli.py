@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vrp.config.extract import answer_limits
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
@@ -128,6 +129,10 @@ def _origin(study: StudyConfig, stage: str, model: str | None = None, revision: 
     )
 
 
+def _longest_answers(study: StudyConfig) -> dict[str, int]:
+    return answer_limits(study.extract.max_new_tokens, study.extract.max_new_tokens_by_task)
+
+
 def _model_of(study: StudyConfig, name: str) -> ModelConfig:
     if name not in study.models:
         known = ", ".join(study.models)
@@ -196,10 +201,17 @@ def _add_model_runs(commands: Any) -> None:
 
 def _add_analyses(commands: Any) -> None:
     parser = _stage(
-        commands, "gather", "list one model's extraction shards, once they fit together", _gather,
-        "The interventions read the list; shards of two runs are refused.",
+        commands, "gather", "list the shards of one run of a model, once they fit together",
+        _gather, "Later stages wait for the list; shards of two runs are refused.",
     )  # fmt: skip
-    _shards(parser, answers="answers shards", attention="attention shards")
+    _paths(parser, folder="the model's folder, such as results/demo/llava")
+    parser.add_argument(
+        "--tables", nargs="+", required=True, metavar="TABLE",
+        help="folders of shards in it that one run wrote together, such as answers attention",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shards", type=int, required=True, help="how many each must hold, from 000"
+    )
     _optional_shards(parser, items="items tables that must be equal (extraction_from)")
     _paths(parser, output="the list to write (JSON)")
     parser = _stage(
@@ -268,12 +280,12 @@ def _add_interventions(commands: Any) -> None:
         commands, "effects", "estimate every intervention's paired effect on accuracy", _effects
     )
     _paths(parser, items="items.parquet")
-    _shards(
+    _shards(parser, answers="answers shards of all models")
+    _optional_shards(
         parser,
-        answers="answers shards of all models",
+        mask="mask shards of all models",
         ablate="ablate shards of all models",
     )
-    _optional_shards(parser, mask="mask shards of all models")
     _paths(parser, output="effects.parquet to write")
 
 
@@ -462,7 +474,7 @@ def _blind(options: argparse.Namespace) -> None:
         model=_model_of(study, options.model),
         n_shards=study.extract.shards,
         batch_size=study.extract.batch_size,
-        max_new_tokens=study.extract.max_new_tokens,
+        max_new_tokens=_longest_answers(study),
         positions=study.extract.positions,
         hidden_dtype=study.extract.hidden_dtype,
         manifest=options.manifest,
@@ -485,7 +497,7 @@ def _consistency(options: argparse.Namespace) -> None:
         model=_model_of(study, options.model),
         consistency=study.consistency,
         n_shards=study.extract.shards,
-        max_new_tokens=study.extract.max_new_tokens,
+        max_new_tokens=_longest_answers(study),
         manifest=options.manifest,
         items=options.items,
         shard=options.shard,
@@ -498,8 +510,9 @@ def _gather(options: argparse.Namespace) -> None:
     from vrp.stages import gather
 
     gather.run(
-        answers=options.answers,
-        attention=options.attention,
+        folder=options.folder,
+        tables=options.tables,
+        n_shards=options.shards,
         items=options.items,
         output=options.output,
     )
@@ -558,7 +571,7 @@ def _mask(options: argparse.Namespace) -> None:
         scoring=study.scoring,
         model=model,
         mask=study.mask,
-        max_new_tokens=study.extract.max_new_tokens,
+        max_new_tokens=_longest_answers(study),
         manifest=options.manifest,
         items=options.items,
         answers=shards.answers,
@@ -581,7 +594,7 @@ def _ablate(options: argparse.Namespace) -> None:
         scoring=study.scoring,
         model=model,
         ablate=study.ablate,
-        max_new_tokens=study.extract.max_new_tokens,
+        max_new_tokens=_longest_answers(study),
         manifest=options.manifest,
         items=options.items,
         answers=shards.answers,

@@ -11,27 +11,34 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from vrp.download import Checksum, download
 from vrp.errors import InputError
+from vrp.hub_errors import HubUnreachableError, Repository, remedy
+
+__all__ = [
+    "HubUnreachableError",
+    "Listing",
+    "RemoteFile",
+    "Repository",
+    "cache_file",
+    "cached_checksum",
+    "cached_snapshot",
+    "download_file",
+    "explained",
+    "is_commit",
+    "link_snapshot",
+    "list_files",
+    "remove_cached",
+    "require_access",
+    "short",
+    "snapshot_folder",
+    "tell",
+]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-class Repository(NamedTuple):
-    """A repository at a revision, as the config names it."""
-
-    kind: Literal["model", "dataset"]
-    """Which of the hub's name spaces."""
-    name: str
-    """Owner and name, such as `llava-hf/llava-1.5-7b-hf`."""
-    revision: str | None
-    """Commit, tag or branch; None: the default branch."""
-
-    def __str__(self) -> str:
-        return f"{'checkpoint' if self.kind == 'model' else 'data set'} {self.name}"
 
 
 class RemoteFile(NamedTuple):
@@ -52,10 +59,6 @@ class Listing(NamedTuple):
     """The commit that the revision stands for."""
     files: dict[str, RemoteFile]
     """By path."""
-
-
-class HubUnreachableError(Exception):
-    """There is no network, the hub does not answer, or going online is switched off."""
 
 
 def is_commit(revision: str | None) -> bool:
@@ -270,57 +273,13 @@ def explained(repository: Repository) -> Iterator[None]:
         HubUnreachableError: the hub cannot be asked.
         InputError: it refuses.
     """
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
     try:
         yield
-        return
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise HubUnreachableError(_one_line(error)) from error
-    except GatedRepoError:
-        remedy = (
-            f"its licence is not accepted; accept it at {_page(repository)} with your account, "
-            "then run `hf auth login` here (or set HF_TOKEN)"
-        )
-    except RevisionNotFoundError:
-        remedy = (
-            f"revision {repository.revision!r} does not exist; take a commit from "
-            f"{_page(repository)}/commits/main"
-        )
-    except (RepositoryNotFoundError, HFValidationError):
-        what = "neither a folder here nor a model" if repository.kind == "model" else "no data set"
-        remedy = f"it is {what} on the hub; check its name, or run `hf auth login` if it is private"
-    except EntryNotFoundError as error:
-        remedy = f"a file is missing ({_one_line(error)}); choose another revision"
-    except HfHubHTTPError as error:
-        if error.response.status_code >= 500:
-            raise HubUnreachableError(_one_line(error)) from error
-        remedy = f"the hub refuses it ({_one_line(error)}); check your access and try again"
-    except HTTPError as error:  # no answer at all
-        raise HubUnreachableError(_one_line(error)) from error
-    raise InputError(f"{repository}: {remedy}") from None
-
-
-def _page(repository: Repository) -> str:
-    """The repository's page."""
-    from huggingface_hub import constants
-
-    place = "datasets/" if repository.kind == "dataset" else ""
-    return f"{constants.ENDPOINT}/{place}{repository.name}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    except Exception as error:
+        advice = remedy(error, repository)
+        if advice is None:
+            raise
+        raise InputError(f"{repository}: {advice}") from None
 
 
 def tell(message: str) -> None:

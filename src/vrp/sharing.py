@@ -16,7 +16,7 @@ TABLES = {
     "blind": ("blind/answers", "blind/hidden"),
     "consistency": ("consistency",),
 }
-"""Stages whose shards are shared → their tables."""
+"""Stages whose shards are shared → their tables; the masking may be, too (`mask_folder`)."""
 _KEY = "extraction_from"
 
 
@@ -27,6 +27,53 @@ def extraction_folder(study: StudyConfig) -> Path:
     if "/" in study.extraction_from:
         return Path(study.extraction_from)
     return Path(study.results, study.extraction_from)
+
+
+def mask_folder(study: StudyConfig, *, directory: Path = Path()) -> Path:
+    """Where the mask shards of a study lie: its own folder, or that of the other study.
+
+    The masking does not look at the probes. Where the other study's is whole, later than its
+    extraction, and made with the same keys and code, own jobs would make the very same; where it
+    is not, or where own ones have begun, they are the study's own, which is no error.
+
+    Args:
+        study: the configuration.
+        directory: what relative paths are relative to; the result is relative to it, too.
+    """
+    own, other = Path(study.results, study.study), extraction_folder(study)
+    if own == other or not study.mask.enabled:
+        return own
+    if any((directory / own / model / "mask").is_dir() for model in study.models):
+        return own
+    same = all(_masked_the_same(study, directory / other, model) for model in study.models)
+    return other if same else own
+
+
+def masks_itself(study: StudyConfig, *, directory: Path = Path()) -> bool:
+    """Whether the masking of a study, where it is enabled, is its own."""
+    return mask_folder(study, directory=directory) == Path(study.results, study.study)
+
+
+def _masked_the_same(study: StudyConfig, folder: Path, model: str) -> bool:
+    try:
+        revision = _revision(folder / "models" / f"{model}.json")
+        for path in dict.fromkeys(_shards(folder / model / "mask", study.mask.shards)):
+            _check_shard(study, folder, path, "mask", model, revision)
+        return _is_later(folder / model, study.mask.shards, study.extract.shards)
+    except (InputError, OSError):
+        return False
+
+
+def _is_later(folder: Path, n_mask: int, n_extract: int) -> bool:
+    """Whether the mask shards were written after the shards that they follow from."""
+    read = [
+        folder / table / f"{shard:03d}.parquet"
+        for table in ("answers", "attention")
+        for shard in range(n_extract)
+    ]
+    written = [folder / "mask" / f"{shard:03d}.parquet" for shard in range(n_mask)]
+    newest = max(path.stat().st_mtime_ns for path in read)
+    return all(path.stat().st_mtime_ns >= newest for path in written)
 
 
 def check_shared_extraction(study: StudyConfig) -> None:

@@ -48,7 +48,7 @@ def test_every_leaf_of_the_configuration_is_listed():
         {
             "study": "s",
             "models": {"m": {"family": "f", "checkpoint": "c"}},
-            "data": {"hub": {"pope": repository, "vqa": repository}},
+            "data": {"hub": dict.fromkeys(("pope", "vqa", "textvqa"), repository)},
         }
     )
 
@@ -101,8 +101,7 @@ def test_studies_load_and_real_checkpoints_are_pinned():
         for model in study.models.values():
             embedded = model.checkpoint.startswith("zoo:")
             assert embedded == (not name.startswith("paper"))
-            # The 13B example is an example: its user pins what `vrp fetch` finds.
-            assert embedded or name == "paper-13b" or len(model.revision or "") == 40
+            assert embedded or len(model.revision or "") == 40
             assert (model.device_map == "auto") == (name == "paper-13b")
         if name != "ci":
             counts = {split.task: split.count for split in study.sample.splits}

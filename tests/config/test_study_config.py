@@ -1,6 +1,10 @@
+from typing import get_args
+
 import pytest
 import yaml
 
+from vrp.config.extract import TaskAnswerLengths, answer_limits
+from vrp.config.sample import Task
 from vrp.config.study import STAGE_KEYS, load_study, stage_config, study_from_mapping
 from vrp.errors import InputError
 
@@ -9,6 +13,30 @@ MODEL = {"family": "llava", "checkpoint": "zoo:llava"}
 
 def minimal(**more):
     return {"study": "demo", "models": {"llava": MODEL}, **more}
+
+
+def asking(dataset, task, *, split="val", **more):
+    asked = {"dataset": dataset, "split": split, "task": task, "count": 1}
+    return minimal(sample={"splits": [asked]}, **more)
+
+
+def test_textvqa_is_asked_for_by_its_origin():
+    official = {"origin": "official", "official": ["textvqa"]}
+    hub = {"origin": "hub", "hub": {"textvqa": {"repository": "a/b", "revision": "main"}}}
+    for data in (official, hub, {"origin": "local"}):
+        study = study_from_mapping(asking("textvqa", "text", data=data))
+        assert study.data.question_files([("textvqa", "val")]) == ["textvqa/TextVQA_0.5.1_val.json"]
+        assert study.data.image_folder("textvqa") == "train_images"
+
+
+def test_question_files_are_named_once_and_in_order():
+    data = study_from_mapping(minimal()).data
+    asked = [("vqa", "open"), ("pope", "random"), ("vqa", "spatial"), ("own", "x"), ("own", "y")]
+    assert data.question_files(asked) == [
+        "vqa/v2_OpenEnded_mscoco_val2014_questions.json", "vqa/v2_mscoco_val2014_annotations.json",
+        "pope/coco_pope_random.json", "questions.jsonl",
+    ]  # fmt: skip
+    assert data.image_folders(dataset for dataset, _ in asked) == ["val2014"]
 
 
 def test_defaults_are_the_papers_items():
@@ -26,10 +54,32 @@ def test_defaults_are_the_papers_items():
         ({"study": "a", "models": {"m": {"family": "llava", "chekpoint": "x"}}}, ["'checkpoint'"]),
         (minimal(ablate={"conditions": [{"neurons": "top", "cout": 1}]}), ["'count'"]),
         (minimal(probes={"folds": 1}), ["probes.folds", "found 1"]),
+        (
+            minimal(extract={"max_new_tokens_by_task": {"existance": 2}}),
+            ["'extract.max_new_tokens_by_task.existance'", "did you mean 'existence'"],
+        ),
+        (
+            minimal(extract={"max_new_tokens_by_task": {"vqa": 2}}),
+            [f"known keys: {', '.join(get_args(Task))}"],
+        ),
+        (
+            minimal(extract={"max_new_tokens_by_task": {"open": 0}}),
+            ["extract.max_new_tokens_by_task.open", "found 0"],
+        ),
         (minimal(study="Demo Study"), ["'study'", "lower-case"]),
         (minimal(data={"images": "../elsewhere"}), ["inside the data folder"]),
         (minimal(data={"scenes": {"namespace": "zoo-train"}}), ["zoo"]),
         ({"study": "a", "models": {"figures": MODEL}}, ["figures"]),
+        (minimal(data={"own_questions": "../q.jsonl"}), ["inside the data folder"]),
+        (minimal(data={"textvqa_images": "/photos"}), ["inside the data folder"]),
+        (minimal(data={"textvqa_questions": "t_{set}.json"}), ["no braces but {split}"]),
+        (minimal(data={"official": []}), ["data.official"]),
+        (asking("textvqa", "open"), ["textvqa does not ask for open", "its task is text"]),
+        (asking("pope", "open"), ["its task is existence"]),
+        (asking("own", "text"), ["existence or counting or spatial or open"]),
+        (asking("textvqa", "text", split="../val"), ["without slashes"]),
+        (asking("textvqa", "text"), ["drawn scenes have not", "data.origin"]),
+        (asking("textvqa", "text", data={"origin": "official"}), ["textvqa", "data.official"]),
         ({"models": {"m": MODEL}}, ["'study' is missing"]),
     ],
 )
@@ -148,3 +198,27 @@ def test_a_capture_that_cannot_be_is_one_clear_line(more, words):
     assert "key ''" not in message
     for word in words:
         assert word in message
+
+
+def test_one_longest_answer_for_all_tasks_but_those_that_are_named():
+    def limits(**extract):
+        found = study_from_mapping(minimal(extract=extract)).extract
+        return answer_limits(found.max_new_tokens, found.max_new_tokens_by_task)
+
+    assert limits() == dict.fromkeys(get_args(Task), 6)
+    assert limits(max_new_tokens=9) == dict.fromkeys(get_args(Task), 9)
+    by_task = {"existence": 2, "open": 12}
+    expected = dict.fromkeys(get_args(Task), 4) | by_task
+    assert limits(max_new_tokens=4, max_new_tokens_by_task=by_task) == expected
+    assert set(TaskAnswerLengths.model_fields) == set(get_args(Task))
+
+
+def test_a_tasks_longest_answer_concerns_every_run_of_the_model():
+    plain = study_from_mapping(minimal())
+    short = study_from_mapping(minimal(extract={"max_new_tokens_by_task": {"existence": 2}}))
+    changed = {
+        stage
+        for stage in STAGE_KEYS
+        if stage_config(plain, stage, "llava") != stage_config(short, stage, "llava")
+    }
+    assert changed == {"extract", "blind", "consistency", "mask", "ablate"}

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from vrp.data.archives import Archive, download_official, unpack
+from vrp.data.archives import OFFICIAL, Archive, archives_of, download_official, unpack
 from vrp.download import Checksum
 from vrp.errors import InputError
 
@@ -36,6 +36,21 @@ def test_archives_are_unpacked_once(server, tmp_path):
     assert (tmp_path / "data" / "val2014" / "a.txt").read_text() == "a"
     (root / "val.zip").unlink()
     download_official(tmp_path / "data", archives)
+
+
+def test_of_the_archives_those_of_the_data_sets_are_taken():
+    def names(*datasets):
+        return {archive.url.rsplit("/", 1)[1] for archive in archives_of(datasets)}
+
+    text = {"TextVQA_0.5.1_val.json", "train_val_images.zip"}
+    assert names("textvqa") == text
+    assert names("pope") == {
+        *(f"coco_pope_{split}.json" for split in ("random", "popular", "adversarial")),
+        "val2014.zip",
+    }
+    assert names("pope", "vqa") >= {"val2014.zip", "v2_Annotations_Val_mscoco.zip"}
+    assert not names("pope", "vqa") & text
+    assert archives_of(("pope", "vqa", "textvqa")) == OFFICIAL
 
 
 def test_a_missing_archive_says_where_to_put_it_by_hand(server, tmp_path):

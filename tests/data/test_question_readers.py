@@ -9,6 +9,7 @@ from PIL import Image
 from vrp.data.images import ImageIndex
 from vrp.data.own import read_own
 from vrp.data.pope import read_pope, read_pope_rows
+from vrp.data.scoring import score_answer
 from vrp.data.vqa import UNASSIGNED, read_textvqa, read_vqa, vqa_task
 from vrp.errors import InputError
 
@@ -281,25 +282,124 @@ def test_nine_annotators_are_read(tmp_path, images):
 
 # TextVQA
 
+CAMERA = "003a8ae2ef43b901"
+DAKOTA = ["nous les gosses", "dakota", "clos culombu", "dakota digital", "dakota", "dakota",
+          "dakota digital", "dakota digital", "Dakota", "dakota"]  # fmt: skip
 
-def test_textvqa(tmp_path, images):
-    Image.new("RGB", (4, 4)).save(images.root / "0054c91397f2fe05.jpg")
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder as TextVQA's archive unpacks to."""
+    folder = tmp_path / "data" / "train_images"
+    folder.mkdir(parents=True)
+    for name in (CAMERA, "0000599864fd15b3"):
+        Image.new("RGB", (4, 4)).save(folder / f"{name}.jpg")
+    return ImageIndex(tmp_path / "data", "train_images")
+
+
+def _textvqa(i=34602, image=CAMERA, **change):
+    """A row with all that the published files hold, but for the urls."""
+    return {
+        "question": "what is the brand of this camera?",
+        "image_id": image,
+        "image_classes": ["Cassette deck", "Printer"],
+        "flickr_original_url": "https://example.org/o.jpg",
+        "flickr_300k_url": "https://example.org/z.jpg",
+        "image_width": 1024,
+        "image_height": 664,
+        "answers": DAKOTA,
+        "question_tokens": ["what", "is", "the", "brand", "of", "this", "camera"],
+        "question_id": i,
+        "set_name": "val",
+    } | change
+
+
+def _textvqa_file(tmp_path, rows):
+    header = {"dataset_type": "val", "dataset_name": "textvqa", "dataset_version": "0.5.1"}
+    path = tmp_path / "TextVQA_0.5.1_val.json"
+    path.write_text(json.dumps({**header, "data": rows}), encoding="utf-8")
+    return path
+
+
+def test_textvqa(tmp_path, pictures):
     rows = [
-        {
-            "question_id": 34602,
-            "image_id": "0054c91397f2fe05",
-            "question": "what is the brand?",
-            "answers": ["nous les gosses", "dakota", "dakota"],
-            "image_classes": ["Camera"],
-        }
+        _textvqa(),
+        _textvqa(34603, "0000599864fd15b3", question="what  does it say?"),
+        _textvqa(34604),  # the first one's image and question
+        _textvqa(34605, "00685bc495504d61"),
+        _textvqa(34606, question="and this?", answers=[]),
     ]
-    path = tmp_path / "TextVQA_val.json"
-    path.write_text(json.dumps({"data": rows}))
-    reading = read_textvqa(path, ImageIndex(images.root), split="val")
-    question = reading.questions[0]
-    assert question.item_id == "textvqa/val/34602"
-    assert (question.task, question.reference) == ("text", "dakota")
-    assert question.image == "0054c91397f2fe05.jpg"
+    reading = read_textvqa(_textvqa_file(tmp_path, rows), pictures, split="val")
+    first, second = reading.questions
+    assert first.item_id == "textvqa/val/34602"
+    assert (first.dataset, first.split, first.task) == ("textvqa", "val", "text")
+    assert (first.answers, first.reference) == (DAKOTA, "dakota")
+    assert first.image == f"train_images/{CAMERA}.jpg"
+    assert second.question == "what does it say?"
+    assert reading.found == 5
+    assert reading.dropped == {
+        "duplicate of (image, question)": 1, "image not found": 1, "no answers": 1,
+    }  # fmt: skip
+    assert reading.missing == ("image_id 00685bc495504d61",)
+
+
+def test_textvqa_is_scored_as_vqa_is(tmp_path, pictures):
+    path = _textvqa_file(tmp_path, [_textvqa()])
+    question = read_textvqa(path, pictures, split="val").questions[0]
+    # Annotators that wrote dakota: five; each of them sees four others, everyone else five.
+    assert score_answer(question, "Dakota.").score == 1.0
+    # Dakota digital: three; each of them sees two others (2/3), the other seven see three.
+    digital = score_answer(question, "dakota digital")
+    assert digital.score == pytest.approx((3 * 2 / 3 + 7) / 10, abs=1e-15)
+    # One annotator: nobody but the other nine sees a match.
+    assert score_answer(question, "clos culombu").score == pytest.approx(0.3, abs=1e-15)
+    assert not score_answer(question, "clos culombu").correct
+    assert score_answer(question, "kodak").score == 0.0
+
+
+def test_textvqa_without_answers_holds_nothing_to_ask(tmp_path, pictures):
+    row = _textvqa(set_name="test")
+    del row["answers"]
+    reading = read_textvqa(_textvqa_file(tmp_path, [row]), pictures, split="test")
+    assert (reading.questions, reading.dropped) == ((), {"no answers": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answers": DAKOTA[:9]}, "data row 2: key 'answers' holds 9 answers; TextVQA has 10"),
+        ({"answers": "dakota"}, "data row 2: key 'answers' is \"dakota\"; expected a list"),
+        ({"answers": [*DAKOTA[:9], 7]}, "data row 2: key 'answers' is 7; expected a list of str"),
+        ({"answers": None}, "data row 2: key 'answers' is null"),
+        ({"answers": ...}, r"data row 2: key 'answers' is missing \(found: flickr_300k_url"),
+        ({"question": 5}, "data row 2: key 'question' is 5; expected a non-empty string"),
+        ({"image_id": None}, "data row 2: key 'image_id' is null"),
+        ({"question_id": 1.5}, r"data row 2: key 'question_id' is 1\.5"),
+        ({"question_id": 34602}, "data row 2: question_id 34602 was used before .*data row 1"),
+    ],
+)
+def test_textvqa_bad_rows_are_named(tmp_path, pictures, change, message):
+    row = {key: value for key, value in (_textvqa(34603) | change).items() if value is not ...}
+    with pytest.raises(InputError, match=message) as caught:
+        read_textvqa(_textvqa_file(tmp_path, [_textvqa(), row]), pictures, split="val")
+    assert "\n" not in str(caught.value)
+
+
+def test_textvqa_wrong_files_are_named(tmp_path, pictures):
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"questions": [_textvqa()]}))
+    with pytest.raises(InputError, match=r"other\.json: key 'data' must be a list"):
+        read_textvqa(path, pictures, split="val")
+    path.write_bytes(b'{"data": [\n{"question": "caf\xe9"}]}')
+    with pytest.raises(InputError, match=r"other\.json, line 2: not UTF-8"):
+        read_textvqa(path, pictures, split="val")
+
+
+def test_a_textvqa_id_that_is_a_path_finds_nothing(tmp_path, pictures):
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.jpg")
+    rows = [_textvqa(image="../../secret"), _textvqa(2, "../data/train_images/" + CAMERA)]
+    reading = read_textvqa(_textvqa_file(tmp_path, rows), pictures, split="val")
+    assert (reading.questions, reading.dropped) == ((), {"image not found": 2})
 
 
 # Own data

@@ -1,19 +1,36 @@
-"""POPE and VQA v2 from the hub: the same questions and images as from the official files."""
+"""Data sets from the hub: the same questions and images as from the official files."""
 
 import hashlib
+import io
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hub_stand_in import ACCEPTED_TOKEN, HubStandIn
-from published_sets import image, parquet, pope_rows, publish_pope, publish_vqa, vqa_rows
+from PIL import Image
+from published_sets import (
+    image,
+    parquet,
+    pope_rows,
+    publish_pope,
+    publish_textvqa,
+    publish_vqa,
+    textvqa_rows,
+    vqa_rows,
+)
 
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.config.sample import SampleConfig, SplitConfig
 from vrp.config.study import study_from_mapping
 from vrp.data.hub_columns import image_stem
+from vrp.data.images import open_image
 from vrp.errors import InputError
 from vrp.stages import fetch_data, sample
 from vrp.tables.files import read_table
@@ -80,14 +97,14 @@ def fetch(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "data.json").read_text())
 
 
-def sampled(data: DataConfig, out: Path) -> tuple[Any, Any]:
+def sampled(data: DataConfig, out: Path, wanted: SampleConfig = SAMPLE) -> tuple[Any, Any]:
     """The items, and the account of what was found, usable and dropped."""
     out.mkdir()
     (out / "data.json").touch()
     sample.run(
         seed=0,
         data=data,
-        sample=SAMPLE,
+        sample=wanted,
         data_manifest=out / "data.json",
         output=out / "items.parquet",
         report=out / "sampling.json",
@@ -251,6 +268,114 @@ def test_one_photograph_of_two_data_sets_is_one_file(scenes, hub, cache, tmp_pat
     assert f"{shared}.png lies there in other bytes already" in capsys.readouterr().err
 
 
+# TextVQA
+
+
+def text_data(folder: Path, commit: str, **wanted: Any) -> DataConfig:
+    textvqa = {"repository": "lab/text", "revision": commit, "split": "validation", **wanted}
+    return DataConfig.model_validate(
+        {"origin": "hub", "folder": str(folder), "hub": {"textvqa": textvqa}}
+    )
+
+
+def sampled_text(data: DataConfig, out: Path, split: str = "val", count: int = 8) -> Any:
+    asked = SplitConfig(dataset="textvqa", split=split, task="text", count=count)
+    return sampled(data, out, SampleConfig(splits=(asked,)))[0]
+
+
+def test_textvqa_becomes_the_official_file_and_its_items(hub, cache, tmp_path):
+    rows = textvqa_rows()
+    commit = hub.add("datasets", "lab/text", publish_textvqa(rows))
+    data = text_data(tmp_path / "data", commit)
+    manifest = fetch(data, tmp_path)
+    assert manifest["repositories"] == {"textvqa": f"lab/text@{commit}"}
+    assert manifest["n_images"] == 4
+    (name,) = manifest["files"]
+    assert name == "textvqa/TextVQA_0.5.1_val.json"
+    document = json.loads((tmp_path / "data" / name).read_text())
+    assert (document["dataset_name"], document["dataset_type"]) == ("textvqa", "val")
+    published = [row for row in rows if row["set_name"] == "val"]
+    assert document["data"] == [
+        {key: value for key, value in row.items() if key not in ("image", "ocr_tokens")}
+        for row in published
+    ]
+    for row in published:
+        kept = tmp_path / "data" / "train_images" / f"{row['image_id']}.jpg"
+        assert kept.read_bytes() == row["image"]["bytes"]
+    items = sampled_text(data, tmp_path / "out")
+    assert items["task"].unique().to_list() == ["text"]
+    assert items["reference"].sort().to_list() == [f"word {i}" for i in range(8)]
+    assert items["group"].n_unique() == 4
+    assert all(len(answers) == 10 for answers in items["answers"])
+    with hub.counting() as requests:
+        assert fetch(data, tmp_path) == manifest
+    assert requests == []
+
+
+def test_textvqa_stands_beside_pope_in_folders_of_their_own(scenes, hub, commits, tmp_path):
+    commit = hub.add("datasets", "lab/text", publish_textvqa(textvqa_rows()))
+    both = hub_data(tmp_path / "data", commits).model_dump()
+    both["hub"]["textvqa"] = {"repository": "lab/text", "revision": commit, "split": "validation"}
+    data = DataConfig.model_validate(both)
+    manifest = fetch(data, tmp_path)
+    assert set(manifest["repositories"]) == {"pope", "vqa", "textvqa"}
+    assert manifest["n_images"] == 16 + 4
+    assert len(list((tmp_path / "data" / "val2014").iterdir())) == 16
+    official = sampled(DataConfig(folder=str(scenes)), tmp_path / "official")[0]
+    assert sampled(data, tmp_path / "hub")[0].equals(official)
+
+
+def test_textvqa_without_answers_has_nothing_to_ask(hub, cache, tmp_path):
+    commit = hub.add("datasets", "lab/text", publish_textvqa(textvqa_rows()))
+    data = text_data(tmp_path / "data", commit, split="test")
+    assert set(fetch(data, tmp_path)["files"]) == {"textvqa/TextVQA_0.5.1_test.json"}
+    with pytest.raises(InputError, match=r"found 1, usable 0 \(dropped: 1 no answers\)"):
+        sampled_text(data, tmp_path / "out", split="test", count=1)
+
+
+def test_textvqa_lost_images_are_fetched_again(hub, cache, tmp_path):
+    commit = hub.add("datasets", "lab/text", publish_textvqa(textvqa_rows()))
+    data = text_data(tmp_path / "data", commit)
+    first = fetch(data, tmp_path)
+    lost = min((tmp_path / "data" / "train_images").iterdir())
+    content = lost.read_bytes()
+    lost.unlink()
+    assert fetch(data, tmp_path) == first
+    assert lost.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"set_name": "../../val"}, "row 1: set_name '../../val' is none of TextVQA's (train, val"),
+        ({"set_name": None}, "row 1: column 'set_name' is empty"),
+        ({"question": " "}, "row 1: column 'question' is empty"),
+        ({"answers": "stop"}, "row 1: column 'answers' is no list of texts"),
+        ({"answers": [1, 2]}, "row 1: column 'answers' is no list of texts"),
+        ({"image": {"bytes": None, "path": "a.jpg"}}, "row 1: the image is not in the file"),
+        ({"image_id": ...}, "column 'image_id' is missing (found: question_id, question"),
+    ],
+)
+def test_textvqa_rows_of_another_layout_are_one_line(change, message, hub, cache, tmp_path):
+    row = {key: value for key, value in (textvqa_rows()[0] | change).items() if value is not ...}
+    files = {"data/validation-00000-of-00001.parquet": parquet([row])}
+    data = text_data(tmp_path / "data", hub.add("datasets", "lab/text", files))
+    with pytest.raises(InputError) as caught:
+        fetch(data, tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("**/TextVQA*"))
+
+
+def test_nine_textvqa_annotators_are_refused_when_sampled(hub, cache, tmp_path):
+    rows = textvqa_rows()
+    rows[3]["answers"] = rows[3]["answers"][:9]
+    data = text_data(tmp_path / "data", hub.add("datasets", "lab/text", publish_textvqa(rows)))
+    fetch(data, tmp_path)
+    with pytest.raises(InputError, match="data row 4: key 'answers' holds 9 answers"):
+        sampled_text(data, tmp_path / "out")
+
+
 SHA = hashlib.sha256(b"").hexdigest()
 
 
@@ -302,6 +427,117 @@ def test_rows_of_another_layout_are_one_line(change, message, scenes, hub, cache
     refused(hub_data(tmp_path / "data", commits), tmp_path, message)
 
 
+def text_that_is_not_utf8() -> bytes:
+    """A Parquet file whose one question is in Latin-1."""
+    question = "café".encode("latin-1")
+    ends = b"".join(end.to_bytes(4, "little") for end in (0, len(question)))
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(question)]
+    columns = {name: pa.array([value]) for name, value in ROW.items()}
+    columns["question"] = pa.Array.from_buffers(pa.string(), 1, buffers)
+    columns["image"] = pa.array([{"bytes": b"x", "path": "a.png"}])
+    content = io.BytesIO()
+    pq.write_table(pa.table(columns), content)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(text_that_is_not_utf8(), "can't decode byte 0xe9"), (b"PAR1, says it", "Parquet")],
+)
+def test_a_file_that_was_published_broken_is_one_line(content, message, hub, cache, tmp_path):
+    files = {"data/test-00000-of-00001.parquet": content}
+    commit = hub.add("datasets", "lab/pope", files)
+    data = hub_data(tmp_path / "data", {"lab/pope": commit, "lab/vqa": "main"})
+    refused(data, tmp_path, "lab/pope, data/test-00000-of-00001.parquet: cannot be read (")
+    refused(data, tmp_path, message)
+
+
+# What a reader of files refuses, it refuses of a data set of the hub: these become such files.
+
+
+def bomb() -> bytes:
+    """A PNG of a hundred bytes that says it is 40,000 by 40,000 pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        checked = kind + body
+        return struct.pack(">I", len(body)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, format, **options)
+    return content.getvalue()
+
+
+def odd_pictures() -> dict[str, tuple[bytes, str, tuple[int, int] | None]]:
+    """Kind → content, suffix of its file, and size as a model sees it; None: refused."""
+    deep = Image.fromarray(np.full((6, 8), 32896, dtype=np.uint16))
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime")]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return {
+        "cmyk": (encoded(Image.new("CMYK", (16, 16)), "JPEG"), ".jpg", (16, 16)),
+        "16 bit": (encoded(deep, "PNG"), ".png", (8, 6)),
+        "animated": (encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+                     ".gif", (8, 8)),
+        "rotated": (encoded(Image.new("RGB", (16, 8)), "JPEG", exif=exif), ".jpg", (8, 16)),
+        "bomb": (bomb(), ".jpg", None),
+        "no image": (b"<html>404</html>", ".jpg", None),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pope", "vqa", "textvqa"])
+def test_odd_images_are_taken_and_hostile_ones_named(name, scenes, hub, cache, tmp_path):
+    pictures = odd_pictures()
+    rows: list[dict[str, Any]] = []
+    for number, content in enumerate(picture[0] for picture in pictures.values()):
+        ids = {"question_id": number, "image": {"bytes": content, "path": None}}
+        rows.append({
+            "pope": {**ROW, **ids, "question_id": str(number), "image_source": f"../{number}",
+                     "question": f"Is there a {number}?"},
+            "vqa": {**ids, "image_id": 900 + number, "question": f"What is {number}?",
+                    "answer_type": "other", "answers": [{"answer": "red"}] * 9},
+            "textvqa": {**ids, "image_id": f"/etc/{number}", "question": f"what is {number}?",
+                        "answers": ["red"] * 10, "set_name": "val"},
+        }[name])  # fmt: skip
+    commit = hub.add("datasets", "lab/odd", {"data/test-00000-of-00001.parquet": parquet(rows)})
+    wanted = {"repository": "lab/odd", "revision": commit}
+    data = DataConfig.model_validate(
+        {"origin": "hub", "folder": str(tmp_path / "data"), "hub": {name: wanted}}
+    )
+    fetch(data, tmp_path)
+    written = {path.parent.name for path in tmp_path.rglob("*") if path.suffix in (".jpg", ".png")}
+    assert written == {data.image_folder(name)}
+    split, task = {"pope": ("random", "existence"), "vqa": ("open", "open"),
+                   "textvqa": ("val", "text")}[name]  # fmt: skip
+    asked = SplitConfig(dataset=name, split=split, task=task, count=4)
+    items, (report,) = sampled(data, tmp_path / "out", SampleConfig(splits=(asked,)))
+    sizes = {}
+    for row in items.iter_rows(named=True):
+        path = tmp_path / "data" / row["image"]
+        sizes[int(row["question_id"])] = (path.suffix, open_image(path).size)
+    expected = [(suffix, size) for _, suffix, size in pictures.values()]
+    assert sizes == {i: seen for i, seen in enumerate(expected) if seen[1] is not None}
+    assert report["dropped"] == {"unreadable image": 2}
+    assert any("too large to decode safely" in line for line in report["unreadable"])
+
+
+def test_duplicate_question_ids_of_the_hub_are_refused(scenes, hub, cache, tmp_path):
+    rows = vqa_rows(scenes)
+    rows[1]["question_id"] = rows[0]["question_id"]
+    commits = {
+        "lab/pope": hub.add("datasets", "lab/pope", publish_pope(scenes)),
+        "lab/vqa": hub.add("datasets", "lab/vqa", {"data/validation-0.parquet": parquet(rows)}),
+    }
+    data = hub_data(tmp_path / "data", commits)
+    fetch(data, tmp_path)
+    with pytest.raises(InputError, match=r"annotations row 2: question_id \d+ is annotated twice"):
+        sampled(data, tmp_path / "out")
+
+
 def refused(data: DataConfig, tmp_path: Path, words: str) -> None:
     with pytest.raises(InputError) as caught:
         fetch(data, tmp_path)
@@ -341,7 +577,7 @@ def test_without_a_hub_an_empty_folder_is_one_line(hub, commits, tmp_path):
 @pytest.mark.parametrize(
     ("hub_section", "message"),
     [
-        ({}, "name a repository under data.hub.pope or data.hub.vqa"),
+        ({}, "name a repository under data.hub.pope, data.hub.vqa or data.hub.textvqa"),
         ({"vqa": {"repository": "lab/vqa", "revision": "main"}}, "asks for pope, but data.hub"),
         ({"pope": {"repository": "pope", "revision": "main"}}, "give owner and name"),
         ({"pope": {"repository": "lab/pope"}}, "'data.hub.pope.revision' is missing"),

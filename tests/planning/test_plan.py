@@ -21,7 +21,7 @@ from vrp.errors import InputError
 from vrp.planning.analysis import ANALYSES, PER_MODEL, analysis_work
 from vrp.planning.calibration import job_seconds, read_measured
 from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES, find_device
-from vrp.planning.disk import model_tables
+from vrp.planning.disk import data_bytes, model_tables
 from vrp.planning.fitting import Measured, fit_line, fit_power
 from vrp.planning.plan import LONGEST_JOB, make_plan, n_gpus
 from vrp.planning.plan_text import plan_json, plan_text
@@ -29,6 +29,7 @@ from vrp.planning.resources import StudyResources
 from vrp.planning.workload import (
     MODEL_STAGES,
     Lengths,
+    assumed_lengths,
     by_model,
     capture_plan,
     cut,
@@ -138,6 +139,27 @@ def test_questions_that_share_an_image(demo: StudyConfig) -> None:
     assert questions_per_image(demo) == pytest.approx(3_090 / (367.3 + 581.6), rel=0.001)
 
 
+def test_textvqas_larger_photographs_are_planned(paper: StudyConfig) -> None:
+    half = [
+        {"dataset": "pope", "split": "adversarial", "task": "existence", "count": 100},
+        {"dataset": "textvqa", "split": "val", "task": "text", "count": 300},
+    ]
+    official = {"origin": "official", "official": ["pope", "vqa", "textvqa"]}
+    study = changed(paper, sample={"splits": half}, data=official)
+    qwen, llava = (study.models[name] for name in ("qwen2-vl-7b", "llava-1.5-7b"))
+    # 640×480 is 23×17 tokens of 28 pixels, 1024×768 is 37×27.
+    assert assumed_lengths(study, qwen).n_image == (23 * 17 + 3 * 37 * 27) / 4
+    assert assumed_lengths(study, llava).n_image == 576
+    assert device_memory(study, "qwen2-vl-7b", "extract", batch_size=4) > device_memory(
+        paper, "qwen2-vl-7b", "extract", batch_size=4
+    )
+    # Both sets of photographs, and the larger archive.
+    assert data_bytes(study) == data_bytes(paper) + 7_200_000_000 + 420_000_000
+    alone = changed(paper, sample={"splits": half[1:]}, data={**official, "official": ["textvqa"]})
+    assert data_bytes(alone) == 7_200_000_000 + 7_070_000_000
+    assert data_bytes(changed(paper, data={"origin": "local"})) == 0
+
+
 def test_stages_that_are_switched_off_are_not_planned(demo: StudyConfig) -> None:
     study = changed(demo, extract={"blind": False}, mask={"enabled": False})
     work = model_work(study, "llava")
@@ -147,7 +169,16 @@ def test_stages_that_are_switched_off_are_not_planned(demo: StudyConfig) -> None
     )
 
 
-def test_what_another_study_has_is_not_planned_again(demo: StudyConfig) -> None:
+def test_the_ablation_can_be_switched_off(demo: StudyConfig) -> None:
+    study = changed(demo, ablate={"enabled": False})
+    assert "ablate" not in model_work(study, "llava")
+    assert "ablate" not in {table.table for table in make_plan(study, device=CPU).tables}
+
+
+def test_what_another_study_has_is_not_planned_again(
+    demo: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # whose results are nobody's
     plan = make_plan(changed(demo, study="second", extraction_from="demo"), device=CPU)
     assert {stage.stage for stage in plan.stages if stage.n_answers} == {"mask", "ablate"}
     assert {table.table for table in plan.tables}.isdisjoint({"answers", "hidden", "blind/hidden"})
@@ -410,6 +441,20 @@ def test_shards_make_jobs_of_at_most_two_hours(paper: StudyConfig) -> None:
 
 
 # Disk
+
+
+def test_finished_batches_are_counted_until_the_run_succeeds(paper: StudyConfig) -> None:
+    plan = make_plan(paper, device=DEVICES["l40s"])
+    # The states of one position in 16 bits, asked with the image and without it: layers and the
+    # embedding, each of the model's width.
+    values = 33 * 4096 + 19 * 2048 + 29 * 3584
+    states = 2 * 2 * 3_090 * values
+    others = [t for t in plan.tables if t.table in ("answers", "attention", "lens", "consistency")]
+    assert len(others) == 3 * 4
+    assert states < plan.batch_bytes < 1.2 * (states + sum(t.n_bytes for t in others) / 0.6)
+    assert plan.most_bytes == plan.n_bytes + plan.batch_bytes
+    assert f"while it runs   {plan.most_bytes / 1e9:.1f} GB" in plan_text(plan)
+    assert json.loads(plan_json(plan))["totals"]["most_results_bytes"] == plan.most_bytes
 
 
 @pytest.mark.parametrize(("model", "dtype"), [("llava", "float32"), ("qwen2_vl", "float16")])

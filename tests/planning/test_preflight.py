@@ -275,6 +275,28 @@ def test_files_of_ones_own_that_are_not_there(study: Any, tmp_path: Path) -> Non
     assert "1 images" in check.detail
 
 
+def test_textvqa_has_a_folder_of_images_of_its_own(study: Any, tmp_path: Path) -> None:
+    splits = [
+        {"dataset": "textvqa", "split": "val", "task": "text", "count": 5},
+        {"dataset": "own", "split": "shop", "task": "open", "count": 5},
+    ]
+    config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
+    files = {
+        "textvqa/TextVQA_0.5.1_val.json": "TextVQA_0.5.1_val.json is not there and 1 more",
+        "questions.jsonl": "questions.jsonl is not there",
+        "val2014/1.jpg": "data/train_images holds no image",
+        "train_images/003a8ae2ef43b901.jpg": "data/train_images holds no image",
+    }
+    for name, words in files.items():
+        check = named(preflight(config), "data")
+        assert check.failed
+        assert words in check.detail
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).touch()
+    check = named(preflight(config), "data")
+    assert (check.status, check.detail) == ("ok", "2 question files and 2 images in data")
+
+
 def test_data_that_the_workflow_fetches(study: Any) -> None:
     check = named(preflight(study(data={"origin": "official", "folder": "data"})), "data")
     assert check.failed

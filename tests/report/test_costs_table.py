@@ -5,8 +5,13 @@ from vrp.signals.registry import SIGNALS
 
 
 def made_up(answer, other):
-    parts = {name: {"ms_an_item": other, "prefills": 0, "steps": 0} for name in _PARTS}
-    parts["answers"] = {"ms_an_item": answer, "prefills": 1.0, "steps": 1.25}
+    def cost(spent, prefills=0.0, steps=0.0):
+        spread = {"ms_an_item": spent, "least": spent - 0.5, "most": spent + 0.5}
+        return {**spread, "prefills": prefills, "steps": steps}
+
+    parts = {name: cost(other) for name in _PARTS}
+    parts["answers"] = cost(answer, 1.0, 1.25)
+    parts["lens"] = cost(0.25)
     return parts
 
 
@@ -22,7 +27,12 @@ def test_the_table_by_hand():
     assert all(len(row) == len(table.columns) for row in table.rows)
     answer, attention = table.rows[0], table.rows[1]
     assert [cell.text for cell in answer[2:]] == ["1.00 + 1.25", "4.00", "10.00"]
-    assert [cell.detail for cell in attention[3:]] == ["25%", "10%"]
+    assert [cell.detail for cell in attention[3:]] == [
+        "0.50 to 1.50; 25%",
+        "0.50 to 1.50; 10%",
+    ]
+    [lens] = [row for row in table.rows if row[0].text == "logit lens"]
+    assert (lens[3].text, lens[3].detail) == ("0.25", "−0.25 to 0.75")
     assert attention[2].text == "none of its own"
 
 
@@ -31,5 +41,6 @@ def test_what_is_shipped_is_complete():
     assert set(costs["families"]) == {"llava", "paligemma", "qwen2_vl"}
     for parts in costs["families"].values():
         assert set(parts) == set(_PARTS)
-        assert all(cost["ms_an_item"] >= 0 for cost in parts.values())
+        for cost in parts.values():
+            assert cost["least"] <= cost["ms_an_item"] <= cost["most"]
     assert costs["hardware"]["processor"] in costs_source(costs)

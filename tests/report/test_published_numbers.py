@@ -1,5 +1,7 @@
 """The papers' numbers, and how ours are put beside them."""
 
+from dataclasses import replace
+
 from vrp.report.comparison import POOLED_ROWS, ROWS, compared_pooled, compared_with_published
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import Number
@@ -54,6 +56,19 @@ def test_ours_stand_beside_their_family():
     probe = rows["AUROC: hidden-state probe, best layer"]
     assert (probe[3].text, probe[3].detail) == ("0.810", "[0.780, 0.840], layer 3")
     assert (probe[4].text, probe[4].detail) == ("0.971", "layer 18")
+
+
+def test_textvqa_stands_beside_the_published_where_the_study_asks_it():
+    asked = replace(
+        model("big", "qwen2_vl"),
+        metrics={("token_confidence", "auroc", "text", -1): Number(0.77, 0.7, 0.8)},
+        probes={("linear_best", "auroc", "text", -1): Number(0.85, 0.8, 0.9)},
+    )
+    rows = {row[0].text: row for row in compared_with_published([asked]).rows}
+    output, probe = (rows[f"AUROC on TextVQA: {name}"] for name in ("output", "probe"))
+    assert [cell.text for cell in output[-2:]] == ["0.770", "0.774"]
+    assert [cell.text for cell in probe[-2:]] == ["0.850", "0.852"]
+    assert rows["AUROC on all of VQA v2: probe"][-2].text == "not run"
 
 
 def test_what_a_study_does_not_fill_is_printed_not_run():

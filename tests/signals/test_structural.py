@@ -464,3 +464,13 @@ def test_token_counts_out_of_range_are_refused():
         structural.token_count(10, 1.5)
     with pytest.raises(ValueError, match="cannot draw"):
         structural.random_tokens(10, 11, 0)
+
+
+def test_entropy_of_a_single_token_is_zero():
+    """Not −log(1 + 1e-9), which is below zero."""
+    assert structural.spatial_entropy([[[1.0]], [[np.nan]]])[0, 0] == 0.0
+    assert np.isnan(structural.spatial_entropy([[np.nan]])).all()
+    features = structural.map_features(np.ones((2, 3, 1)), np.full((2, 3), 0.5), grid_h=1, grid_w=1)
+    assert features.spatial_entropy.tolist() == features.entropy_last_layer.tolist() == [0.0, 0.0]
+    assert features.largest_entropy_drop.tolist() == [0.0, 0.0]
+    assert np.isnan(features.relative_spatial_entropy).all()

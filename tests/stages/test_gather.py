@@ -1,6 +1,7 @@
-"""The list of one model's extraction shards."""
+"""The list of the shards of one run of a model."""
 
 import json
+import shutil
 
 import pytest
 from planted_study import write_planted_study
@@ -13,8 +14,21 @@ from vrp.tables.files import read_provenance, read_table, write_table
 
 
 @pytest.fixture
-def tables(tmp_path):
-    return write_planted_study(tmp_path, n_images=30)
+def folder(tmp_path):
+    """A model's folder with one shard of answers and of attention."""
+    tables = write_planted_study(tmp_path, n_images=30)
+    for table in ("answers", "attention"):
+        shard = tmp_path / "toy" / table / "000.parquet"
+        shard.parent.mkdir(parents=True)
+        shutil.copy(getattr(tables, table), shard)
+    return tmp_path / "toy"
+
+
+def listed(folder, output, n_shards=1, **more):
+    gather.run(
+        folder=folder, tables=["answers", "attention"], n_shards=n_shards, output=output, **more
+    )
+    return output
 
 
 def with_provenance(path, into, **changes):
@@ -23,20 +37,31 @@ def with_provenance(path, into, **changes):
     return into
 
 
-def test_the_list_names_every_shard_with_its_checksum(tables, tmp_path):
-    output = tmp_path / "extraction.json"
-    gather.run(answers=[tables.answers], attention=[tables.attention], output=output)
-    assert gather.read_gathered(output) == ([tables.answers], [tables.attention])
+def test_the_list_names_every_shard_with_its_checksum(folder, tmp_path):
+    answers, attention = (folder / table / "000.parquet" for table in ("answers", "attention"))
+    output = listed(folder, tmp_path / "extraction.json")
+    assert gather.read_gathered(output) == ([answers], [attention])
     content = json.loads(output.read_text())
     assert content["model"] == "toy"
-    assert content["answers"] == {str(tables.answers): file_sha256(tables.answers)}
+    assert content["answers"] == {str(answers): file_sha256(answers)}
 
 
-def test_equal_shards_made_again_give_an_equal_list(tables, tmp_path):
-    first, again = tmp_path / "1.json", tmp_path / "2.json"
-    gather.run(answers=[tables.answers], attention=[tables.attention], output=first)
-    with_provenance(tables.answers, tables.answers)
-    gather.run(answers=[tables.answers], attention=[tables.attention], output=again)
+def test_shards_beyond_the_number_are_left_alone(folder, tmp_path):
+    shutil.copy(folder / "answers" / "000.parquet", folder / "answers" / "001.parquet")
+    found = gather.read_gathered(listed(folder, tmp_path / "extraction.json"))
+    assert [path.name for path in found.answers] == ["000.parquet"]
+
+
+def test_a_missing_shard_is_named(folder, tmp_path):
+    with pytest.raises(InputError, match=r"001\.parquet: no such file"):
+        listed(folder, tmp_path / "extraction.json", n_shards=2)
+    assert not (tmp_path / "extraction.json").exists()
+
+
+def test_equal_shards_made_again_give_an_equal_list(folder, tmp_path):
+    first = listed(folder, tmp_path / "1.json")
+    with_provenance(folder / "answers" / "000.parquet", folder / "answers" / "000.parquet")
+    again = listed(folder, tmp_path / "2.json")
     assert first.read_text() == again.read_text()
 
 
@@ -49,21 +74,21 @@ def test_equal_shards_made_again_give_an_equal_list(tables, tmp_path):
         ({"config": "abc"}, "other keys of the configuration"),
     ],
 )
-def test_shards_of_two_runs_are_refused(tables, tmp_path, changes, words):
-    odd = with_provenance(tables.answers, tmp_path / "odd.parquet", **changes)
+def test_shards_of_two_runs_are_refused(folder, tmp_path, changes, words):
+    shards = [folder / "answers" / f"{i:03d}.parquet" for i in range(2)]
+    with_provenance(shards[0], shards[1], **changes)
     output = tmp_path / "extraction.json"
     with pytest.raises(InputError, match=words):
-        gather.run(answers=[tables.answers, odd], attention=[tables.attention], output=output)
+        gather.run(folder=folder, tables=["answers"], n_shards=2, output=output)
     assert not output.exists()
 
 
-def test_other_items_are_refused(tables, tmp_path):
+def test_other_items_are_refused(folder, tmp_path):
+    items = tmp_path / "items.parquet"
     other = write_planted_study(tmp_path / "other", n_images=31)
-    shards = {"answers": [tables.answers], "attention": [tables.attention]}
-    output = tmp_path / "extraction.json"
-    gather.run(**shards, items=[tables.items, tables.items], output=output)
+    listed(folder, tmp_path / "extraction.json", items=[items, items])
     with pytest.raises(InputError, match=r"extraction_from: .* holds other items"):
-        gather.run(**shards, items=[tables.items, other.items], output=output)
+        listed(folder, tmp_path / "extraction.json", items=[items, other.items])
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"answers": []}'])

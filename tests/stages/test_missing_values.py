@@ -34,7 +34,13 @@ from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
-from vrp.tables.notes import NO_TOKENS, NON_FINITE, NON_FINITE_INSIDE
+from vrp.tables.notes import (
+    NO_TOKENS,
+    NO_TRUTH_TOKENS,
+    NON_FINITE,
+    NON_FINITE_INSIDE,
+    ONE_IMAGE_TOKEN,
+)
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import SIGNAL_TABLE
 from vrp.vlm.decode import ItemCapture
@@ -231,6 +237,36 @@ def test_infinite_values_of_one_layer_are_missing_and_said(judge: Any):
     note = f"1 of 41 items dropped: {NON_FINITE_INSIDE}"
     assert found.row("residual_update_late")["note"] == note
     assert found.row("residual_update", "late")["n"] == N_ORDINARY
+
+
+def test_an_image_of_one_token_has_no_share_of_its_largest_entropy(judge: Any):
+    one = np.full((N_LAYERS, N_HEADS, 1), 0.3, dtype=np.float32)
+    odd = capture("odd", grid_h=1, grid_w=1, head_rows=one, attention=one.mean(1))
+    found, row = judge(odd)
+    assert row["note"] == ONE_IMAGE_TOKEN
+    assert row["head_entropy"] == [[0.0] * N_HEADS] * N_LAYERS
+    assert found.signals.filter(item_id="odd")["spatial_entropy"].to_list() == [0.0]
+    missing = found.missing("odd") - {"expected_self_consistency"}
+    assert missing == {"relative_spatial_entropy"}
+    relative = found.row("relative_spatial_entropy")
+    assert (relative["n"], relative["n_dropped"]) == (N_ORDINARY, 1)
+    assert relative["note"] == f"1 of 41 items dropped: {ONE_IMAGE_TOKEN}"
+    assert found.row("top_heads", "r2_top_1")["note"] is None
+    assert any(ONE_IMAGE_TOKEN in line for line in found.accounting())
+
+
+def test_a_reference_that_no_first_token_tells_has_no_truth_margin(judge: Any):
+    flags = ("no_truth_tokens",)
+    odd = capture("odd", flags=flags, lens_truth_margin=np.full(N_LAYERS, np.nan))
+    found, _ = judge(odd)
+    assert found.answers.filter(item_id="odd")["note"].to_list() == [None]
+    missing = found.missing("odd") - {"expected_self_consistency"}
+    assert missing == {"truth_margin_last", "truth_margin_peak"}
+    margin = found.row("truth_margin_last")
+    assert margin["note"] == f"1 of 41 items dropped: {NO_TRUTH_TOKENS}"
+    peak = found.row("truth_margin", "peak")
+    assert (peak["n"], peak["n_dropped"], peak["note"]) == (N_ORDINARY, 1, NO_TRUTH_TOKENS)
+    assert any("truth margin" in line and NO_TRUTH_TOKENS in line for line in found.accounting())
 
 
 def test_a_study_of_nothing_but_broken_items_has_no_numbers(tmp_path: Path):

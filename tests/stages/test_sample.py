@@ -2,6 +2,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.config.sample import SampleConfig, SplitConfig
@@ -118,6 +119,68 @@ def test_images_that_cannot_be_used_leave_the_split_short(scenes, tmp_path, dama
             image.write_bytes(image.read_bytes()[:200])
     with pytest.raises(InputError, match="image"):
         run(copy, splits(adversarial=20), tmp_path / "out")
+
+
+def add_textvqa(folder, n=6):
+    """TextVQA's files beside the scenes': half of its questions about each of two pictures."""
+    names = ("0000599864fd15b3", "003a8ae2ef43b901")
+    (folder / "train_images").mkdir()
+    for shade, name in enumerate(names):
+        Image.new("RGB", (8, 8), (80 * shade, 0, 0)).save(folder / "train_images" / f"{name}.jpg")
+    rows = [
+        {"question_id": i, "image_id": names[i % 2], "question": f"what is word {i}?",
+         "answers": ["stop"] * 10, "set_name": "val"}
+        for i in range(n)
+    ]  # fmt: skip
+    (folder / "textvqa").mkdir()
+    path = folder / "textvqa" / "TextVQA_0.5.1_val.json"
+    path.write_text(json.dumps({"dataset_name": "textvqa", "data": rows}))
+
+
+TEXT = SplitConfig(dataset="textvqa", split="val", task="text", count=6)
+
+
+def test_textvqa_stands_beside_the_others_with_images_of_its_own(scenes, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    add_textvqa(copy / "data")
+    wanted = SampleConfig(splits=(*splits(adversarial=10).splits, TEXT))
+    items = run(copy, wanted, tmp_path / "out")
+    text = items.filter(dataset="textvqa")
+    assert text["task"].unique().to_list() == ["text"]
+    assert text.height == 6
+    assert text["group"].n_unique() == 2
+    assert all(image.startswith("train_images/") for image in text["image"])
+    assert not set(text["group"]) & set(items.filter(dataset="pope")["group"])
+    row = json.loads((tmp_path / "out" / "sampling.json").read_text())[1]
+    assert [row[key] for key in ("dataset", "split", "found", "taken")] == ["textvqa", "val", 6, 6]
+    # The same items without the other data set, whose images need not be there.
+    shutil.rmtree(copy / "data" / "val2014")
+    alone = run(copy, SampleConfig(splits=(TEXT,)), tmp_path / "alone")
+    assert alone.equals(text)
+
+
+def test_textvqa_is_in_the_manifest_of_the_data(scenes, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    add_textvqa(copy / "data")
+    data = DataConfig(origin="local", folder=str(copy / "data"))
+    fetch_data.run(data=data, output=tmp_path / "data.json")
+    manifest = json.loads((tmp_path / "data.json").read_text())
+    assert "textvqa/TextVQA_0.5.1_val.json" in manifest["files"]
+    assert manifest["n_images"] == 16 + 2
+
+
+def test_textvqa_without_its_file_or_folder_is_one_line(scenes, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    wanted = SampleConfig(splits=(TEXT,))
+    with pytest.raises(InputError, match="train_images: no such folder; put the images there"):
+        run(copy, wanted, tmp_path / "out")
+    add_textvqa(copy / "data")
+    (copy / "data" / "textvqa" / "TextVQA_0.5.1_val.json").unlink()
+    with pytest.raises(InputError, match=r"TextVQA_0\.5\.1_val\.json: cannot be read"):
+        run(copy, wanted, tmp_path / "out")
 
 
 def test_without_the_manifest_nothing_is_sampled(scenes, tmp_path):

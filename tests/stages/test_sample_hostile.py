@@ -18,6 +18,7 @@ N_IMAGES = 8
 SPLITS = {
     "pope": "{dataset: pope, split: random, task: existence, count: COUNT}",
     "vqa": "{dataset: vqa, split: open, task: open, count: COUNT}",
+    "textvqa": "{dataset: textvqa, split: val, task: text, count: COUNT}",
     "own": "{dataset: own, split: shop, task: open, count: COUNT}",
 }
 
@@ -50,6 +51,22 @@ def vqa_documents(n_annotators=10):
     return {"questions": questions}, {"annotations": annotations}
 
 
+def textvqa_document():
+    answers = ["red"] * 6 + ["blue"] * 4
+    return {
+        "data": [
+            {
+                "question_id": i,
+                "image_id": image_name(i).removesuffix(".jpg"),
+                "answers": list(answers),
+                "question": f"what is written on {i}?",
+                "set_name": "val",
+            }
+            for i in range(N_IMAGES)
+        ]
+    }
+
+
 def own_rows():
     return [
         {"image": image_name(i), "question": f"What is {i}?", "answers": ["red"]}
@@ -62,7 +79,7 @@ def write_lines(path, rows):
 
 
 class Study:
-    """A data folder with all three data sets over the same eight pictures."""
+    """A data folder with all the data sets over the same eight pictures."""
 
     def __init__(self, folder, capsys):
         self.folder = folder
@@ -76,10 +93,12 @@ class Study:
             Image.new("RGB", (12, 9), (20 * i, 80, 80)).save(self.images / image_name(i))
         self.pope = self.data / "pope.jsonl"
         self.questions, self.annotations = self.data / "q.json", self.data / "a.json"
+        self.textvqa = self.data / "t_val.json"
         self.own = self.data / "own.jsonl"
         write_lines(self.pope, pope_rows())
         for path, document in zip((self.questions, self.annotations), vqa_documents(), strict=True):
             path.write_text(json.dumps(document))
+        self.textvqa.write_text(json.dumps(textvqa_document()))
         write_lines(self.own, own_rows())
 
     def sample(self, dataset, *, count=N_IMAGES):
@@ -89,6 +108,7 @@ class Study:
             f"study: a\nmodels: {{m: {{family: llava, checkpoint: 'zoo:llava'}}}}\n"
             f"data: {{origin: local, folder: '{self.data}', images: images, "
             "pope_questions: pope.jsonl, vqa_questions: q.json, vqa_annotations: a.json, "
+            "textvqa_questions: 't_{split}.json', textvqa_images: images, "
             "own_questions: own.jsonl}\n"
             f"sample: {{splits: [{SPLITS[dataset].replace('COUNT', str(count))}]}}\n"
         )
@@ -204,7 +224,13 @@ def test_a_damaged_image_is_named_and_never_replaced_in_silence(study, dataset, 
 
 
 @pytest.mark.parametrize(
-    ("dataset", "name"), [("pope", image_name(3)), ("vqa", "image_id 3"), ("own", image_name(3))]
+    ("dataset", "name"),
+    [
+        ("pope", image_name(3)),
+        ("vqa", "image_id 3"),
+        ("textvqa", f"image_id {image_name(3).removesuffix('.jpg')}"),
+        ("own", image_name(3)),
+    ],
 )
 def test_a_missing_image_is_named_and_never_replaced_in_silence(study, dataset, name):
     (study.images / image_name(3)).unlink()
@@ -279,6 +305,10 @@ def test_duplicate_question_ids_are_refused(study):
     annotations["annotations"][5]["question_id"] = 2
     study.annotations.write_text(json.dumps(annotations))
     assert "annotations row 6: question_id 2 is annotated twice" in study.refusal("vqa")
+    document = textvqa_document()
+    document["data"][5]["question_id"] = 2
+    study.textvqa.write_text(json.dumps(document))
+    assert "data row 6: question_id 2 was used before" in study.refusal("textvqa")
     write_lines(study.own, [row | {"question_id": 7} for row in own_rows()])
     assert "line 2: question_id 7 was used before" in study.refusal("own")
 
@@ -292,9 +322,18 @@ def test_nine_annotators_are_enough(study):
         assert row["reference"] == "red"
 
 
+def test_nine_annotators_are_no_textvqa(study):
+    document = textvqa_document()
+    del document["data"][4]["answers"][-1]
+    study.textvqa.write_text(json.dumps(document))
+    assert "data row 5: key 'answers' holds 9 answers; TextVQA has 10" in study.refusal("textvqa")
+
+
 @pytest.mark.parametrize("dataset", SPLITS)
 def test_text_that_is_not_utf8_is_refused_with_its_line(study, dataset):
-    path = {"pope": study.pope, "vqa": study.annotations, "own": study.own}[dataset]
+    path = {
+        "pope": study.pope, "vqa": study.annotations, "textvqa": study.textvqa, "own": study.own,
+    }[dataset]  # fmt: skip
     text = path.read_bytes()
     path.write_bytes(text[:-3] + b"\xe9" + text[-3:])
     line = text.count(b"\n") or 1

@@ -178,6 +178,7 @@ def _write_lens(path, ids, correct, rng, capture):
         "mlp_contribution": mlp.tolist(),
         "logit_difference": [4.0 * N_LAYERS] * n,
         "residual_update": rng.random((n, N_LAYERS)).tolist(),
+        "note": [None] * n,
     }
     origin = ORIGIN | {"captured": ",".join(capture)}
     write_table(path, LENS, without(columns, capture), provenance=origin)

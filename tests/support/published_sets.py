@@ -1,10 +1,12 @@
-"""Scenes as they would be published on the hub: POPE and VQA v2 in Parquet, images inside."""
+"""Data sets as they are published on the hub: POPE, VQA v2 and TextVQA in Parquet, with images."""
 
 import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vrp.data.scenes.official import (
     IMAGE_FOLDER,
@@ -35,6 +37,17 @@ configs:
 ---
 # Scenes in the columns of lmms-lab/VQAv2
 """
+TEXTVQA_CARD = b"""---
+configs:
+- config_name: default
+  data_files:
+  - split: validation
+    path: data/validation-*
+  - split: test
+    path: data/test-*
+---
+# Words in the columns of lmms-lab/textvqa
+"""
 Rows = list[dict[str, Any]]
 
 
@@ -56,6 +69,49 @@ def publish_vqa(scenes: Path, *, parts: int = 3) -> dict[str, bytes]:
     """Path → content of a repository in the columns of lmms-lab/VQAv2, likewise."""
     files = parquet_files("data/validation", vqa_rows(scenes), _vqa_features, parts)
     return {"README.md": VQA_CARD, **files}
+
+
+def publish_textvqa(rows: Rows, *, parts: int = 2) -> dict[str, bytes]:
+    """Path → content of a repository in the columns of lmms-lab/textvqa.
+
+    Args:
+        rows: of `textvqa_rows`.
+        parts: Parquet files that the rows of each set are cut into.
+    """
+    files = {"README.md": TEXTVQA_CARD}
+    for split, name in (("validation", "val"), ("test", "test")):
+        of_split = [row for row in rows if row["set_name"] == name]
+        files |= parquet_files(f"data/{split}", of_split, _textvqa_features, parts)
+    return files
+
+
+def textvqa_rows(n: int = 8) -> Rows:
+    """Questions about a few drawn pictures, two of each; and one without answers, of the test."""
+    rows: Rows = [
+        {
+            "image_id": f"{i // 2:016x}",
+            "question_id": 34602 + i,
+            "question": f"what is word {i}?",
+            "question_tokens": ["what", "is", "word", str(i)],
+            "image": {"bytes": _picture(i // 2), "path": None},
+            "image_width": 12,
+            "image_height": 8,
+            "flickr_original_url": f"https://example.org/{i // 2}_o.jpg",
+            "flickr_300k_url": f"https://example.org/{i // 2}_z.jpg",
+            "answers": [f"word {i}"] * 6 + ["stop"] * 4,
+            "image_classes": ["Sign"],
+            "set_name": "val",
+            "ocr_tokens": ["STOP"],
+        }
+        for i in range(n)
+    ]
+    return [*rows, {**rows[0], "question_id": 39602, "answers": [], "set_name": "test"}]
+
+
+def _picture(shade: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (12, 8), (40 * shade, 90, 90)).save(content, "JPEG")
+    return content.getvalue()
 
 
 def pope_rows(scenes: Path) -> Rows:
@@ -143,3 +199,25 @@ def _vqa_features() -> Any:
             "image": datasets.Image(),
         }
     )
+
+
+def _textvqa_features() -> Any:
+    import datasets
+
+    text, number = datasets.Value("string"), datasets.Value("int32")
+    features = {
+        "image_id": text,
+        "question_id": number,
+        "question": text,
+        "question_tokens": datasets.List(text),
+        "image": datasets.Image(),
+        "image_width": number,
+        "image_height": number,
+        "flickr_original_url": text,
+        "flickr_300k_url": text,
+        "answers": datasets.List(text),
+        "image_classes": datasets.List(text),
+        "set_name": text,
+        "ocr_tokens": datasets.List(text),
+    }
+    return datasets.Features(features)

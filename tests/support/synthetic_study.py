@@ -272,6 +272,7 @@ class _Model:
             "mlp_contribution": mlp.tolist(),
             "logit_difference": (attention + mlp).sum(axis=1),
             "residual_update": update.tolist(),
+            "note": [None] * self.n,
         }
 
     def _consistency(self) -> dict[str, object]:

@@ -1,10 +1,22 @@
+import os
+import subprocess
+import sys
+import time
+
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from vrp.errors import InputError
-from vrp.tables.files import read_batches, read_provenance, read_table, whole_file, write_table
+from vrp.tables.files import (
+    read_batches,
+    read_provenance,
+    read_table,
+    remove_abandoned_parts,
+    whole_file,
+    write_table,
+)
 from vrp.tables.schema import TableSchema, column, integer, numbers, text
 
 TABLE = TableSchema(
@@ -106,6 +118,64 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from vrp.tables.files import whole_file
+with whole_file(Path(sys.argv[1])) as outer, whole_file(outer) as part:
+    part.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writer(path):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert writer.stdout.readline() == "writing\n"
+    return writer
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
+    path = tmp_path / "toy.parquet"
+    killed, alive = start_writer(path), start_writer(path)
+    elsewhere = start_writer(tmp_path / "other.parquet")
+    try:
+        for writer in (killed, elsewhere):
+            writer.kill()
+            writer.wait()
+        assert len(list(tmp_path.glob("*.part"))) == 6
+        (tmp_path / ".toy.parquet.mine.part").touch()  # no name that is given here
+        write_table(path, TABLE, ROWS, provenance={})
+        left = {entry.name.split(".parquet")[0].strip(".") for entry in tmp_path.glob("*.part")}
+        # The other writer's two, another file's two, and the stranger.
+        assert len(list(tmp_path.glob("*.part"))) == 5
+        assert left == {"toy", "other"}
+        assert any(f".{alive.pid}@" in entry.name for entry in tmp_path.glob("*.part"))
+        remove_abandoned_parts(tmp_path)
+        assert len(list(tmp_path.glob("*.part"))) == 3
+        # The one that was alive ends well: nothing was taken from it.
+        alive.communicate("", timeout=60)
+        assert alive.returncode == 0
+        assert path.read_text() == "half"
+    finally:
+        for writer in (killed, alive, elsewhere):
+            writer.kill()
+            writer.communicate()
+
+
+@pytest.mark.parametrize(("hours", "left"), [(5, 1), (7, 0)])
+def test_another_machines_part_is_abandoned_after_hours_without_a_write(tmp_path, hours, left):
+    part = tmp_path / ".toy.parquet.1@0123456789ab.abcd_1z8.part"
+    part.touch()
+    moment = time.time() - 3600 * hours
+    os.utime(part, (moment, moment))
+    write_table(tmp_path / "toy.parquet", TABLE, ROWS, provenance={})
+    assert len(list(tmp_path.glob("*.part"))) == left
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):

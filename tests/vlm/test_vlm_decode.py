@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
 from vrp.errors import InputError
-from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
+from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch, sample_answers
 from vrp.vlm.loading import VLM, load_vlm
 
 FULL = CaptureSpec.full(("prompt_end", "answer_end"))
@@ -210,3 +210,33 @@ def test_bad_items_are_refused(vlm, items, changes, named):
 def test_unknown_position_is_refused(vlm, items):
     with pytest.raises(InputError, match="prompt_end"):
         run_batch(vlm, items, CaptureSpec(hidden=("image_end",)), max_new_tokens=2)
+
+
+def test_tied_logits_pair_the_emitted_token_with_the_next_lower_id(vlm, items, overwritten):
+    [first] = run_batch(vlm, items[:1], FULL, max_new_tokens=1)
+    top = first.token_ids[0]
+    weight = vlm.lm_head.weight.detach().clone()
+    tied = [top - 2, top, top + 1, top + 3]
+    weight[tied] = weight[top].clone()
+    with overwritten(vlm.lm_head.weight, weight):
+        [capture] = run_batch(vlm, items[:1], FULL, max_new_tokens=1)
+    assert capture.token_ids == (top - 2,)
+    assert capture.pair == (top - 2, top)
+    assert capture.decision_margin == 0.0
+    parts = capture.attention_contribution.sum() + capture.mlp_contribution.sum()
+    assert capture.contribution_embed + parts == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("how", ["greedy", "sampled"])
+def test_a_batch_prepared_for_shorter_answers_is_checked_again(vlm, items, how):
+    prepared = prepare(vlm, items)
+    longest = max(prepared.prompt_lengths)
+    answers = {
+        "greedy": lambda n: run_batch(vlm, prepared, max_new_tokens=n),
+        "sampled": lambda n: sample_answers(
+            vlm, prepared, k=1, temperature=1.0, top_p=1.0, max_new_tokens=n
+        ),
+    }[how]
+    at_fault = items[prepared.prompt_lengths.index(longest)].item_id
+    with pytest.raises(InputError, match=f"'{at_fault}'.*exceed the model's context of 512"):
+        answers(vlm.max_positions - longest + 1)

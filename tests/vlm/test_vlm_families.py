@@ -1,5 +1,8 @@
 """Prompts, grids and boxes of each family."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from vrp.vlm.families import FAMILIES, get_family
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.families.llava import pad_to_square
 from vrp.vlm.families.qwen2_vl import Qwen2VL
+from vrp.vlm.family_names import family_names
 from vrp.vlm.loading import load_vlm
 
 VICUNA = (
@@ -63,6 +67,15 @@ def test_prompt_tokens_spell_the_prompt(vlm):
     assert vlm.render_prompt("Is it red?") in vlm.tokenizer.decode(ids)
     if vlm.family.name == "llava":
         assert ids[0] == vlm.tokenizer.bos_token_id
+
+
+def test_names_are_known_without_importing_a_family():
+    assert set(family_names()) == set(FAMILIES)
+    script = "import sys, vrp.vlm.family_names as f; f.check_family('llava'); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers", "vrp.vlm.families"} & set(done.stdout.split())
 
 
 def test_an_unknown_family_is_refused_with_the_nearest():
@@ -204,3 +217,27 @@ def test_mrope_positions_are_kept_per_item(vlms):
     assert positions.first_answer.tolist() == [6, 5]
     assert vlm.model.model.rope_deltas is None
     assert isinstance(vlm.family, Qwen2VL)
+
+
+@pytest.mark.parametrize(
+    ("caps", "named"),
+    [
+        ({"attn_logit_softcapping": 50.0, "final_logit_softcapping": None}, "attention scores"),
+        ({"attn_logit_softcapping": None, "final_logit_softcapping": 30.0}, "logits are soft"),
+    ],
+)
+def test_a_paligemma_with_the_soft_caps_of_gemma_2_is_refused(
+    vlms, checkpoints, tmp_path, caps, named
+):
+    folder = Path(shutil.copytree(checkpoints["paligemma"], tmp_path / "paligemma2"))
+    config = vlms["paligemma"].model.config
+    numbers = {
+        name: getattr(config.text_config, name)
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                     "num_attention_heads", "num_key_value_heads", "head_dim")
+    }  # fmt: skip
+    kept = {**config.to_dict(), "text_config": Gemma2Config(**numbers, **caps).to_dict()}
+    PaliGemmaConfig(**kept).save_pretrained(folder)
+    with pytest.raises(InputError, match=f"family 'paligemma'.*{named}") as caught:
+        load_vlm(folder, family="paligemma", device="cpu")
+    assert "\n" not in str(caught.value)

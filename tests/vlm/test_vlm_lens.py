@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from vrp.signals.mechanistic import decision_pair
 from vrp.vlm import lens
 from vrp.vlm.decode import CaptureSpec, run_batch
-from vrp.vlm.lens import layer_margins
+from vrp.vlm.lens import layer_margins, top_two
 
 FULL = CaptureSpec.full()
 
@@ -114,3 +115,16 @@ def test_unembed_gives_the_models_own_logits(vlm, reference, items, captures):
     found = vlm.unembed(residual).numpy()
     np.testing.assert_allclose(found, forward.logits[-1], atol=1e-4)
     assert softmax(found).sum() == pytest.approx(1)
+
+
+def test_top_two_of_tied_half_precision_logits():
+    logits = torch.randn(40, 5000, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    values = logits.topk(2).values
+    assert (values[:, 0] == values[:, 1]).any()
+    expected = decision_pair(logits.numpy())
+    np.testing.assert_array_equal(top_two(logits), np.stack(expected, axis=1))
+
+
+def test_an_item_without_tokens_of_its_reference_is_flagged(captures):
+    flagged = ["no_truth_tokens" in capture.flags for capture in captures]
+    assert flagged == [row == 3 for row in range(len(captures))]

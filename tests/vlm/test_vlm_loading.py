@@ -2,9 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from vrp.errors import InputError
 from vrp.vlm.loading import load_vlm
@@ -96,9 +104,55 @@ def test_a_hub_model_that_cannot_be_had(monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def hub_error(kind, status):
+    return kind("no", response=SimpleNamespace(headers={}, request=None, status_code=status))
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (hub_error(GatedRepoError, 403), "licence is not accepted; accept it at https?://.*some-"),
+        (hub_error(RevisionNotFoundError, 404), "revision 'v9' does not exist; take a commit"),
+        (hub_error(RepositoryNotFoundError, 404), "neither a folder here nor a model on the hub"),
+        (hub_error(HfHubHTTPError, 401), "the hub refuses it"),
+        (hub_error(HfHubHTTPError, 503), "not in the cache and the hub cannot be reached"),
+        (LocalEntryNotFoundError("no"), "not in the cache and the hub cannot be reached"),
+    ],
+)
+def test_what_the_hub_refuses_is_explained_as_when_fetching(monkeypatch, cause, words):
+    def refuse(*arguments, **options):
+        raise OSError("several lines\nof advice") from cause
+
+    monkeypatch.setattr("vrp.vlm.loading.AutoConfig.from_pretrained", refuse)
+    with pytest.raises(InputError, match=f"^checkpoint some-org/model: .*{words}") as caught:
+        load_vlm("some-org/model", family="llava", revision="v9", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
 def test_answer_tokens_cover_every_surface_form(vlm):
     token = vlm.tokenizer.convert_tokens_to_ids
-    found = vlm.answer_token_ids(["Yes", "yes"])
+    found = vlm.answer_token_ids(["Yes", " Yes", "yes", " yes"], usual="yes")
     assert set(found) == {token(t) for t in ("Yes", "yes", "ĠYes", "Ġyes")}
-    # "two" is spelt in bytes here: a lone space is no answer's first token.
-    assert set(vlm.answer_token_ids(["two"])) == {token("t")}
+
+
+def test_an_answer_that_begins_with_a_bare_space_has_no_tokens_of_its_own(vlm):
+    """"two" is spelt in bytes here: behind `ASSISTANT:` the first of them is the space."""
+    t = vlm.tokenizer.convert_tokens_to_ids("t")
+    found = vlm.answer_token_ids(["two", " two"], usual="two")
+    assert found == (() if vlm.family.name == "llava" else (t,))
+
+
+def test_a_bare_space_that_opens_an_unusual_form_is_left_out(vlm):
+    token = vlm.tokenizer.convert_tokens_to_ids
+    found = vlm.answer_token_ids(["yes", " yes", "YES", " YES"], usual="yes")
+    assert set(found) == {token("yes"), token("Ġyes"), token("Y")}
+
+
+def test_a_text_that_changes_the_prompts_own_tokens_is_none_of_its_answers(vlm, monkeypatch):
+    """A prompt that ends in a space of its own, as the bytes of " yes" may be merged with it."""
+    question = vlm.render_prompt("{}")
+    monkeypatch.setattr(
+        type(vlm.family), "render_prompt", lambda family, asked: question.replace("{}", asked) + " "
+    )
+    assert vlm.family.continuation_token_ids(["yes"]) == [[]]
+    assert len(vlm.family.continuation_token_ids(["two"])[0]) == 3

@@ -1,5 +1,6 @@
 """Values that are not finite are flagged with what they spoil, and become no answer."""
 
+import dataclasses
 from contextlib import contextmanager
 
 import numpy as np
@@ -101,3 +102,31 @@ def test_nothing_is_flagged_in_an_ordinary_batch(vlm, items):
     for capture in run_batch(vlm, items, FULL, max_new_tokens=4):
         assert set(capture.flags) <= {"truncated", "no_answer_tokens"}
         assert torch.tensor(capture.decision_margin).isfinite()
+
+
+def test_a_cut_answer_whose_last_state_is_not_finite_says_so(vlm, items):
+    """What the last token's own step gives is read, but predicts no token that would show it."""
+    spec = CaptureSpec(hidden=("prompt_end", "answer_end"))
+    whole = run_batch(vlm, items, spec, max_new_tokens=2)
+    forwards = []
+
+    def break_last(module, args, output):
+        forwards.append(output.shape)
+        return output.fill_(float("nan")) if len(forwards) == 3 else None
+
+    with hooked(vlm.layers[1], break_last):
+        found = run_batch(vlm, items, spec, max_new_tokens=2)
+    cut = ["truncated" in capture.flags for capture in whole]
+    assert any(cut)
+    for one, other, was_cut in zip(whole, found, cut, strict=True):
+        assert other.token_ids == one.token_ids
+        assert other.flags == (one.flags + ("non_finite_inside",) if was_cut else one.flags)
+        assert np.isnan(other.hidden["answer_end"]).any() == was_cut
+
+
+def test_an_answer_without_tokens_misses_no_state(vlm, items):
+    """`answer_end` is NaN there by nature, and nothing inside is broken."""
+    [first] = run_batch(vlm, items[:1], max_new_tokens=1)
+    ending = dataclasses.replace(vlm, eos_token_ids=first.token_ids)
+    [capture] = run_batch(ending, items[:1], FULL, max_new_tokens=2)
+    assert capture.flags == ("no_answer_tokens",)

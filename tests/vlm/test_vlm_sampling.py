@@ -170,3 +170,20 @@ def test_a_broken_item_disturbs_no_other(vlm, items, monkeypatch):
         else:
             assert one.token_ids == other.token_ids
             assert one.distribution.answers == other.distribution.answers
+
+
+def test_an_answer_may_be_longer_than_python_can_recurse(vlms, items, monkeypatch):
+    vlm = dataclasses.replace(vlms["llava"], eos_token_ids=(0,))  # never the likeliest here
+    monkeypatch.setattr(sys, "setrecursionlimit", None)
+    limit = sys.getrecursionlimit()
+    n = 100
+    depth = len(inspect.stack(0))
+    monkeypatch.undo()
+    sys.setrecursionlimit(depth + 90)
+    try:
+        [found] = sample_answers(
+            vlm, items[:1], k=1, temperature=1.0, top_p=1e-9, max_new_tokens=n
+        )
+    finally:
+        sys.setrecursionlimit(limit)
+    assert len(found.token_ids[0]) == n

@@ -49,6 +49,30 @@ def test_last_query_rows_by_hand(kind):
     np.testing.assert_allclose(rows, _expected_rows(query, key, visible), atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("n_at_once", [1, 3, 100])
+def test_scores_of_half_precision_are_not_rounded(monkeypatch, dtype, n_at_once):
+    """bfloat16 keeps 8 bits: scores of about 20, rounded, would move rows by several percent."""
+    made = torch.Generator().manual_seed(1)
+    query = (4 * torch.randn(3, 4, 2, 64, generator=made)).to(dtype)
+    key = (4 * torch.randn(3, 2, 50, 64, generator=made)).to(dtype)
+    monkeypatch.setattr("vrp.vlm.tap._MAX_COPIED", n_at_once * 50 * 64)
+    rows = last_query_rows(query, key, None, 0.05)
+    assert rows.dtype == torch.float32
+    repeated = key.double().repeat_interleave(2, dim=1)
+    scores = torch.einsum("bhd,bhkd->bhk", query[:, :, -1].double(), repeated) * 0.05
+    np.testing.assert_allclose(rows, scores.softmax(-1), rtol=1e-5, atol=1e-9)
+
+
+def test_a_gpu_multiplies_half_precision_without_a_copy():
+    """The shapes alone: on a GPU the keys go into the product as they are."""
+    query = torch.empty(2, 8, 3, 16, dtype=torch.bfloat16, device="meta")
+    key = torch.empty(2, 2, 7, 16, dtype=torch.bfloat16, device="meta")
+    rows = last_query_rows(query, key, None, 0.25)
+    assert rows.shape == (2, 8, 7)
+    assert rows.dtype == torch.float32
+
+
 def test_rows_are_gathered_at_the_image_tokens():
     query, key, value = _tensors()
     tap = AttentionTap(torch.tensor([[1, 2], [3, 0]]), n_layers=1, collect=True)

@@ -42,8 +42,9 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
 
     assert result.status == 0, result.output
     assert set(result.planned) == STAGES
-    for stage in ("fetch_model", "gather", "metrics", "probes"):
+    for stage in ("fetch_model", "metrics", "probes"):
         assert result.planned[stage] == models
+    assert result.planned["gather"] == 3 * models
     for stage in ("extract", "blind", "consistency"):
         assert result.planned[stage] == models * shards
     for stage in ("mask", "ablate"):
@@ -71,6 +72,7 @@ def test_one_key_changes_and_the_rest_stays(checkout):
     result = checkout.run("-n", "--config", "extract={shards: 3, blind: false}")
     assert result.planned["extract"] == 9
     assert "blind" not in result.planned
+    assert result.planned["gather"] == 2 * 3
     assert result.planned["probes"] == 3
 
 
@@ -85,19 +87,30 @@ def test_a_study_without_attention_plans_without_the_masking(checkout):
     assert "Traceback" not in refused.output
 
 
+def test_a_study_without_interventions_plans_without_them(checkout):
+    result = checkout.run("-n", "--config", "ablate={enabled: false}", "mask={enabled: false}")
+    assert result.status == 0, result.output
+    assert set(result.planned) == STAGES - {"mask", "ablate"}
+
+
 def test_hundreds_of_shards_plan(checkout):
-    """Each of their jobs waits for a fixed number of files, however many shards there are."""
+    """A job waits for a fixed number of files, but for the lists of shards and the effects.
+
+    Snakemake goes through all that a job of a group waits for once for each of it, and through all
+    inputs of a job for everyone that waits for it.
+    """
     sharded = ("extract", "mask", "ablate")
     result = checkout.run(
         "-n", "--profile", "slurm", "--config", *(f"{stage}={{shards: 200}}" for stage in sharded)
     )
     assert result.status == 0, result.output
-    assert sum(result.planned.values()) == 3 * 5 * 200 + 3 * 4 + 5
-    inputs = re.findall(
-        r"^rule (?:mask|ablate):\n    input: (.*)$", result.output, flags=re.MULTILINE
-    )
-    assert len(inputs) == 3 * 2 * 200
-    assert {len(line.split(", ")) for line in inputs} == {3, 5}
+    assert sum(result.planned.values()) == 3 * 5 * 200 + 3 * 6 + 5
+    inputs = re.findall(r"^rule (\w+):\n    input: (.*)$", result.output, flags=re.MULTILINE)
+    counts = {rule: {len(line.split(", ")) for name, line in inputs if name == rule}
+              for rule in dict(inputs)}  # fmt: skip
+    assert {rule: n for rule, n in counts.items() if max(n) > 100} == {
+        "gather": {4 * 200, 200, 2 * 200}, "effects": {1 + 3 + 2 * 3 * 200}
+    }  # fmt: skip
 
 
 def test_planning_imports_nothing_heavy():
@@ -115,7 +128,7 @@ def test_planning_imports_nothing_heavy():
 def test_until_a_stage(checkout):
     result = checkout.run("-n", "--until", "metrics")
     assert set(result.planned) == {
-        "fetch_data", "fetch_model", "sample", "extract", "consistency", "metrics",
+        "fetch_data", "fetch_model", "sample", "extract", "consistency", "gather", "metrics",
     }  # fmt: skip
 
 

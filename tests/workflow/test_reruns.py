@@ -55,12 +55,7 @@ CODE_EDITS = {
     "the effects": (f"{STAGES}/effects.py", *ADDED, JOINT),
     "the probes": (f"{STAGES}/probes.py", *ADDED, {"probes", "ablate"} | JOINT),
     "the masking": (f"{STAGES}/mask.py", *ADDED, {"mask"} | JOINT),
-    # Fetching asks the registry whether the family is known, and so imports it.
-    "a prompt": (
-        "src/vrp/vlm/families/llava.py",
-        *ADDED,
-        ALL_BUT_FETCH - {"sample"} | {"fetch_model"},
-    ),
+    "a prompt": ("src/vrp/vlm/families/llava.py", *ADDED, ALL_BUT_FETCH - {"sample"}),
     "the sampling": (f"{STAGES}/sample.py", *ADDED, ALL_BUT_FETCH),
     "the entropy formula": (
         "src/vrp/signals/structural.py",
@@ -89,9 +84,9 @@ CODE_EDITS = {
     "the exact consistency": (
         "src/vrp/signals/exact_consistency.py",
         *ADDED,
-        {"consistency"} | AFTER_METRICS,
+        {"consistency", "gather"} | AFTER_METRICS,
     ),
-    "the list of shards": (f"{STAGES}/gather.py", *ADDED, {"gather", "mask", "ablate"} | JOINT),
+    "the list of shards": (f"{STAGES}/gather.py", *ADDED, AFTER_EXTRACT),
     "the status": (f"{STAGES}/status.py", *ADDED, set()),
     "the plan": ("src/vrp/planning/plan.py", *ADDED, set()),
 }
@@ -99,7 +94,7 @@ CODE_EDITS = {
 NAMED = {
     "a figure": ("figures", "vrp.plots.figures.masking"),
     "the page's style": ("report", "vrp.report"),
-    "a prompt": ("fetch_model", "vrp.vlm.families.llava"),
+    "a prompt": ("extract", "vrp.vlm.families.llava"),
     "the entropy formula": ("extract", "vrp.signals.structural"),
     "a signal's label": ("metrics", "vrp.signals.registry"),
     "the AUROC": ("metrics", "vrp.stats.auroc"),
@@ -132,7 +127,8 @@ def test_code_edit(finished, edit):
 
 # What `--config` changes, the stages that run again, the words of the first one's reason.
 CONFIG_EDITS = [
-    ("consistency={k: 4}", {"consistency"} | AFTER_METRICS, ("consistency", "consistency.k", 4)),
+    ("consistency={k: 4}", {"consistency", "gather"} | AFTER_METRICS,
+     ("consistency", "consistency.k", 4)),
     ("metrics={bootstrap: 500}", AFTER_METRICS, ("metrics", "metrics.bootstrap", 500)),
     ("probes={sparse_c: 0.5}", {"probes", "ablate"} | JOINT, ("probes", "probes.sparse_c", 0.5)),
     ("extract={capture: [attention]}", {"extract"} | AFTER_EXTRACT,
@@ -147,7 +143,7 @@ CONFIG_EDITS = [
     ("mask={random_seeds: 7}", {"mask"} | JOINT, ("mask", "mask.random_seeds", 7)),
     ("extract={batch_size: 8}", {"extract", "blind"} | AFTER_EXTRACT,
      ("extract", "extract.batch_size", 8)),
-    ("consistency={batch_size: 8}", {"consistency"} | AFTER_METRICS,
+    ("consistency={batch_size: 8}", {"consistency", "gather"} | AFTER_METRICS,
      ("consistency", "consistency.batch_size", 8)),
     ("scoring={vqa_threshold: 0.9}", ALL_BUT_FETCH - {"sample"},
      ("extract", "scoring.vqa_threshold", 0.9)),
@@ -204,6 +200,32 @@ def test_without_the_blank_image_nothing_is_asked_again(finished):
     assert set(result.planned) == {"probes", "ablate"} | JOINT
     for reason in result.reasons("probes"):
         assert "Set of input files has changed" in reason
+
+
+def test_without_the_interventions_nothing_is_asked_again(finished):
+    result = plan(finished, "--config", "ablate={enabled: false}", "mask={enabled: false}")
+    assert set(result.planned) == JOINT
+
+
+def test_only_the_samples_are_listed_again(finished):
+    result = plan(finished, "--config", "consistency={k: 4}")
+    assert {re.search(r"run=(\w+)", reason)[1] for reason in result.reasons("gather")} == {
+        "consistency"
+    }
+
+
+@pytest.mark.parametrize("table", ["answers", "hidden", "blind/hidden"])
+def test_deleted_shards_are_made_anew_when_asked_for(finished, table):
+    shard = finished.folder / "results" / "tiny" / "one" / table / "001.parquet"
+    moved = shard.rename(shard.with_suffix(".moved"))
+    try:
+        assert plan(finished).planned == {}
+        result = plan(finished, "--forcerun", "gather", "--until", "gather")
+    finally:
+        moved.rename(shard)
+    stage = "blind" if table.startswith("blind") else "extract"
+    assert result.planned == {stage: 1, "gather": 6}
+    assert "shard=001" in result.reasons(stage)[0]
 
 
 def test_a_profile_reruns_nothing(finished):

@@ -1,6 +1,8 @@
 """A study that takes another's extraction: what it plans, and when it is refused."""
 
 import json
+import os
+import shutil
 
 import pytest
 import yaml
@@ -24,11 +26,11 @@ MODEL_RUNS = {"extract", "blind", "consistency", "fetch_model"}
 PLAN = ("-n", "--configfile", "config/second.yaml")
 
 
-def write_shards(folder, *, revision="r1", code=None, config=None, blind=True):
+def write_shards(folder, *, revision="r1", code=None, config=None, blind=True, mask=False):
     """The first study's extraction: any table will do, only its provenance counts here."""
     study = load_study(folder / "config" / "first.yaml")
     results = folder / "results" / "first"
-    for stage, tables in TABLES.items():
+    for stage, tables in (TABLES | ({"mask": ("mask",)} if mask else {})).items():
         if stage == "blind" and not blind:
             continue
         origin = {
@@ -38,7 +40,7 @@ def write_shards(folder, *, revision="r1", code=None, config=None, blind=True):
             "code": code or code_digest(f"vrp.stages.{stage}"),
         }
         for table in tables:
-            for shard in ("000", "001"):
+            for shard in ("000",) if stage == "mask" else ("000", "001"):
                 path = results / "one" / table / f"{shard}.parquet"
                 columns = {name: [] for name in PREDICTIONS.columns.names}
                 write_table(path, PREDICTIONS, columns, provenance=origin)
@@ -52,6 +54,7 @@ def write_shards(folder, *, revision="r1", code=None, config=None, blind=True):
 @pytest.fixture
 def two(checkout):
     """A checkout with a finished extraction and a second study that points at it."""
+    shutil.rmtree(checkout.folder / "results", ignore_errors=True)
     (checkout.folder / "config" / "first.yaml").write_text(STUDY)
     (checkout.folder / "config" / "second.yaml").write_text(SECOND)
     write_shards(checkout.folder)
@@ -87,9 +90,61 @@ def test_without_interventions_of_its_own_no_gpu_is_held(two):
         assert all("gpu=" not in reason for reason in result.reasons(stage))
 
 
+def model_runs(two) -> set[str]:
+    result = two.run(*PLAN)
+    assert result.status == 0, result.output
+    assert "gpu=1" not in result.output or {"mask", "ablate"} & set(result.planned)
+    return {"mask", "ablate", *MODEL_RUNS} & set(result.planned)
+
+
+def real_models(two, more: str = "") -> None:
+    """Both studies with a checkpoint that wants a GPU."""
+    for name, text in (("first", STUDY), ("second", SECOND + more)):
+        real = text.replace("zoo:llava", "llava-hf/llava-1.5-7b-hf")
+        (two.folder / "config" / f"{name}.yaml").write_text(real)
+
+
+def test_other_probes_cost_no_gpu_second(two):
+    """The masking is read where it is the very same; the ablation can be switched off."""
+    real_models(two)
+    write_shards(two.folder, mask=True)
+    assert model_runs(two) == {"ablate"}
+    real_models(two, "ablate: {enabled: false}\n")
+    assert model_runs(two) == set()
+    result = two.run(*PLAN)
+    assert "results/first/one/mask/000.parquet" in result.output
+    assert "gpu=" not in result.output
+
+
+def test_a_masking_that_is_not_the_very_same_is_the_studys_own(two):
+    write_shards(two.folder, mask=True)
+    off = "ablate: {enabled: false}\n"
+    config = two.folder / "config" / "second.yaml"
+    config.write_text(SECOND + off)
+    assert model_runs(two) == set()
+    # Other keys.
+    config.write_text(SECOND + off + "mask: {share: 0.4}\n")
+    assert model_runs(two) == {"mask"}
+    # More shards than there are.
+    config.write_text(SECOND + off + "mask: {shards: 2}\n")
+    assert model_runs(two) == {"mask"}
+    config.write_text(SECOND + off)
+    # Own ones have begun.
+    own = two.folder / "results" / "second" / "one" / "mask"
+    own.mkdir(parents=True)
+    assert model_runs(two) == {"mask"}
+    own.rmdir()
+    assert model_runs(two) == set()
+    # Shards that were extracted after the masking.
+    answers = two.folder / "results" / "first" / "one" / "answers" / "000.parquet"
+    later = answers.stat().st_mtime + 10
+    os.utime(answers, (later, later))
+    assert model_runs(two) == {"mask"}
+
+
 def test_signals_wait_until_the_shards_are_checked(two):
     result = two.run(*PLAN, "--until", "metrics")
-    assert result.planned["gather"] == 1
+    assert result.planned["gather"] == 2
     (block,) = [b for b in result.output.split("\nrule ") if b.startswith("metrics:")]
     assert "results/second/one/extraction.json" in block
 

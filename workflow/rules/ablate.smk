@@ -5,7 +5,8 @@ REQUIRED INPUTS:
 
     manifest    = <extraction>/models/{model}.json
     items       = <results>/items.parquet
-    extraction  = <results>/{model}/extraction.json, the list of answers shards
+    (extraction = <results>/{model}/extraction.json, the list of answers shards: the probes wait
+                  for it)
     predictions = <results>/{model}/predictions.parquet
     neurons     = <results>/{model}/neurons.parquet
 
@@ -13,7 +14,8 @@ OUTPUTS:
 
     ablate      = <results>/{model}/ablate/{shard}.parquet
 
-`ablate.shards` in the config says how many shards; they need not be those of the extraction.
+It runs where `ablate.enabled` is true; `ablate.shards` in the config says how many shards; they
+need not be those of the extraction.
 """
 
 
@@ -22,7 +24,6 @@ rule ablate:
     input:
         manifest="<extraction>/models/{model}.json",
         item_table="<results>/items.parquet",
-        extraction="<results>/{model}/extraction.json",
         predictions="<results>/{model}/predictions.parquet",
         neurons="<results>/{model}/neurons.parquet",
     output:
@@ -43,6 +44,7 @@ rule ablate:
         study=SNAPSHOT,
         code_ablate=code_of("ablate"),
         config_ablate=config_of("ablate"),
+        extraction=f"{RESULTS}/{{model}}/extraction.json",
     shell:
         """
         HF_HUB_OFFLINE=1 vrp ablate \
@@ -51,7 +53,7 @@ rule ablate:
             --shard {wildcards.shard} \
             --manifest {input.manifest} \
             --items {input.item_table} \
-            --extraction {input.extraction} \
+            --extraction {params.extraction} \
             --predictions {input.predictions} \
             --neurons {input.neurons} \
             --output {output.ablate} \

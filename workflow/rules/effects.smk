@@ -3,15 +3,17 @@ This part of the workflow estimates every intervention's paired effect on accura
 
 REQUIRED INPUTS:
 
-    items   = <results>/items.parquet
-    answers = <extraction>/{model}/answers/{shard}.parquet, all models and shards
-    mask    = <results>/{model}/mask/{shard}.parquet, all models and shards,
-              where `mask.enabled` is true
-    ablate  = <results>/{model}/ablate/{shard}.parquet, all models and shards
+    items      = <results>/items.parquet
+    extraction = <results>/{model}/extraction.json of all models, lists of the answers shards
+    mask       = <results>/{model}/mask/{shard}.parquet, all models and shards, where
+                 `mask.enabled` is true (those of the study that `extraction_from` names, where
+                 it has made the very same)
+    ablate     = <results>/{model}/ablate/{shard}.parquet, all models and shards, where
+                 `ablate.enabled` is true
 
 OUTPUTS:
 
-    effects = <results>/effects.parquet
+    effects    = <results>/effects.parquet
 """
 
 
@@ -19,15 +21,9 @@ rule effects:
     """Estimate paired effects with intervals, of all models together."""
     input:
         item_table="<results>/items.parquet",
-        answers=TABLES["answers"],
-        mask=expand(
-            "<results>/{model}/mask/{shard}.parquet", model=MODELS, shard=MASK_SHARDS
-        ),
-        ablate=expand(
-            "<results>/{model}/ablate/{shard}.parquet",
-            model=MODELS,
-            shard=ABLATE_SHARDS,
-        ),
+        extraction=expand("<results>/{model}/extraction.json", model=MODELS),
+        mask=MASK_TABLES,
+        ablate=ABLATE_TABLES,
     output:
         effects="<results>/effects.parquet",
     log:
@@ -45,12 +41,13 @@ rule effects:
         study=SNAPSHOT,
         code_effects=code_of("effects"),
         config_effects=config_of("effects"),
+        answers=SHARD_TABLES["answers"],
     shell:
         """
         vrp effects \
             --config {params.study} \
             --items {input.item_table} \
-            --answers {input.answers} \
+            --answers {params.answers} \
             --mask {input.mask} \
             --ablate {input.ablate} \
             --output {output.effects} \

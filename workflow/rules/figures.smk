@@ -5,9 +5,10 @@ REQUIRED INPUTS:
 
     items   = <results>/items.parquet
     effects = <results>/effects.parquet
-    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons
-            = tables of all models and shards
-    (mask   = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
+    extraction, consistency = lists of all models' shards: it reads answers, attention, lens and
+              consistency
+    signals, heads, metrics, probes, predictions, neurons = tables of all models
+    (mask  = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
 
 OUTPUTS:
 
@@ -18,7 +19,7 @@ OUTPUTS:
 rule figures:
     """Draw the figures."""
     input:
-        **TABLES,
+        **MODEL_TABLES,
         item_table="<results>/items.parquet",
         effects="<results>/effects.parquet",
     output:
@@ -35,10 +36,10 @@ rule figures:
         runtime=runtime("figures"),
     params:
         **causes_of("figures"),
+        **SHARD_TABLES,
         study=SNAPSHOT,
         code_figures=code_of("figures"),
         config_figures=config_of("figures"),
-        mask=MASK_TABLES,
         folder=subpath(output[0], parent=True),
     shell:
         """
@@ -46,10 +47,10 @@ rule figures:
             --config {params.study} \
             --items {input.item_table} \
             --effects {input.effects} \
-            --answers {input.answers} \
-            --attention {input.attention} \
-            --lens {input.lens} \
-            --consistency {input.consistency} \
+            --answers {params.answers} \
+            --attention {params.attention} \
+            --lens {params.lens} \
+            --consistency {params.consistency} \
             --signals {input.signals} \
             --heads {input.heads} \
             --metrics {input.metrics} \

@@ -1,36 +1,35 @@
 """
-This part of the workflow lists one model's extraction shards, for the interventions.
+This part of the workflow lists one model's shards, for every stage that needs all of them.
 
 REQUIRED INPUTS:
 
-    answers    = <extraction>/{model}/answers/{shard}.parquet, all shards
-    attention  = <extraction>/{model}/attention/{shard}.parquet, all shards
-    items      = <results>/items.parquet and <extraction>/items.parquet, where `extraction_from`
-                 is set: they must be equal
+    shards = <extraction>/{model}/{table}/{shard}.parquet, all shards of all tables of the run
+    items  = <results>/items.parquet and <extraction>/items.parquet, where `extraction_from` is
+             set: they must be equal
 
 OUTPUTS:
 
-    extraction = <results>/{model}/extraction.json
+    list   = <results>/{model}/{run}.json of each run:
+             extraction  (tables answers, attention, hidden, lens)
+             consistency (table consistency)
+             blind       (tables blind/answers and blind/hidden), where `extract.blind` is true
 
-Each job of the interventions needs answers and attention from any shard. That it waits for this
-one file, and not for all shards, keeps the planning of thousands of them quick.
+Later stages wait for these few files and not for all shards: planning thousands of shards then
+takes a time that grows with their number, not with its square.
 """
 
 
 rule gather:
-    """List one model's extraction shards with their checksums, once they fit together."""
+    """List the shards of one run of a model with their checksums, once they fit together."""
     input:
-        answers=expand("<extraction>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
-        attention=expand(
-            "<extraction>/{{model}}/attention/{shard}.parquet", shard=SHARDS
-        ),
+        shards=shards_of_run,
         item_tables=SHARED_ITEMS,
     output:
-        extraction="<results>/{model}/extraction.json",
+        list="<results>/{model}/{run}.json",
     log:
-        "<logs>/gather/{model}.log",
+        "<logs>/gather/{model}/{run}.log",
     benchmark:
-        "<benchmarks>/gather/{model}.tsv"
+        "<benchmarks>/gather/{model}/{run}.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -42,13 +41,17 @@ rule gather:
         study=SNAPSHOT,
         code_gather=code_of("gather"),
         config_gather=config_of("gather"),
+        folder=model_folder,
+        tables=tables_of_run,
+        n_shards=len(SHARDS),
     shell:
         """
         vrp gather \
             --config {params.study} \
-            --answers {input.answers} \
-            --attention {input.attention} \
+            --folder {params.folder} \
+            --tables {params.tables} \
+            --shards {params.n_shards} \
             --items {input.item_tables} \
-            --output {output.extraction} \
+            --output {output.list} \
             2>&1 | tee -i {log} >&2
         """

@@ -4,11 +4,9 @@ This part of the workflow computes every signal and how well it tells right from
 REQUIRED INPUTS:
 
     items       = <results>/items.parquet
-    answers     = <extraction>/{model}/answers/{shard}.parquet, all shards
-    attention   = <extraction>/{model}/attention/{shard}.parquet, all shards
-    lens        = <extraction>/{model}/lens/{shard}.parquet, all shards
-    consistency = <extraction>/{model}/consistency/{shard}.parquet, all shards
-    checked    = <results>/{model}/extraction.json, where `extraction_from` is set
+    extraction  = <results>/{model}/extraction.json, the list of shards: it reads answers,
+                  attention and lens
+    consistency = <results>/{model}/consistency.json, the list of shards
 
 OUTPUTS:
 
@@ -21,16 +19,9 @@ OUTPUTS:
 rule metrics:
     """Compute one model's signals, per-head signals and their agreement with correctness."""
     input:
-        checked=CHECKED,
         item_table="<results>/items.parquet",
-        answers=expand("<extraction>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
-        attention=expand(
-            "<extraction>/{{model}}/attention/{shard}.parquet", shard=SHARDS
-        ),
-        lens=expand("<extraction>/{{model}}/lens/{shard}.parquet", shard=SHARDS),
-        consistency=expand(
-            "<extraction>/{{model}}/consistency/{shard}.parquet", shard=SHARDS
-        ),
+        extraction="<results>/{model}/extraction.json",
+        consistency="<results>/{model}/consistency.json",
     output:
         signals="<results>/{model}/signals.parquet",
         heads="<results>/{model}/heads.parquet",
@@ -50,16 +41,20 @@ rule metrics:
         study=SNAPSHOT,
         code_metrics=code_of("metrics"),
         config_metrics=config_of("metrics"),
+        answers=shards_of("answers"),
+        attention=shards_of("attention"),
+        lens=shards_of("lens"),
+        consistency=shards_of("consistency"),
     shell:
         """
         vrp metrics \
             --config {params.study} \
             --model {wildcards.model} \
             --items {input.item_table} \
-            --answers {input.answers} \
-            --attention {input.attention} \
-            --lens {input.lens} \
-            --consistency {input.consistency} \
+            --answers {params.answers} \
+            --attention {params.attention} \
+            --lens {params.lens} \
+            --consistency {params.consistency} \
             --signals {output.signals} \
             --heads {output.heads} \
             --output {output.metrics} \

@@ -5,13 +5,9 @@ REQUIRED INPUTS:
 
     items        = <results>/items.parquet
     signals      = <results>/{model}/signals.parquet
-    answers      = <extraction>/{model}/answers/{shard}.parquet, all shards
-    attention    = <extraction>/{model}/attention/{shard}.parquet, all shards
-    hidden       = <extraction>/{model}/hidden/{shard}.parquet, all shards
-    lens         = <extraction>/{model}/lens/{shard}.parquet, all shards
-    blind_hidden = <extraction>/{model}/blind/hidden/{shard}.parquet, all shards,
-                   where `extract.blind` is true
-    checked    = <results>/{model}/extraction.json, where `extraction_from` is set
+    extraction   = <results>/{model}/extraction.json, the list of shards: it reads answers,
+                   attention, hidden and lens
+    blind        = <results>/{model}/blind.json, the list of shards, where `extract.blind` is true
 
 OUTPUTS:
 
@@ -24,18 +20,10 @@ OUTPUTS:
 rule probes:
     """Fit one model's probes with image-grouped cross-validation."""
     input:
-        checked=CHECKED,
         item_table="<results>/items.parquet",
         signals="<results>/{model}/signals.parquet",
-        answers=expand("<extraction>/{{model}}/answers/{shard}.parquet", shard=SHARDS),
-        attention=expand(
-            "<extraction>/{{model}}/attention/{shard}.parquet", shard=SHARDS
-        ),
-        hidden=expand("<extraction>/{{model}}/hidden/{shard}.parquet", shard=SHARDS),
-        lens=expand("<extraction>/{{model}}/lens/{shard}.parquet", shard=SHARDS),
-        blind_hidden=expand(
-            "<extraction>/{{model}}/blind/hidden/{shard}.parquet", shard=BLIND_SHARDS
-        ),
+        extraction="<results>/{model}/extraction.json",
+        blind=["<results>/{model}/blind.json"] if STUDY.extract.blind else [],
     output:
         predictions="<results>/{model}/predictions.parquet",
         neurons="<results>/{model}/neurons.parquet",
@@ -55,6 +43,11 @@ rule probes:
         study=SNAPSHOT,
         code_probes=code_of("probes"),
         config_probes=config_of("probes"),
+        answers=shards_of("answers"),
+        attention=shards_of("attention"),
+        hidden=shards_of("hidden"),
+        lens=shards_of("lens"),
+        blind_hidden=shards_of("blind/hidden") if STUDY.extract.blind else [],
     shell:
         """
         vrp probes \
@@ -62,11 +55,11 @@ rule probes:
             --model {wildcards.model} \
             --items {input.item_table} \
             --signals {input.signals} \
-            --answers {input.answers} \
-            --attention {input.attention} \
-            --hidden {input.hidden} \
-            --lens {input.lens} \
-            --blind-hidden {input.blind_hidden} \
+            --answers {params.answers} \
+            --attention {params.attention} \
+            --hidden {params.hidden} \
+            --lens {params.lens} \
+            --blind-hidden {params.blind_hidden} \
             --predictions {output.predictions} \
             --neurons {output.neurons} \
             --output {output.probes} \

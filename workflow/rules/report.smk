@@ -8,9 +8,10 @@ REQUIRED INPUTS:
     sampling = <results>/sampling.json
     effects  = <results>/effects.parquet
     figures  = <results>/figures/{name}.{format}, all figures
-    answers, attention, lens, consistency, signals, heads, metrics, probes, predictions, neurons
-             = tables of all models and shards
-    (mask    = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
+    extraction, consistency = lists of all models' shards: it reads answers, attention, lens and
+              consistency
+    signals, heads, metrics, probes, predictions, neurons = tables of all models
+    (mask   = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
 
 OUTPUTS:
 
@@ -22,7 +23,7 @@ OUTPUTS:
 rule report:
     """Write one self-contained HTML report, and its numbers as JSON."""
     input:
-        **TABLES,
+        **MODEL_TABLES,
         data="<results>/data.json",
         item_table="<results>/items.parquet",
         sampling="<results>/sampling.json",
@@ -49,10 +50,10 @@ rule report:
         runtime=runtime("report"),
     params:
         **causes_of("report"),
+        **SHARD_TABLES,
         study=SNAPSHOT,
         code_report=code_of("report"),
         config_report=config_of("report"),
-        mask=MASK_TABLES,
     shell:
         """
         vrp report \
@@ -61,10 +62,10 @@ rule report:
             --items {input.item_table} \
             --sampling {input.sampling} \
             --effects {input.effects} \
-            --answers {input.answers} \
-            --attention {input.attention} \
-            --lens {input.lens} \
-            --consistency {input.consistency} \
+            --answers {params.answers} \
+            --attention {params.attention} \
+            --lens {params.lens} \
+            --consistency {params.consistency} \
             --signals {input.signals} \
             --heads {input.heads} \
             --metrics {input.metrics} \

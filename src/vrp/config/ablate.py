@@ -53,6 +53,8 @@ class AblationCondition(Section):
 class AblateConfig(Section):
     """Where and what is ablated."""
 
+    enabled: bool = True
+    """Run the ablation; it follows the probes, so that other probes cost it anew."""
     items: int = Field(default=1000, ge=1)
     """Items a model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationCondition, ...] = (

@@ -4,11 +4,32 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
+from vrp.config.sample import Task
 from vrp.config.section import Section
 
 Position = Literal["prompt_end", "answer_end"]
 Captured = Literal["attention", "heads", "lens", "contributions", "residual_update"]
 _CAPTURED: tuple[Captured, ...] = get_args(Captured)
+
+
+class TaskAnswerLengths(Section):
+    """Longest answers in tokens, where a task's differs from `extract.max_new_tokens`."""
+
+    existence: int | None = Field(default=None, ge=1)
+    """Longest answer to "is there …?"; null: `extract.max_new_tokens`."""
+    counting: int | None = Field(default=None, ge=1)
+    """Longest answer to "how many …?"; null: `extract.max_new_tokens`."""
+    spatial: int | None = Field(default=None, ge=1)
+    """Longest answer to a question of place; null: `extract.max_new_tokens`."""
+    open: int | None = Field(default=None, ge=1)
+    """Longest answer to any other question of VQA; null: `extract.max_new_tokens`."""
+    text: int | None = Field(default=None, ge=1)
+    """Longest answer to "what is written there?"; null: `extract.max_new_tokens`."""
+
+
+def answer_limits(max_new_tokens: int, by_task: TaskAnswerLengths) -> dict[str, int]:
+    """Return the longest answer of every task, in tokens."""
+    return {task: getattr(by_task, task) or max_new_tokens for task in get_args(Task)}
 
 
 class ExtractConfig(Section):
@@ -19,7 +40,9 @@ class ExtractConfig(Section):
     batch_size: int = Field(default=32, ge=1)
     """Items a forward; answers do not depend on it."""
     max_new_tokens: int = Field(default=6, ge=1)
-    """Longest answer."""
+    """Longest answer, in tokens."""
+    max_new_tokens_by_task: TaskAnswerLengths = TaskAnswerLengths()
+    """Longest answers of single tasks."""
     capture: tuple[Captured, ...] = _CAPTURED
     """What is read in the pass beside answers and hidden states; what is left out costs nothing
     and is reported as not captured. `attention`: rows to the image tokens, mean over heads;

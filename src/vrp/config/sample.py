@@ -1,25 +1,51 @@
 """Which items the study asks about, and how answers are scored."""
 
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vrp.config.section import Section
 
-Task = Literal["existence", "counting", "spatial", "open"]
+Dataset = Literal["pope", "vqa", "textvqa", "own"]
+Task = Literal["existence", "counting", "spatial", "open", "text"]
+
+_TASKS: Final[dict[Dataset, tuple[Task, ...]]] = {
+    "pope": ("existence",),
+    "vqa": ("counting", "spatial", "open"),
+    "textvqa": ("text",),
+    "own": ("existence", "counting", "spatial", "open"),
+}
 
 
 class SplitConfig(Section):
     """One split of the study: an exact number of items of one task."""
 
-    dataset: Literal["pope", "vqa", "own"]
+    dataset: Dataset
     """Which reader; the files' places are in the `data` section."""
     split: str
-    """POPE: random, popular or adversarial. VQA: the same word as the task."""
+    """POPE: random, popular or adversarial. VQA: the same word as the task. TextVQA: train or
+    val. Own data: a name of your choice."""
     task: Task
-    """What the question asks for; headline numbers are within task."""
+    """What the question asks for; headline numbers are within task. POPE asks for existence,
+    TextVQA for text (its questions ask what is written in the image)."""
     count: int = Field(ge=1)
     """Met exactly, or the run stops with what was short."""
+
+    @field_validator("split")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        if not value.strip() or "/" in value or "\\" in value:
+            raise ValueError("a split's name is part of file names: give a word without slashes")
+        return value
+
+    @model_validator(mode="after")
+    def _asks_what_its_data_set_asks(self) -> "SplitConfig":
+        if self.task not in _TASKS[self.dataset]:
+            raise ValueError(
+                f"{self.dataset} does not ask for {self.task}; its task is "
+                f"{' or '.join(_TASKS[self.dataset])}"
+            )
+        return self
 
 
 class ScoringConfig(Section):

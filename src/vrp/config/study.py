@@ -36,7 +36,8 @@ class StudyConfig(Section):
     extraction_from: str | None = None
     """Another study under `results`, or its folder, whose extraction, blank-image run and samples
     are read in place of own ones: refused unless model, items, code and the keys that they were
-    made with are the same."""
+    made with are the same. Its masking is read, too, where it is the very same; the ablation
+    follows the probes and is always the study's own (`ablate.enabled`)."""
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     scoring: ScoringConfig = ScoringConfig()
@@ -76,13 +77,21 @@ class StudyConfig(Section):
                 "mask hides the most attended tokens, but extract.capture lacks attention: "
                 "add attention to extract.capture, or set mask.enabled to false"
             )
-        if self.data.origin == "hub":
-            for dataset in sorted({split.dataset for split in self.sample.splits} - {"own"}):
-                if getattr(self.data.hub, dataset, None) is None:
-                    raise ValueError(
-                        f"sample.splits asks for {dataset}, but data.hub names no repository for "
-                        f"it: add data.hub.{dataset}"
-                    )
+        for dataset in sorted({split.dataset for split in self.sample.splits} - {"own"}):
+            if self.data.origin == "hub" and dataset not in self.data.hub.datasets:
+                raise ValueError(
+                    f"sample.splits asks for {dataset}, but data.hub names no repository for "
+                    f"it: add data.hub.{dataset}"
+                )
+            if self.data.origin == "official" and dataset not in self.data.official:
+                raise ValueError(
+                    f"sample.splits asks for {dataset}, but data.official does not: add it there"
+                )
+            if self.data.origin == "scenes" and dataset == "textvqa":
+                raise ValueError(
+                    "sample.splits asks for textvqa, which the drawn scenes have not: set "
+                    "data.origin to official, hub or local"
+                )
         return self
 
 
@@ -97,24 +106,29 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "sample": ("study", "seed", "data", "sample"),
     "extract": (
         "data.folder", "scoring", "models.*",
-        "extract.shards", "extract.batch_size", "extract.max_new_tokens", "extract.capture",
-        "extract.positions", "extract.hidden_dtype",
+        "extract.shards", "extract.batch_size", "extract.max_new_tokens",
+        "extract.max_new_tokens_by_task", "extract.capture", "extract.positions",
+        "extract.hidden_dtype",
     ),
     "blind": (
         "data.folder", "scoring", "models.*",
-        "extract.shards", "extract.batch_size", "extract.max_new_tokens", "extract.positions",
-        "extract.hidden_dtype",
+        "extract.shards", "extract.batch_size", "extract.max_new_tokens",
+        "extract.max_new_tokens_by_task", "extract.positions", "extract.hidden_dtype",
     ),
     "consistency": (
         "seed", "data.folder", "scoring", "models.*", "consistency",
-        "extract.shards", "extract.max_new_tokens",
+        "extract.shards", "extract.max_new_tokens", "extract.max_new_tokens_by_task",
     ),
     "gather": (),
     "metrics": ("seed", "metrics"),
     "probes": ("seed", "probes", "metrics.auroc_margin"),
-    "mask": ("seed", "data.folder", "scoring", "models.*", "mask", "extract.max_new_tokens"),
+    "mask": (
+        "seed", "data.folder", "scoring", "models.*", "mask",
+        "extract.max_new_tokens", "extract.max_new_tokens_by_task",
+    ),
     "ablate": (
-        "seed", "data.folder", "scoring", "models.*", "ablate", "extract.max_new_tokens",
+        "seed", "data.folder", "scoring", "models.*", "ablate",
+        "extract.max_new_tokens", "extract.max_new_tokens_by_task",
     ),
     "effects": ("seed", "effects"),
     "figures": ("figures",),

@@ -1,7 +1,7 @@
-"""The official archives of COCO, VQA v2 and POPE: resumable downloads, safe unpacking."""
+"""The official archives of COCO, VQA v2, POPE and TextVQA: resumable downloads, safe unpacking."""
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,23 +20,34 @@ class Archive(NamedTuple):
     """Where it goes, or is unpacked to, inside the data folder."""
     checksum: Checksum | None = None
     """Of the whole file, where it is published; a zip archive also checks each of its members."""
+    datasets: tuple[str, ...] = ()
+    """Which data sets it is a part of."""
 
 
 _POPE = "https://raw.githubusercontent.com/AoiDragon/POPE/main/output/coco"
 _VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
+_TEXTVQA = "https://dl.fbaipublicfiles.com/textvqa"
 OFFICIAL = (
-    *(Archive(f"{_POPE}/coco_pope_{split}.json", "pope") for split in
+    *(Archive(f"{_POPE}/coco_pope_{split}.json", "pope", datasets=("pope",)) for split in
       ("random", "popular", "adversarial")),
-    Archive(f"{_VQA}/v2_Questions_Val_mscoco.zip", "vqa"),
-    Archive(f"{_VQA}/v2_Annotations_Val_mscoco.zip", "vqa"),
+    Archive(f"{_VQA}/v2_Questions_Val_mscoco.zip", "vqa", datasets=("vqa",)),
+    Archive(f"{_VQA}/v2_Annotations_Val_mscoco.zip", "vqa", datasets=("vqa",)),
     Archive(
         "http://images.cocodataset.org/zips/val2014.zip", ".",
         Checksum("sha256", "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0"),
+        datasets=("pope", "vqa"),
     ),
+    Archive(f"{_TEXTVQA}/data/TextVQA_0.5.1_val.json", "textvqa", datasets=("textvqa",)),
+    Archive(f"{_TEXTVQA}/images/train_val_images.zip", ".", datasets=("textvqa",)),
 )  # fmt: skip
 
 
-def download_official(folder: Path, archives: Iterable[Archive] = OFFICIAL) -> None:
+def archives_of(datasets: Collection[str]) -> tuple[Archive, ...]:
+    """The archives that hold these data sets, questions and images, each once."""
+    return tuple(archive for archive in OFFICIAL if set(archive.datasets) & set(datasets))
+
+
+def download_official(folder: Path, archives: Iterable[Archive]) -> None:
     """Bring every archive into the data folder; what is there already is kept.
 
     Raises:

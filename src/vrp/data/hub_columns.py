@@ -1,4 +1,4 @@
-"""POPE and VQA v2 as published on the hub, row by row, turned into the official files' rows."""
+"""POPE, VQA v2 and TextVQA as published on the hub, turned row by row into the official rows."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from vrp.errors import InputError
 Row = Mapping[str, Any]
 """A row of a Parquet file: column → value."""
 
+TEXTVQA_SETS = ("train", "val", "test")
 QUESTIONS = "questions"
 ANNOTATIONS = "annotations"
 
@@ -87,6 +88,26 @@ def _vqa(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
     return rows
 
 
+def _textvqa(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
+    name = _text(row, "set_name", where).lower()
+    if name not in TEXTVQA_SETS:
+        raise InputError(
+            f"{where}: set_name {name!r} is none of TextVQA's ({', '.join(TEXTVQA_SETS)}); choose "
+            "another data set or split"
+        )
+    extra = {column: row[column] for column in _TEXTVQA_EXTRA if row.get(column) is not None}
+    return {
+        name: {
+            "question": _text(row, "question", where),
+            "image_id": image.rpartition(".")[0],
+            **extra,
+            "answers": _texts(row, "answers", where),
+            "question_id": _id(row, "question_id", where),
+            "set_name": name,
+        }
+    }
+
+
 def _image_id(row: Row, image: str) -> int | str:
     """The id under which the reader finds the file: COCO's number, or its name."""
     found = str(row["image_id"]).strip()
@@ -108,6 +129,15 @@ def _text(row: Row, column: str, where: str) -> str:
     return text
 
 
+def _texts(row: Row, column: str, where: str) -> list[str]:
+    values = [] if row[column] is None else row[column]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InputError(
+            f"{where}: column {column!r} is no list of texts; choose another data set or split"
+        )
+    return values
+
+
 POPE_COLUMNS = Columns(
     ("question_id", "question", "answer", "category", "image"), ("image_source", "image_id"), _pope
 )
@@ -116,3 +146,13 @@ VQA_COLUMNS = Columns(
     ("question_id", "question", "image_id", "answers", "answer_type", "image"), ("image_id",), _vqa
 )
 """As in lmms-lab/VQAv2."""
+_TEXTVQA_EXTRA = (
+    "image_classes", "flickr_original_url", "flickr_300k_url", "image_width", "image_height",
+    "question_tokens",
+)  # fmt: skip
+TEXTVQA_COLUMNS = Columns(
+    ("question_id", "question", "image_id", "answers", "set_name", "image"),
+    ("image_id",),
+    _textvqa,
+)
+"""As in lmms-lab/textvqa."""

@@ -11,7 +11,8 @@ import shutil
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TextIO
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -21,6 +22,7 @@ from vrp.data.hub_columns import (
     ANNOTATIONS,
     POPE_COLUMNS,
     QUESTIONS,
+    TEXTVQA_COLUMNS,
     VQA_COLUMNS,
     Columns,
     Row,
@@ -43,10 +45,7 @@ from vrp.hub import (
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 _ROWS_AT_ONCE = 64
-_VQA_HEADERS: dict[str, dict[str, Any]] = {
-    QUESTIONS: {"info": {}, "task_type": "Open-Ended", "data_type": "mscoco", "license": {}},
-    ANNOTATIONS: {"info": {}, "data_type": "mscoco", "license": {}},
-}
+_COLUMNS: Final = {"pope": POPE_COLUMNS, "vqa": VQA_COLUMNS, "textvqa": TEXTVQA_COLUMNS}
 
 
 class _Record(NamedTuple):
@@ -72,27 +71,26 @@ def fetch_hub_sets(data: DataConfig) -> dict[str, str]:
     byte of it, where it stopped.
 
     Returns:
-        `pope` and `vqa`, as far as the config names them → repository@commit.
+        `pope`, `vqa` and `textvqa`, as far as the config names them → repository@commit.
 
     Raises:
         InputError: a data set cannot be had, or has other columns than published.
     """
     fetched = {}
-    for name, columns, wanted in (
-        ("pope", POPE_COLUMNS, data.hub.pope),
-        ("vqa", VQA_COLUMNS, data.hub.vqa),
-    ):
-        if wanted is not None:
-            record = _fetch(data, name, columns, wanted)
-            fetched[name] = f"{record.repository}@{record.commit}"
+    for name in data.hub.datasets:
+        record = _fetch(data, name, getattr(data.hub, name))
+        fetched[name] = f"{record.repository}@{record.commit}"
     return fetched
 
 
-def _fetch(data: DataConfig, name: str, columns: Columns, wanted: HubDatasetConfig) -> _Record:
+def _fetch(data: DataConfig, name: str, wanted: HubDatasetConfig) -> _Record:
     folder = Path(data.folder)
+    image_folder = folder / data.image_folder(name)
     work = folder / ".downloads"
     earlier = _read_record(work / f"hub-{name}.json")
-    done = earlier if earlier is not None and _still_true(earlier, data, wanted) else None
+    done = earlier
+    if earlier is None or not _still_true(earlier, wanted, folder, image_folder):
+        done = None
     if done is not None and is_commit(wanted.revision):
         return done
     repository = Repository("dataset", wanted.repository, wanted.revision)
@@ -102,7 +100,8 @@ def _fetch(data: DataConfig, name: str, columns: Columns, wanted: HubDatasetConf
             return done
         require_access(repository, listing)
         parts = _parquet_files(repository, listing, wanted)
-        drafts = _Drafts(work / f"hub-{name}", data, repository, columns)
+        images = _ImageFolder(image_folder)
+        drafts = _Drafts(work / f"hub-{name}", images, repository, _COLUMNS[name])
         for number, part in enumerate(parts, 1):
             drafts.add(listing, part, f"{name}, part {number} of {len(parts)}")
     except HubUnreachableError as error:
@@ -133,16 +132,17 @@ def _read_record(path: Path) -> _Record | None:
         return None
 
 
-def _still_true(record: _Record, data: DataConfig, wanted: HubDatasetConfig) -> bool:
+def _still_true(
+    record: _Record, wanted: HubDatasetConfig, folder: Path, image_folder: Path
+) -> bool:
     """Whether an earlier run made what is wanted now, and all of it is still there."""
     made = (record.repository, record.revision, record.subset, record.split)
     if made != (wanted.repository, wanted.revision, wanted.subset, wanted.split):
         return False
-    folder = Path(data.folder)
     files = {folder / name: sha256 for name, sha256 in record.files.items()}
     return all(
         path.is_file() and file_sha256(path) == sha256 for path, sha256 in files.items()
-    ) and all((folder / data.images / name).is_file() for name in record.images)
+    ) and all((image_folder / name).is_file() for name in record.images)
 
 
 def _delete_outdated(folder: Path, earlier: _Record, files: Collection[str]) -> None:
@@ -189,12 +189,12 @@ class _Drafts:
     """Official rows of every Parquet file converted so far, each in a folder of its own."""
 
     def __init__(
-        self, work: Path, data: DataConfig, repository: Repository, columns: Columns
+        self, work: Path, images: "_ImageFolder", repository: Repository, columns: Columns
     ) -> None:
         self._work = work
         self._repository = repository
         self._columns = columns
-        self._images = _ImageFolder(Path(data.folder), data.images)
+        self._images = images
 
     def add(self, listing: Listing, part: RemoteFile, label: str) -> None:
         """Fetch, convert and delete one Parquet file, unless that was done before."""
@@ -230,8 +230,10 @@ class _Drafts:
         drafts: dict[str, TextIO] = {}
         used: set[str] = set()
         try:
-            for number, row in enumerate(_rows(parquet, label, self._repository, self._columns), 1):
-                where = f"{self._repository.name}, {path}, row {number}"
+            published = f"{self._repository.name}, {path}"
+            rows = _rows(parquet, label, published, self._columns)
+            for number, row in enumerate(rows, 1):
+                where = f"{published}, row {number}"
                 ids = [row[column] for column in self._columns.image_ids if column in row]
                 image = self._images.keep(ids[0] if ids else None, row["image"], where)
                 used.add(image)
@@ -249,8 +251,25 @@ def _image_names(draft: Path) -> list[str]:
     return (draft / "images.txt").read_text(encoding="utf-8").split()
 
 
-def _rows(parquet: Path, label: str, repository: Repository, columns: Columns) -> Iterator[Row]:
-    """Stream the rows of a Parquet file, images as bytes."""
+def _rows(parquet: Path, label: str, where: str, columns: Columns) -> Iterator[Row]:
+    """Stream the rows of a Parquet file, images as bytes.
+
+    Raises:
+        InputError: a column is missing, or the file is not what its name says: no Parquet, or text
+            that is not UTF-8.
+    """
+    import pyarrow as pa
+
+    try:
+        yield from _stream(parquet, label, where, columns)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{where}: cannot be read ({reason}); it was published so: choose another revision"
+        ) from None
+
+
+def _stream(parquet: Path, label: str, where: str, columns: Columns) -> Iterator[Row]:
     import datasets
     import pyarrow.parquet as pq
     from pyarrow.dataset import ParquetFragmentScanOptions
@@ -259,7 +278,7 @@ def _rows(parquet: Path, label: str, repository: Repository, columns: Columns) -
     names = metadata.schema_arrow.names
     if missing := [name for name in columns.required if name not in names]:
         raise InputError(
-            f"{repository}: column {missing[0]!r} is missing (found: {', '.join(names)}); give a "
+            f"{where}: column {missing[0]!r} is missing (found: {', '.join(names)}); give a "
             "data set in the published columns, see data.hub in config/README.md"
         )
     stream = datasets.load_dataset(
@@ -279,10 +298,10 @@ def _rows(parquet: Path, label: str, repository: Repository, columns: Columns) -
 
 
 class _ImageFolder:
-    """The images of a data folder, each written once under its name."""
+    """A folder of images, each written once under its name."""
 
-    def __init__(self, root: Path, under: str) -> None:
-        self._folder = root / under
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._files = {path.stem: path.name for path in self._folder.iterdir() if path.is_file()}
         self._digests: dict[str, str] = {}
@@ -334,22 +353,44 @@ def _write_official(
     name: str, data: DataConfig, drafts: Mapping[str, list[Path]]
 ) -> dict[str, str]:
     """Join the drafts into the official files; return their SHA-256 by their place."""
-    folder = Path(data.folder)
-    places = {QUESTIONS: data.vqa_questions, ANNOTATIONS: data.vqa_annotations}
     files = {}
     for key, parts in drafts.items():
-        place = data.pope_questions.format(split=key) if name == "pope" else places[key]
-        path = folder / place
+        official = _official_file(name, key, data)
+        path = Path(data.folder) / official.place
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.part")
         with unfinished.open("w", encoding="utf-8") as file:
-            if name == "pope":
+            if official.rows is None:
                 file.writelines(_lines(parts))
             else:
-                _write_rows(file, key, _VQA_HEADERS[key], _lines(parts))
+                _write_rows(file, official.rows, official.header, _lines(parts))
         unfinished.replace(path)
-        files[place] = file_sha256(path)
+        files[official.place] = file_sha256(path)
     return files
+
+
+class _OfficialFile(NamedTuple):
+    """How one of the official files looks."""
+
+    place: str
+    """Relative to the data folder."""
+    rows: str | None = None
+    """The key that holds its rows; None: the file is JSON lines."""
+    header: Mapping[str, Any] = MappingProxyType({})
+    """What stands beside them."""
+
+
+def _official_file(name: str, key: str, data: DataConfig) -> _OfficialFile:
+    """The file of a data set's drafts under `key` (see `Columns.official`)."""
+    if name == "pope":
+        return _OfficialFile(data.pope_questions.format(split=key))
+    if name == "textvqa":
+        header = {"dataset_type": key, "dataset_name": name, "dataset_version": "0.5.1"}
+        return _OfficialFile(data.textvqa_questions.format(split=key), "data", header)
+    common: dict[str, Any] = {"info": {}, "data_type": "mscoco", "license": {}}
+    if key == ANNOTATIONS:
+        return _OfficialFile(data.vqa_annotations, key, common)
+    return _OfficialFile(data.vqa_questions, QUESTIONS, {"task_type": "Open-Ended", **common})
 
 
 def _write_rows(file: TextIO, key: str, header: Mapping[str, Any], lines: Iterable[str]) -> None:

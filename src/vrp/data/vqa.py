@@ -24,6 +24,8 @@ from vrp.errors import InputError
 
 VQA_TASKS = (COUNTING, SPATIAL, OPEN)
 """In the order in which a question that fits several is given to one."""
+TEXTVQA_ANNOTATORS = 10
+"""Answers to every TextVQA question; its published evaluation refuses any other number."""
 UNASSIGNED = "unassigned"
 """Split name under which questions that fit no task are accounted for."""
 SPATIAL_RELATIONS = (
@@ -122,22 +124,31 @@ def read_vqa(
 def read_textvqa(path: Path, images: ImageIndex, *, split: str) -> Reading:
     """Read an official TextVQA file (``data``: question_id, image_id, question, answers).
 
-    Raises InputError naming file, row and key for what is malformed or missing.
+    Of splits whose answers are held back, every question is dropped and counted. Raises
+    InputError naming file, row and key for what is malformed or missing, a question id used twice,
+    and answers of more or fewer than ``TEXTVQA_ANNOTATORS`` annotators.
     """
-    document = read_json(path, object_hook=_bare_answer)
-    rows = [
-        VqaRow(
-            where=record.where,
-            question_id=id_field(record, "question_id"),
-            image_id=id_field(record, "image_id"),
-            question=text_field(record, "question"),
-            answers=answers_field(record, "answers"),
-            answer_type=None,
-        )
-        for record in _records(document, path, "data")
-    ]
+    rows = [_textvqa_row(record) for record in _records(read_json(path), path, "data")]
     _refuse_reused_ids(rows)
     return _reading(rows, images, dataset=TEXTVQA, split=split, task=TEXT)
+
+
+def _textvqa_row(record: Record) -> VqaRow:
+    held_back = record.fields.get("set_name") == "test" and "answers" not in record.fields
+    answers = [] if held_back else answers_field(record, "answers")
+    if len(answers) not in (0, TEXTVQA_ANNOTATORS):
+        raise InputError(
+            f"{record.where}: key 'answers' holds {len(answers)} answers; TextVQA has "
+            f"{TEXTVQA_ANNOTATORS} to every question (give other data as `dataset: own`)"
+        )
+    return VqaRow(
+        where=record.where,
+        question_id=id_field(record, "question_id"),
+        image_id=id_field(record, "image_id"),
+        question=text_field(record, "question"),
+        answers=answers,
+        answer_type=None,
+    )
 
 
 def _reading(

@@ -17,7 +17,7 @@ from vrp.planning.devices import CPU, Device
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.fitting import Line, Measured, Power, fit_line, fit_power
 from vrp.planning.sources import wants_gpu
-from vrp.planning.workload import Lengths, Work, assumed_lengths, model_work
+from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
 
 _MOST_START = 8.0
 # Snakemake looks at a job twice a second 31 times, then every 30 s (`snakemake/benchmark.py`), and
@@ -209,7 +209,7 @@ def _lengths(results: Path, study: StudyConfig, name: str) -> Lengths:
     if table is None or not table.num_rows:
         return assumed_lengths(study, study.models[name])
     n_image = pc.mean(table["n_image_tokens"]).as_py()
-    longest = study.extract.max_new_tokens
+    longest = longest_answer(study)
     answer = pc.mean(pc.min_element_wise(
         pc.add(pc.list_value_length(table["token_ids"]), 1), longest
     )).as_py()  # fmt: skip

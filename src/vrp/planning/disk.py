@@ -39,10 +39,13 @@ _PROBES = 20
 _MAP_COLUMNS, _HEAD_COLUMNS = 1, 2
 # COCO val2014 unpacked, VQA v2 val questions and annotations, POPE.
 _OFFICIAL_BYTES = 6_700_000_000
-# Its largest archive lies beside what is unpacked of it until that is done.
-_ARCHIVE_BYTES = 6_650_000_000
+# TextVQA's images of train and val unpacked, and its questions.
+_TEXTVQA_BYTES = 7_200_000_000
+# The largest archive lies beside what is unpacked of it until that is done.
+_ARCHIVE_BYTES = {"pope": 6_650_000_000, "vqa": 6_650_000_000, "textvqa": 7_070_000_000}
 # The same images and questions, written from Parquet files a part at a time.
 _HUB_BYTES = 7_000_000_000
+_TEXTVQA_HUB_BYTES = 7_500_000_000
 _SCENE_BYTES = 9_000
 # Checkpoints whose published weights are in 32 bits.
 _IN_32_BITS = "google/paligemma"
@@ -52,6 +55,8 @@ EXTRACTED = (
     "answers", "attention", "hidden", "lens", "consistency", "blind/answers", "blind/hidden",
 )  # fmt: skip
 """Tables that a study may read from another one."""
+BATCHED = (*EXTRACTED, "mask", "ablate")
+"""Tables whose finished batches lie beside them, uncompressed, until the run has succeeded."""
 REPETITIVE = ("blind/hidden",)
 """Tables whose rows repeat: without an image, one question has one hidden state."""
 
@@ -148,9 +153,12 @@ def data_bytes(study: StudyConfig) -> int:
     """Return the most bytes that the data folder takes while it is filled; 0 for one's own."""
     data = study.data
     if data.origin == "official":
-        return _OFFICIAL_BYTES + _ARCHIVE_BYTES
+        photographs = _OFFICIAL_BYTES if {"pope", "vqa"} & set(data.official) else 0
+        text = _TEXTVQA_BYTES if "textvqa" in data.official else 0
+        return photographs + text + max(_ARCHIVE_BYTES[name] for name in data.official)
     if data.origin == "hub":
-        return _HUB_BYTES
+        photographs = _HUB_BYTES if {"pope", "vqa"} & set(data.hub.datasets) else 0
+        return photographs + (_TEXTVQA_HUB_BYTES if "textvqa" in data.hub.datasets else 0)
     if data.origin == "scenes":
         return _SCENE_BYTES * max(data.scenes.n_pope_images, data.scenes.n_vqa_images)
     return 0

@@ -16,6 +16,7 @@ from vrp.planning.devices import (
     Device,
 )
 from vrp.planning.disk import (
+    BATCHED,
     COMPRESSED,
     EXTRACTED,
     FOOTER,
@@ -107,6 +108,8 @@ class Plan(NamedTuple):
     """In the order in which they run."""
     tables: tuple[TablePlan, ...]
     """Under the study's results folder."""
+    batch_bytes: int
+    """Of finished batches beside the tables, which are removed when the run has succeeded."""
     data_bytes: int
     """Of the data folder, where the workflow fills it."""
     checkpoint_bytes: dict[str, int]
@@ -132,8 +135,13 @@ class Plan(NamedTuple):
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the study's results folder."""
+        """Bytes of the study's results folder when the run has succeeded."""
         return sum(table.n_bytes for table in self.tables)
+
+    @property
+    def most_bytes(self) -> int:
+        """The most bytes of that folder while the study runs."""
+        return self.n_bytes + self.batch_bytes
 
     @property
     def memory(self) -> int:
@@ -184,6 +192,7 @@ def make_plan(
         n_items=n_items(study),
         stages=tuple(stages),
         tables=tuple(_table(study, size, known) for size in sizes),
+        batch_bytes=sum(size.raw_bytes for size in sizes if size.table in BATCHED),
         data_bytes=data_bytes(study),
         checkpoint_bytes={name: checkpoint_bytes(study.models[name]) for name in work},
         shards=_good_shards(study, stages),

@@ -41,6 +41,7 @@ def plan_json(plan: Plan) -> str:
         "gpu_seconds": plan.gpu_seconds,
         "cpu_seconds": plan.cpu_seconds,
         "results_bytes": plan.n_bytes,
+        "most_results_bytes": plan.most_bytes,
         "gpu_memory_bytes": plan.memory,
         "tflop": sum(stage.tflop for stage in plan.stages),
     }
@@ -100,6 +101,7 @@ def _totals(plan: Plan) -> str:
     rows += [
         ("processor", f"{_duration(plan.cpu_seconds)} of one core"),
         ("results", _size(plan.n_bytes)),
+        ("while it runs", f"{_size(plan.most_bytes)}: finished batches are kept until it succeeds"),
     ]
     if plan.data_bytes:
         rows.append(("data", f"{_size(plan.data_bytes)} while they are fetched"))

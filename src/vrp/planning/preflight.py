@@ -185,14 +185,7 @@ def _data(study: StudyConfig) -> Check:
     if data.origin == "scenes":
         return Check("data", "ok", f"scenes are drawn into {data.folder}")
     folder = Path(data.folder)
-    wanted = [
-        data.pope_questions.format(split=split.split)
-        for split in study.sample.splits
-        if split.dataset == "pope"
-    ]
-    datasets = {split.dataset for split in study.sample.splits}
-    wanted += [data.vqa_questions, data.vqa_annotations] if "vqa" in datasets else []
-    wanted += [data.own_questions] if "own" in datasets else []
+    wanted = data.question_files((split.dataset, split.split) for split in study.sample.splits)
     remedy = (
         f"put it there, or set data.folder and the names under `data` ({data.origin})"
         if data.origin == "local"
@@ -202,10 +195,12 @@ def _data(study: StudyConfig) -> Check:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return Check("data", "failed", f"{folder / missing[0]} is not there{more}", remedy)
-    images = folder / data.images
-    n_images = sum(path.suffix.lower() in _IMAGES for path in images.rglob("*"))
-    if not n_images:
-        return Check("data", "failed", f"{images} holds no image", remedy)
+    n_images = 0
+    for place in data.image_folders(split.dataset for split in study.sample.splits):
+        found = sum(path.suffix.lower() in _IMAGES for path in (folder / place).rglob("*"))
+        if not found:
+            return Check("data", "failed", f"{folder / place} holds no image", remedy)
+        n_images += found
     return Check("data", "ok", f"{len(wanted)} question files and {n_images:,} images in {folder}")
 
 
@@ -237,7 +232,7 @@ def _disk(study: StudyConfig) -> list[Check]:
 
 def _needs(study: StudyConfig) -> Iterator[_Need]:
     plan = make_plan(study, device=DEFAULT_GPU)
-    yield _Need("results", Path(study.results), plan.n_bytes)
+    yield _Need("results", Path(study.results), plan.most_bytes)
     if _data(study).failed or study.data.origin == "scenes":
         yield _Need("data", Path(study.data.folder), data_bytes(study))
     missing = 0

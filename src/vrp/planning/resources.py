@@ -160,12 +160,11 @@ def question_bytes(study: StudyConfig) -> int:
     if data.origin == "scenes":
         images = max(data.scenes.n_pope_images, data.scenes.n_vqa_images)
         return 20_000 * images
-    names = [data.vqa_questions, data.vqa_annotations, data.own_questions]
-    names += [data.pope_questions.format(split=split.split) for split in study.sample.splits]
-    paths = [Path(data.folder, name) for name in names]
+    splits = [(split.dataset, split.split) for split in study.sample.splits]
+    paths = [Path(data.folder, name) for name in data.question_files(splits)]
     found = sum(path.stat().st_size for path in paths if path.is_file())
-    asks_vqa = any(split.dataset == "vqa" for split in study.sample.splits)
-    return found or (_OFFICIAL_QUESTION_BYTES if asks_vqa else 20 * _MB)
+    large = any(dataset in ("vqa", "textvqa") for dataset, _ in splits)
+    return found or (_OFFICIAL_QUESTION_BYTES if large else 20 * _MB)
 
 
 def _mb(process_mb: int, n_bytes: float) -> int:

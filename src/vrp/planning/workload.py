@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vrp.config.ablate import AblateConfig
-from vrp.config.extract import ExtractConfig
+from vrp.config.extract import ExtractConfig, answer_limits
 from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
@@ -18,6 +18,7 @@ from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_
 from vrp.planning.devices import MEMORY_MARGIN
 from vrp.planning.memory import BYTES_PER_VALUE, predict_memory
 from vrp.planning.sources import architecture_of, is_embedded
+from vrp.sharing import masks_itself
 
 EXTRACTION = ("extract", "blind", "consistency")
 MODEL_STAGES = (*EXTRACTION, "mask", "ablate")
@@ -43,10 +44,12 @@ _BEST_DEPTH = 0.6
 # Width and height: the mean of the drawn scenes' sizes; COCO's usual photograph; and the largest.
 _SCENE, _LARGEST_SCENE = (112, 96), (128, 96)
 _PHOTOGRAPH, _LARGEST_PHOTOGRAPH = (640, 480), (640, 640)
+_TEXTVQA_PHOTOGRAPH, _LARGEST_TEXTVQA_PHOTOGRAPH = (1024, 768), (1024, 1024)
 _SCENE_SIZES = 3
-# Images that questions are about: POPE's, and VQA v2 val's.
+# Images that questions are about: POPE's, VQA v2 val's, and TextVQA val's.
 _POPE_IMAGES = 500
 _VQA_IMAGES = 40_504
+_TEXTVQA_IMAGES = 3_166
 
 
 class Lengths(NamedTuple):
@@ -96,6 +99,12 @@ def n_items(study: StudyConfig) -> int:
     return sum(split.count for split in study.sample.splits)
 
 
+def longest_answer(study: StudyConfig) -> int:
+    """Return the most tokens that any answer of a study may have."""
+    limits = answer_limits(study.extract.max_new_tokens, study.extract.max_new_tokens_by_task)
+    return max(limits[split.task] for split in study.sample.splits)
+
+
 def assumed_lengths(study: StudyConfig, model: ModelConfig) -> Lengths:
     """Return the lengths that a model's items are assumed to have.
 
@@ -103,10 +112,28 @@ def assumed_lengths(study: StudyConfig, model: ModelConfig) -> Lengths:
         InputError: the model's dimensions are not known.
     """
     architecture = architecture_of(model)
-    size = _SCENE if study.data.origin == "scenes" else _PHOTOGRAPH
-    answer = min(_ANSWER_TOKENS, study.extract.max_new_tokens)
-    n_image = architecture.n_image_tokens(size)
+    answer = min(_ANSWER_TOKENS, longest_answer(study))
+    asked = study.sample.splits
+    n_image = sum(
+        split.count * architecture.n_image_tokens(_image_size(study, split.dataset))
+        for split in asked
+    ) / n_items(study)
     return Lengths(_text_tokens(model, architecture), n_image, answer)
+
+
+def _image_size(study: StudyConfig, dataset: str) -> tuple[int, int]:
+    """Width and height of a usual image."""
+    if study.data.origin == "scenes":
+        return _SCENE
+    return _TEXTVQA_PHOTOGRAPH if dataset == "textvqa" else _PHOTOGRAPH
+
+
+def _largest_image(study: StudyConfig) -> tuple[int, int]:
+    """Width and height of the image with the most pixels that is counted on."""
+    if study.data.origin == "scenes":
+        return _LARGEST_SCENE
+    datasets = {split.dataset for split in study.sample.splits}
+    return _LARGEST_TEXTVQA_PHOTOGRAPH if "textvqa" in datasets else _LARGEST_PHOTOGRAPH
 
 
 def _text_tokens(model: ModelConfig, architecture: Architecture) -> int:
@@ -147,7 +174,9 @@ def stages_of(study: StudyConfig) -> Iterator[str]:
             continue
         if stage == "blind" and not study.extract.blind:
             continue
-        if stage == "mask" and not study.mask.enabled:
+        if stage == "mask" and not (study.mask.enabled and masks_itself(study)):
+            continue
+        if stage == "ablate" and not study.ablate.enabled:
             continue
         yield stage
 
@@ -183,6 +212,7 @@ def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
     pools = {
         "pope": scenes.n_pope_images if scenes else _POPE_IMAGES,
         "vqa": scenes.n_vqa_images if scenes else _VQA_IMAGES,
+        "textvqa": _TEXTVQA_IMAGES,
     }
     n_images = 0.0
     for dataset, n in asked.items():
@@ -313,10 +343,9 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
     """
     model = study.models[name]
     arch = architecture_of(model)
-    scenes = study.data.origin == "scenes"
-    n_image = arch.n_image_tokens(_LARGEST_SCENE if scenes else _LARGEST_PHOTOGRAPH)
+    n_image = arch.n_image_tokens(_largest_image(study))
     n_text = _text_tokens(model, arch) + _LONG_QUESTION
-    n_tokens = n_image + n_text + study.extract.max_new_tokens
+    n_tokens = n_image + n_text + longest_answer(study)
     captures = {
         "extract": capture_plan(study.extract),
         "blind": CaptureSpec(hidden=tuple(study.extract.positions)),

@@ -82,8 +82,8 @@ def _share(predictor: str, metric: str) -> Ours:
     )
 
 
-def _auroc(predictor: str) -> Ours:
-    return lambda model: estimate_cell(model.auroc(predictor))
+def _auroc(predictor: str, scope: str = "macro") -> Ours:
+    return lambda model: estimate_cell(model.auroc(predictor, scope))
 
 
 def _probe_share(predictor: str, metric: str) -> Ours:
@@ -217,8 +217,8 @@ ROWS: tuple[Row, ...] = (
     Row("auroc_self_consistency", "AUROC: self-consistency", _auroc("self_consistency")),
     Row("vqa_output", "AUROC on all of VQA v2: output", _absent),
     Row("vqa_probe", "AUROC on all of VQA v2: probe", _absent),
-    Row("textvqa_output", "AUROC on TextVQA: output", _absent),
-    Row("textvqa_probe", "AUROC on TextVQA: probe", _absent),
+    Row("textvqa_output", "AUROC on TextVQA: output", _auroc("token_confidence", "text")),
+    Row("textvqa_probe", "AUROC on TextVQA: probe", _auroc(PROBE, "text")),
     Row("peak_layer", "layer where the truth margin peaks", _peak_layer),
     Row("peak_margin", "truth margin at its peak, logits", _peak_margin),
     Row("mlp_share", "MLPs' share of the margin's growth", _share("mlp", "growth_share")),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
-from vrp.report.numbers import NONE, decimal
+from vrp.report.numbers import decimal
 from vrp.report.tabular import Cell, Table, name_cell
 from vrp.signals.registry import SIGNALS
 
@@ -28,7 +28,8 @@ _PARTS: dict[str, _Part] = {
     "lens": _Part("logit lens", ("truth_margin", "decision_margin")),
     "contributions": _Part("contributions", ("attention_contribution", "mlp_contribution")),
     "residual_update": _Part("residual update", ("residual_update",)),
-    "hidden": _Part("hidden states", (), "probes"),
+    "hidden": _Part("hidden states before the answer", (), "probes"),
+    "answer_end": _Part("hidden states at the answer's end", (), "probes there"),
     "k10": _Part("10 samples", ("self_consistency",)),
     "exact": _Part("exact distribution", ("expected_self_consistency",)),
 }
@@ -36,7 +37,8 @@ _OWN_PREFILL = ("answers", "k10", "exact")
 
 
 def measured_costs() -> dict[str, Any]:
-    """The measurement: hardware, settings, and family → part → milliseconds and forwards."""
+    """The measurement: hardware, settings, and family → part → milliseconds (median,
+    least and most of the rounds) and forwards."""
     source = resources.files("vrp.report") / "signal_costs.json"
     found: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     return found
@@ -64,9 +66,10 @@ def costs_source(costs: Mapping[str, Any]) -> str:
     return (
         f"Embedded models, batches of {settings['batch_size']}, {settings['threads']} threads of "
         f"{hardware['processor']}; the share is of one answer. Each part was measured by itself: "
-        "parts share work and do not add up, and differences of a few hundredths of a millisecond "
-        "are noise. The study draws samples and exact distribution from one prefill. On other "
-        "models and machines benchmarks/extraction.py measures the same."
+        "parts share work and do not add up. Beside the median stand the least and the most of the "
+        "rounds; no share is given where they reach zero. The study draws samples and exact "
+        "distribution from one prefill. On other models and machines benchmarks/extraction.py "
+        "measures the same."
     )
 
 
@@ -91,6 +94,9 @@ def _range(values: Sequence[float]) -> str:
 
 
 def _time(part: str, costs: Mapping[str, Mapping[str, float]]) -> Cell:
-    spent, answer = costs[part]["ms_an_item"], costs["answers"]["ms_an_item"]
-    share = f"{decimal(100 * spent / answer, 0)}%" if answer > 0 else NONE
-    return Cell(decimal(spent, 2), share)
+    """Milliseconds, their spread over the rounds, and the share of one answer's."""
+    cost, answer = costs[part], costs["answers"]["ms_an_item"]
+    spread = f"{decimal(cost['least'], 2)} to {decimal(cost['most'], 2)}"
+    sure = cost["least"] > 0 and answer > 0
+    share = f"; {decimal(100 * cost['ms_an_item'] / answer, 0)}%" if sure else ""
+    return Cell(decimal(cost["ms_an_item"], 2), spread + share)

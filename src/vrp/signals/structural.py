@@ -118,10 +118,13 @@ def renormalise(rows: ArrayLike, *, axis: int = -1) -> RenormalisedAttention:
 def spatial_entropy(maps: ArrayLike) -> FloatArray:
     """Compute H_s(M) = −Σ M log(M + 1e-9) in nats (arXiv 2605.08200).
 
-    Shapes: maps (..., S), each summing to one → (...). NaN for an unusable map (`map_problem`).
+    Shapes: maps (..., S), each summing to one → (...). NaN for an unusable map (`map_problem`);
+    0 for S = 1, where the offset alone would speak.
     Raises ValueError for a usable map that does not sum to one: its entropy would be wrong.
     """
     values, usable = _usable_maps(maps)
+    if values.shape[-1] == 1:
+        return np.where(usable, 0.0, np.nan)
     entropy = -(values * np.log(values + ENTROPY_OFFSET)).sum(axis=-1)
     return np.where(usable, entropy, np.nan)
 

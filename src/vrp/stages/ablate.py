@@ -36,6 +36,7 @@ from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
+    from vrp.vlm.batching import AnswerLimit
     from vrp.vlm.decode import ItemCapture
     from vrp.vlm.loading import VLM
     from vrp.vlm.residual import Edit
@@ -83,7 +84,7 @@ def run(
     scoring: ScoringConfig,
     model: ModelConfig,
     ablate: AblateConfig,
-    max_new_tokens: int,
+    max_new_tokens: "AnswerLimit",
     manifest: Path,
     items: Path,
     answers: Sequence[Path],
@@ -103,7 +104,7 @@ def run(
         scoring: when an answer is correct.
         model: the model's section of the config.
         ablate: items and conditions.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, for all items or by task.
         manifest: the model's manifest.
         items: `items.parquet`.
         answers: all answers shards of the model.
@@ -136,13 +137,18 @@ def run(
         parts[fold] = ablated.batches({k: item for k, item in asked.items() if fold_of[k] == fold})
 
     def compute(ids: Batch) -> BatchTables:
+        from vrp.vlm.out_of_memory import split_to_fit
+
         fold = fold_of[ids[0]]
-        rows = [
-            _site(ablation) | outcome(asked[capture.item_id], capture, undisturbed, scoring)
-            for ablation, captures in ablated.answers(parts[fold], ids, probes[fold])
-            for capture in captures
-        ]
-        return (rows_table(ABLATE, rows),)
+
+        def rows_of(some: slice) -> list[Mapping[str, Any]]:
+            return [
+                _site(ablation) | outcome(asked[capture.item_id], capture, undisturbed, scoring)
+                for ablation, captures in ablated.answers(parts[fold], ids[some], probes[fold])
+                for capture in captures
+            ]
+
+        return (rows_table(ABLATE, split_to_fit(ids, rows_of)),)
 
     n_runs = sum(condition.seeds for condition in ablate.conditions)
     write_shard(
@@ -253,7 +259,7 @@ class AblatedModel:
         ablate: AblateConfig,
         images: StudyImages,
         seed: int,
-        max_new_tokens: int,
+        max_new_tokens: "AnswerLimit",
     ) -> None:
         """Bind the model.
 
@@ -262,7 +268,7 @@ class AblatedModel:
             ablate: the config.
             images: the study's images.
             seed: the study's seed.
-            max_new_tokens: longest answer.
+            max_new_tokens: longest answer, for all items or by task.
         """
         self._vlm = vlm
         self._ablate = ablate
@@ -272,7 +278,13 @@ class AblatedModel:
 
     def batches(self, items: Mapping[str, Item]) -> ItemBatches:
         """Return items of one fold in the batches that they are answered in."""
-        return ItemBatches(self._vlm, items, self._images, batch_size=self._ablate.batch_size)
+        return ItemBatches(
+            self._vlm,
+            items,
+            self._images,
+            batch_size=self._ablate.batch_size,
+            max_new_tokens=self._max_new_tokens,
+        )
 
     def answers(
         self, batches: ItemBatches, ids: Sequence[str], probes: FoldProbes

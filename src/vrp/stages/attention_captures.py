@@ -20,7 +20,7 @@ from vrp.signals.structural import (
 )
 from vrp.stages.captures import given, note
 from vrp.stages.columns import lists, nested_lists
-from vrp.tables.notes import NON_FINITE_INSIDE
+from vrp.tables.notes import NON_FINITE_INSIDE, ONE_IMAGE_TOKEN
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture
@@ -138,6 +138,8 @@ def _attention_note(
     flagged = note(capture.flags)
     if flagged not in (None, NON_FINITE_INSIDE):
         return flagged
+    if capture.grid_h * capture.grid_w == 1:
+        flagged = "; ".join(reason for reason in (ONE_IMAGE_TOKEN, flagged) if reason)
     for what, found in (("attention", problems), ("heads", head_problems)):
         unusable = [] if found is None else found[found != MapProblem.NONE].tolist()
         if unusable:

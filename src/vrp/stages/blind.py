@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
@@ -23,6 +24,9 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 
+if TYPE_CHECKING:
+    from vrp.vlm.batching import AnswerLimit
+
 
 def run(
     *,
@@ -31,7 +35,7 @@ def run(
     model: ModelConfig,
     n_shards: int,
     batch_size: int,
-    max_new_tokens: int,
+    max_new_tokens: "AnswerLimit",
     positions: Sequence[str],
     hidden_dtype: str,
     manifest: Path,
@@ -49,7 +53,7 @@ def run(
         model: the model's section of the config.
         n_shards: parts that the items are cut into; this and the next four as with the images.
         batch_size: items a forward.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, for all items or by task.
         positions: where the residual stream is kept.
         hidden_dtype: how hidden states are stored.
         manifest: the model's manifest.

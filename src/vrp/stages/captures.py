@@ -12,7 +12,7 @@ from vrp.data.scoring import Scored, score_answer
 from vrp.errors import InputError
 from vrp.stages.columns import lists, vectors
 from vrp.tables.hidden import EMBED, layer_column
-from vrp.tables.notes import NO_TOKENS, NON_FINITE, NON_FINITE_INSIDE
+from vrp.tables.notes import NO_TOKENS, NO_TRUTH_TOKENS, NON_FINITE, NON_FINITE_INSIDE
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture
@@ -116,7 +116,10 @@ def _stored(states: np.ndarray, keys: Sequence[tuple[str, str]], dtype: str) -> 
 
 def lens_rows(captures: Sequence["ItemCapture"]) -> pa.Table:
     """Return a batch's rows of the lens table, without the columns that were not asked for."""
-    columns: dict[str, Any] = {"item_id": [capture.item_id for capture in captures]}
+    columns: dict[str, Any] = {
+        "item_id": [capture.item_id for capture in captures],
+        "note": pa.array([_lens_note(capture.flags) for capture in captures], pa.string()),
+    }
     first = captures[0]
     if first.lens_decision_margin is not None:
         columns |= {
@@ -139,6 +142,14 @@ def lens_rows(captures: Sequence["ItemCapture"]) -> pa.Table:
         updates = [given(capture.residual_update) for capture in captures]
         columns["residual_update"] = lists(updates, np.float32)
     return pa.table(columns)
+
+
+def _lens_note(flags: Sequence[str]) -> str | None:
+    """Say why values of an item's lens are missing: an answer without tokens misses none."""
+    if "non_finite" in flags:
+        return NON_FINITE
+    reasons = {"no_truth_tokens": NO_TRUTH_TOKENS, "non_finite_inside": NON_FINITE_INSIDE}
+    return "; ".join(reason for flag, reason in reasons.items() if flag in flags) or None
 
 
 def given(value: T | None) -> T:

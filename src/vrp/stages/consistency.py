@@ -32,6 +32,7 @@ from vrp.tables.files import require_writable
 from vrp.tables.notes import NON_FINITE
 
 if TYPE_CHECKING:
+    from vrp.vlm.batching import AnswerLimit
     from vrp.vlm.sampling import AnswerDistribution, ItemSamples
 
 
@@ -43,7 +44,7 @@ def run(
     model: ModelConfig,
     consistency: ConsistencyConfig,
     n_shards: int,
-    max_new_tokens: int,
+    max_new_tokens: "AnswerLimit",
     manifest: Path,
     items: Path,
     shard: int,
@@ -59,7 +60,7 @@ def run(
         model: the model's section of the config.
         consistency: K, temperature, top-p, floor, batch size.
         n_shards: parts that the items are cut into.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, for all items or by task.
         manifest: the model's manifest.
         items: `items.parquet`.
         shard: which shard, from 0.

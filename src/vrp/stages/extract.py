@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vrp.config.data import DataConfig
-from vrp.config.extract import ExtractConfig
+from vrp.config.extract import ExtractConfig, answer_limits
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.data.sharding import shard_items
@@ -71,16 +71,16 @@ def run(
     asked = as_items(shard_items(read_items(items), n_shards=extract.shards, shard=shard))
     vlm = load_model(model, recorded)
     images = StudyImages(data)
+    longest = answer_limits(extract.max_new_tokens, extract.max_new_tokens_by_task)
     batches = ItemBatches(
-        vlm, asked, images,
-        batch_size=extract.batch_size, truth=True, max_new_tokens=extract.max_new_tokens,
-    )  # fmt: skip
+        vlm, asked, images, batch_size=extract.batch_size, truth=True, max_new_tokens=longest
+    )
     from vrp.vlm.decode import run_batch
 
     spec = capture_spec(extract)
 
     def compute(ids: Batch) -> BatchTables:
-        captures = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=extract.max_new_tokens)
+        captures = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=longest)
         return (
             answer_rows(captures, asked, scoring),
             attention_rows(captures),

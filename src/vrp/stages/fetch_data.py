@@ -5,14 +5,19 @@ import json
 from pathlib import Path
 
 from vrp.config.data import DataConfig
-from vrp.data.archives import download_official
+from vrp.data.archives import archives_of, download_official
 from vrp.data.hub_sets import fetch_hub_sets
 from vrp.data.images import file_sha256
 from vrp.data.scenes.official import write_scene_dataset
 from vrp.errors import InputError
 from vrp.tables.files import write_text
 
-_POPE_SPLITS = ("random", "popular", "adversarial")
+_SPLITS = (
+    *(("pope", split) for split in ("random", "popular", "adversarial")),
+    ("vqa", ""),
+    *(("textvqa", split) for split in ("train", "val", "test")),
+    ("own", ""),
+)
 
 
 def run(*, data: DataConfig, output: Path) -> None:
@@ -46,7 +51,7 @@ def fetch(data: DataConfig) -> dict[str, object]:
             n_vqa_images=data.scenes.n_vqa_images,
         )
     elif data.origin == "official":
-        download_official(folder)
+        download_official(folder, archives_of(data.official))
     elif data.origin == "hub":
         repositories = fetch_hub_sets(data)
     files = question_files(data)
@@ -61,14 +66,15 @@ def fetch(data: DataConfig) -> dict[str, object]:
 
 def question_files(data: DataConfig) -> list[str]:
     """The question files that are there, relative to the data folder."""
-    named = [data.pope_questions.format(split=split) for split in _POPE_SPLITS]
-    named += [data.vqa_questions, data.vqa_annotations, data.own_questions]
+    named = data.question_files(_SPLITS)
     return [name for name in named if (Path(data.folder) / name).is_file()]
 
 
 def _manifest(data: DataConfig, files: list[str]) -> dict[str, object]:
     folder = Path(data.folder)
-    images = sorted(path for path in (folder / data.images).rglob("*") if path.is_file())
+    places = data.image_folders(dataset for dataset, _ in _SPLITS)
+    found = {path for place in places for path in (folder / place).rglob("*")}
+    images = sorted(path for path in found if path.is_file())
     # Names and sizes, not contents: a COCO folder holds 40,000 files, and every image that an
     # item uses is digested by `sample` anyway.
     listing = "\n".join(f"{path.relative_to(folder)}\t{path.stat().st_size}" for path in images)

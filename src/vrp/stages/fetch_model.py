@@ -29,6 +29,7 @@ from vrp.stages.checkpoints import (
     local_folder,
     write_manifest,
 )
+from vrp.vlm.family_names import check_family
 
 
 def run(*, model: ModelConfig, output: Path) -> None:
@@ -57,9 +58,7 @@ def fetch(model: ModelConfig) -> Manifest:
     Raises:
         InputError: as `run`.
     """
-    from vrp.vlm.families import get_family
-
-    get_family(model.family)
+    check_family(model.family)
     folder = local_folder(model.checkpoint)
     if folder is None:
         return _from_hub(model, Repository("model", model.checkpoint, model.revision))

@@ -1,6 +1,6 @@
-"""List one model's extraction shards, once they are found to be of one piece.
+"""List the shards of one run of a model, once they are found to be of one piece.
 
-The interventions read the list in place of the shards: each of their jobs then waits for one small
+Later stages wait for the list in place of the shards: each of their jobs then waits for one small
 file, and a workflow of thousands of shards is planned in a time that grows with their number, not
 with its square.
 """
@@ -30,8 +30,9 @@ class Gathered(NamedTuple):
 
 def run(
     *,
-    answers: Sequence[Path],
-    attention: Sequence[Path],
+    folder: Path,
+    tables: Sequence[str],
+    n_shards: int,
     items: Sequence[Path] = (),
     output: Path,
 ) -> None:
@@ -40,8 +41,10 @@ def run(
     Equal shards give an equal list, so that a shard that was merely made again redoes nothing.
 
     Args:
-        answers: all answers shards of the model.
-        attention: all attention shards of the model.
+        folder: the model's folder.
+        tables: folders of shards in it that one run wrote together, such as `answers` and
+            `attention`.
+        n_shards: how many shards each has: `000.parquet` and so on; others are left alone.
         items: items tables that must be equal, where the shards are another study's.
         output: the list, to write (JSON).
 
@@ -55,16 +58,19 @@ def run(
                 f"extraction_from: {other} holds other items than {items[0]}; sample the same "
                 "items, or remove the key"
             )
-    tables = {"answers": answers, "attention": attention}
-    paths = [path for shards in tables.values() for path in shards]
+    shards = {
+        table: [folder / table / f"{shard:03d}.parquet" for shard in range(n_shards)]
+        for table in tables
+    }
+    paths = [path for of_table in shards.values() for path in of_table]
     first = read_provenance(paths[0])
     for path in paths[1:]:
         _require_same(path, read_provenance(path), paths[0], first)
     content = {
         **{key: first.get(key, "") for key in _SAME},
         **{
-            name: {str(path): file_sha256(path) for path in shards}
-            for name, shards in tables.items()
+            table: {str(path): file_sha256(path) for path in of_table}
+            for table, of_table in shards.items()
         },
     }
     write_text(output, json.dumps(content, indent=1) + "\n")
@@ -97,5 +103,5 @@ def _require_same(
             what = _WORDS.get(key, f"{key} {found.get(key, '')!r}, not {first.get(key, '')!r}")
             raise InputError(
                 f"{path}: was made with {what}, unlike {first_path}; delete the shards that are "
-                "out of date and rerun `vrp extract`"
+                "out of date and rerun the stage that makes them"
             )

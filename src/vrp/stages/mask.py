@@ -47,7 +47,7 @@ from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import MASK
 
 if TYPE_CHECKING:
-    from vrp.vlm.batching import VlmInput
+    from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.decode import ItemCapture, Prepared
     from vrp.vlm.loading import VLM
 
@@ -80,7 +80,7 @@ def run(
     scoring: ScoringConfig,
     model: ModelConfig,
     mask: MaskConfig,
-    max_new_tokens: int,
+    max_new_tokens: "AnswerLimit",
     manifest: Path,
     items: Path,
     answers: Sequence[Path],
@@ -97,7 +97,7 @@ def run(
         scoring: when an answer is correct.
         model: the model's section of the config.
         mask: items, mode, share, controls, dose curve.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, for all items or by task.
         manifest: the model's manifest.
         items: `items.parquet`.
         answers: all answers shards of the model.
@@ -126,20 +126,28 @@ def run(
         (as_items(frame.filter(dosed)), conditions_of(mask, dose=True)),
         (as_items(frame.filter(~dosed)), conditions_of(mask, dose=False)),
     ]
-    masked = MaskedModel(load_model(model, recorded), mask, StudyImages(data), seed, maps, subset)
+    vlm, images = load_model(model, recorded), StudyImages(data)
+    masked = MaskedModel(vlm, mask, images, seed, maps, subset, max_new_tokens)
     batches_of = [masked.batches(part) for part, _ in parts]
+    masked.require_other_images_fit(as_items(frame))
     part_of = {item_id: place for place, (part, _) in enumerate(parts) for item_id in part}
 
     def compute(ids: Batch) -> BatchTables:
+        from vrp.vlm.out_of_memory import split_to_fit
+
         part, conditions = parts[part_of[ids[0]]]
         batches = batches_of[part_of[ids[0]]]
-        rows = [
-            _place(condition, len(maps[capture.item_id]))
-            | outcome(part[capture.item_id], capture, undisturbed, scoring)
-            for condition, captures in masked.answers(batches, ids, conditions, max_new_tokens)
-            for capture in captures
-        ]
-        return (rows_table(MASK, rows),)
+
+        def rows_of(some: slice) -> list[Mapping[str, Any]]:
+            answers = masked.answers(batches, ids[some], conditions)
+            return [
+                _place(condition, len(maps[capture.item_id]))
+                | outcome(part[capture.item_id], capture, undisturbed, scoring)
+                for condition, captures in answers
+                for capture in captures
+            ]
+
+        return (rows_table(MASK, split_to_fit(ids, rows_of)),)
 
     write_shard(
         [Output(output, MASK)],
@@ -228,6 +236,7 @@ class MaskedModel:
         seed: int,
         maps: Mapping[str, np.ndarray],
         subset: pl.DataFrame,
+        max_new_tokens: "AnswerLimit",
     ) -> None:
         """Bind the model.
 
@@ -238,8 +247,10 @@ class MaskedModel:
             seed: the study's seed.
             maps: M (S,) by item id.
             subset: all items of the masking subset, whichever shard they are in.
+            max_new_tokens: longest answer, for all items or by task.
         """
         self._vlm = vlm
+        self._max_new_tokens = max_new_tokens
         self._mask = mask
         self._images = images
         self._seed = seed
@@ -251,14 +262,33 @@ class MaskedModel:
 
     def batches(self, items: Mapping[str, Item]) -> ItemBatches:
         """Return items in the batches that they are answered in."""
-        return ItemBatches(self._vlm, items, self._images, batch_size=self._mask.batch_size)
+        return ItemBatches(
+            self._vlm,
+            items,
+            self._images,
+            batch_size=self._mask.batch_size,
+            max_new_tokens=self._max_new_tokens,
+        )
+
+    def require_other_images_fit(self, items: Mapping[str, Item]) -> None:
+        """Refuse items whose question about another item's image would exceed the context.
+
+        Raises:
+            InputError: naming the first such item and both lengths.
+        """
+        from vrp.vlm.batching import require_planned_contexts
+
+        if not self._other:
+            return
+        asked = [
+            (item_id, item.question, self._images.size(self._everyone[self._other[item_id]]), "")
+            for item_id, item in items.items()
+        ]
+        tasks = {item_id: item.task for item_id, item in items.items()}
+        require_planned_contexts(self._vlm, asked, tasks, self._max_new_tokens)
 
     def answers(
-        self,
-        batches: ItemBatches,
-        ids: Sequence[str],
-        conditions: Sequence[Condition],
-        max_new_tokens: int,
+        self, batches: ItemBatches, ids: Sequence[str], conditions: Sequence[Condition]
     ) -> "Iterator[tuple[Condition, list[ItemCapture]]]":
         """Yield the answers of one batch under each condition.
 
@@ -266,10 +296,11 @@ class MaskedModel:
         """
         from vrp.vlm.decode import prepare, run_batch
 
-        prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=max_new_tokens)
+        n = self._max_new_tokens
+        prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=n)
         for condition in conditions:
             shown, hiding = self._disturbed(batches, prepared, condition)
-            yield condition, run_batch(self._vlm, shown, max_new_tokens=max_new_tokens, **hiding)
+            yield condition, run_batch(self._vlm, shown, max_new_tokens=n, **hiding)
 
     def _disturbed(
         self, batches: ItemBatches, prepared: "Prepared", condition: Condition
@@ -316,12 +347,20 @@ class MaskedModel:
         """(d_model,) mean image embedding over the whole subset, whichever shard runs."""
         from vrp.vlm.decode import prepare
         from vrp.vlm.interventions import image_embedding_sum
+        from vrp.vlm.out_of_memory import split_to_fit
 
         batches = self.batches(self._everyone)
+
+        def sums_of(ids: Sequence[str]) -> list[tuple[np.ndarray, int]]:
+            def sum_of(some: slice) -> list[tuple[np.ndarray, int]]:
+                return [image_embedding_sum(prepare(self._vlm, batches.inputs(ids[some])))]
+
+            return split_to_fit(ids, sum_of)
+
         total, n_tokens = np.zeros(self._vlm.d_model), 0
         for ids in batches.plan:
-            batch_sum, n = image_embedding_sum(prepare(self._vlm, batches.inputs(ids)))
-            total, n_tokens = total + batch_sum, n_tokens + n
+            for batch_sum, n in sums_of(ids):
+                total, n_tokens = total + batch_sum, n_tokens + n
         return total / n_tokens
 
 

@@ -113,14 +113,20 @@ def run(
         r_margin=metrics.r_margin,
         auroc_margin=metrics.auroc_margin,
     )
-    notes = joined["note"].fill_null("").to_numpy().astype(str)
-    attention_notes = looked["note"].fill_null("").to_numpy().astype(str)
+    lens_notes = read_table(lens, LENS, columns=["note"])["note"]
+    notes = {
+        "answers": _texts(joined["note"]),
+        "attention": _texts(looked["note"]),
+        "lens": _texts(lens_notes.fill_null(joined["note"])),
+    }
     rows = _answer_rows(joined, judged)
     for signal in SIGNALS:
-        rows += _signal_rows(signal, columns[signal.name], judged, notes, attention_notes)
+        rows += _signal_rows(signal, columns[signal.name], judged, notes)
     rows += _consistency_rows(joined, columns["self_consistency"], judged)
-    rows += with_reasons(_head_rows(by_head, judged, metrics.top_heads), attention_notes)
-    rows += with_reasons(_layer_rows(joined), notes)
+    of_heads = notes["attention"][_without_heads(by_head, len(joined))]
+    rows += with_reasons(_head_rows(by_head, judged, metrics.top_heads), of_heads)
+    rows += with_reasons([*_share_rows(joined), *_forcing_rows(joined)], notes["answers"])
+    rows += _peak_rows(joined, notes["lens"])
     provenance = {**provenance, "revision": read_provenance(answers[0]).get("revision", "")}
     write_table(heads, HEADS, _head_table(by_head, judged.correct), provenance=provenance)
     write_table(signals, SIGNAL_TABLE, table, provenance=provenance)
@@ -260,19 +266,25 @@ def _signal_rows(
     signal: Signal,
     values: NDArray[np.float64] | None,
     judged: JudgedItems,
-    notes: NDArray[np.str_],
-    attention_notes: NDArray[np.str_],
+    notes: Mapping[str, NDArray[np.str_]],
 ) -> list[Row]:
-    """How well a signal tells right from wrong; why items, or all of it, are missing."""
+    """How well a signal tells right from wrong; why items, or all of it, are missing.
+
+    The reasons are those that the table has which the signal is computed from.
+    """
     if values is None:
         return not_captured_rows(signal.name, judged)
     rows = reliability_rows(
         signal.name, values, judged, higher_is_reliable=signal.reliable_when != "low"
     )
-    if any(INPUT_TABLES[name] == "attention" for name in signal.needs):
-        notes = attention_notes
-    missing = notes[np.isnan(values)]
+    read = {INPUT_TABLES[name] for name in signal.needs}
+    table = next((name for name in ("attention", "lens") if name in read), "answers")
+    missing = notes[table][np.isnan(values)]
     return with_reasons(rows, np.where(missing == "", _NO_VALUE, missing))
+
+
+def _texts(column: pl.Series) -> NDArray[np.str_]:
+    return column.fill_null("").to_numpy().astype(str)
 
 
 def _signal_table(
@@ -370,6 +382,15 @@ def _head_rows(by_head: ByHead, judged: JudgedItems, ks: Sequence[int]) -> list[
     return rows
 
 
+def _without_heads(by_head: ByHead, n_items: int) -> NDArray[np.bool_]:
+    """(n_items,) whether a value of some head is missing."""
+    whole = np.ones(n_items, dtype=bool)
+    for values in by_head.values():
+        if values is not None:
+            whole &= np.isfinite(values).reshape(n_items, -1).all(axis=1)
+    return ~whole
+
+
 def _head_table(by_head: ByHead, correct: NDArray[np.bool_]) -> dict[str, object]:
     captured = [values for values in by_head.values() if values is not None]
     if not captured:
@@ -399,12 +420,8 @@ def _doubles(column: pl.Series) -> NDArray[np.float64] | None:
     return as_array(column).astype(np.float64) if is_captured(column) else None
 
 
-def _layer_rows(joined: pl.DataFrame) -> list[Row]:
-    """Where the answer forms: contribution shares, the mean truth margin's peak, late forcing."""
-    return [*_share_rows(joined), *_peak_rows(joined), *_forcing_rows(joined)]
-
-
 def _share_rows(joined: pl.DataFrame) -> list[Row]:
+    """What attention and MLPs add to the answer's margin, as shares of its growth."""
     by_attention = _doubles(joined["attention_contribution"])
     by_mlp = _doubles(joined["mlp_contribution"])
     n_items = len(joined)
@@ -421,23 +438,26 @@ def _share_rows(joined: pl.DataFrame) -> list[Row]:
     ]
 
 
-def _peak_rows(joined: pl.DataFrame) -> list[Row]:
+def _peak_rows(joined: pl.DataFrame, notes: NDArray[np.str_]) -> list[Row]:
+    """Where the mean truth margin is largest, and why items have none."""
     margins = _doubles(joined["truth_margin"])
     if margins is None:
         return [missing_row("truth_margin", "pooled", "peak", n_dropped=len(joined))]
     complete = np.isfinite(margins).all(axis=1)
-    if not complete.any():
-        return []
-    peak = layer_peak(margins[complete].mean(axis=0)[None])
-    return [
-        plain_row(
+    n_dropped = int((~complete).sum())
+    if complete.any():
+        peak = layer_peak(margins[complete].mean(axis=0)[None])
+        row = plain_row(
             "truth_margin", "pooled", "peak", float(peak.value[0]),
-            n=int(complete.sum()), n_dropped=int((~complete).sum()), layer=int(peak.layer[0]),
-        )
-    ]  # fmt: skip
+            n=int(complete.sum()), n_dropped=n_dropped, layer=int(peak.layer[0]),
+        )  # fmt: skip
+    else:
+        row = missing_row("truth_margin", "pooled", "peak", n_dropped=n_dropped, why=_NO_VALUE)
+    return with_reasons([row], notes[~complete])
 
 
 def _forcing_rows(joined: pl.DataFrame) -> list[Row]:
+    """How much the last layers still rewrite the image tokens."""
     updates = _doubles(joined["residual_update"])
     if updates is None:
         return [missing_row("residual_update", "pooled", "late", n_dropped=len(joined))]

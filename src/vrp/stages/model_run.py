@@ -16,7 +16,7 @@ from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.data.images import file_sha256, open_image
 from vrp.data.item import Item
-from vrp.data.scoring import surface_forms
+from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.errors import InputError
 from vrp.stages.checkpoints import Manifest, local_folder
 from vrp.stages.gpu_choice import take_gpu
@@ -24,7 +24,7 @@ from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 
 if TYPE_CHECKING:
-    from vrp.vlm.batching import VlmInput
+    from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.loading import VLM
 
 ImageSize = tuple[int, int]
@@ -216,7 +216,7 @@ class ItemBatches:
         batch_size: int,
         blank: bool = False,
         truth: bool = False,
-        max_new_tokens: int = 0,
+        max_new_tokens: "AnswerLimit" = 0,
     ) -> None:
         """Bind the items.
 
@@ -227,7 +227,8 @@ class ItemBatches:
             batch_size: items a batch.
             blank: show a grey image of the same size in place of each item's own.
             truth: tell the model's lens which tokens start the reference.
-            max_new_tokens: longest answer, which has to fit the context behind the prompt.
+            max_new_tokens: longest answer, for all items or by task, which has to fit the context
+                behind the prompt.
         """
         self.items = items
         self.vlm = vlm
@@ -246,15 +247,14 @@ class ItemBatches:
             InputError: an image is missing, or a prompt with its answer exceeds the model's
                 context: known here before anything has run.
         """
-        from vrp.vlm.batching import plan_batches, plan_inputs, require_context
+        from vrp.vlm.batching import plan_batches, require_planned_contexts
 
         rows = [
             (item.item_id, item.question, self._images.size(item), self._plan_key(item))
             for item in self.items.values()
         ]
-        entries = plan_inputs(self.vlm, rows)
-        for entry in entries:
-            require_context(self.vlm, entry.item_id, entry.n_tokens, self._max_new_tokens)
+        tasks = {item_id: item.task for item_id, item in self.items.items()}
+        entries = require_planned_contexts(self.vlm, rows, tasks, self._max_new_tokens)
         return plan_batches(entries, batch_size=self._batch_size)
 
     def inputs(self, ids: Iterable[str]) -> "list[VlmInput]":
@@ -287,8 +287,8 @@ class ItemBatches:
     def _truth_token_ids(self, item: Item) -> tuple[int, ...]:
         key = (item.task, item.reference)
         if key not in self._truth_tokens:
-            forms = list(surface_forms(*key))
-            self._truth_tokens[key] = self.vlm.answer_token_ids(forms)
+            usual = normalise_answer(*key) or item.reference
+            self._truth_tokens[key] = self.vlm.answer_token_ids(surface_forms(*key), usual=usual)
         return self._truth_tokens[key]
 
 

@@ -13,7 +13,7 @@ from vrp.data.item import Item, Reading
 from vrp.data.own import read_own
 from vrp.data.pope import read_pope
 from vrp.data.sampling import SampleRow, first_few, sample_split, unite_groups
-from vrp.data.vqa import read_vqa
+from vrp.data.vqa import read_textvqa, read_vqa
 from vrp.errors import InputError
 from vrp.tables.files import write_table, write_text
 from vrp.tables.items import ITEMS
@@ -45,13 +45,14 @@ def run(
     """
     if not data_manifest.is_file():
         raise InputError(f"{data_manifest}: no such file; run `vrp fetch-data` first")
-    images = ImageIndex(Path(data.folder), data.images)
+    images = _Images(data)
     readings = _read(data, sample, images)
     items: list[Item] = []
     rows: list[SampleRow] = []
     for split in sample.splits:
         reading = readings[split.dataset, split.split]
-        taken, row = sample_split(reading, split.count, seed, inspect=images.inspect)
+        inspect = images.of(split.dataset).inspect
+        taken, row = sample_split(reading, split.count, seed, inspect=inspect)
         items.extend(taken)
         rows.append(row)
     as_rows = [item.as_row() for item in unite_groups(items)]
@@ -74,8 +75,23 @@ def _tell_left_out(row: SampleRow, report: Path) -> None:
             )
 
 
+class _Images:
+    """The images of each data set; a folder is listed when it is first asked for."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._by_folder: dict[str, ImageIndex] = {}
+
+    def of(self, dataset: str) -> ImageIndex:
+        """Raises InputError where there is no such folder."""
+        folder = self._data.image_folder(dataset)
+        if folder not in self._by_folder:
+            self._by_folder[folder] = ImageIndex(Path(self._data.folder), folder)
+        return self._by_folder[folder]
+
+
 def _read(
-    data: DataConfig, sample: SampleConfig, images: ImageIndex
+    data: DataConfig, sample: SampleConfig, images: _Images
 ) -> dict[tuple[str, str], Reading]:
     """Readings of all splits that the study names, by data set and split."""
     folder = Path(data.folder)
@@ -83,16 +99,20 @@ def _read(
     pope = [split.split for split in sample.splits if split.dataset == "pope"]
     if pope:
         files = {split: folder / data.pope_questions.format(split=split) for split in pope}
-        for name, reading in read_pope(files, images).items():
+        for name, reading in read_pope(files, images.of("pope")).items():
             readings["pope", name] = reading
     if any(split.dataset == "vqa" for split in sample.splits):
-        tables = read_vqa(folder / data.vqa_questions, folder / data.vqa_annotations, images)
-        for name, reading in tables.items():
+        paths = folder / data.vqa_questions, folder / data.vqa_annotations
+        for name, reading in read_vqa(*paths, images.of("vqa")).items():
             readings["vqa", name] = reading
     for split in sample.splits:
-        if split.dataset == "own":
-            readings["own", split.split] = _own(folder / data.own_questions, images, split)
-        elif (split.dataset, split.split) not in readings:
+        key = split.dataset, split.split
+        if split.dataset == "textvqa":
+            path = folder / data.textvqa_questions.format(split=split.split)
+            readings[key] = read_textvqa(path, images.of("textvqa"), split=split.split)
+        elif split.dataset == "own":
+            readings[key] = _own(folder / data.own_questions, images.of("own"), split)
+        elif key not in readings:
             raise InputError(
                 f"sample.splits: {split.dataset} has no split {split.split!r}; "
                 f"choose from {', '.join(s for d, s in readings if d == split.dataset)}"

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 from vrp.config.study import StudyConfig
 from vrp.plots.figures import FIGURE_NAMES
+from vrp.sharing import masks_itself
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")
@@ -46,7 +47,7 @@ class Job(NamedTuple):
     model: str
     """Name of the model; empty where the job is of all models."""
     shard: str
-    """Such as `003`; empty where the stage is not sharded."""
+    """Such as `003`, or the run that is listed; empty where the stage is not sharded."""
     outputs: tuple[Path, ...]
     """What it writes."""
     log: Path
@@ -144,7 +145,7 @@ def run(study: StudyConfig, *, directory: Path = Path(), now: float | None = Non
     locked = _is_locked(directory, Path(study.results, study.study))
     items = _item_counts(study, results)
     groups: dict[tuple[str, str], list[JobStatus]] = {}
-    for job in jobs_of(study, results):
+    for job in jobs_of(study, directory):
         found = _job_status(job, directory, locked, moment)
         groups.setdefault((job.model, job.stage), []).append(found)
     troubled = [job for jobs in groups.values() for job in jobs if job.state in _TROUBLE]
@@ -163,8 +164,9 @@ def run(study: StudyConfig, *, directory: Path = Path(), now: float | None = Non
 _TROUBLE = ("failed", "stopped")
 
 
-def jobs_of(study: StudyConfig, results: Path) -> Iterator[Job]:
-    """All jobs of a study's workflow, in the order in which they can run."""
+def jobs_of(study: StudyConfig, directory: Path) -> Iterator[Job]:
+    """All jobs of a study's workflow in a directory, in the order in which they can run."""
+    results = directory / study.results / study.study
 
     def job(stage: str, *outputs: str, model: str = "", shard: str = "") -> Job:
         place = Path(stage, *(part for part in (model, shard) if part))
@@ -191,15 +193,17 @@ def jobs_of(study: StudyConfig, results: Path) -> Iterator[Job]:
             if study.extract.blind:
                 yield from sharded("blind", n_shards, "blind/answers", "blind/hidden")
             yield from sharded("consistency", n_shards, "consistency")
-        yield job("gather", f"{model}/extraction.json", model=model)
+        for listed in ("extraction", "consistency", *(["blind"] if study.extract.blind else [])):
+            yield job("gather", f"{model}/{listed}.json", model=model, shard=listed)
         for stage, tables in (
             ("metrics", ("signals", "heads", "metrics")),
             ("probes", ("predictions", "neurons", "probes")),
         ):
             yield job(stage, *(f"{model}/{table}.parquet" for table in tables), model=model)
-        if study.mask.enabled:
+        if study.mask.enabled and masks_itself(study, directory=directory):
             yield from sharded("mask", study.mask.shards, "mask")
-        yield from sharded("ablate", study.ablate.shards, "ablate")
+        if study.ablate.enabled:
+            yield from sharded("ablate", study.ablate.shards, "ablate")
     yield job("effects", "effects.parquet")
     formats = sorted(set(study.figures.formats))
     yield job("figures", *(f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in formats))

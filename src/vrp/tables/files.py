@@ -2,8 +2,12 @@
 
 import contextlib
 import functools
+import hashlib
 import os
+import re
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,9 @@ import pyarrow.parquet as pq
 from vrp.errors import InputError
 from vrp.tables.schema import TableSchema
 
+# A temporary file's name tells whose it is: `.<file>.<process>@<machine>.<random>.part`.
+_PART = re.compile(r"\.*(?P<file>.+)\.(?P<process>\d+)@(?P<machine>\w+)\.\w+\.part")
+_ABANDONED_SECONDS = 6 * 3600.0
 # Keys under which provenance is kept in Parquet's own file metadata.
 _PREFIX = "vrp."
 
@@ -29,7 +36,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        remove_abandoned_parts(path.parent, of=path.name)
+        owner = f".{path.name}.{os.getpid()}@{_machine()}."
+        handle, name = tempfile.mkstemp(prefix=owner, suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise _cannot_write(path, error) from None
@@ -44,6 +53,53 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_abandoned_parts(folder: Path, *, of: str | None = None) -> None:
+    """Remove temporary files of `whole_file` whose writer was killed before it could.
+
+    Those of a process of this machine that is gone, and, since of other machines' processes
+    nothing is known here, those that nobody has written to for six hours.
+
+    Args:
+        folder: where to look; not below it.
+        of: name of the file that they were to become; None: any.
+    """
+    with os.scandir(folder) as entries:
+        parts = [entry for entry in entries if entry.name.endswith(".part")]
+    for entry in parts:
+        found = _PART.fullmatch(entry.name)
+        # Where a part is itself written whole, its own name stands within.
+        if found and of in (None, found["file"], _innermost(found["file"])):
+            with contextlib.suppress(OSError):  # another process was quicker
+                if _is_abandoned(found, entry):
+                    Path(entry.path).unlink()
+
+
+def _innermost(name: str) -> str:
+    found = _PART.fullmatch(name)
+    return _innermost(found["file"]) if found else name
+
+
+@functools.cache
+def _machine() -> str:
+    """What process numbers belong to: a machine since it started, or a container on it."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # not everywhere
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _is_abandoned(name: re.Match[str], entry: os.DirEntry[str]) -> bool:
+    if name["machine"] == _machine():
+        try:
+            os.kill(int(name["process"]), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass  # it runs, under another user
+    return time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS
 
 
 def require_writable(*paths: Path) -> None:

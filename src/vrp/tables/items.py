@@ -10,9 +10,9 @@ ITEMS = TableSchema(
     columns=pa.schema(
         [
             column("item_id", text, "dataset/split/question_id; stable across studies"),
-            column("dataset", text, "pope, vqa or own"),
+            column("dataset", text, "pope, vqa, textvqa or own"),
             column("split", text, "split of the data set"),
-            column("task", text, "existence, counting, spatial or open"),
+            column("task", text, "existence, counting, spatial, open or text"),
             column("group", text, "SHA-256 of the image's bytes: the unit of folds and bootstraps"),
             column("image", text, "path of the image inside the data folder"),
             column("image_sha256", text, "SHA-256 of the image's bytes"),

@@ -71,6 +71,7 @@ LENS = TableSchema(
                 shape="n_layers",
                 nullable=True,
             ),
+            column("note", text, "why a value is missing", nullable=True),
         ]
     ),
 )

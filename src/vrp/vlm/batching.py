@@ -1,6 +1,6 @@
 """Items as the model sees them, and the plan of batches: a pure function of items and config."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from PIL import Image
@@ -13,6 +13,10 @@ from vrp.vlm.loading import VLM
 _BUCKET_WIDTH = 16
 
 
+AnswerLimit = int | Mapping[str, int]
+"""Longest answer in tokens: one number for all items, or one for each task."""
+
+
 class VlmInput(NamedTuple):
     """One question about one image."""
 
@@ -23,7 +27,7 @@ class VlmInput(NamedTuple):
     question: str
     """The bare question; the family adds its prompt."""
     task: str = ""
-    """Carried along; not read here."""
+    """What the question asks for; the longest answer may depend on it."""
     truth_token_ids: tuple[int, ...] = ()
     """First tokens of every surface form of the reference, for the truth margin only."""
     image_key: str = ""
@@ -56,6 +60,22 @@ def plan_inputs(
     return entries
 
 
+def longest_answer(max_new_tokens: AnswerLimit, item_id: str, task: str) -> int:
+    """Return the most tokens that an item's answer may have.
+
+    Raises:
+        InputError: limits are by task, and the item's is not among them.
+    """
+    if isinstance(max_new_tokens, int):
+        return max_new_tokens
+    if task not in max_new_tokens:
+        raise InputError(
+            f"item {item_id!r}: its task {task!r} has no longest answer; there is one for "
+            f"{', '.join(sorted(max_new_tokens)) or 'no task'}"
+        )
+    return max_new_tokens[task]
+
+
 def require_context(vlm: VLM, item_id: str, n_prompt_tokens: int, max_new_tokens: int) -> None:
     """Refuse a prompt that, with its answer, is longer than the model's context.
 
@@ -70,20 +90,41 @@ def require_context(vlm: VLM, item_id: str, n_prompt_tokens: int, max_new_tokens
         )
 
 
-def plan_batches(
-    entries: Sequence[PlanEntry], *, batch_size: int, max_tokens: int | None = None
-) -> list[tuple[str, ...]]:
+def require_planned_contexts(
+    vlm: VLM,
+    items: Iterable[tuple[str, str, ImageSize, str]],
+    tasks: Mapping[str, str],
+    max_new_tokens: AnswerLimit,
+) -> list[PlanEntry]:
+    """Return the plan entries of items that leave their answers room in the context.
+
+    Args:
+        vlm: the model.
+        items: as `plan_inputs` takes them.
+        tasks: item id → what its question asks for.
+        max_new_tokens: longest answer, for all items or by task.
+
+    Raises:
+        InputError: naming the first item that does not, and both lengths.
+    """
+    entries = plan_inputs(vlm, items)
+    for entry in entries:
+        longest = longest_answer(max_new_tokens, entry.item_id, tasks[entry.item_id])
+        require_context(vlm, entry.item_id, entry.n_tokens, longest)
+    return entries
+
+
+def plan_batches(entries: Sequence[PlanEntry], *, batch_size: int) -> list[tuple[str, ...]]:
     """Return batches of item ids: similar lengths together, questions of one image together.
 
-    The result depends on the set of entries and the two limits, never on the entries' order.
+    The result depends on the set of entries and the batch size, never on the entries' order.
 
     Args:
         entries: the items.
         batch_size: most items of a batch.
-        max_tokens: most tokens of a batch, padding included; None for no such limit.
 
     Raises:
-        InputError: an item that appears twice, or a limit that no item can meet.
+        InputError: an item that appears twice, or a batch size below one.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1")
@@ -100,23 +141,9 @@ def plan_batches(
         key = _group_key(entry)
         return longest_of_image[key] // _BUCKET_WIDTH, key, entry.item_id
 
-    batches: list[list[str]] = []
-    longest = 0
-    for entry in sorted(entries, key=order):
-        if max_tokens is not None and entry.n_tokens > max_tokens:
-            raise InputError(
-                f"item {entry.item_id!r} has {entry.n_tokens} tokens, more than "
-                f"max_tokens={max_tokens}; raise the limit"
-            )
-        grown = max(longest, entry.n_tokens)
-        size = len(batches[-1]) + 1 if batches else 1
-        over_budget = max_tokens is not None and grown * size > max_tokens
-        if not batches or size > batch_size or over_budget:
-            batches.append([])
-            grown = entry.n_tokens
-        batches[-1].append(entry.item_id)
-        longest = grown
-    return [tuple(batch) for batch in batches]
+    ordered = [entry.item_id for entry in sorted(entries, key=order)]
+    starts = range(0, len(ordered), batch_size)
+    return [tuple(ordered[start : start + batch_size]) for start in starts]
 
 
 def _group_key(entry: PlanEntry) -> str:

@@ -9,12 +9,13 @@ import torch
 
 from vrp.errors import InputError
 from vrp.planning.capture import CaptureSpec
-from vrp.vlm.batching import VlmInput
+from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
-from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins
+from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
 from vrp.vlm.loading import VLM
-from vrp.vlm.prefill import Decoder, Prepared, prepare
-from vrp.vlm.residual import Edit, MlpBypass, NeuronEdit, ResidualTap, attached
+from vrp.vlm.out_of_memory import split_to_fit
+from vrp.vlm.prefill import Decoder, Prepared, prepare, require_contexts
+from vrp.vlm.residual import Edit, ImageTokens, MlpBypass, NeuronEdit, ResidualTap, attached
 from vrp.vlm.sampling import ItemSamples, sample_answers
 from vrp.vlm.tap import AttentionTap, active
 
@@ -59,7 +60,8 @@ class ItemCapture(NamedTuple):
     flags: tuple[str, ...]
     """What is unusual: `no_answer_tokens`; `truncated`; `non_finite`: logits that are not finite,
     of any answer token, so that there is no answer; `non_finite_inside`: finite logits, but a
-    hidden state, margin, contribution or update that is not."""
+    hidden state, margin, contribution or update that is not; `no_truth_tokens`: a truth margin was
+    asked for, but not which tokens start the reference."""
     first_token_entropy: float
     """Entropy of the first answer token's distribution, nats."""
     decision_margin: float
@@ -100,55 +102,56 @@ def run_batch(
     inputs: Sequence[VlmInput] | Prepared,
     capture: CaptureSpec | None = None,
     *,
-    max_new_tokens: int,
+    max_new_tokens: AnswerLimit,
     mask: AttentionMask | None = None,
     replace: EmbeddingReplacement | None = None,
     edits: Sequence[Edit] = (),
 ) -> list[ItemCapture]:
     """Answer a batch greedily; results come in the order of the items.
 
-    Where the GPU's memory does not suffice, the batch is split in two.
+    Where memory does not suffice, the batch is run in halves.
 
     Args:
         vlm: the model.
         inputs: the batch, or one that is prepared already.
         capture: what is read beside the answer; nothing by default.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, for all items or by task.
         mask: image tokens hidden from attention.
         replace: image tokens whose embedding is replaced.
         edits: edits of the residual stream, made in this order and before it is read.
 
     Raises:
-        InputError: an item that cannot be prepared, an unknown position, or an intervention that
+        InputError: an item that cannot be prepared, does not leave its answer room in the context
+            or does not fit into memory by itself, an unknown position, or an intervention that
             does not fit the batch or the model.
     """
     spec = CaptureSpec() if capture is None else capture
     if unknown := sorted(set(spec.hidden) - set(POSITIONS)):
         raise InputError(f"position {unknown[0]!r} is unknown; use {' or '.join(POSITIONS)}")
-    if max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens}; it must be at least 1")
+    given = inputs if isinstance(inputs, Prepared) else None
     items = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
-    try:
-        if not isinstance(inputs, Prepared):
-            inputs = prepare(vlm, items, max_new_tokens=max_new_tokens)
-        return _Pass(vlm, inputs, spec, max_new_tokens, mask, replace, edits).run()
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(items) // 2
-    results: list[ItemCapture] = []
-    for rows in (slice(0, half), slice(half, len(items))):
-        results += run_batch(
+    limits = [longest_answer(max_new_tokens, item.item_id, item.task) for item in items]
+    if limits and min(limits) < 1:
+        raise InputError(f"max_new_tokens is {min(limits)}; it must be at least 1")
+
+    if given is not None:  # perhaps for shorter answers
+        require_contexts(vlm, items, given.prompt_lengths, max_new_tokens)
+
+    def run(rows: slice) -> list[ItemCapture]:
+        prepared = given
+        if prepared is None or rows != slice(0, prepared.n_items):
+            prepared = prepare(vlm, items[rows], max_new_tokens=max_new_tokens)
+        return _Pass(
             vlm,
-            items[rows],
+            prepared,
             spec,
-            max_new_tokens=max_new_tokens,
-            mask=mask.part(rows) if mask else None,
-            replace=replace.part(rows) if replace else None,
-            edits=edits,
-        )
-    return results
+            limits[rows],
+            mask.part(rows) if mask else None,
+            replace.part(rows) if replace else None,
+            edits,
+        ).run()
+
+    return split_to_fit([item.item_id for item in items], run)
 
 
 class _Pass:
@@ -159,7 +162,7 @@ class _Pass:
         vlm: VLM,
         prepared: Prepared,
         spec: CaptureSpec,
-        max_new_tokens: int,
+        limits: Sequence[int],
         mask: AttentionMask | None,
         replace: EmbeddingReplacement | None,
         edits: Sequence[Edit],
@@ -167,7 +170,7 @@ class _Pass:
         self.vlm = vlm
         self.prepared = prepared
         self.spec = spec
-        self.max_new_tokens = max_new_tokens
+        self.limits = np.array(limits)  # longest answer of each item
         self.edits = edits
         self.decoder = Decoder(vlm, prepared, replace.features(prepared) if replace else None)
         self.attention = AttentionTap(
@@ -180,7 +183,7 @@ class _Pass:
             n_layers=vlm.n_layers,
             hidden=bool(spec.hidden) or spec.lens or spec.contributions,
             components=spec.contributions,
-            image_mask=prepared.image_mask if spec.residual_update else None,
+            image_tokens=_image_tokens(prepared) if spec.residual_update else None,
         )
         n_items = prepared.n_items
         self.tokens: list[list[int]] = [[] for _ in range(n_items)]
@@ -197,7 +200,7 @@ class _Pass:
             stack.enter_context(active(self.attention))
             logits = self.decoder.prefill()
             self._read_prefill(logits)
-            self.residual.image_mask = None
+            self.residual.image_tokens = None
             self.residual.components = False
             self._decode(logits)
         return self._results()
@@ -206,12 +209,13 @@ class _Pass:
 
     def _read_prefill(self, logits: torch.Tensor) -> None:
         log_p = logits.log_softmax(-1)
-        top = logits.topk(2, dim=-1)
+        pair = top_two(logits)
+        top, runner_up = logits.gather(-1, pair).unbind(-1)
         finite = logits.isfinite().all(-1)
         self._keep("finite", finite)
         # xlogy semantics: a token of probability zero adds nothing.
         self._keep("entropy", -(log_p.exp() * log_p.clamp_min(-1e30)).sum(-1))
-        self._keep("margin", top.values[:, 0] - top.values[:, 1])
+        self._keep("margin", top - runner_up)
         if self.attention.collect:
             self.rows_sum = self._latest_rows()
         spec, residual = self.spec, self.residual
@@ -225,7 +229,7 @@ class _Pass:
             stream = residual.stacked_residuals()[:, 1:]
             self._keep_all("lens", layer_margins(self.vlm, stream, truth))
         if spec.contributions:
-            self._keep_all("part", contributions(self.vlm, residual, top.indices))
+            self._keep_all("part", contributions(self.vlm, residual, pair))
         if spec.residual_update:
             updates = [update.to(logits.device) for update in residual.updates]
             self._keep("update", torch.stack(updates, dim=1))
@@ -252,7 +256,7 @@ class _Pass:
         wants_answer_end = "answer_end" in self.spec.hidden
         alive = np.flatnonzero(self.arrays["finite"])  # items whose answer goes on
         row_of = np.arange(self.prepared.n_items)  # the decoder's row of each item
-        for step in range(self.max_new_tokens):
+        for step in range(self.limits.max()):
             chosen, logprobs = _greedy(logits)
             alive = self._without_broken(alive, logprobs[row_of[alive]])
             ends = np.isin(chosen[row_of[alive]], self.vlm.eos_token_ids)
@@ -263,8 +267,10 @@ class _Pass:
             for item in alive:
                 self.tokens[item].append(int(chosen[row_of[item]]))
                 self.logprobs[item].append(float(logprobs[row_of[item]]))
-            last = step + 1 == self.max_new_tokens
-            if not len(alive) or (last and not wants_answer_end):
+            whole = self.limits[alive] == step + 1  # answers that may not grow any more
+            if not wants_answer_end:  # their last tokens need not be read
+                alive, whole = alive[~whole], whole[~whole]
+            if not len(alive):
                 return
             n_rows = logits.shape[0]
             if n_rows - len(alive) >= _DROP_SHARE * n_rows:
@@ -276,6 +282,7 @@ class _Pass:
             if wants_answer_end:
                 stream = self.residual.stacked_residuals()
                 self.hidden["answer_end"][alive] = stream[row_of[alive]]
+            alive = alive[~whole]
 
     def _without_broken(self, alive: np.ndarray, logprobs: np.ndarray) -> np.ndarray:
         """Give up the items whose logits are no longer finite: half an answer is none."""
@@ -317,10 +324,13 @@ class _Pass:
 
     def _intact(self) -> np.ndarray:
         """(B,) whether all that was measured of an item is finite."""
-        measured = [self.arrays[name] for name in _MEASURED if name in self.arrays]
         intact = np.ones(self.prepared.n_items, dtype=bool)
-        for values in measured:
-            intact &= np.isfinite(values).reshape(len(intact), -1).all(axis=1)
+        for name in _MEASURED:
+            if name in self.arrays:
+                intact &= _finite_items(self.arrays[name])
+        if "answer_end" in self.arrays:  # there is none where there are no tokens
+            silent = np.array([not tokens for tokens in self.tokens])
+            intact &= silent | _finite_items(self.arrays["answer_end"])
         return intact
 
     def _item(self, row: int, answer: str) -> ItemCapture:
@@ -370,8 +380,18 @@ class _Pass:
             "non_finite_inside": bool(
                 self.arrays["finite"][row] and not self.arrays["intact"][row]
             ),
+            "no_truth_tokens": self.spec.lens and not self.prepared.inputs[row].truth_token_ids,
         }
         return tuple(name for name, holds in flags.items() if holds)
+
+
+def _finite_items(values: np.ndarray) -> np.ndarray:
+    """(B,) whether all values of each item are finite."""
+    return np.isfinite(values).reshape(len(values), -1).all(axis=1)
+
+
+def _image_tokens(prepared: Prepared) -> ImageTokens:
+    return ImageTokens(prepared.image_index, prepared.n_image_tokens)
 
 
 def _greedy(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

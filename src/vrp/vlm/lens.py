@@ -41,6 +41,17 @@ class Contributions(NamedTuple):
     """(B, L, H) of each head; they sum to `attention` where the projection has no bias."""
 
 
+def top_two(logits: torch.Tensor) -> torch.Tensor:
+    """Return (…, 2) ids of the highest logit and of its runner-up; ties go to the lower id.
+
+    The first is then the token that greedy decoding emits, whichever order half precision has
+    left to chance.
+    """
+    top = logits.argmax(-1, keepdim=True)
+    runner_up = logits.scatter(-1, top, -torch.inf).argmax(-1, keepdim=True)
+    return torch.cat([top, runner_up], dim=-1)
+
+
 def layer_margins(
     vlm: VLM, residuals: torch.Tensor, truth_token_ids: Sequence[Sequence[int]]
 ) -> Margins:

@@ -1,32 +1,33 @@
 """Load a checkpoint of any family, ready to be read."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from vrp.errors import InputError
+from vrp.hub_errors import HubUnreachableError, Repository, remedy
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import Family, FamilyOptions, Grid, ImageSize
 from vrp.vlm.tap import ATTENTION_NAME
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DOES_NOT_FIT = (
+    "it does not fit the given GPUs: weights would stay on the CPU or the disk, where they cannot "
+    "be read; give it more or larger GPUs, or a smaller dtype"
+)
+_SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 @dataclass(frozen=True)
@@ -108,28 +109,31 @@ class VLM:
         """Return the prompt's token ids, with one image placeholder."""
         return self.family.prompt_token_ids([question])[0]
 
-    def answer_token_ids(self, surface_forms: list[str]) -> tuple[int, ...]:
-        """Return the distinct first tokens of answers, each with and without a leading space.
+    def answer_token_ids(self, surface_forms: Sequence[str], *, usual: str) -> tuple[int, ...]:
+        """Return the distinct first tokens of ways to write one answer behind the prompt.
 
-        A first token that is only the space itself says nothing of the answer and is left out.
+        Where the first token of the usual way is only a space, as that of every numeral is to
+        Llama's tokenizer behind `ASSISTANT:`, it announces any answer and none is returned. Other
+        ways that begin so are left out.
+
+        Args:
+            surface_forms: ways to write the answer, with and without a leading space.
+            usual: how the answer is normally written, without one.
         """
-        found: set[int] = set()
-        for form in surface_forms:
-            whole = self.tokenizer.convert_tokens_to_ids(form)
-            if whole is not None and whole != self.tokenizer.unk_token_id:
-                found.add(int(whole))  # SentencePiece puts a space before the text by itself
-            for text in (form, f" {form}"):
-                ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-                if ids and self.tokenizer.decode(ids[:1]).strip():
-                    found.add(int(ids[0]))
-        return tuple(sorted(found))
+        texts = [f"{self.family.answer_join}{usual}", *surface_forms]
+        usual_ids, *other_ids = self.family.continuation_token_ids(texts)
+        if not self._says_something(usual_ids):
+            return ()
+        found = [ids for ids in (usual_ids, *other_ids) if self._says_something(ids)]
+        return tuple(sorted({ids[0] for ids in found}))
+
+    def _says_something(self, answer: Sequence[int]) -> bool:
+        return bool(answer) and bool(self.tokenizer.decode(list(answer[:1])).strip())
 
     def unembed(self, residual: torch.Tensor) -> torch.Tensor:
         """Return raw float32 logits (…, V) of residuals (…, d_model), final norm included."""
         head = self.lm_head.weight
-        logits = self.lm_head(self.final_norm(residual.to(head.dtype))).float()
-        cap = getattr(self.text_config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return self.lm_head(self.final_norm(residual.to(head.dtype))).float()
 
     def decode(self, token_ids: list[tuple[int, ...]]) -> list[str]:
         """Return answers as text, without special tokens and outer white space."""
@@ -146,7 +150,7 @@ def load_vlm(
     revision: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
-    device_map: str | None = None,
+    device_map: str | Mapping[str, str | int] | None = None,
     prompt: str = "short_answer",
     image_policy: str | None = None,
     min_pixels: int | None = None,
@@ -160,7 +164,9 @@ def load_vlm(
         revision: commit, tag or branch of a hub checkpoint.
         dtype: float32, bfloat16 or float16.
         device: cpu, cuda, cuda:0 …, or auto for the GPU where there is one.
-        device_map: handed to transformers, for a model that one GPU cannot hold.
+        device_map: how a model that one GPU cannot hold is spread: auto, balanced,
+            balanced_low_0, sequential, or the device of each part by name. All of it has to lie
+            on devices that compute, since weights are read directly.
         prompt: the family's prompt variant.
         image_policy: how images are made to fit; None is the family's own default.
         min_pixels: the least pixels after resizing, for families with dynamic resolution.
@@ -168,25 +174,28 @@ def load_vlm(
 
     Raises:
         InputError: unknown family, option or dtype; a folder, file, revision or licence that is
-            missing; a checkpoint of another family, or one whose layout cannot be read.
+            missing; a checkpoint of another family, or one whose layout cannot be read; a model
+            that does not fit the GPUs over which it is spread.
     """
     family_class = get_family(family)
     if dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is unknown; choose from: {', '.join(DTYPES)}")
     source = str(checkpoint)
     target = _device(device)
+    placement = _placement(device_map)
     parts = _load_parts(source, family_class, revision)
     options = FamilyOptions(prompt, image_policy, min_pixels, max_pixels)
     with _explained(source, revision):
         bound = family_class.from_checkpoint(
             source, revision, parts.config, parts.tokenizer, parts.image_processor, options
         )
-    placement = {"device_map": device_map} if device_map else {}
     with _explained(source, revision):
         model = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
             source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, **placement
         )
-    if not device_map:
+    if placement:
+        _require_on_devices(model, source)
+    else:
         model = model.to(target)
     model.eval().requires_grad_(False)
     model.set_attn_implementation({"text_config": ATTENTION_NAME})
@@ -259,6 +268,31 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _placement(device_map: str | Mapping[str, str | int] | None) -> dict[str, Any]:
+    """Return what `from_pretrained` takes to spread a model; empty where it is not spread."""
+    if not device_map:
+        return {}
+    if isinstance(device_map, str) and device_map not in _SPREADS:
+        raise InputError(
+            f"device_map {device_map!r} is unknown; choose from: {', '.join(_SPREADS)} "
+            "(one device is chosen with `device`)"
+        )
+    if find_spec("accelerate") is None:
+        raise InputError(
+            "device_map needs the package accelerate, which is not installed here; "
+            "install it with `pip install --requirement requirements.lock`"
+        )
+    return {"device_map": device_map if isinstance(device_map, str) else dict(device_map)}
+
+
+def _require_on_devices(model: nn.Module, source: str) -> None:
+    """Refuse a model whose weights were partly left on the CPU or the disk, to be fetched on use."""
+    places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
+    put_off = places & {"disk"} or (places & {"cpu"} if places - {"cpu"} else set())
+    if put_off or any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
+        raise InputError(f"checkpoint {source}: {_DOES_NOT_FIT}")
+
+
 def _looks_local(source: str) -> bool:
     return source.startswith((".", "~", os.sep)) or source.count("/") > 1
 
@@ -267,8 +301,7 @@ class _explained:  # noqa: N801 - reads as a statement
     """Turn the loaders' errors into one line that says what to do."""
 
     def __init__(self, source: str, revision: str | None) -> None:
-        self.source = source
-        self.revision = revision
+        self.repository = Repository("model", source, revision)
 
     def __enter__(self) -> None:
         return None
@@ -278,22 +311,35 @@ class _explained:  # noqa: N801 - reads as a statement
             return
         message = self._remedy(error)
         if message is not None:
-            raise InputError(f"checkpoint {self.source}: {message}") from error
+            raise InputError(f"{self.repository}: {message}") from error
 
     def _remedy(self, error: Exception) -> str | None:
         # transformers wraps the hub's errors in OSError: the cause tells them apart.
-        chain = [error, error.__cause__, error.__context__]
-        if any(isinstance(link, GatedRepoError) for link in chain):
-            return "its licence is not accepted; accept it on the hub, then `hf auth login`"
-        if any(isinstance(link, RevisionNotFoundError) for link in chain):
-            return f"revision {self.revision!r} does not exist; check the model's `revision`"
-        if any(isinstance(link, RepositoryNotFoundError | HFValidationError) for link in chain):
-            return "it is neither a folder here nor a model on the hub; check its name"
-        if any(isinstance(link, LocalEntryNotFoundError | HfHubHTTPError) for link in chain):
-            return "it is not in the cache and the hub cannot be reached; fetch it first"
+        unreachable = False
+        for link in (error, error.__cause__, error.__context__):
+            try:
+                advice = remedy(link, self.repository) if link is not None else None
+            except HubUnreachableError:
+                unreachable = True
+            else:
+                if advice is not None:
+                    return advice
+        if unreachable:
+            return "it is not in the cache and the hub cannot be reached; run `vrp fetch` first"
         if isinstance(error, SafetensorError):
             return f"a weights file is damaged ({error}); fetch it again"
+        if any(words in str(error) for words in ("offloaded to the disk", "on the meta device")):
+            return _DOES_NOT_FIT  # weights that were left elsewhere and are wanted already
+        if isinstance(error, ImportError):
+            return (
+                f"a package that it needs is missing ({_first_line(error)}); "
+                "install it with `pip install --requirement requirements.lock`"
+            )
         if isinstance(error, OSError | ValueError | KeyError):
-            first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            first_line = _first_line(error)
             return f"it cannot be loaded ({first_line}); check that its files are complete"
         return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)

@@ -11,7 +11,7 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from vrp.errors import InputError
-from vrp.vlm.batching import VlmInput, require_context
+from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer, require_context
 from vrp.vlm.families.base import Grid, Positions
 from vrp.vlm.loading import VLM
 
@@ -43,17 +43,20 @@ class Prepared:
         return len(self.inputs)
 
     @property
-    def image_mask(self) -> torch.Tensor:
-        """(B, T) True on image tokens."""
-        mask = torch.zeros_like(self.input_ids, dtype=torch.bool)
-        for row, grid in enumerate(self.grids):
-            mask[row, self.image_index[row, : grid.n_tokens]] = True
-        return mask
+    def n_image_tokens(self) -> torch.Tensor:
+        """(B,) image tokens S_i of each item."""
+        return self.image_index.new_tensor([grid.n_tokens for grid in self.grids])
 
 
 @torch.inference_mode()
-def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: int = 0) -> Prepared:
+def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: AnswerLimit = 0) -> Prepared:
     """Tokenise a batch and encode each of its images once.
+
+    Args:
+        vlm: the model.
+        inputs: the batch.
+        max_new_tokens: longest answer, for all items or by task, which has to fit the context
+            behind the prompt.
 
     Raises:
         InputError: no items, a question that holds an image placeholder, an image that cannot be
@@ -63,8 +66,8 @@ def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: int = 0) ->
         raise InputError("a batch needs at least one item")
     grids = tuple(vlm.grid(item.image.size) for item in inputs)
     prompts = _expanded_prompts(vlm, inputs, grids)
-    for item, prompt in zip(inputs, prompts, strict=True):
-        require_context(vlm, item.item_id, len(prompt), max_new_tokens)
+    lengths = tuple(len(prompt) for prompt in prompts)
+    require_contexts(vlm, inputs, lengths, max_new_tokens)
     input_ids, attention_mask = _left_padded(vlm, prompts)
     return Prepared(
         inputs=tuple(inputs),
@@ -74,8 +77,21 @@ def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: int = 0) ->
         features=_encode_once(vlm, inputs, grids),
         grids=grids,
         image_index=_image_index(vlm, input_ids, grids),
-        prompt_lengths=tuple(len(prompt) for prompt in prompts),
+        prompt_lengths=lengths,
     )
+
+
+def require_contexts(
+    vlm: VLM, inputs: Sequence[VlmInput], prompt_lengths: Sequence[int], limit: AnswerLimit
+) -> None:
+    """Refuse a batch in which a prompt and its answer do not fit the model's context.
+
+    Raises:
+        InputError: naming the first such item and both lengths.
+    """
+    for item, n_tokens in zip(inputs, prompt_lengths, strict=True):
+        longest = longest_answer(limit, item.item_id, item.task)
+        require_context(vlm, item.item_id, n_tokens, longest)
 
 
 def _expanded_prompts(

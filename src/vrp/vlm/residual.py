@@ -7,7 +7,7 @@ the last position only (`prompt_end` in a left-padded prefill, the newest token 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,6 +39,15 @@ class MlpBypass:
 Edit = NeuronEdit | MlpBypass
 
 
+class ImageTokens(NamedTuple):
+    """Where the image tokens of a padded batch are."""
+
+    positions: torch.Tensor
+    """(B, S_max) positions in the padded prompt; any position beyond an item's own."""
+    counts: torch.Tensor
+    """(B,) image tokens S_i of each item."""
+
+
 @dataclass
 class ResidualTap:
     """What is read of the residual stream in each forward, at the last position."""
@@ -49,8 +58,8 @@ class ResidualTap:
     """Keep the residual after every layer."""
     components: bool = False
     """Keep what attention and MLP add, and the joined heads before their output projection."""
-    image_mask: torch.Tensor | None = None
-    """(B, T) image tokens of the prompt, to measure their residual update; None: not measured."""
+    image_tokens: ImageTokens | None = None
+    """Whose residual update is measured in the prefill; None: not measured."""
     residuals: list[torch.Tensor] = field(default_factory=list)
     """L+1 tensors (B, d_model): the input to layer 0, then the output of each layer."""
     attention_outputs: list[torch.Tensor] = field(default_factory=list)
@@ -134,7 +143,7 @@ def _hook_edit(vlm: VLM, edit: Edit) -> Any:
 
 def _hook_reads(vlm: VLM, tap: ResidualTap) -> list[Any]:
     handles: list[Any] = []
-    if tap.hidden or tap.image_mask is not None:
+    if tap.hidden or tap.image_tokens is not None:
         first = vlm.layers[0]
         handles.append(first.register_forward_pre_hook(_read_embed(tap), with_kwargs=True))
         for layer in vlm.layers:
@@ -171,13 +180,29 @@ def _read_layer(tap: ResidualTap) -> Any:
     def read(module: Any, args: Any, kwargs: Any, output: torch.Tensor) -> None:
         if tap.hidden:
             tap.residuals.append(_last(output))
-        mask = tap.image_mask
-        if mask is not None and output.shape[1] == mask.shape[1]:  # the prefill, not a decode step
-            steps = (output - _stream(args, kwargs)).float().norm(dim=-1)
-            weights = mask.to(steps.device)
-            tap.updates.append((steps * weights).sum(-1) / weights.sum(-1))
+        if tap.image_tokens is not None and output.shape[1] > 1:  # the prefill, not a decode step
+            tap.updates.append(mean_update(_stream(args, kwargs), output, tap.image_tokens))
 
     return read
+
+
+def mean_update(before: torch.Tensor, after: torch.Tensor, image: ImageTokens) -> torch.Tensor:
+    """Return (B,) ‖after − before‖₂, mean over each item's image tokens, in float32.
+
+    What stands at other positions, such as padding, has no part in it, not even where it is not
+    finite.
+
+    Args:
+        before: (B, T, d) residual stream.
+        after: (B, T, d) the same after a layer.
+        image: the image tokens.
+    """
+    # With a dtype, the kernel sums in it without a copy of the stream.
+    before = before.to(after.device)  # in a spread model, the layer below may lie elsewhere
+    steps = torch.linalg.vector_norm(after - before, dim=-1, dtype=torch.float32)
+    positions, counts = image.positions.to(steps.device), image.counts.to(steps.device)
+    own = torch.arange(positions.shape[1], device=steps.device) < counts[:, None]
+    return steps.gather(1, positions).where(own, 0.0).sum(-1) / counts
 
 
 def _read_projection(tap: ResidualTap) -> Any:

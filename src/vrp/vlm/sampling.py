@@ -7,6 +7,7 @@ order. (Self-consistency: arXiv 2606.17389, K=10, T=0.7, top-p 0.9.)
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,9 +15,10 @@ from typing import NamedTuple
 import torch
 
 from vrp.errors import InputError
-from vrp.vlm.batching import VlmInput
+from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.loading import VLM
-from vrp.vlm.prefill import Decoder, Prepared, prepare
+from vrp.vlm.out_of_memory import split_to_fit, unless_out_of_memory
+from vrp.vlm.prefill import Decoder, Prepared, prepare, require_contexts
 
 # Rows decoded at a time, for each item of the batch: what bounds the repeated cache.
 _ROWS_AN_ITEM = 12
@@ -80,8 +82,8 @@ class SamplingRule:
     """Logits are divided by it."""
     top_p: float
     """Mass of the nucleus that is sampled from."""
-    max_new_tokens: int
-    """Longest answer."""
+    max_new_tokens: AnswerLimit
+    """Longest answer, for all items or by task."""
     k: int = 0
     """Samples an item."""
     seed: int | str = 0
@@ -91,9 +93,10 @@ class SamplingRule:
     is wanted."""
 
     def __post_init__(self) -> None:
+        n = self.max_new_tokens
         if (
             self.k < (1 if self.floor is None else 0)
-            or self.max_new_tokens < 1
+            or min([n] if isinstance(n, int) else n.values(), default=0) < 1
             or self.temperature <= 0
             or not 0 < self.top_p <= 1
             or (self.floor is not None and not 0 < self.floor < 1)
@@ -113,46 +116,59 @@ def sample_answers(
     *,
     temperature: float,
     top_p: float,
-    max_new_tokens: int,
+    max_new_tokens: AnswerLimit,
     k: int = 0,
     seed: int | str = 0,
     floor: float | None = None,
 ) -> list[ItemSamples]:
     """Draw K answers for each item of a batch, and follow their distribution down to a floor.
 
-    Where the GPU's memory does not suffice, the batch is split in two.
+    Where memory does not suffice, the batch is run in halves, and the answers of a single item with
+    fewer of them at a time.
 
     Args:
         vlm: the model.
         inputs: the batch.
         temperature: logits are divided by it.
         top_p: mass of the nucleus that is sampled from.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer, for all items or by task.
         k: samples an item; 0 for the distribution alone.
         seed: the study's seed.
         floor: least probability of a prefix that is followed; None: no distribution is wanted.
 
     Raises:
-        InputError: a parameter out of range, or an item that cannot be prepared.
+        InputError: a parameter out of range, or an item that cannot be prepared, does not leave
+            its answer room in the context or does not fit into memory by itself.
     """
     rule = SamplingRule(temperature, top_p, max_new_tokens, k, seed, floor)
-    return _sample(vlm, inputs, rule)
-
-
-def _sample(
-    vlm: VLM, inputs: Sequence[VlmInput] | Prepared, rule: SamplingRule
-) -> list[ItemSamples]:
+    given = inputs if isinstance(inputs, Prepared) else None
     batch = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
-    try:
-        if not isinstance(inputs, Prepared):
-            inputs = prepare(vlm, batch, max_new_tokens=rule.max_new_tokens)
-        return _AnswerTree(vlm, inputs, rule).grow()
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(batch) // 2
-    return _sample(vlm, batch[:half], rule) + _sample(vlm, batch[half:], rule)
+
+    if given is not None:  # perhaps for shorter answers
+        require_contexts(vlm, batch, given.prompt_lengths, max_new_tokens)
+
+    def run(rows: slice) -> list[ItemSamples]:
+        prepared = given
+        if prepared is None or rows != slice(0, prepared.n_items):
+            prepared = prepare(vlm, batch[rows], max_new_tokens=max_new_tokens)
+        return _grown(vlm, prepared, rule)
+
+    return split_to_fit([item.item_id for item in batch], run)
+
+
+def _grown(vlm: VLM, prepared: Prepared, rule: SamplingRule) -> list[ItemSamples]:
+    """Grow the answers of a batch; those of a single item in as small parts as memory asks for."""
+
+    def grow(max_rows: int) -> list[ItemSamples]:
+        return _AnswerTree(vlm, prepared, rule, max_rows).grow()
+
+    max_rows = _ROWS_AN_ITEM * prepared.n_items
+    while prepared.n_items == 1 and max_rows > 1:
+        found = unless_out_of_memory(grow, max_rows)
+        if found is not None:
+            return found
+        max_rows //= 2
+    return grow(max_rows)
 
 
 @dataclass
@@ -167,20 +183,46 @@ class _Prefix:
     """Samples that begin so."""
 
 
+class _Part(NamedTuple):
+    """Prefixes that go on together, and the decoder whose rows they come from."""
+
+    decoder: Decoder
+    """At the token before the last of each prefix."""
+    prefixes: list[_Prefix]
+    """All of one length."""
+    parents: list[int]
+    """The decoder's row of each."""
+    n_rows: int
+    """Rows of the decoder."""
+
+    def step(self) -> tuple[Decoder, torch.Tensor, list[_Prefix]]:
+        """Feed the prefixes' last tokens; return the logits of what comes behind them."""
+        if self.parents != list(range(self.n_rows)):
+            self.decoder.select(torch.tensor(self.parents))
+        tokens = torch.tensor(
+            [prefix.tokens[-1] for prefix in self.prefixes],
+            device=self.decoder.attention_mask.device,
+        )
+        return self.decoder, self.decoder.step(tokens), self.prefixes
+
+
 class _AnswerTree:
     """The growing answers of one batch."""
 
-    def __init__(self, vlm: VLM, prepared: Prepared, rule: SamplingRule) -> None:
+    def __init__(self, vlm: VLM, prepared: Prepared, rule: SamplingRule, max_rows: int) -> None:
         self.vlm = vlm
         self.prepared = prepared
         self.rule = rule
         self.ids = [item.item_id for item in prepared.inputs]
+        self.limits = [
+            longest_answer(rule.max_new_tokens, item.item_id, item.task) for item in prepared.inputs
+        ]
         self.sampled: list[list[tuple[int, ...]]] = [[()] * rule.k for _ in self.ids]
         self.leaves: list[dict[tuple[int, ...], float]] = [{} for _ in self.ids]
-        self.unresolved = [0.0] * len(self.ids)
+        self.unresolved: list[list[float]] = [[] for _ in self.ids]
         self.broken: set[int] = set()
         """Items whose logits were not finite somewhere."""
-        self.max_rows = _ROWS_AN_ITEM * len(self.ids)
+        self.max_rows = max_rows
 
     def grow(self) -> list[ItemSamples]:
         decoder = Decoder(self.vlm, self.prepared)
@@ -188,28 +230,31 @@ class _AnswerTree:
         certain = 0.0 if self.rule.floor is None else 1.0
         everyone = range(self.rule.k)
         rows = [_Prefix(i, (), certain, list(everyone)) for i in range(len(self.ids))]
-        self._grow(decoder, logits, rows, step=0)
+        waiting = self._continuations(decoder, logits, rows)
+        del logits  # once branched, nobody asks for them
+        while waiting:
+            waiting += self._continuations(*waiting.pop().step())
         return self._collected()
 
-    def _grow(
-        self, decoder: Decoder, logits: torch.Tensor, rows: list[_Prefix], *, step: int
-    ) -> None:
-        """Extend the prefixes of the decoder's rows by the token that `logits` are of."""
-        branches, parents = self._branch(rows, logits, step)
-        if step + 1 == self.rule.max_new_tokens:
-            for prefix in branches:
-                if prefix.probability:
-                    self.leaves[prefix.item][prefix.tokens] = prefix.probability
-            return
-        parts = list(_parts(len(branches), self.max_rows))
-        for part in parts:
-            kept = parents[part]
-            # The last part takes over the decoder, whose rows nobody needs any more.
-            child = decoder if part is parts[-1] else decoder.fork()
-            if kept != list(range(logits.shape[0])):
-                child.select(torch.tensor(kept))
-            tokens = torch.tensor([p.tokens[-1] for p in branches[part]], device=logits.device)
-            self._grow(child, child.step(tokens), branches[part], step=step + 1)
+    def _continuations(
+        self, decoder: Decoder, logits: torch.Tensor, rows: list[_Prefix]
+    ) -> "list[_Part]":
+        """Extend the prefixes of the decoder's rows by the token that `logits` are of.
+
+        Returns:
+            Those that go on in parts of what memory allows, the last first: what waits is a stack,
+            so that one part is followed to its end before the next takes its place in memory.
+        """
+        step = len(rows[0].tokens)
+        branches, parents = self._growing(*self._branch(rows, logits, step))
+        slices = list(_parts(len(branches), self.max_rows))
+        # The last part takes over the decoder, whose rows nobody needs any more.
+        parts = [
+            _Part(decoder if place is slices[-1] else decoder.fork(), branches[place],
+                  parents[place], len(rows))
+            for place in slices
+        ]  # fmt: skip
+        return parts[::-1]
 
     def _branch(
         self, rows: list[_Prefix], logits: torch.Tensor, step: int
@@ -240,6 +285,18 @@ class _AnswerTree:
             branches.extend(children.values())
             parents.extend([parent] * len(children))
         return branches, parents
+
+    def _growing(
+        self, branches: list[_Prefix], parents: list[int]
+    ) -> tuple[list[_Prefix], list[int]]:
+        """Book the answers that are as long as they may be; return the others."""
+        found = []
+        for prefix, parent in zip(branches, parents, strict=True):
+            if len(prefix.tokens) < self.limits[prefix.item]:
+                found.append((prefix, parent))
+            elif prefix.probability:
+                self.leaves[prefix.item][prefix.tokens] = prefix.probability
+        return [prefix for prefix, _ in found], [parent for _, parent in found]
 
     def _sound(self, logits: torch.Tensor, rows: list[_Prefix]) -> tuple[list[_Prefix], list[int]]:
         """Return the rows whose item has finite logits so far, and their places among all."""
@@ -279,7 +336,7 @@ class _AnswerTree:
         for row, token, probability in zip(at, tokens, joint[likely].tolist(), strict=True):
             found[row][token] = probability
         for row, end, rest in zip(rows, ended, left_out, strict=True):
-            self.unresolved[row.item] += rest
+            self.unresolved[row.item].append(rest)
             if end:
                 self.leaves[row.item][row.tokens] = end
         return found
@@ -295,7 +352,9 @@ class _AnswerTree:
             return ItemSamples(self.ids[index], (), (), finite=False)
         followed = None
         if self.rule.floor is not None:
-            followed = _distribution(self.leaves[index], self.unresolved[index], text_of)
+            # Rounded once, so that it does not matter in which parts the tree has grown.
+            unresolved = math.fsum(self.unresolved[index])
+            followed = _distribution(self.leaves[index], unresolved, text_of)
         sequences = self.sampled[index]
         answers = tuple(text_of[tokens] for tokens in sequences)
         return ItemSamples(self.ids[index], answers, tuple(sequences), followed)

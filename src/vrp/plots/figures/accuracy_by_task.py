@@ -17,7 +17,7 @@ CAPTION = (
     "answer given would mean that accuracy measures the answer's form rather than what was seen."
 )
 
-_TASKS = ("existence", "counting", "spatial", "open")
+_TASKS = ("existence", "counting", "spatial", "open", "text")
 _EXISTENCE_ROWS = (
     ("yes_rate", "existence", "says yes"),
     ("accuracy", "answer_yes", "right when yes"),

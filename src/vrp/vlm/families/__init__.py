@@ -1,13 +1,14 @@
-"""The families of vision-language models; a new one is a module here and a line below."""
+"""The families of vision-language models; a new one is a module here and a line below.
 
-import difflib
+The module bears the family's name: `vrp.vlm.family_names` tells by it which families there are.
+"""
 
-from vrp.errors import InputError
 from vrp.vlm.families.base import Family
 from vrp.vlm.families.generic import Generic
 from vrp.vlm.families.llava import Llava
 from vrp.vlm.families.paligemma import PaliGemma
 from vrp.vlm.families.qwen2_vl import Qwen2VL
+from vrp.vlm.family_names import check_family
 
 FAMILIES: dict[str, type[Family]] = {
     "auto": Generic,
@@ -23,10 +24,5 @@ def get_family(name: str) -> type[Family]:
     Raises:
         InputError: no such family; the nearest right name is suggested.
     """
-    if name in FAMILIES:
-        return FAMILIES[name]
-    near = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.0)
-    raise InputError(
-        f"model family {name!r} is unknown; did you mean {near[0]!r}? "
-        f"(known: {', '.join(sorted(FAMILIES))})"
-    )
+    check_family(name)
+    return FAMILIES[name]

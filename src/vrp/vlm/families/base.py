@@ -7,6 +7,7 @@ family overrides only what differs.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,6 +18,12 @@ from torch import nn
 from vrp.errors import InputError
 
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
+
+ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+"""Kinds of decoder layers that have rows of attention to all that they see."""
+
+# Stands for any question, where only what surrounds it is asked for.
+_ANY_QUESTION = "Is it red?"
 
 ImageSize = tuple[int, int]
 """Width and height in pixels, in PIL's order."""
@@ -108,12 +115,15 @@ class Family(ABC):
     def refusal(cls, config: Any) -> str | None:
         """Return why a checkpoint of this configuration is not the family's; None where it is."""
         expected = cls.model_class.config_class.model_type  # type: ignore[attr-defined]
-        if config.model_type == expected:
+        if config.model_type != expected:
+            return (
+                f"is a {config.model_type!r} model, not {expected!r} as family {cls.name!r} needs; "
+                "set its family right"
+            )
+        reason = decoder_refusal(config)
+        if reason is None:
             return None
-        return (
-            f"is a {config.model_type!r} model, not {expected!r} as family {cls.name!r} needs; "
-            "set its family right"
-        )
+        return f"cannot be read by family {cls.name!r}: {reason}; it needs a family of its own"
 
     @classmethod
     def from_checkpoint(
@@ -154,6 +164,29 @@ class Family(ABC):
                     "remove the placeholder from the question"
                 )
         return ids
+
+    @cached_property
+    def answer_join(self) -> str:
+        """What stands between prompt and answer: a space, but nothing behind white space.
+
+        Nor behind a special token, after which a text begins anew.
+        """
+        [prompt] = self.prompt_token_ids([_ANY_QUESTION])
+        begins_anew = prompt[-1] in self.tokenizer.all_special_ids
+        return "" if begins_anew or self.render_prompt(_ANY_QUESTION)[-1].isspace() else " "
+
+    def continuation_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens that each text becomes behind the prompt.
+
+        None at all where they cannot follow it: the prompt's own last tokens would be others.
+        """
+        [before] = self.prompt_token_ids([_ANY_QUESTION])
+        prompt = self.render_prompt(_ANY_QUESTION)
+        whole = self.tokenizer(
+            [prompt + text for text in texts], add_special_tokens=self.adds_special_tokens
+        )["input_ids"]
+        n = len(before)
+        return [list(ids[n:]) if list(ids[:n]) == before else [] for ids in whole]
 
     # Images
 
@@ -248,6 +281,19 @@ class Family(ABC):
     def norm_epsilon(self, norm: Any) -> float:
         """Return what an RMS norm adds to the mean square."""
         return float(norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps)
+
+
+def decoder_refusal(config: Any) -> str | None:
+    """Return what a configuration's decoder does that no family can read; None for nothing."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) - ATTENTION_LAYERS
+    if getattr(text, "attn_logit_softcapping", None) is not None:
+        return "its attention scores are soft-capped, which sdpa does not do"
+    if getattr(text, "final_logit_softcapping", None) is not None:
+        return "its logits are soft-capped, so that contributions do not add up to them"
+    if kinds:
+        return f"it has decoder layers of kind {', '.join(sorted(kinds))}"
+    return None
 
 
 def uniform_boxes(grid: Grid, width: float, height: float) -> np.ndarray:

@@ -29,6 +29,7 @@ from vrp.vlm.families.base import (
     Grid,
     ImageSize,
     Positions,
+    decoder_refusal,
     uniform_boxes,
 )
 from vrp.vlm.families.llava import centre_crop_boxes, padded_square_boxes
@@ -39,9 +40,6 @@ DECODERS = ("language_model", "text_model")
 
 WHOLE_IMAGE = {"do_image_splitting": False, "crop_to_patches": False, "do_pan_and_scan": False}
 """Switches of image processors that would cut an image into several, and their setting here."""
-
-ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
-"""Kinds of decoder layers that have rows of attention to all that they see."""
 
 # Wide enough that a crop, a padding and a resize of the whole image put its patches elsewhere.
 _PROBE_SIZE: ImageSize = (160, 96)
@@ -503,20 +501,13 @@ def _images_kwargs(processor: Any) -> dict[str, Any]:
 
 def _refuse_by_configuration(config: Any) -> None:
     """Raise InputError for what a configuration says that this family cannot serve."""
-    text = config.get_text_config()
     vision = getattr(config, "vision_config", None)
-    kinds = set(getattr(text, "layer_types", None) or ATTENTION_LAYERS)
+    of_decoder = decoder_refusal(config)
     reasons = {
         "its configuration names no image_token_id": getattr(config, "image_token_id", None)
         is None,
         "its configuration has no vision_config": vision is None,
-        "its attention scores are soft-capped, which sdpa does not do": getattr(
-            text, "attn_logit_softcapping", None
-        )
-        is not None,
-        f"it has decoder layers of kind {', '.join(sorted(kinds - ATTENTION_LAYERS))}": bool(
-            kinds - ATTENTION_LAYERS
-        ),
+        str(of_decoder): of_decoder is not None,
         "its image tokens are queries of a resampler, with no place in the image": any(
             getattr(config, name, None) is not None
             for name in ("perceiver_config", "qformer_config")

@@ -1,0 +1,65 @@
+"""A study without masking and ablation: effects, figures and report say that they were not run."""
+
+import json
+
+import pytest
+from synthetic_study import write_synthetic_study
+
+from vrp.config.data import DataConfig
+from vrp.config.effects import EffectsConfig
+from vrp.config.figures import FiguresConfig
+from vrp.config.report import ReportConfig
+from vrp.plots.figures import FIGURE_NAMES
+from vrp.report.page import text_of
+from vrp.stages import effects, figures, report
+from vrp.tables.effects import EFFECTS
+from vrp.tables.files import read_table
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unmoved")
+    made = write_synthetic_study(folder, models=("alpha",))
+    made.tables["mask"] = []
+    effects.run(
+        seed=0,
+        effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        items=made.items,
+        answers=made.tables["answers"],
+        mask=[],
+        ablate=[],
+        output=made.effects,
+        provenance={"study": "synthetic"},
+    )
+    return made
+
+
+def test_there_are_no_effects(study):
+    assert read_table(study.effects, EFFECTS).is_empty()
+
+
+def test_every_figure_is_drawn(study, tmp_path):
+    figures.run(
+        figures=FiguresConfig(formats=("svg",), dpi=60), items=study.items, effects=study.effects,
+        tables=study.tables, output=tmp_path,
+    )  # fmt: skip
+    assert {path.stem for path in tmp_path.iterdir()} == set(FIGURE_NAMES)
+
+
+def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
+    (tmp_path / "data.json").write_text(json.dumps({"origin": "scenes", "files": {}}))
+    (tmp_path / "sampling.json").write_text("[]")
+    report.run(
+        study="synthetic", data=DataConfig(folder=str(tmp_path / "data")),
+        report=ReportConfig(overlays=0), data_manifest=tmp_path / "data.json", items=study.items,
+        sampling=tmp_path / "sampling.json", effects=study.effects, tables=study.tables,
+        figures=[], summary=tmp_path / "summary.json", output=tmp_path / "report.html",
+        provenance={"study": "synthetic", "stage": "report", "versions": "{}"},
+    )  # fmt: skip
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    causal = summary["answers"][3]
+    assert causal["short"] == "Not run, for attended patches and few neurons alike"
+    assert "no patches were hidden in alpha" in causal["sentence"]
+    assert "no neurons were silenced in alpha" in causal["sentence"]
+    words = " ".join(text_of((tmp_path / "report.html").read_text()).split())
+    assert "does not fill or switches off ( mask.enabled , ablate.enabled )" in words
