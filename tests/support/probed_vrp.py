@@ -24,14 +24,14 @@ def write(event: str, **more: object) -> None:
 def probed() -> None:
     complete = FinishedBatches.complete
 
-    def counted(self, compute):  # type: ignore[no-untyped-def]
+    def counted(self, compute, *tabulate):  # type: ignore[no-untyped-def]
         def begun(batch: Batch):  # type: ignore[no-untyped-def]
             write("batch", batch=f"{self.folder}/{self.plan.index(batch)}")
             # The embedded models are so quick that a kill would hardly ever hit a batch.
             time.sleep(float(os.environ.get("VRP_SECONDS_A_BATCH", "0")))
             return compute(batch)
 
-        return complete(self, begun)
+        return complete(self, begun, *tabulate)
 
     FinishedBatches.complete = counted  # type: ignore[method-assign]
 
