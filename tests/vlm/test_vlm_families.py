@@ -1,13 +1,15 @@
 """Prompts, grids and boxes of each family."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import LlavaImageProcessorPil
+from transformers import Gemma2Config, LlavaImageProcessorPil, PaliGemmaConfig
 
 from vrp.errors import InputError
 from vrp.vlm.families import FAMILIES, get_family

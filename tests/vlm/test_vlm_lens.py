@@ -118,9 +118,10 @@ def test_unembed_gives_the_models_own_logits(vlm, reference, items, captures):
 
 
 def test_top_two_of_tied_half_precision_logits():
-    logits = torch.randn(40, 5000, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    logits = 3 * torch.randn(200, 32064, generator=torch.Generator().manual_seed(0))
+    logits = logits.bfloat16().float()
     values = logits.topk(2).values
-    assert (values[:, 0] == values[:, 1]).any()
+    assert (values[:, 0] == values[:, 1]).sum() >= 5
     expected = decision_pair(logits.numpy())
     np.testing.assert_array_equal(top_two(logits), np.stack(expected, axis=1))
 

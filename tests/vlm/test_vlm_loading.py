@@ -136,7 +136,7 @@ def test_answer_tokens_cover_every_surface_form(vlm):
 
 
 def test_an_answer_that_begins_with_a_bare_space_has_no_tokens_of_its_own(vlm):
-    """"two" is spelt in bytes here: behind `ASSISTANT:` the first of them is the space."""
+    """ "two" is spelt in bytes here: behind `ASSISTANT:` the first of them is the space."""
     t = vlm.tokenizer.convert_tokens_to_ids("t")
     found = vlm.answer_token_ids(["two", " two"], usual="two")
     assert found == (() if vlm.family.name == "llava" else (t,))

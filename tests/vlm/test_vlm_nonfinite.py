@@ -120,7 +120,7 @@ def test_a_cut_answer_whose_last_state_is_not_finite_says_so(vlm, items):
     assert any(cut)
     for one, other, was_cut in zip(whole, found, cut, strict=True):
         assert other.token_ids == one.token_ids
-        assert other.flags == (one.flags + ("non_finite_inside",) if was_cut else one.flags)
+        assert other.flags == ((*one.flags, "non_finite_inside") if was_cut else one.flags)
         assert np.isnan(other.hidden["answer_end"]).any() == was_cut
 
 

@@ -1,6 +1,8 @@
 """Shared prefixes give what separate runs give; noise is what it is keyed by."""
 
 import hashlib
+import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -172,18 +174,21 @@ def test_a_broken_item_disturbs_no_other(vlm, items, monkeypatch):
             assert one.distribution.answers == other.distribution.answers
 
 
-def test_an_answer_may_be_longer_than_python_can_recurse(vlms, items, monkeypatch):
-    vlm = dataclasses.replace(vlms["llava"], eos_token_ids=(0,))  # never the likeliest here
-    monkeypatch.setattr(sys, "setrecursionlimit", None)
-    limit = sys.getrecursionlimit()
-    n = 100
-    depth = len(inspect.stack(0))
-    monkeypatch.undo()
-    sys.setrecursionlimit(depth + 90)
-    try:
-        [found] = sample_answers(
-            vlm, items[:1], k=1, temperature=1.0, top_p=1e-9, max_new_tokens=n
-        )
-    finally:
-        sys.setrecursionlimit(limit)
-    assert len(found.token_ids[0]) == n
+def test_long_answers_need_no_deeper_stack_and_keep_no_logits(vlm, items, monkeypatch):
+    step, depths, logits = Decoder.step, [], []
+
+    def watched(decoder, tokens):
+        depths.append(len(inspect.stack(0)))
+        found = step(decoder, tokens)
+        logits.append(weakref.ref(found))
+        alive.append(sum(kept() is not None for kept in logits))
+        return found
+
+    alive: list[int] = []
+    monkeypatch.setattr(Decoder, "step", watched)
+    limits = {"k": 3, "floor": 0.2, "temperature": 0.7, "top_p": 0.5, "max_new_tokens": 12}
+    found = sample_answers(vlm, items[:2], **limits)
+    assert max(len(tokens) for item in found for tokens in item.token_ids) == 12
+    assert len(depths) >= 11
+    assert len(set(depths)) == 1
+    assert max(alive) == 1

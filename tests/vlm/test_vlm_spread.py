@@ -49,7 +49,7 @@ def test_with_a_device_map_everything_is_as_without(family, device_map, checkpoi
 def test_weights_left_on_the_disk_are_refused(checkpoints, part):
     parts = ("lm_head", "model.language_model", "model.vision_tower", "model.multi_modal_projector")
     device_map = {name: "disk" if name == part else "cpu" for name in parts}
-    with pytest.raises(InputError, match="does not fit the given GPUs: .*larger GPUs") as caught:
+    with pytest.raises(InputError, match=r"does not fit the given GPUs: .*larger GPUs") as caught:
         load_vlm(checkpoints["llava"], family="llava", device_map=device_map)
     assert "\n" not in str(caught.value)
 
@@ -159,5 +159,5 @@ def test_the_pretended_devices_do_not_mix():
         assert place_of(a[torch.tensor([0, 1])]) == FIRST
         assert place_of(torch.zeros(2, device=b.device)) == SECOND
         for mixed in (lambda: a + b, lambda: torch.stack([a, b]), lambda: a.numpy()):
-            with pytest.raises((RuntimeError, TypeError), match="one device|numpy"):
+            with pytest.raises((RuntimeError, TypeError), match=r"one device|numpy"):
                 mixed()

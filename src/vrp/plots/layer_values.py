@@ -80,6 +80,13 @@ def right_and_wrong_keys() -> list[Artist]:
     return [right, line_key("wrong answers", WRONG, linestyle=_WRONG_LOOK["linestyle"])]
 
 
-def counts_note(right: NDArray[np.bool_]) -> str:
-    """How many items are behind the two curves."""
-    return f"{int(right.sum()):,} right, {int((~right).sum()):,} wrong answers"
+def counts_note(values: NDArray[np.float64], right: NDArray[np.bool_]) -> str:
+    """How many items are behind the two curves: those with a value in any layer.
+
+    Args:
+        values: (n_items, n_layers).
+        right: (n_items,) whether the greedy answer is right.
+    """
+    shown = np.isfinite(values).any(axis=1)
+    n_right, n_wrong = int((shown & right).sum()), int((shown & ~right).sum())
+    return f"{n_right:,} right, {n_wrong:,} wrong answers"

@@ -46,7 +46,7 @@ def draw(study: StudyTables) -> Figure:
         draw_right_and_wrong(above, relative, right, groups)
         draw_right_and_wrong(below, change, right, groups)
         zero_line(below)
-        note(above, counts_note(right))
+        note(above, counts_note(relative, right))
         layer_axis(above, relative.shape[1], label=False)
         layer_axis(below, relative.shape[1])
         if place % MAX_COLUMNS == 0:

@@ -1,5 +1,6 @@
 """How the answer forms, read by the logit lens."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from vrp.plots.layer_values import (
@@ -47,8 +48,8 @@ def draw(study: StudyTables) -> Figure:
             draw_right_and_wrong(ax, margins, right, groups)
             zero_line(ax)
             layer_axis(ax, margins.shape[1], label=row == len(_ROWS) - 1)
-            if row == 0:
-                note(ax, counts_note(right))
+            if row == 0 or not np.isfinite(margins).all():
+                note(ax, counts_note(margins, right))
             if place % MAX_COLUMNS == 0:
                 ax.set_ylabel(label)
     add_key(drawn.figure, right_and_wrong_keys())

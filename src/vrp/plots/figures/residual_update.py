@@ -48,7 +48,7 @@ def draw(study: StudyTables) -> Figure:
         ax.axvspan(first_late - 0.5, n_layers - 0.5, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
         ax.set_xlim(-0.5, n_layers - 0.5)
         from_zero([ax])
-        note(ax, counts_note(right))
+        note(ax, counts_note(updates, right))
         layer_axis(ax, n_layers)
         if place % MAX_COLUMNS == 0:
             ax.set_ylabel("norm of the change")
