@@ -16,19 +16,18 @@ samples), and once more everything. Each image is asked once in `one question an
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from baselines import Asked, PlainModel
 from hardware import hardware
+from judged import Goal, Spread, in_rounds, ratio_of, seconds, write_whole
 
 from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
 from vrp.data.scenes.questions import (
@@ -50,19 +49,6 @@ MAX_NEW_TOKENS = 6
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": MAX_NEW_TOKENS, "seed": 0}
 K = 10
 FLOOR = 1e-3
-
-
-class Goal(NamedTuple):
-    """A bound on a ratio."""
-
-    bound: float
-    at_least: bool = False
-
-    def met(self, value: float) -> bool:
-        return value >= self.bound if self.at_least else value <= self.bound
-
-    def __str__(self) -> str:
-        return f"{'>=' if self.at_least else '<='} {self.bound}"
 
 
 GOALS = {
@@ -102,12 +88,6 @@ def in_batches(vlm: VLM, items: Sequence[VlmInput], size: int) -> list[list[VlmI
     by_id = {item.item_id: item for item in items}
     plan = plan_batches(plan_inputs(vlm, rows), batch_size=size)
     return [[by_id[item_id] for item_id in ids] for ids in plan]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
 
 
 @contextmanager
@@ -221,31 +201,6 @@ class Contest:
         }
 
 
-def in_rounds(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list]:
-    """Seconds of each contestant in each round, after one round that only warms up."""
-    for work in contestants.values():
-        work()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds):
-        names = list(contestants)
-        for name in names if number % 2 == 0 else reversed(names):
-            times[name].append(seconds(contestants[name]))
-    return times
-
-
-class Spread(NamedTuple):
-    """The median of the rounds, the least and the most."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        values = list(values)
-        return cls(statistics.median(values), min(values), max(values))
-
-
 def measure(family: str, mix: str, options: argparse.Namespace) -> dict[str, Any]:
     contest = Contest(family, mix, options)
     same = contest.check_same_answers()
@@ -254,33 +209,22 @@ def measure(family: str, mix: str, options: argparse.Namespace) -> dict[str, Any
         for name, spent in in_rounds(contest.contestants(), options.rounds).items()
     }
 
-    def ratio(first: str, *second: str) -> Spread:
-        parts = [sum(part) for part in zip(*(ms[name] for name in second), strict=True)]
-        return Spread.of(a / b for a, b in zip(ms[first], parts, strict=True))
-
     ratios = {
-        "capture / limit": ratio("capture", "limit"),
-        "capture with answer_end / limit": ratio("capture_and_answer_end", "limit"),
-        "K=10 / one answer": ratio("k10", "answers"),
-        "exact / one answer": ratio("exact", "answers"),
-        "K=10 and exact / one answer": ratio("k10_and_exact", "answers"),
-        "one answer / limit": ratio("answers", "limit"),
-        "usual / engine": ratio("usual", "attention_and_hidden", "k10"),
-        "usual / engine reading everything": ratio("usual", "capture", "k10_and_exact"),
+        "capture / limit": ratio_of(ms, "capture", "limit"),
+        "capture with answer_end / limit": ratio_of(ms, "capture_and_answer_end", "limit"),
+        "K=10 / one answer": ratio_of(ms, "k10", "answers"),
+        "exact / one answer": ratio_of(ms, "exact", "answers"),
+        "K=10 and exact / one answer": ratio_of(ms, "k10_and_exact", "answers"),
+        "one answer / limit": ratio_of(ms, "answers", "limit"),
+        "usual / engine": ratio_of(ms, "usual", "attention_and_hidden", "k10"),
+        "usual / engine reading everything": ratio_of(ms, "usual", "capture", "k10_and_exact"),
     }
     return {
         "items": len(contest.items),
         "same_greedy_answers": same,
         "ms_an_item": {name: Spread.of(spent)._asdict() for name, spent in ms.items()},
-        "ratios": {name: judged(name, spread) for name, spread in ratios.items()},
+        "ratios": {name: spread.judged(GOALS.get(name)) for name, spread in ratios.items()},
     }
-
-
-def judged(name: str, spread: Spread) -> dict[str, Any]:
-    """A ratio, with its goal and whether the median meets it where there is one."""
-    goal = GOALS.get(name)
-    verdict = {"goal": str(goal), "met": goal.met(spread.median)} if goal else {}
-    return {**spread._asdict(), **verdict}
 
 
 WHOLE = ("answers", "k10", "exact")  # what answers by itself, with a prefill of its own
@@ -382,20 +326,10 @@ def memory(family: str, options: argparse.Namespace) -> dict[str, Any]:
                 command, env=environment, check=True, stdout=subprocess.PIPE, text=True
             )
             sizes[who] = json.loads(done.stdout.splitlines()[-1])["bytes"]
-        found[f"T={n_tokens}"] = {**sizes, **judged_memory(sizes)}
+        ratio = sizes["capture"] / sizes["limit"]
+        verdict = GOALS["memory, capture / limit"].verdict(ratio)
+        found[f"T={n_tokens}"] = {**sizes, "ratio": ratio, **verdict}
     return found
-
-
-def judged_memory(sizes: Mapping[str, int]) -> dict[str, Any]:
-    ratio, goal = sizes["capture"] / sizes["limit"], GOALS["memory, capture / limit"]
-    return {"ratio": ratio, "goal": str(goal), "met": goal.met(ratio)}
-
-
-def write_whole(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
 
 
 def parse_options() -> argparse.Namespace:

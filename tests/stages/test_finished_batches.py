@@ -1,5 +1,7 @@
 """Finished batches survive a kill; damaged ones and those of other work are computed again."""
 
+import threading
+
 import pyarrow as pa
 import pytest
 
@@ -48,6 +50,63 @@ def test_after_a_kill_only_the_rest_is_computed(tmp_path, capsys):
         assert one.to_pydict().__repr__() == other.to_pydict().__repr__()
         assert one.schema == other.schema
     assert "2 of 3 batches were finished by an earlier run" in capsys.readouterr().err
+
+
+def test_tables_are_made_beside_the_next_batch(tmp_path):
+    """Each batch but the last waits for its successor to begin: one after the other would hang."""
+    begun = {batch: threading.Event() for batch in PLAN}
+    work = Work()
+
+    def compute(batch):
+        begun[batch].set()
+        return batch
+
+    def tabulate(batch):
+        after = PLAN.index(batch) + 1
+        assert after == len(PLAN) or begun[PLAN[after]].wait(timeout=20)
+        return work(batch)
+
+    tables = [
+        pa.concat_tables(t)
+        for t in zip(*finished(tmp_path).complete(compute, tabulate), strict=True)
+    ]
+    assert work.computed == PLAN
+    expected = complete(finished(tmp_path / "other"), Work())
+    assert [t["id"].to_pylist() for t in tables] == [t["id"].to_pylist() for t in expected]
+
+
+def test_a_kill_while_computing_keeps_what_was_made_beside_it(tmp_path):
+    def compute(batch):
+        if batch == PLAN[2]:
+            raise KeyboardInterrupt
+        return batch
+
+    with pytest.raises(KeyboardInterrupt):
+        list(finished(tmp_path).complete(compute, Work()))
+    rest = Work()
+    complete(finished(tmp_path), rest)
+    assert rest.computed == [PLAN[2]]
+
+
+def test_an_error_beside_is_raised_and_nothing_is_skipped(tmp_path):
+    def tabulate(batch):
+        if batch == PLAN[1]:
+            raise RuntimeError("no table")
+        return Work()(batch)
+
+    with pytest.raises(RuntimeError, match="no table"):
+        list(finished(tmp_path).complete(lambda batch: batch, tabulate))
+    rest = Work()
+    list(finished(tmp_path).complete(lambda batch: batch, rest))
+    assert rest.computed == PLAN[1:]
+
+
+def test_found_and_computed_batches_come_in_order(tmp_path):
+    interrupted(tmp_path)
+    batches = finished(tmp_path)
+    batches._path(0).write_bytes(b"damaged")
+    found = [t[0]["id"].to_pylist() for t in batches.complete(lambda batch: batch, Work())]
+    assert found == [list(batch) for batch in PLAN]
 
 
 def test_discarded_leaves_nothing(tmp_path):

@@ -310,14 +310,38 @@ def test_broken_activations_reach_no_signal(small_study: Study, edited_checkpoin
     assert 0 < len(red) < 20
     for item_id in red:
         assert found.missing(item_id) == {signal.name for signal in SIGNALS}
+    # "cat" is spelt in bytes here, and behind `ASSISTANT:` the first of them is the space.
+    untold = study.read_items().filter(reference="cat")["item_id"].to_list()
     for item_id in set(found.signals["item_id"]) - set(red):
-        assert found.missing(item_id) <= {"expected_self_consistency"}
+        of_truth = {"truth_margin_last", "truth_margin_peak"} if item_id in untold else set()
+        assert found.missing(item_id) - {"expected_self_consistency"} == of_truth
     row = found.row("spatial_entropy")
     assert (row["n"], row["n_dropped"]) == (20 - len(red), len(red))
     assert row["note"].startswith(f"{len(red)} of 20 items dropped: {NON_FINITE}")
     (line,) = [x for x in found.accounting() if "spatial entropy" in x]
     assert NON_FINITE in line
     assert f"| {len(red)} |" in line
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
+def test_a_truth_margin_that_no_token_tells_is_missing_with_its_reason(
+    small_study: Study, family: str
+):
+    """Spelt in bytes, cat begins with a space behind `ASSISTANT:`, behind a line break with c."""
+    study = small_study(family, n_items=10)
+    found = judged_study(study)
+    lens = read_table(study.path("extract/lens", 0), LENS)
+    untold = study.read_items().filter(reference="cat")["item_id"].to_list()
+    untold = untold if family == "llava" else []
+    for row in lens.iter_rows(named=True):
+        told = row["item_id"] not in untold
+        assert np.isfinite(row["truth_margin"]).all() == told
+        assert np.isfinite(row["decision_margin"]).all()
+        assert row["note"] == (None if told else NO_TRUTH_TOKENS)
+    assert set(found.answers["note"]) == {None}
+    peak = found.row("truth_margin", "peak")
+    assert (peak["n"], peak["n_dropped"]) == (10 - len(untold), len(untold))
+    assert peak["note"] == (NO_TRUTH_TOKENS if untold else None)
 
 
 def test_infinite_attention_scores_reach_no_signal(small_study: Study, edited_checkpoint: Edited):

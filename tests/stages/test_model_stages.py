@@ -23,6 +23,7 @@ from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
+from vrp.vlm import decode
 
 FAMILIES = ("llava", "paligemma", "qwen2_vl")
 N_LAYERS = 4
@@ -487,3 +488,60 @@ def test_the_first_prompt_of_each_task_is_recorded(small_study: Study):
         assert asked[first["item_id"]]["question"] in first["prompt"]
         assert first["token_ids"].count(first["image_token_id"]) == 1
         assert first["n_image_tokens"] > 0
+
+
+def count_runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Count what would reach the model, and keep it from there."""
+    ran: list[Any] = []
+    for name in ("prepare", "run_batch"):
+        monkeypatch.setattr(decode, name, lambda *a, **k: ran.append(a))
+    return ran
+
+
+@pytest.mark.parametrize("stage", ["mask", "ablate"])
+def test_an_answer_without_room_in_the_context_stops_before_anything_runs(
+    small_study: Study, monkeypatch: pytest.MonkeyPatch, stage: str
+):
+    study = small_study(n_items=6)
+    tables = study.extract()
+    answers, attention, probes = [tables["answers"]], [tables["attention"]], write_probes(study)
+    runs = {
+        "mask": lambda: study.mask(answers, attention, items=6),
+        "ablate": lambda: study.ablate(answers, *probes, items=6),
+    }
+    ran = count_runs(monkeypatch)
+    study.max_new_tokens = 500
+    with pytest.raises(InputError, match="an answer of 500 exceed the model's context of 512"):
+        runs[stage]()
+    assert not ran
+    assert not study.path(stage, 0).exists()
+
+
+def test_another_items_larger_image_stops_before_anything_runs(
+    small_study: Study, monkeypatch: pytest.MonkeyPatch
+):
+    """A long question fits with its own small image, a short one with its own large image."""
+    asked = [
+        (
+            "vqa",
+            "counting",
+            "How many of all the dogs that are here are red? " * 2,
+            ["2"] * 10,
+            "2",
+        ),
+        ("vqa", "counting", "How many?", ["2"] * 10, "2"),
+    ]
+    study = small_study("qwen2_vl", n_items=2, n_images=2, asked=asked, sizes=[(16, 16), (64, 64)])
+    tables = study.extract()
+    answers = read_table(tables["answers"], ANSWERS)
+    assert answers["n_image_tokens"].n_unique() == 2
+    ran = count_runs(monkeypatch)
+    study.max_new_tokens = 512 - answers["n_prompt_tokens"].max()
+    long_one, other = study.read_items()["item_id"]
+    prompt, image = (dict(answers.select("item_id", name).iter_rows()) for name in
+                     ("n_prompt_tokens", "n_image_tokens"))  # fmt: skip
+    n = prompt[long_one] - image[long_one] + image[other]
+    assert n > max(prompt.values())
+    with pytest.raises(InputError, match=f"'{long_one}': a prompt of {n} tokens .* exceed"):
+        study.mask([tables["answers"]], [tables["attention"]], items=2, controls=("other_image",))
+    assert not ran

@@ -25,8 +25,9 @@ from vrp.tables.notes import NON_FINITE_INSIDE, ONE_IMAGE_TOKEN
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture
 
-# Attention values in memory as float64 at a time.
-_VALUES_A_STACK = 4_000_000
+# Attention values in memory as float64 at a time: an item of a 7B model, little enough for the
+# processor's cache and for memory that is used again (4 million took two to three times as long).
+_VALUES_A_STACK = 600_000
 
 
 class MapsOfItem(NamedTuple):

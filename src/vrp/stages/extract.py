@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vrp.config.data import DataConfig
 from vrp.config.extract import ExtractConfig, answer_limits
@@ -30,6 +31,9 @@ from vrp.tables.captured import CAPTURED
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
+
+if TYPE_CHECKING:
+    from vrp.vlm.decode import ItemCapture
 
 
 def run(
@@ -79,8 +83,10 @@ def run(
 
     spec = capture_spec(extract)
 
-    def compute(ids: Batch) -> BatchTables:
-        captures = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=longest)
+    def compute(ids: Batch) -> "list[ItemCapture]":
+        return run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=longest)
+
+    def tabulate(captures: "list[ItemCapture]") -> BatchTables:
         return (
             answer_rows(captures, asked, scoring),
             attention_rows(captures),
@@ -88,6 +94,12 @@ def run(
             lens_rows(captures),
         )
 
+    def whole(ids: Batch) -> BatchTables:
+        return tabulate(compute(ids))
+
+    # H_s and C_k of every head take half as long as a GPU's forward, which waits for nobody. On the
+    # CPU the two would share the cores, and a killed job would lose two batches instead of one.
+    on_cpu = vlm.device.type == "cpu"
     size = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
     write_shard(
         [
@@ -97,7 +109,8 @@ def run(
             Output(lens, LENS),
         ],
         batches.plan,
-        compute,
+        whole if on_cpu else compute,
+        tabulate=None if on_cpu else tabulate,
         provenance=with_revision(provenance, recorded)
         | how_it_ran(vlm, model)
         | first_prompts(vlm, asked, images)

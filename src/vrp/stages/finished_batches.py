@@ -10,7 +10,9 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -49,10 +51,19 @@ class FinishedBatches:
         if not self._described:
             self.discard()
 
-    def complete(self, compute: Callable[[Batch], BatchTables]) -> Iterator[BatchTables]:
+    def complete(
+        self,
+        compute: Callable[[Batch], Any],
+        tabulate: Callable[[Any], BatchTables] | None = None,
+    ) -> Iterator[BatchTables]:
         """Yield the tables of every batch in the order of the plan, computing what is missing.
 
-        Each computed batch is written before it is yielded.
+        Each computed batch is written before it is yielded. Where there is `tabulate`, the tables
+        of one batch are made and written on a thread of its own while the next one is computed.
+
+        Args:
+            compute: the tables of a batch, or what `tabulate` makes them of.
+            tabulate: makes the tables of what was computed; it must not touch the model.
 
         Raises:
             InputError: the disk is full.
@@ -65,11 +76,24 @@ class FinishedBatches:
                 "run; computing the others",
                 file=sys.stderr,
             )
-        for index, (batch, tables) in enumerate(zip(self.plan, found, strict=True)):
-            if tables is None:
-                tables = compute(batch)
-                self._save(index, tables)
-            yield tables
+        with ThreadPoolExecutor(max_workers=1) as aside:
+            pending: Future[BatchTables] | None = None
+            for index, (batch, tables) in enumerate(zip(self.plan, found, strict=True)):
+                try:
+                    computed: Any = compute(batch) if tables is None else None
+                finally:  # what was begun is kept, whatever comes of this batch
+                    done, pending = (None if pending is None else pending.result()), None
+                if done is not None:
+                    yield done
+                if tables is not None:
+                    yield tables
+                elif tabulate is not None:
+                    pending = aside.submit(self._tabulated, index, tabulate, computed)
+                else:
+                    self._save(index, computed)
+                    yield computed
+            if pending is not None:
+                yield pending.result()
 
     def discard(self) -> None:
         """Remove the side files: the shard's tables are written, or they are of other work."""
@@ -81,6 +105,13 @@ class FinishedBatches:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.batch"
+
+    def _tabulated(
+        self, index: int, tabulate: Callable[[Any], BatchTables], computed: Any
+    ) -> BatchTables:
+        tables = tabulate(computed)
+        self._save(index, tables)
+        return tables
 
     def _save(self, index: int, tables: BatchTables) -> None:
         """One line of JSON (digest and sizes), then each table as an Arrow stream."""

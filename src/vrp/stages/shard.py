@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -33,10 +33,11 @@ class Output(NamedTuple):
 def write_shard(
     outputs: Sequence[Output],
     plan: Sequence[Batch],
-    compute: Callable[[Batch], BatchTables],
+    compute: Callable[[Batch], Any],
     *,
     provenance: Mapping[str, str],
     description: str,
+    tabulate: Callable[[Any], BatchTables] | None = None,
     answers: Callable[[Batch], int] = len,
     unit: str = "item",
 ) -> None:
@@ -47,9 +48,10 @@ def write_shard(
     Args:
         outputs: what is written; a batch has one table for each, in this order.
         plan: item ids of each batch.
-        compute: the tables of one batch.
+        compute: the tables of one batch, or what `tabulate` makes them of.
         provenance: written into the tables; finished batches of anything else do not count.
         description: names the run in the progress bar and in messages.
+        tabulate: makes a batch's tables on a thread of its own while the next one is computed.
         answers: how many answers a batch takes, for the progress bar.
         unit: what the progress bar counts.
 
@@ -59,7 +61,7 @@ def write_shard(
     finished = FinishedBatches(outputs[0].path, plan, provenance, stage=description.strip())
     rows: list[BatchTables] = []
     with progress(sum(answers(batch) for batch in plan), description, unit=unit) as bar:
-        for batch, tables in zip(plan, finished.complete(compute), strict=True):
+        for batch, tables in zip(plan, finished.complete(compute, tabulate), strict=True):
             rows.append(tables)
             bar.update(answers(batch))
     write_together(

@@ -286,7 +286,7 @@ def _placement(device_map: str | Mapping[str, str | int] | None) -> dict[str, An
 
 
 def _require_on_devices(model: nn.Module, source: str) -> None:
-    """Refuse a model whose weights were partly left on the CPU or the disk, to be fetched on use."""
+    """Refuse a model some of whose weights were left on the CPU or the disk until they are used."""
     places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
     put_off = places & {"disk"} or (places & {"cpu"} if places - {"cpu"} else set())
     if put_off or any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
