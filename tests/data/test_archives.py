@@ -1,11 +1,22 @@
 import functools
+import hashlib
 import http.server
+import json
 import threading
 import zipfile
+import zlib
 
 import pytest
 
-from vrp.data.archives import OFFICIAL, Archive, archives_of, download_official, unpack
+from vrp.data.archives import (
+    OFFICIAL,
+    Archive,
+    archives_of,
+    download_official,
+    downloaded_digests,
+    not_downloaded,
+    unpack,
+)
 from vrp.download import Checksum
 from vrp.errors import InputError
 
@@ -83,3 +94,67 @@ def test_a_damaged_archive_is_deleted(tmp_path):
     with pytest.raises(InputError, match="damaged"):
         unpack(packed, tmp_path)
     assert not packed.exists()
+
+
+def test_a_member_that_does_not_decompress_is_refused_and_the_archive_deleted(tmp_path):
+    packed = tmp_path / "cut.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", bytes(range(256)) * 400)
+        start = archive.getinfo("a.txt").header_offset + 30 + len("a.txt")
+    content = bytearray(packed.read_bytes())
+    content[start : start + 60] = b"\xff" * 60  # a deflated stream of no known block type
+    packed.write_bytes(content)
+    with pytest.raises(zlib.error), zipfile.ZipFile(packed) as archive:
+        archive.read("a.txt")
+    with pytest.raises(InputError, match=r"cut\.zip: damaged and deleted; run it again"):
+        unpack(packed, tmp_path / "data")
+    assert not packed.exists()
+
+
+@pytest.mark.parametrize(
+    "page", ["<!DOCTYPE html>\n<html>log in</html>", "", '{"question_id": 1\n}']
+)
+def test_a_page_instead_of_the_file_is_not_taken_for_it(server, tmp_path, page):
+    root, url = server
+    archives = [Archive(f"{url}/q.json", "pope")]
+    (root / "q.json").write_text(page.replace("\n}", '}}\n{"question_id": 2}'))
+    with pytest.raises(InputError, match=r"q\.json: what arrived is no JSON"):
+        download_official(tmp_path / "data", archives)
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert not_downloaded(tmp_path / "data", archives) == ["q.json"]
+    (root / "q.json").write_text('{"question_id": 1}\n{"question_id": 2}\n')
+    download_official(tmp_path / "data", archives)
+    assert not_downloaded(tmp_path / "data", archives) == []
+
+
+@pytest.mark.parametrize("content", ['{"data": [\n{"a": 1}\n]}', '[{"a": 1}]', "\ufeff{}"])
+def test_json_in_one_piece_is_json_too(server, tmp_path, content):
+    root, url = server
+    (root / "t.json").write_text(content, encoding="utf-8")
+    download_official(tmp_path / "data", [Archive(f"{url}/t.json", "textvqa")])
+    assert (tmp_path / "data" / "textvqa" / "t.json").is_file()
+
+
+def test_a_page_instead_of_a_zip_archive_is_not_taken_for_it(server, tmp_path):
+    root, url = server
+    (root / "val.zip").write_text("<html>log in</html>")
+    archives = [Archive(f"{url}/val.zip", ".")]
+    with pytest.raises(InputError, match="damaged and deleted"):
+        download_official(tmp_path / "data", archives)
+    assert not_downloaded(tmp_path / "data", archives) == ["val.zip"]
+
+
+def test_what_arrived_is_on_record(server, tmp_path):
+    root, url = server
+    with zipfile.ZipFile(root / "val.zip", "w") as archive:
+        archive.writestr("val2014/a.txt", "a")
+    (root / "q.json").write_text(json.dumps({"a": 1}))
+    archives = [Archive(f"{url}/val.zip", "."), Archive(f"{url}/q.json", "pope")]
+    data = tmp_path / "data"
+    download_official(data, archives)
+    assert downloaded_digests(data, archives) == {
+        f"{url}/{name}": hashlib.sha256((root / name).read_bytes()).hexdigest()
+        for name in ("val.zip", "q.json")
+    }
+    (data / ".downloads" / "q.json.done").write_text("")
+    assert list(downloaded_digests(data, archives)) == [f"{url}/val.zip"]

@@ -167,6 +167,17 @@ def test_ids_that_are_file_names(tmp_path):
     assert index.find("absent.jpg") is None
 
 
+def test_another_folders_file_of_that_name_is_not_the_image(tmp_path):
+    _picture(tmp_path / "photos" / "s1" / "000.jpg")
+    _picture(tmp_path / "photos" / "s2" / "001.jpg")
+    index = ImageIndex(tmp_path, "photos")
+    assert index.find("s2/000.jpg") is None
+    assert index.find("photos/s2/000.jpg") is None
+    assert index.find("s1/000.jpg") == index.find("photos/s1/000.jpg") == "photos/s1/000.jpg"
+    # Without a folder the name is looked for everywhere.
+    assert index.find("000.jpg") == "photos/s1/000.jpg"
+
+
 def test_two_files_of_one_name_are_ambiguous(tmp_path):
     _picture(tmp_path / "a/1.jpg")
     _picture(tmp_path / "b/1.jpg")

@@ -432,13 +432,23 @@ def test_own_data_defaults(tmp_path, images):
     assert {question.item_id for question in again.questions} == ids
 
 
-def test_own_data_of_one_task(tmp_path, images):
-    rows = [_own(question="a?"), _own(question="b?", task="counting"), _own(question="c?")]
+def test_own_lines_without_a_task_have_the_one_that_is_given(tmp_path, images):
+    rows = [
+        _own(question="a?"),
+        _own(question="b?", task="counting"),
+        _own(question="c?", answers="no"),
+    ]
     path = _lines(tmp_path / "own.jsonl", rows)
-    counting = read_own(path, images, split="s", task="counting")
-    assert [question.task for question in counting.questions] == ["counting"] * 3
-    spatial = read_own(path, images, split="s", task="spatial")
-    assert spatial.found == len(spatial.questions) == 2
+
+    def tasks(**given):
+        reading = read_own(path, images, split="s", **given)
+        assert reading.found == 3
+        return [question.task for question in reading.questions]
+
+    assert tasks() == ["open", "counting", "existence"]
+    assert tasks(task="spatial") == ["spatial", "counting", "spatial"]
+    # Only yes and no can be existence.
+    assert tasks(task="existence") == ["open", "counting", "existence"]
 
 
 @pytest.mark.parametrize(
@@ -449,6 +459,9 @@ def test_own_data_of_one_task(tmp_path, images):
         ([_own(answers=["x", ""])], r"line 1: key 'answers' needs at least one"),
         ([_own(answers=[1])], r"line 1: key 'answers' is 1; expected a list of strings"),
         ([_own(task="existence")], r"line 1: task existence needs yes or no"),
+        ([_own(), _own(task="count")], r"line 2: key 'task' is 'count'; expected one of exist"),
+        ([_own(question="<image>\nWhat?")], r"line 1: key 'question' holds '<image>'; remove it"),
+        ([_own(question="<|image_pad|> What?")], r"line 1: key 'question' holds '<\|image_pad"),
         ([_own(), _own()], r"line 2: same image and question as .*line 1"),
         (
             [_own(question_id=1), _own(question="b", question_id="1")],

@@ -162,6 +162,77 @@ def test_malformed_answers_are_named(tmp_path, pope, row, message):
         score_pope_files(pope, [_lines(tmp_path / "a.jsonl", [row])])
 
 
+def test_rows_copied_from_the_question_file_do_not_have_the_question_scored(tmp_path, pope):
+    asked = [json.loads(line) for line in pope["random"].read_text().splitlines()]
+    rows = [row | {"model_reply": text} for row, text in zip(asked, GIVEN, strict=True)]
+    path = _lines(tmp_path / "a.jsonl", rows)
+    with pytest.raises(InputError, match=r"line 1: key 'text' is the question's .*--answer-key"):
+        score_pope_files(pope, [path])
+    assert score_pope_files(pope, [path], answer_key="model_reply")[0].accuracy == 4 / 6
+    answered = [{"question_id": i, "text": text, "image": "a.jpg"} for i, text in enumerate(GIVEN)]
+    path = _lines(tmp_path / "b.jsonl", answered)
+    with pytest.raises(InputError, match=r"line 1: key 'text' may be the question's.*--answer-key"):
+        score_pope_files(pope, [path])
+    assert score_pope_files(pope, [path], answer_key="text")[0].accuracy == 4 / 6
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+@pytest.mark.parametrize(
+    ("key", "right", "wrong", "message"),
+    [
+        ("question", "is there  a 1?\nAnswer yes or no.", "Is there a 2?", "'Is there a 1"),
+        ("image", "val2014/a.png", "b.jpg", "'a.jpg'"),
+    ],
+)
+def test_rows_that_repeat_another_question_than_their_ids_are_refused(
+    tmp_path, pope, with_ids, key, right, wrong, message
+):
+    rows = [
+        ({"question_id": i} if with_ids else {}) | {"answer": text} for i, text in enumerate(GIVEN)
+    ]
+    rows[1][key] = right
+    assert score_pope_files(pope, [_lines(tmp_path / "a.jsonl", rows)])[0].accuracy == 4 / 6
+    rows[1][key] = wrong
+    with pytest.raises(InputError, match=f"line 2: key '{key}' is .*question_id 1 .*{message}"):
+        score_pope_files(pope, [_lines(tmp_path / "a.jsonl", rows)])
+
+
+def test_rows_of_another_split_are_refused(tmp_path, pope):
+    rows = [{"question_id": i, "answer": text} for i, text in enumerate(GIVEN)]
+    for said in ("random", "food"):
+        path = _lines(tmp_path / "a.jsonl", [row | {"category": said} for row in rows])
+        assert score_pope_files(pope, [path])[0].accuracy == 4 / 6
+    path = _lines(tmp_path / "a.jsonl", [row | {"category": "popular"} for row in rows])
+    with pytest.raises(InputError, match=r"line 1: key 'category' is 'popular', but .* random"):
+        score_pope_files(pope, [path])
+
+
+def test_of_many_keys_the_first_few_are_shown(tmp_path, pope):
+    path = _lines(tmp_path / "a.jsonl", [{f"key{i:02}": i for i in range(30)}])
+    with pytest.raises(InputError, match=r"found: key00, .*key07 and 22 more\)") as caught:
+        score_pope_files(pope, [path])
+    assert "key08" not in str(caught.value)
+
+
+def test_vqa_answers_are_compared_with_their_questions(tmp_path):
+    questions, annotations, answers = vqa_files(tmp_path)
+    rows = json.loads(answers.read_text())
+    fitting = {"image": "COCO_val2014_000000000001.jpg", "question": "How many dogs?"}
+    answers.write_text(json.dumps([rows[0] | fitting, *rows[1:]]))
+    assert score_vqa_file(questions, annotations, answers).accuracy[0].n == 5
+    answers.write_text(json.dumps([rows[0] | {"image": "000000000002.jpg"}, *rows[1:]]))
+    with pytest.raises(InputError, match=r"row 1: key 'image' is '000000000002\.jpg'"):
+        score_vqa_file(questions, annotations, answers)
+
+
+def test_answers_to_questions_without_annotation(tmp_path):
+    questions, annotations, answers = vqa_files(tmp_path)
+    annotated = json.loads(annotations.read_text())["annotations"]
+    annotations.write_text(json.dumps({"annotations": annotated[:-1]}))
+    with pytest.raises(InputError, match="question_id 4 is among the questions, but has no annota"):
+        score_vqa_file(questions, annotations, answers)
+
+
 def vqa_files(folder):
     """Questions, annotations and answers; the comments say what they are worth."""
     rows = [

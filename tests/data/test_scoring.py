@@ -7,6 +7,7 @@ import pytest
 from vrp.data import scoring
 from vrp.data.item import Question
 from vrp.data.scoring import (
+    best_vqa_accuracy,
     majority_answer,
     normalise_answer,
     normalise_vqa,
@@ -355,6 +356,25 @@ def test_score_answer_vqa_threshold_is_inclusive():
     assert score_answer(item, "Red") == ("red", 0.5, True)
     assert not score_answer(item, "Red", threshold=0.51).correct
     assert score_answer(item, "the").parsed is None
+
+
+@pytest.mark.parametrize(
+    ("n", "official", "normalised"),
+    [(1, 0, 1), (2, 1 / 3, 1), (3, 2 / 3, 1), (4, 1, 1), (10, 1, 1)],
+)
+def test_the_most_that_annotators_can_give(n, official, normalised):
+    assert best_vqa_accuracy(n, "official") == pytest.approx(official, abs=1e-15)
+    assert best_vqa_accuracy(n, "normalised") == normalised
+
+
+def test_a_threshold_that_no_answer_can_reach_is_refused():
+    item = _question("open", ["red", "red"], "red")
+    with pytest.raises(
+        InputError, match=r"threshold 0\.5 cannot be reached by items of 2 `answers"
+    ):
+        score_answer(item, "red", vqa_rule="official")
+    assert score_answer(item, "red", vqa_rule="official", threshold=1 / 3).correct
+    assert score_answer(item, "red").correct
 
 
 def test_normalised_answer_is_what_self_consistency_counts():

@@ -20,7 +20,7 @@ from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.analysis import ANALYSES, PER_MODEL, analysis_work
 from vrp.planning.calibration import job_seconds, read_measured
-from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES, find_device
+from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES
 from vrp.planning.disk import data_bytes, model_tables
 from vrp.planning.fitting import Measured, fit_line, fit_power
 from vrp.planning.plan import LONGEST_JOB, make_plan, n_gpus
@@ -233,11 +233,6 @@ def test_gpus_follow_device_map_and_size() -> None:
     assert n_gpus(study_from_mapping(one), "llava-1.5-13b", small) == 1
     notes = make_plan(study_from_mapping(one), device=small).notes
     assert any("even for one item" in note and "device_map" in note for note in notes)
-
-
-def test_unknown_devices_suggest_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'a100-80'"):
-        find_device("a100-8")
 
 
 # Rates

@@ -1,5 +1,6 @@
 """Every check of the preflight, with commands that answer, fail, or never come back."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from vrp.cli import main
+from vrp.data.images import file_sha256
 from vrp.planning import preflight as module
 from vrp.planning.environment import check_versions
 from vrp.planning.outside import ask
@@ -215,6 +217,21 @@ def test_a_checkpoint_that_lacks_a_file(study: Any, tmp_path: Path, lost: str) -
     assert check.failed
 
 
+def test_a_checkpoint_folder_that_is_not_there_cannot_be_fetched(study: Any) -> None:
+    models = {"own": {"family": "llava", "checkpoint": "./no/such/folder"}}
+    check = named(preflight(study(models=models)), "model own")
+    assert check.failed
+    assert "does not exist" in check.detail
+    assert "fetch" not in check.line
+    assert "models.own.checkpoint" in check.remedy
+
+
+def test_outside_the_project_no_versions_are_compared_and_that_is_said(study: Any) -> None:
+    check = named(preflight(study()), "environment")
+    assert check.status == "skipped"
+    assert "compared with nothing" in check.line
+
+
 def test_weights_that_were_cut_short(study: Any, tmp_path: Path) -> None:
     weights = put_into_cache(tmp_path / "hub") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1_000])
@@ -275,6 +292,20 @@ def test_files_of_ones_own_that_are_not_there(study: Any, tmp_path: Path) -> Non
     assert "1 images" in check.detail
 
 
+def test_too_few_answers_for_the_official_rule(study: Any, tmp_path: Path) -> None:
+    splits = [{"dataset": "own", "split": "shop", "task": "open", "count": 1}]
+    row = {"image": "1.jpg", "question": "What?", "answers": ["red", "red"]}
+    put_pope(tmp_path / "data")
+    (tmp_path / "data" / "questions.jsonl").write_text(json.dumps(row) + "\n")
+    keys = {"data": {"origin": "local", "folder": "data"}, "sample": {"splits": splits}}
+    assert named(preflight(study(**keys)), "data").status == "ok"
+    check = named(preflight(study(**keys, scoring={"vqa_rule": "official"})), "data")
+    assert check.failed
+    assert "line 1: 2 of `answers` cannot reach scoring.vqa_threshold 0.5" in check.line
+    low = {"vqa_rule": "official", "vqa_threshold": 0.3}
+    assert named(preflight(study(**keys, scoring=low)), "data").status == "ok"
+
+
 def test_textvqa_has_a_folder_of_images_of_its_own(study: Any, tmp_path: Path) -> None:
     splits = [
         {"dataset": "textvqa", "split": "val", "task": "text", "count": 5},
@@ -301,6 +332,62 @@ def test_data_that_the_workflow_fetches(study: Any) -> None:
     check = named(preflight(study(data={"origin": "official", "folder": "data"})), "data")
     assert check.failed
     assert "vrp fetch" in check.remedy
+
+
+def put_pope(data: Path) -> Path:
+    """A question file and an image where the configuration looks for them."""
+    for name in ("pope/coco_pope_random.json", "val2014/1.jpg"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text("{}\n")
+    return data / "pope" / "coco_pope_random.json"
+
+
+def test_official_files_without_the_mark_of_fetching_are_not_enough(
+    study: Any, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    put_pope(data)
+    marks = data / ".downloads"
+    marks.mkdir()
+    config = study(data={"origin": "official", "folder": "data", "official": ["pope"]})
+    check = named(preflight(config), "data")
+    assert check.failed
+    assert "coco_pope_popular.json was not fetched into data, or not whole and 2 more" in (
+        check.detail
+    )
+    assert "`vrp fetch" in check.remedy
+    assert "data.origin: local" in check.remedy
+    for name in ("coco_pope_popular.json", "coco_pope_adversarial.json"):
+        (marks / f"{name}.done").touch()
+    assert "val2014.zip was not fetched" in named(preflight(config), "data").detail
+    (marks / "val2014.zip.done").touch()
+    assert named(preflight(config), "data").status == "ok"
+    by_hand = study(data={"origin": "local", "folder": "data"})
+    assert named(preflight(by_hand), "data").status == "ok"
+
+
+def test_files_of_the_hub_without_the_record_of_fetching_are_not_enough(
+    study: Any, tmp_path: Path
+) -> None:
+    questions = put_pope(tmp_path / "data")
+    asked = {"repository": "lab/pope", "revision": "a" * 40, "subset": None, "split": "test"}
+    config = study(data={"origin": "hub", "folder": "data", "hub": {"pope": asked}})
+    check = named(preflight(config), "data")
+    assert check.failed
+    assert "data.hub.pope was not fetched" in check.detail
+    assert "data.origin: local" in check.remedy
+    record = {
+        **asked,
+        "commit": "a" * 40,
+        "files": {"pope/coco_pope_random.json": file_sha256(questions)},
+        "images": ["1.jpg"],
+    }
+    place = tmp_path / "data" / ".downloads" / "hub-pope.json"
+    place.parent.mkdir()
+    place.write_text(json.dumps(record))
+    assert named(preflight(config), "data").status == "ok"
+    questions.write_text("{}\n{}\n")
+    assert "data.hub.pope was not fetched" in named(preflight(config), "data").detail
 
 
 # Disk and quota
@@ -380,6 +467,16 @@ def test_a_gpu_is_seen_and_large_enough(
     check = named(preflight(study(models=LARGE)), "GPU")
     assert check.status == status
     assert words in check.detail
+
+
+def test_the_stage_that_needs_most_must_fit(study: Any, commands: Commands) -> None:
+    # 18 GiB hold extraction and ablation of one item, but not the sampling's copies of its cache.
+    commands(nvidia_smi="echo 'a GPU, 18432'")
+    check = named(preflight(study(models=LARGE)), "GPU")
+    assert check.failed
+    assert "one item of its consistency stage" in check.detail
+    without = study(models=LARGE, extraction_from="results/other")
+    assert named(preflight(without), "GPU").status == "ok"
 
 
 def test_a_device_map_takes_all_gpus_together(study: Any, commands: Commands) -> None:

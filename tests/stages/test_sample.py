@@ -215,3 +215,65 @@ def test_a_folder_without_questions_is_refused(tmp_path):
         fetch_data.run(
             data=DataConfig(origin="local", folder=str(tmp_path)), output=tmp_path / "data.json"
         )
+
+
+def own_study(folder, lines, *wanted):
+    """Own questions about pictures of their own, and a split for each (name, task, count)."""
+    (folder / "photos").mkdir(parents=True)
+    for i in range(len(lines)):
+        Image.new("RGB", (8, 8), (9 * i, 0, 0)).save(folder / "photos" / f"{i}.png")
+    rows = [{"image": f"{i}.png", "answers": ["red"], **line} for i, line in enumerate(lines)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "questions.jsonl").write_text(text)
+    (folder / "data.json").write_text("{}")
+    chosen = tuple(
+        SplitConfig(dataset="own", split=name, task=task, count=count)
+        for name, task, count in wanted
+    )
+    data = DataConfig(origin="local", folder=str(folder), images="photos")
+    return run(folder, SampleConfig(splits=chosen), folder / "out", data=data)
+
+
+def test_a_question_of_ones_own_is_taken_once(tmp_path):
+    lines = [{"question": f"What is {i}?"} for i in range(6)]
+    items = own_study(tmp_path, lines, ("first", "open", 4), ("second", "open", 2))
+    assert items["question"].n_unique() == 6
+    rows = json.loads((tmp_path / "out" / "sampling.json").read_text())
+    assert [row["dropped"] for row in rows] == [{}, {"taken by an earlier split": 4}]
+    with pytest.raises(InputError, match=r"own second.*4 taken by an earlier split"):
+        own_study(tmp_path / "short", lines, ("first", "open", 4), ("second", "open", 3))
+
+
+def test_own_lines_without_a_task_have_the_only_splits(tmp_path):
+    lines = [{"question": f"How many on {i}?", "answers": ["2"]} for i in range(3)]
+    items = own_study(tmp_path / "one", lines, ("s", "counting", 3))
+    assert items["task"].to_list() == ["counting"] * 3
+    with pytest.raises(InputError, match=r'jsonl: no usable line asks for counting .*"task": "co'):
+        own_study(tmp_path / "two", lines, ("a", "counting", 1), ("b", "open", 1))
+
+
+def test_questions_without_any_image_stop_the_fetching(tmp_path, capsys):
+    lines = [{"question": "What?"}]
+    own_study(tmp_path, lines, ("s", "open", 1))
+    data = DataConfig(origin="local", folder=str(tmp_path), images="photo")
+    with pytest.raises(
+        InputError, match=r"photo: holds no images for questions\.jsonl; .*data\.im"
+    ):
+        fetch_data.run(data=data, output=tmp_path / "m.json")
+    assert not (tmp_path / "m.json").exists()
+    (tmp_path / "photo").mkdir()
+    with pytest.raises(InputError, match="holds no images"):
+        fetch_data.run(data=data, output=tmp_path / "m.json")
+    with pytest.raises(InputError, match=r"none of the question files.*coco_pope_random\.json"):
+        fetch_data.run(
+            data=DataConfig(origin="local", folder=str(tmp_path / "photo")), output=tmp_path
+        )
+    # Files that the study may not ask about only get a line.
+    data = DataConfig(origin="local", folder=str(tmp_path), images="photos")
+    (tmp_path / "textvqa").mkdir()
+    (tmp_path / "textvqa" / "TextVQA_0.5.1_val.json").write_text("{}")
+    capsys.readouterr()
+    fetch_data.run(data=data, output=tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["n_images"] == 1
+    said = capsys.readouterr().err
+    assert "train_images: holds no images for textvqa/TextVQA_0.5.1_val.json" in said

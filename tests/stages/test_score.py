@@ -97,8 +97,24 @@ def test_bad_input_is_one_line(tmp_path, pope, capsys):
     output = tmp_path / "scores.json"
     latin = tmp_path / "latin.jsonl"
     latin.write_bytes(b'{"question_id": 1, "answer": "caf\xe9"}\n')
+    table = tmp_path / "table.csv"
+    table.write_text("question_id,answer\n1,yes\n")
     cases = {
-        "cannot be read": ["--questions", "none.json", "--answers", "none.jsonl"],
+        "none.json: no such file; check the path given to --questions": [
+            "--questions",
+            "none.json",
+            *pope[3:],
+        ],
+        "none.jsonl: no such file; check the path given to --answers": [
+            *pope[:2],
+            "--answers",
+            "none.jsonl",
+        ],
+        "table.csv: expected JSON or JSON lines, found 'question_id,answer'": [
+            *pope[:2],
+            "--answers",
+            str(table),
+        ],
         "latin.jsonl, line 1: not UTF-8": [*pope[:2], "--answers", str(latin)],
         "2 answer files for 1 question files": [*pope[:2], *pope[3:]],
         "threshold 2.0": [*pope, "--threshold", "2"],

@@ -1,14 +1,19 @@
 """The official archives of COCO, VQA v2, POPE and TextVQA: resumable downloads, safe unpacking."""
 
+import json
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from vrp.download import Checksum, download
+from vrp.download import Checksum, download, file_checksum
 from vrp.errors import InputError
+from vrp.tables.files import write_text
+
+_JSON_START = 1 << 16
 
 
 class Archive(NamedTuple):
@@ -24,7 +29,9 @@ class Archive(NamedTuple):
     """Which data sets it is a part of."""
 
 
-_POPE = "https://raw.githubusercontent.com/AoiDragon/POPE/main/output/coco"
+# Pinned, since the random split once had 90 questions fewer.
+_POPE_COMMIT = "08d957b917e5a378a2f99d35b6293c536a66298b"
+_POPE = f"https://raw.githubusercontent.com/AoiDragon/POPE/{_POPE_COMMIT}/output/coco"
 _VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
 _TEXTVQA = "https://dl.fbaipublicfiles.com/textvqa"
 OFFICIAL = (
@@ -51,22 +58,80 @@ def download_official(folder: Path, archives: Iterable[Archive]) -> None:
     """Bring every archive into the data folder; what is there already is kept.
 
     Raises:
-        InputError: a file cannot be had; a cut download goes on where it stopped at the next call.
+        InputError: a file cannot be had, or is not what its name says; a cut download goes on
+            where it stopped at the next call.
     """
     for archive in archives:
-        place = folder / archive.folder
-        name = archive.url.rsplit("/", 1)[1]
-        done = folder / ".downloads" / f"{name}.done"
+        done = _done_mark(folder, archive)
         if done.exists():
             continue
-        goal = folder / ".downloads" / name if name.endswith(".zip") else place / name
+        goal = _goal(folder, archive)
         advice = f"put the file at {goal}"
         download(archive.url, goal, checksum=archive.checksum, advice=advice)
-        if name.endswith(".zip"):
-            unpack(goal, place)
+        digest = file_checksum(goal, "sha256").value
+        if goal.suffix == ".zip":
+            unpack(goal, folder / archive.folder)
             goal.unlink()
-        done.parent.mkdir(parents=True, exist_ok=True)
-        done.touch()
+        else:
+            _refuse_what_is_not_json(goal)
+        write_text(done, json.dumps({"url": archive.url, "sha256": digest}) + "\n")
+
+
+def not_downloaded(folder: Path, archives: Iterable[Archive]) -> list[str]:
+    """The file names of those archives that `download_official` would still ask the network for."""
+    return [
+        _file_name(archive)
+        for archive in archives
+        if not _done_mark(folder, archive).exists() and not _goal(folder, archive).exists()
+    ]
+
+
+def downloaded_digests(folder: Path, archives: Iterable[Archive]) -> dict[str, str]:
+    """Address → SHA-256 of every archive as it arrived; those unpacked without record left out."""
+    found = {}
+    for archive in archives:
+        mark = _done_mark(folder, archive)
+        text = mark.read_text(encoding="utf-8") if mark.is_file() else ""
+        if text.strip():  # an empty mark is of a version that kept none
+            record = json.loads(text)
+            found[str(record["url"])] = str(record["sha256"])
+    return found
+
+
+def _file_name(archive: Archive) -> str:
+    return archive.url.rsplit("/", 1)[1]
+
+
+def _goal(folder: Path, archive: Archive) -> Path:
+    """Where the file itself goes; one that was put there by hand is not downloaded."""
+    name = _file_name(archive)
+    place = ".downloads" if name.endswith(".zip") else archive.folder
+    return folder / place / name
+
+
+def _done_mark(folder: Path, archive: Archive) -> Path:
+    """The file that says that an archive is there, whole and unpacked."""
+    return folder / ".downloads" / f"{_file_name(archive)}.done"
+
+
+def _refuse_what_is_not_json(path: Path) -> None:
+    """Delete and refuse what a proxy's page or an error message left under a JSON file's name."""
+    with path.open("rb") as file:
+        start = file.read(_JSON_START)
+    line, ended, _ = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    whole = line[:1] in (b"{", b"[")
+    if whole and ended and line.rstrip()[-1:] == b"}":  # JSON lines: the first of them
+        try:
+            json.loads(line)
+        except ValueError:
+            whole = False
+    if not whole:
+        path.unlink()
+        shown = line[:40].decode("utf-8", "replace")
+        raise InputError(
+            f"{path}: what arrived is no JSON (it begins with {shown!r}) and was deleted; check "
+            "the address and any proxy on the way, then run it again"
+        )
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -85,6 +150,6 @@ def unpack(archive: Path, folder: Path) -> None:
                     )
             for info in tqdm(packed.infolist(), unit="file", desc=archive.name, mininterval=5):
                 packed.extract(info, root)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, EOFError):
         archive.unlink()
         raise InputError(f"{archive}: damaged and deleted; run it again to download it") from None

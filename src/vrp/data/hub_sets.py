@@ -83,11 +83,28 @@ def fetch_hub_sets(data: DataConfig) -> dict[str, str]:
     return fetched
 
 
+def not_fetched(data: DataConfig) -> list[str]:
+    """Those data sets that `fetch_hub_sets` would still have to write, without asking the hub."""
+    folder = Path(data.folder)
+    missing = []
+    for name in data.hub.datasets:
+        record = _read_record(_record_place(folder, name))
+        wanted: HubDatasetConfig = getattr(data.hub, name)
+        images = folder / data.image_folder(name)
+        if record is None or not _still_true(record, wanted, folder, images):
+            missing.append(name)
+    return missing
+
+
+def _record_place(folder: Path, name: str) -> Path:
+    return folder / ".downloads" / f"hub-{name}.json"
+
+
 def _fetch(data: DataConfig, name: str, wanted: HubDatasetConfig) -> _Record:
     folder = Path(data.folder)
     image_folder = folder / data.image_folder(name)
     work = folder / ".downloads"
-    earlier = _read_record(work / f"hub-{name}.json")
+    earlier = _read_record(_record_place(folder, name))
     done = earlier
     if earlier is None or not _still_true(earlier, wanted, folder, image_folder):
         done = None
@@ -117,7 +134,7 @@ def _fetch(data: DataConfig, name: str, wanted: HubDatasetConfig) -> _Record:
         _delete_outdated(folder, earlier, files)
     asked = (wanted.repository, wanted.revision, listing.commit, wanted.subset, wanted.split)
     record = _Record(*asked, files, drafts.images(parts))
-    (work / f"hub-{name}.json").write_text(json.dumps(record._asdict()), encoding="utf-8")
+    _record_place(folder, name).write_text(json.dumps(record._asdict()), encoding="utf-8")
     shutil.rmtree(work / f"hub-{name}")
     tell(f"{repository.name}@{short(listing.commit)}: {len(record.images)} images, "
          f"{', '.join(files)}")  # fmt: skip

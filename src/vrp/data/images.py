@@ -113,8 +113,10 @@ class ImageIndex:
     def find(self, name: str) -> str | None:
         """The image called ``name``: its path relative to the data root, or None.
 
-        Tried in turn: the path as given; the file name in any folder; for COCO names the same
-        COCO id under another year's name (``COCO_val2014_…`` as ``000000…``, and so on).
+        Tried in turn: the path as given; for a bare file name, and for COCO names with a folder
+        too, the file name in any folder; for COCO names the same COCO id under another year's
+        name (``COCO_val2014_…`` as ``000000…``, and so on). A path whose folder matters
+        (``session2/000.jpg``) is never answered with another folder's file of that name.
         Raises InputError where the path leaves the data root or several files fit.
         """
         if name not in self._found:
@@ -177,6 +179,8 @@ class ImageIndex:
                 return path.relative_to(self.root).as_posix()
         asked = PurePosixPath(name)
         coco = _COCO_STEM.fullmatch(asked.stem)
+        if len(asked.parts) > 1 and not coco:
+            return None
         same_name = sorted(self._by_name.get(asked.name, ()))
         if len(same_name) > 1 and not coco:
             raise InputError(

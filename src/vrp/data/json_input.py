@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from vrp.errors import InputError
 
+_MOST_SHOWN = 8
+
 
 class Record(NamedTuple):
     """One object of a JSON-lines file or of a JSON array."""
@@ -56,6 +58,7 @@ def read_records(path: Path) -> list[Record]:
     if text.lstrip().startswith("["):
         rows = [(f"{path}, row {i}", row) for i, row in enumerate(_parse(text, str(path)), 1)]
     else:
+        _refuse_other_formats(text, path)
         # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
         lines = [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1)]
         rows = [(where, _parse(line, where)) for where, line in lines if line.strip()]
@@ -67,19 +70,28 @@ def read_records(path: Path) -> list[Record]:
     return [Record(where, row) for where, row in rows]
 
 
+def keys_shown(record: Record) -> str:
+    """The keys of a record for a message: the first few in order, and how many more there are."""
+    keys = sorted(record.fields)
+    more = f" and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
+    return ", ".join(keys[:_MOST_SHOWN]) + more if keys else "nothing"
+
+
 def text_field(record: Record, key: str) -> str:
     """A non-empty string field. Raises InputError naming file, line and key."""
-    value = _present(record, key)
+    wanted = "a non-empty string"
+    value = _present(record, key, wanted)
     if not isinstance(value, str) or not value.strip():
-        _refuse(record.where, key, value, "a non-empty string")
+        _refuse(record.where, key, value, wanted)
     return _encodable(record.where, key, value)
 
 
 def id_field(record: Record, key: str) -> str:
     """An identifier (integer or string) as a string. Raises InputError naming file, line, key."""
-    value = _present(record, key)
+    wanted = "an integer or a non-empty string"
+    value = _present(record, key, wanted)
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
-        _refuse(record.where, key, value, "an integer or a non-empty string")
+        _refuse(record.where, key, value, wanted)
     return _encodable(record.where, key, str(value).strip())
 
 
@@ -88,9 +100,10 @@ def answers_field(record: Record, key: str) -> list[str]:
 
     Raises InputError naming file, line and key.
     """
-    value = _present(record, key)
+    wanted = "a list of answers"
+    value = _present(record, key, wanted)
     if not isinstance(value, list):
-        _refuse(record.where, key, value, "a list of answers")
+        _refuse(record.where, key, value, wanted)
     return [_answer(record.where, key, row) for row in value]
 
 
@@ -101,11 +114,28 @@ def _answer(where: str, key: str, row: object) -> str:
     return _encodable(where, key, answer)
 
 
-def _present(record: Record, key: str) -> Any:
+def _present(record: Record, key: str, wanted: str) -> Any:
     if key not in record.fields:
-        known = ", ".join(sorted(record.fields)) or "nothing"
-        raise InputError(f"{record.where}: key '{key}' is missing (found: {known})")
+        raise InputError(
+            f"{record.where}: key '{key}' is missing (found: {keys_shown(record)}); "
+            f"expected {wanted}"
+        )
     return record.fields[key]
+
+
+def _refuse_other_formats(text: str, path: Path) -> None:
+    """Say of CSV and the like that it is no JSON, rather than which character is wrong in it."""
+    lines = [line for line in text.split("\n", 2) if line.strip()]
+    line = lines[0].strip() if lines else "{"
+    if line[0] not in '{"':
+        try:
+            json.loads(line)
+        except ValueError:
+            shown = line if len(line) <= 40 else line[:39] + "…"
+            raise InputError(
+                f"{path}: expected JSON or JSON lines, found {shown!r}; "
+                "convert it to one JSON object a line"
+            ) from None
 
 
 def _refuse(where: str, key: str, value: object, wanted: str) -> NoReturn:

@@ -5,10 +5,15 @@ from collections import Counter
 from pathlib import Path
 
 from vrp.data.images import ImageIndex
-from vrp.data.item import EXISTENCE, OPEN, OWN, YES_NO, Question, Reading
+from vrp.data.item import COUNTING, EXISTENCE, OPEN, OWN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
-from vrp.data.scoring import majority_answer, parse_pope_strict
+from vrp.data.scoring import VqaRule, best_vqa_accuracy, majority_answer, parse_pope_strict
 from vrp.errors import InputError
+
+OWN_TASKS = (EXISTENCE, COUNTING, SPATIAL, OPEN)
+"""What own questions may ask for."""
+PLACEHOLDERS = ("<image>", "<|image_pad|>", "<|vision_start|>")
+"""Where the families' prompts put an image: in a question they would ask for another one."""
 
 OWN_KEYS = frozenset({"image", "question", "answers", "group", "task", "question_id"})
 
@@ -18,18 +23,19 @@ def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = N
 
     Keys: ``image`` (path below the data root, or a file name that is unique there), ``question``,
     ``answers`` (a list, or one string), and optionally ``question_id`` (default: a digest of image
-    and question, so that the order of lines does not matter), ``task`` and ``group`` (items that
-    must stay on one side of a fold although their images differ).
-    With ``task`` the split holds the lines of that task and those that name none; without it all
-    lines, where a line that names no task is existence if every answer is yes or no, else open.
-    Raises InputError naming file and line for what is malformed, an unknown key or a reused id.
+    and question, so that the order of lines does not matter), ``task`` (one of ``OWN_TASKS``) and
+    ``group`` (items that must stay on one side of a fold although their images differ).
+    A line that names no task has ``task``, where that is given and is not existence; else it is
+    existence if every answer is yes or no, and open otherwise.
+    Raises InputError naming file and line for what is malformed, an unknown key or task, a reused
+    id, or a question that holds an image's placeholder.
     """
     dropped: Counter[str] = Counter()
     missing: set[str] = set()
     where_of: dict[str, str] = {}
     pairs: dict[tuple[str, str], str] = {}
     questions = []
-    records = [record for record in read_records(path) if _belongs(record, task)]
+    records = read_records(path)
     for record in records:
         name = text_field(record, "image").strip()
         image = images.find(name)
@@ -56,8 +62,29 @@ def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = N
     return Reading(OWN, split, len(records), tuple(questions), dict(dropped), lost)
 
 
-def _belongs(record: Record, task: str | None) -> bool:
-    return task is None or record.fields.get("task") in (None, task)
+def refuse_unreachable(path: Path, *, task: str, rule: VqaRule, threshold: float) -> None:
+    """Raise InputError where no answer to a line could ever count as correct.
+
+    The official rule divides by three other annotators; own data often have one.
+
+    Args:
+        path: own data.
+        task: of the split; existence is scored by its label alone.
+        rule: how answers are scored.
+        threshold: VQA accuracy from which an answer counts as correct.
+    """
+    if task == EXISTENCE:
+        return
+    for record in read_records(path):
+        if record.fields.get("task") not in (None, task):
+            continue
+        n_answers = len(_answers(record))
+        if best_vqa_accuracy(n_answers, rule) < threshold:
+            raise InputError(
+                f"{record.where}: {n_answers} of `answers` cannot reach scoring.vqa_threshold "
+                f"{threshold:g} under the official rule, which counts three others; set "
+                "scoring.vqa_rule: normalised"
+            )
 
 
 def _question(
@@ -69,6 +96,11 @@ def _question(
             f"{record.where}: unknown key '{unknown[0]}' (known: {', '.join(sorted(OWN_KEYS))})"
         )
     text = " ".join(text_field(record, "question").split())
+    if placeholder := next((mark for mark in PLACEHOLDERS if mark in text), None):
+        raise InputError(
+            f"{record.where}: key 'question' holds {placeholder!r}; remove it: the prompt puts "
+            "the image there itself"
+        )
     answers = _answers(record)
     task = _task(record, default_task, answers)
     reference = majority_answer(answers)
@@ -101,8 +133,13 @@ def _answers(record: Record) -> list[str]:
 
 def _task(record: Record, default_task: str | None, answers: list[str]) -> str:
     if record.fields.get("task") is not None:
-        return text_field(record, "task").strip()
-    if default_task is not None:
+        task = text_field(record, "task").strip()
+        if task not in OWN_TASKS:
+            raise InputError(
+                f"{record.where}: key 'task' is {task!r}; expected one of {', '.join(OWN_TASKS)}"
+            )
+        return task
+    if default_task not in (None, EXISTENCE):
         return default_task
     yes_no = all(answer.strip().lower() in YES_NO for answer in answers)
     return EXISTENCE if yes_no else OPEN

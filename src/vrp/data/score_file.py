@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vrp.data.answer_file import Asked, given_answers, records_of_splits
 from vrp.data.item import YES_NO
-from vrp.data.json_input import Record, id_field, read_json, read_records
+from vrp.data.json_input import read_json, read_records
 from vrp.data.pope import PopeRow, read_pope_rows
 from vrp.data.scoring import (
     PopeParser,
@@ -19,12 +20,6 @@ from vrp.data.scoring import (
 from vrp.data.vqa import VQA_TASKS, VqaRow, read_vqa_rows, vqa_task
 from vrp.errors import InputError
 
-ANSWER_KEYS = (
-    "answer", "text", "response", "prediction", "pred", "output", "model_answer", "generated_text",
-)  # fmt: skip
-"""Under which an answer file may hold the free text, where the reader is not told."""
-SPLIT_KEYS = ("split", "category")
-"""Under which the rows of one answer file to several POPE splits name theirs."""
 ALL = "all"
 """The split or part that holds every question."""
 YES_NO_PART = "yes/no"
@@ -87,8 +82,8 @@ def score_pope_files(
     Args:
         questions: split → official POPE file.
         answers: one file for each split, in the same order; or one file whose rows name their
-            split under one of ``SPLIT_KEYS``, since question ids start anew in every split.
-        answer_key: where the text is; None: the one of ``ANSWER_KEYS`` that is there.
+            split under `split` or `category`, since question ids start anew in every split.
+        answer_key: where the text is; None: the one of `ANSWER_KEYS` of `answer_file` found.
 
     Returns:
         For each split, and for all of them together where there are several, one score under the
@@ -96,16 +91,20 @@ def score_pope_files(
 
     Raises:
         InputError: malformed rows, questions without an answer, answers without a question, two
-            answers to one question, or a number of files that does not fit. Answers without any
+            answers to one question, rows that repeat another question, image or split than the
+            one of their id, or a number of files that does not fit. Answers without any
             question_id are taken in the questions' order, as POPE's own script does.
     """
     rows = {split: _pope_rows(path) for split, path in questions.items()}
-    records = _records_of_splits(list(rows), answers)
+    records = records_of_splits(list(rows), answers)
     given = {
-        split: _given(answers[min(place, len(answers) - 1)], records[split], ids, answer_key)
-        for place, (split, ids) in enumerate(
-            (split, [row.question_id for row in of_split]) for split, of_split in rows.items()
+        split: given_answers(
+            answers[min(place, len(answers) - 1)],
+            records[split],
+            [Asked(row.question_id, row.text, row.image) for row in of_split],
+            answer_key,
         )
+        for place, (split, of_split) in enumerate(rows.items())
     }
     pairs = {
         split: [(given[split][row.question_id], row.label) for row in of_split]
@@ -131,13 +130,20 @@ def score_vqa_file(
         annotations: and their annotations; questions without any are left out.
         answers: the answer file.
         threshold: VQA accuracy from which an answer counts as correct.
-        answer_key: where the text is; None: the one of ``ANSWER_KEYS`` that is there.
+        answer_key: where the text is; None: the one of `ANSWER_KEYS` of `answer_file` found.
 
     Raises:
         InputError: as ``score_pope_files``.
     """
-    rows = [row for row in read_vqa_rows(questions, annotations) if row.answers]
-    given = _given(answers, read_records(answers), [row.question_id for row in rows], answer_key)
+    every = read_vqa_rows(questions, annotations)
+    rows = [row for row in every if row.answers]
+    given = given_answers(
+        answers,
+        read_records(answers),
+        [Asked(row.question_id, row.question, row.image_id) for row in rows],
+        answer_key,
+        unannotated={row.question_id for row in every if not row.answers},
+    )
     yes_no = [
         (given[row.question_id], label)
         for row in rows
@@ -227,84 +233,6 @@ def _both_parsers(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[PopeSc
     ]
 
 
-def _records_of_splits(splits: Sequence[str], answers: Sequence[Path]) -> dict[str, list[Record]]:
-    """Split → the records that answer it."""
-    if len(answers) == len(splits):
-        return {s: read_records(path) for s, path in zip(splits, answers, strict=True)}
-    if len(answers) > 1:
-        raise InputError(
-            f"{len(answers)} answer files for {len(splits)} question files; give one for each, in "
-            "the same order, or one for all"
-        )
-    found: dict[str, list[Record]] = {split: [] for split in splits}
-    for record in read_records(answers[0]):
-        found[_split_of(record, splits)].append(record)
-    return found
-
-
-def _split_of(record: Record, splits: Sequence[str]) -> str:
-    key = next((key for key in SPLIT_KEYS if key in record.fields), None)
-    if key is None:
-        raise InputError(
-            f"{record.where}: one answer file for {len(splits)} splits, and no key "
-            f"'{SPLIT_KEYS[0]}' or '{SPLIT_KEYS[1]}' says which; add it or give a file for each"
-        )
-    split = record.fields[key]
-    if split not in splits:
-        raise InputError(
-            f"{record.where}: key '{key}' is {split!r}; expected one of {', '.join(splits)}"
-        )
-    return str(split)
-
-
-def _given(
-    path: Path, records: Sequence[Record], question_ids: Sequence[str], answer_key: str | None
-) -> dict[str, str]:
-    """The free text that the records give to each question: question_id → text."""
-    if not records:
-        raise InputError(f"{path}: no answers to one of the splits; give a file for each")
-    key = answer_key or _answer_key(records[0])
-    if not any("question_id" in record.fields for record in records):
-        if len(records) != len(question_ids):
-            raise InputError(
-                f"{path}: {len(records)} answers without question_id for {len(question_ids)} "
-                "questions; add a question_id to each"
-            )
-        return {
-            question_id: _text(record, key)
-            for question_id, record in zip(question_ids, records, strict=True)
-        }
-    given: dict[str, str] = {}
-    where_of: dict[str, str] = {}
-    for record in records:
-        question_id = id_field(record, "question_id")
-        if question_id in given:
-            raise InputError(
-                f"{record.where}: question_id {question_id} was answered before "
-                f"({where_of[question_id]}); keep one answer"
-            )
-        given[question_id], where_of[question_id] = _text(record, key), record.where
-    _refuse_mismatch(path, question_ids, where_of)
-    return given
-
-
-def _refuse_mismatch(path: Path, question_ids: Sequence[str], where_of: Mapping[str, str]) -> None:
-    """Raise InputError unless answers and questions are about the same ids."""
-    asked = set(question_ids)
-    foreign = next((name for name in where_of if name not in asked), None)
-    if foreign is not None:
-        raise InputError(
-            f"{where_of[foreign]}: question_id {foreign} is not among the questions; "
-            "give the question file that was answered"
-        )
-    missing = [name for name in question_ids if name not in where_of]
-    if missing:
-        raise InputError(
-            f"{path}: {len(missing)} questions have no answer, the first is question_id "
-            f"{missing[0]}; answer all of them or cut the question file"
-        )
-
-
 def _parts(rows: Sequence[VqaRow]) -> dict[str, list[VqaRow]]:
     """All questions, those of each answer type, those of each task of the study."""
     parts: dict[str, list[VqaRow]] = {ALL: list(rows)}
@@ -316,30 +244,3 @@ def _parts(rows: Sequence[VqaRow]) -> dict[str, list[VqaRow]]:
         with contextlib.suppress(LookupError):
             tasks.setdefault(vqa_task(row.question, row.answer_type), []).append(row)
     return parts | {task: tasks[task] for task in VQA_TASKS if tasks[task]}
-
-
-def _answer_key(record: Record) -> str:
-    """The one key of the record that may hold the text."""
-    found = [key for key in ANSWER_KEYS if key in record.fields]
-    if not found:
-        known = ", ".join(sorted(record.fields)) or "nothing"
-        raise InputError(
-            f"{record.where}: none of the keys {', '.join(ANSWER_KEYS)} (found: {known}); "
-            "name the one that holds the answer with --answer-key"
-        )
-    if len(found) > 1:
-        raise InputError(
-            f"{record.where}: keys {' and '.join(repr(key) for key in found)} may both hold the "
-            "answer; name the right one with --answer-key"
-        )
-    return found[0]
-
-
-def _text(record: Record, key: str) -> str:
-    if key not in record.fields:
-        known = ", ".join(sorted(record.fields)) or "nothing"
-        raise InputError(f"{record.where}: key '{key}' is missing (found: {known})")
-    value = record.fields[key]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InputError(f"{record.where}: key '{key}' is not text; give the answer as a string")
-    return str(value)

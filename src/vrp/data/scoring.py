@@ -176,6 +176,14 @@ def vqa_accuracy(answer: str, answers: Sequence[str], *, rule: VqaRule = "offici
     return float(sum(per_annotator)) / len(per_annotator)
 
 
+def best_vqa_accuracy(n_annotators: int, rule: VqaRule) -> float:
+    """The VQA accuracy of an answer that all annotators gave: the most that can be reached.
+
+    Under ``official`` min(1, (n - 1) / 3): fewer than four annotators never give 1.
+    """
+    return vqa_accuracy("x", ["x"] * n_annotators, rule=rule)
+
+
 def majority_answer(answers: Sequence[str]) -> str:
     """The normalised answer most annotators gave; a tie goes to the one given first.
 
@@ -208,12 +216,19 @@ def score_answer(
 ) -> Scored:
     """Score one answer to one item: ``existence`` as POPE, every other task by VQA accuracy.
 
-    An unparsed POPE answer is wrong. Raises InputError where the item has no answers.
+    An unparsed POPE answer is wrong. Raises InputError where the item has no answers, or so few
+    that the threshold cannot be reached.
     """
     if item.task == EXISTENCE:
         parsed = parse_pope(text, pope_parser)
         correct = parsed == item.reference
         return Scored(parsed, float(correct), correct)
+    if len(item.answers) < 4 and best_vqa_accuracy(len(item.answers), vqa_rule) < threshold:
+        raise InputError(
+            f"scoring.vqa_threshold {threshold:g} cannot be reached by items of "
+            f"{len(item.answers)} `answers` under the official rule, which counts three others; "
+            "set scoring.vqa_rule: normalised"
+        )
     score = vqa_accuracy(text, item.answers, rule=vqa_rule)
     return Scored(normalise_vqa(text) or None, score, score >= threshold)
 

@@ -4,10 +4,7 @@ Peaks are the makers' data sheets' for dense matrices. What a prefill gets of th
 job spends its time on, are assumptions, to be replaced by measured rates (`vrp plan --measured`).
 """
 
-import difflib
 from dataclasses import dataclass
-
-from vrp.errors import InputError
 
 GIB = 2**30
 
@@ -39,11 +36,6 @@ class Device:
     peak_float32: float
     """The same in float32, without reduced precision."""
 
-    @property
-    def is_gpu(self) -> bool:
-        """Whether it is asked for from the scheduler."""
-        return self.memory is not None
-
     def flops_per_second(self, dtype: str) -> float:
         """Return what a prefill is assumed to reach in a data type."""
         return UTILISATION * (self.peak_float32 if dtype == "float32" else self.peak_16bit)
@@ -71,17 +63,3 @@ DEVICES = {
 
 CPU = DEVICES["cpu"]
 DEFAULT_GPU = DEVICES["a100-40"]
-
-
-def find_device(name: str) -> Device:
-    """Return a device by name.
-
-    Raises:
-        InputError: it is not known; the nearest name is suggested.
-    """
-    if name in DEVICES:
-        return DEVICES[name]
-    near = difflib.get_close_matches(name, DEVICES, n=1, cutoff=0.0)
-    raise InputError(
-        f"device {name!r} is not known; did you mean {near[0]!r}? (known: {', '.join(DEVICES)})"
-    )

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
+from vrp.data.archives import archives_of, not_downloaded
+from vrp.data.hub_sets import not_fetched
+from vrp.data.own import refuse_unreachable
 from vrp.errors import InputError
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
@@ -16,7 +20,7 @@ from vrp.planning.environment import check_versions
 from vrp.planning.outside import ask
 from vrp.planning.plan import make_plan
 from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
-from vrp.planning.workload import device_memory, n_items, weight_bytes
+from vrp.planning.workload import device_memory, n_items, stages_of, weight_bytes
 
 _NETWORK_SECONDS = 20.0
 # Room to leave beside what is planned: logs, side files of a shard, the estimate's own error.
@@ -78,7 +82,10 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
 def _versions() -> Check:
     found = check_versions(Path("requirements.lock"))
     if found.n_pinned == 0:
-        detail = "no requirements.lock here; run it in the project's folder"
+        detail = (
+            "installed versions were compared with nothing: there is no requirements.lock in "
+            f"{Path.cwd()}; run it in the project's folder"
+        )
         return Check("environment", "skipped", detail)
     if found.problems:
         shown = ", ".join(found.problems[:5]) + (", …" if len(found.problems) > 5 else "")
@@ -111,7 +118,13 @@ def _cache(name: str, model: ModelConfig) -> Check:
 
     what, remedy = f"model {name}", "run `vrp fetch --config FILE` where there is a network"
     try:
-        folder = local_folder(model.checkpoint) or cached_folder(model)
+        given = local_folder(model.checkpoint)
+    except InputError as error:
+        return Check(what, "failed", str(error), f"mend models.{name}.checkpoint in the config")
+    if given is not None:
+        remedy = "copy the whole checkpoint there again, or name another one in the config"
+    try:
+        folder = given or cached_folder(model)
         if folder is None:
             revision = f" at revision {model.revision}" if model.revision else ""
             detail = f"{model.checkpoint}{revision} is not in {hub_cache()}"
@@ -189,12 +202,21 @@ def _data(study: StudyConfig) -> Check:
     remedy = (
         f"put it there, or set data.folder and the names under `data` ({data.origin})"
         if data.origin == "local"
-        else "run `vrp fetch --config FILE` where there is a network"
+        else "run `vrp fetch --config FILE` where there is a network, or set data.origin: local "
+        "where the files were put there by hand"
     )
+    if unfetched := _unfetched(data):
+        more = f" and {len(unfetched) - 1} more" if len(unfetched) > 1 else ""
+        detail = f"{unfetched[0]} was not fetched into {folder}, or not whole{more}"
+        return Check("data", "failed", detail, remedy)
     missing = [name for name in wanted if not (folder / name).is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return Check("data", "failed", f"{folder / missing[0]} is not there{more}", remedy)
+    try:
+        _refuse_unreachable_scores(study)
+    except InputError as error:
+        return Check("data", "failed", str(error), "or give more `answers` to each question")
     n_images = 0
     for place in data.image_folders(split.dataset for split in study.sample.splits):
         found = sum(path.suffix.lower() in _IMAGES for path in (folder / place).rglob("*"))
@@ -202,6 +224,27 @@ def _data(study: StudyConfig) -> Check:
             return Check("data", "failed", f"{folder / place} holds no image", remedy)
         n_images += found
     return Check("data", "ok", f"{len(wanted)} question files and {n_images:,} images in {folder}")
+
+
+def _unfetched(data: DataConfig) -> list[str]:
+    """What the study's own fetching, which trusts its marks alone, would ask the network for."""
+    match data.origin:
+        case "official":
+            return not_downloaded(Path(data.folder), archives_of(data.official))
+        case "hub":
+            return [f"data.hub.{name}" for name in not_fetched(data)]
+        case _:
+            return []
+
+
+def _refuse_unreachable_scores(study: StudyConfig) -> None:
+    scoring = study.scoring
+    path = Path(study.data.folder, study.data.own_questions)
+    for split in study.sample.splits:
+        if split.dataset == "own" and scoring.vqa_rule == "official":
+            refuse_unreachable(
+                path, task=split.task, rule=scoring.vqa_rule, threshold=scoring.vqa_threshold
+            )
 
 
 class _Need(NamedTuple):
@@ -340,18 +383,22 @@ def _large_enough(study: StudyConfig, wanted: list[str], gpus: list[tuple[str, i
     for name in wanted:
         model = study.models[name]
         try:
-            need = max(
-                device_memory(study, name, stage, batch_size=1) for stage in ("extract", "ablate")
-            )
+            needs = {
+                stage: device_memory(study, name, stage, batch_size=1) for stage in stages_of(study)
+            }
         except InputError:
             continue
+        if not needs:
+            continue
+        stage, need = max(needs.items(), key=lambda found: found[1])
         have = sum(memory for _, memory in gpus) if model.device_map else largest
         if need > have:
             weights = round(MEMORY_MARGIN * weight_bytes(model))
             return Check(
                 "GPU",
                 "failed",
-                f"{described}; {name} needs {_gb(need)} for one item ({_gb(weights)} of weights)",
+                f"{described}; {name} needs {_gb(need)} for one item of its {stage} stage "
+                f"({_gb(weights)} of weights)",
                 "set `device_map: auto` and use more GPUs, a larger GPU, or bfloat16",
             )
     return Check("GPU", "ok", described)

@@ -31,11 +31,6 @@ class PublishedCheckpoint(NamedTuple):
     """What matters of `preprocessor_config.json`."""
 
 
-def published_names() -> tuple[str, ...]:
-    """Return the short names of all checkpoints whose dimensions are known."""
-    return tuple(sorted(_all_published()))
-
-
 def published_checkpoint(name: str) -> PublishedCheckpoint:
     """Return a checkpoint's dimensions by its short name or by a model id.
 

@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from vrp.data.item import EXISTENCE
+from vrp.data.scoring import VqaRule, vqa_accuracy
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import NONE, decimal, thousands
 from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, without_repeats
@@ -32,6 +34,42 @@ def rates_table(models: tuple[ModelEvidence, ...]) -> Table:
         "accuracy, POPE's official parser, %", "accuracy of the majority sample, %",
     ]  # fmt: skip
     return Table(columns, without_repeats(rows), text_columns=(1,))
+
+
+def vqa_rules_table(models: tuple[ModelEvidence, ...]) -> Table:
+    """Mean VQA accuracy under both rules, one row for each model and task that it scores."""
+    rows = []
+    for model in models:
+        scored = [task for task in model.tasks if task != EXISTENCE]
+        parts = {task: model.answers.filter(task=task) for task in scored}
+        if len(scored) > 1:
+            parts["all of them"] = model.answers.filter(pl.col("task") != EXISTENCE)
+        for name, answers in parts.items():
+            if not len(answers):
+                continue
+            normalised, official = (
+                _vqa_accuracies(answers, rule) for rule in ("normalised", "official")
+            )
+            n = len(answers)
+            differ = sum(a != b for a, b in zip(normalised, official, strict=True))
+            rows.append([
+                name_cell(model.name), Cell(name), Cell(thousands(n)),
+                Cell(decimal(100 * sum(normalised) / n, 1)),
+                Cell(decimal(100 * sum(official) / n, 1)),
+                Cell(thousands(differ)),
+            ])  # fmt: skip
+    columns = [
+        "model", "task", "items", "VQA accuracy, normalised, %", "VQA accuracy, official, %",
+        "answers scored differently",
+    ]  # fmt: skip
+    return Table(columns, without_repeats(rows), text_columns=(1,))
+
+
+def _vqa_accuracies(answers: pl.DataFrame, rule: VqaRule) -> list[float]:
+    return [
+        vqa_accuracy(answer, truths, rule=rule)
+        for answer, truths in answers.select("answer", "answers").iter_rows()
+    ]
 
 
 def answers_table(model: ModelEvidence) -> Table:

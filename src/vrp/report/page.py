@@ -17,7 +17,7 @@ from vrp.report.accounting import (
     versions,
 )
 from vrp.report.answer import Answer
-from vrp.report.answer_tables import answers_table, rates_table
+from vrp.report.answer_tables import answers_table, rates_table, vqa_rules_table
 from vrp.report.comparison import compared_pooled, compared_with_published
 from vrp.report.consistency_table import sampled_against_exact
 from vrp.report.costs import costs_source, costs_table, measured_costs
@@ -108,6 +108,7 @@ def render_page(inputs: PageInputs) -> str:
             for name, number in inputs.pooled.items()
         },
         rates=rates_table(models),
+        vqa_rules=vqa_rules_table(models),
         answer_tables=[answers_table(model) for model in models],
         signal_tables=[signals_table(model) for model in models],
         sampled_and_exact=sampled_against_exact(models),

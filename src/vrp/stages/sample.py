@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +51,8 @@ def run(
     rows: list[SampleRow] = []
     for split in sample.splits:
         reading = readings[split.dataset, split.split]
+        if split.dataset == "own":
+            reading = _not_taken(reading, items)
         inspect = images.of(split.dataset).inspect
         taken, row = sample_split(reading, split.count, seed, inspect=inspect)
         items.extend(taken)
@@ -95,6 +97,7 @@ def _read(
 ) -> dict[tuple[str, str], Reading]:
     """Readings of all splits that the study names, by data set and split."""
     folder = Path(data.folder)
+    n_own = sum(split.dataset == "own" for split in sample.splits)
     readings: dict[tuple[str, str], Reading] = {}
     pope = [split.split for split in sample.splits if split.dataset == "pope"]
     if pope:
@@ -111,7 +114,8 @@ def _read(
             path = folder / data.textvqa_questions.format(split=split.split)
             readings[key] = read_textvqa(path, images.of("textvqa"), split=split.split)
         elif split.dataset == "own":
-            readings[key] = _own(folder / data.own_questions, images.of("own"), split)
+            path = folder / data.own_questions
+            readings[key] = _own(path, images.of("own"), split, alone=n_own == 1)
         elif key not in readings:
             raise InputError(
                 f"sample.splits: {split.dataset} has no split {split.split!r}; "
@@ -120,10 +124,27 @@ def _read(
     return readings
 
 
-def _own(path: Path, images: ImageIndex, split: SplitConfig) -> Reading:
-    """Own questions of the split's task; those of other tasks are accounted for as dropped."""
-    reading = read_own(path, images, split=split.split)
+def _own(path: Path, images: ImageIndex, split: SplitConfig, *, alone: bool) -> Reading:
+    """Own questions of the split's task; those of other tasks are accounted for as dropped.
+
+    Lines that name no task have the split's where it is the study's only one of own data.
+    """
+    reading = read_own(path, images, split=split.split, task=split.task if alone else None)
     wanted = tuple(q for q in reading.questions if q.task == split.task)
     others = len(reading.questions) - len(wanted)
+    if others and not wanted:
+        raise InputError(
+            f"{path}: no usable line asks for {split.task} ({others} ask for something else); "
+            f'write "task": "{split.task}" into the lines that do'
+        )
     dropped = reading.dropped | ({f"task other than {split.task}": others} if others else {})
     return replace(reading, questions=wanted, dropped=dropped)
+
+
+def _not_taken(reading: Reading, items: Sequence[Item]) -> Reading:
+    """Own questions but those that an earlier split of own data has taken: one file holds all."""
+    taken = {(item.image, item.question) for item in items if item.dataset == "own"}
+    left = tuple(q for q in reading.questions if (q.image, q.question) not in taken)
+    gone = len(reading.questions) - len(left)
+    dropped = reading.dropped | ({"taken by an earlier split": gone} if gone else {})
+    return replace(reading, questions=left, dropped=dropped)
