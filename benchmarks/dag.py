@@ -34,16 +34,26 @@ def copy_workflow(folder: Path) -> None:
         (folder / link).symlink_to((ROOT / link).readlink())
 
 
+def commands(folder: Path) -> Path:
+    """A folder with the only commands of a plan: a machine without SLURM."""
+    place = folder / "bin"
+    place.mkdir(exist_ok=True)
+    for name in ("bash", "sh", "which"):
+        found = shutil.which(name)
+        if found and not (place / name).is_symlink():
+            (place / name).symlink_to(found)
+    assert not any(shutil.which(name, path=str(place)) for name in ("sinfo", "squeue", "sbatch"))
+    return place
+
+
 def plan(folder: Path, n_shards: int) -> dict[str, float]:
     """Plan the study with every sharded stage in `n_shards` parts."""
     changes = [f"{stage}={{shards: {n_shards}}}" for stage in ("extract", "mask", "ablate")]
     command = [str(Path(sys.executable).with_name("snakemake")), "--profile", "slurm", "-n",
                "--quiet", "rules", "--config", *changes]  # fmt: skip
-    # A machine without SLURM: its commands are looked for in vain.
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     started = time.perf_counter()
     process = subprocess.Popen(
-        command, cwd=folder, env=os.environ | {"PATH": path},
+        command, cwd=folder, env=os.environ | {"PATH": str(commands(folder))},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert process.stdout is not None

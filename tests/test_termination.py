@@ -31,6 +31,25 @@ cli.main()
 """
 
 
+NOISY_END = """
+def end():
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(0.5)
+        print("last words", file=sys.stderr, flush=True)
+"""
+
+RULES = Path(__file__).parents[1] / "workflow" / "rules"
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def started(folder: Path, **environment: str) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-c", WRITES, folder / "table"],
@@ -38,10 +57,7 @@ def started(folder: Path, **environment: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 60
-    while not (folder / "table.started").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(folder / "table.started")
     assert len(list(folder.iterdir())) == 2
     return process
 
@@ -53,6 +69,73 @@ def test_sigterm(tmp_path):
     assert process.wait(30) == 143
     assert time.monotonic() - told < 5
     assert [path.name for path in tmp_path.iterdir()] == ["table.started"]
+
+
+BLOCKED = """
+import hashlib, sys
+from pathlib import Path
+from vrp import termination
+
+termination.end_cleanly_when_told()
+Path(sys.argv[1]).touch()
+# One call that is not back in Python for a minute, whatever signals arrive.
+hashlib.pbkdf2_hmac("sha512", b"a", b"b", 400_000_000)
+"""
+
+
+def test_sigterm_in_a_long_call_into_a_library(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", BLOCKED, tmp_path / "started"])
+    wait_for(tmp_path / "started")
+    time.sleep(0.5)
+    told = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 143
+    assert 2 < time.monotonic() - told < 5
+
+
+FORKS = """
+import os, signal, sys, time
+from vrp import termination
+
+termination.end_cleanly_when_told()
+child = os.fork()
+if child == 0:
+    time.sleep(60)
+time.sleep(0.5)
+os.kill(child, signal.SIGTERM)
+os.waitpid(child, 0)
+time.sleep(4)
+print("still here")
+"""
+
+
+def test_a_forked_process_ends_alone():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n")
+
+
+def test_sigterm_to_a_whole_job_is_logged_to_its_end(tmp_path):
+    """As a cluster sends it: to the shell, the stage and what logs it, all at once."""
+    rule = (RULES / "probes.smk").read_text()
+    logged = rule[rule.index("2>&1 |") : rule.rindex('"""')].strip()
+    code = WRITES.replace("time.sleep(60)", "end()").replace("def write", NOISY_END + "\ndef write")
+    (tmp_path / "stage.py").write_text(code)
+    stage = f"'{sys.executable}' stage.py table {logged.replace('{log}', 'log')}"
+    job = subprocess.Popen(
+        ["bash", "-c", f"set -o pipefail; trap : TERM; {stage}; echo $? > status"],
+        cwd=tmp_path,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(tmp_path / "table.started")
+    time.sleep(0.2)
+    os.killpg(job.pid, signal.SIGTERM)
+    job.wait(30)
+    assert (tmp_path / "status").read_text() == "143\n"
+    assert "last words" in (tmp_path / "log").read_text()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_stage_ends_with_its_workflow(tmp_path):

@@ -5,7 +5,9 @@ The study's configuration, checked, and what the rules ask of it. No rules here.
 import fcntl
 import functools
 import gc
+import hashlib
 import inspect
+import json
 import os
 import re
 import shutil
@@ -141,8 +143,14 @@ def hold_results():
             f"Error: {RESULTS}: another run works here ({file.read().strip()}); wait for its end, "
             "or stop it. Nothing was changed."
         )
-    except OSError:
-        return  # no such locks on this file system; a folder that cannot be written is said later
+    except OSError as error:
+        # No such locks on this file system, or a folder that cannot be written, which is said later.
+        print(
+            f"Warning: {path}: cannot be locked ({error.strerror}); nothing keeps a run that is "
+            "started in another folder away from these results",
+            file=sys.stderr,
+        )
+        return
     file.truncate(0)
     print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
     HELD.append(file)
@@ -175,18 +183,31 @@ def write_snapshot():
 def clear_up():
     """Remove what a run that succeeded needs no more, and what killed jobs left half-written.
 
-    Finished batches go where the shard's tables are there and taken note of.
+    Finished batches go where all tables of the shard are there and taken note of: what Snakemake
+    has marked as incomplete, it deletes and makes again.
     """
+    from vrp.stages.status import is_marked_incomplete
+
     for folder in Path(RESULTS).rglob(".*.batches"):
-        if folder.with_name(
-            f"{folder.name[1:].removesuffix('.batches')}.parquet"
-        ).is_file():
+        tables = tables_beside(folder)
+        if all(table.is_file() for table in tables) and not any(
+            is_marked_incomplete(table, Path()) for table in tables
+        ):
             shutil.rmtree(folder, ignore_errors=True)
     if folders := {part.parent for part in Path(RESULTS).rglob(".*.part")}:
         from vrp.tables.files import remove_abandoned_parts  # seconds, rarely needed
 
         for folder in folders:
             remove_abandoned_parts(folder)
+
+
+def tables_beside(batches):
+    """The tables of one shard that a folder of finished batches is kept for."""
+    model, *place = batches.parent.relative_to(RESULTS).parts
+    first = "/".join(place)
+    together = next((run for run in RUNS.values() if run[0] == first), [first])
+    shard = batches.name[1:].removesuffix(".batches")
+    return [Path(RESULTS, model, table, f"{shard}.parquet") for table in together]
 
 
 def code_of(stage):
@@ -301,10 +322,16 @@ def checkpoint_files(wildcards):
     """Files of a checkpoint that lies on this machine: its manifest follows their changes."""
     place = STUDY.models[wildcards.model].checkpoint
     try:
-        folder = zoo_checkpoint(place) if place.startswith("zoo:") else Path(place)
+        folder = (
+            zoo_checkpoint(place)
+            if place.startswith("zoo:")
+            else Path(place).expanduser()
+        )
     except InputError:
         return []  # what is missing is for fetch_model to say
-    return sorted(str(path) for path in folder.glob("*.*")) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.glob("*.*") if path.suffix != ".md")
+    manifest = Path(RESULTS, "models", f"{wildcards.model}.json")
+    return unless_unchanged(manifest, folder, names)
 
 
 def question_files(wildcards):
@@ -314,5 +341,35 @@ def question_files(wildcards):
         return []
     splits = [(split.dataset, split.split) for split in STUDY.sample.splits]
     names = data.question_files(splits)
-    paths = [Path(data.folder, name) for name in names]
-    return [str(path) for path in paths if path.is_file()]
+    found = [name for name in names if Path(data.folder, name).is_file()]
+    return unless_unchanged(Path(RESULTS, "data.json"), Path(data.folder), found)
+
+
+def unless_unchanged(manifest, folder, names):
+    """Files to watch; the time does not count of those whose content the manifest still states.
+
+    Nor of those that it does not list: they are not loaded. Only files that are newer than the
+    manifest are digested.
+    """
+    try:
+        stated = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        written = manifest.stat().st_mtime
+    except (OSError, ValueError, KeyError, TypeError):
+        return [str(folder / name) for name in names]
+
+    def unchanged(name):
+        if name not in stated:
+            return True
+        path = folder / name
+        changed = max(path.stat().st_mtime, path.lstat().st_mtime)
+        return changed > written and stated[name] == sha256(path)
+
+    paths = {name: str(folder / name) for name in names}
+    return [ancient(path) if unchanged(name) else path for name, path in paths.items()]
+
+
+@functools.cache
+def sha256(path):
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,20 +2,22 @@
 
 Submission is that of `snakemake-executor-plugin-slurm`. What is added: account, partitions and
 GPU type come from one file of the user's; SLURM is asked for the states of jobs in one way that
-needs no accounting; every state has an end in bounded time; and jobs that a killed Snakemake left
-in the queue are cancelled before theirs are submitted anew.
+needs no accounting; every state has an end in bounded time; jobs that a killed Snakemake left in
+the queue are cancelled before theirs are submitted anew, and tables that they finished are looked
+at before they are believed.
 """
 
 import asyncio
-import hashlib
-import json
+import re
 import shlex
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 from snakemake_executor_plugin_slurm import (
     Executor as SlurmExecutor,
@@ -26,6 +28,7 @@ from snakemake_executor_plugin_slurm import (
 from snakemake_executor_plugin_slurm import (
     common_settings as common_settings,
 )
+from snakemake_executor_plugin_slurm.utils import get_job_wildcards
 from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
@@ -33,11 +36,27 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 from snakemake_executor_plugin_vrp_slurm import queue
 from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError
 from snakemake_executor_plugin_vrp_slurm.site import Site, faults, read_site
+from snakemake_executor_plugin_vrp_slurm.submissions import (
+    finished_since,
+    identity,
+    members,
+    note,
+    noted,
+)
+from snakemake_executor_plugin_vrp_slurm.unrecorded import find_unrecorded
 from snakemake_executor_plugin_vrp_slurm.verdicts import GONE, JobState, Verdict, Verdicts, in_words
 
-_SUBMITTED = Path(".snakemake", "slurm_jobs")
 _HEARTBEAT = 600  # seconds between two lines about a queue in which nothing changes
 _CANCEL_PATIENCE = 120  # seconds; SLURM kills what does not stop by itself after 30
+_CANCEL_AGAIN = 10  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds between two tries while SLURM is silent
+# What sbatch says when trying again helps.
+_TRANSIENT = re.compile(
+    r"Unable to contact|[Tt]imed out|[Tt]emporarily|Connection (refused|reset)|Zero Bytes|"
+    r"[Tt]ry again|Transport endpoint"
+)
+
+_Answer = TypeVar("_Answer")
 
 
 # Snakemake makes command-line options of these fields and wants Optional[...] for it.
@@ -89,9 +108,39 @@ class Executor(SlurmExecutor):
         self._look_at_the_cluster()
         interval = settings.init_seconds_before_status_checks
         self._verdicts = Verdicts(blocked_limit=60 * settings.blocked_minutes, settle=3 * interval)
+        self._nodes: dict[tuple[str, bool], bool] = {}
+        self._thread = threading.local()
         self._silent_since: float | None = None
         self._said: tuple[float, str] = (time.monotonic(), "")
         super().__post_init__(test_mode)
+        self._settle_unrecorded()
+
+    def _settle_unrecorded(self) -> None:
+        """Record the tables that jobs finished unseen; plan those anew that are not up to date."""
+        workflow = self.workflow
+        if not workflow.execution_settings.keep_metadata:
+            return
+        dag = workflow.dag
+        # Planning has read all records: reading those of thousands of shards again takes its time.
+        done = [j for j in dag.jobs if not dag.needrun(j) and dag.reason(j).no_metadata]
+        found = find_unrecorded(done, workflow.persistence)
+        for job in found.current:
+            workflow.async_run(workflow.persistence.finished(job))
+        if found.current:
+            self.logger.info(
+                f"{len(found.current)} jobs had been finished by SLURM after their Snakemake "
+                "ended; their tables are up to date and are kept."
+            )
+        if not found.doubtful:
+            return
+        self.logger.warning(
+            f"{len(found.doubtful)} jobs left outputs of which nobody knows that they are up to "
+            "date; they are made anew: "
+            f"{', '.join(sorted({job.rule.name for job in found.doubtful}))}."
+        )
+        dag.forcefiles.update(path for job in found.doubtful for path in job.output)
+        dag.ready_jobs.clear()  # some of them have to wait now
+        workflow.async_run(dag.postprocess(check_initial=True))
 
     def _look_at_the_cluster(self) -> None:
         try:
@@ -110,15 +159,6 @@ class Executor(SlurmExecutor):
             + (f" alone: {fault}." if fault else ", and sacct for those that it forgot.")
         )
 
-    def get_account_arg(self, job: JobExecutorInterface) -> Iterator[str]:
-        """Account of a job: the rule's own, else the site's, else the cluster's default."""
-        if job.resources.get("slurm_account"):
-            yield from super().get_account_arg(job)
-        else:
-            account = f" -A {shlex.quote(self._site.account)}" if self._site.account else ""
-            qos = f" --qos={shlex.quote(self._site.qos)}" if self._site.qos else ""
-            yield account + qos
-
     def get_partition_arg(self, job: JobExecutorInterface) -> str:
         """Partition of a job: the rule's own, else the site's, else the cluster's default."""
         site = self._site.gpu_partition if holds_gpu(job) else self._site.cpu_partition
@@ -127,49 +167,142 @@ class Executor(SlurmExecutor):
         return f" -p {shlex.quote(site)}"
 
     def run_job(self, job: JobExecutorInterface) -> None:
-        """Submit a job, after what an earlier run left of it in the queue has ended."""
+        """Submit a job, after what an earlier run or try left of it in the queue has ended."""
         try:
-            self._end_leftover(job)
-            if self._site.gpu_type and holds_gpu(job) and not job.resources.get("gpu_model"):
-                job.add_aux_resource("gpu_model", self._site.gpu_type)
+            self._end_leftovers(job)
+            self._complete(job)
+            self._submit(job)
         except Exception as error:  # in a thread of its own, where nobody would see it
-            self._report_job_error_threadsafe(SubmittedJobInfo(job), f"Not submitted: {error}. ")
+            super()._report_job_error_threadsafe(SubmittedJobInfo(job), f"Not submitted: {error}. ")
+
+    def get_account_arg(self, job: JobExecutorInterface) -> Iterator[str]:
+        """Account of a job: the rule's own, else the site's, else the cluster's default.
+
+        And a comment by which the job can be found in the queue; of two, sbatch takes the last.
+        """
+        name = "_".join(part for part in (job.name, get_job_wildcards(job)) if part)
+        comment = f" --comment={shlex.quote(f'{name} {identity(job)}')}"
+        if job.resources.get("slurm_account"):
+            yield next(super().get_account_arg(job)) + comment
+        else:
+            account = f" -A {shlex.quote(self._site.account)}" if self._site.account else ""
+            qos = f" --qos={shlex.quote(self._site.qos)}" if self._site.qos else ""
+            yield account + qos + comment
+
+    def _complete(self, job: JobExecutorInterface) -> None:
+        """Add what a job that holds a GPU must ask for, where its rule does not say it."""
+        if not holds_gpu(job):
             return
-        super().run_job(job)
+        if self._site.gpu_type and not job.resources.get("gpu_model"):
+            job.add_aux_resource("gpu_model", self._site.gpu_type)
+        # One process uses them all: SLURM would be free to give one on each of two nodes.
+        if int(job.resources.get("gpu") or 0) > 1 and not job.resources.get("nodes"):
+            job.add_aux_resource("nodes", 1)
 
-    def _end_leftover(self, job: JobExecutorInterface) -> None:
-        """Cancel the job that a killed Snakemake submitted for the same outputs; wait for its end.
+    def _submit(self, job: JobExecutorInterface) -> None:
+        """Submit a job; try again for as long as SLURM is merely out of reach."""
+        end = time.monotonic() + self._silence_limit()
+        pause = _FIRST_PAUSE
+        while True:
+            self._thread.failure = None
+            self._thread.submits = True
+            try:
+                super().run_job(job)
+            finally:
+                self._thread.submits = False
+            failure: tuple[SubmittedJobInfo, str] | None = self._thread.failure
+            if failure is None:
+                return
+            said = failure[1].split("\n    sbatch call:")[0]
+            if not _TRANSIENT.search(said) or time.monotonic() + pause > end or not self.wait:
+                super()._report_job_error_threadsafe(*failure)
+                return
+            self.logger.warning(f"{said} Trying again in {in_words(pause)}.")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            # SLURM may have taken it and lost only its answer.
+            if there := self._insist(lambda: queue.unfinished_with(identity(job), self.run_uuid)):
+                self._adopt(job, there[0])
+                return
 
+    def _adopt(self, job: JobExecutorInterface, identifier: str) -> None:
+        """Follow a job that is in the queue, though its submission seemed to fail."""
+        kind = "group" if job.is_group() else "rule"
+        folder = self.slurm_logdir / f"{kind}_{job.name}" / get_job_wildcards(job)
+        self.logger.info(f"SLURM has {job} all the same, as job {identifier}.")
+        self._report_job_submission_threadsafe(
+            SubmittedJobInfo(
+                job,
+                external_jobid=identifier,
+                aux={"slurm_logfile": folder / f"{identifier}.log"},
+            )
+        )
+
+    def _report_job_error_threadsafe(
+        self, job_info: SubmittedJobInfo, *args: Any, **kwargs: Any
+    ) -> None:
+        if getattr(self._thread, "submits", False):
+            self._thread.failure = (job_info, *args)
+        else:
+            super()._report_job_error_threadsafe(job_info, *args, **kwargs)
+
+    def _silence_limit(self) -> float:
+        """Seconds."""
+        return float(60 * self.workflow.executor_settings.silence_minutes)
+
+    def _insist(self, question: Callable[[], _Answer]) -> _Answer:
+        """Ask until SLURM answers or has been silent for too long.
+
+        Raises:
+            QueueSilentError: it has.
+        """
+        end = time.monotonic() + self._silence_limit()
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return question()
+            except QueueSilentError:
+                if time.monotonic() + pause > end or not self.wait:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _end_leftovers(self, job: JobExecutorInterface) -> None:
+        """Cancel SLURM jobs that still work on the same outputs; wait for their end.
+
+        Those of a killed Snakemake, and those of an earlier try that were given up and live on.
         Two jobs on one shard would do everything twice. Finished batches are kept, so that little
         is lost.
         """
-        try:
-            earlier = json.loads(_submission_of(job).read_text())
-        except (OSError, ValueError):
-            return
-        identifier, run = earlier["job"], earlier["run"]
-        if run == self.run_uuid or not queue.is_unfinished(identifier, run):
-            return
-        self.logger.warning(
-            f"SLURM job {identifier} of an earlier run works on the same tables as {job}: it is "
-            "cancelled; what it has finished is kept."
-        )
-        queue.cancel([identifier])
+        submissions = [noted(member) for member in members(job)]
+        for identifier, run in {(its.job, its.run) for its in submissions if its is not None}:
+            if self._insist(partial(queue.is_unfinished, identifier, run)):
+                whose = "an earlier try" if run == self.run_uuid else "an earlier run"
+                self.logger.warning(
+                    f"SLURM job {identifier} of {whose} works on the same tables as {job}: it is "
+                    "cancelled; what it has finished is kept."
+                )
+                self._cancel_and_wait(identifier, run, whose)
+
+    def _cancel_and_wait(self, identifier: str, run: str, whose: str) -> None:
         end = time.monotonic() + _CANCEL_PATIENCE
-        while queue.is_unfinished(identifier, run):
-            if time.monotonic() > end:
+        again = 0.0
+        while True:
+            now = time.monotonic()
+            fault = None
+            if now >= again:
+                fault, again = queue.cancel([identifier]), now + _CANCEL_AGAIN
+            if not self._insist(lambda: queue.is_unfinished(identifier, run)):
+                return
+            if now > end:
                 raise QueueSilentError(
-                    f"SLURM job {identifier} of an earlier run does not end; see `scontrol show "
-                    f"job {identifier}`"
+                    f"SLURM job {identifier} of {whose} does not end"
+                    f"{f' ({fault})' if fault else ''}; see `scontrol show job {identifier}`"
                 )
             time.sleep(1)
 
     def _report_job_submission_threadsafe(self, job_info: SubmittedJobInfo) -> None:
-        record = _submission_of(job_info.job)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        part = record.with_suffix(".part")
-        part.write_text(json.dumps({"job": job_info.external_jobid, "run": self.run_uuid}))
-        part.replace(record)
+        note(job_info.job, job_info.external_jobid, self.run_uuid)
         super()._report_job_submission_threadsafe(job_info)
 
     async def check_active_jobs(
@@ -194,8 +327,9 @@ class Executor(SlurmExecutor):
             return
         self._silent_since = None
         self._tell(active_jobs, seen)
+        self._nodes.clear()
         for info in active_jobs:
-            verdict = self._verdicts.judge(info.external_jobid, seen.get(info.external_jobid))
+            verdict = await asyncio.to_thread(self._judge, info, seen.get(info.external_jobid))
             if verdict is GONE:
                 verdict = await asyncio.to_thread(self._verdict_without_queue, info)
             if verdict.outcome == "wait":
@@ -205,10 +339,23 @@ class Executor(SlurmExecutor):
             else:
                 self._give_up(info, verdict)
 
+    def _judge(self, info: SubmittedJobInfo, seen: JobState | None) -> Verdict:
+        def has_nodes() -> bool:
+            assert seen is not None
+            place = (seen.partition, holds_gpu(info.job))
+            if place not in self._nodes:
+                try:
+                    self._nodes[place] = queue.has_nodes(place[0], gpu=place[1])
+                except QueueSilentError:
+                    return True  # asked again at the next look
+            return self._nodes[place]
+
+        return self._verdicts.judge(info.external_jobid, seen, has_nodes=has_nodes)
+
     def _endure(self, error: QueueSilentError, active_jobs: list[SubmittedJobInfo]) -> None:
         """Count the time without an answer; end the run when it is too long."""
         now = time.monotonic()
-        limit = 60 * self.workflow.executor_settings.silence_minutes
+        limit = self._silence_limit()
         if self._silent_since is None:
             self._silent_since = now
             self.logger.warning(
@@ -239,7 +386,7 @@ class Executor(SlurmExecutor):
     def _verdict_without_queue(self, info: SubmittedJobInfo) -> Verdict:
         """Judge a job that the queue no longer shows: by the accounting, else by its outputs.
 
-        Outputs are deleted before a job starts and appear only whole.
+        Outputs appear only whole; those from before the submission are not the job's.
         """
         job = info.external_jobid
         state = queue.accounted(job) if self._accounting else None
@@ -247,9 +394,11 @@ class Executor(SlurmExecutor):
             verdict = self._verdicts.judge(job, state)
             if verdict.outcome in ("done", "failed"):
                 return verdict
-        if all(Path(path).exists() for path in _outputs(info.job)):
+        if all(finished_since(member) for member in members(info.job)):
             return Verdict("done")
-        return Verdict("failed", f"SLURM no longer knows job {job}, and its tables are not there.")
+        return Verdict(
+            "failed", f"SLURM no longer knows job {job}, and it has not written all its tables."
+        )
 
     def _succeed(self, info: SubmittedJobInfo) -> None:
         self.report_job_success(info)
@@ -258,8 +407,8 @@ class Executor(SlurmExecutor):
             log.unlink(missing_ok=True)
 
     def _give_up(self, info: SubmittedJobInfo, verdict: Verdict) -> None:
-        if verdict.outcome == "cancel":
-            queue.cancel([info.external_jobid])
+        if verdict.outcome == "cancel" and (fault := queue.cancel([info.external_jobid])):
+            self.logger.warning(f"SLURM job {info.external_jobid} could not be cancelled: {fault}")
         if info.job.is_group():  # Snakemake prints no message of a group's error
             self.logger.error(verdict.message)
         log = info.aux.get("slurm_logfile")
@@ -269,14 +418,3 @@ class Executor(SlurmExecutor):
 def holds_gpu(job: JobExecutorInterface) -> bool:
     """Whether a job asks for a GPU, one way or another."""
     return bool(job.resources.get("gpu")) or "gpu" in str(job.resources.get("gres", ""))
-
-
-def _outputs(job: Any) -> list[str]:
-    """Declared outputs of a job, or of all jobs of a group."""
-    return sorted({str(path) for path in job.output})
-
-
-def _submission_of(job: JobExecutorInterface) -> Path:
-    """Where the last submission for a job's outputs is recorded."""
-    digest = hashlib.sha256("\n".join(_outputs(job)).encode()).hexdigest()
-    return _SUBMITTED / f"{digest[:32]}.json"

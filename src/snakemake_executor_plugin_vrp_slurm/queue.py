@@ -1,5 +1,6 @@
 """Questions to SLURM, each with an end: an answer, or `QueueSilentError` after at most a minute."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from collections.abc import Sequence
 from snakemake_executor_plugin_vrp_slurm.verdicts import JobState
 
 _PATIENCE = 60  # seconds
+# States of nodes, as `sinfo` names them; a star: the node does not answer.
+_OUT_OF_SERVICE = re.compile(r"down|drain|fail|error|unk|no_respond|.*\*$")
 
 
 class QueueSilentError(Exception):
@@ -39,9 +42,12 @@ def states(run: str) -> dict[str, JobState]:
     Raises:
         QueueSilentError: SLURM does not answer.
     """
-    text = ask("squeue", "--noheader", "--states=all", f"--name={run}", "--format=%i|%T|%r")
-    rows = [line.split("|", 2) for line in text.splitlines() if line.count("|") >= 2]
-    return {job.strip(): JobState(state.strip(), reason.strip()) for job, state, reason in rows}
+    text = ask("squeue", "--noheader", "--states=all", f"--name={run}", "--format=%i|%T|%P|%r")
+    rows = [line.split("|", 3) for line in text.splitlines() if line.count("|") >= 3]
+    return {
+        job.strip(): JobState(state.strip(), reason.strip(), partition.strip())
+        for job, state, partition, reason in rows
+    }
 
 
 def is_unfinished(job: str, run: str) -> bool:
@@ -52,6 +58,31 @@ def is_unfinished(job: str, run: str) -> bool:
     """
     text = ask("squeue", "--noheader", f"--name={run}", "--format=%i")
     return job in text.split()
+
+
+def unfinished_with(comment: str, run: str) -> list[str]:
+    """Return the jobs of a run that have not ended and whose comment ends so.
+
+    Raises:
+        QueueSilentError: SLURM does not answer.
+    """
+    text = ask("squeue", "--noheader", f"--name={run}", "--format=%i|%k")
+    rows = [line.partition("|") for line in text.splitlines()]
+    return [job.strip() for job, _, said in rows if said.strip().endswith(comment)]
+
+
+def has_nodes(partition: str, *, gpu: bool) -> bool:
+    """Whether a node of a partition, with a GPU if one is wanted, is in service, busy or not.
+
+    Raises:
+        QueueSilentError: SLURM does not answer.
+    """
+    text = ask("sinfo", "--noheader", f"--partition={partition}", "--format=%T|%G")
+    rows = [line.strip().lower().partition("|") for line in text.splitlines()]
+    return any(
+        not _OUT_OF_SERVICE.match(state) and (not gpu or "gpu" in resources)
+        for state, _, resources in rows
+    )
 
 
 def accounted(job: str) -> JobState | None:
@@ -75,12 +106,16 @@ def accounting_fault() -> str | None:
     return None
 
 
-def cancel(jobs: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended already do not matter."""
+def cancel(jobs: Sequence[str]) -> str | None:
+    """Cancel jobs; return what SLURM says where it did not.
+
+    It says so of jobs that have ended already, too: `is_unfinished` tells.
+    """
     try:
         ask("scancel", *jobs)
-    except QueueSilentError:
-        return
+    except QueueSilentError as error:
+        return str(error)
+    return None
 
 
 def partitions() -> dict[str, set[str]]:

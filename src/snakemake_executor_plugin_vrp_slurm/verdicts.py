@@ -3,6 +3,7 @@
 Nothing here talks to SLURM: states and times go in, verdicts come out.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -15,6 +16,8 @@ class JobState(NamedTuple):
     """SLURM's long name of the state: PENDING, RUNNING, COMPLETED, ..."""
     reason: str
     """Why it is there, as `squeue` prints it: Priority, BadConstraints, ..."""
+    partition: str = ""
+    """Where it waits or runs."""
 
 
 class Verdict(NamedTuple):
@@ -33,27 +36,41 @@ _FAILED = {
 }  # fmt: skip
 # SLURM may put such a job back into the queue, under the same id; where it does not, nobody will.
 _MAY_RETURN = {"NODE_FAIL", "PREEMPTED"}
-# Reasons that waiting alone does not mend, by their beginnings.
-_BLOCKED = {
-    "AccountNotAllowed": "the account may not use this partition",
-    "BadConstraints": "no node has what the job asks for",
-    "Invalid": "the account or the quality of service does not exist",
-    "JobHeld": "somebody holds the job",
-    "JobHoldMaxRequeue": "the job was put back into the queue too often",
-    "NodeDown": "the node is down",
-    "Nodes required for job are DOWN": "the nodes are down, drained or reserved",
-    "Partition": "the partition is down, or does not allow the job's size or time",
-    "QOSNotAllowed": "the quality of service may not be used here",
-    "ReqNodeNotAvail": "the nodes are down, drained or reserved",
-    "launch failed requeued held": "the node could not start the job",
-    "job requeued in held state": "the job could not start and is held",
-}
+# What there is nothing to say about: a job may be so for as long as it takes.
+_PATIENT = {
+    "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "RESIZING", "RUNNING", "STAGE_OUT",
+    "SUSPENDED",
+}  # fmt: skip
+# Reasons that waiting alone does not mend. Limits on what runs at once (`RunMinutes`, `Grp...`
+# without minutes) and a reservation that is still to come are a queue like any other.
+_BLOCKED = (
+    (r"[Hh]eld\b|JobHeld|HoldMaxRequeue", "the job is held"),
+    (r"^AccountNotAllowed", "the account may not use this partition"),
+    (r"^BadConstraints", "no node has what the job asks for"),
+    (r"^Dependency\w*Never|^DependencyNever", "what it depends on has failed"),
+    (r"^Invalid", "the account or the quality of service does not exist"),
+    (r"^Partition", "the partition is down, or does not allow the job's size or time"),
+    (r"^QOSNotAllowed", "the quality of service may not be used here"),
+    (r"^Reservation\w", "its reservation does not exist any more"),
+    (r"(?<!Run)Minutes", "the account has no time left"),
+    (r"PerJob|PerNode|MaxMemPerLimit|MaxWall|QOSMin", "a limit does not allow a job of this size"),
+    (r"Failed\b", "SLURM could not prepare the job"),
+)
+# These say that no node is free, and read alike where nodes are only busy with something else.
+_NODES = re.compile(r"^(Nodes required for job are DOWN|ReqNodeNotAvail|NodeDown)")
 
 
 def meaning_of(reason: str) -> str | None:
     """Return what a reason means, where waiting alone does not mend it."""
     text = reason.strip("()")
-    return next((why for start, why in _BLOCKED.items() if text.startswith(start)), None)
+    if needs_nodes(reason):
+        return "the nodes are down, drained or reserved"
+    return next((why for pattern, why in _BLOCKED if re.search(pattern, text)), None)
+
+
+def needs_nodes(reason: str) -> bool:
+    """Whether a job is blocked only if no node of its partition is in service."""
+    return _NODES.match(reason.strip("()")) is not None
 
 
 class Verdicts:
@@ -78,8 +95,21 @@ class Verdicts:
         self._clock = clock
         self._since: dict[str, tuple[str, float]] = {}
 
-    def judge(self, job: str, seen: JobState | None) -> Verdict:
-        """Return what to do about a job, given how the queue shows it, None if it does not."""
+    def judge(
+        self,
+        job: str,
+        seen: JobState | None,
+        *,
+        has_nodes: Callable[[], bool] = lambda: False,
+    ) -> Verdict:
+        """Return what to do about a job.
+
+        Args:
+            job: its id.
+            seen: how the queue shows it; None if it does not.
+            has_nodes: whether any node that the job could run on is in service; asked where the
+                queue's reason leaves that open.
+        """
         if seen is None:
             return GONE if self._lasts(job, "absent", self._settle) else WAIT
         state = seen.state.split()[0].rstrip("+")  # "CANCELLED by 0", "CANCELLED+"
@@ -97,6 +127,9 @@ class Verdicts:
                 "had finished is kept.",
             )
         if state == "PENDING" and (why := meaning_of(seen.reason)):
+            if needs_nodes(seen.reason) and has_nodes():
+                self._since.pop(job, None)
+                return WAIT
             if not self._lasts(job, "blocked", self._blocked_limit):
                 return WAIT
             return Verdict(
@@ -105,13 +138,13 @@ class Verdicts:
                 f"({seen.reason}). It is cancelled; see `sinfo -R` and `scontrol show partition`, "
                 "then give the same command again.",
             )
-        if state in ("COMPLETING", "SPECIAL_EXIT", "STOPPED"):
+        if state not in _PATIENT:
             if not self._lasts(job, state, self._blocked_limit):
                 return WAIT
             return Verdict(
                 "cancel",
-                f"SLURM job {job} has been {state} for {self._blocked()}: its node may hang; "
-                "see `sinfo -R`.",
+                f"SLURM job {job} has been {state} for {self._blocked()}: its node may hang, or "
+                f"somebody holds it; see `sinfo -R` and `scontrol show job {job}`.",
             )
         self._since.pop(job, None)
         return WAIT

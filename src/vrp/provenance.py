@@ -7,11 +7,15 @@ import importlib.metadata
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _PACKAGE = "vrp"
 # Distributions whose versions can change numbers.
 _RECORDED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
+
+# A model's manifest accounts for its weights.
+_NO_DATA = ("__pycache__", "weights")
+_COPIES = ("~", ".swp", ".swo", ".bak", ".orig", ".rej", ".tmp")
 
 
 def digest(value: Any) -> str:
@@ -25,19 +29,30 @@ def code_digest(module: str) -> str:
     """Digest of a module of the package and of all package modules that it imports.
 
     Imports inside functions count too, and modules that a package discovers. Comments, docstrings
-    and formatting do not: what is hashed is the syntax tree without docstrings, and the templates
-    and other files of the packages.
+    (those of attributes, too) and formatting do not: what is hashed is the syntax tree without
+    strings that stand alone, and the templates and other files that a module opens by its
+    package's name. Python versions differ in their syntax trees, so another one digests otherwise.
 
     Args:
         module: such as `vrp.stages.probes`.
     """
-    parts = [(name, _module_digest(name)) for name in sorted(import_closure(module))]
+    parts = [(name, _content(name).digest) for name in sorted(import_closure(module))]
     return digest(parts)
 
 
 def module_digests(module: str) -> dict[str, str]:
     """Digest of every module that `code_digest` covers: a difference names the edited module."""
-    return {name: _module_digest(name)[:16] for name in sorted(import_closure(module))}
+    return {name: _content(name).digest[:16] for name in sorted(import_closure(module))}
+
+
+def data_files(module: str) -> tuple[Path, ...]:
+    """Files of the package, not Python, that a module opens by its package's name.
+
+    Found are `resources.files("<package>") / "<file or folder>"`, where `files` stands alone the
+    whole package, and jinja2's `PackageLoader("<package>")`. Hidden files and editors' copies are
+    left out; model weights are in a model's manifest.
+    """
+    return _content(module).data
 
 
 @functools.cache
@@ -50,7 +65,7 @@ def import_closure(module: str) -> frozenset[str]:
         if name in found or _source(name) is None:
             continue
         found.add(name)
-        waiting.extend(_imports(name))
+        waiting.extend(_content(name).imports)
     return frozenset(found)
 
 
@@ -93,62 +108,119 @@ def _source(module: str) -> Path | None:
     return None
 
 
+class _Content(NamedTuple):
+    """What one module is made of."""
+
+    imports: frozenset[str]
+    """Package modules named in import statements anywhere in it, parents included."""
+    data: tuple[Path, ...]
+    """Files that it opens by its package's name."""
+    digest: str
+    """SHA-256 of its syntax tree without docstrings, and of these files."""
+
+
 @functools.cache
-def _tree(module: str) -> ast.Module:
+def _content(module: str) -> _Content:
+    """Go once through the syntax tree of a module."""
     path = _source(module)
     assert path is not None
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@functools.cache
-def _imports(module: str) -> set[str]:
-    """Package modules named in import statements anywhere in a module, parents included."""
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":
-            names |= _modules_of(module)  # a package that imports whatever it finds in itself
+    walk = _Walk()
+    walk.through(ast.parse(path.read_text(encoding="utf-8")))
+    names = set(walk.names)
+    if walk.discovers:  # a package that imports whatever it finds in itself
+        names |= {f"{module}.{found.stem}" for found in path.parent.glob("*.py")}
+        names.discard(f"{module}.__init__")
     inside = {name for name in names if name.split(".")[0] == _PACKAGE}
     parents = {name.rsplit(".", i)[0] for name in inside for i in range(1, name.count("."))}
-    return inside | parents
+    data = tuple(sorted({file for place in walk.places for file in _files_at(*place)}))
+    content = hashlib.sha256("".join(walk.text).encode())
+    for file in data:
+        content.update(file.name.encode() + file.read_bytes())
+    return _Content(frozenset(inside | parents), data, content.hexdigest())
 
 
-def _modules_of(package: str) -> set[str]:
-    path = _source(package)
-    assert path is not None
-    return {f"{package}.{found.stem}" for found in path.parent.glob("*.py")} - {
-        f"{package}.__init__"
-    }
+class _Walk:
+    """Writes a syntax tree down, without positions and docstrings, and notes what it names."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.names: set[str] = set()
+        self.places: set[tuple[str, str]] = set()
+        """Package and the file or folder in it that is opened; empty: any."""
+        self.discovers = False
+        self._narrowed: set[ast.AST] = set()
+
+    def through(self, node: object) -> None:
+        if isinstance(node, ast.AST):
+            self._note(node)
+            self.text.append(f"{type(node).__name__}(")
+            for name in node._fields:
+                value = getattr(node, name, None)
+                if name == "body" and isinstance(value, list):
+                    # A body that is nothing but a docstring is as good as `pass`.
+                    value = [part for part in value if not _is_docstring(part)] or [ast.Pass()]
+                self.text.append(f"{name}=")
+                self.through(value)
+            self.text.append(")")
+        elif isinstance(node, list):
+            self.text.append("[")
+            for part in node:
+                if not _is_docstring(part):
+                    self.through(part)
+            self.text.append("]")
+        else:
+            self.text.append(f"{node!r},")
+
+    def _note(self, node: ast.AST) -> None:
+        if isinstance(node, ast.Import):
+            self.names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            self.names.add(node.module)
+            self.names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":
+            self.discovers = True
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            package, named = _argument(node.left, "files"), node.right
+            if package and isinstance(named, ast.Constant) and isinstance(named.value, str):
+                self.places.add((package, named.value))
+                self._narrowed.add(node.left)
+        elif package := _argument(node, "PackageLoader"):
+            self.places.add((package, "templates"))
+        elif node not in self._narrowed and (package := _argument(node, "files")):
+            self.places.add((package, ""))
 
 
-def _data_files(module: str) -> list[Path]:
-    """Files other than Python that ship in a package, such as templates.
-
-    Model weights are left out: a model's manifest accounts for them.
-    """
-    path = _source(module)
-    if path is None or path.name != "__init__.py":
-        return []
-    hidden = {"__pycache__", "weights"}
-    return sorted(
-        found
-        for found in path.parent.rglob("*")
-        if found.is_file() and found.suffix != ".py" and not hidden & set(found.parts)
+def _is_docstring(node: object) -> bool:
+    """Whether it is a string that stands alone: of a module, class, function or attribute."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
     )
 
 
-@functools.cache
-def _module_digest(module: str) -> str:
-    tree = _tree(module)
-    for node in ast.walk(tree):
-        holds_docstring = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        if isinstance(node, holds_docstring) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    content = hashlib.sha256(ast.dump(tree).encode())
-    for path in _data_files(module):
-        content.update(path.read_bytes())
-    return content.hexdigest()
+def _argument(node: ast.AST, function: str) -> str | None:
+    """The package that a call of this function names first; None: it is no such call."""
+    if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
+        return None
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
+    name = called.id if isinstance(called, ast.Name) else called
+    package = node.args[0].value
+    if name != function or not isinstance(package, str) or package.split(".")[0] != _PACKAGE:
+        return None
+    return package
+
+
+def _files_at(package: str, place: str) -> list[Path]:
+    """A file of a package, or all in one of its folders but for Python and editors' copies."""
+    source = _source(package)
+    if source is None:
+        return []
+    folder = source.parent
+    found = [folder / place, *(folder / place).rglob("*")]
+    return [path for path in found if path.is_file() and _counts(path.relative_to(folder))]
+
+
+def _counts(path: Path) -> bool:
+    hidden = any(part.startswith((".", "#")) or part in _NO_DATA for part in path.parts)
+    return not hidden and not path.name.endswith(_COPIES) and path.suffix not in (".py", ".pyc")

@@ -1,7 +1,8 @@
 """How a stage ends when it is told to: quickly, non-zero, nothing half-written.
 
 SIGTERM becomes an exception, so that temporary files are removed on its way up; then the process
-ends at once, since taking down an interpreter that holds torch can take seconds.
+ends at once, since taking down an interpreter that holds torch can take seconds. An exception waits
+for a long call into a library to return; a thread does not, and ends the process after a while.
 """
 
 import contextlib
@@ -18,6 +19,8 @@ RUN_BY = "VRP_RUN_BY"
 """Environment variable: process id of the workflow that started a stage on this machine."""
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_CLEAN_UP = 3.0
+"""How long the exception may take on its way up; a temporary file left behind is removed later."""
 
 
 class Terminated(SystemExit):
@@ -33,6 +36,7 @@ def end_cleanly_when_told() -> None:
     if threading.current_thread() is not threading.main_thread():
         return  # signals belong to the main thread
     signal.signal(signal.SIGTERM, _exit)
+    _limit_the_time_to_end()
     workflow = os.environ.get(RUN_BY, "")
     if workflow.isdigit():
         threading.Thread(target=_end_with, args=(int(workflow),), daemon=True).start()
@@ -40,6 +44,28 @@ def end_cleanly_when_told() -> None:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     raise Terminated(128 + number)
+
+
+def _limit_the_time_to_end() -> None:
+    """Have a thread told of signals as they arrive, not when the main thread comes to Python."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    # A forked process would tell this one's thread of its own signals.
+    os.register_at_fork(after_in_child=_forget_the_thread)
+    threading.Thread(target=_end_after_a_while, args=(reads,), daemon=True).start()
+
+
+def _forget_the_thread() -> None:
+    with contextlib.suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+
+
+def _end_after_a_while(reads: int) -> None:
+    while signal.SIGTERM not in os.read(reads, 1):
+        pass
+    time.sleep(_SECONDS_TO_CLEAN_UP)
+    os._exit(128 + signal.SIGTERM)
 
 
 def end_at_once(told: Terminated) -> NoReturn:

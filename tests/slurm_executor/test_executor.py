@@ -1,6 +1,9 @@
 """What the executor does with jobs that the queue forgot, and with a silent SLURM."""
 
 import asyncio
+import os
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +12,8 @@ from snakemake_interface_common.exceptions import WorkflowError
 
 import snakemake_executor_plugin_vrp_slurm as plugin
 from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError, ask, states
+from snakemake_executor_plugin_vrp_slurm.site import Site
+from snakemake_executor_plugin_vrp_slurm.submissions import identity, note, noted
 from snakemake_executor_plugin_vrp_slurm.verdicts import JobState, Verdicts
 
 
@@ -38,6 +43,8 @@ def executor(tmp_path, monkeypatch) -> Any:
     made.run_uuid, made._accounting = "run", False
     made._verdicts = Verdicts(blocked_limit=0, settle=0)
     made._silent_since, made._said = None, (0.0, "")
+    made._nodes, made._thread, made._site, made.wait = {}, threading.local(), Site(), True
+    made.slurm_logdir = tmp_path / "logs"
     made.ended = {}
     made.report_job_success = lambda info: made.ended.update({info.external_jobid: "success"})
     made.report_job_error = lambda info, msg, aux_logs: made.ended.update(
@@ -50,7 +57,9 @@ def job(identifier: str, output: str = "table.parquet") -> Any:
     return SimpleNamespace(
         external_jobid=identifier,
         aux={},
-        job=SimpleNamespace(output=[output], is_group=lambda: False),
+        job=SimpleNamespace(
+            name="extract", wildcards=[], output=[output], is_group=lambda: False, resources={}
+        ),
     )
 
 
@@ -74,12 +83,39 @@ def test_states_decide(executor, monkeypatch):
     assert executor.logger.lines == ["SLURM: 1 completed, 1 failed, 1 running"]
 
 
-def test_a_forgotten_job_is_judged_by_its_tables(executor, monkeypatch, tmp_path):
+def finish(output: str, time: float = 2e9) -> None:
+    Path(output).touch()
+    os.utime(output, (time, time))
+
+
+def test_a_forgotten_job_is_judged_by_its_tables(executor, monkeypatch):
     monkeypatch.setattr(plugin.queue, "states", lambda run: {})
-    (tmp_path / "there.parquet").touch()
-    assert check(executor, job("1", "there.parquet"), job("2", "absent.parquet")) == []
+    there, absent, stale = job("1", "there"), job("2", "absent"), job("3", "stale")
+    finish("stale", time=0)
+    for info in (there, absent, stale):
+        note(info.job, info.external_jobid, "run")
+    finish("there")
+    assert check(executor, there, absent, stale) == []
     assert executor.ended["1"] == "success"
     assert "no longer knows job 2" in executor.ended["2"]
+    assert "no longer knows job 3" in executor.ended["3"]  # its output is an earlier job's
+
+
+def test_a_forgotten_group_is_judged_by_the_tables_of_all_its_jobs(executor, monkeypatch):
+    monkeypatch.setattr(plugin.queue, "states", lambda run: {})
+    metrics, probes = job("", "signals").job, job("", "probes").job
+    # Of a group, Snakemake calls outputs only what none of its own jobs reads.
+    group = SimpleNamespace(
+        output=["probes"], jobs=[metrics, probes], is_group=lambda: True, resources={}
+    )
+    info = SimpleNamespace(external_jobid="1", aux={}, job=group)
+    note(group, "1", "run")
+    finish("probes")
+    assert check(executor, info) == []
+    assert "no longer knows job 1" in executor.ended["1"]
+    finish("signals")
+    check(executor, info)
+    assert executor.ended["1"] == "success"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +167,152 @@ def test_a_blocked_job_is_cancelled(executor, monkeypatch):
     assert "partition is down" in executor.ended["1"]
 
 
+@pytest.mark.parametrize(("nodes", "waits"), [(True, ["1"]), (False, [])])
+def test_busy_nodes_are_waited_for(executor, monkeypatch, nodes, waits):
+    asked: list[tuple[str, bool]] = []
+    shown = {"1": JobState("PENDING", "ReqNodeNotAvail, May be reserved for other job", "gpu")}
+    monkeypatch.setattr(plugin.queue, "states", lambda run: shown)
+    monkeypatch.setattr(plugin.queue, "cancel", lambda jobs: None)
+    monkeypatch.setattr(
+        plugin.queue, "has_nodes", lambda place, *, gpu: asked.append((place, gpu)) or nodes
+    )
+    assert check(executor, job("1")) == waits
+    assert asked == [("gpu", False)]
+
+
+@pytest.fixture
+def clock(executor, monkeypatch) -> Any:
+    """Time that passes only in sleep; thirty seconds of it are silence."""
+    its = SimpleNamespace(now=0.0, slept=[])
+
+    def sleep(seconds: float) -> None:
+        its.now += seconds
+        its.slept.append(seconds)
+
+    monkeypatch.setattr(plugin.time, "monotonic", lambda: its.now)
+    monkeypatch.setattr(plugin.time, "sleep", sleep)
+    return its
+
+
+class Sbatch:
+    """Stands in for the submission of the executor beneath: fails so often, then succeeds."""
+
+    def __init__(self, executor: Any, monkeypatch: Any, *failures: str) -> None:
+        self.failures, self.calls = list(failures), 0
+        self.submitted: list[str] = []
+        self.failed: list[str] = []
+
+        def run_job(its: Any, job: Any) -> None:
+            self.calls += 1
+            info = plugin.SubmittedJobInfo(job, external_jobid="7", aux={})
+            if self.failures:
+                said = f"SLURM sbatch failed. The error message was '{self.failures.pop(0)}'."
+                its._report_job_error_threadsafe(info, f"{said}\n    sbatch call:\n  try again")
+            else:
+                its._report_job_submission_threadsafe(info)
+
+        base = plugin.SlurmExecutor
+        monkeypatch.setattr(base, "run_job", run_job)
+        monkeypatch.setattr(
+            base, "_report_job_submission_threadsafe",
+            lambda its, info: self.submitted.append(info.external_jobid),
+        )  # fmt: skip
+        monkeypatch.setattr(
+            base, "_report_job_error_threadsafe", lambda its, info, text: self.failed.append(text)
+        )
+
+
+AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
+
+
+def test_a_submission_is_repeated_while_slurm_is_away(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, AWAY, "Socket timed out on send/recv operation")
+    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    its = job("").job
+    executor.run_job(its)
+    assert (sbatch.calls, sbatch.submitted, sbatch.failed) == (3, ["7"], [])
+    assert clock.slept == [2, 4]
+    assert noted(its).job == "7"
+
+
+def test_a_submission_that_slurm_took_all_the_same_is_not_repeated(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, AWAY)
+    its = job("").job
+    asked: list[str] = []
+    monkeypatch.setattr(
+        plugin.queue, "unfinished_with", lambda comment, run: asked.append(comment) or ["12"]
+    )
+    executor.run_job(its)
+    assert (sbatch.calls, sbatch.submitted, sbatch.failed) == (1, ["12"], [])
+    assert asked == [identity(its)]
+    assert f"--comment='extract {identity(its)}'" in next(executor.get_account_arg(its))
+
+
+def test_a_submission_that_is_refused_is_not_repeated(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, "invalid partition specified: nowhere")
+    executor.run_job(job("").job)
+    assert (sbatch.calls, clock.slept) == (1, [])
+    assert "nowhere" in sbatch.failed[0]
+
+
+def test_submissions_end_after_the_limit_of_silence(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, *[AWAY] * 99)
+    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    executor.run_job(job("").job)
+    assert clock.now <= 30
+    assert sbatch.calls == 5  # after 0, 2, 6, 14 and 30 s
+    assert len(sbatch.failed) == 1
+
+
+@pytest.mark.parametrize(("run", "whose"), [("run", "earlier try"), ("old", "earlier run")])
+def test_what_still_works_on_the_outputs_is_ended_first(executor, monkeypatch, clock, run, whose):
+    sbatch = Sbatch(executor, monkeypatch)
+    its = job("").job
+    note(its, "5", run)
+    cancelled: list[str] = []
+
+    def cancel(jobs: list[str]) -> str | None:  # the first one is not heard
+        cancelled.extend(jobs)
+        return "scancel: timed out" if len(cancelled) == 1 else None
+
+    monkeypatch.setattr(plugin.queue, "cancel", cancel)
+    monkeypatch.setattr(
+        plugin.queue, "is_unfinished", lambda job, run: len(cancelled) < 2 or clock.now < 15
+    )
+    executor.run_job(its)
+    assert cancelled == ["5", "5"]
+    assert clock.now >= 15
+    assert sbatch.submitted == ["7"]
+    assert whose in executor.logger.lines[0]
+
+
+def test_a_leftover_that_does_not_end_is_an_error(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch)
+    its = job("").job
+    note(its, "5", "run")
+    monkeypatch.setattr(plugin.queue, "cancel", lambda jobs: None)
+    monkeypatch.setattr(plugin.queue, "is_unfinished", lambda job, run: True)
+    executor.run_job(its)
+    assert sbatch.calls == 0
+    assert "SLURM job 5 of an earlier try does not end" in sbatch.failed[0]
+
+
+@pytest.mark.parametrize(
+    ("resources", "added"),
+    [
+        ({"gpu": 2}, {"nodes": 1}),
+        ({"gpu": 2, "nodes": 2}, {}),
+        ({"gpu": 1}, {}),
+        ({}, {}),
+    ],
+)
+def test_several_gpus_are_asked_for_on_one_node(executor, resources, added):
+    found: dict[str, int] = {}
+    its = SimpleNamespace(resources=resources, add_aux_resource=found.__setitem__)
+    executor._complete(its)
+    assert found == added
+
+
 def test_questions_have_an_end(monkeypatch):
     monkeypatch.setattr(plugin.queue, "_PATIENCE", 0.2)
     with pytest.raises(QueueSilentError, match=r"sleep did not answer within 0\.2 s"):
@@ -142,9 +324,31 @@ def test_questions_have_an_end(monkeypatch):
 
 
 def test_states_are_read_with_their_reasons(monkeypatch):
-    text = "1|RUNNING|None\n2|PENDING|ReqNodeNotAvail, UnavailableNodes:a\n"
+    text = "1|RUNNING|cpu|None\n2|PENDING|gpu|ReqNodeNotAvail, UnavailableNodes:a\n"
     monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
     assert states("run") == {
-        "1": JobState("RUNNING", "None"),
-        "2": JobState("PENDING", "ReqNodeNotAvail, UnavailableNodes:a"),
+        "1": JobState("RUNNING", "None", "cpu"),
+        "2": JobState("PENDING", "ReqNodeNotAvail, UnavailableNodes:a", "gpu"),
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "gpu", "found"),
+    [
+        ("drained|(null)\ndown*|gpu:1\n", False, False),
+        ("idle*|(null)\n", False, False),
+        ("draining|gpu:1\nallocated|(null)\n", False, True),
+        ("draining|gpu:1\nallocated|(null)\n", True, False),
+        ("reserved|gpu:a100:4(S:0-1)\n", True, True),
+        ("idle~|gpu:1\n", True, True),
+    ],
+)
+def test_nodes_in_service(monkeypatch, text, gpu, found):
+    monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
+    assert plugin.queue.has_nodes("main", gpu=gpu) is found
+
+
+def test_jobs_are_found_by_their_comment(monkeypatch):
+    text = "1|extract_one_000 abc\n2|metrics abd\n3|(null)\n"
+    monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
+    assert plugin.queue.unfinished_with("abd", "run") == ["2"]

@@ -39,13 +39,21 @@ def judge(clock: Clock) -> Any:
     return at
 
 
-@pytest.mark.parametrize("state", ["RUNNING", "CONFIGURING", "SUSPENDED", "RESIZING"])
+@pytest.mark.parametrize(
+    "state", ["RUNNING", "CONFIGURING", "SUSPENDED", "RESIZING", "STAGE_OUT", "REQUEUED"]
+)
 def test_what_runs_is_waited_for(judge, state):
     assert judge(0, state).outcome == "wait"
     assert judge(1e6, state).outcome == "wait"
 
 
-@pytest.mark.parametrize("reason", ["Priority", "Resources", "None", "Dependency", "BeginTime"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Priority", "Resources", "None", "Dependency", "BeginTime", "Licenses", "Reservation",
+        "QOSMaxJobsPerUserLimit", "AssocGrpGRES", "QOSGrpCpuLimit", "AssocGrpCPURunMinutesLimit",
+    ],
+)  # fmt: skip
 def test_a_queue_is_waited_for(judge, reason):
     assert judge(0, "PENDING", reason).outcome == "wait"
     assert judge(1e6, "PENDING", reason).outcome == "wait"
@@ -108,6 +116,22 @@ def test_what_slurm_did_requeue_is_waited_for(judge):
         "BadConstraints",
         "InvalidQOS",
         "launch failed requeued held",
+        "job requeued in held state",
+        "user env retrieval failed requeued held",
+        "AssocGrpCPUMinutesLimit",
+        "AssocGrpBillingMinutes",
+        "AssocMaxWallDurationPerJobLimit",
+        "QOSMaxWallDurationPerJobLimit",
+        "AssocMaxGRESPerJob",
+        "QOSMaxGRESPerJob",
+        "QOSMaxMemoryPerJob",
+        "QOSMaxCpuPerJobLimit",
+        "QOSMinGRES",
+        "QOSGrpGRESMinutes",
+        "ReservationDeleted",
+        "BurstBufferStageInFailed",
+        "MaxMemPerLimit",
+        "DependencyNeverSatisfied",
     ],
 )
 def test_what_is_blocked_is_given_up_in_time(judge, reason):
@@ -135,9 +159,34 @@ def test_jobs_have_clocks_of_their_own(judge):
     assert judge(BLOCKED, "PENDING", "PartitionDown", job="2").outcome == "wait"
 
 
-def test_a_job_that_never_ends_ending(judge):
-    assert judge(0, "COMPLETING").outcome == "wait"
-    assert judge(BLOCKED, "COMPLETING").outcome == "cancel"
+@pytest.mark.parametrize(
+    "state", ["COMPLETING", "STOPPED", "RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT", "NEW_ONE"]
+)
+def test_a_state_that_never_ends(judge, state):
+    assert judge(0, state).outcome == "wait"
+    assert judge(BLOCKED - 1, state).outcome == "wait"
+    verdict = judge(BLOCKED, state)
+    assert verdict.outcome == "cancel"
+    assert state in verdict.message
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority "
+        "partitions",
+        "ReqNodeNotAvail, May be reserved for other job",
+    ],
+)
+def test_nodes_that_are_only_busy_are_waited_for(clock, reason):
+    verdicts = Verdicts(blocked_limit=BLOCKED, settle=SETTLE, clock=clock)
+    seen = JobState("PENDING", reason, "main")
+    for clock.now in (0, 10 * BLOCKED):
+        assert verdicts.judge("7", seen, has_nodes=lambda: True).outcome == "wait"
+    # The last of them goes out of service: the time counts from then.
+    assert verdicts.judge("7", seen, has_nodes=lambda: False).outcome == "wait"
+    clock.now += BLOCKED
+    assert verdicts.judge("7", seen, has_nodes=lambda: False).outcome == "cancel"
 
 
 def test_a_job_that_the_queue_forgot(judge):

@@ -132,6 +132,26 @@ def test_batches_of_other_work_are_not_taken_over(tmp_path, changed):
     assert work.computed == changed.get("plan", PLAN)
 
 
+def test_what_an_outlived_job_still_writes_is_not_taken_over(tmp_path):
+    """Old and new take turns: each batch says of which work it is, whoever wrote the plan."""
+    old_work, new_work = Work(), Work(stop_at=PLAN[2])
+    outlived = finished(tmp_path, made_by={**MADE_BY, "code": "0"})
+    old = outlived.complete(old_work)
+    next(old)
+    new = finished(tmp_path).complete(new_work)  # throws away what the old one has written
+    next(new)
+    next(old)  # beside the new plan …
+    with pytest.raises(KeyboardInterrupt):
+        list(new)
+    outlived._save(0, Work()(PLAN[0]))  # … over a new batch …
+    next(old)  # … and where there is no new one
+
+    rest = Work()
+    complete(finished(tmp_path), rest)
+    assert old_work.computed == PLAN
+    assert rest.computed == [PLAN[0], PLAN[2]]
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "gone"])
 def test_damaged_batches_are_computed_again(tmp_path, damage):
     interrupted(tmp_path)

@@ -74,10 +74,16 @@ def test_a_stated_device_is_left_alone(monkeypatch, options):
     assert take_gpu(model(**options)) is None
 
 
-def test_a_scheduler_has_chosen_already(monkeypatch):
-    monkeypatch.setenv(VISIBLE, "0,1")
+def test_runs_in_one_allocation_of_several_take_different_ones(taker, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
+    assert [taker("0,1,2,3")[1] for _ in range(4)] == ["0", "1", "2", "3"]
+
+
+def test_a_scheduler_has_chosen_already(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setenv(VISIBLE, "2")
     assert take_gpu(model()) is None
+    assert os.environ[VISIBLE] == "2"
 
 
 def test_gpus_are_asked_for_where_none_are_stated(monkeypatch, tmp_path):

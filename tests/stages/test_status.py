@@ -145,6 +145,32 @@ def test_a_newer_log_of_the_scheduler_is_read(study, tmp_path, folder):
     assert found.failed[0].log == str(kept)
 
 
+GROUP_LOG = """Building DAG of jobs...
+[Tue Jan  6 10:00:00 2026]
+rule metrics:
+    input: results/tiny/items.parquet, results/tiny/one/extraction.json
+    output: results/tiny/one/signals.parquet, results/tiny/one/heads.parquet
+"""
+OUT_OF_MEMORY = "slurmstepd: error: Detected 1 oom_kill event in StepId=17.0\n"
+
+
+def test_the_log_of_a_group_is_read_for_each_of_its_jobs(study, tmp_path, folder):
+    put(folder / "logs/metrics/one.log", "metrics: 10%", ago=100)
+    # As the executor names it: the group, its rules, SLURM's id.
+    kept = tmp_path / ".snakemake/slurm_logs/group_analysis_metrics_probes/17.log"
+    put(kept, GROUP_LOG.replace("/one/", "/another/") + OUT_OF_MEMORY, ago=10)
+    assert look(study, tmp_path, "metrics")[1].failed == 0  # another model's
+    put(kept, GROUP_LOG + OUT_OF_MEMORY, ago=10)
+    found, row = look(study, tmp_path, "metrics")
+    assert row.failed == 1
+    assert found.failed[0].log == str(kept)
+    assert "oom_kill" in found.failed[0].last_lines[-1]
+    assert look(study, tmp_path, "probes")[1].waiting == 1
+    # It came to its turn once more, and that log is newer.
+    put(folder / "logs/metrics/one.log", "metrics: 20%", ago=5)
+    assert look(study, tmp_path, "metrics")[1].running == 1
+
+
 def test_it_prints_where_to_look_and_changes_nothing(tmp_path, folder, capsys):
     config = put(tmp_path / "tiny.yaml", CONFIG)
     finish(folder, "000", seconds=10.0)

@@ -1,11 +1,14 @@
 """Stands in for `vrp`: parses like it, wants its inputs to exist, computes nothing."""
 
+import hashlib
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from vrp.cli import build_parser
-from vrp.config.study import load_study
+from vrp.config.study import StudyConfig, load_study
 from vrp.plots.figures import FIGURE_NAMES
 
 OUTPUTS = {
@@ -46,8 +49,25 @@ def main() -> None:
         for file in [path / name for name in figures] if command == "figures" else [path]:
             file.parent.mkdir(exist_ok=True)
             file.write_text(
-                f"{study.study} {command} {options.get('model')} {options.get('shard')}"
+                manifest(command, study, options)
+                or f"{study.study} {command} {options.get('model')} {options.get('shard')}"
             )
+
+
+def manifest(command: str, study: StudyConfig, options: dict[str, Any]) -> str:
+    """A manifest of what lies in a folder on this machine; empty: nothing does."""
+    if command == "fetch-model":
+        folder = Path(study.models[options["model"]].checkpoint)
+        names = ["config.json", "model.safetensors"]
+    elif command == "fetch-data" and study.data.origin == "local":
+        folder = Path(study.data.folder)
+        names = study.data.question_files((s.dataset, s.split) for s in study.sample.splits)
+    else:
+        return ""
+    if not folder.is_dir():
+        return ""
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    return json.dumps({"files": digests})
 
 
 if __name__ == "__main__":

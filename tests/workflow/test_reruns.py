@@ -49,6 +49,14 @@ ADDED = ("", "EDITED = 1")
 CODE_EDITS = {
     "a comment": (f"{STAGES}/probes.py", "", "# A remark.", set()),
     "a docstring": (f"{STAGES}/probes.py", '"""', '"""Once more: ', set()),
+    "an attribute's docstring": (
+        "src/vrp/config/probes.py",
+        '    """',
+        '    """Once more: ',
+        set(),
+    ),
+    "an editor's swap file": (f"{STAGES}/.probes.py.swp", "", "swapped", set()),
+    "one more published checkpoint": ("src/vrp/planning/checkpoints/new.json", "", "{}", set()),
     "a figure": ("src/vrp/plots/figures/masking.py", *ADDED, {"figures", "report"}),
     "the page's style": ("src/vrp/report/templates/style.css", "", "p { margin: 0 }", {"report"}),
     "the report": (f"{STAGES}/report.py", *ADDED, {"report"}),
@@ -93,7 +101,7 @@ CODE_EDITS = {
 # Where what is edited is no stage's own module: the stage whose reason must name it, and how.
 NAMED = {
     "a figure": ("figures", "vrp.plots.figures.masking"),
-    "the page's style": ("report", "vrp.report"),
+    "the page's style": ("report", "vrp.report.page"),
     "a prompt": ("extract", "vrp.vlm.families.llava"),
     "the entropy formula": ("extract", "vrp.signals.structural"),
     "a signal's label": ("metrics", "vrp.signals.registry"),
@@ -109,12 +117,18 @@ NAMED = {
 def test_code_edit(finished, edit):
     path, old, new, expected = CODE_EDITS[edit]
     file = finished.folder / path
-    before = file.read_text()
-    finished.edit(path, old, new)
+    before = file.read_text() if file.exists() else None
+    if before is None:
+        file.write_text(new)
+    else:
+        finished.edit(path, old, new)
     try:
         result = plan(finished)
     finally:
-        file.write_text(before)
+        if before is None:
+            file.unlink()
+        else:
+            file.write_text(before)
 
     assert set(result.planned) == expected
     if expected:

@@ -57,5 +57,5 @@ rule ablate:
             --predictions {input.predictions} \
             --neurons {input.neurons} \
             --output {output.ablate} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -49,5 +49,5 @@ rule blind:
             --items {input.item_table} \
             --answers {output.answers} \
             --hidden {output.hidden} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -46,5 +46,5 @@ rule consistency:
             --manifest {input.manifest} \
             --items {input.item_table} \
             --output {output.samples} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -51,5 +51,5 @@ rule effects:
             --mask {input.mask} \
             --ablate {input.ablate} \
             --output {output.effects} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

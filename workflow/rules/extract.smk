@@ -55,5 +55,5 @@ rule extract:
             --attention {output.attention} \
             --hidden {output.hidden} \
             --lens {output.lens} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

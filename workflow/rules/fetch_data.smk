@@ -41,5 +41,5 @@ rule fetch_data:
         vrp fetch-data \
             --config {params.study} \
             --output {output.manifest} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

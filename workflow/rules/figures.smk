@@ -59,5 +59,5 @@ rule figures:
             --neurons {input.neurons} \
             --mask {params.mask} \
             --output {params.folder} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

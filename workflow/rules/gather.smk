@@ -53,5 +53,5 @@ rule gather:
             --shards {params.n_shards} \
             --items {input.item_tables} \
             --output {output.list} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -50,5 +50,5 @@ rule mask:
             --items {input.item_table} \
             --extraction {input.extraction} \
             --output {output.mask} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -58,5 +58,5 @@ rule metrics:
             --signals {output.signals} \
             --heads {output.heads} \
             --output {output.metrics} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -63,5 +63,5 @@ rule probes:
             --predictions {output.predictions} \
             --neurons {output.neurons} \
             --output {output.probes} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

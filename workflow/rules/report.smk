@@ -76,5 +76,5 @@ rule report:
             --figures {input.figures} \
             --summary {output.summary} \
             --output {output.report} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

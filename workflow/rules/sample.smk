@@ -41,5 +41,5 @@ rule sample:
             --data {input.data} \
             --output {output.item_table} \
             --report {output.report} \
-            2>&1 | tee -i {log} >&2
+            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

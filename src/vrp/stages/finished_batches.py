@@ -47,6 +47,8 @@ class FinishedBatches:
         self._stage = stage
         work = {"provenance": dict(sorted(provenance.items())), "plan": [list(b) for b in plan]}
         self._description = json.dumps(work, indent=1) + "\n"
+        # In each batch, too: a job that was given up may still write its own ones beside the plan.
+        self._identity = hashlib.sha256(self._description.encode()).hexdigest()
         self._described = self._is_of_this_work()
         if not self._described:
             self.discard()
@@ -114,13 +116,14 @@ class FinishedBatches:
         return tables
 
     def _save(self, index: int, tables: BatchTables) -> None:
-        """One line of JSON (digest and sizes), then each table as an Arrow stream."""
+        """One line of JSON (of which work, digest, sizes), then each table as an Arrow stream."""
         if not self._described:
             write_text(self.folder / _PLAN, self._description)
             self._described = True
         streams = [_as_stream(table) for table in tables]
         payload = b"".join(streams)
         head = {
+            "work": self._identity,
             "sha256": hashlib.sha256(payload).hexdigest(),
             "sizes": [len(stream) for stream in streams],
         }
@@ -128,14 +131,16 @@ class FinishedBatches:
             part.write_bytes(json.dumps(head).encode() + b"\n" + payload)
 
     def _load(self, index: int) -> BatchTables | None:
-        """Read a batch; None where there is none, or a damaged one, which is computed again."""
+        """Read a batch; None where there is none, a damaged one or one of other work."""
         try:
             head, payload = self._path(index).read_bytes().split(b"\n", 1)
             stated = json.loads(head)
             sizes, digest = list(map(int, stated["sizes"])), stated["sha256"]
+            of_this_work = stated["work"] == self._identity
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if hashlib.sha256(payload).hexdigest() != digest or sum(sizes) != len(payload):
+        whole = hashlib.sha256(payload).hexdigest() == digest and sum(sizes) == len(payload)
+        if not (whole and of_this_work):
             return None
         tables, start = [], 0
         for size in sizes:

@@ -1,7 +1,7 @@
 """Which GPU a process takes on a machine that has several: one that no other run holds.
 
-A scheduler gives its jobs their own GPU. Without one, each process here locks a small file for
-the GPU that it takes, and the operating system unlocks it when the process ends, however it ends.
+A scheduler's job sees its own GPU alone. Where a process sees several, it locks a small file for
+the one that it takes, and the operating system unlocks it when the process ends, however it ends.
 """
 
 import fcntl
@@ -25,14 +25,15 @@ def take_gpu(model: ModelConfig) -> str | None:
 
     To be called before torch first looks at the GPUs. Where all are held, the one that the fewest
     runs hold is shared. Nothing is done for a model on the CPU, on a stated GPU or spread over
-    several, inside a SLURM job, or where there is one GPU or none.
+    several, or where there is one GPU or none. In an allocation of several GPUs (`salloc`) runs
+    side by side take different ones; a job that was given one sees no other.
 
     Returns:
         The GPU's id as CUDA_VISIBLE_DEVICES takes it; None where nothing was done.
     """
     if model.device not in ("auto", "cuda") or model.device_map is not None:
         return None
-    if _held or "SLURM_JOB_ID" in os.environ:
+    if _held:
         return None
     gpus = visible_gpus()
     if len(gpus) < 2:

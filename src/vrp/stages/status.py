@@ -32,6 +32,7 @@ SILENT_SECONDS = 1800.0
 """A job of a locked study that has shown nothing for so long has stopped."""
 _LAST_LINES = 8
 _TAIL_BYTES = 8192
+_HEAD_BYTES = 65536
 # How a log ends where a stage, Python, the shell or SLURM gave up.
 _ERROR_WORDS = (
     "Traceback (most recent call last)", "Error:", "Killed", "slurmstepd: error", "oom_kill",
@@ -231,7 +232,7 @@ def _n_rows(path: Path) -> int:
 
 def _job_status(job: Job, directory: Path, locked: bool, now: float) -> JobStatus:
     status = JobStatus(job.stage, job.model, job.shard, "waiting", log=str(job.log))
-    unfinished = any(_is_marked_incomplete(path, directory) for path in job.outputs)
+    unfinished = any(is_marked_incomplete(path, directory) for path in job.outputs)
     if all(path.is_file() for path in job.outputs) and not unfinished:
         status.state = "done"
         status.seconds = _benchmark_seconds(job.benchmark)
@@ -298,12 +299,16 @@ def _is_locked(directory: Path, results: Path) -> bool:
     return False
 
 
-def _is_marked_incomplete(path: Path, directory: Path) -> bool:
+def is_marked_incomplete(path: Path, directory: Path) -> bool:
     """Whether Snakemake has noted that the file's job began and did not end."""
-    name = str(path.relative_to(directory) if path.is_relative_to(directory) else path)
-    encoded = urlsafe_b64encode(name.encode()).decode()
+    # Snakemake names the file as the configuration does: within the folder, or from the root.
+    names = {str(path)} | (
+        {str(path.relative_to(directory))} if path.is_relative_to(directory) else set()
+    )
+    marks = [urlsafe_b64encode(name.encode()).decode() for name in names]
     # Snakemake cuts names that a folder could not hold; those are not looked for.
-    return len(encoded) < 255 and (directory / ".snakemake" / "incomplete" / encoded).is_file()
+    folder = directory / ".snakemake" / "incomplete"
+    return any(len(mark) < 255 and (folder / mark).is_file() for mark in marks)
 
 
 def _planned(plan: Path) -> list[int]:
@@ -335,9 +340,32 @@ def _benchmark_seconds(path: Path) -> float | None:
 def _log_of(job: Job, directory: Path) -> Path | None:
     """The job's own log or, where it is newer, what SLURM's executor kept of it."""
     name = "_".join(part for part in (job.model, job.shard) if part)
-    kept = directory / ".snakemake" / "slurm_logs" / f"rule_{job.stage}" / name
-    found = [path for path in (job.log, *kept.glob("*.log")) if path.is_file()]
+    logs = directory / ".snakemake" / "slurm_logs"
+    found = [
+        path
+        for path in (job.log, *(logs / f"rule_{job.stage}" / name).glob("*.log"))
+        if path.is_file()
+    ]
+    # Jobs that share an allocation share a log, and groups of all models a folder.
+    outputs = [
+        str(path.relative_to(directory) if path.is_relative_to(directory) else path)
+        for path in job.outputs
+    ]
+    for group in logs.glob("group_*"):
+        # Named after the group and its rules, of which the sixth and later ones are left out.
+        if f"_{job.stage}" in group.name or group.name.endswith("..."):
+            found += [path for path in group.rglob("*.log") if _names(path, outputs)]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _names(log: Path, outputs: Sequence[str]) -> bool:
+    """Whether a log begins with what Snakemake says of a job with these outputs."""
+    try:
+        with log.open("rb") as file:
+            text = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(output in text for output in outputs)
 
 
 def _tail(log: Path) -> list[str]:
