@@ -107,7 +107,7 @@ def test_bad_requests_are_refused(
 def test_planning_imports_neither_torch_nor_transformers() -> None:
     code = (
         "import sys, vrp.planning.memory, vrp.planning.compute, vrp.planning.published as p;"
-        "p.published_names();"
+        "p.published_checkpoint('llava-1.5-7b');"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
