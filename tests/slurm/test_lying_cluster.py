@@ -127,7 +127,9 @@ def test_a_cancelled_job(waiting: StudyCopy, cluster: SlurmCluster) -> None:
 
 def test_a_preempted_job_that_is_not_requeued(waiting: StudyCopy, cluster: SlurmCluster) -> None:
     process, job = start(waiting, cluster, "--retries", "1")
-    cluster.command("sbatch", "--partition=urgent", "--exclusive", "--wrap=sleep 1")
+    cluster.command(
+        "sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"
+    )
     go_on(waiting)
     assert process.wait(BOUND) == 0, waiting.log()  # submitted again
     assert f"SLURM job {job} ended as PREEMPTED and was not put back" in said(waiting.log())
