@@ -13,8 +13,7 @@ from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
 from vrp.vlm.loading import VLM
-from vrp.vlm.out_of_memory import split_to_fit
-from vrp.vlm.prefill import Decoder, Prepared, prepare, require_contexts
+from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
 from vrp.vlm.residual import Edit, ImageTokens, MlpBypass, NeuronEdit, ResidualTap, attached
 from vrp.vlm.sampling import ItemSamples, sample_answers
 from vrp.vlm.tap import AttentionTap, active
@@ -128,19 +127,12 @@ def run_batch(
     spec = CaptureSpec() if capture is None else capture
     if unknown := sorted(set(spec.hidden) - set(POSITIONS)):
         raise InputError(f"position {unknown[0]!r} is unknown; use {' or '.join(POSITIONS)}")
-    given = inputs if isinstance(inputs, Prepared) else None
-    items = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
+    items = inputs.inputs if isinstance(inputs, Prepared) else inputs
     limits = [longest_answer(max_new_tokens, item.item_id, item.task) for item in items]
     if limits and min(limits) < 1:
         raise InputError(f"max_new_tokens is {min(limits)}; it must be at least 1")
 
-    if given is not None:  # perhaps for shorter answers
-        require_contexts(vlm, items, given.prompt_lengths, max_new_tokens)
-
-    def run(rows: slice) -> list[ItemCapture]:
-        prepared = given
-        if prepared is None or rows != slice(0, prepared.n_items):
-            prepared = prepare(vlm, items[rows], max_new_tokens=max_new_tokens)
+    def run(prepared: Prepared, rows: slice) -> list[ItemCapture]:
         return _Pass(
             vlm,
             prepared,
@@ -151,7 +143,7 @@ def run_batch(
             edits,
         ).run()
 
-    return split_to_fit([item.item_id for item in items], run)
+    return run_to_fit(vlm, inputs, run, max_new_tokens=max_new_tokens)
 
 
 class _Pass:

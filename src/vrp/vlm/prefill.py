@@ -1,9 +1,9 @@
 """From items to a prefilled cache, and decode steps from there: shared by all ways to answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -14,6 +14,9 @@ from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer, require_context
 from vrp.vlm.families.base import Grid, Positions
 from vrp.vlm.loading import VLM
+from vrp.vlm.out_of_memory import split_to_fit
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,42 @@ def require_contexts(
     for item, n_tokens in zip(inputs, prompt_lengths, strict=True):
         longest = longest_answer(limit, item.item_id, item.task)
         require_context(vlm, item.item_id, n_tokens, longest)
+
+
+def run_to_fit(
+    vlm: VLM,
+    inputs: Sequence[VlmInput] | Prepared,
+    run: Callable[[Prepared, slice], list[Result]],
+    *,
+    max_new_tokens: AnswerLimit,
+) -> list[Result]:
+    """Prepare a batch and run it or, where memory does not suffice, its halves.
+
+    Args:
+        vlm: the model.
+        inputs: the batch, or one that is prepared already; its halves are prepared anew.
+        run: the results of a prepared part; the slice says which items of the batch it holds.
+        max_new_tokens: longest answer, for all items or by task.
+
+    Returns:
+        One result for each item, in the order of the items.
+
+    Raises:
+        InputError: an item that cannot be prepared, does not leave its answer room in the context
+            or does not fit into memory by itself.
+    """
+    given = inputs if isinstance(inputs, Prepared) else None
+    items = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
+    if given is not None:  # perhaps for shorter answers
+        require_contexts(vlm, items, given.prompt_lengths, max_new_tokens)
+
+    def run_part(rows: slice) -> list[Result]:
+        prepared = given
+        if prepared is None or rows != slice(0, prepared.n_items):
+            prepared = prepare(vlm, items[rows], max_new_tokens=max_new_tokens)
+        return run(prepared, rows)
+
+    return split_to_fit([item.item_id for item in items], run_part)
 
 
 def _expanded_prompts(

@@ -17,8 +17,8 @@ import torch
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.loading import VLM
-from vrp.vlm.out_of_memory import split_to_fit, unless_out_of_memory
-from vrp.vlm.prefill import Decoder, Prepared, prepare, require_contexts
+from vrp.vlm.out_of_memory import unless_out_of_memory
+from vrp.vlm.prefill import Decoder, Prepared, run_to_fit
 
 # Rows decoded at a time, for each item of the batch: what bounds the repeated cache.
 _ROWS_AN_ITEM = 12
@@ -141,19 +141,11 @@ def sample_answers(
             its answer room in the context or does not fit into memory by itself.
     """
     rule = SamplingRule(temperature, top_p, max_new_tokens, k, seed, floor)
-    given = inputs if isinstance(inputs, Prepared) else None
-    batch = list(inputs.inputs if isinstance(inputs, Prepared) else inputs)
 
-    if given is not None:  # perhaps for shorter answers
-        require_contexts(vlm, batch, given.prompt_lengths, max_new_tokens)
-
-    def run(rows: slice) -> list[ItemSamples]:
-        prepared = given
-        if prepared is None or rows != slice(0, prepared.n_items):
-            prepared = prepare(vlm, batch[rows], max_new_tokens=max_new_tokens)
+    def run(prepared: Prepared, rows: slice) -> list[ItemSamples]:
         return _grown(vlm, prepared, rule)
 
-    return split_to_fit([item.item_id for item in batch], run)
+    return run_to_fit(vlm, inputs, run, max_new_tokens=max_new_tokens)
 
 
 def _grown(vlm: VLM, prepared: Prepared, rule: SamplingRule) -> list[ItemSamples]:
