@@ -126,6 +126,18 @@ FIGURES = expand(
 )
 
 
+def results_are_held():
+    """Whether a run works on these results at this moment."""
+    try:
+        with Path(RESULTS, ".lock").open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # no run has been here, or it cannot be known
+    return False
+
+
 def hold_results():
     """Refuse to run beside another run on the same results, wherever that was started.
 
@@ -178,6 +190,54 @@ def write_snapshot():
             f"Error: {path}: cannot be written ({error.strerror}); set `results` in the config "
             "to a folder that can, or check permissions and free space"
         )
+
+
+def look_for_unseen_files():
+    """Have files made anew that SLURM finished unseen and that are not up to date, and say so.
+
+    A run that is at work takes note of its jobs itself; jobs of its own read this file, too.
+    """
+    if not (workflow.is_main_process and Path(".snakemake/slurm_jobs").is_dir()):
+        return
+    if results_are_held():
+        return
+    from snakemake.persistence.file import FilePersistence
+
+    from snakemake_executor_plugin_vrp_slurm.submissions import all_noted
+    from snakemake_executor_plugin_vrp_slurm.unseen import find_unseen, settle_unseen
+
+    records = FilePersistence(nolock=True)
+    unseen = find_unseen(filter(is_of_this_study, all_noted()), records, made_by)
+    settle_unseen(unseen, records)
+    if unseen.current:
+        logger.info(
+            f"SLURM finished {len(unseen.current)} jobs after their Snakemake had ended; what they "
+            "made is up to date and is kept."
+        )
+    for job, doubt in unseen.doubtful:
+        logger.warning(
+            f"{f'SLURM job {job.job}' if job.job else 'A SLURM job'} finished {job.outputs[0]} "
+            f"after its Snakemake had ended; the job is planned again, since {doubt}."
+        )
+
+
+def is_of_this_study(submission):
+    """Whether the workflow of this configuration can plan the job."""
+    return (
+        all(path.startswith(f"{RESULTS}/") for path in submission.outputs)
+        and submission.rule in STAGE_KEYS
+        and submission.model in ("", *MODELS)
+    )
+
+
+def made_by(rule, model):
+    """What a table of the rule states when it is made now."""
+    return {
+        "stage": rule,
+        "model": model,
+        "code": code_digest(f"vrp.stages.{rule}"),
+        "config": digest(keys_of(rule, model or MODELS[0])),
+    }
 
 
 def clear_up():
@@ -373,3 +433,6 @@ def sha256(path):
     """SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+look_for_unseen_files()

@@ -38,12 +38,13 @@ from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError
 from snakemake_executor_plugin_vrp_slurm.site import Site, faults, read_site
 from snakemake_executor_plugin_vrp_slurm.submissions import (
     finished_since,
+    forget,
     identity,
     members,
     note,
+    note_id,
     noted,
 )
-from snakemake_executor_plugin_vrp_slurm.unrecorded import find_unrecorded
 from snakemake_executor_plugin_vrp_slurm.verdicts import GONE, JobState, Verdict, Verdicts, in_words
 
 _HEARTBEAT = 600  # seconds between two lines about a queue in which nothing changes
@@ -113,34 +114,6 @@ class Executor(SlurmExecutor):
         self._silent_since: float | None = None
         self._said: tuple[float, str] = (time.monotonic(), "")
         super().__post_init__(test_mode)
-        self._settle_unrecorded()
-
-    def _settle_unrecorded(self) -> None:
-        """Record the tables that jobs finished unseen; plan those anew that are not up to date."""
-        workflow = self.workflow
-        if not workflow.execution_settings.keep_metadata:
-            return
-        dag = workflow.dag
-        # Planning has read all records: reading those of thousands of shards again takes its time.
-        done = [j for j in dag.jobs if not dag.needrun(j) and dag.reason(j).no_metadata]
-        found = find_unrecorded(done, workflow.persistence)
-        for job in found.current:
-            workflow.async_run(workflow.persistence.finished(job))
-        if found.current:
-            self.logger.info(
-                f"{len(found.current)} jobs had been finished by SLURM after their Snakemake "
-                "ended; their tables are up to date and are kept."
-            )
-        if not found.doubtful:
-            return
-        self.logger.warning(
-            f"{len(found.doubtful)} jobs left outputs of which nobody knows that they are up to "
-            "date; they are made anew: "
-            f"{', '.join(sorted({job.rule.name for job in found.doubtful}))}."
-        )
-        dag.forcefiles.update(path for job in found.doubtful for path in job.output)
-        dag.ready_jobs.clear()  # some of them have to wait now
-        workflow.async_run(dag.postprocess(check_initial=True))
 
     def _look_at_the_cluster(self) -> None:
         try:
@@ -171,6 +144,7 @@ class Executor(SlurmExecutor):
         try:
             self._end_leftovers(job)
             self._complete(job)
+            note(job, self.run_uuid)
             self._submit(job)
         except Exception as error:  # in a thread of its own, where nobody would see it
             super()._report_job_error_threadsafe(SubmittedJobInfo(job), f"Not submitted: {error}. ")
@@ -274,9 +248,9 @@ class Executor(SlurmExecutor):
         Two jobs on one shard would do everything twice. Finished batches are kept, so that little
         is lost.
         """
-        submissions = [noted(member) for member in members(job)]
-        for identifier, run in {(its.job, its.run) for its in submissions if its is not None}:
-            if self._insist(partial(queue.is_unfinished, identifier, run)):
+        left = {(its.job, its.run) for member in members(job) if (its := noted(member)) is not None}
+        for known, run in left:
+            for identifier in self._insist(partial(_unfinished, known, run, identity(job))):
                 whose = "an earlier try" if run == self.run_uuid else "an earlier run"
                 self.logger.warning(
                     f"SLURM job {identifier} of {whose} works on the same tables as {job}: it is "
@@ -302,7 +276,7 @@ class Executor(SlurmExecutor):
             time.sleep(1)
 
     def _report_job_submission_threadsafe(self, job_info: SubmittedJobInfo) -> None:
-        note(job_info.job, job_info.external_jobid, self.run_uuid)
+        note_id(job_info.job, job_info.external_jobid)
         super()._report_job_submission_threadsafe(job_info)
 
     async def check_active_jobs(
@@ -402,6 +376,7 @@ class Executor(SlurmExecutor):
 
     def _succeed(self, info: SubmittedJobInfo) -> None:
         self.report_job_success(info)
+        forget(info.job)
         log = info.aux.get("slurm_logfile")
         if log is not None and not self.workflow.executor_settings.keep_successful_logs:
             log.unlink(missing_ok=True)
@@ -413,6 +388,13 @@ class Executor(SlurmExecutor):
             self.logger.error(verdict.message)
         log = info.aux.get("slurm_logfile")
         self.report_job_error(info, msg=f"{verdict.message} ", aux_logs=[str(log)] if log else [])
+
+
+def _unfinished(job: str, run: str, comment: str) -> list[str]:
+    """The job of a run if it has not ended; where its id is not known, those with the comment."""
+    if not job:
+        return queue.unfinished_with(comment, run)
+    return [job] if queue.is_unfinished(job, run) else []
 
 
 def holds_gpu(job: JobExecutorInterface) -> bool:

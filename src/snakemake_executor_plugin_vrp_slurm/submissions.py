@@ -1,20 +1,31 @@
-"""Which SLURM job was last submitted for a job's outputs: one small file a job of the workflow."""
+"""SLURM jobs that nobody has seen succeed: one small file for each job of the workflow.
+
+Written when a job is submitted, removed when Snakemake sees that it succeeded. What is left tells a
+later run which jobs may still be in the queue, and which tables were finished unseen.
+"""
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_FOLDER = Path(".snakemake", "slurm_jobs")
+FOLDER = Path(".snakemake", "slurm_jobs")
 
 
 class Submission(NamedTuple):
-    """The last submission of one job."""
+    """The last submission of one job of the workflow, which no run has seen succeed."""
 
     job: str
-    """SLURM's id."""
+    """SLURM's id; empty where Snakemake was killed before it knew it."""
     run: str
     """Name of the run that submitted it; all its SLURM jobs have it."""
+    rule: str
+    model: str
+    """The job's model; empty where it is of all models."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     time: float
     """When, by the clock of the file system that the outputs are on."""
 
@@ -34,24 +45,50 @@ def identity(job: Any) -> str:
     return hashlib.sha256("\n".join(outputs_of(job)).encode()).hexdigest()[:32]
 
 
-def note(job: Any, identifier: str, run: str) -> None:
-    """Record that a SLURM job works on a job's outputs, or on those of all jobs of a group."""
+def note(job: Any, run: str) -> None:
+    """Record that a job, or every job of a group, is about to be submitted.
+
+    Before SLURM has it: whenever Snakemake is killed, the next run knows of the job.
+    """
+    for member in members(job):
+        _write(
+            _record_of(member),
+            {
+                "job": "",
+                "run": run,
+                "rule": member.rule.name,
+                "model": member.wildcards.get("model", ""),
+                "inputs": [str(path) for path in member.input],
+                "outputs": outputs_of(member),
+            },
+        )
+
+
+def note_id(job: Any, identifier: str) -> None:
+    """Add the id that SLURM gave; the time stays that of before the submission."""
     for member in members(job):
         record = _record_of(member)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        part = record.with_suffix(".part")
-        part.write_text(json.dumps({"job": identifier, "run": run}))
-        part.replace(record)
+        submitted = record.stat().st_mtime_ns
+        _write(record, {**json.loads(record.read_text(encoding="utf-8")), "job": identifier})
+        os.utime(record, ns=(submitted, submitted))
 
 
 def noted(member: Any) -> Submission | None:
-    """The last submission of a job that is no group; None where there was none."""
-    record = _record_of(member)
-    try:
-        content = json.loads(record.read_text())
-        return Submission(content["job"], content["run"], record.stat().st_mtime)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """The last submission of a job that is no group; None where none is left to follow."""
+    return _read(_record_of(member))
+
+
+def all_noted() -> Iterator[Submission]:
+    """Every submission that was not seen to succeed."""
+    for record in sorted(FOLDER.glob("*.json")):
+        if (submission := _read(record)) is not None:
+            yield submission
+
+
+def forget(job: Any) -> None:
+    """A job, or every job of a group, was seen to succeed."""
+    for member in members(job):
+        _record_of(member).unlink(missing_ok=True)
 
 
 def finished_since(member: Any) -> bool:
@@ -65,4 +102,27 @@ def finished_since(member: Any) -> bool:
 
 
 def _record_of(member: Any) -> Path:
-    return _FOLDER / f"{identity(member)}.json"
+    return FOLDER / f"{identity(member)}.json"
+
+
+def _write(record: Path, content: dict[str, Any]) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    part = record.with_suffix(".part")
+    part.write_text(json.dumps(content), encoding="utf-8")
+    part.replace(record)
+
+
+def _read(record: Path) -> Submission | None:
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return Submission(
+            job=content["job"],
+            run=content["run"],
+            rule=content["rule"],
+            model=content["model"],
+            inputs=tuple(content["inputs"]),
+            outputs=tuple(content["outputs"]),
+            time=record.stat().st_mtime,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

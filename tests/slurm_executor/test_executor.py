@@ -13,7 +13,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 import snakemake_executor_plugin_vrp_slurm as plugin
 from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError, ask, states
 from snakemake_executor_plugin_vrp_slurm.site import Site
-from snakemake_executor_plugin_vrp_slurm.submissions import identity, note, noted
+from snakemake_executor_plugin_vrp_slurm.submissions import identity, note, note_id, noted
 from snakemake_executor_plugin_vrp_slurm.verdicts import JobState, Verdicts
 
 
@@ -58,9 +58,20 @@ def job(identifier: str, output: str = "table.parquet") -> Any:
         external_jobid=identifier,
         aux={},
         job=SimpleNamespace(
-            name="extract", wildcards=[], output=[output], is_group=lambda: False, resources={}
+            name="extract",
+            rule=SimpleNamespace(name="extract"),
+            wildcards={},
+            input=[],
+            output=[output],
+            is_group=lambda: False,
+            resources={},
         ),
     )
+
+
+def submit(job: Any, identifier: str, run: str = "run") -> None:
+    note(job, run)
+    note_id(job, identifier)
 
 
 def check(executor: Any, *jobs: Any) -> list[str]:
@@ -83,6 +94,17 @@ def test_states_decide(executor, monkeypatch):
     assert executor.logger.lines == ["SLURM: 1 completed, 1 failed, 1 running"]
 
 
+def test_what_was_seen_to_succeed_is_followed_no_further(executor, monkeypatch):
+    done, failed = job("1", "a"), job("2", "b")
+    shown = {"1": JobState("COMPLETED", "None"), "2": JobState("FAILED", "NonZeroExitCode")}
+    monkeypatch.setattr(plugin.queue, "states", lambda run: shown)
+    for info in (done, failed):
+        submit(info.job, info.external_jobid)
+    check(executor, done, failed)
+    assert noted(done.job) is None
+    assert noted(failed.job).job == "2"
+
+
 def finish(output: str, time: float = 2e9) -> None:
     Path(output).touch()
     os.utime(output, (time, time))
@@ -93,7 +115,7 @@ def test_a_forgotten_job_is_judged_by_its_tables(executor, monkeypatch):
     there, absent, stale = job("1", "there"), job("2", "absent"), job("3", "stale")
     finish("stale", time=0)
     for info in (there, absent, stale):
-        note(info.job, info.external_jobid, "run")
+        submit(info.job, info.external_jobid)
     finish("there")
     assert check(executor, there, absent, stale) == []
     assert executor.ended["1"] == "success"
@@ -109,7 +131,7 @@ def test_a_forgotten_group_is_judged_by_the_tables_of_all_its_jobs(executor, mon
         output=["probes"], jobs=[metrics, probes], is_group=lambda: True, resources={}
     )
     info = SimpleNamespace(external_jobid="1", aux={}, job=group)
-    note(group, "1", "run")
+    submit(group, "1")
     finish("probes")
     assert check(executor, info) == []
     assert "no longer knows job 1" in executor.ended["1"]
@@ -200,10 +222,12 @@ class Sbatch:
     def __init__(self, executor: Any, monkeypatch: Any, *failures: str) -> None:
         self.failures, self.calls = list(failures), 0
         self.submitted: list[str] = []
+        self.known_before: list[Any] = []
         self.failed: list[str] = []
 
         def run_job(its: Any, job: Any) -> None:
             self.calls += 1
+            self.known_before.append(noted(job))
             info = plugin.SubmittedJobInfo(job, external_jobid="7", aux={})
             if self.failures:
                 said = f"SLURM sbatch failed. The error message was '{self.failures.pop(0)}'."
@@ -233,6 +257,9 @@ def test_a_submission_is_repeated_while_slurm_is_away(executor, monkeypatch, clo
     assert (sbatch.calls, sbatch.submitted, sbatch.failed) == (3, ["7"], [])
     assert clock.slept == [2, 4]
     assert noted(its).job == "7"
+    # A run that is killed in between leaves word of the job, and of when it was submitted.
+    assert [(known.job, known.run) for known in sbatch.known_before] == [("", "run")] * 3
+    assert noted(its).time == sbatch.known_before[0].time
 
 
 def test_a_submission_that_slurm_took_all_the_same_is_not_repeated(executor, monkeypatch, clock):
@@ -268,7 +295,7 @@ def test_submissions_end_after_the_limit_of_silence(executor, monkeypatch, clock
 def test_what_still_works_on_the_outputs_is_ended_first(executor, monkeypatch, clock, run, whose):
     sbatch = Sbatch(executor, monkeypatch)
     its = job("").job
-    note(its, "5", run)
+    submit(its, "5", run)
     cancelled: list[str] = []
 
     def cancel(jobs: list[str]) -> str | None:  # the first one is not heard
@@ -286,10 +313,26 @@ def test_what_still_works_on_the_outputs_is_ended_first(executor, monkeypatch, c
     assert whose in executor.logger.lines[0]
 
 
+def test_a_leftover_of_a_run_that_never_learnt_its_id(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch)
+    its = job("").job
+    note(its, "old")
+    cancelled: list[str] = []
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        plugin.queue, "unfinished_with", lambda *about: asked.append(about) or ["9"]
+    )
+    monkeypatch.setattr(plugin.queue, "cancel", cancelled.extend)
+    monkeypatch.setattr(plugin.queue, "is_unfinished", lambda job, run: not cancelled)
+    executor.run_job(its)
+    assert (asked, cancelled) == ([(identity(its), "old")], ["9"])
+    assert sbatch.submitted == ["7"]
+
+
 def test_a_leftover_that_does_not_end_is_an_error(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch)
     its = job("").job
-    note(its, "5", "run")
+    submit(its, "5")
     monkeypatch.setattr(plugin.queue, "cancel", lambda jobs: None)
     monkeypatch.setattr(plugin.queue, "is_unfinished", lambda job, run: True)
     executor.run_job(its)

@@ -1,0 +1,238 @@
+"""Files that SLURM jobs finished after their Snakemake had been killed: kept, or made anew."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from snakemake.persistence import MetadataRecord
+from snakemake.persistence.file import FilePersistence
+
+from snakemake_executor_plugin_vrp_slurm.submissions import all_noted, note, note_id
+from snakemake_executor_plugin_vrp_slurm.unseen import Unseen, find_unseen, settle_unseen
+from vrp.config.study import load_study, stage_config
+from vrp.provenance import provenance
+
+MADE_BY = {"stage": "consistency", "model": "one", "code": "c0de", "config": "k3"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: str | Path, made_by: dict[str, str]) -> None:
+    metadata = {f"vrp.{key}": value for key, value in made_by.items()}
+    table = pl.DataFrame({"x": [1]}).to_arrow().replace_schema_metadata(metadata)
+    assert isinstance(table, pa.Table)
+    pq.write_table(table, path)
+
+
+def set_time(path: str | Path, time: float) -> None:
+    os.utime(path, (time, time))
+
+
+def job(*outputs: str, rule: str = "consistency", inputs: tuple[str, ...] = ()) -> Any:
+    return SimpleNamespace(
+        output=list(outputs), input=list(inputs), is_group=lambda: False,
+        rule=SimpleNamespace(name=rule), wildcards={"model": "one"},
+    )  # fmt: skip
+
+
+def submit(its: Any, identifier: str = "17", at: float = 2000) -> None:
+    note(its, "run")
+    note_id(its, identifier)
+    for record in Path(".snakemake/slurm_jobs").iterdir():
+        set_time(record, at)
+
+
+def found() -> Unseen:
+    return find_unseen(all_noted(), records(), lambda rule, model: MADE_BY | {"stage": rule})
+
+
+def records() -> FilePersistence:
+    return FilePersistence(nolock=True)
+
+
+def doubts() -> list[str]:
+    assert found().current == []
+    return [doubt for _, doubt in found().doubtful]
+
+
+def test_a_table_that_is_what_the_job_would_make() -> None:
+    submit(job("a.parquet"))
+    assert found() == ([], [])  # for Snakemake to plan
+    write("a.parquet", MADE_BY)
+    (current,) = found().current
+    assert (current.job, current.outputs) == ("17", ("a.parquet",))
+    assert found().doubtful == []
+
+
+@pytest.mark.parametrize("key", ["config", "code", "model", "stage"])
+def test_a_table_that_something_else_made(key: str) -> None:
+    write("a.parquet", MADE_BY)
+    write("b.parquet", {**MADE_BY, key: "0ther"})
+    submit(job("a.parquet", "b.parquet"))
+    assert doubts() == [f"b.parquet was made with other {key}"]
+
+
+def test_files_that_do_not_say_what_made_them() -> None:
+    submit(job("list.json", rule="gather"))
+    Path("list.json").touch()
+    assert doubts() == ["its files do not say what made them"]
+    submit(job("a.parquet"))
+    Path("a.parquet").write_text("text")
+    assert any("a.parquet: is not a whole Parquet file" in doubt for doubt in doubts())
+
+
+def test_an_input_that_changed_after_the_submission() -> None:
+    write("a.parquet", MADE_BY)
+    submit(job("a.parquet", inputs=("items",)))
+    assert doubts() == ["items has changed since"]  # it is gone
+    Path("items").touch()
+    set_time("items", 1000)
+    assert len(found().current) == 1
+    set_time("items", 3000)
+    assert doubts() == ["items has changed since"]
+
+
+def test_an_input_that_the_same_group_made() -> None:
+    write("a.parquet", MADE_BY)
+    write("b.parquet", {**MADE_BY, "stage": "probes"})
+    first = job("a.parquet")
+    second = job("b.parquet", rule="probes", inputs=("a.parquet",))
+    submit(SimpleNamespace(is_group=lambda: True, jobs=[first, second]))
+    assert len(found().current) == 2
+    submit(first, "16")
+    assert [one.outputs for one, _ in found().doubtful] == [("b.parquet",)]
+
+
+def test_what_is_older_than_the_submission_is_not_its_doing() -> None:
+    write("a.parquet", {**MADE_BY, "config": "k4"})
+    set_time("a.parquet", 1000)
+    submit(job("a.parquet"))
+    assert found() == ([], [])
+
+
+def test_what_snakemake_knows_to_be_incomplete_is_left_to_it() -> None:
+    write("a.parquet", {**MADE_BY, "config": "k4"})
+    submit(job("a.parquet"))
+    records()._mark_incomplete("a.parquet", None)
+    assert found() == ([], [])
+
+
+def test_what_a_later_run_made_and_recorded_is_known() -> None:
+    write("a.parquet", {**MADE_BY, "config": "k4"})
+    submit(job("a.parquet"))
+    of_before = Path("a.parquet").stat().st_mtime - 60
+    records()._write_record("a.parquet", MetadataRecord(endtime=of_before))
+    assert len(found().doubtful) == 1
+    records()._write_record("a.parquet", MetadataRecord(endtime=of_before + 60))
+    assert found() == ([], [])
+
+
+def test_settling_marks_the_doubtful_and_forgets_what_is_not_true_any_more() -> None:
+    for name, config in (("a", "k3"), ("b", "k4")):
+        write(f"{name}.parquet", {**MADE_BY, "config": config})
+        submit(job(f"{name}.parquet"))
+        records()._write_record(f"{name}.parquet", MetadataRecord(endtime=1.0))
+    settle_unseen(found(), records())
+    assert records()._read_record("a.parquet") is None
+    assert records()._filter_incomplete_keys(["a.parquet", "b.parquet"]) == {"b.parquet"}
+
+
+STUDY = """
+study: tiny
+models: {one: {family: llava, checkpoint: "zoo:llava"}}
+extract: {shards: 1}
+"""
+TABLE = "results/tiny/one/consistency/000.parquet"
+MANY = ("--config", "consistency={k: 20}")
+
+
+class TinyStudy:
+    """A copy of the workflow whose tables lie there, without models or data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        root = Path(__file__).parents[2]
+        for name in ("workflow", "config", "envs"):
+            shutil.copytree(root / name, folder / name)
+        shutil.copy(root / "Snakefile", folder)
+        (folder / "profiles").symlink_to("workflow/profiles")
+        (folder / "config" / "tiny.yaml").write_text(STUDY)
+        for name in ("data.json", "models/one.json", "sampling.json"):
+            path = folder / "results" / "tiny" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        (folder / TABLE).parent.mkdir(parents=True)
+        self.write("results/tiny/items.parquet", "sample", None)
+
+    def write(self, path: str, stage: str, model: str | None, k: int = 10) -> None:
+        study = load_study(self.folder / "config" / "tiny.yaml")
+        changed = study.consistency.model_copy(update={"k": k})
+        keys = stage_config(study.model_copy(update={"consistency": changed}), stage, model)
+        write(path, provenance(study="tiny", stage=stage, config=keys, model=model or ""))
+
+    def snakemake(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [Path(sys.executable).parent / "snakemake", TABLE, "--configfile", "config/tiny.yaml",
+             "--cores", "1", *arguments],
+            cwd=self.folder, timeout=300, check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+            env={
+                **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},
+                "XDG_CACHE_HOME": str(self.folder / "cache"),
+            },
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return " ".join(done.stdout.split())
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: Path) -> None:
+    study = TinyStudy(here)
+    study.write(TABLE, "consistency", "one")
+    study.snakemake("--touch", "--forceall")
+    assert "Nothing to be done" in study.snakemake("-n")
+    assert "Params have changed" in study.snakemake("-n", *MANY)
+
+    # With another K the table is made once more; Snakemake does not live to see it.
+    inputs = ("results/tiny/models/one.json", "results/tiny/items.parquet")
+    its = job(TABLE, inputs=inputs)
+    note(its, "run")
+    note_id(its, "17")
+    study.write(TABLE, "consistency", "one", k=20)
+
+    planned = study.snakemake("-n", *MANY)
+    assert "Nothing to be done" in planned
+    assert "SLURM finished 1 jobs after their Snakemake had ended" in planned
+    back = study.snakemake("-n")
+    assert f"SLURM job 17 finished {TABLE} after its Snakemake had ended" in back
+    assert "made with other config" in back
+    assert "reason: Forced execution" in back
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_a_run_at_work_takes_note_of_its_jobs_itself(here: Path) -> None:
+    study = TinyStudy(here)
+    study.write(TABLE, "consistency", "one", k=20)
+    study.snakemake("--touch", "--forceall")
+    note(job(TABLE), "run")
+    study.write(TABLE, "consistency", "one", k=20)
+    with (here / "results" / "tiny" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "Nothing to be done" in study.snakemake("-n")
+    assert "A SLURM job finished" in (planned := study.snakemake("-n"))
+    assert "reason: Forced execution" in planned
