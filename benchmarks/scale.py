@@ -40,6 +40,7 @@ from vrp.tables.hidden import hidden_table
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 from vrp.tables.schema import TableSchema
+from vrp.tables.shard_list import write_shard_list
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
 ITEMS_A_SHARD, ITEMS_AN_IMAGE = 10_000, 4
@@ -47,6 +48,11 @@ N_LAYERS, N_HEADS, D_MODEL, GRID = 4, 2, 16, 6
 PLANTED_LAYER, PLANTED_NEURON = 2, 11
 TASKS = ("existence", "counting", "spatial", "open")
 ORIGIN = {"study": "scale", "model": "planted"}
+LISTS = {
+    "extraction": ("answers", "attention", "hidden", "lens"),
+    "consistency": ("consistency",),
+    "blind": ("blind/hidden",),
+}
 LIMIT_BYTES = 4 * 2**30
 
 CONFIG = """
@@ -145,7 +151,7 @@ def write_shard(folder: Path, shard: int, first: int, n: int) -> dict[str, objec
             "residual_update": rows_of(rng.random((n, N_LAYERS))), "note": pa.nulls(n, pa.string()),
         },
     )  # fmt: skip
-    for kind, knows in (("hidden", True), ("blind", False)):
+    for kind, knows in (("hidden", True), ("blind/hidden", False)):
         schema = hidden_table(n_layers=N_LAYERS, d_model=D_MODEL, dtype="float32")
         columns: dict[str, object] = {
             "item_id": ids, "position": constant("prompt_end", n, pa.string())
@@ -191,25 +197,28 @@ def write_study(folder: Path, n_items: int) -> None:
     write_table(folder / "items.parquet", ITEMS, pa.concat_tables(parts), provenance=ORIGIN)
 
 
+def list_shards(folder: Path) -> None:
+    """Write the lists of shards that the stages read, but for the checksums, which they do not."""
+    for name, tables in LISTS.items():
+        shards = {table: dict.fromkeys(sorted((folder / table).glob("*.parquet")), "")
+                  for table in tables}  # fmt: skip
+        write_shard_list(folder / f"{name}.json", made_by=ORIGIN, shards=shards)
+
+
 def command(stage: str, folder: Path) -> list[str]:
     """The command of a stage over a study's tables."""
-
-    def shards(table: str) -> list[str]:
-        return [str(path) for path in sorted((folder / table).glob("*.parquet"))]
-
-    shared = ["--config", str(folder / "config.yaml"), "--model", "planted", "--items",
-              str(folder / "items.parquet"), "--answers", *shards("answers"), "--attention",
-              *shards("attention"), "--lens", *shards("lens")]  # fmt: skip
     out = {name: str(folder / "out" / f"{name}.parquet")
            for name in ("signals", "heads", "metrics", "predictions", "neurons",
                         "probes")}  # fmt: skip
+    lists = {name: str(folder / f"{name}.json") for name in LISTS}
+    shared = ["--config", str(folder / "config.yaml"), "--model", "planted", "--items",
+              str(folder / "items.parquet"), "--extraction", lists["extraction"]]  # fmt: skip
     if stage == "metrics":
-        shared += ["--consistency", *shards("consistency"), "--signals", out["signals"],
+        shared += ["--consistency", lists["consistency"], "--signals", out["signals"],
                    "--heads", out["heads"]]  # fmt: skip
     else:
-        shared += ["--signals", out["signals"], "--hidden", *shards("hidden"), "--blind-hidden",
-                   *shards("blind"), "--predictions", out["predictions"],
-                   "--neurons", out["neurons"]]  # fmt: skip
+        shared += ["--signals", out["signals"], "--blind", lists["blind"],
+                   "--predictions", out["predictions"], "--neurons", out["neurons"]]  # fmt: skip
     return [str(Path(sys.executable).with_name("vrp")), stage, *shared, "--output", out[stage]]
 
 
@@ -280,6 +289,7 @@ def main() -> None:
     for n_items in options.items:
         folder = parent / str(n_items)
         write_study(folder, n_items)
+        list_shards(folder)
         (folder / "out").mkdir(exist_ok=True)
         networks = str(not options.without_networks).lower()
         (folder / "config.yaml").write_text(

@@ -158,9 +158,9 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert "cannot be written" in message
 
 
-def test_shards_are_given_as_a_list():
+def test_lists_of_all_models_are_given_side_by_side():
     options = build_parser().parse_args(
-        "effects --config c --items i --answers a b --mask m --ablate x y z --output o".split()
+        "effects --config c --items i --extraction a b --mask m --ablate x y z --output o".split()
     )
-    assert len(options.answers) == 2
+    assert len(options.extraction) == 2
     assert len(options.ablate) == 3

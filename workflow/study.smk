@@ -14,6 +14,7 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -66,49 +67,51 @@ def shard_names(count):
     return [f"{shard:03d}" for shard in range(count)]
 
 
-SHARDS = shard_names(STUDY.extract.shards)
-MASK_SHARDS = shard_names(STUDY.mask.shards) if STUDY.mask.enabled else []
-ABLATE_SHARDS = shard_names(STUDY.ablate.shards) if STUDY.ablate.enabled else []
+class Run(NamedTuple):
+    """Jobs of one model that write their tables together, shard by shard, and are listed."""
 
-# Runs of a model that are listed → the tables that each writes together, shard by shard.
+    folder: str
+    """Where the models' folders lie."""
+    tables: list[str]
+    shards: list[str]
+
+
 RUNS = {
-    "extraction": ["answers", "attention", "hidden", "lens"],
-    "consistency": ["consistency"],
-    "blind": ["blind/answers", "blind/hidden"],
+    "extraction": Run(
+        EXTRACTION,
+        ["answers", "attention", "hidden", "lens"],
+        shard_names(STUDY.extract.shards),
+    ),
+    "consistency": Run(EXTRACTION, ["consistency"], shard_names(STUDY.extract.shards)),
+    "blind": Run(
+        EXTRACTION, ["blind/answers", "blind/hidden"], shard_names(STUDY.extract.shards)
+    ),
+    # The other study's, where `extraction_from` is set and it has made the very same.
+    "mask": Run(str(mask_folder(STUDY)), ["mask"], shard_names(STUDY.mask.shards)),
+    "ablate": Run(RESULTS, ["ablate"], shard_names(STUDY.ablate.shards)),
 }
 
-# What figures, report and effects read of all models. They wait for the lists of shards and for
-# what is made from all of them, not for every shard: Snakemake goes through all inputs of a job
-# once for each of them.
+
+def lists_of(run):
+    """Lists of all models' shards of a run. Later stages wait for them and not for the shards:
+
+    Snakemake goes through all inputs of a job once for each of them.
+    """
+    return expand("<results>/{model}/{run}.json", model=MODELS, run=run)
+
+
+MASK_LISTS = lists_of("mask") if STUDY.mask.enabled else []
+ABLATE_LISTS = lists_of("ablate") if STUDY.ablate.enabled else []
+
+# What figures and report read of all models.
 MODEL_TABLES = {
-    **{
-        run: expand(f"<results>/{{model}}/{run}.json", model=MODELS)
-        for run in ("extraction", "consistency")
-    },
+    "extraction": lists_of("extraction"),
+    "consistency": lists_of("consistency"),
     **{
         table: expand(f"<results>/{{model}}/{table}.parquet", model=MODELS)
         for table in ("signals", "heads", "metrics", "probes", "predictions", "neurons")
     },
-}
-
-
-def shards_everywhere(folder, table, shards):
-    """All shards of a table of all models."""
-    return [
-        f"{folder}/{model}/{table}/{shard}.parquet"
-        for model in MODELS
-        for shard in shards
-    ]
-
-
-MASK_TABLES = shards_everywhere(mask_folder(STUDY), "mask", MASK_SHARDS)
-ABLATE_TABLES = shards_everywhere(RESULTS, "ablate", ABLATE_SHARDS)
-SHARD_TABLES = {
-    **{
-        table: shards_everywhere(EXTRACTION, table, SHARDS)
-        for table in ("answers", "attention", "lens", "consistency")
-    },
-    "mask": MASK_TABLES,
+    "mask": MASK_LISTS,
 }
 
 # What is found out about shared shards before anything reads them.
@@ -265,7 +268,7 @@ def tables_beside(batches):
     """The tables of one shard that a folder of finished batches is kept for."""
     model, *place = batches.parent.relative_to(RESULTS).parts
     first = "/".join(place)
-    together = next((run for run in RUNS.values() if run[0] == first), [first])
+    together = next(run.tables for run in RUNS.values() if run.tables[0] == first)
     shard = batches.name[1:].removesuffix(".batches")
     return [Path(RESULTS, model, table, f"{shard}.parquet") for table in together]
 
@@ -325,27 +328,18 @@ def model_keys_of(stage, model):
     }
 
 
-def shards_of(table):
-    """A param that names all shards of a table of the model."""
-    return lambda wildcards: [
-        f"{model_folder(wildcards)}/{table}/{shard}.parquet" for shard in SHARDS
-    ]
-
-
-def model_folder(wildcards):
-    """Where the shards of a model's extraction lie."""
-    return f"{EXTRACTION}/{wildcards.model}"
-
-
-def tables_of_run(wildcards):
-    """The tables that a run of a model writes together."""
-    return RUNS[wildcards.run]
+def folder_of_run(wildcards):
+    """The model's folder that the tables of a run are in."""
+    return f"{RUNS[wildcards.run].folder}/{wildcards.model}"
 
 
 def shards_of_run(wildcards):
-    """All shards of these tables."""
+    """All shards of all tables of a run of a model."""
+    run = RUNS[wildcards.run]
     return [
-        shard for table in RUNS[wildcards.run] for shard in shards_of(table)(wildcards)
+        f"{folder_of_run(wildcards)}/{table}/{shard}.parquet"
+        for table in run.tables
+        for shard in run.shards
     ]
 
 

@@ -86,14 +86,14 @@ def _paths(parser: Any, **options: str) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help=text)
 
 
-def _shards(parser: Any, **options: str) -> None:
-    """Required options of one or more files each: all shards of a table."""
+def _files(parser: Any, **options: str) -> None:
+    """Required options of one or more files each."""
     for name, text in options.items():
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=Path, nargs="+", required=True, help=text)
 
 
-def _optional_shards(parser: Any, **options: str) -> None:
+def _optional_files(parser: Any, **options: str) -> None:
     """Options of any number of files, none where the config left the stage out."""
     for name, text in options.items():
         flag = f"--{name.replace('_', '-')}"
@@ -212,23 +212,18 @@ def _add_analyses(commands: Any) -> None:
     parser.add_argument(
         "--shards", type=int, required=True, help="how many each must hold, from 000"
     )
-    _optional_shards(parser, items="items tables that must be equal (extraction_from)")
+    _optional_files(parser, items="items tables that must be equal (extraction_from)")
     _paths(parser, output="the list to write (JSON)")
     parser = _stage(
         commands, "metrics", "compute every signal and how well it tells right from wrong",
         _metrics,
     )  # fmt: skip
     _model(parser)
-    _paths(parser, items="items.parquet")
-    _shards(
-        parser,
-        answers="answers shards",
-        attention="attention shards",
-        lens="lens shards",
-        consistency="consistency shards",
-    )
     _paths(
         parser,
+        items="items.parquet",
+        extraction="list of the extraction's shards (gather)",
+        consistency="list of the consistency shards (gather)",
         signals="signals.parquet to write",
         heads="per-head table to write (heads.parquet)",
         output="metrics.parquet to write",
@@ -238,15 +233,13 @@ def _add_analyses(commands: Any) -> None:
         "Image-grouped cross-validation; layer and penalty are picked inside training folds.",
     )  # fmt: skip
     _model(parser)
-    _paths(parser, items="items.parquet", signals="signals.parquet")
-    _shards(
+    _paths(
         parser,
-        answers="answers shards",
-        attention="attention shards",
-        hidden="hidden-state shards",
-        lens="lens shards",
+        items="items.parquet",
+        signals="signals.parquet",
+        extraction="list of the extraction's shards (gather)",
     )
-    _optional_shards(parser, blind_hidden="hidden states, blank image")
+    _optional_files(parser, blind="list of the shards with a blank image (gather)")
     _paths(
         parser,
         predictions="predictions.parquet to write",
@@ -262,7 +255,9 @@ def _add_interventions(commands: Any) -> None:
     )  # fmt: skip
     _inputs_of_a_run(parser)
     _paths(
-        parser, extraction="the model's extraction shards (gather)", output="mask shard to write"
+        parser,
+        extraction="list of the extraction's shards (gather)",
+        output="mask shard to write",
     )
     parser = _stage(
         commands, "ablate", "silence neurons that the probe reads, and random ones", _ablate,
@@ -271,7 +266,7 @@ def _add_interventions(commands: Any) -> None:
     _inputs_of_a_run(parser)
     _paths(
         parser,
-        extraction="the model's extraction shards (gather)",
+        extraction="list of the extraction's shards (gather)",
         predictions="predictions.parquet (folds)",
         neurons="neurons.parquet",
         output="ablate shard to write",
@@ -280,12 +275,8 @@ def _add_interventions(commands: Any) -> None:
         commands, "effects", "estimate every intervention's paired effect on accuracy", _effects
     )
     _paths(parser, items="items.parquet")
-    _shards(parser, answers="answers shards of all models")
-    _optional_shards(
-        parser,
-        mask="mask shards of all models",
-        ablate="ablate shards of all models",
-    )
+    _files(parser, extraction=f"{_LISTS} extraction")
+    _optional_files(parser, mask=f"{_LISTS} masking", ablate=f"{_LISTS} ablation")
     _paths(parser, output="effects.parquet to write")
 
 
@@ -296,9 +287,9 @@ def _add_presentation(commands: Any) -> None:
     ):
         parser = _stage(commands, name, summary, run)
         _paths(parser, items="items.parquet", effects="effects.parquet")
-        tables = {table: f"{table} of all models" for table in _MODEL_TABLES}
-        _optional_shards(parser, mask=tables.pop("mask"))
-        _shards(parser, **tables)
+        _files(parser, extraction=f"{_LISTS} extraction", consistency=f"{_LISTS} consistency")
+        _files(parser, **{table: f"{table} of all models" for table in _MODEL_TABLES})
+        _optional_files(parser, mask=f"{_LISTS} masking")
         if name == "figures":
             _paths(parser, output="folder of the figures")
         else:
@@ -314,11 +305,13 @@ def _add_presentation(commands: Any) -> None:
             )
 
 
-# Tables that figures and report read for every model; their files say which model they are of.
-_MODEL_TABLES = (
-    "answers", "attention", "lens", "consistency", "signals", "heads", "metrics", "probes",
-    "predictions", "neurons", "mask",
-)  # fmt: skip
+_LISTS = "lists of all models' shards (gather):"
+# What figures and report read for every model: tables in one file, and in shards that a list names.
+_MODEL_TABLES = ("signals", "heads", "metrics", "probes", "predictions", "neurons")
+_LISTED_TABLES = {
+    "answers": "extraction", "attention": "extraction", "lens": "extraction",
+    "consistency": "consistency", "mask": "mask",
+}  # fmt: skip
 
 
 def _add_status(commands: Any) -> None:
@@ -344,7 +337,7 @@ def _add_score(commands: Any) -> None:
         "annotations, too. Accuracy, precision, recall, F1, yes-rate and parse rate stand side by "
         "side under the strict parser and the official one.",
     )  # fmt: skip
-    _shards(
+    _files(
         parser,
         questions="official question files: POPE's splits, or VQA v2's one",
         answers="answer files (JSON or JSON lines)",
@@ -520,51 +513,55 @@ def _gather(options: argparse.Namespace) -> None:
 
 def _metrics(options: argparse.Namespace) -> None:
     from vrp.stages import metrics
+    from vrp.tables.shard_list import listed_shards
 
     study = load_study(options.config)
+    made_by = _origin(study, "metrics", options.model)
     metrics.run(
         seed=study.seed,
         metrics=study.metrics,
         items=options.items,
-        answers=options.answers,
-        attention=options.attention,
-        lens=options.lens,
-        consistency=options.consistency,
+        answers=listed_shards(options.extraction, "answers"),
+        attention=listed_shards(options.extraction, "attention"),
+        lens=listed_shards(options.extraction, "lens"),
+        consistency=listed_shards(options.consistency, "consistency"),
         signals=options.signals,
         heads=options.heads,
         output=options.output,
-        provenance=_origin(study, "metrics", options.model),
+        provenance=made_by,
     )
 
 
 def _probes(options: argparse.Namespace) -> None:
     from vrp.stages import probes
+    from vrp.tables.shard_list import listed_shards
 
     study = load_study(options.config)
+    made_by = _origin(study, "probes", options.model)
     probes.run(
         seed=study.seed,
         probes=study.probes,
         auroc_margin=study.metrics.auroc_margin,
         items=options.items,
-        answers=options.answers,
-        attention=options.attention,
-        hidden=options.hidden,
-        lens=options.lens,
+        answers=listed_shards(options.extraction, "answers"),
+        attention=listed_shards(options.extraction, "attention"),
+        hidden=listed_shards(options.extraction, "hidden"),
+        lens=listed_shards(options.extraction, "lens"),
         signals=options.signals,
-        blind_hidden=options.blind_hidden,
+        blind_hidden=listed_shards(options.blind, "blind/hidden"),
         predictions=options.predictions,
         neurons=options.neurons,
         output=options.output,
-        provenance=_origin(study, "probes", options.model),
+        provenance=made_by,
     )
 
 
 def _mask(options: argparse.Namespace) -> None:
-    from vrp.stages import gather, mask
+    from vrp.stages import mask
+    from vrp.tables.shard_list import listed_shards
 
     study = load_study(options.config)
     model = _model_of(study, options.model)
-    shards = gather.read_gathered(options.extraction)
     mask.run(
         seed=study.seed,
         data=study.data,
@@ -574,8 +571,8 @@ def _mask(options: argparse.Namespace) -> None:
         max_new_tokens=_longest_answers(study),
         manifest=options.manifest,
         items=options.items,
-        answers=shards.answers,
-        attention=shards.attention,
+        answers=listed_shards(options.extraction, "answers"),
+        attention=listed_shards(options.extraction, "attention"),
         shard=options.shard,
         output=options.output,
         provenance=_origin(study, "mask", options.model),
@@ -583,11 +580,11 @@ def _mask(options: argparse.Namespace) -> None:
 
 
 def _ablate(options: argparse.Namespace) -> None:
-    from vrp.stages import ablate, gather
+    from vrp.stages import ablate
+    from vrp.tables.shard_list import listed_shards
 
     study = load_study(options.config)
     model = _model_of(study, options.model)
-    shards = gather.read_gathered(options.extraction)
     ablate.run(
         seed=study.seed,
         data=study.data,
@@ -597,7 +594,7 @@ def _ablate(options: argparse.Namespace) -> None:
         max_new_tokens=_longest_answers(study),
         manifest=options.manifest,
         items=options.items,
-        answers=shards.answers,
+        answers=listed_shards(options.extraction, "answers"),
         predictions=options.predictions,
         neurons=options.neurons,
         shard=options.shard,
@@ -608,18 +605,29 @@ def _ablate(options: argparse.Namespace) -> None:
 
 def _effects(options: argparse.Namespace) -> None:
     from vrp.stages import effects
+    from vrp.tables.shard_list import listed_shards
 
     study = load_study(options.config)
     effects.run(
         seed=study.seed,
         effects=study.effects,
         items=options.items,
-        answers=options.answers,
-        mask=options.mask,
-        ablate=options.ablate,
+        answers=listed_shards(options.extraction, "answers"),
+        mask=listed_shards(options.mask, "mask"),
+        ablate=listed_shards(options.ablate, "ablate"),
         output=options.output,
         provenance=_origin(study, "effects"),
     )
+
+
+def _tables_of_all_models(options: argparse.Namespace) -> dict[str, list[Path]]:
+    """Files of every table that figures and report read, of all models."""
+    from vrp.tables.shard_list import listed_shards
+
+    listed = {
+        table: listed_shards(getattr(options, run), table) for table, run in _LISTED_TABLES.items()
+    }
+    return listed | {table: getattr(options, table) for table in _MODEL_TABLES}
 
 
 def _figures(options: argparse.Namespace) -> None:
@@ -630,7 +638,7 @@ def _figures(options: argparse.Namespace) -> None:
         figures=study.figures,
         items=options.items,
         effects=options.effects,
-        tables={name: getattr(options, name) for name in _MODEL_TABLES},
+        tables=_tables_of_all_models(options),
         output=options.output,
     )
 
@@ -647,7 +655,7 @@ def _report(options: argparse.Namespace) -> None:
         items=options.items,
         sampling=options.sampling,
         effects=options.effects,
-        tables={name: getattr(options, name) for name in _MODEL_TABLES},
+        tables=_tables_of_all_models(options),
         figures=options.figures,
         summary=options.summary,
         output=options.output,

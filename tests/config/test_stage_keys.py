@@ -15,7 +15,7 @@ from vrp import cli, stages
 from vrp.config.section import Section
 from vrp.config.study import STAGE_KEYS, StudyConfig, study_from_mapping
 from vrp.provenance import import_closure
-from vrp.stages import gather
+from vrp.tables import shard_list
 
 SOURCE = Path(stages.__file__).parents[1]
 STUDY = study_from_mapping(
@@ -69,7 +69,7 @@ def keys_handed_over(stage: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     monkeypatch.setattr(stages, stage, stand_in, raising=False)
     monkeypatch.setattr(cli, "load_study", lambda path: Traced(STUDY, "", reads))
     monkeypatch.setattr(cli, "_origin", lambda *arguments, **more: {})
-    monkeypatch.setattr(gather, "read_gathered", lambda path: gather.Gathered([], []))
+    monkeypatch.setattr(shard_list, "listed_shards", lambda lists, table: [])
     cli.main(arguments_of(stage))
     assert handed
     # A section that was only a way to one of its keys was not handed over itself.

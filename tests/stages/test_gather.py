@@ -11,6 +11,7 @@ from vrp.errors import InputError
 from vrp.stages import gather
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_provenance, read_table, write_table
+from vrp.tables.shard_list import listed_shards
 
 
 @pytest.fixture
@@ -40,16 +41,17 @@ def with_provenance(path, into, **changes):
 def test_the_list_names_every_shard_with_its_checksum(folder, tmp_path):
     answers, attention = (folder / table / "000.parquet" for table in ("answers", "attention"))
     output = listed(folder, tmp_path / "extraction.json")
-    assert gather.read_gathered(output) == ([answers], [attention])
+    assert listed_shards(output, "answers") == [answers]
+    assert listed_shards(output, "attention") == [attention]
     content = json.loads(output.read_text())
     assert content["model"] == "toy"
-    assert content["answers"] == {str(answers): file_sha256(answers)}
+    assert content["tables"]["answers"] == {str(answers): file_sha256(answers)}
 
 
 def test_shards_beyond_the_number_are_left_alone(folder, tmp_path):
     shutil.copy(folder / "answers" / "000.parquet", folder / "answers" / "001.parquet")
-    found = gather.read_gathered(listed(folder, tmp_path / "extraction.json"))
-    assert [path.name for path in found.answers] == ["000.parquet"]
+    found = listed_shards(listed(folder, tmp_path / "extraction.json"), "answers")
+    assert [path.name for path in found] == ["000.parquet"]
 
 
 def test_a_missing_shard_is_named(folder, tmp_path):
@@ -89,13 +91,3 @@ def test_other_items_are_refused(folder, tmp_path):
     listed(folder, tmp_path / "extraction.json", items=[items, items])
     with pytest.raises(InputError, match=r"extraction_from: .* holds other items"):
         listed(folder, tmp_path / "extraction.json", items=[items, other.items])
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"answers": []}'])
-def test_what_is_no_list_is_refused(tmp_path, text):
-    path = tmp_path / "extraction.json"
-    with pytest.raises(InputError, match="run `vrp gather` first"):
-        gather.read_gathered(path)
-    path.write_text(text)
-    with pytest.raises(InputError, match="is no list of extraction shards"):
-        gather.read_gathered(path)

@@ -15,6 +15,21 @@ def test_hand_worked():
     np.testing.assert_array_equal(level_ties(values), expected)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_as_one_value_after_the_other(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=3000) * 10.0 ** rng.integers(-2, 2)
+    values[::7] = values[0]
+    expected = values.copy()
+    level, end = math.nan, -math.inf
+    for index in np.argsort(values, kind="stable"):
+        if values[index] > end:
+            level, end = values[index], values[index] + 1e-3 * abs(values[index])
+        expected[index] = level
+    assert 100 < len(np.unique(expected)) < 2000
+    np.testing.assert_array_equal(level_ties(values, rounding=1e-3), expected)
+
+
 def test_a_dense_run_does_not_collapse_into_one_value():
     dense = 1.0 + np.arange(2000) * 1e-6
     levelled = level_ties(dense, rounding=1e-5)

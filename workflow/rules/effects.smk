@@ -4,12 +4,9 @@ This part of the workflow estimates every intervention's paired effect on accura
 REQUIRED INPUTS:
 
     items      = <results>/items.parquet
-    extraction = <results>/{model}/extraction.json of all models, lists of the answers shards
-    mask       = <results>/{model}/mask/{shard}.parquet, all models and shards, where
-                 `mask.enabled` is true (those of the study that `extraction_from` names, where
-                 it has made the very same)
-    ablate     = <results>/{model}/ablate/{shard}.parquet, all models and shards, where
-                 `ablate.enabled` is true
+    extraction = <results>/{model}/extraction.json of all models, lists of shards: it reads answers
+    mask       = <results>/{model}/mask.json of all models, where `mask.enabled` is true
+    ablate     = <results>/{model}/ablate.json of all models, where `ablate.enabled` is true
 
 OUTPUTS:
 
@@ -21,9 +18,9 @@ rule effects:
     """Estimate paired effects with intervals, of all models together."""
     input:
         item_table="<results>/items.parquet",
-        extraction=expand("<results>/{model}/extraction.json", model=MODELS),
-        mask=MASK_TABLES,
-        ablate=ABLATE_TABLES,
+        extraction=lists_of("extraction"),
+        mask=MASK_LISTS,
+        ablate=ABLATE_LISTS,
     output:
         effects="<results>/effects.parquet",
     log:
@@ -41,13 +38,12 @@ rule effects:
         study=SNAPSHOT,
         code_effects=code_of("effects"),
         config_effects=config_of("effects"),
-        answers=SHARD_TABLES["answers"],
     shell:
         """
         vrp effects \
             --config {params.study} \
             --items {input.item_table} \
-            --answers {params.answers} \
+            --extraction {input.extraction} \
             --mask {input.mask} \
             --ablate {input.ablate} \
             --output {output.effects} \

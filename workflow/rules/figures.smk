@@ -5,10 +5,9 @@ REQUIRED INPUTS:
 
     items   = <results>/items.parquet
     effects = <results>/effects.parquet
-    extraction, consistency = lists of all models' shards: it reads answers, attention, lens and
-              consistency
+    extraction, consistency, mask (where it is enabled) = lists of all models' shards: it reads
+              answers, attention, lens, consistency and mask
     signals, heads, metrics, probes, predictions, neurons = tables of all models
-    (mask  = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
 
 OUTPUTS:
 
@@ -36,7 +35,6 @@ rule figures:
         runtime=runtime("figures"),
     params:
         **causes_of("figures"),
-        **SHARD_TABLES,
         study=SNAPSHOT,
         code_figures=code_of("figures"),
         config_figures=config_of("figures"),
@@ -47,17 +45,15 @@ rule figures:
             --config {params.study} \
             --items {input.item_table} \
             --effects {input.effects} \
-            --answers {params.answers} \
-            --attention {params.attention} \
-            --lens {params.lens} \
-            --consistency {params.consistency} \
+            --extraction {input.extraction} \
+            --consistency {input.consistency} \
             --signals {input.signals} \
             --heads {input.heads} \
             --metrics {input.metrics} \
             --probes {input.probes} \
             --predictions {input.predictions} \
             --neurons {input.neurons} \
-            --mask {params.mask} \
+            --mask {input.mask} \
             --output {params.folder} \
             2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """

@@ -4,6 +4,8 @@ This part of the workflow lists one model's shards, for every stage that needs a
 REQUIRED INPUTS:
 
     shards = <extraction>/{model}/{table}/{shard}.parquet, all shards of all tables of the run
+             (those of mask and ablate are under <results>; where `extraction_from` is set and the
+             other study has made the very same masking, its)
     items  = <results>/items.parquet and <extraction>/items.parquet, where `extraction_from` is
              set: they must be equal
 
@@ -13,6 +15,8 @@ OUTPUTS:
              extraction  (tables answers, attention, hidden, lens)
              consistency (table consistency)
              blind       (tables blind/answers and blind/hidden), where `extract.blind` is true
+             mask        (table mask), where `mask.enabled` is true
+             ablate      (table ablate), where `ablate.enabled` is true
 
 Later stages wait for these few files and not for all shards: planning thousands of shards then
 takes a time that grows with their number, not with its square.
@@ -41,9 +45,9 @@ rule gather:
         study=SNAPSHOT,
         code_gather=code_of("gather"),
         config_gather=config_of("gather"),
-        folder=model_folder,
-        tables=tables_of_run,
-        n_shards=len(SHARDS),
+        folder=folder_of_run,
+        tables=lambda wildcards: RUNS[wildcards.run].tables,
+        n_shards=lambda wildcards: len(RUNS[wildcards.run].shards),
     shell:
         """
         vrp gather \

@@ -41,20 +41,14 @@ rule metrics:
         study=SNAPSHOT,
         code_metrics=code_of("metrics"),
         config_metrics=config_of("metrics"),
-        answers=shards_of("answers"),
-        attention=shards_of("attention"),
-        lens=shards_of("lens"),
-        consistency=shards_of("consistency"),
     shell:
         """
         vrp metrics \
             --config {params.study} \
             --model {wildcards.model} \
             --items {input.item_table} \
-            --answers {params.answers} \
-            --attention {params.attention} \
-            --lens {params.lens} \
-            --consistency {params.consistency} \
+            --extraction {input.extraction} \
+            --consistency {input.consistency} \
             --signals {output.signals} \
             --heads {output.heads} \
             --output {output.metrics} \

@@ -43,11 +43,6 @@ rule probes:
         study=SNAPSHOT,
         code_probes=code_of("probes"),
         config_probes=config_of("probes"),
-        answers=shards_of("answers"),
-        attention=shards_of("attention"),
-        hidden=shards_of("hidden"),
-        lens=shards_of("lens"),
-        blind_hidden=shards_of("blind/hidden") if STUDY.extract.blind else [],
     shell:
         """
         vrp probes \
@@ -55,11 +50,8 @@ rule probes:
             --model {wildcards.model} \
             --items {input.item_table} \
             --signals {input.signals} \
-            --answers {params.answers} \
-            --attention {params.attention} \
-            --hidden {params.hidden} \
-            --lens {params.lens} \
-            --blind-hidden {params.blind_hidden} \
+            --extraction {input.extraction} \
+            --blind {input.blind} \
             --predictions {output.predictions} \
             --neurons {output.neurons} \
             --output {output.probes} \

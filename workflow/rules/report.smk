@@ -8,10 +8,9 @@ REQUIRED INPUTS:
     sampling = <results>/sampling.json
     effects  = <results>/effects.parquet
     figures  = <results>/figures/{name}.{format}, all figures
-    extraction, consistency = lists of all models' shards: it reads answers, attention, lens and
-              consistency
+    extraction, consistency, mask (where it is enabled) = lists of all models' shards: it reads
+              answers, attention, lens, consistency and mask
     signals, heads, metrics, probes, predictions, neurons = tables of all models
-    (mask   = <results>/{model}/mask/{shard}.parquet: the effects wait for them)
 
 OUTPUTS:
 
@@ -50,7 +49,6 @@ rule report:
         runtime=runtime("report"),
     params:
         **causes_of("report"),
-        **SHARD_TABLES,
         study=SNAPSHOT,
         code_report=code_of("report"),
         config_report=config_of("report"),
@@ -62,17 +60,15 @@ rule report:
             --items {input.item_table} \
             --sampling {input.sampling} \
             --effects {input.effects} \
-            --answers {params.answers} \
-            --attention {params.attention} \
-            --lens {params.lens} \
-            --consistency {params.consistency} \
+            --extraction {input.extraction} \
+            --consistency {input.consistency} \
             --signals {input.signals} \
             --heads {input.heads} \
             --metrics {input.metrics} \
             --probes {input.probes} \
             --predictions {input.predictions} \
             --neurons {input.neurons} \
-            --mask {params.mask} \
+            --mask {input.mask} \
             --figures {input.figures} \
             --summary {output.summary} \
             --output {output.report} \

@@ -5,27 +5,17 @@ file, and a workflow of thousands of shards is planned in a time that grows with
 with its square.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
-from vrp.tables.files import read_provenance, read_table, write_text
+from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.shard_list import write_shard_list
 
 _SAME = ("model", "revision", "config", "code")
 _WORDS = {"config": "other keys of the configuration", "code": "other code"}
-
-
-class Gathered(NamedTuple):
-    """The shards of one model's extraction."""
-
-    answers: list[Path]
-    """All answers shards."""
-    attention: list[Path]
-    """All attention shards."""
 
 
 def run(
@@ -66,33 +56,14 @@ def run(
     first = read_provenance(paths[0])
     for path in paths[1:]:
         _require_same(path, read_provenance(path), paths[0], first)
-    content = {
-        **{key: first.get(key, "") for key in _SAME},
-        **{
-            table: {str(path): file_sha256(path) for path in of_table}
+    write_shard_list(
+        output,
+        made_by={key: first.get(key, "") for key in _SAME},
+        shards={
+            table: {path: file_sha256(path) for path in of_table}
             for table, of_table in shards.items()
         },
-    }
-    write_text(output, json.dumps(content, indent=1) + "\n")
-
-
-def read_gathered(path: Path) -> Gathered:
-    """Read what `run` wrote.
-
-    Raises:
-        InputError: the file is missing or is no such list.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Gathered(*([Path(shard) for shard in content[name]] for name in Gathered._fields))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); run `vrp gather` first"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path}: is no list of extraction shards; delete it and run `vrp gather` again"
-        ) from None
+    )
 
 
 def _require_same(

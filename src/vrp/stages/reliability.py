@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from vrp.stats.auroc import bootstrap_auroc, delong
-from vrp.stats.bootstrap import Bootstrapped, Resamples, bootstrap_within, resample_groups
+from vrp.stats.bootstrap import Bootstrapped, Resamples, macro_average, resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
 from vrp.stats.equivalence import two_one_sided_tests
 from vrp.stats.estimate import SIGNAL_MISSING, Estimate, n_kept_labels, undefined
@@ -63,9 +63,14 @@ class JudgedItems:
         )
 
     @cached_property
+    def task_names(self) -> list[str]:
+        """Tasks of the items, sorted."""
+        return sorted(set(self.tasks.tolist()))
+
+    @cached_property
     def scopes(self) -> Mapping[str, NDArray[np.bool_]]:
         """Name → (n,) items of the scopes that are subsets: tasks, and answers within existence."""
-        found = {task: self.tasks == task for task in sorted(set(self.tasks.tolist()))}
+        found = {task: self.tasks == task for task in self.task_names}
         for answer in ("yes", "no"):
             items = (self.tasks == "existence") & (self.answers == answer)
             if items.any():
@@ -234,27 +239,19 @@ def _within(
     strata: NDArray[np.integer] | None = None,
 ) -> dict[str, Bootstrapped]:
     """The statistic in every scope that is a subset, and its macro average over tasks."""
-    by_task = bootstrap_within(
-        statistic,
-        value,
-        items.correct,
-        items.groups,
-        by=items.tasks,
-        resamples=items.resamples,
-        strata=strata,
-    )
-    parts = dict(by_task.parts)
-    for scope, chosen in items.scopes.items():
-        if scope not in parts:
-            parts[scope] = statistic(
-                value[chosen],
-                items.correct[chosen],
-                items.groups[chosen],
-                resamples=items.resamples,
-                strata=None if strata is None else strata[chosen],
-            )
-    parts["macro"] = by_task.macro
-    return parts
+    parts: dict[str, Bootstrapped] = {
+        scope: statistic(
+            value[chosen],
+            items.correct[chosen],
+            items.groups[chosen],
+            resamples=items.resamples,
+            strata=None if strata is None else strata[chosen],
+        )
+        for scope, chosen in items.scopes.items()
+    }
+    n_groups = n_kept_labels(items.groups, ~np.isnan(value))
+    of_tasks = {task: parts[task] for task in items.task_names}
+    return {**parts, "macro": macro_average(of_tasks, n_groups=n_groups)}
 
 
 def share_rows(

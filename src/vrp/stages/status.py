@@ -194,8 +194,12 @@ def jobs_of(study: StudyConfig, directory: Path) -> Iterator[Job]:
             if study.extract.blind:
                 yield from sharded("blind", n_shards, "blind/answers", "blind/hidden")
             yield from sharded("consistency", n_shards, "consistency")
-        for listed in ("extraction", "consistency", *(["blind"] if study.extract.blind else [])):
-            yield job("gather", f"{model}/{listed}.json", model=model, shard=listed)
+        listed = {
+            "extraction": True, "consistency": True, "blind": study.extract.blind,
+            "mask": study.mask.enabled, "ablate": study.ablate.enabled,
+        }  # fmt: skip
+        for run in (run for run, asked in listed.items() if asked):
+            yield job("gather", f"{model}/{run}.json", model=model, shard=run)
         for stage, tables in (
             ("metrics", ("signals", "heads", "metrics")),
             ("probes", ("predictions", "neurons", "probes")),

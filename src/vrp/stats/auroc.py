@@ -44,7 +44,7 @@ def _rank(
     signal: NDArray[np.float64], correct: NDArray[np.bool_], codes: NDArray[np.int64]
 ) -> list[_Stratum]:
     ranked = []
-    order = np.argsort(signal, kind="stable")
+    order = np.argsort(signal)  # the order among equals does not matter
     for stratum in range(int(codes.max(initial=-1)) + 1):
         here = order[codes[order] == stratum]
         positive, negative = here[correct[here]], here[~correct[here]]

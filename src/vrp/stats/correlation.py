@@ -24,6 +24,8 @@ from vrp.stats.estimate import (
     undefined,
 )
 
+# Images whose weights are in memory at once.
+_PIECE = 2048
 TOO_CONSTANT = "signal or correctness does not vary"
 
 
@@ -99,6 +101,19 @@ def point_biserial(
     return Estimate(r, low, high, p, n, n, "fisher-z", centred.note)
 
 
+def _weighted_sums(sums: NDArray[np.float64], weights: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Sums over images (k, n_groups), the first of which counts items, in resamples: (k, n_boot).
+
+    A few thousand images at a time, whose weights as floating-point numbers fit the cache.
+    """
+    present = np.flatnonzero(sums[0] > 0)
+    total = np.zeros((len(sums), weights.shape[1]))
+    for start in range(0, present.size, _PIECE):
+        some = present[start : start + _PIECE]
+        total += sums[:, some] @ weights[some].astype(np.float64)
+    return total
+
+
 def bootstrap_point_biserial(
     signal: ArrayLike,
     correct: ArrayLike,
@@ -131,12 +146,8 @@ def bootstrap_point_biserial(
         sums = np.stack(
             [np.bincount(codes[here], weights=m[here], minlength=n_groups) for m in moments]
         )
-        present = sums[0] > 0
-        everyone = bool(present.all())
-        used = sums if everyone else sums[:, present]
         for part, weights in resamples.blocks():
-            drawn = weights if everyone else weights[present]
-            w, sx, sy, sxx, sxy, syy = used @ drawn.astype(np.float64)
+            w, sx, sy, sxx, sxy, syy = _weighted_sums(sums, weights)
             w = np.maximum(w, 1.0)
             xx[part] += sxx - sx * sx / w
             xy[part] += sxy - sx * sy / w

@@ -5,7 +5,6 @@ the same number for all questions about that image, yet a pass that batches them
 up in another order, and the last bits would decide which of the two "ranks higher".
 """
 
-from bisect import bisect_right
 from typing import Final
 
 import numpy as np
@@ -33,15 +32,15 @@ def level_ties(values: ArrayLike, *, rounding: float = ROUNDING) -> NDArray[np.f
     given = np.asarray(values, dtype=np.float64)
     levelled = given.copy()
     finite = np.flatnonzero(np.isfinite(given))
-    order = finite[np.argsort(given[finite], kind="stable")]
+    order = finite[np.argsort(given[finite])]
     ordered = given[order]
     reach = ordered + rounding * np.abs(ordered)
-    close = np.flatnonzero(ordered[1:] <= reach[:-1])
-    ascending = ordered.tolist()
-    done = 0
-    for start in close.tolist():
-        if start < done:  # taken in by a value below
-            continue
-        done = bisect_right(ascending, reach[start], lo=start)
-        levelled[order[start:done]] = ordered[start]
+    # For each value, the first one above it that is out of its reach.
+    beyond = np.searchsorted(ordered, reach, side="right").tolist()
+    starts, start = [], 0
+    while start < order.size:
+        starts.append(start)
+        start = beyond[start]
+    widths = np.diff([*starts, order.size])
+    levelled[order] = np.repeat(ordered[starts], widths)
     return levelled
