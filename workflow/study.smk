@@ -53,6 +53,11 @@ if SHARED:
         check_shared_extraction(STUDY)
     except InputError as error:
         sys.exit(f"Error in the configuration: {error}")
+    if workflow.is_main_process and "enabled" not in config.get("ablate", {}):
+        logger.info(
+            "The ablation is left out, since the extraction is another study's and an ablation asks "
+            "for the model again; `ablate: {enabled: true}` runs it."
+        )
 
 # For the stages: who runs them, so that none outlives a workflow that was killed; and that the
 # workflow itself clears finished batches away, since it deletes tables that it took no note of.
@@ -226,20 +231,20 @@ def look_for_unseen_files():
 
 def is_of_this_study(submission):
     """Whether the workflow of this configuration can plan the job."""
-    return (
-        all(path.startswith(f"{RESULTS}/") for path in submission.outputs)
-        and submission.rule in STAGE_KEYS
-        and submission.model in ("", *MODELS)
-    )
+    return all(
+        path.startswith(f"{RESULTS}/") for path in submission.outputs
+    ) and submission.model in ("", *MODELS)
 
 
-def made_by(rule, model):
-    """What a table of the rule states when it is made now."""
+def made_by(stage, model):
+    """What a table of the stage states when it is made now; of lists of shards, nothing."""
+    if stage not in STAGE_KEYS:
+        return {}
     return {
-        "stage": rule,
+        "stage": stage,
         "model": model,
-        "code": code_digest(f"vrp.stages.{rule}"),
-        "config": digest(keys_of(rule, model or MODELS[0])),
+        "code": code_digest(f"vrp.stages.{stage}"),
+        "config": digest(keys_of(stage, model or MODELS[0])),
     }
 
 

@@ -1,7 +1,10 @@
+import errno
 import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -176,6 +179,31 @@ def test_another_machines_part_is_abandoned_after_hours_without_a_write(tmp_path
     os.utime(part, (moment, moment))
     write_table(tmp_path / "toy.parquet", TABLE, ROWS, provenance={})
     assert len(list(tmp_path.glob("*.part"))) == left
+
+
+def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    path = tmp_path / "toy.parquet"
+    written = []
+
+    def fsync(descriptor):
+        assert not path.exists()
+        written.append(pl.read_parquet(Path(f"/proc/self/fd/{descriptor}").readlink()).height)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_table(path, TABLE, ROWS, provenance={})
+    assert written == [2]
+
+
+@pytest.mark.parametrize(("fault", "refused"), [(errno.ENOSPC, True), (errno.EINVAL, False)])
+def test_a_disk_that_is_found_full_at_last_is_no_file(tmp_path, monkeypatch, fault, refused):
+    def fsync(descriptor):
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "toy.parquet"
+    with pytest.raises(InputError, match="No space left") if refused else nullcontext():
+        write_table(path, TABLE, ROWS, provenance={})
+    assert [found.name for found in tmp_path.iterdir()] == ([] if refused else [path.name])
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):

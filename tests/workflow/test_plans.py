@@ -11,7 +11,7 @@ pytestmark = pytest.mark.workflow
 
 STAGES = {
     "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "gather", "metrics",
-    "probes", "mask", "ablate", "effects", "figures", "report",
+    "probes", "mask", "ablate", "gather_interventions", "effects", "figures", "report",
 }  # fmt: skip
 RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
 
@@ -45,6 +45,7 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
     for stage in ("fetch_model", "metrics", "probes"):
         assert result.planned[stage] == models
     assert result.planned["gather"] == 3 * models
+    assert result.planned["gather_interventions"] == 2 * models
     for stage in ("extract", "blind", "consistency"):
         assert result.planned[stage] == models * shards
     for stage in ("mask", "ablate"):
@@ -90,27 +91,37 @@ def test_a_study_without_attention_plans_without_the_masking(checkout):
 def test_a_study_without_interventions_plans_without_them(checkout):
     result = checkout.run("-n", "--config", "ablate={enabled: false}", "mask={enabled: false}")
     assert result.status == 0, result.output
-    assert set(result.planned) == STAGES - {"mask", "ablate"}
+    assert set(result.planned) == STAGES - {"mask", "ablate", "gather_interventions"}
 
 
 def test_hundreds_of_shards_plan(checkout):
-    """A job waits for a fixed number of files, but for the lists of shards and the effects.
+    """A job waits for a fixed number of files, but for the lists of shards.
 
     Snakemake goes through all that a job of a group waits for once for each of it, and through all
     inputs of a job for everyone that waits for it.
     """
     sharded = ("extract", "mask", "ablate")
     result = checkout.run(
-        "-n", "--profile", "slurm", "--config", *(f"{stage}={{shards: 200}}" for stage in sharded)
+        "-n",
+        "-p",
+        "--profile",
+        "slurm",
+        "--config",
+        *(f"{stage}={{shards: 200}}" for stage in sharded),
     )
     assert result.status == 0, result.output
-    assert sum(result.planned.values()) == 3 * 5 * 200 + 3 * 6 + 5
+    assert sum(result.planned.values()) == 3 * 5 * 200 + 3 * 8 + 5
     inputs = re.findall(r"^rule (\w+):\n    input: (.*)$", result.output, flags=re.MULTILINE)
     counts = {rule: {len(line.split(", ")) for name, line in inputs if name == rule}
               for rule in dict(inputs)}  # fmt: skip
     assert {rule: n for rule, n in counts.items() if max(n) > 100} == {
-        "gather": {4 * 200, 200, 2 * 200}, "effects": {1 + 3 + 2 * 3 * 200}
-    }  # fmt: skip
+        "gather": {4 * 200, 200, 2 * 200},
+        "gather_interventions": {200},
+    }
+    # Commands name lists and not shards: there is a longest command line.
+    commands = [line for line in result.output.splitlines() if "vrp " in line and "2>&1" in line]
+    assert len(commands) > 3 * 5 * 200
+    assert max(map(len, commands)) < 10_000
 
 
 def test_planning_imports_nothing_heavy():

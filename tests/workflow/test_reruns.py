@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 PLAN = ("-n", "--configfile", "config/tiny.yaml")
 JOINT = {"effects", "figures", "report"}
-AFTER_METRICS = {"metrics", "probes", "ablate"} | JOINT
+LISTED = {"gather_interventions"} | JOINT
+AFTER_PROBES = {"probes", "ablate"} | LISTED
+AFTER_METRICS = {"metrics"} | AFTER_PROBES
 AFTER_EXTRACT = {"gather", "mask"} | AFTER_METRICS
 ALL_BUT_FETCH = {"sample", "extract", "blind", "consistency"} | AFTER_EXTRACT
 
@@ -61,8 +63,8 @@ CODE_EDITS = {
     "the page's style": ("src/vrp/report/templates/style.css", "", "p { margin: 0 }", {"report"}),
     "the report": (f"{STAGES}/report.py", *ADDED, {"report"}),
     "the effects": (f"{STAGES}/effects.py", *ADDED, JOINT),
-    "the probes": (f"{STAGES}/probes.py", *ADDED, {"probes", "ablate"} | JOINT),
-    "the masking": (f"{STAGES}/mask.py", *ADDED, {"mask"} | JOINT),
+    "the probes": (f"{STAGES}/probes.py", *ADDED, AFTER_PROBES),
+    "the masking": (f"{STAGES}/mask.py", *ADDED, {"mask"} | LISTED),
     "a prompt": ("src/vrp/vlm/families/llava.py", *ADDED, ALL_BUT_FETCH - {"sample"}),
     "the sampling": (f"{STAGES}/sample.py", *ADDED, ALL_BUT_FETCH),
     "the entropy formula": (
@@ -74,10 +76,10 @@ CODE_EDITS = {
     "a signal's label": (
         "src/vrp/signals/registry.py",
         *ADDED,
-        {"metrics", "probes", "ablate"} | JOINT,
+        AFTER_METRICS,
     ),
-    "the AUROC": ("src/vrp/stats/auroc.py", *ADDED, {"metrics", "probes", "ablate"} | JOINT),
-    "the probe's solver": ("src/vrp/probing/linear.py", *ADDED, {"probes", "ablate"} | JOINT),
+    "the AUROC": ("src/vrp/stats/auroc.py", *ADDED, AFTER_METRICS),
+    "the probe's solver": ("src/vrp/probing/linear.py", *ADDED, AFTER_PROBES),
     "a schema's field": (
         "src/vrp/tables/lens.py",
         '"the pair\'s logit difference"',
@@ -144,17 +146,17 @@ CONFIG_EDITS = [
     ("consistency={k: 4}", {"consistency", "gather"} | AFTER_METRICS,
      ("consistency", "consistency.k", 4)),
     ("metrics={bootstrap: 500}", AFTER_METRICS, ("metrics", "metrics.bootstrap", 500)),
-    ("probes={sparse_c: 0.5}", {"probes", "ablate"} | JOINT, ("probes", "probes.sparse_c", 0.5)),
+    ("probes={sparse_c: 0.5}", AFTER_PROBES, ("probes", "probes.sparse_c", 0.5)),
     ("extract={capture: [attention]}", {"extract"} | AFTER_EXTRACT,
      ("extract", "extract.capture", ["attention"])),
-    ("mask={share: 0.5}", {"mask"} | JOINT, ("mask", "mask.share", 0.5)),
+    ("mask={share: 0.5}", {"mask"} | LISTED, ("mask", "mask.share", 0.5)),
     ("effects={bootstrap: 500}", JOINT, ("effects", "effects.bootstrap", 500)),
     ("figures={dpi: 90}", {"figures", "report"}, ("figures", "figures.dpi", 90)),
     ("report={title: T}", {"report"}, ("report", "report.title", "T")),
-    ("probes={penalties: [0.01]}", {"probes", "ablate"} | JOINT,
+    ("probes={penalties: [0.01]}", AFTER_PROBES,
      ("probes", "probes.penalties", [0.01])),
-    ("ablate={items: 500}", {"ablate"} | JOINT, ("ablate", "ablate.items", 500)),
-    ("mask={random_seeds: 7}", {"mask"} | JOINT, ("mask", "mask.random_seeds", 7)),
+    ("ablate={items: 500}", {"ablate"} | LISTED, ("ablate", "ablate.items", 500)),
+    ("mask={random_seeds: 7}", {"mask"} | LISTED, ("mask", "mask.random_seeds", 7)),
     ("extract={batch_size: 8}", {"extract", "blind"} | AFTER_EXTRACT,
      ("extract", "extract.batch_size", 8)),
     ("consistency={batch_size: 8}", {"consistency", "gather"} | AFTER_METRICS,
@@ -193,7 +195,7 @@ def test_another_item_count_samples_and_asks_again(finished):
 def test_a_new_condition_reruns_the_ablation(finished):
     conditions = "[{neurons: top, count: 7}, {neurons: random, count: 7, seeds: 2}]"
     result = plan(finished, "--config", f"ablate={{conditions: {conditions}}}")
-    assert set(result.planned) == {"ablate"} | JOINT
+    assert set(result.planned) == {"ablate"} | LISTED
     for reason in result.reasons("ablate"):
         assert "ablate.conditions" in reason
         assert "'count': 7" in reason
@@ -211,7 +213,7 @@ def test_a_revision_fetches_and_reruns_one_model(finished):
 
 def test_without_the_blank_image_nothing_is_asked_again(finished):
     result = plan(finished, "--config", "extract={blind: false}")
-    assert set(result.planned) == {"probes", "ablate"} | JOINT
+    assert set(result.planned) == AFTER_PROBES
     for reason in result.reasons("probes"):
         assert "Set of input files has changed" in reason
 
@@ -281,7 +283,7 @@ def test_threads_and_memory_rerun_nothing(finished):
 
 def test_forcing_one_stage(finished):
     result = plan(finished, "--forcerun", "probes")
-    assert set(result.planned) == {"probes", "ablate"} | JOINT
+    assert set(result.planned) == AFTER_PROBES
     assert plan(finished, "--forcerun", "probes", "--until", "probes").planned == {"probes": 2}
 
 

@@ -75,8 +75,8 @@ def test_no_model_is_asked_again(two):
     assert result.status == 0, result.output
     assert not MODEL_RUNS & set(result.planned)
     assert set(result.planned) == {
-        "fetch_data", "sample", "gather", "metrics", "probes", "mask", "ablate", "effects",
-        "figures", "report",
+        "fetch_data", "sample", "gather", "metrics", "probes", "mask", "gather_interventions",
+        "effects", "figures", "report",
     }  # fmt: skip
     # Shards are read where they lie, and nothing is written there.
     assert "results/first/one/hidden/001.parquet" in result.output
@@ -105,30 +105,33 @@ def real_models(two, more: str = "") -> None:
 
 
 def test_other_probes_cost_no_gpu_second(two):
-    """The masking is read where it is the very same; the ablation can be switched off."""
+    """The masking is read where it is the very same; the ablation runs where it is asked for."""
     real_models(two)
     write_shards(two.folder, mask=True)
-    assert model_runs(two) == {"ablate"}
-    real_models(two, "ablate: {enabled: false}\n")
     assert model_runs(two) == set()
     result = two.run(*PLAN)
     assert "results/first/one/mask/000.parquet" in result.output
     assert "gpu=" not in result.output
+    assert "The ablation is left out" in result.output
+    real_models(two, "ablate: {items: 100}\n")
+    assert model_runs(two) == set()
+    real_models(two, "ablate: {enabled: true}\n")
+    assert model_runs(two) == {"ablate"}
+    assert "left out" not in two.run(*PLAN).output
 
 
 def test_a_masking_that_is_not_the_very_same_is_the_studys_own(two):
     write_shards(two.folder, mask=True)
-    off = "ablate: {enabled: false}\n"
     config = two.folder / "config" / "second.yaml"
-    config.write_text(SECOND + off)
+    config.write_text(SECOND)
     assert model_runs(two) == set()
     # Other keys.
-    config.write_text(SECOND + off + "mask: {share: 0.4}\n")
+    config.write_text(SECOND + "mask: {share: 0.4}\n")
     assert model_runs(two) == {"mask"}
     # More shards than there are.
-    config.write_text(SECOND + off + "mask: {shards: 2}\n")
+    config.write_text(SECOND + "mask: {shards: 2}\n")
     assert model_runs(two) == {"mask"}
-    config.write_text(SECOND + off)
+    config.write_text(SECOND)
     # Own ones have begun.
     own = two.folder / "results" / "second" / "one" / "mask"
     own.mkdir(parents=True)

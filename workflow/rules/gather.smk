@@ -15,6 +15,7 @@ OUTPUTS:
              extraction  (tables answers, attention, hidden, lens)
              consistency (table consistency)
              blind       (tables blind/answers and blind/hidden), where `extract.blind` is true
+             and, by a rule of its own, so that `--until gather` stops before the interventions,
              mask        (table mask), where `mask.enabled` is true
              ablate      (table ablate), where `ablate.enabled` is true
 
@@ -34,6 +35,8 @@ rule gather:
         "<logs>/gather/{model}/{run}.log",
     benchmark:
         "<benchmarks>/gather/{model}/{run}.tsv"
+    wildcard_constraints:
+        run="extraction|consistency|blind",
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -59,3 +62,12 @@ rule gather:
             --output {output.list} \
             2>&1 | (trap '' INT TERM && exec tee {log} >&2)
         """
+
+
+use rule gather as gather_interventions with:
+    log:
+        "<logs>/gather_interventions/{model}/{run}.log",
+    benchmark:
+        "<benchmarks>/gather_interventions/{model}/{run}.tsv"
+    wildcard_constraints:
+        run="mask|ablate",

@@ -54,7 +54,8 @@ class AblateConfig(Section):
     """Where and what is ablated."""
 
     enabled: bool = True
-    """Run the ablation; it follows the probes, so that other probes cost it anew."""
+    """Run the ablation. It follows the probes, so that other probes cost it anew: where
+    `extraction_from` is set, the default is false."""
     items: int = Field(default=1000, ge=1)
     """Items a model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationCondition, ...] = (

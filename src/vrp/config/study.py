@@ -36,8 +36,8 @@ class StudyConfig(Section):
     extraction_from: str | None = None
     """Another study under `results`, or its folder, whose extraction, blank-image run and samples
     are read in place of own ones: refused unless model, items, code and the keys that they were
-    made with are the same. Its masking is read, too, where it is the very same; the ablation
-    follows the probes and is always the study's own (`ablate.enabled`)."""
+    made with are the same. Its masking is read, too, where it is the very same; an ablation is
+    the study's own, and made only where `ablate.enabled: true` asks for it."""
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     scoring: ScoringConfig = ScoringConfig()
@@ -69,6 +69,15 @@ class StudyConfig(Section):
                     f"(and none of {', '.join(sorted(_RESERVED_NAMES))})"
                 )
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shared_extraction_spares_the_ablation(cls, raw: Any) -> Any:
+        # It is the one stage that would ask for a model, and for a GPU, whatever is shared.
+        if not isinstance(raw, dict) or raw.get("extraction_from") is None:
+            return raw
+        ablate = raw.get("ablate", {})
+        return {**raw, "ablate": {"enabled": False, **ablate}} if isinstance(ablate, dict) else raw
 
     @model_validator(mode="after")
     def _sections_agree(self) -> "StudyConfig":

@@ -127,7 +127,8 @@ class FinishedBatches:
             "sha256": hashlib.sha256(payload).hexdigest(),
             "sizes": [len(stream) for stream in streams],
         }
-        with whole_file(self._path(index)) as part:
+        # One that a power cut damages is noticed by its digest and computed again.
+        with whole_file(self._path(index), lasting=False) as part:
             part.write_bytes(json.dumps(head).encode() + b"\n" + payload)
 
     def _load(self, index: int) -> BatchTables | None:

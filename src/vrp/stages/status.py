@@ -194,12 +194,8 @@ def jobs_of(study: StudyConfig, directory: Path) -> Iterator[Job]:
             if study.extract.blind:
                 yield from sharded("blind", n_shards, "blind/answers", "blind/hidden")
             yield from sharded("consistency", n_shards, "consistency")
-        listed = {
-            "extraction": True, "consistency": True, "blind": study.extract.blind,
-            "mask": study.mask.enabled, "ablate": study.ablate.enabled,
-        }  # fmt: skip
-        for run in (run for run, asked in listed.items() if asked):
-            yield job("gather", f"{model}/{run}.json", model=model, shard=run)
+        for listed in ("extraction", "consistency", *(["blind"] if study.extract.blind else [])):
+            yield job("gather", f"{model}/{listed}.json", model=model, shard=listed)
         for stage, tables in (
             ("metrics", ("signals", "heads", "metrics")),
             ("probes", ("predictions", "neurons", "probes")),
@@ -209,6 +205,9 @@ def jobs_of(study: StudyConfig, directory: Path) -> Iterator[Job]:
             yield from sharded("mask", study.mask.shards, "mask")
         if study.ablate.enabled:
             yield from sharded("ablate", study.ablate.shards, "ablate")
+        for run, section in (("mask", study.mask), ("ablate", study.ablate)):
+            if section.enabled:
+                yield job("gather_interventions", f"{model}/{run}.json", model=model, shard=run)
     yield job("effects", "effects.parquet")
     formats = sorted(set(study.figures.formats))
     yield job("figures", *(f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in formats))

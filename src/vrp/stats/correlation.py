@@ -143,7 +143,7 @@ def bootstrap_point_biserial(
     xy, yy = np.zeros_like(xx), np.zeros_like(xx)
     for stratum in range(centred.n_strata):
         here = centred.strata == stratum
-        sums = np.stack(
+        sums: NDArray[np.float64] = np.stack(
             [np.bincount(codes[here], weights=m[here], minlength=n_groups) for m in moments]
         )
         for part, weights in resamples.blocks():

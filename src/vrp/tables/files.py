@@ -1,6 +1,7 @@
 """Parquet files that appear whole or not at all, and are checked when they are read."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -28,8 +29,13 @@ _PREFIX = "vrp."
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well.
+
+    Args:
+        path: the file.
+        lasting: have the content on the disk before the file has its name, so that a machine that
+            loses its power keeps all of it or nothing.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
@@ -46,6 +52,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)  # mkstemp's 0600 would hide results from a shared group
+        if lasting:
+            _write_through(part)
         part.replace(path)
     except OSError as error:
         if error.filename is not None and Path(error.filename) not in (part, path):
@@ -53,6 +61,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def _write_through(path: Path) -> None:
+    with path.open("rb") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            # Some file systems know no such thing; a full disk that shows here is an error.
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+                raise
 
 
 def remove_abandoned_parts(folder: Path, *, of: str | None = None) -> None:
