@@ -38,7 +38,6 @@ from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError
 from snakemake_executor_plugin_vrp_slurm.site import Site, faults, read_site
 from snakemake_executor_plugin_vrp_slurm.submissions import (
     finished_since,
-    forget,
     identity,
     members,
     note,
@@ -376,7 +375,6 @@ class Executor(SlurmExecutor):
 
     def _succeed(self, info: SubmittedJobInfo) -> None:
         self.report_job_success(info)
-        forget(info.job)
         log = info.aux.get("slurm_logfile")
         if log is not None and not self.workflow.executor_settings.keep_successful_logs:
             log.unlink(missing_ok=True)

@@ -1,13 +1,13 @@
-"""SLURM jobs that nobody has seen succeed: one small file for each job of the workflow.
+"""What was last submitted to SLURM: one small file for each job of the workflow.
 
-Written when a job is submitted, removed when Snakemake sees that it succeeded. What is left tells a
-later run which jobs may still be in the queue, and which tables were finished unseen.
+Written when a job is submitted, removed when a later run finds that Snakemake has recorded its end.
+Where Snakemake was killed, it tells the next run which jobs may still be in the queue, and which
+tables were finished unseen.
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ FOLDER = Path(".snakemake", "slurm_jobs")
 
 
 class Submission(NamedTuple):
-    """The last submission of one job of the workflow, which no run has seen succeed."""
+    """The last submission of one job of the workflow."""
 
     job: str
     """SLURM's id; empty where Snakemake was killed before it knew it."""
@@ -27,7 +27,7 @@ class Submission(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     time: float
-    """When, by the clock of the file system that the outputs are on."""
+    """When, by the clock of the file system that the outputs are on, in seconds."""
 
 
 def members(job: Any) -> list[Any]:
@@ -42,7 +42,7 @@ def outputs_of(job: Any) -> list[str]:
 
 def identity(job: Any) -> str:
     """What tells a job from all others of the workflow: the digest of its outputs' names."""
-    return hashlib.sha256("\n".join(outputs_of(job)).encode()).hexdigest()[:32]
+    return _digest(outputs_of(job))
 
 
 def note(job: Any, run: str) -> None:
@@ -51,11 +51,14 @@ def note(job: Any, run: str) -> None:
     Before SLURM has it: whenever Snakemake is killed, the next run knows of the job.
     """
     for member in members(job):
+        record = _record_of(member)
+        _write(record, {})
         _write(
-            _record_of(member),
+            record,
             {
                 "job": "",
                 "run": run,
+                "time": record.stat().st_mtime,
                 "rule": member.rule.name,
                 "model": member.wildcards.get("model", ""),
                 "inputs": [str(path) for path in member.input],
@@ -68,27 +71,24 @@ def note_id(job: Any, identifier: str) -> None:
     """Add the id that SLURM gave; the time stays that of before the submission."""
     for member in members(job):
         record = _record_of(member)
-        submitted = record.stat().st_mtime_ns
         _write(record, {**json.loads(record.read_text(encoding="utf-8")), "job": identifier})
-        os.utime(record, ns=(submitted, submitted))
 
 
 def noted(member: Any) -> Submission | None:
-    """The last submission of a job that is no group; None where none is left to follow."""
+    """The last submission of a job that is no group; None where there is none to follow."""
     return _read(_record_of(member))
 
 
 def all_noted() -> Iterator[Submission]:
-    """Every submission that was not seen to succeed."""
+    """Every submission whose end is not known to be recorded."""
     for record in sorted(FOLDER.glob("*.json")):
         if (submission := _read(record)) is not None:
             yield submission
 
 
-def forget(job: Any) -> None:
-    """A job, or every job of a group, was seen to succeed."""
-    for member in members(job):
-        _record_of(member).unlink(missing_ok=True)
+def forget(submission: Submission) -> None:
+    """The job's end is recorded."""
+    _record_for(submission.outputs).unlink(missing_ok=True)
 
 
 def finished_since(member: Any) -> bool:
@@ -102,7 +102,15 @@ def finished_since(member: Any) -> bool:
 
 
 def _record_of(member: Any) -> Path:
-    return FOLDER / f"{identity(member)}.json"
+    return _record_for(outputs_of(member))
+
+
+def _record_for(outputs: Iterable[str]) -> Path:
+    return FOLDER / f"{_digest(outputs)}.json"
+
+
+def _digest(outputs: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(outputs).encode()).hexdigest()[:32]
 
 
 def _write(record: Path, content: dict[str, Any]) -> None:
@@ -122,7 +130,7 @@ def _read(record: Path) -> Submission | None:
             model=content["model"],
             inputs=tuple(content["inputs"]),
             outputs=tuple(content["outputs"]),
-            time=record.stat().st_mtime,
+            time=float(content["time"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

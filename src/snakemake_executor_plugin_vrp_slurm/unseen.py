@@ -13,40 +13,40 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snakemake_executor_plugin_vrp_slurm.submissions import Submission
-
-_CLOCK = 1e-3  # seconds that a time may lose in Snakemake's record
+from snakemake_executor_plugin_vrp_slurm.submissions import Submission, forget
 
 MadeBy = Callable[[str, str], Mapping[str, str]]
 """Rule and model → what a table of theirs states when it is made now: stage, code, config, ..."""
 
 
 class Unseen(NamedTuple):
-    """Submissions whose files were finished unseen."""
+    """Submissions that were finished, most of them unseen."""
 
     current: list[Submission]
     """Those whose files are what the job would make now."""
     doubtful: list[tuple[Submission, str]]
     """Those of which that cannot be said, and why."""
+    recorded: list[Submission]
+    """Those whose end Snakemake has recorded, which need no more attention."""
 
 
 def find_unseen(submissions: Iterable[Submission], records: Any, made_by: MadeBy) -> Unseen:
-    """Sort the submissions that were finished while no Snakemake looked.
+    """Sort the submissions that were finished.
 
     Those that are not finished, or that Snakemake itself has marked as incomplete, are left to it.
 
     Args:
-        submissions: those that no run has seen succeed.
+        submissions: those whose end is not known to be recorded.
         records: Snakemake's records.
         made_by: tells what would make the tables now.
     """
-    found = Unseen([], [])
+    found = Unseen([], [], [])
     pending = [one for one in submissions if _is_finished(one) and not _is_marked(one, records)]
     slurm_jobs = {path: one.job for one in pending for path in one.outputs}
     for one in pending:
-        if all(_is_recorded(path, records) for path in one.outputs):
-            continue  # made again since, by a run that saw it
-        if doubt := _doubt(one, slurm_jobs, made_by(one.rule, one.model)):
+        if all(_is_recorded(path, one.time, records) for path in one.outputs):
+            found.recorded.append(one)
+        elif doubt := _doubt(one, slurm_jobs, made_by(one.rule, one.model)):
             found.doubtful.append((one, doubt))
         else:
             found.current.append(one)
@@ -60,6 +60,8 @@ def settle_unseen(unseen: Unseen, records: Any) -> None:
         unseen: what was found.
         records: Snakemake's records; changed.
     """
+    for one in unseen.recorded:
+        forget(one)
     for one in unseen.current:
         for path in one.outputs:  # what an earlier run recorded is not true of these files
             records._delete_record(path)
@@ -80,12 +82,10 @@ def _is_marked(one: Submission, records: Any) -> bool:
     return bool(records._filter_incomplete_keys(one.outputs))
 
 
-def _is_recorded(path: str, records: Any) -> bool:
-    """Whether Snakemake has seen the job end that wrote the file as it is."""
+def _is_recorded(path: str, submitted: float, records: Any) -> bool:
+    """Whether Snakemake has recorded a file of this path that is no older than the submission."""
     record = records._read_record(path)
-    if record is None or record.endtime is None:
-        return False
-    return bool(abs(record.endtime - Path(path).stat().st_mtime) < _CLOCK)
+    return record is not None and record.endtime is not None and record.endtime >= submitted
 
 
 def _doubt(one: Submission, slurm_jobs: Mapping[str, str], made_by: Mapping[str, str]) -> str:

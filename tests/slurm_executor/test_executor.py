@@ -94,17 +94,6 @@ def test_states_decide(executor, monkeypatch):
     assert executor.logger.lines == ["SLURM: 1 completed, 1 failed, 1 running"]
 
 
-def test_what_was_seen_to_succeed_is_followed_no_further(executor, monkeypatch):
-    done, failed = job("1", "a"), job("2", "b")
-    shown = {"1": JobState("COMPLETED", "None"), "2": JobState("FAILED", "NonZeroExitCode")}
-    monkeypatch.setattr(plugin.queue, "states", lambda run: shown)
-    for info in (done, failed):
-        submit(info.job, info.external_jobid)
-    check(executor, done, failed)
-    assert noted(done.job) is None
-    assert noted(failed.job).job == "2"
-
-
 def finish(output: str, time: float = 2e9) -> None:
     Path(output).touch()
     os.utime(output, (time, time))
