@@ -139,6 +139,10 @@ def _content(module: str) -> _Content:
     return _Content(frozenset(inside | parents), data, content.hexdigest())
 
 
+# Nodes that can name a module or a file of the package.
+_NAMING = frozenset({ast.Import, ast.ImportFrom, ast.Attribute, ast.BinOp, ast.Call})
+
+
 class _Walk:
     """Writes a syntax tree down, without positions and docstrings, and notes what it names."""
 
@@ -151,25 +155,32 @@ class _Walk:
         self._narrowed: set[ast.AST] = set()
 
     def through(self, node: object) -> None:
+        # Planning goes through all modules of the package: what is looked at most comes first.
+        write = self.text.append
         if isinstance(node, ast.AST):
-            self._note(node)
-            self.text.append(f"{type(node).__name__}(")
-            for name in node._fields:
+            kind = type(node)
+            if kind in _NAMING:
+                self._note(node)
+            write(f"{kind.__name__}(")
+            for name in kind._fields:
                 value = getattr(node, name, None)
                 if name == "body" and isinstance(value, list):
                     # A body that is nothing but a docstring is as good as `pass`.
                     value = [part for part in value if not _is_docstring(part)] or [ast.Pass()]
-                self.text.append(f"{name}=")
-                self.through(value)
-            self.text.append(")")
+                write(f"{name}=")
+                if value is None or isinstance(value, str):
+                    write(f"{value!r},")
+                else:
+                    self.through(value)
+            write(")")
         elif isinstance(node, list):
-            self.text.append("[")
+            write("[")
             for part in node:
                 if not _is_docstring(part):
                     self.through(part)
-            self.text.append("]")
+            write("]")
         else:
-            self.text.append(f"{node!r},")
+            write(f"{node!r},")
 
     def _note(self, node: ast.AST) -> None:
         if isinstance(node, ast.Import):
