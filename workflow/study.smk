@@ -368,7 +368,10 @@ def runtime(stage):
 
 def gpus(stage):
     """GPUs of a job: none for a model that is to run on a processor."""
-    return asked_often(lambda wildcards: RESOURCES.gpu(stage, wildcards.model))
+    counts = {model: RESOURCES.gpu(stage, model) for model in MODELS}
+    if len(set(counts.values())) == 1:
+        return counts[MODELS[0]]  # a number is asked for sooner than a function
+    return asked_often(lambda wildcards: counts[wildcards.model])
 
 
 def asked_often(function):

@@ -165,7 +165,8 @@ def moment(scenario: Scenario, undisturbed: StudyCopy, chance: random.Random) ->
     batches = [event["batch"] for event in undisturbed.events("batch")]
     if scenario.slurm:
         batches = [batch for batch in batches if not any(f"/{s}/" in batch for s in LATE_STAGES)]
-    return chance.randrange(len(batches)), chance.uniform(0, 0.8)
+    # Never so late that the run may be over.
+    return min(chance.randrange(len(batches)), len(batches) - 4), chance.uniform(0, 0.8)
 
 
 def disk_of(
@@ -219,8 +220,7 @@ def disturb(
             left = [event["pid"] for event in copy.running()]
             assert wait_gone(left, 10) == []
         return f"snakemake killed {later:.1f} s after batch {after}"
-    if not copy.wait_for(copy.running, 300, process):
-        return "the run was over before"
+    assert copy.wait_for(copy.running, 300, process), copy.log()[-3000:]
     victim = copy.running()[0]
     place = f"{victim['stage']}, {later:.1f} s after batch {after}"
     if scenario.kind == "requeue":
