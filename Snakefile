@@ -5,8 +5,9 @@ When can a vision-language model's answer be trusted, and where in the model can
                             -> mask, ablate -> effects -> figures -> report
 
 One file per stage in workflow/rules; a rule has its stage's name, so that `--until metrics` and
-`--forcerun probes` mean what they say. Each rule is one `vrp <stage>` command that also runs by
-hand. All results of a study are under results/<study>.
+`--forcerun probes` mean what they say (gather has two: the other is gather_interventions). Each
+rule is one `vrp <stage>` command that also runs by hand. All results of a study are under
+results/<study>.
 
     snakemake --cores 2                                      config/demo.yaml, the default
     snakemake --cores 2 --configfile config/ci.yaml          another study
@@ -82,6 +83,7 @@ rule all:
 
 onstart:
     hold_results()
+    refuse_beside_slurm_jobs()
     write_snapshot()
 
 

@@ -23,7 +23,12 @@ from vrp.errors import InputError
 from vrp.planning.resources import StudyResources
 from vrp.plots.figures import FIGURE_NAMES
 from vrp.provenance import code_digest, digest, module_digests
-from vrp.sharing import check_shared_extraction, extraction_folder, mask_folder
+from vrp.sharing import (
+    check_shared_extraction,
+    extraction_folder,
+    mask_folder,
+    masks_itself,
+)
 from vrp.zoo import zoo_checkpoint
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
@@ -57,6 +62,11 @@ if SHARED:
         logger.info(
             "The ablation is left out, since the extraction is another study's and an ablation asks "
             "for the model again; `ablate: {enabled: true}` runs it."
+        )
+    if workflow.is_main_process and masks_itself(STUDY) and STUDY.mask.enabled:
+        logger.info(
+            f"The masking is the study's own and asks for the model: {EXTRACTION} has not made the "
+            "very same, or not after its extraction."
         )
 
 # For the stages: who runs them, so that none outlives a workflow that was killed; and that the
@@ -141,8 +151,13 @@ def results_are_held():
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except FileNotFoundError:
+        return False  # no run has been here
     except OSError:
-        pass  # no run has been here, or it cannot be known
+        # No such locks on this file system: Snakemake's own, in this folder, must do.
+        from vrp.stages.status import is_locked
+
+        return is_locked(Path(), Path(RESULTS))
     return False
 
 
@@ -219,13 +234,40 @@ def look_for_unseen_files():
     settle_unseen(unseen, records)
     if unseen.current:
         logger.info(
-            f"SLURM finished {len(unseen.current)} jobs after their Snakemake had ended; what they "
-            "made is up to date and is kept."
+            f"Jobs that SLURM finished after their Snakemake had ended: {len(unseen.current)}; what "
+            "they made is up to date and is kept."
         )
     for job, doubt in unseen.doubtful:
         logger.warning(
             f"{f'SLURM job {job.job}' if job.job else 'A SLURM job'} finished {job.outputs[0]} "
             f"after its Snakemake had ended; the job is planned again, since {doubt}."
+        )
+
+
+def refuse_beside_slurm_jobs():
+    """Refuse to work beside SLURM jobs of a killed run that are still in the queue.
+
+    Where jobs are submitted, the executor ends those that its own would meet.
+    """
+    submits = workflow._executor_plugin.name == "vrp-slurm"
+    if submits or not Path(".snakemake/slurm_jobs").is_dir():
+        return
+    from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError, unfinished
+    from snakemake_executor_plugin_vrp_slurm.submissions import all_noted
+
+    try:
+        runs = {one.run for one in filter(is_of_this_study, all_noted())}
+        jobs = sorted(job for run in runs for job in unfinished(run))
+    except QueueSilentError as error:
+        print(
+            f"Warning: jobs of an earlier run may still be in SLURM's queue ({error})",
+            file=sys.stderr,
+        )
+        return
+    if jobs:
+        sys.exit(
+            f"Error: {RESULTS}: SLURM jobs of an earlier run still work here: end them with "
+            f"`scancel {' '.join(jobs)}`, or continue with `--profile slurm`. Nothing was changed."
         )
 
 
@@ -368,10 +410,7 @@ def runtime(stage):
 
 def gpus(stage):
     """GPUs of a job: none for a model that is to run on a processor."""
-    counts = {model: RESOURCES.gpu(stage, model) for model in MODELS}
-    if len(set(counts.values())) == 1:
-        return counts[MODELS[0]]  # a number is asked for sooner than a function
-    return asked_often(lambda wildcards: counts[wildcards.model])
+    return asked_often(lambda wildcards: RESOURCES.gpu(stage, wildcards.model))
 
 
 def asked_often(function):

@@ -247,9 +247,9 @@ class Executor(SlurmExecutor):
         Two jobs on one shard would do everything twice. Finished batches are kept, so that little
         is lost.
         """
-        left = {(its.job, its.run) for member in members(job) if (its := noted(member)) is not None}
-        for known, run in left:
-            for identifier in self._insist(partial(_unfinished, known, run, identity(job))):
+        noted_ones = [its for member in members(job) if (its := noted(member)) is not None]
+        for known, run, comment in {(its.job, its.run, its.identity) for its in noted_ones}:
+            for identifier in self._insist(partial(_unfinished, known, run, comment)):
                 whose = "an earlier try" if run == self.run_uuid else "an earlier run"
                 self.logger.warning(
                     f"SLURM job {identifier} of {whose} works on the same tables as {job}: it is "
@@ -268,7 +268,7 @@ class Executor(SlurmExecutor):
             if not self._insist(lambda: queue.is_unfinished(identifier, run)):
                 return
             if now > end:
-                raise QueueSilentError(
+                raise WorkflowError(
                     f"SLURM job {identifier} of {whose} does not end"
                     f"{f' ({fault})' if fault else ''}; see `scontrol show job {identifier}`"
                 )

@@ -50,14 +50,22 @@ def states(run: str) -> dict[str, JobState]:
     }
 
 
+def unfinished(run: str) -> set[str]:
+    """Return the jobs of a run that are pending, running or just ending.
+
+    Raises:
+        QueueSilentError: SLURM does not answer.
+    """
+    return set(ask("squeue", "--noheader", f"--name={run}", "--format=%i").split())
+
+
 def is_unfinished(job: str, run: str) -> bool:
     """Whether a job of a run is pending, running or just ending.
 
     Raises:
         QueueSilentError: SLURM does not answer.
     """
-    text = ask("squeue", "--noheader", f"--name={run}", "--format=%i")
-    return job in text.split()
+    return job in unfinished(run)
 
 
 def unfinished_with(comment: str, run: str) -> list[str]:

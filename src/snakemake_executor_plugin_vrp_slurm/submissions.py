@@ -7,6 +7,9 @@ tables were finished unseen.
 
 import hashlib
 import json
+import os
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +24,8 @@ class Submission(NamedTuple):
     """SLURM's id; empty where Snakemake was killed before it knew it."""
     run: str
     """Name of the run that submitted it; all its SLURM jobs have it."""
+    identity: str
+    """What ends the comment of the SLURM job: that of the group where it was submitted in one."""
     rule: str
     model: str
     """The job's model; empty where it is of all models."""
@@ -51,14 +56,13 @@ def note(job: Any, run: str) -> None:
     Before SLURM has it: whenever Snakemake is killed, the next run knows of the job.
     """
     for member in members(job):
-        record = _record_of(member)
-        _write(record, {})
         _write(
-            record,
+            _record_of(member),
             {
                 "job": "",
                 "run": run,
-                "time": record.stat().st_mtime,
+                "identity": identity(job),
+                "time": _time_at(Path(outputs_of(member)[0]).parent),
                 "rule": member.rule.name,
                 "model": member.wildcards.get("model", ""),
                 "inputs": [str(path) for path in member.input],
@@ -94,11 +98,15 @@ def forget(submission: Submission) -> None:
 def finished_since(member: Any) -> bool:
     """Whether all outputs of a job are there and none is older than its last submission."""
     submission = noted(member)
+    return are_written(outputs_of(member), since=0 if submission is None else submission.time)
+
+
+def are_written(paths: Iterable[str], *, since: float) -> bool:
+    """Whether all files are there and none is older than a time."""
     try:
-        times = [Path(path).stat().st_mtime for path in outputs_of(member)]
+        return all(Path(path).stat().st_mtime >= since for path in paths)
     except OSError:
         return False
-    return submission is None or all(time >= submission.time for time in times)
 
 
 def _record_of(member: Any) -> Path:
@@ -111,6 +119,16 @@ def _record_for(outputs: Iterable[str]) -> Path:
 
 def _digest(outputs: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(outputs).encode()).hexdigest()[:32]
+
+
+def _time_at(folder: Path) -> float:
+    """The time by the clock that gives the files of a folder theirs."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:  # a full disk, which the job will meet, too
+        return time.time()
 
 
 def _write(record: Path, content: dict[str, Any]) -> None:
@@ -126,6 +144,7 @@ def _read(record: Path) -> Submission | None:
         return Submission(
             job=content["job"],
             run=content["run"],
+            identity=content["identity"],
             rule=content["rule"],
             model=content["model"],
             inputs=tuple(content["inputs"]),

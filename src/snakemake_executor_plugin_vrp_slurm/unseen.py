@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snakemake_executor_plugin_vrp_slurm.submissions import Submission, forget
+from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
+
+from snakemake_executor_plugin_vrp_slurm.submissions import Submission, are_written, forget
+
+# Stands in Snakemake's marks of incomplete files for the id of the job that began them.
+_OURS = "unseen"
+_TABLE = ".parquet"
+_CLOCK = 1e-3  # seconds that a time may lose in a record
 
 MadeBy = Callable[[str, str], Mapping[str, str]]
 """Rule and model → what a table of theirs states when it is made now: stage, code, config, ..."""
@@ -34,6 +41,7 @@ def find_unseen(submissions: Iterable[Submission], records: Any, made_by: MadeBy
     """Sort the submissions that were finished.
 
     Those that are not finished, or that Snakemake itself has marked as incomplete, are left to it.
+    The others are judged by the configuration of now each time, whatever was found before.
 
     Args:
         submissions: those whose end is not known to be recorded.
@@ -41,15 +49,24 @@ def find_unseen(submissions: Iterable[Submission], records: Any, made_by: MadeBy
         made_by: tells what would make the tables now.
     """
     found = Unseen([], [], [])
-    pending = [one for one in submissions if _is_finished(one) and not _is_marked(one, records)]
+    pending = [
+        one
+        for one in submissions
+        if are_written(one.outputs, since=one.time) and not _is_left_to_snakemake(one, records)
+    ]
     slurm_jobs = {path: one.job for one in pending for path in one.outputs}
     for one in pending:
-        if all(_is_recorded(path, one.time, records) for path in one.outputs):
+        recorded = all(_is_recorded(path, one.time, records) for path in one.outputs)
+        if recorded and not _are_younger_than_recorded(one.outputs, records):
             found.recorded.append(one)
-        elif doubt := _doubt(one, slurm_jobs, made_by(one.rule, one.model)):
+            continue
+        doubt = _other_origin(one, made_by(one.rule, one.model), recorded=recorded)
+        if not recorded:
+            doubt = _changed_input(one, slurm_jobs) or doubt
+        if doubt:
             found.doubtful.append((one, doubt))
         else:
-            found.current.append(one)
+            (found.recorded if recorded else found.current).append(one)
     return found
 
 
@@ -60,26 +77,31 @@ def settle_unseen(unseen: Unseen, records: Any) -> None:
         unseen: what was found.
         records: Snakemake's records; changed.
     """
+    for one in (*unseen.recorded, *unseen.current):
+        for path in one.outputs:
+            records._unmark_incomplete(path)
     for one in unseen.recorded:
         forget(one)
     for one in unseen.current:
-        for path in one.outputs:  # what an earlier run recorded is not true of these files
-            records._delete_record(path)
+        # What an earlier run recorded is not true of these files. Of them it is known what they
+        # were made from; code and configuration are compared here, each time.
+        record = MetadataRecord(
+            rule=one.rule,
+            input=sorted(one.inputs),
+            incomplete=False,
+            record_format_version=RECORD_FORMAT_VERSION,
+        )
+        for path in one.outputs:
+            records._write_record(path, record)
     for one, _ in unseen.doubtful:
         for path in one.outputs:
-            records._mark_incomplete(path, None)
+            records._mark_incomplete(path, _OURS)
 
 
-def _is_finished(one: Submission) -> bool:
-    """Whether all files are there and none is older than the submission."""
-    try:
-        return all(Path(path).stat().st_mtime >= one.time for path in one.outputs)
-    except OSError:
-        return False
-
-
-def _is_marked(one: Submission, records: Any) -> bool:
-    return bool(records._filter_incomplete_keys(one.outputs))
+def _is_left_to_snakemake(one: Submission, records: Any) -> bool:
+    """Whether Snakemake has noted that a file's job began and did not end."""
+    marked = records._filter_incomplete_keys(one.outputs)
+    return bool(marked) and records._get_external_jobids(marked) != {_OURS}
 
 
 def _is_recorded(path: str, submitted: float, records: Any) -> bool:
@@ -88,24 +110,39 @@ def _is_recorded(path: str, submitted: float, records: Any) -> bool:
     return record is not None and record.endtime is not None and record.endtime >= submitted
 
 
-def _doubt(one: Submission, slurm_jobs: Mapping[str, str], made_by: Mapping[str, str]) -> str:
-    """Why the files of a submission may not be what its job would make now; empty: they are."""
+def _are_younger_than_recorded(paths: Iterable[str], records: Any) -> bool:
+    """Whether a table was written after it was recorded: by a job that nobody looked after."""
+    return any(
+        Path(path).stat().st_mtime > records._read_record(path).endtime + _CLOCK
+        for path in paths
+        if path.endswith(_TABLE)
+    )
+
+
+def _changed_input(one: Submission, slurm_jobs: Mapping[str, str]) -> str:
+    """An input that is younger than the submission, unless the same SLURM job made it."""
+    for path in one.inputs:
+        if slurm_jobs.get(path) != one.job and not _is_no_younger(path, one.time):
+            return f"{path} has changed since"
+    return ""
+
+
+def _is_no_younger(path: str, time: float) -> bool:
+    try:
+        return Path(path).stat().st_mtime <= time
+    except OSError:
+        return False
+
+
+def _other_origin(one: Submission, made_by: Mapping[str, str], *, recorded: bool) -> str:
+    """Why the files may not be what the job would make now; empty: they say that they are."""
     from vrp.errors import (
         InputError,
     )  # what is below takes a moment to import, and is rarely needed
     from vrp.tables.files import read_provenance
 
-    # What another job of the same group made is younger than the submission.
-    inputs = [path for path in one.inputs if slurm_jobs.get(path) != one.job]
-    for path in inputs:
-        try:
-            changed = Path(path).stat().st_mtime > one.time
-        except OSError:
-            changed = True
-        if changed:
-            return f"{path} has changed since"
-    tables = [path for path in one.outputs if path.endswith(".parquet")]
-    if not tables:
+    tables = [path for path in one.outputs if path.endswith(_TABLE)]
+    if not tables and not recorded:
         return "its files do not say what made them"
     for table in tables:
         try:

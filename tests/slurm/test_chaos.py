@@ -129,6 +129,9 @@ def test_nothing_is_lost(
         process = copy.start(*arguments)
         what = disturb(scenario, copy, process, moment(scenario, undisturbed, chance), cluster)
         status = process.wait(600)
+        if scenario.kind == "full disk":
+            assert status != 0
+            assert "No space left on device" in copy.log()
         enlarge()
         for _ in range(ATTEMPTS):
             if status == 0:
@@ -210,7 +213,8 @@ def disturb(
     after, later = moment
     if scenario.kind == "full disk":
         return "the disk fills up"
-    copy.wait_for(lambda: len(copy.events("batch")) > after, 600, process)
+    begun = copy.wait_for(lambda: len(copy.events("batch")) > after, 600, process)
+    assert begun, copy.log()[-3000:]
     time.sleep(later)
     if scenario.kind == "killed snakemake":
         process.kill()

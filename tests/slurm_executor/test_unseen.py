@@ -131,27 +131,62 @@ def test_what_snakemake_knows_to_be_incomplete_is_left_to_it() -> None:
     assert found() == ([], [], [])
 
 
+def recorded(at: float) -> MetadataRecord:
+    return MetadataRecord(endtime=at)
+
+
 def test_what_a_run_has_seen_and_recorded_is_followed_no_further() -> None:
     write("a.parquet", {**MADE_BY, "config": "k4"})
+    set_time("a.parquet", 2001)
     submit(job("a.parquet"), at=2000)
-    # Of an earlier file of that name; of this one, whose time may have changed since.
-    records()._write_record("a.parquet", MetadataRecord(endtime=1999.0))
+    records()._write_record("a.parquet", recorded(1999))  # an earlier file of that name
     assert len(found().doubtful) == 1
-    records()._write_record("a.parquet", MetadataRecord(endtime=2001.0))
+    records()._write_record("a.parquet", recorded(2001))
     assert found().doubtful == []
     assert len(found().recorded) == 1
     settle_unseen(found(), records())
     assert list(all_noted()) == []
 
 
+def test_a_table_that_a_late_job_wrote_over_the_recorded_one() -> None:
+    write("a.parquet", {**MADE_BY, "config": "k4"})
+    set_time("a.parquet", 2100)
+    submit(job("a.parquet", inputs=("items",)), at=2000)
+    records()._write_record("a.parquet", recorded(2001))
+    assert doubts() == ["a.parquet was made with other config"]
+    # What is as it should be has only another time, as in a copy of the folder.
+    write("a.parquet", MADE_BY)
+    assert len(found().recorded) == 1
+    Path("list.json").touch()
+    submit(job("list.json"))
+    records()._write_record("list.json", recorded(2001))
+    assert len(found().recorded) == 2
+
+
 def test_settling_marks_the_doubtful_and_forgets_what_is_not_true_any_more() -> None:
     for name, config in (("a", "k3"), ("b", "k4")):
         write(f"{name}.parquet", {**MADE_BY, "config": config})
-        submit(job(f"{name}.parquet"))
-        records()._write_record(f"{name}.parquet", MetadataRecord(endtime=1.0))
+        submit(job(f"{name}.parquet", inputs=(f"{name}.in",)))
+        Path(f"{name}.in").touch()
+        set_time(f"{name}.in", 1000)
+        records()._write_record(f"{name}.parquet", MetadataRecord(endtime=1.0, params=["k=1"]))
     settle_unseen(found(), records())
-    assert records()._read_record("a.parquet") is None
+    kept = records()._read_record("a.parquet")
+    assert kept is not None
+    # Snakemake goes on watching the set of inputs.
+    assert (kept.input, kept.params, kept.endtime) == (["a.in"], None, None)
     assert records()._filter_incomplete_keys(["a.parquet", "b.parquet"]) == {"b.parquet"}
+
+
+def test_a_verdict_is_taken_back_when_the_configuration_is() -> None:
+    write("a.parquet", MADE_BY)
+    submit(job("a.parquet"))
+    for config in ("k4", "k3", "k4"):
+        unseen = find_unseen(all_noted(), records(), lambda rule, model, c=config: {"config": c})
+        settle_unseen(unseen, records())
+        marked = records()._filter_incomplete_keys(["a.parquet"])
+        assert marked == ({"a.parquet"} if config == "k4" else set())
+        assert len(unseen.doubtful) == len(marked)
 
 
 STUDY = """
@@ -187,7 +222,7 @@ class TinyStudy:
         keys = stage_config(study.model_copy(update={"consistency": changed}), stage, model)
         write(path, provenance(study="tiny", stage=stage, config=keys, model=model or ""))
 
-    def snakemake(self, *arguments: str) -> str:
+    def snakemake(self, *arguments: str, fails: bool = False) -> str:
         done = subprocess.run(
             [Path(sys.executable).parent / "snakemake", TABLE, "--configfile", "config/tiny.yaml",
              "--cores", "1", *arguments],
@@ -196,9 +231,10 @@ class TinyStudy:
             env={
                 **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},
                 "XDG_CACHE_HOME": str(self.folder / "cache"),
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
             },
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout
+        assert (done.returncode != 0) == fails, done.stdout
         return " ".join(done.stdout.split())
 
 
@@ -218,13 +254,33 @@ def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: 
     note_id(its, "17")
     study.write(TABLE, "consistency", "one", k=20)
 
-    planned = study.snakemake("-n", *MANY)
-    assert "Nothing to be done" in planned
-    assert "SLURM finished 1 jobs after their Snakemake had ended" in planned
-    back = study.snakemake("-n")
-    assert f"SLURM job 17 finished {TABLE} after its Snakemake had ended" in back
-    assert "made with other config" in back
-    assert "reason: Forced execution" in back
+    for _ in range(2):  # to have asked changes nothing
+        planned = study.snakemake("-n", *MANY)
+        assert "Nothing to be done" in planned
+        assert "SLURM finished after their Snakemake had ended: 1;" in planned
+        back = study.snakemake("-n")
+        assert f"SLURM job 17 finished {TABLE} after its Snakemake had ended" in back
+        assert "made with other config" in back
+        assert "reason: Forced execution" in back
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_a_local_run_is_refused_beside_jobs_that_are_still_queued(here: Path) -> None:
+    study = TinyStudy(here)
+    note(job(TABLE), "run-of-before")
+    for name, script in {"squeue": "echo 17; echo 18", "vrp": "exit 1"}.items():
+        program = here / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    refused = study.snakemake(fails=True)
+    assert "end them with `scancel 17 18`, or continue with `--profile slurm`" in refused
+    assert "Nothing was changed" in refused
+    (here / "bin" / "squeue").write_text("#!/bin/sh\necho down >&2; exit 1\n")
+    warned = study.snakemake(fails=True)  # by the stand-in for vrp
+    assert "may still be in SLURM's queue (squeue: down)" in warned
+    assert "Error in rule consistency" in warned
 
 
 @pytest.mark.slow

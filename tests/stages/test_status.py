@@ -21,6 +21,7 @@ extract: {shards: 4}
 mask: {items: 40}
 """
 NOW = 1_800_000_000.0
+RULES = Path(__file__).parents[2] / "workflow" / "rules"
 
 
 @pytest.fixture
@@ -95,6 +96,23 @@ def test_each_state_of_a_shard(study, tmp_path, folder):
     )  # fmt: skip
     assert failed.last_lines[-1] == "vrp extract: data/x.jpg: no such image file"
     assert (stopped.state, stopped.batches_done, stopped.batches) == ("stopped", 1, 5)
+
+
+def command_of(rule: str) -> str:
+    """The command that a rule runs, as the workflow spells it."""
+    file = RULES / f"{rule.removesuffix('_interventions')}.smk"
+    found = re.search(r"vrp ([a-z-]+)", file.read_text().split("shell:")[1])
+    assert found is not None
+    return found[1]
+
+
+def test_an_error_of_any_stage_is_known_by_how_its_command_prints_it(study, tmp_path):
+    jobs = {job.stage: job for job in status.jobs_of(study, tmp_path)}
+    assert {"sample", "gather", "gather_interventions", "report"} <= set(jobs)
+    for rule, job in jobs.items():
+        put(job.log, f"vrp {command_of(rule)}: nothing works today\n", ago=5)
+    found = status.run(study, directory=tmp_path, now=NOW)
+    assert {row.stage for row in found.stages if row.failed} == set(jobs)
 
 
 def test_without_a_finished_shard_the_batches_tell_the_rate(study, tmp_path, folder):

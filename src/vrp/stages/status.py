@@ -31,6 +31,8 @@ FRESH_SECONDS = 120.0
 SILENT_SECONDS = 1800.0
 """A job of a locked study that has shown nothing for so long has stopped."""
 _LAST_LINES = 8
+# Rules whose command has another name.
+_COMMANDS = {"gather_interventions": "gather"}
 _TAIL_BYTES = 8192
 _HEAD_BYTES = 65536
 # How a log ends where a stage, Python, the shell or SLURM gave up.
@@ -143,7 +145,7 @@ def run(study: StudyConfig, *, directory: Path = Path(), now: float | None = Non
     """
     moment = time.time() if now is None else now
     results = directory / study.results / study.study
-    locked = _is_locked(directory, Path(study.results, study.study))
+    locked = is_locked(directory, Path(study.results, study.study))
     items = _item_counts(study, results)
     groups: dict[tuple[str, str], list[JobStatus]] = {}
     for job in jobs_of(study, directory):
@@ -290,7 +292,7 @@ def _stage_status(stage: str, model: str, jobs: Sequence[JobStatus], n_items: in
     )
 
 
-def _is_locked(directory: Path, results: Path) -> bool:
+def is_locked(directory: Path, results: Path) -> bool:
     """Whether a lock of Snakemake names a file of this study."""
     prefix = f"{results}/"
     for lock in directory.glob(".snakemake/locks/*.lock"):
@@ -385,7 +387,7 @@ def _tail(log: Path) -> list[str]:
 
 
 def _is_error(line: str, stage: str) -> bool:
-    command = f"vrp {stage.replace('_', '-')}: "
+    command = f"vrp {_COMMANDS.get(stage, stage).replace('_', '-')}: "
     return line.startswith(command) or any(word in line for word in _ERROR_WORDS)
 
 
