@@ -13,6 +13,7 @@ import re
 import shutil
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,6 +162,17 @@ def results_are_held():
     return False
 
 
+def lock_soon(file, tries=5):
+    """Lock a file for this process alone. A run that is being planned looks for a moment."""
+    for left in reversed(range(tries)):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+        time.sleep(0.1)
+
+
 def hold_results():
     """Refuse to run beside another run on the same results, wherever that was started.
 
@@ -171,7 +183,7 @@ def hold_results():
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_soon(file)
     except BlockingIOError:
         file.seek(0)
         sys.exit(
@@ -224,6 +236,8 @@ def look_for_unseen_files():
         return
     if results_are_held():
         return
+    if workflow.workflow_settings.persistence_backend.name != "FILE":
+        return  # records in a database are left as they are
     from snakemake.persistence.file import FilePersistence
 
     from snakemake_executor_plugin_vrp_slurm.submissions import all_noted

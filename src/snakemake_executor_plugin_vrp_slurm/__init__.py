@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
+import snakemake_executor_plugin_slurm as beneath
 from snakemake_executor_plugin_slurm import (
     Executor as SlurmExecutor,
 )
@@ -53,8 +54,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds between two tries while SLUR
 # What sbatch says when trying again helps.
 _TRANSIENT = re.compile(
     r"Unable to contact|[Tt]imed out|[Tt]emporarily|Connection (refused|reset)|Zero Bytes|"
-    r"[Tt]ry again|Transport endpoint"
+    r"[Tt]ry again|Transport endpoint|did not answer"
 )
+
+# What the executor beneath says of an sbatch that ended without a word.
+_NO_ANSWER = "The error message was ''"
+_command_beneath = beneath.get_submit_command
+
+
+def _submit_command(*arguments: Any, **named: Any) -> str:
+    """The call of sbatch, with an end: the executor beneath waits for it without one."""
+    return f"timeout --kill-after=5 {queue.PATIENCE} {_command_beneath(*arguments, **named)}"
+
+
+beneath.get_submit_command = _submit_command
 
 _Answer = TypeVar("_Answer")
 
@@ -113,10 +126,13 @@ class Executor(SlurmExecutor):
         self._silent_since: float | None = None
         self._said: tuple[float, str] = (time.monotonic(), "")
         super().__post_init__(test_mode)
+        # Asked for above, with an end; the executor beneath would wait for ever.
+        self._fallback_partition = self._default_partition
 
     def _look_at_the_cluster(self) -> None:
         try:
             partitions = queue.partitions()
+            self._default_partition = queue.default_partition()
         except QueueSilentError as error:
             raise WorkflowError(
                 f"SLURM does not answer ({error}). Is this a login node of the cluster? "
@@ -186,9 +202,11 @@ class Executor(SlurmExecutor):
             failure: tuple[SubmittedJobInfo, str] | None = self._thread.failure
             if failure is None:
                 return
-            said = failure[1].split("\n    sbatch call:")[0]
+            silent = f"It did not answer within {queue.PATIENCE} s"
+            info, text = failure[0], failure[1].replace(_NO_ANSWER, silent)
+            said = text.split("\n    sbatch call:")[0]
             if not _TRANSIENT.search(said) or time.monotonic() + pause > end or not self.wait:
-                super()._report_job_error_threadsafe(*failure)
+                super()._report_job_error_threadsafe(info, text)
                 return
             self.logger.warning(f"{said} Trying again in {in_words(pause)}.")
             time.sleep(pause)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from snakemake_executor_plugin_vrp_slurm.verdicts import JobState
 
-_PATIENCE = 60  # seconds
+PATIENCE = 60  # seconds
 # States of nodes, as `sinfo` names them; a star: the node does not answer.
 _OUT_OF_SERVICE = re.compile(r"down|drain|fail|error|unk|no_respond|.*\*$")
 
@@ -24,12 +24,12 @@ def ask(*command: str) -> str:
     """
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
     except FileNotFoundError:
         raise QueueSilentError(f"there is no {command[0]} here") from None
     except subprocess.TimeoutExpired:
-        raise QueueSilentError(f"{command[0]} did not answer within {_PATIENCE} s") from None
+        raise QueueSilentError(f"{command[0]} did not answer within {PATIENCE} s") from None
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split())
         raise QueueSilentError(f"{command[0]}: {words or f'exit status {done.returncode}'}")
@@ -124,6 +124,16 @@ def cancel(jobs: Sequence[str]) -> str | None:
     except QueueSilentError as error:
         return str(error)
     return None
+
+
+def default_partition() -> str:
+    """Return the partition of jobs that name none; empty where the cluster has none.
+
+    Raises:
+        QueueSilentError: SLURM does not answer.
+    """
+    names = ask("sinfo", "--noheader", "--all", "--format=%P").split()
+    return next((name.removesuffix("*") for name in names if name.endswith("*")), "")
 
 
 def partitions() -> dict[str, set[str]]:

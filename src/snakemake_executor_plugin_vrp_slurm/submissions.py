@@ -31,6 +31,8 @@ class Submission(NamedTuple):
     """The job's model; empty where it is of all models."""
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    made_together: frozenset[str]
+    """Outputs of all jobs that were submitted as one."""
     time: float
     """When, by the clock of the file system that the outputs are on, in seconds."""
 
@@ -67,6 +69,7 @@ def note(job: Any, run: str) -> None:
                 "model": member.wildcards.get("model", ""),
                 "inputs": [str(path) for path in member.input],
                 "outputs": outputs_of(member),
+                "made_together": outputs_of(job),
             },
         )
 
@@ -98,7 +101,7 @@ def forget(submission: Submission) -> None:
 def finished_since(member: Any) -> bool:
     """Whether all outputs of a job are there and none is older than its last submission."""
     submission = noted(member)
-    return are_written(outputs_of(member), since=0 if submission is None else submission.time)
+    return submission is not None and are_written(outputs_of(member), since=submission.time)
 
 
 def are_written(paths: Iterable[str], *, since: float) -> bool:
@@ -149,6 +152,7 @@ def _read(record: Path) -> Submission | None:
             model=content["model"],
             inputs=tuple(content["inputs"]),
             outputs=tuple(content["outputs"]),
+            made_together=frozenset(content["made_together"]),
             time=float(content["time"]),
         )
     except (OSError, ValueError, KeyError, TypeError):

@@ -85,13 +85,15 @@ def settle_unseen(unseen: Unseen, records: Any) -> None:
     for one in unseen.current:
         # What an earlier run recorded is not true of these files. Of them it is known what they
         # were made from; code and configuration are compared here, each time.
-        record = MetadataRecord(
-            rule=one.rule,
-            input=sorted(one.inputs),
-            incomplete=False,
-            record_format_version=RECORD_FORMAT_VERSION,
-        )
         for path in one.outputs:
+            record = MetadataRecord(
+                rule=one.rule,
+                input=sorted(one.inputs),
+                starttime=one.time,
+                endtime=Path(path).stat().st_mtime,
+                incomplete=False,
+                record_format_version=RECORD_FORMAT_VERSION,
+            )
             records._write_record(path, record)
     for one, _ in unseen.doubtful:
         for path in one.outputs:
@@ -107,7 +109,9 @@ def _is_left_to_snakemake(one: Submission, records: Any) -> bool:
 def _is_recorded(path: str, submitted: float, records: Any) -> bool:
     """Whether Snakemake has recorded a file of this path that is no older than the submission."""
     record = records._read_record(path)
-    return record is not None and record.endtime is not None and record.endtime >= submitted
+    if record is None or record.endtime is None or record.params is None:
+        return False  # without params it was made here
+    return bool(record.endtime >= submitted)
 
 
 def _are_younger_than_recorded(paths: Iterable[str], records: Any) -> bool:
@@ -122,7 +126,8 @@ def _are_younger_than_recorded(paths: Iterable[str], records: Any) -> bool:
 def _changed_input(one: Submission, slurm_jobs: Mapping[str, str]) -> str:
     """An input that is younger than the submission, unless the same SLURM job made it."""
     for path in one.inputs:
-        if slurm_jobs.get(path) != one.job and not _is_no_younger(path, one.time):
+        its_own = path in one.made_together and slurm_jobs.get(path, one.job) == one.job
+        if not its_own and not _is_no_younger(path, one.time):
             return f"{path} has changed since"
     return ""
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,6 +253,14 @@ def test_a_submission_is_repeated_while_slurm_is_away(executor, monkeypatch, clo
     assert noted(its).time == sbatch.known_before[0].time
 
 
+def test_an_sbatch_without_an_answer_is_a_silence(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, "")  # what is left of one that was ended
+    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    executor.run_job(job("").job)
+    assert (sbatch.calls, sbatch.submitted) == (2, ["7"])
+    assert "It did not answer within 60 s. Trying again" in executor.logger.lines[0]
+
+
 def test_a_submission_that_slurm_took_all_the_same_is_not_repeated(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch, AWAY)
     its = job("").job
@@ -329,6 +339,13 @@ def test_a_leftover_that_does_not_end_is_an_error(executor, monkeypatch, clock):
     assert "SLURM job 5 of an earlier try does not end" in sbatch.failed[0]
 
 
+def test_a_job_without_a_record_of_its_submission_is_not_taken_for_done(executor, monkeypatch):
+    monkeypatch.setattr(plugin.queue, "states", lambda run: {})
+    finish("table.parquet")
+    check(executor, job("1"))
+    assert "no longer knows job 1" in executor.ended["1"]
+
+
 @pytest.mark.parametrize(
     ("resources", "added"),
     [
@@ -346,7 +363,7 @@ def test_several_gpus_are_asked_for_on_one_node(executor, resources, added):
 
 
 def test_questions_have_an_end(monkeypatch):
-    monkeypatch.setattr(plugin.queue, "_PATIENCE", 0.2)
+    monkeypatch.setattr(plugin.queue, "PATIENCE", 0.2)
     with pytest.raises(QueueSilentError, match=r"sleep did not answer within 0\.2 s"):
         ask("sleep", "5")
     with pytest.raises(QueueSilentError, match="there is no no-such-command here"):
@@ -384,3 +401,46 @@ def test_jobs_are_found_by_their_comment(monkeypatch):
     text = "1|extract_one_000 abc\n2|metrics abd\n3|(null)\n"
     monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
     assert plugin.queue.unfinished_with("abd", "run") == ["2"]
+
+
+PROGRAMS = {
+    "sinfo": 'case "$*" in *%P*) echo "main*";; *) echo "main|gpu:4";; esac',
+    "squeue": "true",
+    "sacct": "exit 1",
+    "scancel": "true",
+    "sbatch": "exec sleep 1000",
+}
+WORKFLOW = """
+rule work:
+    output: "out.txt"
+    resources: mem_mb=100, runtime=5
+    shell: "false"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_an_sbatch_that_hangs_ends_the_run_in_bounded_time(tmp_path):
+    (tmp_path / "Snakefile").write_text(WORKFLOW)
+    for name, script in PROGRAMS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    # The patience of the module, in a process of its own.
+    start = (
+        "import sys; from snakemake_executor_plugin_vrp_slurm import queue; queue.PATIENCE = 1; "
+        "from snakemake.cli import main; main(sys.argv[1:])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", start, "--executor", "vrp-slurm", "--jobs", "1",
+         "--vrp-slurm-silence-minutes", "0.1"],
+        cwd=tmp_path, timeout=120, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},
+            "PATH": f"{tmp_path}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        },
+    )  # fmt: skip
+    assert ended.returncode != 0
+    said = " ".join(ended.stdout.split())
+    assert "SLURM sbatch failed. It did not answer within 1 s. Trying again in 2 s." in said
+    assert said.count("It did not answer within 1 s") >= 2  # the last one is the error

@@ -56,6 +56,10 @@ def submit(its: Any, identifier: str = "17", at: float = 2000) -> None:
         record.write_text(json.dumps(json.loads(record.read_text()) | {"time": at}))
 
 
+def recorded(at: float) -> MetadataRecord:
+    return MetadataRecord(endtime=at, params=[])
+
+
 def found() -> Unseen:
     return find_unseen(all_noted(), records(), lambda rule, model: MADE_BY | {"stage": rule})
 
@@ -113,6 +117,12 @@ def test_an_input_that_the_same_group_made() -> None:
     second = job("b.parquet", rule="probes", inputs=("a.parquet",))
     submit(SimpleNamespace(is_group=lambda: True, jobs=[first, second]))
     assert len(found().current) == 2
+    # Whatever became of the other job's record.
+    records()._write_record("a.parquet", recorded(9e9))
+    assert len(found().recorded) == 1
+    settle_unseen(found(), records())
+    assert [one.outputs for one in found().current] == [("b.parquet",)]
+    records()._delete_record("a.parquet")
     submit(first, "16")
     assert [one.outputs for one, _ in found().doubtful] == [("b.parquet",)]
 
@@ -129,10 +139,6 @@ def test_what_snakemake_knows_to_be_incomplete_is_left_to_it() -> None:
     submit(job("a.parquet"))
     records()._mark_incomplete("a.parquet", None)
     assert found() == ([], [], [])
-
-
-def recorded(at: float) -> MetadataRecord:
-    return MetadataRecord(endtime=at)
 
 
 def test_what_a_run_has_seen_and_recorded_is_followed_no_further() -> None:
@@ -169,12 +175,13 @@ def test_settling_marks_the_doubtful_and_forgets_what_is_not_true_any_more() -> 
         submit(job(f"{name}.parquet", inputs=(f"{name}.in",)))
         Path(f"{name}.in").touch()
         set_time(f"{name}.in", 1000)
-        records()._write_record(f"{name}.parquet", MetadataRecord(endtime=1.0, params=["k=1"]))
+        records()._write_record(f"{name}.parquet", recorded(1.0))
     settle_unseen(found(), records())
     kept = records()._read_record("a.parquet")
     assert kept is not None
     # Snakemake goes on watching the set of inputs.
-    assert (kept.input, kept.params, kept.endtime) == (["a.in"], None, None)
+    assert (kept.input, kept.params, kept.code) == (["a.in"], None, None)
+    assert len(found().current) == 1  # and it goes on being judged here
     assert records()._filter_incomplete_keys(["a.parquet", "b.parquet"]) == {"b.parquet"}
 
 
