@@ -80,8 +80,14 @@ def column_differences(ours: pl.Series, theirs: pl.Series, tolerance: float) -> 
     return None if close.all() else f"{(~close).sum()} of {len(x)} differ, by up to {worst:.2e}"
 
 
-def differences(results: Path, others: Path) -> Iterator[str]:
-    """One line for every column in which two runs of a study differ."""
+def differences(results: Path, others: Path, *, to_the_bit: bool = False) -> Iterator[str]:
+    """One line for every column in which two runs of a study differ.
+
+    Args:
+        results: folder of one run.
+        others: folder of the other one.
+        to_the_bit: both had the same batch plan, and no float may differ at all.
+    """
     ours, theirs = study_tables(results), study_tables(others)
     yield from (f"{place}: in one run only" for place in sorted(set(ours) ^ set(theirs)))
     for place in sorted(set(ours) & set(theirs)):
@@ -90,8 +96,9 @@ def differences(results: Path, others: Path) -> Iterator[str]:
             yield f"{place}: {a.height} rows, {b.height} rows"
             continue
         for part, tolerance in _parts(schema.name, a):
+            allowed = 0.0 if to_the_bit else tolerance
             for name in a.columns:
-                found = column_differences(a[name].filter(part), b[name].filter(part), tolerance)
+                found = column_differences(a[name].filter(part), b[name].filter(part), allowed)
                 if found:
                     yield f"{place}: {name}: {found}"
 
