@@ -29,6 +29,7 @@ def test_one_file_per_stage():
 def test_rule_has_all_its_parts(stage):
     text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
     head, rule = text.split(f"\nrule {stage}:\n")
+    rule = rule.split("\nuse rule ")[0]  # one that inherits from it changes a part or two
     assert head.startswith('"""\nThis part of the workflow ')
     assert "REQUIRED INPUTS:" in head
     assert "OUTPUTS:" in head
