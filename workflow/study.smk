@@ -24,12 +24,7 @@ from vrp.errors import InputError
 from vrp.planning.resources import StudyResources
 from vrp.plots.figures import FIGURE_NAMES
 from vrp.provenance import code_digest, digest, module_digests
-from vrp.sharing import (
-    check_shared_extraction,
-    extraction_folder,
-    mask_folder,
-    masks_itself,
-)
+from vrp.sharing import check_shared_extraction, extraction_folder, mask_folder
 from vrp.zoo import zoo_checkpoint
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
@@ -63,11 +58,6 @@ if SHARED:
         logger.info(
             "The ablation is left out, since the extraction is another study's and an ablation asks "
             "for the model again; `ablate: {enabled: true}` runs it."
-        )
-    if workflow.is_main_process and masks_itself(STUDY) and STUDY.mask.enabled:
-        logger.info(
-            f"The masking is the study's own and asks for the model: {EXTRACTION} has not made the "
-            "very same, or not after its extraction."
         )
 
 # For the stages: who runs them, so that none outlives a workflow that was killed; and that the
@@ -106,6 +96,13 @@ RUNS = {
     "mask": Run(str(mask_folder(STUDY)), ["mask"], shard_names(STUDY.mask.shards)),
     "ablate": Run(RESULTS, ["ablate"], shard_names(STUDY.ablate.shards)),
 }
+
+masks_itself = STUDY.mask.enabled and Path(RUNS["mask"].folder) == Path(RESULTS)
+if SHARED and masks_itself and workflow.is_main_process:
+    logger.info(
+        f"The masking is the study's own and asks for the model: {EXTRACTION} has not made the "
+        "very same, or not after its extraction."
+    )
 
 
 def lists_of(run):
