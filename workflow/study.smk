@@ -331,36 +331,24 @@ def tables_beside(batches):
     return [Path(RESULTS, model, table, f"{shard}.parquet") for table in together]
 
 
-def code_of(stage):
-    """A param that changes with the code of the stage, comments and formatting aside."""
-    return {f"code_{stage}": code_digest(f"vrp.stages.{stage}")}
-
-
-def config_of(stage):
-    """A param that changes with any key that the stage reads."""
-    if not reads_model(stage):
-        return {f"config_{stage}": digest(stage_config(STUDY, stage))}
-    digests = {model: digest(keys_of(stage, model)) for model in MODELS}
-    return asked_often(lambda wildcards: {f"config_{stage}": digests[wildcards.model]})
-
-
 def causes_of(stage):
-    """Params with the same content in pieces, so that a rerun's reason names what changed.
+    """Params that change with the stage's code, comments and formatting aside, and with its keys.
 
-    Snakemake prints the params that differ, without their names: each is a mapping of one module
-    to its digest or of one key to its value. Keys of a model share one param, since a function
-    for each would slow down the planning of thousands of shards.
+    In pieces, so that a rerun's reason names what changed: Snakemake prints the params that differ,
+    without their names, and each is a mapping of one module to its digest or of one key to its
+    value. They have no names, since naming some sixty of each job takes Snakemake a tenth of its
+    planning. Keys of a model share one param, since a function for each would slow it down, too.
     """
-    causes = {
-        f"code_{stage}_{module.replace('.', '_')}": {module: found}
-        for module, found in module_digests(f"vrp.stages.{stage}").items()
+    modules = module_digests(f"vrp.stages.{stage}")
+    keys = {
+        key: value
+        for key, value in keys_of(stage, MODELS[0]).items()
+        if not key.startswith("models.")
     }
-    for key, value in keys_of(stage, MODELS[0]).items():
-        if not key.startswith("models."):
-            causes[f"config_{stage}_{key.replace('.', '_')}"] = {key: value}
+    causes = [{name: value} for name, value in (*modules.items(), *keys.items())]
     if reads_model(stage):
-        causes[f"config_{stage}_models"] = asked_often(
-            lambda wildcards: model_keys_of(stage, wildcards.model)
+        causes.append(
+            asked_often(lambda wildcards: model_keys_of(stage, wildcards.model))
         )
     return causes
 

@@ -36,12 +36,7 @@ def test_rule_has_all_its_parts(stage):
     assert re.match(r'    """[A-Z].+\."""\n', rule)
     for part in ("log", "benchmark", "threads", "resources", "conda", "params", "shell"):
         assert f"\n    {part}:" in rule
-    for param in (
-        f'code_{stage}=code_of("{stage}")',
-        f'config_{stage}=config_of("{stage}")',
-        f'**causes_of("{stage}")',
-    ):
-        assert param in rule
+    assert f'    params:\n        *causes_of("{stage}"),\n' in rule
     assert "runtime=" in rule
     assert "mem_mb=" in rule
     assert ("HF_HUB_OFFLINE=1" in rule) == (stage in RUNS_A_MODEL)

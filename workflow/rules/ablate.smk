@@ -40,10 +40,8 @@ rule ablate:
         runtime=runtime("ablate"),
         gpu=gpus("ablate"),
     params:
-        **causes_of("ablate"),
+        *causes_of("ablate"),
         study=SNAPSHOT,
-        code_ablate=code_of("ablate"),
-        config_ablate=config_of("ablate"),
         extraction=f"{RESULTS}/{{model}}/extraction.json",
     shell:
         """

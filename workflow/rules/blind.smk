@@ -35,10 +35,8 @@ rule blind:
         runtime=runtime("blind"),
         gpu=gpus("blind"),
     params:
-        **causes_of("blind"),
+        *causes_of("blind"),
         study=SNAPSHOT,
-        code_blind=code_of("blind"),
-        config_blind=config_of("blind"),
     shell:
         """
         HF_HUB_OFFLINE=1 vrp blind \

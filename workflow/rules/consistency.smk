@@ -33,10 +33,8 @@ rule consistency:
         runtime=runtime("consistency"),
         gpu=gpus("consistency"),
     params:
-        **causes_of("consistency"),
+        *causes_of("consistency"),
         study=SNAPSHOT,
-        code_consistency=code_of("consistency"),
-        config_consistency=config_of("consistency"),
     shell:
         """
         HF_HUB_OFFLINE=1 vrp consistency \

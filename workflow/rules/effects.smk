@@ -34,10 +34,8 @@ rule effects:
         mem_mb=mem_mb("effects"),
         runtime=runtime("effects"),
     params:
-        **causes_of("effects"),
+        *causes_of("effects"),
         study=SNAPSHOT,
-        code_effects=code_of("effects"),
-        config_effects=config_of("effects"),
     shell:
         """
         vrp effects \

@@ -39,10 +39,8 @@ rule extract:
         runtime=runtime("extract"),
         gpu=gpus("extract"),
     params:
-        **causes_of("extract"),
+        *causes_of("extract"),
         study=SNAPSHOT,
-        code_extract=code_of("extract"),
-        config_extract=config_of("extract"),
     shell:
         """
         HF_HUB_OFFLINE=1 vrp extract \

@@ -32,10 +32,8 @@ rule fetch_data:
         mem_mb=mem_mb("fetch_data"),
         runtime=runtime("fetch_data"),
     params:
-        **causes_of("fetch_data"),
+        *causes_of("fetch_data"),
         study=SNAPSHOT,
-        code_fetch_data=code_of("fetch_data"),
-        config_fetch_data=config_of("fetch_data"),
     shell:
         """
         vrp fetch-data \

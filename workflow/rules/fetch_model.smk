@@ -31,10 +31,8 @@ rule fetch_model:
         mem_mb=mem_mb("fetch_model"),
         runtime=runtime("fetch_model"),
     params:
-        **causes_of("fetch_model"),
+        *causes_of("fetch_model"),
         study=SNAPSHOT,
-        code_fetch_model=code_of("fetch_model"),
-        config_fetch_model=config_of("fetch_model"),
     shell:
         """
         vrp fetch-model \

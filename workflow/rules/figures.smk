@@ -34,10 +34,8 @@ rule figures:
         mem_mb=mem_mb("figures"),
         runtime=runtime("figures"),
     params:
-        **causes_of("figures"),
+        *causes_of("figures"),
         study=SNAPSHOT,
-        code_figures=code_of("figures"),
-        config_figures=config_of("figures"),
         folder=subpath(output[0], parent=True),
     shell:
         """

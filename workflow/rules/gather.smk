@@ -44,10 +44,8 @@ rule gather:
         mem_mb=mem_mb("gather"),
         runtime=runtime("gather"),
     params:
-        **causes_of("gather"),
+        *causes_of("gather"),
         study=SNAPSHOT,
-        code_gather=code_of("gather"),
-        config_gather=config_of("gather"),
         folder=folder_of_run,
         tables=lambda wildcards: RUNS[wildcards.run].tables,
         n_shards=lambda wildcards: len(RUNS[wildcards.run].shards),

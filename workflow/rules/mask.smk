@@ -36,10 +36,8 @@ rule mask:
         runtime=runtime("mask"),
         gpu=gpus("mask"),
     params:
-        **causes_of("mask"),
+        *causes_of("mask"),
         study=SNAPSHOT,
-        code_mask=code_of("mask"),
-        config_mask=config_of("mask"),
     shell:
         """
         HF_HUB_OFFLINE=1 vrp mask \

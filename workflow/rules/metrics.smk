@@ -37,10 +37,8 @@ rule metrics:
         mem_mb=mem_mb("metrics"),
         runtime=runtime("metrics"),
     params:
-        **causes_of("metrics"),
+        *causes_of("metrics"),
         study=SNAPSHOT,
-        code_metrics=code_of("metrics"),
-        config_metrics=config_of("metrics"),
     shell:
         """
         vrp metrics \

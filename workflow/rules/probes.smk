@@ -39,10 +39,8 @@ rule probes:
         mem_mb=mem_mb("probes"),
         runtime=runtime("probes"),
     params:
-        **causes_of("probes"),
+        *causes_of("probes"),
         study=SNAPSHOT,
-        code_probes=code_of("probes"),
-        config_probes=config_of("probes"),
     shell:
         """
         vrp probes \

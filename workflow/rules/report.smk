@@ -48,10 +48,8 @@ rule report:
         mem_mb=mem_mb("report"),
         runtime=runtime("report"),
     params:
-        **causes_of("report"),
+        *causes_of("report"),
         study=SNAPSHOT,
-        code_report=code_of("report"),
-        config_report=config_of("report"),
     shell:
         """
         vrp report \

@@ -30,10 +30,8 @@ rule sample:
         mem_mb=mem_mb("sample"),
         runtime=runtime("sample"),
     params:
-        **causes_of("sample"),
+        *causes_of("sample"),
         study=SNAPSHOT,
-        code_sample=code_of("sample"),
-        config_sample=config_of("sample"),
     shell:
         """
         vrp sample \
