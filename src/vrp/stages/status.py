@@ -310,10 +310,16 @@ def is_marked_incomplete(path: Path, directory: Path) -> bool:
     names = {str(path)} | (
         {str(path.relative_to(directory))} if path.is_relative_to(directory) else set()
     )
-    marks = [urlsafe_b64encode(name.encode()).decode() for name in names]
-    # Snakemake cuts names that a folder could not hold; those are not looked for.
-    folder = directory / ".snakemake" / "incomplete"
-    return any(len(mark) < 255 and (folder / mark).is_file() for mark in marks)
+    marks = directory / ".snakemake" / "incomplete"
+    return any((marks / _record_of(name)).is_file() for name in names)
+
+
+def _record_of(name: str) -> Path:
+    """Where Snakemake keeps a record of a file, within the folder of such records."""
+    encoded = urlsafe_b64encode(name.encode()).decode()
+    # One folder after another, where the whole would be too long for a file's name.
+    *folders, last = (encoded[start : start + 254] for start in range(0, len(encoded), 254))
+    return Path(*(f"@{folder}" for folder in folders), last)
 
 
 def _planned(plan: Path) -> list[int]:
