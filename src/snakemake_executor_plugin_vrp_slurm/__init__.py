@@ -54,8 +54,11 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 60.0  # seconds between two tries while SLUR
 # What sbatch says when trying again helps.
 _TRANSIENT = re.compile(
     r"Unable to contact|[Tt]imed out|[Tt]emporarily|Connection (refused|reset)|Zero Bytes|"
-    r"[Tt]ry again|Transport endpoint|did not answer"
+    r"[Tt]ry again|Transport endpoint|did not answer|standby|[Mm]unge"
 )
+# What it says when the queue holds as many jobs as a limit of the site allows, such as
+# AssocMaxSubmitJobLimit, QOSMaxSubmitJobPerUserLimit or AssocGrpSubmitJobsLimit.
+_QUEUE_FULL = re.compile(r"(Max|Grp)SubmitJob")
 
 # What the executor beneath says of an sbatch that ended without a word.
 _NO_ANSWER = "The error message was ''"
@@ -89,7 +92,7 @@ class ExecutorSettings(SlurmSettings):
     )
     site: Optional[Path] = field(
         default=None,
-        metadata={"help": "YAML file with account, cpu_partition, gpu_partition, gpu_type, qos."},
+        metadata={"help": "YAML file of account, partitions, GPU type and quality of service."},
     )
     blocked_minutes: Optional[float] = field(
         default=20,
@@ -146,13 +149,17 @@ class Executor(SlurmExecutor):
             "SLURM answers; jobs are followed with squeue"
             + (f" alone: {fault}." if fault else ", and sacct for those that it forgot.")
         )
+        file = self._site_file
+        there = file is not None and file.is_file()
+        place = f"{file}" if there else f"there is no {file or 'site file'}"
+        self.logger.info(f"{place}: {self._site.in_words()}.")
 
     def get_partition_arg(self, job: JobExecutorInterface) -> str:
         """Partition of a job: the rule's own, else the site's, else the cluster's default."""
-        site = self._site.gpu_partition if holds_gpu(job) else self._site.cpu_partition
-        if site is None or job.resources.get("slurm_partition"):
+        partition = self._site.for_job(gpu=holds_gpu(job)).partition
+        if partition is None or job.resources.get("slurm_partition"):
             return str(super().get_partition_arg(job))
-        return f" -p {shlex.quote(site)}"
+        return f" -p {shlex.quote(partition)}"
 
     def run_job(self, job: JobExecutorInterface) -> None:
         """Submit a job, after what an earlier run or try left of it in the queue has ended."""
@@ -162,59 +169,78 @@ class Executor(SlurmExecutor):
             note(job, self.run_uuid)
             self._submit(job)
         except Exception as error:  # in a thread of its own, where nobody would see it
-            super()._report_job_error_threadsafe(SubmittedJobInfo(job), f"Not submitted: {error}. ")
+            self._refuse(SubmittedJobInfo(job), f"Not submitted: {error}. ")
 
     def get_account_arg(self, job: JobExecutorInterface) -> Iterator[str]:
         """Account of a job: the rule's own, else the site's, else the cluster's default.
 
         And a comment by which the job can be found in the queue; of two, sbatch takes the last.
         """
+        site = self._site.for_job(gpu=holds_gpu(job))
+        account = job.resources.get("slurm_account") or site.account
         name = "_".join(part for part in (job.name, get_job_wildcards(job)) if part)
-        comment = f" --comment={shlex.quote(f'{name} {identity(job)}')}"
-        if job.resources.get("slurm_account"):
-            yield next(super().get_account_arg(job)) + comment
-        else:
-            account = f" -A {shlex.quote(self._site.account)}" if self._site.account else ""
-            qos = f" --qos={shlex.quote(self._site.qos)}" if self._site.qos else ""
-            yield account + qos + comment
+        options = {"-A ": account, "--qos=": site.qos, "--comment=": f"{name} {identity(job)}"}
+        yield "".join(f" {key}{shlex.quote(str(its))}" for key, its in options.items() if its)
 
     def _complete(self, job: JobExecutorInterface) -> None:
         """Add what a job that holds a GPU must ask for, where its rule does not say it."""
         if not holds_gpu(job):
             return
-        if self._site.gpu_type and not job.resources.get("gpu_model"):
+        # A site without `--gpus` is asked by `gres`, which names the type itself.
+        if (
+            self._site.gpu_type
+            and not job.resources.get("gpu_model")
+            and not job.resources.get("gres")
+        ):
             job.add_aux_resource("gpu_model", self._site.gpu_type)
         # One process uses them all: SLURM would be free to give one on each of two nodes.
         if int(job.resources.get("gpu") or 0) > 1 and not job.resources.get("nodes"):
             job.add_aux_resource("nodes", 1)
 
     def _submit(self, job: JobExecutorInterface) -> None:
-        """Submit a job; try again for as long as SLURM is merely out of reach."""
+        """Submit a job; try again while SLURM is out of reach, and wait while its queue is full."""
         end = time.monotonic() + self._silence_limit()
         pause = _FIRST_PAUSE
-        while True:
-            self._thread.failure = None
-            self._thread.submits = True
-            try:
-                super().run_job(job)
-            finally:
-                self._thread.submits = False
-            failure: tuple[SubmittedJobInfo, str] | None = self._thread.failure
-            if failure is None:
+        said = ""
+        while (failure := self._failure_to_submit(job)) is not None:
+            info, text = failure
+            before, said = said, text.split("\n    sbatch call:")[0]
+            if full := bool(_QUEUE_FULL.search(said)) and self._own_jobs_are_queued():
+                end = time.monotonic() + pause + self._silence_limit()
+            helps = full or _TRANSIENT.search(said)
+            if not helps or time.monotonic() + pause > end or not self.wait:
+                self._refuse(info, text)
                 return
-            silent = f"It did not answer within {queue.PATIENCE} s"
-            info, text = failure[0], failure[1].replace(_NO_ANSWER, silent)
-            said = text.split("\n    sbatch call:")[0]
-            if not _TRANSIENT.search(said) or time.monotonic() + pause > end or not self.wait:
-                super()._report_job_error_threadsafe(info, text)
-                return
-            self.logger.warning(f"{said} Trying again in {in_words(pause)}.")
+            if said != before or not full:  # a full queue may take hours: it is said once
+                how = "Waiting for room there" if full else f"Trying again in {in_words(pause)}"
+                self.logger.warning(f"{said} {how}.")
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             # SLURM may have taken it and lost only its answer.
             if there := self._insist(lambda: queue.unfinished_with(identity(job), self.run_uuid)):
                 self._adopt(job, there[0])
                 return
+
+    def _failure_to_submit(self, job: JobExecutorInterface) -> tuple[SubmittedJobInfo, str] | None:
+        """Submit a job; return what SLURM says where it does not take it."""
+        self._thread.failure = None
+        self._thread.submits = True
+        try:
+            super().run_job(job)
+        finally:
+            self._thread.submits = False
+        if self._thread.failure is None:
+            return None
+        info, text = self._thread.failure
+        silent = f"It did not answer within {queue.PATIENCE} s"
+        return info, text.replace(_NO_ANSWER, silent)
+
+    def _own_jobs_are_queued(self) -> bool:
+        """Whether any job of this user is in the queue, whose end makes room."""
+        try:
+            return queue.holds_own_jobs()
+        except QueueSilentError:
+            return False
 
     def _adopt(self, job: JobExecutorInterface, identifier: str) -> None:
         """Follow a job that is in the queue, though its submission seemed to fail."""
@@ -236,6 +262,16 @@ class Executor(SlurmExecutor):
             self._thread.failure = (job_info, *args)
         else:
             super()._report_job_error_threadsafe(job_info, *args, **kwargs)
+
+    def _refuse(self, info: SubmittedJobInfo, text: str) -> None:
+        """Report a job that SLURM does not take."""
+        self._say_for_group(info, text)
+        super()._report_job_error_threadsafe(info, text)
+
+    def _say_for_group(self, info: SubmittedJobInfo, text: str) -> None:
+        """Print what Snakemake does not: it leaves out the message of a group's error."""
+        if info.job.is_group():
+            self.logger.error(text)
 
     def _silence_limit(self) -> float:
         """Seconds."""
@@ -400,8 +436,7 @@ class Executor(SlurmExecutor):
     def _give_up(self, info: SubmittedJobInfo, verdict: Verdict) -> None:
         if verdict.outcome == "cancel" and (fault := queue.cancel([info.external_jobid])):
             self.logger.warning(f"SLURM job {info.external_jobid} could not be cancelled: {fault}")
-        if info.job.is_group():  # Snakemake prints no message of a group's error
-            self.logger.error(verdict.message)
+        self._say_for_group(info, verdict.message)
         log = info.aux.get("slurm_logfile")
         self.report_job_error(info, msg=f"{verdict.message} ", aux_logs=[str(log)] if log else [])
 

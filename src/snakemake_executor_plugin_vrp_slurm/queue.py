@@ -36,13 +36,18 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
+def _own_queue(*options: str) -> str:
+    """What squeue says of this user's jobs; the controller then sends no others."""
+    return ask("squeue", "--noheader", "--me", *options)
+
+
 def states(run: str) -> dict[str, JobState]:
     """Return the state of every job of a run that the controller still knows, by its id.
 
     Raises:
         QueueSilentError: SLURM does not answer.
     """
-    text = ask("squeue", "--noheader", "--states=all", f"--name={run}", "--format=%i|%T|%P|%r")
+    text = _own_queue("--states=all", f"--name={run}", "--format=%i|%T|%P|%r")
     rows = [line.split("|", 3) for line in text.splitlines() if line.count("|") >= 3]
     return {
         job.strip(): JobState(state.strip(), reason.strip(), partition.strip())
@@ -56,7 +61,7 @@ def unfinished(run: str) -> set[str]:
     Raises:
         QueueSilentError: SLURM does not answer.
     """
-    return set(ask("squeue", "--noheader", f"--name={run}", "--format=%i").split())
+    return set(_own_queue(f"--name={run}", "--format=%i").split())
 
 
 def is_unfinished(job: str, run: str) -> bool:
@@ -74,9 +79,18 @@ def unfinished_with(comment: str, run: str) -> list[str]:
     Raises:
         QueueSilentError: SLURM does not answer.
     """
-    text = ask("squeue", "--noheader", f"--name={run}", "--format=%i|%k")
+    text = _own_queue(f"--name={run}", "--format=%i|%k")
     rows = [line.partition("|") for line in text.splitlines()]
     return [job.strip() for job, _, said in rows if said.strip().endswith(comment)]
+
+
+def holds_own_jobs() -> bool:
+    """Whether any job of this user is pending, running or just ending.
+
+    Raises:
+        QueueSilentError: SLURM does not answer.
+    """
+    return bool(_own_queue("--format=%i").split())
 
 
 def has_nodes(partition: str, *, gpu: bool) -> bool:

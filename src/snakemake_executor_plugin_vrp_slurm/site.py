@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 from snakemake_interface_common.exceptions import WorkflowError
@@ -13,6 +14,10 @@ class Site:
 
     account: str | None = None
     """Who pays: `sbatch --account`."""
+    cpu_account: str | None = None
+    """Who pays for the jobs that hold no GPU, where that is somebody else."""
+    gpu_account: str | None = None
+    """Who pays for the jobs that hold one."""
     cpu_partition: str | None = None
     """Partition of the jobs that hold no GPU."""
     gpu_partition: str | None = None
@@ -21,6 +26,35 @@ class Site:
     """Type of the GPUs as SLURM names it: `sbatch --gpus=<type>:1`."""
     qos: str | None = None
     """Quality of service: `sbatch --qos`."""
+    cpu_qos: str | None = None
+    """That of the jobs that hold no GPU, where it is another."""
+    gpu_qos: str | None = None
+    """That of the jobs that hold one."""
+
+    def for_job(self, *, gpu: bool) -> "Place":
+        """Where a job goes that holds a GPU, or none."""
+        if gpu:
+            account, qos, partition = self.gpu_account, self.gpu_qos, self.gpu_partition
+        else:
+            account, qos, partition = self.cpu_account, self.cpu_qos, self.cpu_partition
+        return Place(account or self.account, qos or self.qos, partition)
+
+    def in_words(self) -> str:
+        """What the file sets."""
+        found = {key: value for key, value in dataclasses.asdict(self).items() if value}
+        return (
+            ", ".join(f"{key} {value}" for key, value in found.items())
+            or "nothing is set, the cluster's defaults hold"
+        )
+
+
+class Place(NamedTuple):
+    """Where a job goes; None: the cluster's default."""
+
+    account: str | None
+    qos: str | None
+    partition: str | None
+    """One, or several with commas between them: the one that can start it first."""
 
 
 def read_site(path: Path | None) -> Site:
@@ -58,17 +92,14 @@ def faults(site: Site, partitions: dict[str, set[str]], *, where: str) -> list[s
     """
     found = []
     for key in ("cpu_partition", "gpu_partition"):
-        name = getattr(site, key)
-        if name is not None and name not in partitions:
-            found.append(
-                f"{where}: {key}: the cluster has no partition {name!r}; "
-                f"it has {', '.join(sorted(partitions))}"
-            )
-    offered = (
-        partitions.get(site.gpu_partition, set())
-        if site.gpu_partition
-        else set().union(*partitions.values())
-    )
+        for name in _names(getattr(site, key)):
+            if name not in partitions:
+                found.append(
+                    f"{where}: {key}: the cluster has no partition {name!r}; "
+                    f"it has {', '.join(sorted(partitions))}"
+                )
+    places = _names(site.gpu_partition) or list(partitions)
+    offered = set().union(*(partitions.get(place, set()) for place in places))
     types = {parts[1] for entry in offered if len(parts := entry.split("(")[0].split(":")) > 2}
     if site.gpu_type is not None and not found and site.gpu_type not in types:
         place, there = site.gpu_partition or "any partition", ", ".join(sorted(types)) or "none"
@@ -76,3 +107,8 @@ def faults(site: Site, partitions: dict[str, set[str]], *, where: str) -> list[s
             f"{where}: gpu_type: no GPU of type {site.gpu_type!r} in {place}; there is {there}"
         )
     return found
+
+
+def _names(partitions: str | None) -> list[str]:
+    """Partitions of a key: sbatch takes several with commas between them."""
+    return [name.strip() for name in (partitions or "").split(",")] if partitions else []

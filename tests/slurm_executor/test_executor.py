@@ -290,6 +290,50 @@ def test_submissions_end_after_the_limit_of_silence(executor, monkeypatch, clock
     assert len(sbatch.failed) == 1
 
 
+FULL = (
+    "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
+    "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+)
+
+
+@pytest.mark.parametrize(("room_after", "submitted"), [(99, ["7"]), (0, [])])
+def test_a_full_queue_is_waited_for_while_own_jobs_are_in_it(
+    executor, monkeypatch, clock, room_after, submitted
+):
+    sbatch = Sbatch(executor, monkeypatch, *[FULL] * 9)
+    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    monkeypatch.setattr(plugin.queue, "holds_own_jobs", lambda: sbatch.calls <= room_after)
+    executor.run_job(job("").job)
+    assert sbatch.submitted == submitted
+    if submitted:  # far beyond the limit of silence, and said once
+        assert clock.now == 2 + 4 + 8 + 16 + 32 + 4 * 60
+        (line,) = executor.logger.lines
+        assert "QOSMaxSubmitJobPerUserLimit" in line
+        assert "Waiting for room there" in line
+    else:
+        assert (sbatch.calls, clock.now) == (1, 0)  # nobody's end would make room
+        assert "QOSMaxSubmitJobPerUserLimit" in sbatch.failed[0]
+
+
+def test_the_end_of_own_jobs_ends_the_wait_for_room(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, *[FULL] * 99)
+    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    monkeypatch.setattr(plugin.queue, "holds_own_jobs", lambda: sbatch.calls <= 4)
+    executor.run_job(job("").job)
+    assert len(sbatch.failed) == 1
+
+
+def test_a_refused_group_says_why(executor, monkeypatch, clock):
+    sbatch = Sbatch(executor, monkeypatch, "Invalid account or account/partition combination")
+    one = job("").job
+    group = SimpleNamespace(
+        output=["a"], jobs=[one], is_group=lambda: True, name="analysis", resources={}
+    )
+    executor.run_job(group)
+    assert "Invalid account" in sbatch.failed[0]  # which Snakemake leaves out, of a group
+    assert any("Invalid account" in line for line in executor.logger.lines)
+
+
 @pytest.mark.parametrize(("run", "whose"), [("run", "earlier try"), ("old", "earlier run")])
 def test_what_still_works_on_the_outputs_is_ended_first(executor, monkeypatch, clock, run, whose):
     sbatch = Sbatch(executor, monkeypatch)
@@ -362,6 +406,37 @@ def test_several_gpus_are_asked_for_on_one_node(executor, resources, added):
     assert found == added
 
 
+@pytest.mark.parametrize(
+    ("resources", "added"),
+    [
+        ({"gpu": 1}, {"gpu_model": "a100"}),
+        ({"gpu": 1, "gpu_model": "h100"}, {}),
+        ({"gpu": 0, "gres": "gpu:a100:1"}, {}),  # as sites want it that refuse `--gpus`
+        ({"mem_mb": 1000}, {}),
+    ],
+)
+def test_the_sites_gpu_type_is_asked_for(executor, resources, added):
+    executor._site = Site(gpu_type="a100")
+    found: dict[str, str] = {}
+    executor._complete(SimpleNamespace(resources=resources, add_aux_resource=found.__setitem__))
+    assert found == added
+
+
+def test_account_quality_and_partition_are_the_sites_or_the_rules_own(executor, monkeypatch):
+    def asked(command: str, *_: Any) -> str:
+        raise AssertionError(f"{command} is asked without an end")
+
+    monkeypatch.setattr(plugin.beneath, "validate_account", asked)
+    executor._site = Site(account="a", gpu_account="b", qos="q", gpu_partition="gpu,more")
+    its = job("").job
+    assert next(executor.get_account_arg(its)).startswith(" -A a --qos=q --comment='extract ")
+    its.resources = {"gpu": 1}
+    assert next(executor.get_account_arg(its)).startswith(" -A b --qos=q --comment=")
+    assert executor.get_partition_arg(its) == " -p gpu,more"
+    its.resources = {"slurm_account": "their own"}
+    assert next(executor.get_account_arg(its)).startswith(" -A 'their own' --qos=q --comment=")
+
+
 def test_questions_have_an_end(monkeypatch):
     monkeypatch.setattr(plugin.queue, "PATIENCE", 0.2)
     with pytest.raises(QueueSilentError, match=r"sleep did not answer within 0\.2 s"):
@@ -408,23 +483,22 @@ PROGRAMS = {
     "squeue": "true",
     "sacct": "exit 1",
     "scancel": "true",
-    "sbatch": "exec sleep 1000",
 }
 WORKFLOW = """
 rule work:
     output: "out.txt"
+    group: "together"
     resources: mem_mb=100, runtime=5
     shell: "false"
 """
 
 
-@pytest.mark.slow
-@pytest.mark.workflow
-def test_an_sbatch_that_hangs_ends_the_run_in_bounded_time(tmp_path):
-    (tmp_path / "Snakefile").write_text(WORKFLOW)
-    for name, script in PROGRAMS.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
+def run_with_sbatch(folder: Path, script: str) -> str:
+    """Run a workflow of one group of one job on a cluster that the scripts pretend; it fails."""
+    (folder / "Snakefile").write_text(WORKFLOW)
+    for name, its in (PROGRAMS | {"sbatch": script}).items():
+        (folder / name).write_text(f"#!/bin/sh\n{its}\n")
+        (folder / name).chmod(0o755)
     # The patience of the module, in a process of its own.
     start = (
         "import sys; from snakemake_executor_plugin_vrp_slurm import queue; queue.PATIENCE = 1; "
@@ -433,14 +507,27 @@ def test_an_sbatch_that_hangs_ends_the_run_in_bounded_time(tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", start, "--executor", "vrp-slurm", "--jobs", "1",
          "--vrp-slurm-silence-minutes", "0.1"],
-        cwd=tmp_path, timeout=120, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=folder, timeout=120, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
         env={
             **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},
-            "PATH": f"{tmp_path}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(tmp_path / "cache"),
+            "PATH": f"{folder}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(folder / "cache"),
         },
     )  # fmt: skip
     assert ended.returncode != 0
-    said = " ".join(ended.stdout.split())
+    return " ".join(ended.stdout.split())
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_an_sbatch_that_hangs_ends_the_run_in_bounded_time(tmp_path):
+    said = run_with_sbatch(tmp_path, "exec sleep 1000")
     assert "SLURM sbatch failed. It did not answer within 1 s. Trying again in 2 s." in said
     assert said.count("It did not answer within 1 s") >= 2  # the last one is the error
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_snakemake_prints_why_a_group_is_refused(tmp_path):
+    said = run_with_sbatch(tmp_path, "echo 'sbatch: error: Invalid account' >&2; exit 1")
+    assert "sbatch: error: Invalid account" in said

@@ -18,7 +18,22 @@ def test_every_key(tmp_path):
     path.write_text(
         "account: 1234\ncpu_partition: cpu\ngpu_partition: gpu\ngpu_type: a100\nqos: ''\n"
     )
-    assert read_site(path) == Site("1234", "cpu", "gpu", "a100", None)
+    assert read_site(path) == Site(
+        account="1234", cpu_partition="cpu", gpu_partition="gpu", gpu_type="a100"
+    )
+
+
+def test_jobs_with_and_without_a_gpu_go_to_their_places():
+    same = Site(account="mine", qos="normal", gpu_partition="gpu,preempt")
+    assert same.for_job(gpu=False) == ("mine", "normal", None)
+    assert same.for_job(gpu=True) == ("mine", "normal", "gpu,preempt")
+    split = Site(account="mine", gpu_account="mine-gpu", cpu_qos="short", cpu_partition="cpu")
+    assert split.for_job(gpu=False) == ("mine", "short", "cpu")
+    assert split.for_job(gpu=True) == ("mine-gpu", None, None)
+    assert split.in_words() == (
+        "account mine, gpu_account mine-gpu, cpu_partition cpu, cpu_qos short"
+    )
+    assert Site().in_words() == "nothing is set, the cluster's defaults hold"
 
 
 def test_a_file_of_comments_only(tmp_path):
@@ -31,7 +46,7 @@ def test_a_file_of_comments_only(tmp_path):
     ("text", "words"),
     [
         ("account: [a, b]", "account: one name is wanted"),
-        ("gpu: a100", "unknown key 'gpu'; keys are account, cpu_partition"),
+        ("gpu: a100", "unknown key 'gpu'; keys are account, cpu_account, gpu_account"),
         ("- account", "not a mapping"),
         ("account: 'a", "not valid YAML"),
     ],
@@ -51,6 +66,8 @@ def test_a_wrong_file_is_named(tmp_path, text, words):
         (Site(), None),
         (Site(cpu_partition="cpu", gpu_partition="gpu", gpu_type="h100"), None),
         (Site(gpu_type="a100"), None),
+        (Site(cpu_partition="cpu,gpu", gpu_partition="gpu, cpu", gpu_type="a100"), None),
+        (Site(cpu_partition="cpu,shared"), "no partition 'shared'; it has cpu, gpu"),
         (Site(gpu_partition="gpus"), "no partition 'gpus'; it has cpu, gpu"),
         (Site(gpu_partition="cpu", gpu_type="a100"), "no GPU of type 'a100' in cpu; there is none"),
         (Site(gpu_type="v100"), "no GPU of type 'v100' in any partition; there is a100, h100"),
