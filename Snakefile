@@ -82,6 +82,7 @@ rule all:
 
 
 onstart:
+    refuse_without_number_of_gpus()
     hold_results()
     refuse_beside_slurm_jobs()
     write_snapshot()

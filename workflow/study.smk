@@ -40,7 +40,7 @@ except InputError as error:
     # One line and no traceback: the message says what to mend.
     sys.exit(f"Error in the configuration: {error}")
 
-RESULTS = f"{STUDY.results}/{STUDY.study}"
+RESULTS = str(Path(STUDY.results, STUDY.study))
 
 # The configuration as merged and checked. `vrp` reads it; it is an input of no rule, since each
 # rule reruns by the keys that its stage reads.
@@ -279,6 +279,25 @@ def refuse_beside_slurm_jobs():
         sys.exit(
             f"Error: {RESULTS}: SLURM jobs of an earlier run still work here: end them with "
             f"`scancel {' '.join(jobs)}`, or continue with `--profile slurm`. Nothing was changed."
+        )
+
+
+def refuse_without_number_of_gpus():
+    """Refuse to start model runs side by side on GPUs of this machine that nobody has counted.
+
+    Snakemake limits only what it is given a number of: every core would load a model.
+    """
+    if not workflow.local_exec or "gpu" in workflow.global_resources:
+        return
+    holding = [job for job in workflow.dag.needrun_jobs() if job.resources.get("gpu")]
+    if len(holding) < 2 or workflow.cores == 1:
+        return
+    from vrp.stages.gpu_choice import visible_gpus
+
+    if n_gpus := len(visible_gpus()):
+        sys.exit(
+            "Error: nothing says how many model runs may hold a GPU at once; this machine has "
+            f"{n_gpus}: add `--resources gpu={n_gpus}`. Nothing was changed."
         )
 
 

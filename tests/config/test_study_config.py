@@ -39,6 +39,16 @@ def test_question_files_are_named_once_and_in_order():
     assert data.image_folders(dataset for dataset, _ in asked) == ["val2014"]
 
 
+def test_folders_have_one_spelling(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for spelled, meant in {"./out/": "out", "~/out": "/home/me/out", "/out//x/": "/out/x"}.items():
+        study = study_from_mapping(minimal(results=spelled, data={"folder": spelled}))
+        assert (study.results, study.data.folder) == (meant, meant)
+    others = {"~/out/other": "/home/me/out/other", "./other": "./other", "other": "other"}
+    for spelled, meant in others.items():
+        assert study_from_mapping(minimal(extraction_from=spelled)).extraction_from == meant
+
+
 def test_defaults_are_the_papers_items():
     study = study_from_mapping(minimal())
     assert sum(split.count for split in study.sample.splits) == 3090

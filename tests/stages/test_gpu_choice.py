@@ -9,13 +9,14 @@ import pytest
 
 from vrp.config.models import ModelConfig
 from vrp.stages import gpu_choice
-from vrp.stages.gpu_choice import VISIBLE, take_gpu, visible_gpus
+from vrp.stages.gpu_choice import VISIBLE, take_gpus, visible_gpus
 
 TAKES = """
 import sys
 from vrp.config.models import ModelConfig
-from vrp.stages.gpu_choice import take_gpu
-print(take_gpu(ModelConfig(family="llava", checkpoint="zoo:llava")), flush=True)
+from vrp.stages.gpu_choice import take_gpus
+options = {"device_map": "auto"} if "spread" in sys.argv else {}
+print(take_gpus(ModelConfig(family="llava", checkpoint="zoo:llava", **options)), flush=True)
 sys.stdin.read()
 """
 
@@ -31,11 +32,13 @@ def taker(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     processes = []
 
-    def take(visible: str = "0,1") -> tuple["subprocess.Popen[str]", str]:
+    def take(
+        visible: str = "0,1", *options: str, **environment: str
+    ) -> tuple["subprocess.Popen[str]", str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", TAKES],
+            [sys.executable, "-c", TAKES, *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, VISIBLE: visible},
+            env={**os.environ, VISIBLE: visible, **environment},
         )  # fmt: skip
         processes.append(process)
         return process, process.stdout.readline().strip()
@@ -59,10 +62,21 @@ def test_a_killed_run_gives_its_gpu_back(taker):
     assert taker()[1] == "0"
 
 
+def test_models_spread_over_several_take_as_many_as_were_put_aside(taker):
+    two = {"VRP_GPUS": "2"}
+    assert taker("0,1,2,3,4", "spread", **two)[1] == "0,1"
+    assert taker("0,1,2,3,4")[1] == "2"
+    assert taker("0,1,2,3,4", "spread", **two)[1] == "3,4"
+    # All are held; a model that nothing was put aside for sees them all.
+    assert taker("0,1,2,3,4", "spread", **two)[1] == "0,1"
+    assert taker("0,1,2,3,4", "spread")[1] == "None"
+    assert taker("0,1", "spread", **two)[1] == "None"
+
+
 @pytest.mark.parametrize("visible", ["", "-1", "0", "GPU-5a"])
 def test_one_gpu_or_none_is_no_choice(monkeypatch, visible):
     monkeypatch.setenv(VISIBLE, visible)
-    assert take_gpu(model()) is None
+    assert take_gpus(model()) is None
     assert os.environ[VISIBLE] == visible
 
 
@@ -71,7 +85,7 @@ def test_one_gpu_or_none_is_no_choice(monkeypatch, visible):
 )
 def test_a_stated_device_is_left_alone(monkeypatch, options):
     monkeypatch.setenv(VISIBLE, "0,1")
-    assert take_gpu(model(**options)) is None
+    assert take_gpus(model(**options)) is None
 
 
 def test_runs_in_one_allocation_of_several_take_different_ones(taker, monkeypatch):
@@ -82,7 +96,7 @@ def test_runs_in_one_allocation_of_several_take_different_ones(taker, monkeypatc
 def test_a_scheduler_has_chosen_already(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv(VISIBLE, "2")
-    assert take_gpu(model()) is None
+    assert take_gpus(model()) is None
     assert os.environ[VISIBLE] == "2"
 
 
@@ -102,7 +116,7 @@ def test_the_choice_is_made_once(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(gpu_choice, "_held", [])
     monkeypatch.setattr(gpu_choice.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert take_gpu(model()) == "3"
+    assert take_gpus(model()) == "3"
     assert os.environ[VISIBLE] == "3"
-    assert take_gpu(model()) is None
+    assert take_gpus(model()) is None
     assert len(list(Path(tmp_path).rglob("3.0"))) == 1

@@ -45,7 +45,7 @@ rule ablate:
         extraction=f"{RESULTS}/{{model}}/extraction.json",
     shell:
         """
-        HF_HUB_OFFLINE=1 vrp ablate \
+        HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} vrp ablate \
             --config {params.study} \
             --model {wildcards.model} \
             --shard {wildcards.shard} \

@@ -39,7 +39,7 @@ rule blind:
         study=SNAPSHOT,
     shell:
         """
-        HF_HUB_OFFLINE=1 vrp blind \
+        HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} vrp blind \
             --config {params.study} \
             --model {wildcards.model} \
             --shard {wildcards.shard} \

@@ -37,7 +37,7 @@ rule consistency:
         study=SNAPSHOT,
     shell:
         """
-        HF_HUB_OFFLINE=1 vrp consistency \
+        HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} vrp consistency \
             --config {params.study} \
             --model {wildcards.model} \
             --shard {wildcards.shard} \

@@ -43,7 +43,7 @@ rule extract:
         study=SNAPSHOT,
     shell:
         """
-        HF_HUB_OFFLINE=1 vrp extract \
+        HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} vrp extract \
             --config {params.study} \
             --model {wildcards.model} \
             --shard {wildcards.shard} \

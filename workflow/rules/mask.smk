@@ -40,7 +40,7 @@ rule mask:
         study=SNAPSHOT,
     shell:
         """
-        HF_HUB_OFFLINE=1 vrp mask \
+        HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} vrp mask \
             --config {params.study} \
             --model {wildcards.model} \
             --shard {wildcards.shard} \

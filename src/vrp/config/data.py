@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vrp.config.section import Section
+from vrp.config.section import Folder, Section
 
 
 class ScenesConfig(Section):
@@ -74,7 +74,7 @@ class DataConfig(Section):
     """`scenes`: drawn by the project; `local`: already in `folder`; `official`: downloaded from
     the archives of COCO, VQA v2, POPE and TextVQA into `folder` by `vrp fetch-data`; `hub`:
     likewise, from data sets on the hub."""
-    folder: str = "data/demo"
+    folder: Folder = "data/demo"
     """The data folder; nothing outside it is ever read."""
     scenes: ScenesConfig = ScenesConfig()
     """Read where `origin` is `scenes`."""

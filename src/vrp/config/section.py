@@ -1,6 +1,17 @@
 """What every section of the configuration has in common: unknown keys are refused."""
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _one_spelling(folder: str) -> str:
+    return str(Path(folder).expanduser())
+
+
+# A folder, `~` for the home folder: the workflow and the stages must spell it alike.
+Folder = Annotated[str, AfterValidator(_one_spelling)]
 
 
 class Section(BaseModel):

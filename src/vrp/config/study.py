@@ -20,7 +20,7 @@ from vrp.config.models import ModelConfig
 from vrp.config.probes import ProbesConfig
 from vrp.config.report import ReportConfig
 from vrp.config.sample import SampleConfig, ScoringConfig
-from vrp.config.section import Section
+from vrp.config.section import Folder, Section
 from vrp.errors import InputError
 
 
@@ -31,7 +31,7 @@ class StudyConfig(Section):
     """Name of the study and of its folder under `results`."""
     seed: int = Field(default=0, ge=0)
     """Every random choice derives from it and from the item's id."""
-    results: str = "results"
+    results: Folder = "results"
     """Folder of all studies."""
     extraction_from: str | None = None
     """Another study under `results`, or its folder, whose extraction, blank-image run and samples
@@ -51,6 +51,11 @@ class StudyConfig(Section):
     effects: EffectsConfig = EffectsConfig()
     figures: FiguresConfig = FiguresConfig()
     report: ReportConfig = ReportConfig()
+
+    @field_validator("extraction_from")
+    @classmethod
+    def _at_home(cls, value: str | None) -> str | None:
+        return str(Path(value).expanduser()) if value and value.startswith("~") else value
 
     @field_validator("study")
     @classmethod
@@ -107,7 +112,7 @@ class StudyConfig(Section):
 # Folders of a study that a model of the same name would overwrite.
 _RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})
 
-# The keys that each stage reads: these, and no others, are what a rule's `config_<stage>` holds.
+# The keys that each stage reads: these, and no others, are among the params of its rule.
 # `models.*` stands for the one model that the job runs.
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "fetch_data": ("data",),

@@ -1,4 +1,4 @@
-"""Which GPU a process takes on a machine that has several: one that no other run holds.
+"""Which GPUs a process takes on a machine that has several: those that no other run holds.
 
 A scheduler's job sees its own GPU alone. Where a process sees several, it locks a small file for
 the one that it takes, and the operating system unlocks it when the process ends, however it ends.
@@ -15,32 +15,43 @@ from typing import IO
 from vrp.config.models import ModelConfig
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+# How many GPUs the workflow has put aside for the job.
+PUT_ASIDE = "VRP_GPUS"
 
 # Open for as long as the process lives: closing a file would unlock it.
 _held: list[IO[str]] = []
 
 
-def take_gpu(model: ModelConfig) -> str | None:
-    """Let this process see one GPU only, one that no other run on this machine holds.
+def take_gpus(model: ModelConfig) -> str | None:
+    """Let this process see only GPUs that no other run on this machine holds.
 
-    To be called before torch first looks at the GPUs. Where all are held, the one that the fewest
-    runs hold is shared. Nothing is done for a model on the CPU, on a stated GPU or spread over
-    several, or where there is one GPU or none. In an allocation of several GPUs (`salloc`) runs
-    side by side take different ones; a job that was given one sees no other.
+    To be called before torch first looks at the GPUs. A model takes one; with a `device_map`, as
+    many as the workflow has put aside for the job. Where all are held, those that the fewest runs
+    hold are shared. Nothing is done for a model on the CPU or on a stated GPU, or where there are
+    no more GPUs than are wanted. In an allocation of several GPUs (`salloc`) runs side by side
+    take different ones; a job that was given its own sees no others.
 
     Returns:
-        The GPU's id as CUDA_VISIBLE_DEVICES takes it; None where nothing was done.
+        The GPUs' ids as CUDA_VISIBLE_DEVICES takes them; None where nothing was done.
     """
-    if model.device not in ("auto", "cuda") or model.device_map is not None:
+    if model.device not in ("auto", "cuda") or _held:
         return None
-    if _held:
-        return None
+    wanted = 1 if model.device_map is None else _put_aside()
     gpus = visible_gpus()
-    if len(gpus) < 2:
+    if not 0 < wanted < len(gpus):
         return None
-    chosen = _lock_one(gpus, Path(tempfile.gettempdir(), f"vrp-gpus-{os.getuid()}"))
-    os.environ[VISIBLE] = chosen
-    return chosen
+    folder = Path(tempfile.gettempdir(), f"vrp-gpus-{os.getuid()}")
+    chosen: list[str] = []
+    for _ in range(wanted):
+        chosen.append(_lock_one([gpu for gpu in gpus if gpu not in chosen], folder))
+    os.environ[VISIBLE] = ",".join(chosen)
+    return os.environ[VISIBLE]
+
+
+def _put_aside() -> int:
+    """GPUs that the workflow counts for this job; 0 where a stage is run by hand."""
+    stated = os.environ.get(PUT_ASIDE, "")
+    return int(stated) if stated.isdigit() else 0
 
 
 def visible_gpus() -> list[str]:

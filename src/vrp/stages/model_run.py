@@ -19,7 +19,7 @@ from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.errors import InputError
 from vrp.stages.checkpoints import Manifest, local_folder
-from vrp.stages.gpu_choice import take_gpu
+from vrp.stages.gpu_choice import take_gpus
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 
@@ -42,7 +42,7 @@ def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
     Raises:
         InputError: the checkpoint cannot be loaded, or an option does not fit it.
     """
-    take_gpu(model)
+    take_gpus(model)
     import torch
 
     from vrp.vlm.loading import load_vlm

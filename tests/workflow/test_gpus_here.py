@@ -1,0 +1,50 @@
+"""Model runs on one machine with GPUs, pretended by a stand-in for nvidia-smi."""
+
+import pytest
+
+pytestmark = [pytest.mark.workflow, pytest.mark.slow]
+
+STUDY = """
+study: gpus
+data: {folder: data/gpus}
+models:
+  one: {family: llava, checkpoint: "zoo:llava", device: auto}
+"""
+ANSWERS = "results/gpus/one/answers/000.parquet"
+BLIND = "results/gpus/one/blind/answers/000.parquet"
+
+
+@pytest.fixture
+def run(checkout, request):
+    """Run two stages of a model that asks for a GPU, on a machine that shows some."""
+    (checkout.folder / "config" / "gpus.yaml").write_text(STUDY)
+    program = checkout.folder / "bin" / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 0; echo 1\n")
+    program.chmod(0o755)
+    targets = (ANSWERS, BLIND)
+
+    def its(*arguments):
+        return checkout.run(*targets, "--configfile", "config/gpus.yaml", *arguments)
+
+    yield its
+    program.unlink()
+
+
+def test_model_runs_side_by_side_need_a_number_of_gpus(checkout, run):
+    more = ("--set-resources", "extract:gpu=1", "blind:gpu=1")
+    refused = run("--cores", "4", *more)
+    assert refused.status != 0
+    assert "this machine has 2: add `--resources gpu=2`. Nothing was changed." in refused.output
+    assert "Traceback" not in refused.output
+    assert not (checkout.folder / "results" / "gpus").exists()
+
+    assert run("--cores", "4", "-n", *more).status == 0
+    for enough in (("--cores", "4", "--resources", "gpu=2"), ("--cores", "1"), ("--cores", "4")):
+        # At last nothing is left to run.
+        done = run(*enough, *more, *(("--forceall",) if len(enough) > 2 else ()))
+        assert done.status == 0, done.output
+
+
+def test_models_on_the_processor_need_none(checkout, run):
+    done = run("--cores", "4", "--forceall", "--set-resources", "extract:gpu=0", "blind:gpu=0")
+    assert done.status == 0, done.output
