@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from slurm_cluster import SlurmCluster, why_not
@@ -47,10 +47,11 @@ ablate:
     - {neurons: random, share: 0.5, seeds: 1}
 effects: {bootstrap: 100, sign_flips: 100}
 """
-# Every table on this machine; under SLURM, where a job takes longer to start, those up to metrics,
-# or, once of each kind, everything up to the report.
-EVERY_TABLE, UP_TO_METRICS = "results/chaos/effects.parquet", "results/chaos/llava/metrics.parquet"
-REPORT = "results/chaos/report.html"
+# On this machine everything; under SLURM, where a job takes longer to start, up to metrics, but
+# for one of each kind.
+REPORT, UP_TO_METRICS = "results/chaos/report.html", "results/chaos/llava/metrics.parquet"
+# In a job of their own, and in those that light stages share.
+LIGHT_STAGES = ("gather", "metrics", "probes", "effects", "figures", "report")
 LATE_STAGES = ("blind", "mask", "ablate")
 MODEL_STAGES = ("extract", "consistency", *LATE_STAGES)
 LOCAL = ("--cores", "2")
@@ -76,12 +77,32 @@ class Scenario(NamedTuple):
     @property
     def target(self) -> str:
         """The file that the run is for."""
-        if not self.slurm:
-            return EVERY_TABLE
-        return REPORT if self.seed == 1 else UP_TO_METRICS
+        return UP_TO_METRICS if self.slurm and self.seed != 1 else REPORT
+
+    @property
+    def strikes_light_stages(self) -> bool:
+        """Whether a stage without a model is disturbed; else one with a model."""
+        return self.kind != "full disk" and self.seed in (1, 3) and self.target == REPORT
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.seed}-{'slurm' if self.slurm else 'local'}".replace(" ", "-")
+
+
+class Moment(NamedTuple):
+    """When a run is disturbed: so many seconds after a light stage or a batch has begun."""
+
+    stage: str | None
+    batch: int
+    later: float
+
+    def has_come(self, copy: StudyCopy) -> bool:
+        if self.stage is None:
+            return len(copy.events("batch")) > self.batch
+        return any(event["stage"] == self.stage for event in copy.events("start"))
+
+    def __str__(self) -> str:
+        begun = f"batch {self.batch}" if self.stage is None else f"the first {self.stage}"
+        return f"{self.later:.1f} s after {begun} had begun"
 
 
 def all_scenarios() -> list[Scenario]:
@@ -105,7 +126,7 @@ def scenarios() -> list[Scenario]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StudyCopy:
     """The same study without a disturbance, on this machine."""
     copy = new_copy(tmp_path_factory.mktemp("undisturbed"))
-    ended = copy.run(EVERY_TABLE, "--configfile", "config/chaos.yaml", *LOCAL)
+    ended = copy.run(REPORT, "--configfile", "config/chaos.yaml", *LOCAL)
     assert ended.status == 0, ended.output[-5000:]
     assert copy.computed_again() == 0
     assert not list((copy.folder / "results").rglob(".*.batches"))
@@ -142,7 +163,8 @@ def test_nothing_is_lost(
 
     with disk_of(scenario, copy, undisturbed, chance) as enlarge:
         process = copy.start(*arguments)
-        what = disturb(scenario, copy, process, moment(scenario, undisturbed, chance), cluster)
+        at = moment(scenario, undisturbed, chance)
+        what = disturb(scenario, copy, process, at, cluster)
         status = process.wait(600)
         if scenario.kind == "full disk":
             assert status != 0
@@ -175,16 +197,19 @@ def check_tables(results: Path, expected: Path, scenario: Scenario) -> None:
         assert not missing & set(study_tables(results))
         assert len(study_tables(results)) >= 7
         found = [line for line in found if not line.endswith("in one run only")]
+    else:
+        assert (results / "summary.json").read_text() == (expected / "summary.json").read_text()
     assert found == []
 
 
-def moment(scenario: Scenario, undisturbed: StudyCopy, chance: random.Random) -> tuple[int, float]:
-    """After which batch, and how many seconds later."""
+def moment(scenario: Scenario, undisturbed: StudyCopy, chance: random.Random) -> Moment:
     batches = [event["batch"] for event in undisturbed.events("batch")]
     if scenario.target == UP_TO_METRICS:
         batches = [batch for batch in batches if not any(f"/{s}/" in batch for s in LATE_STAGES)]
+    stage = chance.choice(LIGHT_STAGES) if scenario.strikes_light_stages else None
     # Never so late that the run may be over.
-    return min(chance.randrange(len(batches)), len(batches) - 4), chance.uniform(0, 0.8)
+    batch = min(chance.randrange(len(batches)), len(batches) - 4)
+    return Moment(stage, batch, chance.uniform(0, 0.8))
 
 
 def disk_of(
@@ -221,16 +246,14 @@ def disturb(
     scenario: Scenario,
     copy: StudyCopy,
     process: "subprocess.Popen[str]",
-    moment: tuple[int, float],
+    moment: Moment,
     cluster: SlurmCluster | None,
 ) -> str:
     """Do it, at its moment; return what was done."""
-    after, later = moment
     if scenario.kind == "full disk":
         return "the disk fills up"
-    begun = copy.wait_for(lambda: len(copy.events("batch")) > after, 600, process)
-    assert begun, copy.log()[-3000:]
-    time.sleep(later)
+    assert copy.wait_for(lambda: moment.has_come(copy), 600, process), copy.log()[-3000:]
+    time.sleep(moment.later)
     if scenario.kind == "killed snakemake":
         process.kill()
         process.wait()
@@ -238,21 +261,33 @@ def disturb(
             # Nobody is left to take their results: they end by themselves.
             left = [event["pid"] for event in copy.running()]
             assert wait_gone(left, 10) == []
-        return f"snakemake killed {later:.1f} s after batch {after}"
-    assert copy.wait_for(copy.running, 300, process), copy.log()[-3000:]
-    victim = copy.running()[0]
-    place = f"{victim['stage']}, {later:.1f} s after batch {after}"
+        return f"snakemake killed {moment}"
+    victim = wait_for_victim(copy, process, moment)
     if scenario.kind == "requeue":
         assert cluster is not None
         cluster.requeue(victim["environment"]["SLURM_JOB_ID"])
-        return f"requeued in {place}"
-    os.kill(victim["pid"], getattr(signal, scenario.kind))
+        return f"requeued in {victim['stage']}, {moment}"
     told = time.monotonic()
+    if scenario.kind == "SIGTERM" and cluster is not None:
+        # As at the end of the job's time: every process of it is told.
+        cluster.terminate(victim["environment"]["SLURM_JOB_ID"])
+    else:
+        os.kill(victim["pid"], getattr(signal, scenario.kind))
     assert wait_gone([victim["pid"]], 30) == []
     seconds = time.monotonic() - told
     if scenario.kind == "SIGTERM":
         assert seconds < 5
-    return f"{scenario.kind} in {place}, gone after {seconds:.2f} s"
+    return f"{scenario.kind} in {victim['stage']}, {moment}, gone after {seconds:.2f} s"
+
+
+def wait_for_victim(
+    copy: StudyCopy, process: "subprocess.Popen[str]", moment: Moment
+) -> dict[str, Any]:
+    """A stage that lives: the one that is meant, or any that runs a model."""
+    running = copy.running_models if moment.stage is None else copy.running
+    assert copy.wait_for(running, 300, process), copy.log()[-3000:]
+    found = running()
+    return next((event for event in found if event["stage"] == moment.stage), found[0])
 
 
 def test_the_scenarios_are_the_same_every_time() -> None:

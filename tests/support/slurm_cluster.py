@@ -160,6 +160,10 @@ class SlurmCluster:
         self._until(lambda: self.job(identifier)["JobState"] == "PENDING", "requeued job", 60)
         self.command("scontrol", "update", f"jobid={identifier}", "starttime=now")
 
+    def terminate(self, identifier: str) -> None:
+        """Send SIGTERM to all of a job: its script and the processes that it started."""
+        self.command("scancel", "--signal=TERM", "--full", identifier)
+
     def clear(self) -> None:
         """Cancel every job, wait until none is left and let the node take jobs again."""
         if jobs := self.jobs():

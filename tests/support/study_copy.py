@@ -88,13 +88,17 @@ class StudyCopy:
         return [event for line in lines if (event := json.loads(line))["event"] == kind]
 
     def running(self) -> list[dict[str, Any]]:
-        """The stages that run a model and live at this moment."""
+        """The stages that live at this moment."""
         ended = {event["pid"] for event in self.events("end")}
         return [
             event
             for event in self.events("start")
-            if event["pid"] not in ended and _lives(event["pid"]) and event["runs_model"]
+            if event["pid"] not in ended and _lives(event["pid"])
         ]
+
+    def running_models(self) -> list[dict[str, Any]]:
+        """Those of them that run a model."""
+        return [event for event in self.running() if event["runs_model"]]
 
     def computed_again(self) -> int:
         """How many batches were begun more than once, each beginning after the first counted."""
