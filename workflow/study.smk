@@ -287,7 +287,8 @@ def refuse_without_number_of_gpus():
 
     Snakemake limits only what it is given a number of: every core would load a model.
     """
-    if not workflow.local_exec or "gpu" in workflow.global_resources:
+    executes_here = workflow.local_exec and not workflow.touch
+    if not executes_here or "gpu" in workflow.global_resources:
         return
     holding = [job for job in workflow.dag.needrun_jobs() if job.resources.get("gpu")]
     if len(holding) < 2 or workflow.cores == 1:

@@ -43,6 +43,7 @@ def test_model_runs_side_by_side_need_a_number_of_gpus(checkout, run):
         # At last nothing is left to run.
         done = run(*enough, *more, *(("--forceall",) if len(enough) > 2 else ()))
         assert done.status == 0, done.output
+    assert run("--cores", "4", "--touch", "--forceall", *more).status == 0
 
 
 def test_models_on_the_processor_need_none(checkout, run):
