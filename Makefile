@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Three, on two cores: tests under SLURM mostly wait.
+PYTEST_ARGS ?= -n 3 --dist loadfile
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c

@@ -212,7 +212,7 @@ def test_the_site_file_is_honoured(waiting: StudyCopy, cluster: SlurmCluster) ->
     [
         ("gpu_partition: gpus", "gpu_partition: the cluster has no partition 'gpus'; it has cpu"),
         ("gpu_type: a100", "gpu_type: no GPU of type 'a100' in any partition; there is tiny"),
-        ("acount: mine", "unknown key 'acount'; keys are account, cpu_partition"),
+        ("acount: mine", "unknown key 'acount'; keys are account, cpu_account"),
     ],
 )
 def test_a_site_file_that_does_not_fit(waiting: StudyCopy, text: str, message: str) -> None:
