@@ -287,11 +287,10 @@ def refuse_without_number_of_gpus():
 
     Snakemake limits only what it is given a number of: every core would load a model.
     """
-    executes_here = workflow.local_exec and not workflow.touch
-    if not executes_here or "gpu" in workflow.global_resources:
+    side_by_side = workflow.local_exec and not workflow.touch and workflow.cores > 1
+    if not side_by_side or "gpu" in workflow.global_resources:
         return
-    holding = [job for job in workflow.dag.needrun_jobs() if job.resources.get("gpu")]
-    if len(holding) < 2 or workflow.cores == 1:
+    if sum(bool(job.resources.get("gpu")) for job in workflow.dag.needrun_jobs()) < 2:
         return
     from vrp.stages.gpu_choice import visible_gpus
 

@@ -111,4 +111,4 @@ def faults(site: Site, partitions: dict[str, set[str]], *, where: str) -> list[s
 
 def _names(partitions: str | None) -> list[str]:
     """Partitions of a key: sbatch takes several with commas between them."""
-    return [name.strip() for name in (partitions or "").split(",")] if partitions else []
+    return [name.strip() for name in partitions.split(",")] if partitions else []

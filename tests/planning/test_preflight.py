@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from programs import write_program
 
 from vrp.cli import main
 from vrp.data.images import file_sha256
@@ -36,9 +37,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
 
     def put(**texts: str) -> None:
         for name, text in texts.items():
-            path = folder / name.replace("_", "-")
-            path.write_text(f"#!/bin/sh\n{text}\n")
-            path.chmod(0o755)
+            write_program(folder / name.replace("_", "-"), text)
 
     return put
 

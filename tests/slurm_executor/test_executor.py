@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from programs import write_program
 from snakemake_interface_common.exceptions import WorkflowError
 
 import snakemake_executor_plugin_vrp_slurm as plugin
@@ -497,8 +498,7 @@ def run_with_sbatch(folder: Path, script: str) -> str:
     """Run a workflow of one group of one job on a cluster that the scripts pretend; it fails."""
     (folder / "Snakefile").write_text(WORKFLOW)
     for name, its in (PROGRAMS | {"sbatch": script}).items():
-        (folder / name).write_text(f"#!/bin/sh\n{its}\n")
-        (folder / name).chmod(0o755)
+        write_program(folder / name, its)
     # The patience of the module, in a process of its own.
     start = (
         "import sys; from snakemake_executor_plugin_vrp_slurm import queue; queue.PATIENCE = 1; "

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from programs import write_program
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
@@ -229,6 +230,15 @@ class TinyStudy:
         keys = stage_config(study.model_copy(update={"consistency": changed}), stage, model)
         write(path, provenance(study="tiny", stage=stage, config=keys, model=model or ""))
 
+    def make(self, k: int = 10) -> None:
+        """Make the table, as a job with so many samples does."""
+        self.write(TABLE, "consistency", "one", k)
+
+    def make_and_record(self, k: int = 10) -> None:
+        """Make it, and have Snakemake take note of it."""
+        self.make(k)
+        self.snakemake("--touch", "--forceall")
+
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         done = subprocess.run(
             [Path(sys.executable).parent / "snakemake", TABLE, "--configfile", "config/tiny.yaml",
@@ -249,8 +259,7 @@ class TinyStudy:
 @pytest.mark.workflow
 def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: Path) -> None:
     study = TinyStudy(here)
-    study.write(TABLE, "consistency", "one")
-    study.snakemake("--touch", "--forceall")
+    study.make_and_record()
     assert "Nothing to be done" in study.snakemake("-n")
     assert "Params have changed" in study.snakemake("-n", *MANY)
 
@@ -259,7 +268,7 @@ def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: 
     its = job(TABLE, inputs=inputs)
     note(its, "run")
     note_id(its, "17")
-    study.write(TABLE, "consistency", "one", k=20)
+    study.make(k=20)
 
     for _ in range(2):  # to have asked changes nothing
         planned = study.snakemake("-n", *MANY)
@@ -277,14 +286,11 @@ def test_a_local_run_is_refused_beside_jobs_that_are_still_queued(here: Path) ->
     study = TinyStudy(here)
     note(job(TABLE), "run-of-before")
     for name, script in {"squeue": "echo 17; echo 18", "vrp": "exit 1"}.items():
-        program = here / "bin" / name
-        program.parent.mkdir(exist_ok=True)
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
+        write_program(here / "bin" / name, script)
     refused = study.snakemake(fails=True)
     assert "end them with `scancel 17 18`, or continue with `--profile slurm`" in refused
     assert "Nothing was changed" in refused
-    (here / "bin" / "squeue").write_text("#!/bin/sh\necho down >&2; exit 1\n")
+    write_program(here / "bin" / "squeue", "echo down >&2; exit 1")
     warned = study.snakemake(fails=True)  # by the stand-in for vrp
     assert "may still be in SLURM's queue (squeue: down)" in warned
     assert "Error in rule consistency" in warned
@@ -294,10 +300,9 @@ def test_a_local_run_is_refused_beside_jobs_that_are_still_queued(here: Path) ->
 @pytest.mark.workflow
 def test_a_run_at_work_takes_note_of_its_jobs_itself(here: Path) -> None:
     study = TinyStudy(here)
-    study.write(TABLE, "consistency", "one", k=20)
-    study.snakemake("--touch", "--forceall")
+    study.make_and_record(k=20)
     note(job(TABLE), "run")
-    study.write(TABLE, "consistency", "one", k=20)
+    study.make(k=20)
     with (here / "results" / "tiny" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "Nothing to be done" in study.snakemake("-n")

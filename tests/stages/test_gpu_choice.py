@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import write_program
 
 from vrp.config.models import ModelConfig
 from vrp.stages import gpu_choice
@@ -102,12 +103,10 @@ def test_a_scheduler_has_chosen_already(monkeypatch):
 
 def test_gpus_are_asked_for_where_none_are_stated(monkeypatch, tmp_path):
     monkeypatch.delenv(VISIBLE, raising=False)
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\nprintf '0\\n1\\n2\\n'\n")
-    program.chmod(0o755)
+    write_program(tmp_path / "nvidia-smi", "printf '0\\n1\\n2\\n'")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert visible_gpus() == ["0", "1", "2"]
-    program.write_text("#!/bin/sh\nexit 9\n")
+    write_program(tmp_path / "nvidia-smi", "exit 9")
     assert visible_gpus() == []
 
 

@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from programs import NamedTuple, write_program
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -38,10 +40,7 @@ class StudyCopy:
         for link in ("profiles", "slurm"):
             (folder / link).symlink_to((ROOT / link).readlink())
         (folder / "slurm" / "site.yaml").unlink(missing_ok=True)
-        vrp = folder / "bin" / "vrp"
-        vrp.parent.mkdir()
-        vrp.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROBED}" "$@"\n')
-        vrp.chmod(0o755)
+        write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{PROBED}" "$@"')
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start snakemake; its output goes to a file, so that orphans hold no pipe open."""

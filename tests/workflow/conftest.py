@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from programs import write_program
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -61,11 +62,8 @@ def make_checkout(folder: Path) -> Checkout:
     shutil.copy(ROOT / "Snakefile", folder)
     for link in ("profiles", "slurm"):
         (folder / link).symlink_to((ROOT / link).readlink())
-    (folder / "bin").mkdir()
-    stand_in = folder / "bin" / "vrp"
     script = Path(__file__).with_name("stand_in.py")
-    stand_in.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
-    stand_in.chmod(0o755)
+    write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{script}" "$@"')
 
     def run(*arguments: str, **environment: str) -> Result:
         done = subprocess.run(

@@ -1,6 +1,7 @@
 """Model runs on one machine with GPUs, pretended by a stand-in for nvidia-smi."""
 
 import pytest
+from programs import write_program
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -18,9 +19,7 @@ BLIND = "results/gpus/one/blind/answers/000.parquet"
 def run(checkout, request):
     """Run two stages of a model that asks for a GPU, on a machine that shows some."""
     (checkout.folder / "config" / "gpus.yaml").write_text(STUDY)
-    program = checkout.folder / "bin" / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 0; echo 1\n")
-    program.chmod(0o755)
+    program = write_program(checkout.folder / "bin" / "nvidia-smi", "echo 0; echo 1")
     targets = (ANSWERS, BLIND)
 
     def its(*arguments):

@@ -1,5 +1,7 @@
 """The results folder is one folder, however the configuration spells it."""
 
+from pathlib import Path
+
 import pytest
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -13,13 +15,11 @@ def test_spellings(checkout, spelled, meant):
         'study: tiny\nmodels: {one: {family: llava, checkpoint: "zoo:llava", device: cpu}}\n'
     )
     # The home folder is the copy's own.
-    folder = checkout.folder / meant.replace("~/", "")
-    target = str((folder if "~" in meant else folder.relative_to(checkout.folder)) / "tiny")
-    target += "/one/metrics.parquet"
-    common = (target, "--cores", "2", "--configfile", "config/tiny.yaml", "--config")
+    target = Path(meant.replace("~", str(checkout.folder)), "tiny", "one", "metrics.parquet")
+    common = (str(target), "--cores", "2", "--configfile", "config/tiny.yaml", "--config")
     done = checkout.run(*common, f"results={spelled}")
     assert done.status == 0, done.output
-    assert (folder / "tiny" / "one" / "metrics.parquet").is_file()
+    assert (checkout.folder / target).is_file()
     assert not (checkout.folder / "~").exists()
     again = checkout.run(*common, f"results={meant}")
     assert "Nothing to be done" in again.output
