@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from programs import NamedTuple, write_program
+from programs import write_program
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
