@@ -36,7 +36,7 @@ from vrp.data.scenes.questions import (
     open_questions,
     spatial_questions,
 )
-from vrp.stages.attention_captures import attention_rows
+from vrp.running.attention_captures import attention_rows
 from vrp.vlm.batching import VlmInput, plan_batches, plan_inputs
 from vrp.vlm.decode import CaptureSpec, run_batch
 from vrp.vlm.loading import VLM, load_vlm

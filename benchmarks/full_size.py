@@ -34,8 +34,8 @@ from PIL import Image
 from vrp.planning.architecture import read_architecture
 from vrp.planning.compute import item_flops
 from vrp.planning.published import PublishedCheckpoint, published_checkpoint
-from vrp.stages.attention_captures import attention_rows
-from vrp.stages.captures import hidden_rows, lens_rows
+from vrp.running.attention_captures import attention_rows
+from vrp.running.captures import hidden_rows, lens_rows
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
 from vrp.vlm.full_size import build_model

@@ -30,9 +30,9 @@ import numpy as np
 import pyarrow as pa
 from hardware import hardware
 
-from vrp.stages.columns import vectors
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
+from vrp.tables.columns import vectors
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.estimates import METRICS, PROBES
 from vrp.tables.files import read_table, write_table

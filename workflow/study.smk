@@ -23,8 +23,8 @@ from vrp.config.study import STAGE_KEYS, stage_config, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.resources import StudyResources
 from vrp.plots.figures import FIGURE_NAMES
-from vrp.provenance import code_digest, digest, module_digests
-from vrp.sharing import check_shared_extraction, extraction_folder, mask_folder
+from vrp.study.provenance import code_digest, digest, module_digests
+from vrp.study.sharing import check_shared_extraction, extraction_folder, mask_folder
 from vrp.zoo import zoo_checkpoint
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
@@ -153,7 +153,7 @@ def results_are_held():
         return False  # no run has been here
     except OSError:
         # No such locks on this file system: Snakemake's own, in this folder, must do.
-        from vrp.stages.status import is_locked
+        from vrp.study.status import is_locked
 
         return is_locked(Path(), Path(RESULTS))
     return False
@@ -292,7 +292,7 @@ def refuse_without_number_of_gpus():
         return
     if sum(bool(job.resources.get("gpu")) for job in workflow.dag.needrun_jobs()) < 2:
         return
-    from vrp.stages.gpu_choice import visible_gpus
+    from vrp.running.gpus import visible_gpus
 
     if n_gpus := len(visible_gpus()):
         sys.exit(
@@ -326,7 +326,7 @@ def clear_up():
     Finished batches go where all tables of the shard are there and taken note of: what Snakemake
     has marked as incomplete, it deletes and makes again.
     """
-    from vrp.stages.status import is_marked_incomplete
+    from vrp.study.status import is_marked_incomplete
 
     for folder in Path(RESULTS).rglob(".*.batches"):
         tables = tables_beside(folder)

@@ -15,7 +15,7 @@ from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
-from vrp.provenance import provenance
+from vrp.study.provenance import provenance
 from vrp.termination import Terminated, end_at_once, end_cleanly_when_told
 from vrp.zoo import ZOO_FAMILIES
 
@@ -664,14 +664,14 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from vrp.stages import status
+    from vrp.study import status
 
     found = status.run(load_study(options.config), directory=options.directory)
     print(found.as_json() if options.json else found.as_text())
 
 
 def _score(options: argparse.Namespace) -> None:
-    from vrp.stages import score
+    from vrp.data import score_report as score
 
     print(
         score.run(

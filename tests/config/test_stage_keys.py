@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from vrp import cli, stages
 from vrp.config.section import Section
 from vrp.config.study import STAGE_KEYS, StudyConfig, study_from_mapping
-from vrp.provenance import import_closure
+from vrp.study.provenance import import_closure
 from vrp.tables import shard_list
 
 SOURCE = Path(stages.__file__).parents[1]

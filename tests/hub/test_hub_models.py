@@ -12,8 +12,8 @@ from safetensors.numpy import save
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.hub import Repository, cached_checksum, list_files
+from vrp.running.checkpoints import read_manifest
 from vrp.stages import fetch_model
-from vrp.stages.checkpoints import read_manifest
 
 NAME = "some-lab/tiny-vlm"
 WEIGHTS = save({"w": np.arange(100_000, dtype=np.float32)})

@@ -3,7 +3,6 @@
 import pytest
 
 from vrp.planning.architecture import Architecture, read_architecture
-from vrp.planning.capture import CaptureSpec
 from vrp.planning.compute import (
     capture_flops,
     decode_flops,
@@ -12,6 +11,7 @@ from vrp.planning.compute import (
     prefill_flops,
 )
 from vrp.planning.published import published_checkpoint
+from vrp.vlm.capture import CaptureSpec
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 
 from vrp.errors import InputError
 from vrp.planning.architecture import Architecture, read_architecture
-from vrp.planning.capture import CaptureSpec
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
 from vrp.planning.published import published_checkpoint
+from vrp.vlm.capture import CaptureSpec
 
 
 def architecture_of(name: str) -> Architecture:

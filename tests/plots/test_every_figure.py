@@ -10,11 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from vrp import provenance
 from vrp.plots.figures import FIGURE_NAMES
 from vrp.plots.panels import NOT_RUN
 from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import WIDTH, house_style
+from vrp.study import provenance
 
 
 def shown_texts(figure):

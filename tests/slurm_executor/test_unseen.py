@@ -21,7 +21,7 @@ from snakemake.persistence.file import FilePersistence
 from snakemake_executor_plugin_vrp_slurm.submissions import all_noted, note, note_id
 from snakemake_executor_plugin_vrp_slurm.unseen import Unseen, find_unseen, settle_unseen
 from vrp.config.study import load_study, stage_config
-from vrp.provenance import provenance
+from vrp.study.provenance import provenance
 
 MADE_BY = {"stage": "consistency", "model": "one", "code": "c0de", "config": "k3"}
 

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from vrp.stages.shard import KEEP_BATCHES
+from vrp.running.shard import KEEP_BATCHES
 from vrp.vlm import sampling
 
 

@@ -22,10 +22,10 @@ from vrp.errors import InputError
 from vrp.report.accounting import dropped_table
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import Number
+from vrp.running.attention_captures import attention_rows
+from vrp.running.captures import answer_rows, lens_rows
 from vrp.signals.registry import INPUT_TABLES, SIGNALS
 from vrp.stages import extract, metrics
-from vrp.stages.attention_captures import attention_rows
-from vrp.stages.captures import answer_rows, lens_rows
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY

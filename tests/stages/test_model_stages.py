@@ -264,8 +264,8 @@ def test_masking_runs_every_condition_on_the_tokens_it_names(small_study: Study)
 @pytest.mark.parametrize("mode", ["attention", "embedding", "pixels"])
 def test_masking_hides_exactly_the_most_attended_tokens(mode: str, small_study: Study):
     """What the stage hides is repeated by hand on one item."""
-    from vrp.stages.checkpoints import read_manifest
-    from vrp.stages.model_run import ItemBatches, StudyImages, as_items, load_model
+    from vrp.running.checkpoints import read_manifest
+    from vrp.running.model_run import ItemBatches, StudyImages, as_items, load_model
     from vrp.vlm.decode import AttentionMask, prepare, run_batch
     from vrp.vlm.interventions import (
         EmbeddingReplacement,
@@ -378,8 +378,8 @@ def test_broken_activations_become_rows_with_a_reason(
 def test_threads_are_what_the_job_was_given(
     family: str, small_study: Study, monkeypatch: pytest.MonkeyPatch
 ):
-    from vrp.stages.checkpoints import read_manifest
-    from vrp.stages.model_run import load_model
+    from vrp.running.checkpoints import read_manifest
+    from vrp.running.model_run import load_model
 
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -12,7 +12,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from vrp.errors import InputError
-from vrp.stages.shard import BATCH_PLAN
+from vrp.running.shard import BATCH_PLAN
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY

@@ -6,7 +6,7 @@ import sys
 import time
 
 from vrp.cli import main
-from vrp.stages.finished_batches import Batch, FinishedBatches
+from vrp.running.finished_batches import Batch, FinishedBatches
 
 RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
 SHOWN = ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_PARTITION", "OMP_NUM_THREADS")

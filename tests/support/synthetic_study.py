@@ -16,14 +16,14 @@ from scipy.special import expit
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
-from vrp.stages import effects, metrics
-from vrp.stages.reliability import (
+from vrp.estimates.reliability import (
     JudgedItems,
     adjusted,
     not_captured_rows,
     reliability_rows,
     share_rows,
 )
+from vrp.stages import effects, metrics
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY

@@ -126,7 +126,7 @@ def test_hundreds_of_shards_plan(checkout):
 
 def test_planning_imports_nothing_heavy():
     code = (
-        "import sys, vrp.config.study, vrp.provenance\n"
+        "import sys, vrp.config.study, vrp.study.provenance\n"
         "heavy = {'torch', 'transformers', 'numpy', 'polars', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

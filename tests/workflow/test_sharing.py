@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from vrp.config.study import load_study, stage_config
-from vrp.provenance import code_digest, digest
-from vrp.sharing import TABLES
+from vrp.study.provenance import code_digest, digest
+from vrp.study.sharing import TABLES
 from vrp.tables.files import write_table
 from vrp.tables.predictions import PREDICTIONS
 

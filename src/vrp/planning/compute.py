@@ -15,7 +15,7 @@ no matrix products, and well under 1% of the operations. Embedding a token is a 
 from typing import NamedTuple
 
 from vrp.planning.architecture import Architecture, Linear
-from vrp.planning.capture import CaptureSpec
+from vrp.vlm.capture import CaptureSpec
 
 
 class ItemFlops(NamedTuple):

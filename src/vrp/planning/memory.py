@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from vrp.errors import InputError
 from vrp.planning.architecture import Architecture
-from vrp.planning.capture import CaptureSpec
+from vrp.vlm.capture import CaptureSpec
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 _FLOAT32 = 4

@@ -114,7 +114,7 @@ def _writable(study: StudyConfig) -> Check:
 
 
 def _cache(name: str, model: ModelConfig) -> Check:
-    from vrp.stages.checkpoints import INDEX, check_weights, loaded_files, local_folder
+    from vrp.running.checkpoints import INDEX, check_weights, loaded_files, local_folder
 
     what, remedy = f"model {name}", "run `vrp fetch --config FILE` where there is a network"
     try:

@@ -13,12 +13,12 @@ from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.planning.architecture import Architecture
-from vrp.planning.capture import CaptureSpec
 from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
 from vrp.planning.memory import BYTES_PER_VALUE, predict_memory
 from vrp.planning.sources import architecture_of, is_embedded
-from vrp.sharing import masks_itself
+from vrp.study.sharing import masks_itself
+from vrp.vlm.capture import CaptureSpec
 
 EXTRACTION = ("extract", "blind", "consistency")
 MODEL_STAGES = (*EXTRACTION, "mask", "ablate")

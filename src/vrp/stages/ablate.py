@@ -15,10 +15,9 @@ from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, stratified_subset
 from vrp.errors import InputError
-from vrp.stages.checkpoints import read_manifest
-from vrp.stages.columns import rows_table
-from vrp.stages.finished_batches import Batch, BatchTables
-from vrp.stages.model_run import (
+from vrp.running.checkpoints import read_manifest
+from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
@@ -28,8 +27,9 @@ from vrp.stages.model_run import (
     tell_left_out,
     with_revision,
 )
-from vrp.stages.outcomes import outcome, read_undisturbed
-from vrp.stages.shard import Output, write_shard
+from vrp.running.outcomes import outcome, read_undisturbed
+from vrp.running.shard import Output, write_shard
+from vrp.tables.columns import rows_table
 from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import ABLATE
 from vrp.tables.neurons import NEURONS

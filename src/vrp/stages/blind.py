@@ -8,10 +8,10 @@ from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.data.sharding import shard_items
-from vrp.stages.captures import answer_rows, hidden_rows
-from vrp.stages.checkpoints import read_manifest
-from vrp.stages.finished_batches import Batch, BatchTables
-from vrp.stages.model_run import (
+from vrp.running.captures import answer_rows, hidden_rows
+from vrp.running.checkpoints import read_manifest
+from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
@@ -19,7 +19,7 @@ from vrp.stages.model_run import (
     read_items,
     with_revision,
 )
-from vrp.stages.shard import Output, write_shard
+from vrp.running.shard import Output, write_shard
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table

@@ -12,13 +12,10 @@ from vrp.config.sample import ScoringConfig
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer
 from vrp.data.sharding import shard_items
-from vrp.signals.behavioural import self_consistency
-from vrp.signals.exact_consistency import expected_self_consistency, majority_share
-from vrp.stages.captures import scored
-from vrp.stages.checkpoints import read_manifest
-from vrp.stages.columns import rows_table
-from vrp.stages.finished_batches import Batch, BatchTables
-from vrp.stages.model_run import (
+from vrp.running.captures import scored
+from vrp.running.checkpoints import read_manifest
+from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
@@ -26,7 +23,10 @@ from vrp.stages.model_run import (
     read_items,
     with_revision,
 )
-from vrp.stages.shard import Output, write_shard
+from vrp.running.shard import Output, write_shard
+from vrp.signals.behavioural import self_consistency
+from vrp.signals.exact_consistency import expected_self_consistency, majority_share
+from vrp.tables.columns import rows_table
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.files import require_writable
 from vrp.tables.notes import NON_FINITE

@@ -9,12 +9,11 @@ from vrp.config.extract import ExtractConfig, answer_limits
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
 from vrp.data.sharding import shard_items
-from vrp.planning.capture import CaptureSpec
-from vrp.stages.attention_captures import attention_rows
-from vrp.stages.captures import answer_rows, hidden_rows, lens_rows
-from vrp.stages.checkpoints import read_manifest
-from vrp.stages.finished_batches import Batch, BatchTables
-from vrp.stages.model_run import (
+from vrp.running.attention_captures import attention_rows
+from vrp.running.captures import answer_rows, hidden_rows, lens_rows
+from vrp.running.checkpoints import read_manifest
+from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
@@ -24,13 +23,14 @@ from vrp.stages.model_run import (
     read_items,
     with_revision,
 )
-from vrp.stages.shard import Output, write_shard
+from vrp.running.shard import Output, write_shard
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import CAPTURED
 from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
+from vrp.vlm.capture import CaptureSpec
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture

@@ -18,7 +18,7 @@ from vrp.hub import (
     snapshot_folder,
     tell,
 )
-from vrp.stages.checkpoints import (
+from vrp.running.checkpoints import (
     INDEX,
     PATTERNS,
     WEIGHTS,

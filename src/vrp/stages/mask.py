@@ -17,19 +17,9 @@ from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, other_image_items, stratified_subset
 from vrp.errors import InputError
-from vrp.signals.structural import (
-    MapProblem,
-    average_layers,
-    least_attended,
-    map_problem,
-    most_attended,
-    random_tokens,
-    token_count,
-)
-from vrp.stages.checkpoints import read_manifest
-from vrp.stages.columns import rows_table
-from vrp.stages.finished_batches import Batch, BatchTables
-from vrp.stages.model_run import (
+from vrp.running.checkpoints import read_manifest
+from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
     as_items,
@@ -39,10 +29,20 @@ from vrp.stages.model_run import (
     tell_left_out,
     with_revision,
 )
-from vrp.stages.outcomes import outcome, read_undisturbed
-from vrp.stages.shard import Output, write_shard
+from vrp.running.outcomes import outcome, read_undisturbed
+from vrp.running.shard import Output, write_shard
+from vrp.signals.structural import (
+    MapProblem,
+    average_layers,
+    least_attended,
+    map_problem,
+    most_attended,
+    random_tokens,
+    token_count,
+)
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import is_captured
+from vrp.tables.columns import rows_table
 from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import MASK
 

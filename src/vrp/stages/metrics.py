@@ -13,10 +13,7 @@ from tqdm import tqdm
 
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError
-from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
-from vrp.signals.mechanistic import contribution_shares, late_forcing, layer_peak
-from vrp.signals.registry import INPUT_TABLES, SIGNALS, Signal, SignalInputs, compute_signals
-from vrp.stages.reliability import (
+from vrp.estimates.reliability import (
     JudgedItems,
     Row,
     adjusted,
@@ -28,6 +25,9 @@ from vrp.stages.reliability import (
     share_rows,
     with_reasons,
 )
+from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
+from vrp.signals.mechanistic import contribution_shares, late_forcing, layer_peak
+from vrp.signals.registry import INPUT_TABLES, SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.tables.answers import ANSWERS

@@ -13,6 +13,17 @@ from tqdm import tqdm
 
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
+from vrp.estimates.reliability import (
+    NOT_A_LAYER,
+    JudgedItems,
+    Row,
+    adjusted,
+    not_captured_rows,
+    plain_row,
+    reliability_rows,
+    share_rows,
+    with_reasons,
+)
 from vrp.probing.attention import (
     ATTENTION_FEATURES,
     concatenate_maps,
@@ -33,17 +44,6 @@ from vrp.probing.linear import chosen_layer_features, fit_layers, last_layers, n
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.signals.registry import SIGNALS
-from vrp.stages.reliability import (
-    NOT_A_LAYER,
-    JudgedItems,
-    Row,
-    adjusted,
-    not_captured_rows,
-    plain_row,
-    reliability_rows,
-    share_rows,
-    with_reasons,
-)
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION

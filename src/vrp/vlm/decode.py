@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from vrp.errors import InputError
-from vrp.planning.capture import CaptureSpec
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
+from vrp.vlm.capture import CaptureSpec
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
 from vrp.vlm.loading import VLM

@@ -11,7 +11,7 @@ from snakemake.persistence.file import FilePersistence
 
 from vrp.cli import main
 from vrp.config.study import study_from_mapping
-from vrp.stages import status
+from vrp.study import status
 
 CONFIG = """
 study: tiny

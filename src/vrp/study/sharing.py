@@ -9,7 +9,7 @@ import yaml
 
 from vrp.config.study import StudyConfig, stage_config
 from vrp.errors import InputError
-from vrp.provenance import code_digest, digest
+from vrp.study.provenance import code_digest, digest
 
 TABLES = {
     "extract": ("answers", "attention", "hidden", "lens"),

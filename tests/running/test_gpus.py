@@ -9,13 +9,13 @@ import pytest
 from programs import write_program
 
 from vrp.config.models import ModelConfig
-from vrp.stages import gpu_choice
-from vrp.stages.gpu_choice import VISIBLE, take_gpus, visible_gpus
+from vrp.running import gpus as gpu_choice
+from vrp.running.gpus import VISIBLE, take_gpus, visible_gpus
 
 TAKES = """
 import sys
 from vrp.config.models import ModelConfig
-from vrp.stages.gpu_choice import take_gpus
+from vrp.running.gpus import take_gpus
 options = {"device_map": "auto"} if "spread" in sys.argv else {}
 print(take_gpus(ModelConfig(family="llava", checkpoint="zoo:llava", **options)), flush=True)
 sys.stdin.read()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from vrp.running.captures import given, note
 from vrp.signals.structural import (
     MapProblem,
     cluster_count_dbscan,
@@ -18,8 +19,7 @@ from vrp.signals.structural import (
     renormalise,
     spatial_entropy,
 )
-from vrp.stages.captures import given, note
-from vrp.stages.columns import lists, nested_lists
+from vrp.tables.columns import lists, nested_lists
 from vrp.tables.notes import NON_FINITE_INSIDE, ONE_IMAGE_TOKEN
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from vrp.config.study import StudyConfig
 from vrp.plots.figures import FIGURE_NAMES
-from vrp.sharing import masks_itself
+from vrp.study.sharing import masks_itself
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")

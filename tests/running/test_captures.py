@@ -10,9 +10,9 @@ from hand_made_captures import N_HEADS, N_LAYERS, N_TOKENS, capture, item
 
 from vrp.config.sample import ScoringConfig
 from vrp.errors import InputError
-from vrp.stages.attention_captures import attention_rows
-from vrp.stages.captures import answer_rows, hidden_rows, lens_rows
-from vrp.stages.shard import Output, write_together
+from vrp.running.attention_captures import attention_rows
+from vrp.running.captures import answer_rows, hidden_rows, lens_rows
+from vrp.running.shard import Output, write_together
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.files import read_table, write_table

@@ -8,7 +8,7 @@ from vrp.config.sample import ScoringConfig
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
-from vrp.stages.captures import scored
+from vrp.running.captures import scored
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table
 

@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
+from vrp.running.checkpoints import read_manifest
 from vrp.stages import fetch_model
-from vrp.stages.checkpoints import read_manifest
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from vrp.data.images import file_sha256, open_image
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.errors import InputError
-from vrp.stages.checkpoints import Manifest, local_folder
-from vrp.stages.gpu_choice import take_gpus
+from vrp.running.checkpoints import Manifest, local_folder
+from vrp.running.gpus import take_gpus
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 

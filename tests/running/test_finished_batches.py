@@ -5,7 +5,7 @@ import threading
 import pyarrow as pa
 import pytest
 
-from vrp.stages.finished_batches import FinishedBatches
+from vrp.running.finished_batches import FinishedBatches
 
 PLAN = [("a", "b"), ("c",), ("d", "e")]
 MADE_BY = {"model": "m", "code": "1"}

@@ -97,7 +97,7 @@ def provenance(
 
 def _source(module: str) -> Path | None:
     """The module's file, found without importing it (a parent package's import could be heavy)."""
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     parts = module.split(".")
     if parts[0] != _PACKAGE:
         return None

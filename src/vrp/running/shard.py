@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from vrp.stages.finished_batches import Batch, BatchTables, FinishedBatches
-from vrp.stages.model_run import progress
+from vrp.running.finished_batches import Batch, BatchTables, FinishedBatches
+from vrp.running.model_run import progress
 from vrp.tables.files import whole_file, write_table
 from vrp.tables.schema import TableSchema
 

@@ -10,7 +10,7 @@ from vrp.config.sample import ScoringConfig
 from vrp.data.item import POPE, Item
 from vrp.data.scoring import Scored, score_answer
 from vrp.errors import InputError
-from vrp.stages.columns import lists, vectors
+from vrp.tables.columns import lists, vectors
 from vrp.tables.hidden import EMBED, layer_column
 from vrp.tables.notes import NO_TOKENS, NO_TRUTH_TOKENS, NON_FINITE, NON_FINITE_INSIDE
 

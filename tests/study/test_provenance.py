@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import vrp
-from vrp import provenance
+from vrp.study import provenance
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def package(tmp_path, monkeypatch):
     root = tmp_path / "vrp"
     ignore = shutil.ignore_patterns("__pycache__", "weights")
     shutil.copytree(Path(vrp.__file__).parent, root, ignore=ignore)
-    monkeypatch.setattr(provenance, "__file__", str(root / "provenance.py"))
+    monkeypatch.setattr(provenance, "__file__", str(root / "study" / "provenance.py"))
 
     def forget():
         for cached in ("code_digest", "import_closure", "_content"):

@@ -1,0 +1,1 @@
+"""Rows of the estimates tables, which metrics and probes write alike."""

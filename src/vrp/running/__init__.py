@@ -1,0 +1,1 @@
+"""What the stages that run a model share: manifests, batches, finished batches, shards, GPUs."""
