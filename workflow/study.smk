@@ -22,7 +22,7 @@ import yaml
 from vrp.config.study import STAGE_KEYS, stage_config, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.resources import StudyResources
-from vrp.plots.figures import FIGURE_NAMES
+from vrp.plots.figures import figure_names
 from vrp.study.provenance import code_digest, digest, module_digests
 from vrp.study.sharing import check_shared_extraction, extraction_folder, mask_folder
 from vrp.zoo import zoo_checkpoint
@@ -137,7 +137,7 @@ RESOURCES = StudyResources(STUDY)
 
 FIGURES = expand(
     "<results>/figures/{name}.{format}",
-    name=FIGURE_NAMES,
+    name=figure_names(),
     format=sorted(set(STUDY.figures.formats)),
 )
 

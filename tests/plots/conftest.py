@@ -4,10 +4,9 @@ import pytest
 from matplotlib.figure import Figure
 from synthetic_study import SyntheticStudy, write_synthetic_study
 
-from vrp.plots.figures import FIGURE_NAMES, FigureModule, load_figures
-from vrp.plots.study_tables import StudyTables
+from vrp.plots.figures import FigureSpec, figure_names, load_figures
 from vrp.plots.style import house_style
-from vrp.stages.figures import read_study
+from vrp.study.results import StudyResults, open_results
 
 
 @pytest.fixture(scope="session")
@@ -16,13 +15,13 @@ def study_files(tmp_path_factory) -> SyntheticStudy:
 
 
 @pytest.fixture(scope="session")
-def study(study_files) -> StudyTables:
-    return read_study(study_files.items, study_files.effects, study_files.tables)
+def study(study_files) -> StudyResults:
+    return open_results(study_files.tables, items=study_files.items, effects=study_files.effects)
 
 
 @pytest.fixture(scope="session")
-def modules() -> dict[str, FigureModule]:
-    return {module.NAME: module for module in load_figures()}
+def modules() -> dict[str, FigureSpec]:
+    return {module.name: module for module in load_figures()}
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +39,7 @@ def figure_of(study, modules) -> Callable[[str], Figure]:
     return figure
 
 
-@pytest.fixture(params=FIGURE_NAMES)
+@pytest.fixture(params=figure_names())
 def name(request) -> str:
     """Every figure's name."""
     return request.param

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -10,11 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from vrp.plots.figures import FIGURE_NAMES
+from vrp.plots.figures import figure_names
 from vrp.plots.panels import NOT_RUN
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import WIDTH, house_style
 from vrp.study import provenance
+from vrp.study.results import ModelResults, StudyResults, open_results
 
 
 def shown_texts(figure):
@@ -37,29 +38,28 @@ def shown_texts(figure):
 
 def test_naming_the_figures_imports_no_matplotlib():
     code = (
-        "import sys; from vrp.plots.figures import FIGURE_NAMES; "
-        "assert len(FIGURE_NAMES) >= 15; assert 'matplotlib' not in sys.modules"
+        "import sys; from vrp.plots.figures import figure_names; "
+        "assert len(figure_names()) >= 15; assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_modules_say_what_they_are(modules):
-    assert tuple(sorted(modules)) == FIGURE_NAMES
-    assert len({module.ORDER for module in modules.values()}) == len(modules)
-    assert len({module.TITLE for module in modules.values()}) == len(modules)
+    assert tuple(sorted(modules)) == figure_names()
+    assert len({module.order for module in modules.values()}) == len(modules)
+    assert len({module.title for module in modules.values()}) == len(modules)
     for module in modules.values():
-        assert module.CAPTION.endswith(".")
-        assert module.__name__ == f"vrp.plots.figures.{module.NAME}"
+        assert module.caption.endswith(".")
 
 
 def test_figures_come_in_reading_order(modules):
-    orders = [module.ORDER for module in modules.values()]
+    orders = [module.order for module in modules.values()]
     assert orders == sorted(orders)
 
 
 def test_an_edit_to_a_figure_changes_the_stage_that_draws_it_and_no_other():
     closure = provenance.import_closure("vrp.stages.figures")
-    assert {f"vrp.plots.figures.{name}" for name in FIGURE_NAMES} <= closure
+    assert {f"vrp.plots.figures.{name}" for name in figure_names()} <= closure
     for stage in ("extract", "metrics", "probes", "effects"):
         others = provenance.import_closure(f"vrp.stages.{stage}")
         assert not any(module.startswith("vrp.plots") for module in others)
@@ -68,7 +68,7 @@ def test_an_edit_to_a_figure_changes_the_stage_that_draws_it_and_no_other():
 def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):
     figure = figure_of(name)
     texts = {text.get_text() for text in shown_texts(figure)}
-    assert modules[name].TITLE in texts
+    assert modules[name].title in texts
     assert {model.name for model in study.models} <= texts
     assert NOT_RUN not in texts
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
@@ -76,6 +76,15 @@ def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):
         marks = [*ax.lines, *ax.patches, *ax.images, *ax.collections]
         assert len(marks) >= 2
     assert figure.get_size_inches()[0] == WIDTH
+
+
+def test_it_reads_no_more_than_it_declares(name, modules, study_files):
+    study = open_results(study_files.tables, items=study_files.items, effects=study_files.effects)
+    with house_style():
+        modules[name].draw(study)
+    read = {key for results in (study, *study.models) for key in results._frames}
+    declared = {(schema.name, *schema.columns.names) for schema in modules[name].tables}
+    assert read <= declared
 
 
 def test_no_text_is_cut_off_or_lies_on_another(name, figure_of):
@@ -106,7 +115,7 @@ def test_keys_lie_beside_the_panels(name, figure_of):
 
 @pytest.mark.parametrize("n_models", [0, 1, 4])
 def test_what_was_not_run_is_said(name, modules, n_models):
-    study = StudyTables(models=tuple(ModelTables(name=f"m{i}") for i in range(n_models)))
+    study = StudyResults(models=tuple(ModelResults(name=f"m{i}") for i in range(n_models)))
     with house_style():
         figure = modules[name].draw(study)
         figure.draw_without_rendering()
@@ -115,13 +124,9 @@ def test_what_was_not_run_is_said(name, modules, n_models):
     assert NOT_RUN in said
 
 
-@pytest.mark.parametrize("name", sorted({*FIGURE_NAMES} - {"accuracy_by_task"}))
+@pytest.mark.parametrize("name", sorted({*figure_names()} - {"accuracy_by_task"}))
 def test_a_model_that_was_not_run_leaves_the_others_as_they_are(name, modules, study, figure_of):
-    with_gap = StudyTables(
-        items=study.items,
-        effects=study.effects,
-        models=(study.models[0], ModelTables(name="nothing")),
-    )
+    with_gap = replace(study, models=(study.models[0], ModelResults(name="nothing")))
     with house_style():
         figure = modules[name].draw(with_gap)
         figure.draw_without_rendering()
@@ -137,7 +142,7 @@ def values_in(ax):
 
 
 def test_a_very_long_model_name_is_cut(modules):
-    study = StudyTables(models=tuple(ModelTables(name=f"{i}{'x' * 60}") for i in range(3)))
+    study = StudyResults(models=tuple(ModelResults(name=f"{i}{'x' * 60}") for i in range(3)))
     with house_style():
         figure = modules["contributions"].draw(study)
         figure.draw_without_rendering()

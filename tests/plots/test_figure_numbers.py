@@ -21,8 +21,17 @@ from vrp.plots.style import (
     WRONG,
     model_colour,
 )
+from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
+from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.effects import EFFECTS
+from vrp.tables.estimates import PROBES
 from vrp.tables.files import read_table
+from vrp.tables.interventions import MASK
+from vrp.tables.items import ITEMS
+from vrp.tables.lens import LENS
+from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.signals import SIGNAL_TABLE
 
 N_MODELS = 3
 
@@ -50,7 +59,7 @@ def note_of(ax):
 @pytest.fixture(scope="module")
 def first(study):
     """The first model's tables and which items it answered right, in the order of item_id."""
-    return study.models[0], study.models[0].answers["correct"].to_numpy()
+    return study.models[0], study.models[0].table(ANSWERS)["correct"].to_numpy()
 
 
 def test_means_have_the_textbook_interval_when_every_item_is_its_own_image():
@@ -81,7 +90,7 @@ def test_entropy_by_layer(figure_of, first):
     model, right = first
     share = np.full((len(right), 6), np.nan)
     change = np.full((len(right), 6), np.nan)
-    for i, maps in enumerate(model.attention["maps"]):
+    for i, maps in enumerate(model.table(ATTENTION)["maps"]):
         rows = np.array(maps.to_list(), dtype=np.float64)
         entropy = np.array(
             [stats.entropy(row) if np.isfinite(row).all() else np.nan for row in rows]
@@ -111,7 +120,7 @@ def test_entropy_by_layer(figure_of, first):
 )
 def test_means_by_layer(figure_of, first, name, row, column):
     model, right = first
-    values = np.array(model.lens[column].to_list())
+    values = np.array(model.table(LENS)[column].to_list())
     for chosen, colour in ((right, RIGHT), (~right, WRONG)):
         (line,) = [x for x in lines(panel(figure_of(name), row), colour) if len(x.get_xdata()) == 6]
         np.testing.assert_allclose(line.get_ydata(), values[chosen].mean(axis=0), rtol=1e-6)
@@ -120,8 +129,8 @@ def test_means_by_layer(figure_of, first, name, row, column):
 
 def test_contributions_are_ratios_of_sums(figure_of, first):
     model, _ = first
-    attention = np.array(model.lens["attention_contribution"].to_list()).sum(axis=0)
-    mlp = np.array(model.lens["mlp_contribution"].to_list()).sum(axis=0)
+    attention = np.array(model.table(LENS)["attention_contribution"].to_list()).sum(axis=0)
+    mlp = np.array(model.table(LENS)["mlp_contribution"].to_list()).sum(axis=0)
     heights = [bar.get_height() for bar in panel(figure_of("contributions")).patches]
     growth = attention.sum() + mlp.sum()
     np.testing.assert_allclose(heights, 100 * np.concatenate([attention, mlp]) / growth, rtol=1e-5)
@@ -130,23 +139,23 @@ def test_contributions_are_ratios_of_sums(figure_of, first):
 
 def test_accuracy_by_task(figure_of, study):
     accuracy, parsed, existence = figure_of("accuracy_by_task").axes
-    tasks = study.items["task"].to_numpy()
+    tasks = study.table(ITEMS)["task"].to_numpy()
     for index, model in enumerate(study.models):
-        right = model.answers["correct"].to_numpy()
-        could = model.answers["parsed"].is_not_null().to_numpy()
+        right = model.table(ANSWERS)["correct"].to_numpy()
+        could = model.table(ANSWERS)["parsed"].is_not_null().to_numpy()
         wanted = ["existence", "counting", "spatial", "open"]
         for ax, hits in ((accuracy, right), (parsed, could)):
             expected = [hits[tasks == task].mean() for task in wanted] + [hits.mean()]
             assert [x for x, _ in dots(ax, model_colour(index))] == pytest.approx(expected)
         asked = tasks == "existence"
-        said = model.answers["parsed"].to_numpy()
+        said = model.table(ANSWERS)["parsed"].to_numpy()
         expected = [
             (said[asked] == "yes").mean(),
             right[asked & (said == "yes")].mean(),
             right[asked & (said == "no")].mean(),
         ]
         assert [x for x, _ in dots(existence, model_colour(index))] == pytest.approx(expected)
-    truth = (study.items.filter(pl.col("task") == "existence")["reference"] == "yes").mean()
+    truth = (study.table(ITEMS).filter(pl.col("task") == "existence")["reference"] == "yes").mean()
     (dotted,) = [c for c in existence.collections if len(c.get_segments()) == 1
                  and np.ptp(c.get_segments()[0][:, 0]) == 0]  # fmt: skip
     assert dotted.get_segments()[0][0, 0] == pytest.approx(truth)
@@ -157,9 +166,9 @@ def test_auroc_by_signal(figure_of, study, first):
     ax = panel(figure_of("auroc_by_signal"))
     rows = {label.get_text(): i for i, label in enumerate(ax.get_yticklabels())}
     place = {y: x for line in ax.lines for x, y in zip(*line.get_data(), strict=True)}
-    tasks = study.items["task"].to_numpy()
+    tasks = study.table(ITEMS)["task"].to_numpy()
     for name, sign in (("decision margin", 1), ("spatial entropy", -1)):
-        values = model.signals[name.replace(" ", "_")].to_numpy()
+        values = model.table(SIGNAL_TABLE)[name.replace(" ", "_")].to_numpy()
         expected = []
         for task in np.unique(tasks):
             kept = (tasks == task) & np.isfinite(values)
@@ -175,7 +184,7 @@ def test_auroc_by_signal(figure_of, study, first):
 def test_probe_by_layer(figure_of, first):
     model, _ = first
     ax = panel(figure_of("probe_by_layer"))
-    wanted = model.probes.filter(metric="auroc", scope="macro")
+    wanted = model.table(PROBES).filter(metric="auroc", scope="macro")
     by_layer = wanted.filter(predictor="linear").sort("layer")
     (line,) = [x for x in lines(ax, BLUE) if len(x.get_xdata()) > 1]
     assert line.get_ydata().tolist() == by_layer["value"].to_list()
@@ -196,7 +205,7 @@ def test_probe_by_layer(figure_of, first):
 def test_cluster_counts(figure_of, first):
     model, right = first
     for row, name in enumerate(("cluster_count_dbscan", "cluster_count_components")):
-        counts = model.signals[name].to_numpy()
+        counts = model.table(SIGNAL_TABLE)[name].to_numpy()
         for patch, chosen in zip(panel(figure_of("cluster_counts"), row).patches, (right, ~right),
                                  strict=True):  # fmt: skip
             shares, edges, _ = patch.get_data()
@@ -224,10 +233,12 @@ def test_head_map(figure_of, first, study_files):
 def test_sampled_and_exact(figure_of, first):
     model, _ = first
     ax = panel(figure_of("sampled_and_exact"))
-    expected = model.consistency.select(
-        (pl.col("expected_consistency_low") + pl.col("expected_consistency_high")) / 2
-    ).to_series()
-    sampled = model.consistency["self_consistency"].cast(pl.Float64)
+    expected = (
+        model.table(CONSISTENCY)
+        .select((pl.col("expected_consistency_low") + pl.col("expected_consistency_high")) / 2)
+        .to_series()
+    )
+    sampled = model.table(CONSISTENCY)["self_consistency"].cast(pl.Float64)
     shown = parts(pl.DataFrame({"expected": expected.cast(pl.Float64), "sampled": sampled}))
     assert shown["n"].sum() == len(sampled)
     assert shown["n"].to_list() == pytest.approx([len(sampled) / 10] * 10, abs=1)
@@ -241,7 +252,7 @@ def test_sampled_and_exact(figure_of, first):
 def test_self_consistency(figure_of, first):
     model, right = first
     figure = figure_of("self_consistency")
-    agree = (10 * model.signals["self_consistency"].to_numpy()).round().astype(int)
+    agree = (10 * model.table(SIGNAL_TABLE)["self_consistency"].to_numpy()).round().astype(int)
     above, below = panel(figure), panel(figure, 1)
     levels = np.unique(agree)
     drawn = dots(above, BLUE)
@@ -264,9 +275,9 @@ def test_risk_coverage(figure_of, first):
     model, right = first
     ax = panel(figure_of("risk_coverage"))
     entries = dict(text.get_text().split("  ")[::-1] for text in ax.get_legend().get_texts())
-    scores = model.predictions.filter(probe="fusion").sort("item_id")["score"].to_numpy()
+    scores = model.table(PREDICTIONS).filter(probe="fusion").sort("item_id")["score"].to_numpy()
     for name, values in (
-        ("decision margin", model.signals["decision_margin"].to_numpy()),
+        ("decision margin", model.table(SIGNAL_TABLE)["decision_margin"].to_numpy()),
         ("fusion of all deployable signals", scores),
     ):
         wrong = ~right[np.argsort(-values)]
@@ -280,7 +291,9 @@ def test_risk_coverage(figure_of, first):
 def test_calibration(figure_of, first):
     model, right = first
     ax = panel(figure_of("calibration"))
-    scores = model.predictions.filter(probe="linear_best").sort("item_id")["score"].to_numpy()
+    scores = (
+        model.table(PREDICTIONS).filter(probe="linear_best").sort("item_id")["score"].to_numpy()
+    )
     bins = np.ceil(10 * scores.astype(np.float64)).clip(1).astype(int)
     expected = [(scores[bins == b].mean(), right[bins == b].mean()) for b in np.unique(bins)]
     np.testing.assert_allclose(dots(ax, BLUE), expected, rtol=1e-5)
@@ -292,9 +305,9 @@ def test_calibration(figure_of, first):
 
 def macro_change(model, study, runs):
     """Accuracy after minus before, mean over tasks, in points; runs has one row an item × seed."""
-    before = model.answers.select("item_id", before=pl.col("correct").cast(pl.Float64))
+    before = model.table(ANSWERS).select("item_id", before=pl.col("correct").cast(pl.Float64))
     joined = runs.join(before, on="item_id").join(
-        study.items.select("item_id", "task"), on="item_id"
+        study.table(ITEMS).select("item_id", "task"), on="item_id"
     )
     by_task = joined.group_by("task").agg(
         d=(pl.col("correct").cast(pl.Float64) - pl.col("before")).mean()
@@ -308,7 +321,7 @@ def test_masking(figure_of, study, first):
     for kind, condition in (("top", "top_30"), ("bottom", "bottom_30"), ("no_image", "no_image")):
         ((x, _),) = dots(ax, CONDITION_COLOURS[kind])
         assert x == pytest.approx(
-            macro_change(model, study, model.mask.filter(condition=condition))
+            macro_change(model, study, model.table(MASK).filter(condition=condition))
         )
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == [
@@ -317,7 +330,7 @@ def test_masking(figure_of, study, first):
     ]  # fmt: skip
     (ticks,) = [line for line in ax.lines if line.get_marker() == "|"]
     assert len(ticks.get_xdata()) == 5
-    random = model.mask.filter(condition="random_30")
+    random = model.table(MASK).filter(condition="random_30")
     ((x, y),) = dots(ax, CONDITION_COLOURS["random"])
     assert x == pytest.approx(macro_change(model, study, random))
     assert y == 1
@@ -326,13 +339,13 @@ def test_masking(figure_of, study, first):
 def test_dose_curve(figure_of, first):
     model, _ = first
     ax = panel(figure_of("dose_curve"))
-    dosed = model.mask.filter(condition="top_90")["item_id"].to_list()
-    answers = model.answers.filter(pl.col("item_id").is_in(dosed))
+    dosed = model.table(MASK).filter(condition="top_90")["item_id"].to_list()
+    answers = model.table(ANSWERS).filter(pl.col("item_id").is_in(dosed))
     for kind in ("top", "random"):
         (line,) = [x for x in lines(ax, CONDITION_COLOURS[kind]) if len(x.get_xdata()) > 2]
         expected = [answers["correct"].mean()]
         for share in (10, 30, 50, 70, 90):
-            runs = model.mask.filter(
+            runs = model.table(MASK).filter(
                 pl.col("condition") == f"{kind}_{share}", pl.col("item_id").is_in(dosed)
             )
             expected.append(runs["correct"].mean())
@@ -344,7 +357,7 @@ def test_dose_curve(figure_of, first):
 def test_ablation(figure_of, study, first):
     model, _ = first
     ax = panel(figure_of("ablation"))
-    rows = study.effects.filter(model=model.name, intervention="ablate", scope="macro")
+    rows = study.table(EFFECTS).filter(model=model.name, intervention="ablate", scope="macro")
     names = {label.get_text(): i for i, label in enumerate(ax.get_yticklabels())}
     drawn = {y: x for x, y in dots(ax, CONDITION_COLOURS["top"])}
     for label, condition in (("top 5", "top_5"), ("top 10, set to mean", "top_10_mean"),
@@ -354,7 +367,7 @@ def test_ablation(figure_of, study, first):
     expected = rows.filter(condition="top_10 - random_10")["effect"].item()
     assert contrasts[names["top 10 − random 10"]] == expected
     diamonds = {round(y - 0.25): x for x, y in dots(ax, INK, marker="D")}
-    known = study.effects.filter(
+    known = study.table(EFFECTS).filter(
         model=model.name,
         intervention="ablate",
         scope="object_identification",

@@ -6,7 +6,7 @@ from synthetic_study import write_synthetic_study
 
 from vrp.plots.figures import load_figures
 from vrp.plots.style import house_style
-from vrp.stages.figures import read_study
+from vrp.study.results import open_results
 from vrp.tables.captured import NOT_CAPTURED
 
 # Figure → panels a model whose values only a capture could give.
@@ -14,12 +14,12 @@ PANELS = {
     "entropy_by_layer": 2, "cluster_counts": 2, "head_map": 2, "lens_margins": 2,
     "contributions": 1, "residual_update": 1,
 }  # fmt: skip
-MODULES = {module.NAME: module for module in load_figures()}
+MODULES = {module.name: module for module in load_figures()}
 
 
 def read(folder, capture):
     study = write_synthetic_study(folder, models=("alpha", "beta"), capture=capture)
-    return read_study(study.items, study.effects, study.tables)
+    return open_results(study.tables, items=study.items, effects=study.effects)
 
 
 @pytest.fixture(scope="module")

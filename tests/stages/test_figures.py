@@ -8,10 +8,12 @@ from synthetic_study import MODELS, write_synthetic_study
 
 from vrp.config.figures import FiguresConfig
 from vrp.errors import InputError
-from vrp.plots.figures import FIGURE_NAMES, load_figures
+from vrp.plots.figures import figure_names, load_figures
 from vrp.stages import figures
+from vrp.study.results import open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
+from vrp.tables.lens import LENS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -26,7 +28,7 @@ def only(monkeypatch):
     """Let the stage draw some figures alone."""
 
     def keep(*names):
-        some = tuple(module for module in load_figures() if module.NAME in names)
+        some = tuple(module for module in load_figures() if module.name in names)
         monkeypatch.setattr(figures, "load_figures", lambda: some)
 
     return keep
@@ -45,7 +47,7 @@ def run(study, output, *, tables=None, **config):
 @pytest.mark.slow
 def test_every_figure_is_written_and_drawn_the_same_again(study, tmp_path):
     run(study, tmp_path / "one", dpi=60)
-    wanted = {f"{name}.{kind}" for name in FIGURE_NAMES for kind in ("svg", "png")}
+    wanted = {f"{name}.{kind}" for name in figure_names() for kind in ("svg", "png")}
     assert {path.name for path in (tmp_path / "one").iterdir()} == wanted
     run(study, tmp_path / "two", dpi=60)
     for name in sorted(wanted):
@@ -92,11 +94,13 @@ def test_models_come_in_the_order_of_their_files_and_shards_together(study, tmp_
     for shard, part in zip(shards, (answers[:100], answers[100:]), strict=True):
         write_table(shard, ANSWERS, part, provenance={"model": MODELS[0]})
     tables = {**study.tables, "answers": [study.tables["answers"][1], *shards]}
-    found = figures.read_study(study.items, study.effects, tables)
+    found = open_results(tables, items=study.items, effects=study.effects)
     assert [model.name for model in found.models] == [MODELS[1], MODELS[0], MODELS[2]]
-    assert found.models[1].answers.equals(answers)
-    assert found.models[2].answers.is_empty()
-    assert len(found.models[2].lens) == len(answers)
+    assert found.models[1].table(ANSWERS).equals(answers)
+    assert found.models[2].table(ANSWERS).is_empty()
+    assert len(found.models[2].table(LENS)) == len(answers)
+    with pytest.raises(InputError, match=f"no answers were given for model '{MODELS[2]}'"):
+        found.require(ANSWERS)
 
 
 def test_a_table_left_out_is_shown_as_not_run(study, tmp_path, only):

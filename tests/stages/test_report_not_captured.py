@@ -117,7 +117,8 @@ def test_an_overlay_says_it():
 def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
     """What was not looked at in one model says nothing of another."""
     from vrp.report.answer import attention_answer
-    from vrp.report.evidence import read_evidence
+    from vrp.report.evidence import gather_evidence
+    from vrp.study.results import open_results
 
     full = write_synthetic_study(tmp_path / "full", models=("alpha",))
     bare = write_synthetic_study(tmp_path / "bare", models=("beta",), capture=("lens",))
@@ -129,9 +130,9 @@ def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
         bare.tables["answers"][0], ANSWERS, answers,
         provenance={"model": "beta", "captured": "lens"},
     )  # fmt: skip
-    study = read_evidence(
-        study="two", data_manifest=tmp_path / "data.json", items=full.items,
-        sampling=tmp_path / "sampling.json", effects=full.effects, tables=tables,
+    study = gather_evidence(
+        open_results(tables, items=full.items, effects=full.effects), study="two",
+        data_manifest=tmp_path / "data.json", sampling=tmp_path / "sampling.json",
     )  # fmt: skip
     found = attention_answer(study.models)
     assert found.verdicts["beta"] == NOT_CAPTURED

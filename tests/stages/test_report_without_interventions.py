@@ -9,7 +9,7 @@ from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
 from vrp.config.figures import FiguresConfig
 from vrp.config.report import ReportConfig
-from vrp.plots.figures import FIGURE_NAMES
+from vrp.plots.figures import figure_names
 from vrp.report.page import text_of
 from vrp.stages import effects, figures, report
 from vrp.tables.effects import EFFECTS
@@ -43,7 +43,7 @@ def test_every_figure_is_drawn(study, tmp_path):
         figures=FiguresConfig(formats=("svg",), dpi=60), items=study.items, effects=study.effects,
         tables=study.tables, output=tmp_path,
     )  # fmt: skip
-    assert {path.stem for path in tmp_path.iterdir()} == set(FIGURE_NAMES)
+    assert {path.stem for path in tmp_path.iterdir()} == set(figure_names())
 
 
 def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 from vrp.cli import build_parser
 from vrp.config.study import StudyConfig, load_study
-from vrp.plots.figures import FIGURE_NAMES
+from vrp.plots.figures import figure_names
 
 OUTPUTS = {
     "fetch-data": ["output"],
@@ -45,7 +45,7 @@ def main() -> None:
             if isinstance(path, Path) and not path.exists():
                 sys.exit(f"vrp {command}: {path} does not exist")
     for path in outputs:
-        figures = [f"{name}.{kind}" for name in FIGURE_NAMES for kind in study.figures.formats]
+        figures = [f"{name}.{kind}" for name in figure_names() for kind in study.figures.formats]
         for file in [path / name for name in figures] if command == "figures" else [path]:
             file.parent.mkdir(exist_ok=True)
             file.write_text(

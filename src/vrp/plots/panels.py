@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from vrp.plots.study_tables import StudyTables
 from vrp.plots.style import DARK_GREY, FAINT, GREY, INK, SMALL, WIDTH
+from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.captured import NOT_CAPTURED, is_captured
 
 NOT_RUN = "not run"
 NO_VALUES = "no finite values"
-MAX_COLUMNS = 3
+_MAX_COLUMNS = 3
 _TITLE_HEIGHT = 0.36  # inches
 _KEY_LINE = 0.2
 _MOST_LAYER_TICKS = 8
@@ -27,25 +27,19 @@ _MOST_DOTS = 12  # points of a line up to which each has a dot
 _LONGEST_NAME = 28  # characters of a model's name that a panel's title has room for
 
 
-class ModelPanels(NamedTuple):
-    """A figure with one column of panels a model."""
-
-    figure: Figure
-    """The figure, its title set."""
-    columns: list[list[Axes]]
-    """Panels of each model from top to bottom, models in the study's order."""
-
-
 def model_panels(
-    study: StudyTables,
+    study: StudyResults,
     title: str,
     *,
     heights: Sequence[float],
     key_lines: int = 1,
     share_y: bool = False,
     share_x: Literal["none", "column", "all"] = "column",
-) -> ModelPanels:
-    """A column of panels for every model, named at its top; at most three side by side.
+    y_labels: Sequence[str] = (),
+) -> tuple[Figure, list[tuple[ModelResults, list[Axes]]]]:
+    """A titled figure, and each model with its column of panels, from top to bottom.
+
+    Columns are named at their top; at most three are side by side.
 
     Args:
         study: whose models to show; without any there is one panel that says so.
@@ -54,13 +48,14 @@ def model_panels(
         key_lines: lines of key to leave room for under the title.
         share_y: the same vertical scale for all models.
         share_x: panels with the same horizontal scale: those of a model, or all.
+        y_labels: vertical axis of each panel of a column, shown at the leftmost ones.
     """
     n_models = len(study.models)
     if n_models == 0:
         figure, axes = panels(title, heights=heights[:1], n_columns=1, key_lines=0)
         not_run(axes[0][0])
-        return ModelPanels(figure, [])
-    n_columns = min(n_models, MAX_COLUMNS)
+        return figure, []
+    n_columns = min(n_models, _MAX_COLUMNS)
     n_blocks = math.ceil(n_models / n_columns)
     figure, axes = panels(
         title, heights=list(heights) * n_blocks, n_columns=n_columns, key_lines=key_lines
@@ -72,11 +67,13 @@ def model_panels(
         if place < n_models:
             _name_panel(found[0], study.models[place].name)
             columns.append(found)
+            for ax, label in zip(found, y_labels if column == 0 else (), strict=False):
+                ax.set_ylabel(label)
         else:
             for ax in found:
                 ax.set_axis_off()
     _share(columns, share_x=share_x, share_y=share_y)
-    return ModelPanels(figure, columns)
+    return figure, list(zip(study.models, columns, strict=True))
 
 
 def panels(
@@ -150,6 +147,7 @@ def not_run(ax: Axes, reason: str = NOT_RUN) -> None:
         fontsize=10, style="italic",
     )  # fmt: skip
     ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
+    ax.set_ylabel("")
     ax.grid(visible=False)
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -225,6 +223,12 @@ def from_zero(axes: Sequence[Axes]) -> None:
     """Start the vertical scale at zero, once everything is drawn (scales may be shared)."""
     for ax in axes:
         ax.set_ylim(bottom=0)
+
+
+def is_leftmost(ax: Axes) -> bool:
+    """Whether a panel is the first of its row, which names the rows of all."""
+    place = ax.get_subplotspec()
+    return place is not None and place.is_first_col()
 
 
 def zero_line(ax: Axes, *, at: float = 0.0, horizontal: bool = True, **style: Any) -> None:

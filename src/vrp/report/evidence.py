@@ -15,6 +15,7 @@ from vrp.probing.labels import PROBE_LABELS
 from vrp.report.contrasts import PROBE, probe_contrasts
 from vrp.report.numbers import Effect, Number
 from vrp.signals.registry import SIGNAL_BY_NAME, SIGNALS
+from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
 from vrp.tables.consistency import CONSISTENCY
@@ -185,84 +186,68 @@ class StudyEvidence:
     data: Mapping[str, Any]
     """The data manifest."""
     origins: tuple[Mapping[str, str], ...]
-    """Provenance of every table read, one for each stage and model."""
+    """Provenance of the tables read, one for each stage and model."""
 
 
-def shards_by_model(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Model → its files, models in the order given."""
-    found: dict[str, list[Path]] = {}
-    for path in paths:
-        found.setdefault(read_provenance(path).get("model", ""), []).append(path)
-    return found
+_CONSISTENCY = CONSISTENCY.only(
+    "self_consistency", "expected_consistency_low", "expected_consistency_high", "unresolved"
+)
 
 
-def read_evidence(
-    *,
-    study: str,
-    data_manifest: Path,
-    items: Path,
-    sampling: Path,
-    effects: Path,
-    tables: Mapping[str, Sequence[Path]],
+def gather_evidence(
+    results: StudyResults, *, study: str, data_manifest: Path, sampling: Path
 ) -> StudyEvidence:
     """Read every table that the report needs.
 
+    Args:
+        results: the tables.
+        study: name of the study.
+        data_manifest: what the data are (JSON).
+        sampling: the sampling report (JSON).
+
     Raises:
-        InputError: a file is missing or malformed, or a table is of a model without answers.
+        InputError: a file is missing or malformed, or a model has no answers.
     """
-    asked = read_table(items, ITEMS)
-    shards = {name: shards_by_model(paths) for name, paths in tables.items()}
-    models = list(shards.get("answers", {}))
-    if not models:
+    if not results.models:
         raise InputError("report: no answers were given; run the extract stage")
-    for by_model in shards.values():
-        for model, paths in by_model.items():
-            if model not in models:
-                raise InputError(f"{paths[0]}: no answers were given for model {model!r}")
-    measured = read_table(effects, EFFECTS)
+    results.require(ANSWERS)
     return StudyEvidence(
         study=study,
-        items=asked,
-        models=tuple(_model(name, asked, measured, shards) for name in models),
+        items=results.table(ITEMS),
+        models=tuple(_model(model, results) for model in results.models),
         sampling=tuple(_json(sampling)),
         data=_json(data_manifest),
-        origins=_origins([items, effects, *(p for paths in tables.values() for p in paths)]),
+        origins=results.origins,
     )
 
 
-def _model(
-    name: str,
-    asked: pl.DataFrame,
-    effects: pl.DataFrame,
-    shards: Mapping[str, Mapping[str, Sequence[Path]]],
-) -> ModelEvidence:
-    def paths(table: str) -> Sequence[Path]:
-        return shards.get(table, {}).get(name, [])
-
-    answers = read_table(paths("answers"), ANSWERS, columns=["answer", "parsed", "correct", "note"])
-    predictions = read_table(paths("predictions"), PREDICTIONS)
-    signals = read_table(paths("signals"), SIGNAL_TABLE)
-    origin = read_provenance(paths("answers")[0])
+def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
+    items = study.table(ITEMS)
+    answers = model.table(ANSWERS.only("answer", "parsed", "correct", "note"))
+    predictions, signals = model.table(PREDICTIONS), model.table(SIGNAL_TABLE)
+    origin = read_provenance(model.paths(ANSWERS)[0])
     best = predictions.filter(probe=PROBE).unique(["fold", "layer"]).sort("fold")["layer"]
     return ModelEvidence(
-        name=name,
-        family=family_of(name, origin),
+        name=model.name,
+        family=family_of(model.name, origin),
         origin=origin,
-        metrics=_estimates(read_table(paths("metrics"), METRICS)),
-        probes=_estimates(read_table(paths("probes"), PROBES)),
+        metrics=_estimates(model.table(METRICS)),
+        probes=_estimates(model.table(PROBES)),
         effects={
             (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
-            for row in effects.filter(model=name).iter_rows(named=True)
+            for row in study.table(EFFECTS).filter(model=model.name).iter_rows(named=True)
         },
         contrasts=probe_contrasts(signals, predictions),
         signal_means={
             signal.name: _mean(signals[signal.name]) for signal in SIGNALS if len(signals)
         },
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
-        tasks=tuple(ordered_tasks(asked["task"].unique().to_list())),
-        k=_samples(paths("consistency")),
-        consistency=_consistency(paths("consistency"), asked),
-        answers=asked.join(answers, on="item_id", how="inner", suffix="_given"),
+        tasks=tuple(ordered_tasks(items["task"].unique().to_list())),
+        k=_n_samples(model),
+        consistency=model.table(_CONSISTENCY).join(
+            items.select("item_id", "group"), on="item_id", how="inner"
+        ),
+        answers=items.join(answers, on="item_id", how="inner", suffix="_given"),
     )
 
 
@@ -289,29 +274,10 @@ def _mean(values: pl.Series) -> float:
     return math.nan if mean is None else float(mean)  # type: ignore[arg-type]
 
 
-def _samples(paths: Sequence[Path]) -> int:
-    if not paths:
-        return 0
-    drawn = read_table(paths[0], CONSISTENCY, columns=["normalised"])["normalised"]
-    return len(drawn[0]) if len(drawn) else 0
-
-
-_CONSISTENCY_COLUMNS = (
-    "self_consistency", "expected_consistency_low", "expected_consistency_high", "unresolved",
-)  # fmt: skip
-
-
-def _consistency(paths: Sequence[Path], asked: pl.DataFrame) -> pl.DataFrame:
-    table = read_table(paths, CONSISTENCY, columns=_CONSISTENCY_COLUMNS)
-    return table.join(asked.select("item_id", "group"), on="item_id", how="inner")
-
-
-def _origins(paths: Sequence[Path]) -> tuple[dict[str, str], ...]:
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for path in paths:
-        origin = read_provenance(path)
-        found.setdefault((origin.get("stage", ""), origin.get("model", "")), origin)
-    return tuple(found.values())
+def _n_samples(model: ModelResults) -> int:
+    """Sampled answers of the first item; one shard tells."""
+    first = read_table(model.paths(CONSISTENCY)[:1], CONSISTENCY.only("normalised"))["normalised"]
+    return len(first[0]) if len(first) else 0
 
 
 def _json(path: Path) -> Any:

@@ -32,14 +32,14 @@ def read_figures(paths: Sequence[Path]) -> list[Figure]:
     Raises:
         InputError: a file is missing or no SVG.
     """
-    known = {figure.NAME: figure for figure in load_figures()}
+    known = {figure.name: figure for figure in load_figures()}
     svgs = [path for path in paths if path.suffix.lower() == ".svg"]
-    svgs.sort(key=lambda path: known[path.stem].ORDER if path.stem in known else math.inf)
+    svgs.sort(key=lambda path: known[path.stem].order if path.stem in known else math.inf)
     found = []
     for path in svgs:
-        module = known.get(path.stem)
-        title = module.TITLE if module else path.stem.replace("_", " ").capitalize()
-        caption = module.CAPTION if module else ""
+        spec = known.get(path.stem)
+        title = spec.title if spec else path.stem.replace("_", " ").capitalize()
+        caption = spec.caption if spec else ""
         found.append(Figure(path.stem, title, caption, svg_uri(path)))
     return found
 

@@ -31,6 +31,7 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Number]
             "group", "correct", *POOLED_SIGNALS, stratum=pl.lit(model) + "/" + pl.col("task")
         )
         for model, frame in signals.items()
+        if len(frame)
     ]
     if not frames:
         return {}

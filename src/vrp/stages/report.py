@@ -7,13 +7,15 @@ from pathlib import Path
 from vrp.config.data import DataConfig
 from vrp.config.report import ReportConfig
 from vrp.report.answer import four_answers
-from vrp.report.evidence import read_evidence, shards_by_model
+from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
 from vrp.report.overlays import overlays
 from vrp.report.page import PageInputs, render_page
 from vrp.report.pooled import pooled_over_models
 from vrp.report.summary import study_summary
-from vrp.tables.files import read_table, write_text
+from vrp.study.results import open_results
+from vrp.tables.attention import ATTENTION
+from vrp.tables.files import write_text
 from vrp.tables.signals import SIGNAL_TABLE
 
 
@@ -51,25 +53,15 @@ def run(
     Raises:
         InputError: a table, figure or manifest is missing or malformed; nothing is written then.
     """
-    evidence = read_evidence(
-        study=study,
-        data_manifest=data_manifest,
-        items=items,
-        sampling=sampling,
-        effects=effects,
-        tables=tables,
-    )
+    results = open_results(tables, items=items, effects=effects)
+    evidence = gather_evidence(results, study=study, data_manifest=data_manifest, sampling=sampling)
     answers = four_answers(evidence.models)
-    signals = shards_by_model(tables.get("signals", []))
-    pooled = pooled_over_models(
-        {model: read_table(paths, SIGNAL_TABLE) for model, paths in signals.items()}
-    )
-    attention = shards_by_model(tables.get("attention", []))
+    pooled = pooled_over_models({m.name: m.table(SIGNAL_TABLE) for m in results.models})
     shown = {
         model.name: overlays(
-            model, attention.get(model.name, []), folder=Path(data.folder), count=report.overlays
+            model, of_model.paths(ATTENTION), folder=Path(data.folder), count=report.overlays
         )
-        for model in evidence.models
+        for model, of_model in zip(evidence.models, results.models, strict=True)
     }
     page = render_page(
         PageInputs(

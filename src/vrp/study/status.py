@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vrp.config.study import StudyConfig
-from vrp.plots.figures import FIGURE_NAMES
+from vrp.plots.figures import figure_names
 from vrp.study.sharing import masks_itself
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
@@ -212,7 +212,7 @@ def jobs_of(study: StudyConfig, directory: Path) -> Iterator[Job]:
                 yield job("gather_interventions", f"{model}/{run}.json", model=model, shard=run)
     yield job("effects", "effects.parquet")
     formats = sorted(set(study.figures.formats))
-    yield job("figures", *(f"figures/{name}.{kind}" for name in FIGURE_NAMES for kind in formats))
+    yield job("figures", *(f"figures/{name}.{kind}" for name in figure_names() for kind in formats))
     yield job("report", "summary.json", "report.html")
 
 

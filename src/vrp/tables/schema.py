@@ -17,6 +17,15 @@ class TableSchema:
     key: tuple[str, ...]
     """Columns that together name a row; unique in a file, and the rows' order."""
 
+    def only(self, *names: str) -> "TableSchema":
+        """The same table with its key and these columns: what a reader of no others needs."""
+        kept = {*self.key, *names}
+        fields = [self.columns.field(name) for name in [*self.columns.names] if name in kept]
+        unknown = kept - set(self.columns.names)
+        if unknown:
+            raise ValueError(f"table {self.name} has no columns {sorted(unknown)}")
+        return TableSchema(self.name, pa.schema(fields), self.key)
+
 
 def column(
     name: str,

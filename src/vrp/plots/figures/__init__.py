@@ -1,43 +1,78 @@
-"""Every module of this package is one figure; a new figure is one new module and nothing else.
+"""Figures of a study: every module of this package is one, and extensions register more.
 
-Naming the figures imports none of them: a workflow can list its outputs without matplotlib.
+A module's name is the figure's; it holds `ORDER`, `TITLE`, `CAPTION`, `TABLES` and `draw`, which
+are what `FigureSpec` says. Naming the figures imports none of them: a workflow can list its
+outputs without matplotlib.
 """
 
 import importlib
 import pkgutil
-from typing import TYPE_CHECKING, Protocol, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vrp.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vrp.plots.study_tables import StudyTables
+    from vrp.study.results import StudyResults
+    from vrp.tables.schema import TableSchema
 
 
-class FigureModule(Protocol):
-    """What a module of this package holds."""
+@dataclass(frozen=True, kw_only=True)
+class FigureSpec:
+    """One figure: what it shows, what it reads, and how it is drawn."""
 
-    NAME: str
-    """The module's own name, which is also the file's stem."""
-    ORDER: int
+    name: str
+    """Stem of its files."""
+    order: int
     """Place in a report, ascending."""
-    TITLE: str
+    title: str
     """What is shown, in one line."""
-    CAPTION: str
+    caption: str
     """How to read it, in one or two sentences."""
-
-    def draw(self, study: "StudyTables") -> "Figure":
-        """Draw the figure; what a study did not run is said in its panel."""
-        ...
-
-
-FIGURE_NAMES: tuple[str, ...] = tuple(
-    sorted(module.name for module in pkgutil.iter_modules(__path__))
-)
-"""Names of all figures, in alphabetical order."""
+    tables: "tuple[TableSchema, ...]"
+    """The tables, or those of their columns, that it reads."""
+    draw: "Callable[[StudyResults], Figure]"
+    """Draw it; a panel says what a study did not run."""
 
 
-def load_figures() -> tuple[FigureModule, ...]:
-    """Import all figures, in the order in which a report shows them."""
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in FIGURE_NAMES]
-    figures = [cast(FigureModule, module) for module in modules]
-    return tuple(sorted(figures, key=lambda figure: (figure.ORDER, figure.NAME)))
+_MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+_REGISTERED: dict[str, FigureSpec] = {}
+
+
+def register_figure(figure: FigureSpec) -> None:
+    """Add a figure to those that every study draws and reports.
+
+    Raises:
+        InputError: there is a figure of this name, or its name is no file's stem.
+    """
+    if not figure.name.isidentifier():
+        raise InputError(f"figure {figure.name!r}: use letters, digits and _ only")
+    if figure.name in figure_names():
+        raise InputError(f"figure {figure.name!r} exists already; give yours another name")
+    _REGISTERED[figure.name] = figure
+
+
+def figure_names() -> tuple[str, ...]:
+    """Names of all figures, in alphabetical order."""
+    return tuple(sorted((*_MODULES, *_REGISTERED)))
+
+
+def load_figures() -> tuple[FigureSpec, ...]:
+    """All figures, in the order in which a report shows them."""
+    figures = (*map(_from_module, _MODULES), *_REGISTERED.values())
+    return tuple(sorted(figures, key=lambda figure: (figure.order, figure.name)))
+
+
+def _from_module(name: str) -> FigureSpec:
+    module = importlib.import_module(f"{__name__}.{name}")
+    return FigureSpec(
+        name=name,
+        order=module.ORDER,
+        title=module.TITLE,
+        caption=module.CAPTION,
+        tables=module.TABLES,
+        draw=module.draw,
+    )

@@ -6,18 +6,19 @@ from matplotlib.figure import Figure
 from vrp.plots.conditions import ablation_label, reading_order
 from vrp.plots.effect_rows import draw_effects, effect_keys
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     area_key,
     dot_key,
+    is_leftmost,
     model_panels,
     not_run,
     reference_band,
 )
-from vrp.plots.study_tables import StudyTables
+from vrp.plots.rows import effects_of
 from vrp.plots.style import FAINT, INK
+from vrp.study.results import StudyResults
+from vrp.tables.effects import EFFECTS
 
-NAME = "ablation"
 ORDER = 150
 TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
 CAPTION = (
@@ -26,25 +27,26 @@ CAPTION = (
     "that were right before, where accuracy can only fall, so only the contrasts with random "
     "neurons count there."
 )
+TABLES = (EFFECTS,)
 
 _BAND = 2.0
 _KNOWN_OBJECTS = "object_identification"
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw the effect of each ablation, and of the same on existence items right at baseline."""
-    rows = [study.effects_of(model, "ablate") for model in study.models]
+    rows = [effects_of(study, model, "ablate") for model in study.models]
     names = sorted({name for frame in rows for name in frame["condition"]}, key=reading_order)
-    drawn = model_panels(study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all")
-    for place, (model, (ax,), frame) in enumerate(
-        zip(study.models, drawn.columns, rows, strict=True)
-    ):
+    figure, columns = model_panels(
+        study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all"
+    )
+    for (model, (ax,)), frame in zip(columns, rows, strict=True):
         if frame.is_empty():
             not_run(ax)
             continue
         reference_band(ax, -_BAND, _BAND, horizontal=False)
-        draw_effects(ax, frame, names, ablation_label, labelled=place % MAX_COLUMNS == 0)
-        known = study.effects_of(model, "ablate", scope=_KNOWN_OBJECTS)
+        draw_effects(ax, frame, names, ablation_label, labelled=is_leftmost(ax))
+        known = effects_of(study, model, "ablate", scope=_KNOWN_OBJECTS)
         for row in known.filter(pl.col("effect").is_finite()).iter_rows(named=True):
             ax.plot(
                 [row["effect"]], [names.index(row["condition"]) + 0.25], marker="D", markersize=4,
@@ -54,5 +56,5 @@ def draw(study: StudyTables) -> Figure:
         dot_key("existence items right before", INK, marker="D", hollow=True),
         area_key("±2 points", FAINT),
     ]
-    add_key(drawn.figure, [*effect_keys(), *more] if names else [])
-    return drawn.figure
+    add_key(figure, [*effect_keys(), *more] if names else [])
+    return figure

@@ -1,14 +1,14 @@
 """Accuracy by task, and what can distort it."""
 
-import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import add_key, dot_key, interval_dot, line_key, not_run, panels
-from vrp.plots.study_tables import StudyTables
 from vrp.plots.style import DARK_GREY, model_colour
+from vrp.study.results import StudyResults
+from vrp.tables.estimates import METRICS
+from vrp.tables.items import ITEMS
 
-NAME = "accuracy_by_task"
 ORDER = 10
 TITLE = "How often each model is right, and how it answers"
 CAPTION = (
@@ -16,6 +16,8 @@ CAPTION = (
     "far from the share of questions whose answer is yes (dotted), or accuracy that hangs on the "
     "answer given would mean that accuracy measures the answer's form rather than what was seen."
 )
+_ITEMS = ITEMS.only("task", "dataset", "reference")
+TABLES = (_ITEMS, METRICS)
 
 _TASKS = ("existence", "counting", "spatial", "open", "text")
 _EXISTENCE_ROWS = (
@@ -26,7 +28,7 @@ _EXISTENCE_ROWS = (
 _SPREAD = 0.5  # of the distance between two rows, over which models are spread
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw accuracy, parse rate and the existence answers, models side by side."""
     figure, ((accuracy, parsed, existence),) = panels(
         TITLE, heights=[2.9], n_columns=3, widths=[1, 1, 1]
@@ -43,7 +45,7 @@ def draw(study: StudyTables) -> Figure:
         ax.set_title(title)
         _draw_shares(ax, study, wanted)
     parsed.tick_params(labelleft=False)
-    truth = study.items.filter(pl.col("dataset") == "pope")["reference"]
+    truth = study.table(_ITEMS).filter(dataset="pope")["reference"]
     keys = [dot_key(model.name, model_colour(i)) for i, model in enumerate(study.models)]
     if len(truth) and keys:
         share = float((truth == "yes").to_numpy().mean())
@@ -53,19 +55,19 @@ def draw(study: StudyTables) -> Figure:
     return figure
 
 
-def _tasks_of(study: StudyTables) -> list[str]:
-    found = set(study.items["task"].unique().to_list())
+def _tasks_of(study: StudyResults) -> list[str]:
+    found = set(study.table(_ITEMS)["task"].unique().to_list())
     return [task for task in _TASKS if task in found] + sorted(found - set(_TASKS))
 
 
-def _draw_shares(ax: Axes, study: StudyTables, rows: list[tuple[str, str, str]]) -> None:
+def _draw_shares(ax: Axes, study: StudyResults, rows: list[tuple[str, str, str]]) -> None:
     """One row of dots for each (metric, scope, label), models below each other within it."""
     drawn = 0
     for index, model in enumerate(study.models):
         offset = _SPREAD * ((index + 0.5) / len(study.models) - 0.5)
-        shares = model.metrics.filter(pl.col("predictor") == "model")
+        shares = model.table(METRICS).filter(predictor="model")
         for place, (metric, scope, _) in enumerate(rows):
-            found = shares.filter(pl.col("metric") == metric, pl.col("scope") == scope)
+            found = shares.filter(metric=metric, scope=scope)
             for row in found.iter_rows(named=True):
                 interval_dot(
                     ax, place + offset, row["value"], row["low"], row["high"],

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     area_key,
     dot_key,
     interval_dot,
+    is_leftmost,
     model_panels,
     not_run,
     note,
@@ -21,11 +21,11 @@ from vrp.plots.panels import (
     zero_line,
 )
 from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import DARK_GREY, FAINT, FAMILY_COLOURS
 from vrp.signals.registry import SIGNAL_BY_NAME
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.estimates import METRICS, PROBES
 
-NAME = "auroc_by_signal"
 ORDER = 20
 TITLE = "Where reliability can be read: AUROC for right against wrong answers"
 CAPTION = (
@@ -34,6 +34,7 @@ CAPTION = (
     "non-significant). Signals are turned so that above 0.5 means reliable as claimed; hollow dots "
     "are diagnostics that hold the label and could not be deployed."
 )
+TABLES = (METRICS, PROBES)
 
 _CHANCE_BAND = (0.45, 0.55)
 _ROW = 0.185  # inches
@@ -47,34 +48,33 @@ class _Line(NamedTuple):
     family: str
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw one row a predictor, one column a model."""
     by_model = [_estimates(model) for model in study.models]
     lines = _lines(by_model)
     height = _ROW * (len(lines) + 1) + 0.85
-    drawn = model_panels(study, TITLE, heights=[max(height, 1.6)], share_x="all")
-    for place, (column, estimates) in enumerate(zip(drawn.columns, by_model, strict=True)):
-        (ax,) = column
+    figure, columns = model_panels(study, TITLE, heights=[max(height, 1.6)], share_x="all")
+    for (_, (ax,)), estimates in zip(columns, by_model, strict=True):
         if estimates.is_empty():
             not_run(ax)
         else:
-            _draw_model(ax, lines, estimates, labelled=place % MAX_COLUMNS == 0)
+            _draw_model(ax, lines, estimates, labelled=is_leftmost(ax))
             n_items, n_images = estimates.select("n", "n_groups").max().row(0)
             note(ax, f"{n_items:,} items, {n_images:,} images")
     if lines:
-        _set_limits([column[0] for column in drawn.columns], by_model)
+        _set_limits(columns[0][1][0], by_model)
     keys = [
         dot_key("AUROC with 95% interval", DARK_GREY),
         dot_key("diagnostic: holds the label", DARK_GREY, hollow=True),
         area_key("0.45 to 0.55", FAINT),
     ]
-    add_key(drawn.figure, keys if lines else [])
-    return drawn.figure
+    add_key(figure, keys if lines else [])
+    return figure
 
 
-def _estimates(model: ModelTables) -> pl.DataFrame:
+def _estimates(model: ModelResults) -> pl.DataFrame:
     """Macro AUROC of each predictor that has one value rather than one a layer."""
-    rows = pl.concat([model.metrics, model.probes]).filter(
+    rows = pl.concat([model.table(METRICS), model.table(PROBES)]).filter(
         pl.col("metric") == "auroc", pl.col("scope") == "macro", pl.col("value").is_finite()
     )
     whole = rows.filter(pl.col("layer") < 0)
@@ -129,7 +129,7 @@ def _draw_model(ax: Axes, lines: list[_Line], estimates: pl.DataFrame, *, labell
                 tick.set_color(FAMILY_COLOURS[line.family])
 
 
-def _set_limits(axes: list[Axes], by_model: list[pl.DataFrame]) -> None:
+def _set_limits(ax: Axes, by_model: list[pl.DataFrame]) -> None:
     ends = pl.concat(by_model).select(pl.concat_list("value", "low").list.min()).to_series()
     lowest = float(np.nanmin(ends.to_numpy()))
-    axes[0].set_xlim(min(0.4, math.floor(10 * lowest) / 10), 1.03)
+    ax.set_xlim(min(0.4, math.floor(10 * lowest) / 10), 1.03)

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     dot_key,
     from_zero,
@@ -17,11 +16,12 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import BLACK, BLUE, GREY
 from vrp.stats.calibration import Calibration, calibration
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.answers import ANSWERS
+from vrp.tables.predictions import PREDICTIONS
 
-NAME = "calibration"
 ORDER = 120
 TITLE = "Whether predicted probabilities of a right answer hold"
 CAPTION = (
@@ -30,6 +30,8 @@ CAPTION = (
     "ECE is the mean distance from it. All probabilities are for images that the probe was not "
     "fitted on."
 )
+_ANSWERS = ANSWERS.only("correct")
+TABLES = (_ANSWERS, PREDICTIONS)
 
 
 class _Probe(NamedTuple):
@@ -46,11 +48,14 @@ _PROBES = (
 )
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw reliability diagrams of the fusion and of a hidden-state probe."""
-    drawn = model_panels(study, TITLE, heights=[2.8, 1.3], share_y=True, share_x="all")
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.8, 1.3], share_y=True, share_x="all",
+        y_labels=["share right", "share of items"],
+    )  # fmt: skip
     shown: dict[_Probe, None] = {}
-    for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+    for model, (above, below) in columns:
         found = _calibrations(model)
         if not found:
             not_run(above)
@@ -58,23 +63,19 @@ def draw(study: StudyTables) -> Figure:
             continue
         shown |= dict.fromkeys(found)
         _draw_model(above, below, found)
-        if place % MAX_COLUMNS == 0:
-            above.set_ylabel("share right")
-            below.set_ylabel("share of items")
-    from_zero([below for _, below in drawn.columns])
+    from_zero([below for _, (_, below) in columns])
     keys = [dot_key(probe.label, probe.colour) for probe in shown]
-    add_key(drawn.figure, [*keys, line_key("calibrated", GREY, linestyle=":")] if keys else [])
-    return drawn.figure
+    add_key(figure, [*keys, line_key("calibrated", GREY, linestyle=":")] if keys else [])
+    return figure
 
 
-def _calibrations(model: ModelTables) -> dict[_Probe, Calibration]:
+def _calibrations(model: ModelResults) -> dict[_Probe, Calibration]:
     found: dict[_Probe, Calibration] = {}
-    right = model.answers.select("item_id", "correct")
     for probe in _PROBES:
-        scores = model.predictions.filter(
+        scores = model.table(PREDICTIONS).filter(
             pl.col("probe") == probe.name, pl.col("score").is_finite()
         )
-        joined = scores.join(right, on="item_id")
+        joined = scores.join(model.table(_ANSWERS), on="item_id")
         if len(joined):
             found[probe] = calibration(joined["score"], joined["correct"])
     return found

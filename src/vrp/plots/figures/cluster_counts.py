@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     NO_VALUES,
     absence,
     add_key,
@@ -21,10 +20,11 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import RIGHT, WRONG
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.estimates import METRICS
+from vrp.tables.signals import SIGNAL_TABLE
 
-NAME = "cluster_counts"
 ORDER = 50
 TITLE = "Into how many clusters attention falls, for right and wrong answers"
 CAPTION = (
@@ -37,28 +37,31 @@ _DEFINITIONS = (
     ("cluster_count_dbscan", "by DBSCAN"),
     ("cluster_count_components", "by components"),
 )
+_SIGNALS = SIGNAL_TABLE.only("correct", *(name for name, _ in _DEFINITIONS))
+TABLES = (_SIGNALS, METRICS)
 _MOST_BINS = 25
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw the distribution of both cluster counts, right answers against wrong ones."""
-    drawn = model_panels(study, TITLE, heights=[2.2, 2.2], share_x="none")
-    for place, (model, column) in enumerate(zip(study.models, drawn.columns, strict=True)):
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.2, 2.2], share_x="none", y_labels=["share of answers"] * 2
+    )
+    for model, column in columns:
         for ax, (signal, words) in zip(column, _DEFINITIONS, strict=True):
             _draw_counts(ax, model, signal, words)
-            if place % MAX_COLUMNS == 0 and ax.patches:
-                ax.set_ylabel("share of answers")
     keys = [
         area_key("right answers", RIGHT, alpha=0.45),
         line_key("wrong answers", WRONG),
     ]
-    add_key(drawn.figure, keys)
-    return drawn.figure
+    add_key(figure, keys)
+    return figure
 
 
-def _draw_counts(ax: Axes, model: ModelTables, signal: str, words: str) -> None:
-    reason = absence(model.signals, signal)
-    frame = model.signals.filter(pl.col(signal).is_finite())
+def _draw_counts(ax: Axes, model: ModelResults, signal: str, words: str) -> None:
+    signals = model.table(_SIGNALS)
+    reason = absence(signals, signal)
+    frame = signals.filter(pl.col(signal).is_finite())
     if reason or frame.is_empty():
         not_run(ax, reason or NO_VALUES)
         return
@@ -85,10 +88,8 @@ def _edges(counts: NDArray) -> NDArray[np.float64]:
     return np.arange(low, high + width + 1, width) - 0.5
 
 
-def _auroc_note(model: ModelTables, signal: str) -> str:
-    found = model.metrics.filter(
-        pl.col("predictor") == signal, pl.col("metric") == "auroc", pl.col("scope") == "macro"
-    )
+def _auroc_note(model: ModelResults, signal: str) -> str:
+    found = model.table(METRICS).filter(predictor=signal, metric="auroc", scope="macro")
     if found.is_empty():
         return ""
     row = found.row(0, named=True)

@@ -5,7 +5,6 @@ from matplotlib.figure import Figure
 
 from vrp.plots.layer_values import stacked
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     absence,
     add_key,
     area_key,
@@ -15,11 +14,11 @@ from vrp.plots.panels import (
     note,
     zero_line,
 )
-from vrp.plots.study_tables import StudyTables
 from vrp.plots.style import ATTENTION, MLP
 from vrp.signals.mechanistic import contribution_shares
+from vrp.study.results import StudyResults
+from vrp.tables.lens import LENS
 
-NAME = "contributions"
 ORDER = 80
 TITLE = "Attention or MLP: what each layer adds to the answer's lead"
 CAPTION = (
@@ -27,20 +26,24 @@ CAPTION = (
     "embedding to the last layer; all bars of a model sum to 100%. Shares are ratios of sums over "
     "items; a bar below zero works against the answer that was given."
 )
+_CONTRIBUTIONS = ("attention_contribution", "mlp_contribution")
+_LENS = LENS.only(*_CONTRIBUTIONS)
+TABLES = (_LENS,)
 
 _BAR = 0.4  # layers
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw attention's and the MLPs' share of the margin's growth by layer."""
-    drawn = model_panels(study, TITLE, heights=[2.9], share_y=True)
-    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        if reason := absence(model.lens, "attention_contribution", "mlp_contribution"):
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.9], share_y=True, y_labels=["share of the growth, %"]
+    )
+    for model, (ax,) in columns:
+        lens = model.table(_LENS)
+        if reason := absence(lens, *_CONTRIBUTIONS):
             not_run(ax, reason)
             continue
-        shares = contribution_shares(
-            stacked(model.lens["attention_contribution"]), stacked(model.lens["mlp_contribution"])
-        )
+        shares = contribution_shares(*(stacked(lens[name]) for name in _CONTRIBUTIONS))
         layers = np.arange(len(shares.mlp_by_layer))
         ax.bar(layers - _BAR / 2, 100 * shares.attention_by_layer, _BAR, color=ATTENTION)
         ax.bar(layers + _BAR / 2, 100 * shares.mlp_by_layer, _BAR, color=MLP)
@@ -48,7 +51,5 @@ def draw(study: StudyTables) -> Figure:
         note(ax, f"in all: attention {100 * shares.attention:.0f}%, MLPs {100 * shares.mlp:.0f}%")
         layer_axis(ax, len(layers))
         ax.grid(visible=False, axis="x")
-        if place % MAX_COLUMNS == 0:
-            ax.set_ylabel("share of the growth, %")
-    add_key(drawn.figure, [area_key("attention", ATTENTION), area_key("MLP", MLP)])
-    return drawn.figure
+    add_key(figure, [area_key("attention", ATTENTION), area_key("MLP", MLP)])
+    return figure

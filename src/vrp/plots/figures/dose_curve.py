@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from vrp.plots.conditions import parse_condition
 from vrp.plots.layer_values import clustered_means
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     line_key,
     model_panels,
@@ -17,10 +16,11 @@ from vrp.plots.panels import (
     ribbon,
     zero_line,
 )
-from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.rows import ANSWERED, answered_rows
 from vrp.plots.style import BLACK, CONDITION_COLOURS
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.interventions import MASK
 
-NAME = "dose_curve"
 ORDER = 140
 TITLE = "How accuracy falls as more image tokens are hidden"
 CAPTION = (
@@ -28,14 +28,18 @@ CAPTION = (
     "line is a blank image, below which nothing is left to lose. If attention marked what the "
     "answer needs, hiding the most attended tokens would cost more at every share."
 )
+_MASK = MASK.only("share", "correct")
+TABLES = (_MASK, *ANSWERED)
 
 _KINDS = (("top", "most attended hidden"), ("random", "as many at random"))
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw accuracy against the masked share, most attended against random tokens."""
-    drawn = model_panels(study, TITLE, heights=[2.9], share_y=True, share_x="all")
-    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.9], share_y=True, share_x="all", y_labels=["accuracy"]
+    )
+    for model, (ax,) in columns:
         runs = _dose_runs(study, model)
         if runs.is_empty():
             not_run(ax)
@@ -44,17 +48,16 @@ def draw(study: StudyTables) -> Figure:
         note(ax, f"{runs['item_id'].n_unique():,} items")
         ax.set_xlim(-3, 100)
         ax.set_xlabel("image tokens hidden, %")
-        if place % MAX_COLUMNS == 0:
-            ax.set_ylabel("accuracy")
     keys = [line_key(label, CONDITION_COLOURS[kind]) for kind, label in _KINDS]
-    add_key(drawn.figure, [*keys, line_key("blank image", BLACK, linestyle="--", linewidth=1)])
-    return drawn.figure
+    add_key(figure, [*keys, line_key("blank image", BLACK, linestyle="--", linewidth=1)])
+    return figure
 
 
-def _dose_runs(study: StudyTables, model: ModelTables) -> pl.DataFrame:
+def _dose_runs(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     """Accuracy of each item, kind and share (mean over seeds), of items that had every share."""
     kinds = pl.col("condition").map_elements(lambda n: parse_condition(n).kind, pl.String)
-    runs = study.judged(model, model.mask.with_columns(kind=kinds, share=pl.col("share").round(4)))
+    mask = model.table(_MASK).with_columns(kind=kinds, share=pl.col("share").round(4))
+    runs = answered_rows(study, model, mask)
     each = runs.group_by("item_id", "group", "answered_right", "kind", "share").agg(
         accuracy=pl.col("correct").cast(pl.Float64).mean()
     )

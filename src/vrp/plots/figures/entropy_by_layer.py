@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from vrp.plots.layer_values import counts_note, draw_right_and_wrong, right_and_wrong_keys
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     absence,
     add_key,
     layer_axis,
@@ -16,10 +15,11 @@ from vrp.plots.panels import (
     note,
     zero_line,
 )
-from vrp.plots.study_tables import StudyTables
+from vrp.plots.rows import ANSWERED, answered_rows
 from vrp.signals.structural import attention_evolution, relative_spatial_entropy, spatial_entropy
+from vrp.study.results import StudyResults
+from vrp.tables.attention import ATTENTION
 
-NAME = "entropy_by_layer"
 ORDER = 40
 TITLE = "How concentrated attention to the image is, by layer"
 CAPTION = (
@@ -28,15 +28,20 @@ CAPTION = (
     "image-clustered intervals; curves that lie on each other say that attention looks the same "
     "whether the answer is right or wrong."
 )
+_ATTENTION = ATTENTION.only("grid_h", "grid_w", "maps")
+TABLES = (_ATTENTION, *ANSWERED)
 
 _ITEMS_A_STACK = 256  # items whose maps are in memory as float64 at a time
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw H_s / log S and ΔH_s by layer, right answers against wrong ones."""
-    drawn = model_panels(study, TITLE, heights=[2.6, 2.1], share_y=True)
-    for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        frame = study.judged(model, model.attention)
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.6, 2.1], share_y=True,
+        y_labels=["entropy / maximum", "change, nats"],
+    )  # fmt: skip
+    for model, (above, below) in columns:
+        frame = answered_rows(study, model, model.table(_ATTENTION))
         if reason := absence(frame, "maps"):
             not_run(above, reason)
             not_run(below, reason)
@@ -49,11 +54,8 @@ def draw(study: StudyTables) -> Figure:
         note(above, counts_note(relative, right))
         layer_axis(above, relative.shape[1], label=False)
         layer_axis(below, relative.shape[1])
-        if place % MAX_COLUMNS == 0:
-            above.set_ylabel("entropy / maximum")
-            below.set_ylabel("change, nats")
-    add_key(drawn.figure, right_and_wrong_keys())
-    return drawn.figure
+    add_key(figure, right_and_wrong_keys())
+    return figure
 
 
 def _entropies(frame: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     absence,
     add_key,
     dot_key,
@@ -15,11 +14,12 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.study_tables import StudyTables
 from vrp.plots.style import BLACK, SMALL
+from vrp.study.results import StudyResults
 from vrp.tables.captured import NOT_CAPTURED
+from vrp.tables.estimates import METRICS
+from vrp.tables.heads import HEADS
 
-NAME = "head_map"
 ORDER = 60
 TITLE = "Attention heads: what each adds to the answer, and what its entropy tells"
 CAPTION = (
@@ -28,33 +28,37 @@ CAPTION = (
     "scale for all models; dots mark the ten heads that contribute most, the ones that would have "
     "to tell if attention did."
 )
+TABLES = (HEADS, METRICS)
 
 _MARKED = 10
 _COLOURS = "RdBu"
 _LEAST_R = 0.3  # correlations below it should look pale
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw layers × heads maps of contribution and of R(H_s)."""
-    drawn = model_panels(study, TITLE, heights=[2.7, 2.7], share_x="none")
-    strongest = max((_largest(model.heads["r_entropy"]) for model in study.models), default=0.0)
-    for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        nothing = NOT_CAPTURED if len(model.metrics) else None  # judged, and yet no heads
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.7, 2.7], share_x="none", y_labels=["decoder layer"] * 2
+    )
+    correlations = [model.table(HEADS)["r_entropy"] for model in study.models]
+    strongest = max(map(_largest, correlations), default=0.0)
+    for model, (above, below) in columns:
+        heads = model.table(HEADS)
+        # Metrics, and yet no heads: they were not captured.
+        nothing = NOT_CAPTURED if heads.is_empty() and len(model.table(METRICS)) else None
         for ax, column, unit in ((above, "contribution", "logits"), (below, "r_entropy", "R")):
-            reason = absence(model.heads, column)
+            reason = absence(heads, column)
             if reason:
-                not_run(ax, (model.heads.is_empty() and nothing) or reason)
+                not_run(ax, nothing or reason)
                 continue
-            largest = _largest(model.heads[column])
+            largest = _largest(heads[column])
             limit = largest if ax is above else max(_LEAST_R, strongest)
-            _draw_map(ax, model.heads, column, limit, unit)
-            note(ax, _words(model.heads, column))
+            _draw_map(ax, heads, column, limit, unit)
+            note(ax, _words(heads, column))
             ax.set_xlabel("head" if ax is below else "")
-            if place % MAX_COLUMNS == 0:
-                ax.set_ylabel("decoder layer")
     dot = dot_key(f"the {_MARKED} heads that contribute most", BLACK)
-    add_key(drawn.figure, [dot])
-    return drawn.figure
+    add_key(figure, [dot])
+    return figure
 
 
 def _words(heads: pl.DataFrame, column: str) -> str:

@@ -10,7 +10,6 @@ from vrp.plots.layer_values import (
     stacked,
 )
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     absence,
     add_key,
     layer_axis,
@@ -19,9 +18,10 @@ from vrp.plots.panels import (
     note,
     zero_line,
 )
-from vrp.plots.study_tables import StudyTables
+from vrp.plots.rows import ANSWERED, answered_rows
+from vrp.study.results import StudyResults
+from vrp.tables.lens import LENS
 
-NAME = "lens_margins"
 ORDER = 70
 TITLE = "How the answer forms, layer by layer (logit lens)"
 CAPTION = (
@@ -32,15 +32,19 @@ CAPTION = (
 )
 
 _ROWS = (("truth_margin", "truth margin, logits"), ("decision_margin", "decision margin, logits"))
+_LENS = LENS.only(*(name for name, _ in _ROWS))
+TABLES = (_LENS, *ANSWERED)
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw truth and decision margin by layer, right answers against wrong ones."""
-    drawn = model_panels(study, TITLE, heights=[2.5, 2.3])
-    for place, (model, column) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        frame = study.judged(model, model.lens)
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.5, 2.3], y_labels=[label for _, label in _ROWS]
+    )
+    for model, column in columns:
+        frame = answered_rows(study, model, model.table(_LENS))
         right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
-        for row, (ax, (name, label)) in enumerate(zip(column, _ROWS, strict=True)):
+        for row, (ax, (name, _)) in enumerate(zip(column, _ROWS, strict=True)):
             if reason := absence(frame, name):
                 not_run(ax, reason)
                 continue
@@ -50,7 +54,5 @@ def draw(study: StudyTables) -> Figure:
             layer_axis(ax, margins.shape[1], label=row == len(_ROWS) - 1)
             if row == 0 or not np.isfinite(margins).all():
                 note(ax, counts_note(margins, right))
-            if place % MAX_COLUMNS == 0:
-                ax.set_ylabel(label)
-    add_key(drawn.figure, right_and_wrong_keys())
-    return drawn.figure
+    add_key(figure, right_and_wrong_keys())
+    return figure

@@ -5,10 +5,11 @@ from matplotlib.figure import Figure
 
 from vrp.plots.conditions import mask_label, parse_condition, reading_order
 from vrp.plots.effect_rows import draw_effects, effect_keys
-from vrp.plots.panels import MAX_COLUMNS, add_key, model_panels, not_run
-from vrp.plots.study_tables import ModelTables, StudyTables
+from vrp.plots.panels import add_key, is_leftmost, model_panels, not_run
+from vrp.plots.rows import effects_of
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.effects import EFFECTS
 
-NAME = "masking"
 ORDER = 130
 TITLE = "Does the answer hang on the most attended image tokens? Change in accuracy when hidden"
 CAPTION = (
@@ -16,25 +17,28 @@ CAPTION = (
     "grey ticks are the single random draws. Attention is causal only as far as hiding the most "
     "attended tokens costs more than hiding as many at random, which the last row estimates."
 )
+TABLES = (EFFECTS,)
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw the effect of each masking condition at the study's main share."""
     rows = [_main_rows(study, model) for model in study.models]
     names = sorted({name for frame in rows for name in frame["condition"]}, key=reading_order)
-    drawn = model_panels(study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all")
-    for place, ((ax,), frame) in enumerate(zip(drawn.columns, rows, strict=True)):
+    figure, columns = model_panels(
+        study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all"
+    )
+    for (_, (ax,)), frame in zip(columns, rows, strict=True):
         if frame.is_empty():
             not_run(ax)
         else:
-            draw_effects(ax, frame, names, mask_label, labelled=place % MAX_COLUMNS == 0)
-    add_key(drawn.figure, effect_keys() if names else [])
-    return drawn.figure
+            draw_effects(ax, frame, names, mask_label, labelled=is_leftmost(ax))
+    add_key(figure, effect_keys() if names else [])
+    return figure
 
 
-def _main_rows(study: StudyTables, model: ModelTables) -> pl.DataFrame:
+def _main_rows(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     """Conditions of the share that has a least-attended control, or else of the most items."""
-    effects = study.effects_of(model, "mask")
+    effects = effects_of(study, model, "mask")
     conditions = {name: parse_condition(name) for name in effects["condition"]}
     shares = [c.size for c in conditions.values() if c.kind == "bottom"]
     if not shares:

@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     area_key,
     dot_key,
@@ -20,10 +19,10 @@ from vrp.plots.panels import (
     zero_line,
 )
 from vrp.plots.predictors import in_words, is_blind, is_permuted
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import BLUE, FAINT, GREEN, GREY, ORANGE, PURPLE, SKY
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.estimates import PROBES
 
-NAME = "probe_by_layer"
 ORDER = 30
 TITLE = "At which layer hidden states tell right answers from wrong ones"
 CAPTION = (
@@ -32,20 +31,23 @@ CAPTION = (
     "inside the training folds; the same with a blank image, which shows what was never seen in "
     "the image; and with permuted labels, which must fall to chance."
 )
+TABLES = (PROBES,)
 
 _MAIN = "linear"
 _MORE_COLOURS = (GREEN, PURPLE, SKY)
 _BEST = "linear_best"
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw a line for every predictor that has several layers, and the guards beside them."""
-    drawn = model_panels(study, TITLE, heights=[3.0], share_y=True)
+    figure, columns = model_panels(
+        study, TITLE, heights=[3.0], share_y=True, y_labels=["AUROC, mean over tasks"]
+    )
     rows_of = [_macro_auroc(model) for model in study.models]
     layered = [rows.filter(pl.len().over("predictor") > 1) for rows in rows_of]
     names = sorted({name for rows in layered for name in rows["predictor"]}, key=_main_first)
     colours = dict(zip(names, [BLUE, *_MORE_COLOURS * len(names)], strict=False))
-    for place, ((ax,), rows, lines) in enumerate(zip(drawn.columns, rows_of, layered, strict=True)):
+    for (_, (ax,)), rows, lines in zip(columns, rows_of, layered, strict=True):
         if lines.is_empty():
             not_run(ax)
             continue
@@ -57,8 +59,6 @@ def draw(study: StudyTables) -> Figure:
         _draw_beside(ax, rows, n_layers)
         _name_best_layer(ax, lines)
         layer_axis(ax, n_layers)
-        if place % MAX_COLUMNS == 0:
-            ax.set_ylabel("AUROC, mean over tasks")
     keys = [line_key(_by_layer(name), colours[name]) for name in names]
     beside = [
         dot_key("layer picked in training folds", BLUE),
@@ -66,12 +66,12 @@ def draw(study: StudyTables) -> Figure:
         dot_key("same, permuted labels", GREY),
         area_key("0.45 to 0.55", FAINT),
     ]
-    add_key(drawn.figure, keys + beside if names else [])
-    return drawn.figure
+    add_key(figure, keys + beside if names else [])
+    return figure
 
 
-def _macro_auroc(model: ModelTables) -> pl.DataFrame:
-    rows = model.probes.filter(pl.col("metric") == "auroc", pl.col("scope") == "macro")
+def _macro_auroc(model: ModelResults) -> pl.DataFrame:
+    rows = model.table(PROBES).filter(metric="auroc", scope="macro")
     return rows.sort("predictor", "layer")
 
 

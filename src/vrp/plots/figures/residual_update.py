@@ -9,7 +9,6 @@ from vrp.plots.layer_values import (
     stacked,
 )
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     absence,
     add_key,
     area_key,
@@ -19,24 +18,27 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.study_tables import StudyTables
+from vrp.plots.rows import ANSWERED, answered_rows
 from vrp.plots.style import FAINT
 from vrp.signals.mechanistic import LATE_SHARE
+from vrp.study.results import StudyResults
+from vrp.tables.lens import LENS
 
-NAME = "residual_update"
 ORDER = 90
 TITLE = "How much each layer changes the image tokens"
 CAPTION = (
     "Norm of each layer's change to the residual stream, mean over image tokens, then over items "
     "with 95% image-clustered intervals. A rise over the shaded last quarter is late-stage forcing."
 )
+_LENS = LENS.only("residual_update")
+TABLES = (_LENS, *ANSWERED)
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw the residual update by layer, right answers against wrong ones."""
-    drawn = model_panels(study, TITLE, heights=[2.8])
-    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
-        frame = study.judged(model, model.lens)
+    figure, columns = model_panels(study, TITLE, heights=[2.8], y_labels=["norm of the change"])
+    for model, (ax,) in columns:
+        frame = answered_rows(study, model, model.table(_LENS))
         if reason := absence(frame, "residual_update"):
             not_run(ax, reason)
             continue
@@ -50,7 +52,5 @@ def draw(study: StudyTables) -> Figure:
         from_zero([ax])
         note(ax, counts_note(updates, right))
         layer_axis(ax, n_layers)
-        if place % MAX_COLUMNS == 0:
-            ax.set_ylabel("norm of the change")
-    add_key(drawn.figure, [*right_and_wrong_keys(), area_key("last quarter of layers", FAINT)])
-    return drawn.figure
+    add_key(figure, [*right_and_wrong_keys(), area_key("last quarter of layers", FAINT)])
+    return figure

@@ -8,14 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vrp.plots.panels import MAX_COLUMNS, absence, from_zero, model_panels, not_run, note
+from vrp.plots.panels import absence, from_zero, model_panels, not_run, note
 from vrp.plots.predictors import in_words
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
 from vrp.signals.registry import SIGNAL_BY_NAME
 from vrp.stats.risk_coverage import risk_coverage
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.signals import SIGNAL_TABLE
 
-NAME = "risk_coverage"
 ORDER = 110
 TITLE = "What abstaining buys: errors left when only the most confident items are answered"
 CAPTION = (
@@ -36,6 +37,8 @@ _SIGNALS = (
     ("logit_entropy", VERMILLION, "--"),
     ("spatial_entropy", GREY, "--"),
 )
+_SIGNALS_READ = SIGNAL_TABLE.only("correct", *(name for name, _, _ in _SIGNALS))
+TABLES = (_SIGNALS_READ, PREDICTIONS)
 
 
 class _Confidence(NamedTuple):
@@ -48,10 +51,12 @@ class _Confidence(NamedTuple):
     linestyle: str
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw risk–coverage curves of fusion, a probe and the main deployable signals."""
-    drawn = model_panels(study, TITLE, heights=[4.2], key_lines=0, share_y=True)
-    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+    figure, columns = model_panels(
+        study, TITLE, heights=[4.2], key_lines=0, share_y=True, y_labels=["share wrong among them"]
+    )
+    for model, (ax,) in columns:
         found = _confidences(model)
         if not found:
             not_run(ax)
@@ -62,39 +67,40 @@ def draw(study: StudyTables) -> Figure:
         note(ax, f"all items answered: {100 * error:.1f}% wrong")
         ax.set_xlim(0, 1)
         ax.set_xlabel("share of items answered")
-        if place % MAX_COLUMNS == 0:
-            ax.set_ylabel("share wrong among them")
         ax.legend(
             loc="upper left", bbox_to_anchor=(-0.02, -0.2), title="AURC", title_fontsize=8,
             alignment="left", labelspacing=0.3, borderaxespad=0,
         )  # fmt: skip
-    from_zero([ax for (ax,) in drawn.columns])
-    return drawn.figure
+    from_zero([ax for _, (ax,) in columns])
+    return figure
 
 
-def _confidences(model: ModelTables) -> list[_Confidence]:
-    if model.signals.is_empty():
+def _confidences(model: ModelResults) -> list[_Confidence]:
+    signals = model.table(_SIGNALS_READ)
+    if signals.is_empty():
         return []
-    correct = model.signals["correct"].to_numpy()
+    correct = signals["correct"].to_numpy()
     found = []
     for name, colour, linestyle in _SIGNALS:
         signal = SIGNAL_BY_NAME.get(name)
-        if signal is not None and absence(model.signals, name) is None:
-            values = model.signals[name].to_numpy().astype(np.float64)
+        if signal is not None and absence(signals, name) is None:
+            values = signals[name].to_numpy().astype(np.float64)
             turned = -values if signal.reliable_when == "low" else values
             found.append(_Confidence(in_words(name), turned, correct, colour, linestyle))
     return [*_probe_confidences(model), *found]
 
 
-def _probe_confidences(model: ModelTables) -> list[_Confidence]:
+def _probe_confidences(model: ModelResults) -> list[_Confidence]:
     found: list[_Confidence] = []
     for name, colour, linestyle in _PROBES:
-        scores = model.predictions.filter(pl.col("probe") == name)
+        scores = model.table(PREDICTIONS).filter(probe=name)
         if scores.is_empty():
             continue
         # Items without a score stay: they come last, as the least confident.
-        joined = model.signals.select("item_id", "correct").join(
-            scores.select("item_id", "score"), on="item_id", how="left"
+        joined = (
+            model.table(_SIGNALS_READ)
+            .select("item_id", "correct")
+            .join(scores.select("item_id", "score"), on="item_id", how="left")
         )
         values = joined["score"].cast(pl.Float64).fill_null(np.nan).to_numpy()
         correct = joined["correct"].to_numpy()

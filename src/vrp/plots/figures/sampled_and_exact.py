@@ -5,7 +5,6 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     dot_key,
     interval_dot,
@@ -14,10 +13,10 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import BLUE, GREY
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.consistency import CONSISTENCY
 
-NAME = "sampled_and_exact"
 ORDER = 105
 TITLE = "Self-consistency as sampled, against its exact expectation"
 CAPTION = (
@@ -26,15 +25,20 @@ CAPTION = (
     "the samples show what the distribution says; the distance of single items from it is the "
     "noise that K samples add."
 )
+_BOUNDS = ("expected_consistency_low", "expected_consistency_high")
+_CONSISTENCY = CONSISTENCY.only("self_consistency", *_BOUNDS)
+TABLES = (_CONSISTENCY,)
 
 _PARTS = 10
 _SCHEMA = {"expected": pl.Float64, "mean": pl.Float64, "se": pl.Float64, "n": pl.UInt32}
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw the mean sampled S_SC by parts of the expected one."""
-    drawn = model_panels(study, TITLE, heights=[2.9], share_y=True)
-    for place, (model, (ax,)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.9], share_y=True, y_labels=[r"mean sampled $S_\mathrm{SC}$"]
+    )
+    for model, (ax,) in columns:
         known = _known(model)
         if known.is_empty():
             not_run(ax)
@@ -49,14 +53,12 @@ def draw(study: StudyTables) -> Figure:
         ax.set_xlabel(r"expected $S_\mathrm{SC}$, exact")
         noise = float((known["sampled"] - known["expected"]).std() or 0.0)  # type: ignore[arg-type]
         note(ax, f"K samples add ±{noise:.3f} an item")
-        if place % MAX_COLUMNS == 0:
-            ax.set_ylabel(r"mean sampled $S_\mathrm{SC}$")
     keys = [
         dot_key("a tenth of the items", BLUE),
         line_key("sampled = expected", GREY, linestyle=":"),
     ]
-    add_key(drawn.figure, keys)
-    return drawn.figure
+    add_key(figure, keys)
+    return figure
 
 
 def parts(known: pl.DataFrame) -> pl.DataFrame:
@@ -78,13 +80,13 @@ def parts(known: pl.DataFrame) -> pl.DataFrame:
     return grouped.sort("expected").select(*_SCHEMA).cast(_SCHEMA)  # type: ignore[arg-type]
 
 
-def _known(model: ModelTables) -> pl.DataFrame:
+def _known(model: ModelResults) -> pl.DataFrame:
     """Columns expected and sampled of the items whose distribution was followed."""
-    bounds = pl.col("expected_consistency_low"), pl.col("expected_consistency_high")
     return (
-        model.consistency.drop_nulls("expected_consistency_low")
+        model.table(_CONSISTENCY)
+        .drop_nulls("expected_consistency_low")
         .select(
-            expected=sum(bound.cast(pl.Float64) for bound in bounds) / 2,
+            expected=sum(pl.col(bound).cast(pl.Float64) for bound in _BOUNDS) / 2,
             sampled=pl.col("self_consistency").cast(pl.Float64),
         )
         .sort("expected", "sampled")

@@ -5,7 +5,6 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
-    MAX_COLUMNS,
     add_key,
     area_key,
     dot_key,
@@ -16,11 +15,11 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.study_tables import ModelTables, StudyTables
 from vrp.plots.style import BLUE, GREY, SKY
 from vrp.stats.proportion import wilson
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.signals import SIGNAL_TABLE
 
-NAME = "self_consistency"
 ORDER = 100
 TITLE = "How often the answer is right when sampled answers agree"
 CAPTION = (
@@ -29,14 +28,18 @@ CAPTION = (
     "independent. Below: share of the items at that level. Dots above the dotted line are right "
     "more often than the samples agree."
 )
+_SIGNALS = SIGNAL_TABLE.only("self_consistency", "correct")
+TABLES = (_SIGNALS,)
 
 _BAR = 0.06
 
 
-def draw(study: StudyTables) -> Figure:
+def draw(study: StudyResults) -> Figure:
     """Draw accuracy and share of items by S_SC level."""
-    drawn = model_panels(study, TITLE, heights=[2.7, 1.3], share_y=True)
-    for place, (model, (above, below)) in enumerate(zip(study.models, drawn.columns, strict=True)):
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.7, 1.3], share_y=True, y_labels=["accuracy", "share of items"]
+    )
+    for model, (above, below) in columns:
         levels = _levels(model)
         if levels.is_empty():
             not_run(above)
@@ -55,22 +58,19 @@ def draw(study: StudyTables) -> Figure:
         above.tick_params(labelbottom=False)
         below.set_xlabel(r"self-consistency $S_\mathrm{SC}$")
         note(above, _unanimous_note(levels))
-        if place % MAX_COLUMNS == 0:
-            above.set_ylabel("accuracy")
-            below.set_ylabel("share of items")
-    from_zero([below for _, below in drawn.columns])
+    from_zero([below for _, (_, below) in columns])
     keys = [
         dot_key("accuracy at this level", BLUE),
         line_key(r"accuracy = $S_\mathrm{SC}$", GREY, linestyle=":"),
         area_key("share of items", SKY),
     ]
-    add_key(drawn.figure, keys)
-    return drawn.figure
+    add_key(figure, keys)
+    return figure
 
 
-def _levels(model: ModelTables) -> pl.DataFrame:
+def _levels(model: ModelResults) -> pl.DataFrame:
     """Columns level, n, n_right, ascending; levels are rounded, as they are stored in float32."""
-    scored = model.signals.filter(pl.col("self_consistency").is_finite())
+    scored = model.table(_SIGNALS).filter(pl.col("self_consistency").is_finite())
     levels = scored.group_by(level=pl.col("self_consistency").cast(pl.Float64).round(4)).agg(
         n=pl.len(), n_right=pl.col("correct").sum()
     )

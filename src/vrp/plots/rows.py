@@ -1,0 +1,30 @@
+"""Rows of a study's tables as several figures want them."""
+
+import polars as pl
+
+from vrp.study.results import ModelResults, StudyResults
+from vrp.tables.answers import ANSWERS
+from vrp.tables.effects import EFFECTS
+from vrp.tables.items import ITEMS
+
+_ITEMS = ITEMS.only("group", "task")
+_ANSWERS = ANSWERS.only("correct")
+ANSWERED = (_ITEMS, _ANSWERS)
+"""The tables that `answered_rows` reads beside the one that it is given."""
+
+
+def answered_rows(study: StudyResults, model: ModelResults, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a per-item table with each item's `answered_right`, `group` and `task`.
+
+    Items without an answer, or that are not the study's, are left out.
+    """
+    answers = model.table(_ANSWERS).select("item_id", answered_right=pl.col("correct"))
+    rows = frame.drop("group", "task", strict=False)
+    return rows.join(answers, on="item_id").join(study.table(_ITEMS), on="item_id").sort("item_id")
+
+
+def effects_of(
+    study: StudyResults, model: ModelResults, intervention: str, *, scope: str = "macro"
+) -> pl.DataFrame:
+    """A model's rows of the effects table under one scope, one a condition."""
+    return study.table(EFFECTS).filter(model=model.name, intervention=intervention, scope=scope)
