@@ -1,6 +1,7 @@
 """Tiny checkpoints of the three real classes, with random weights, for tests of any package."""
 
-from collections.abc import Callable
+import runpy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
         return folders[family]
 
     return checkpoint
+
+
+@pytest.fixture
+def centre() -> Iterator[Any]:
+    """The kind of mask condition that the file `support/centre_condition.py` registers."""
+    from vrp.interventions.masking import MASK_KINDS
+
+    kind = runpy.run_path(str(Path(__file__).parent / "support" / "centre_condition.py"))["CENTRE"]
+    yield kind
+    del MASK_KINDS[kind.name]
 
 
 @pytest.fixture

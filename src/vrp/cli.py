@@ -604,6 +604,7 @@ def _ablate(options: argparse.Namespace) -> None:
 
 
 def _effects(options: argparse.Namespace) -> None:
+    from vrp.interventions.conditions import conditions_by_name
     from vrp.stages import effects
     from vrp.tables.shard_list import listed_shards
 
@@ -611,6 +612,7 @@ def _effects(options: argparse.Namespace) -> None:
     effects.run(
         seed=study.seed,
         effects=study.effects,
+        conditions=conditions_by_name(study),
         items=options.items,
         answers=listed_shards(options.extraction, "answers"),
         mask=listed_shards(options.mask, "mask"),

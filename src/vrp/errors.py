@@ -1,4 +1,7 @@
-"""The one error that users are meant to see."""
+"""The one error that users are meant to see, and what it says of a name that is not known."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(Exception):
@@ -7,3 +10,11 @@ class InputError(Exception):
     The message is one line: what is wrong, where (file, row, key) and how to mend it.
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """Return a message that refuses a name: the nearest right one, and all there are."""
+    there = list(known)
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    mend = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"unknown {what} {name!r}{mend} (known: {', '.join(there)})".replace("; (", " (")

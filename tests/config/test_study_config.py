@@ -145,23 +145,6 @@ def test_every_stage_key_exists(stage):
     assert found or stage == "gather"  # which lists files and reads no key
 
 
-def test_a_condition_has_one_size_and_a_name():
-    study = study_from_mapping(
-        minimal(
-            ablate={
-                "conditions": [
-                    {"neurons": "random", "share": 0.25, "seeds": 5, "value": "mean"},
-                    {"neurons": "mlp", "layer": 0.5},
-                ]
-            }
-        )
-    )
-    names = [condition.name for condition in study.ablate.conditions]
-    assert names == ["random_25pct_mean", "mlp_bypass_depth50"]
-    with pytest.raises(InputError, match="either count or share"):
-        study_from_mapping(minimal(ablate={"conditions": [{"neurons": "top"}]}))
-
-
 def test_everything_is_captured_by_default_and_the_order_does_not_matter():
     study = study_from_mapping(minimal())
     assert study.extract.capture == (

@@ -15,7 +15,6 @@ import yaml
 
 from vrp.cli import main
 from vrp.config.extract import ExtractConfig
-from vrp.config.mask import MaskConfig
 from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.analysis import ANALYSES, PER_MODEL, analysis_work
@@ -35,7 +34,6 @@ from vrp.planning.workload import (
     cut,
     device_memory,
     largest_batch,
-    mask_conditions,
     model_work,
     questions_per_image,
 )
@@ -91,21 +89,6 @@ def test_counts_of_the_papers_study_by_hand(paper: StudyConfig) -> None:
     # Ablation: 5 conditions run once, 9 in 5 repeats, the MLP once.
     assert work["ablate"].n_answers == 1_000 * (5 + 9 * 5 + 1)
     assert (work["mask"].n_shards, work["extract"].n_shards) == (8, 4)
-
-
-@pytest.mark.parametrize(
-    "mask",
-    [
-        MaskConfig(),
-        MaskConfig(controls=("other_image",), random_seeds=2, dose=(0.3, 0.6)),
-        MaskConfig(controls=(), dose=()),
-    ],
-)
-@pytest.mark.parametrize("dose", [True, False])
-def test_mask_conditions_are_the_stages_own(mask: MaskConfig, dose: bool) -> None:
-    from vrp.stages.mask import conditions_of
-
-    assert mask_conditions(mask, dose=dose) == [c.kind for c in conditions_of(mask, dose=dose)]
 
 
 def test_the_trunk_is_computed_once(paper: StudyConfig) -> None:

@@ -1,7 +1,7 @@
 import pytest
-from pydantic import TypeAdapter
 
-from vrp.config.ablate import AblationCondition
+from vrp.config.ablate import AblateConfig
+from vrp.interventions.ablation import ablation_conditions
 from vrp.plots.conditions import ablation_label, mask_label, parse_condition, reading_order
 from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
 from vrp.plots.style import FAMILY_COLOURS
@@ -22,7 +22,7 @@ from vrp.signals.registry import SIGNALS
     ],
 )
 def test_every_ablation_of_the_config_has_words(condition, label):
-    name = TypeAdapter(AblationCondition).validate_python(condition).name
+    name = ablation_conditions(AblateConfig(conditions=[condition]))[0].name
     assert ablation_label(name) == label
 
 

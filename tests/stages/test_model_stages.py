@@ -545,3 +545,61 @@ def test_another_items_larger_image_stops_before_anything_runs(
     with pytest.raises(InputError, match=f"'{long_one}': a prompt of {n} tokens .* exceed"):
         study.mask([tables["answers"]], [tables["attention"]], items=2, controls=("other_image",))
     assert not ran
+
+
+def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Study, centre: Any):
+    """A kind that hides the central tokens, as a user's own file registers it."""
+    from vrp.config.effects import EffectsConfig
+    from vrp.config.study import study_from_mapping
+    from vrp.interventions.conditions import conditions_by_name
+    from vrp.interventions.masking import MaskableImage
+    from vrp.planning.workload import model_work
+    from vrp.stages import effects
+    from vrp.tables.effects import EFFECTS
+
+    study = small_study()
+    tables = study.extract()
+    settings: dict[str, Any] = {
+        "share": 0.25, "random_seeds": 1, "dose": (), "controls": ("centre",)
+    }  # fmt: skip
+    output = study.mask([tables["answers"]], [tables["attention"]], **settings)
+    table = read_table(output, MASK)
+    assert set(table["condition"]) == {"top_25", "random_25", "centre_25"}
+    assert set(table["n_masked"]) == {9}
+    middle = [7, 8, 9, 10, 13, 14, 15, 16, 19, 20, 21, 22, 25, 26, 27, 28]
+    hidden = centre.hides(MaskableImage(np.ones(N_TOKENS), 6, 6, seed=0), 0.25)
+    assert set(hidden) < set(middle)
+
+    config = study_from_mapping(
+        {
+            "study": "t",
+            "models": {"tiny": {"family": "llava", "checkpoint": "zoo:llava"}},
+            "mask": settings,
+        }
+    )
+    without = config.model_copy(update={"mask": config.mask.model_copy(update={"controls": ()})})
+    n_items = min(config.mask.items, 3090)
+    planned = [model_work(study, "tiny")["mask"].n_answers for study in (config, without)]
+    assert planned == [3 * n_items, 2 * n_items]
+
+    path = study.folder / "effects.parquet"
+    effects.run(
+        seed=0,
+        effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        conditions=conditions_by_name(config),
+        items=study.items,
+        answers=[tables["answers"]],
+        mask=[output],
+        ablate=[],
+        output=path,
+        provenance={},
+    )
+    estimated = read_table(path, EFFECTS).filter(scope="all")
+    assert estimated["condition"].to_list() == [
+        "centre_25", "centre_25 - random_25", "random_25", "top_25", "top_25 - random_25",
+    ]  # fmt: skip
+    accuracy = dict(table.group_by("condition").agg(pl.col("correct").mean()).iter_rows())
+    effect = dict(estimated.select("condition", "effect").iter_rows())
+    assert effect["centre_25 - random_25"] == pytest.approx(
+        100 * (accuracy["centre_25"] - accuracy["random_25"])
+    )

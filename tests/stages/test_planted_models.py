@@ -13,8 +13,9 @@ import polars as pl
 import pytest
 import torch
 
-from vrp.config.ablate import AblationCondition
+from vrp.config.ablate import AblateConfig
 from vrp.data.subsets import keyed_seed
+from vrp.interventions.ablation import ablation_conditions
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.interventions import ABLATE, MASK
@@ -83,7 +84,7 @@ def test_an_unedited_model_is_moved_by_masking(small_study: Study):
 
 
 def masked(study: Any, mode: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The mask table and the undisturbed answers."""
+    """The mask table and the baseline answers."""
     tables = study.extract()
     output = study.mask(
         [tables["answers"]], [tables["attention"]], mode=mode, random_seeds=1, dose=(0.9,),
@@ -202,7 +203,7 @@ def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
     table = ablated(planted, *conditions)
     n_hit = 0
     for condition in conditions:
-        name = AblationCondition(**condition).name
+        name = ablation_conditions(AblateConfig(conditions=[condition]))[0].name
         for repeat in range(5):
             n = condition.get("count") or round(condition["share"] * D_MODEL)
             key = keyed_seed(5, "ablate", BEST_LAYER, name, repeat)

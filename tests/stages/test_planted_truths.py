@@ -171,6 +171,7 @@ def estimated(study, tmp_path_factory):
     effects.run(
         seed=0,
         effects=EffectsConfig(bootstrap=500),
+        conditions=planted.CONDITIONS,
         items=study.items,
         answers=[study.answers],
         mask=[study.mask],
@@ -225,6 +226,7 @@ def test_effects_of_a_model_without_answers_are_refused(study, tmp_path):
         effects.run(
             seed=0,
             effects=EffectsConfig(),
+            conditions=planted.CONDITIONS,
             items=study.items,
             answers=[],
             mask=[study.mask],

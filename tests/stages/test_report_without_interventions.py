@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from synthetic_study import write_synthetic_study
+from synthetic_study import CONDITIONS, write_synthetic_study
 
 from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
@@ -24,6 +24,7 @@ def study(tmp_path_factory):
     effects.run(
         seed=0,
         effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        conditions=CONDITIONS,
         items=made.items,
         answers=made.tables["answers"],
         mask=[],

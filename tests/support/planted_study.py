@@ -13,6 +13,8 @@ import numpy as np
 from scipy.stats import norm
 
 from vrp.config.probes import ProbesConfig
+from vrp.config.study import study_from_mapping
+from vrp.interventions.conditions import conditions_by_name
 from vrp.stages import probes
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -34,6 +36,9 @@ NEURON_SHIFT = 3.0
 NEURON_AUROC = float(norm.cdf(NEURON_SHIFT / np.sqrt(2)))
 TOP_LOSS = 0.3
 ORIGIN = {"study": "planted", "model": "toy"}
+CONDITIONS = conditions_by_name(
+    study_from_mapping({"study": "planted", "models": {"toy": {"family": "x", "checkpoint": "x"}}})
+)
 # What of the tables is null where it was not captured.
 COLUMNS_OF = {
     "attention": ("maps", "image_mass"),

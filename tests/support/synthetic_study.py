@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
+from vrp.config.study import study_from_mapping
 from vrp.estimates.reliability import (
     JudgedItems,
     adjusted,
@@ -23,6 +24,7 @@ from vrp.estimates.reliability import (
     reliability_rows,
     share_rows,
 )
+from vrp.interventions.conditions import conditions_by_name
 from vrp.stages import effects, metrics
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -73,6 +75,34 @@ ABLATE_LOSS = {
     "top_5_depth50": 0.03,
 }  # fmt: skip
 N_SEEDS = 5
+CONDITIONS = conditions_by_name(
+    study_from_mapping(
+        {
+            "study": "synthetic",
+            "models": {"a": {"family": "llava", "checkpoint": "x"}},
+            "mask": {
+                "random_seeds": N_SEEDS,
+                "controls": ["bottom", "no_image", "other_image"],
+                "dose": [0.1, 0.5, 0.7, 0.9],
+            },
+            "ablate": {
+                "conditions": [
+                    {"neurons": "top", "count": 5},
+                    {"neurons": "top", "count": 10},
+                    {"neurons": "top", "count": 10, "value": "mean"},
+                    {"neurons": "random", "count": 5, "seeds": N_SEEDS},
+                    {"neurons": "random", "count": 10, "seeds": N_SEEDS},
+                    {"neurons": "random", "share": 0.25, "seeds": N_SEEDS},
+                    {"neurons": "random", "share": 0.5, "seeds": N_SEEDS},
+                    {"neurons": "top", "count": 5, "value": "plus_100"},
+                    {"neurons": "mlp"},
+                    {"neurons": "top", "count": 5, "layer": 0.5},
+                ]
+            },
+        }
+    )
+)
+"""The conditions that the losses are of."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +137,7 @@ def write_synthetic_study(
     effects.run(
         seed=seed,
         effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        conditions=CONDITIONS,
         items=study.items,
         answers=study.tables["answers"],
         mask=study.tables.get("mask", []),

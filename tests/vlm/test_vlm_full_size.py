@@ -21,14 +21,12 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from vrp.config.ablate import AblateConfig
 from vrp.errors import InputError
 from vrp.planning import architecture as planning
 from vrp.planning.architecture import read_architecture, read_checkpoint_folder
 from vrp.planning.compute import image_flops, prefill_flops
 from vrp.planning.memory import predict_memory
 from vrp.planning.published import PublishedCheckpoint, published_checkpoint
-from vrp.planning.workload import ablation_starts
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, run_batch
 from vrp.vlm.families import get_family
@@ -37,9 +35,7 @@ from vrp.vlm.families.llava import Llava
 from vrp.vlm.full_size import build_model, check_full_size, count_parameters, trace_batch
 from vrp.vlm.loading import VLM
 from vrp.vlm.prefill import Decoder, prepare
-from vrp.vlm.residual import MlpBypass, NeuronEdit
 from vrp.vlm.shape_only import ShapeOnly
-from vrp.vlm.trunk import first_edited_layer
 from vrp.zoo import zoo_checkpoint
 
 SIZES = ((640, 480), (480, 640), (333, 500), (24, 30))
@@ -445,20 +441,3 @@ def test_full_size_boxes_are_where_the_tokens_look(
             continue
         # Resizing blurs a little over the border; a box off by half a token would give half.
         assert changed[token] > 0.8 * changed.sum()
-
-
-# What the plan of a study takes from the engine
-
-
-def test_ablation_starts_are_the_engines_own() -> None:
-    conditions: Any = [
-        {"neurons": "top", "count": 5, "layer": 0.5},
-        {"neurons": "random", "count": 5, "seeds": 3, "layer": 1.0},
-        {"neurons": "mlp", "layer": 0.25},
-    ]
-    ablate = AblateConfig(conditions=conditions)
-    neurons = np.arange(5)
-    expected = [first_edited_layer(NeuronEdit(16, neurons, 0.0))]
-    expected += 3 * [first_edited_layer(NeuronEdit(31, neurons, 0.0))]
-    expected += [first_edited_layer(MlpBypass(8))]
-    assert ablation_starts(ablate, 32) == expected == [17, 32, 32, 32, 8]

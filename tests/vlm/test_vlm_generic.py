@@ -50,11 +50,11 @@ from transformers import (
 from vrp.errors import InputError
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import AttentionMask, CaptureSpec, prepare, run_batch, sample_answers
+from vrp.vlm.edits import MlpBypass, NeuronEdit
 from vrp.vlm.families import generic
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.families.generic import Generic
 from vrp.vlm.loading import VLM, load_vlm
-from vrp.vlm.residual import MlpBypass, NeuronEdit
 from vrp.vlm.trunk import Trunk
 from vrp.vlm.verification import verify_layout
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from vrp.errors import InputError
 from vrp.vlm.decode import CaptureSpec, prepare, run_batch
+from vrp.vlm.edits import MlpBypass, NeuronEdit
 from vrp.vlm.interventions import (
     AttentionMask,
     EmbeddingReplacement,
@@ -14,7 +15,6 @@ from vrp.vlm.interventions import (
     grey_patches,
     image_embedding_sum,
 )
-from vrp.vlm.residual import MlpBypass, NeuronEdit
 
 HIDDEN = CaptureSpec(hidden=("prompt_end", "answer_end"), attention=True)
 

@@ -10,10 +10,10 @@ from pretend_devices import FIRST, HOST, SECOND, place_of, pretended, spread
 
 from vrp.errors import InputError
 from vrp.vlm.decode import CaptureSpec, run_batch, sample_answers
+from vrp.vlm.edits import MlpBypass, NeuronEdit
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.prefill import prepare
-from vrp.vlm.residual import MlpBypass, NeuronEdit
 from vrp.vlm.trunk import Trunk
 
 FAMILIES = ("llava", "paligemma", "qwen2_vl")

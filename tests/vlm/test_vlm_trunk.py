@@ -8,9 +8,9 @@ import torch
 
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
+from vrp.vlm.edits import Edit, MlpBypass, NeuronEdit
 from vrp.vlm.loading import VLM
-from vrp.vlm.residual import Edit, MlpBypass, NeuronEdit
-from vrp.vlm.trunk import Trunk, first_edited_layer
+from vrp.vlm.trunk import Trunk
 
 NEURONS = np.array([1, 7, 19])
 EDITS: list[Edit] = [
@@ -88,5 +88,5 @@ def test_the_modules_return_after_an_error(vlm: VLM, items: Sequence[VlmInput]):
 
 
 def test_where_edits_start():
-    assert first_edited_layer(NeuronEdit(2, NEURONS)) == 3
-    assert first_edited_layer(MlpBypass(2)) == 2
+    assert NeuronEdit(2, NEURONS).first_changed_layer == 3
+    assert MlpBypass(2).first_changed_layer == 2

@@ -5,14 +5,16 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from vrp.config.section import Section
+from vrp.errors import unknown_name
+from vrp.interventions.ablation import ABLATION_KINDS, ablation_conditions
 
 
-class AblationCondition(Section):
+class AblationEntry(Section):
     """One way to ablate; random ones are repeated for every seed."""
 
-    neurons: Literal["top", "random", "mlp"]
+    neurons: str
     """`top`: the sparse probe's largest weights, fitted without the item's fold; `random`: drawn;
-    `mlp`: the layer's whole MLP is bypassed."""
+    `mlp`: the layer's whole MLP is bypassed; or a kind that an extension registers."""
     count: int | None = Field(default=None, ge=1)
     """Neurons ablated."""
     share: float | None = Field(default=None, gt=0, le=1)
@@ -24,30 +26,24 @@ class AblationCondition(Section):
     layer: float | None = Field(default=None, ge=0, le=1)
     """Relative depth; None is the best probe layer, chosen on other folds."""
 
-    @model_validator(mode="after")
-    def _one_size(self) -> "AblationCondition":
-        sizes = (self.count is not None) + (self.share is not None)
-        if sizes != (0 if self.neurons == "mlp" else 1):
-            raise ValueError("give either count or share (neither for mlp)")
-        if self.neurons != "random" and self.seeds != 1:
-            raise ValueError("only random neurons take seeds")
-        return self
+    @field_validator("neurons")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        if value not in ABLATION_KINDS:
+            raise ValueError(unknown_name("kind", value, ABLATION_KINDS))
+        return value
 
-    @property
-    def name(self) -> str:
-        """Short name used in tables, such as `top_5` or `random_50pct_mean`."""
-        if self.neurons == "mlp":
-            size = "bypass"
-        elif self.count is not None:
-            size = str(self.count)
-        else:
-            size = f"{100 * (self.share or 0):g}pct"
-        parts = [self.neurons, size]
-        if self.value != "zero":
-            parts.append(self.value)
-        if self.layer is not None:
-            parts.append(f"depth{100 * self.layer:g}")
-        return "_".join(parts)
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "AblationEntry":
+        kind = ABLATION_KINDS[self.neurons]
+        sizes = (self.count is not None) + (self.share is not None)
+        if kind.sized and sizes != 1:
+            raise ValueError(f"give either count or share of {kind.name} neurons")
+        if not kind.sized and sizes:
+            raise ValueError(f"{kind.name} takes neither count nor share")
+        if not kind.repeated and self.seeds != 1:
+            raise ValueError(f"{kind.name} takes no seeds: it would be the same each time")
+        return self
 
 
 class AblateConfig(Section):
@@ -58,11 +54,11 @@ class AblateConfig(Section):
     `extraction_from` is set, the default is false."""
     items: int = Field(default=1000, ge=1)
     """Items a model, the same as for masking where the numbers agree."""
-    conditions: tuple[AblationCondition, ...] = (
-        AblationCondition(neurons="top", count=5),
-        AblationCondition(neurons="random", count=5, seeds=5),
-        AblationCondition(neurons="random", share=0.5, seeds=5),
-        AblationCondition(neurons="mlp"),
+    conditions: tuple[AblationEntry, ...] = (
+        AblationEntry(neurons="top", count=5),
+        AblationEntry(neurons="random", count=5, seeds=5),
+        AblationEntry(neurons="random", share=0.5, seeds=5),
+        AblationEntry(neurons="mlp"),
     )
     """Run in this order; a `top` one wants a `random` one of its size beside it."""
     shards: int = Field(default=1, ge=1)
@@ -70,11 +66,10 @@ class AblateConfig(Section):
     batch_size: int = Field(default=32, ge=1)
     """Items a forward."""
 
-    @field_validator("conditions")
-    @classmethod
-    def _distinct(cls, value: tuple[AblationCondition, ...]) -> tuple[AblationCondition, ...]:
-        names = [condition.name for condition in value]
-        doubled = sorted({name for name in names if names.count(name) > 1})
+    @model_validator(mode="after")
+    def _distinct(self) -> "AblateConfig":
+        names = [(condition.name, condition.seed) for condition in ablation_conditions(self)]
+        doubled = sorted({name for name, seed in names if names.count((name, seed)) > 1})
         if doubled:
-            raise ValueError(f"given twice: {', '.join(doubled)}")
-        return value
+            raise ValueError(f"conditions given twice: {', '.join(doubled)}")
+        return self

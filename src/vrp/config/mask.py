@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from vrp.config.section import Section
+from vrp.errors import unknown_name
+from vrp.interventions.masking import ALWAYS_RUN, MASK_KINDS
 
 MaskMode = Literal["attention", "embedding", "pixels"]
 
@@ -23,8 +25,10 @@ class MaskConfig(Section):
     """Share of the image tokens that is masked."""
     random_seeds: int = Field(default=5, ge=1)
     """Random controls, each with as many tokens."""
-    controls: tuple[Literal["bottom", "no_image", "other_image"], ...] = ("bottom", "no_image")
-    """Controls beside the random ones."""
+    controls: tuple[str, ...] = ("bottom", "no_image")
+    """Further conditions beside the most attended and the random ones: `bottom` (the least
+    attended tokens), `no_image` (a blank image), `other_image` (another item's), or a kind that an
+    extension registers; their order does not matter."""
     dose: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Further shares for the dose curve, top and one random draw; empty for none."""
     dose_items: int = Field(default=300, ge=1)
@@ -33,6 +37,15 @@ class MaskConfig(Section):
     """Files, and so jobs, a model."""
     batch_size: int = Field(default=32, ge=1)
     """Items a forward."""
+
+    @field_validator("controls")
+    @classmethod
+    def _known_kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = [kind for kind in MASK_KINDS if kind not in ALWAYS_RUN]
+        for kind in value:
+            if kind not in known:
+                raise ValueError(unknown_name("control", kind, known))
+        return tuple(kind for kind in known if kind in value)
 
     @field_validator("dose")
     @classmethod

@@ -112,6 +112,11 @@ class StudyConfig(Section):
 # Folders of a study that a model of the same name would overwrite.
 _RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})
 
+# What the conditions of the interventions are: names, controls, labels.
+_CONDITIONS = (
+    "mask.share", "mask.random_seeds", "mask.controls", "mask.dose", "ablate.conditions",
+)  # fmt: skip
+
 # The keys that each stage reads: these, and no others, are among the params of its rule.
 # `models.*` stands for the one model that the job runs.
 STAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -144,7 +149,7 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "seed", "data.folder", "scoring", "models.*", "ablate",
         "extract.max_new_tokens", "extract.max_new_tokens_by_task",
     ),
-    "effects": ("seed", "effects"),
+    "effects": ("seed", "effects", *_CONDITIONS),
     "figures": ("figures",),
     "report": ("study", "data", "report"),
 }  # fmt: skip

@@ -39,7 +39,7 @@ def analysis_work(
     """Return what the time of a stage without a model grows with.
 
     fetch_data: images drawn; sample: items; metrics: items × resamples; probes: numbers that pass
-    through fits; effects: disturbed answers × resamples; figures, report: items × models.
+    through fits; effects: answers under interventions × resamples; figures, report: items × models.
 
     Args:
         study: the configuration.

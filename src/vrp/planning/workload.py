@@ -7,11 +7,11 @@ them (`vrp.planning.calibration`).
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from vrp.config.ablate import AblateConfig
 from vrp.config.extract import ExtractConfig, answer_limits
-from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
+from vrp.interventions.ablation import ablation_conditions
+from vrp.interventions.masking import mask_conditions
 from vrp.planning.architecture import Architecture
 from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
@@ -221,25 +221,11 @@ def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
     return max(1.0, sum(asked.values()) / max(1.0, n_images))
 
 
-def mask_conditions(mask: MaskConfig, *, dose: bool) -> list[str]:
-    """Return the kind of every condition of an item, as the masking runs them."""
-    kinds = ["top"] + ["random"] * mask.random_seeds + list(mask.controls)
-    further = [share for share in mask.dose if share != mask.share] if dose else []
-    return kinds + ["top", "random"] * len(further)
-
-
-def ablation_starts(ablate: AblateConfig, n_layers: int) -> list[int]:
-    """Return, for every run of an item, the first layer that it computes anew.
-
-    A neuron edit acts on its layer's output, a bypassed MLP inside its layer.
-    """
-    starts = []
-    for condition in ablate.conditions:
-        depth = _BEST_DEPTH if condition.layer is None else condition.layer
-        layer = round(depth * (n_layers - 1))
-        start = layer if condition.neurons == "mlp" else layer + 1
-        starts += [start] * condition.seeds
-    return starts
+def _ablation_starts(study: StudyConfig, arch: Architecture) -> list[int]:
+    """For every run of an item, the first layer that it computes anew."""
+    best = round(_BEST_DEPTH * (arch.n_layers - 1))
+    conditions = ablation_conditions(study.ablate)
+    return [one.first_changed_layer(arch.n_layers, best_layer=best) for one in conditions]
 
 
 # Items, answers and operations of each stage.
@@ -276,13 +262,13 @@ def _mask(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _
     bare = _answer(arch, lengths, None, sharing) - round(image / sharing)
     answers = flops = 0
     for n_part, dose in ((n_dosed, True), (n_masked - n_dosed, False)):
-        kinds = mask_conditions(mask, dose=dose)
-        others = sum(kind in ("no_image", "other_image") for kind in kinds)
+        conditions = mask_conditions(mask, dose=dose)
+        others = sum(condition.shows != "own" for condition in conditions)
         encoded = 1 / sharing + others / sharing
         if mask.mode == "pixels":  # every condition paints an image of its own
-            encoded += len(kinds) - others
-        answers += n_part * len(kinds)
-        flops += n_part * (len(kinds) * bare + round(encoded * image))
+            encoded += len(conditions) - others
+        answers += n_part * len(conditions)
+        flops += n_part * (len(conditions) * bare + round(encoded * image))
     if mask.mode == "embedding":  # each job encodes the whole subset for its mean
         flops += mask.shards * round(n_masked / sharing) * image
     return n_masked, answers, flops
@@ -290,7 +276,7 @@ def _mask(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _
 
 def _ablate(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
     n_ablated = min(study.ablate.items, n)
-    starts = ablation_starts(study.ablate, arch.n_layers)
+    starts = _ablation_starts(study, arch)
     n_tokens = lengths.n_prompt
     image = image_flops(arch, round(lengths.n_image))
     unembed = unembed_flops(arch)
@@ -364,7 +350,7 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
         nucleus = 8 * _NUCLEUS_COPIES * rows * batch_size * arch.vocabulary
         activations = max(activations, memory.held + rows * memory.cache + nucleus)
     if stage == "ablate":  # the trunk's cache, and its residuals at each start
-        starts = set(ablation_starts(study.ablate, arch.n_layers))
+        starts = set(_ablation_starts(study, arch))
         residual = BYTES_PER_VALUE[model.dtype] * arch.d_model * batch_size * n_tokens
         activations += memory.cache + len(starts) * residual
     return round(MEMORY_MARGIN * (memory.weights + activations))

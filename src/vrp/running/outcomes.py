@@ -1,4 +1,4 @@
-"""What an intervention did to an answer, beside the undisturbed one."""
+"""What an intervention did to an answer, compared with the baseline answer."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture
 
 
-def read_undisturbed(paths: Sequence[Path], item_ids: Collection[str]) -> dict[str, str]:
+def read_baseline_answers(paths: Sequence[Path], item_ids: Collection[str]) -> dict[str, str]:
     """Return the greedy answer of each item without any intervention.
 
     Raises:
@@ -34,11 +34,18 @@ def read_undisturbed(paths: Sequence[Path], item_ids: Collection[str]) -> dict[s
 
 
 def outcome(
-    item: Item, capture: "ItemCapture", undisturbed: Mapping[str, str], scoring: ScoringConfig
+    item: Item, capture: "ItemCapture", baseline: Mapping[str, str], scoring: ScoringConfig
 ) -> dict[str, Any]:
-    """Return the columns that the mask and ablate tables share."""
+    """Return the columns that the mask and ablate tables share.
+
+    Args:
+        item: the item.
+        capture: its answer under the intervention.
+        baseline: greedy answers without any, by item id.
+        scoring: when an answer is correct.
+    """
     score = scored(item, capture.answer, scoring)
-    before = normalise_answer(item.task, undisturbed[item.item_id])
+    before = normalise_answer(item.task, baseline[item.item_id])
     return {
         "item_id": item.item_id,
         "answer": capture.answer,

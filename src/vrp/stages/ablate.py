@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from vrp.config.ablate import AblateConfig, AblationCondition
+from vrp.config.ablate import AblateConfig
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.config.sample import ScoringConfig
@@ -15,6 +15,12 @@ from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, stratified_subset
 from vrp.errors import InputError
+from vrp.interventions.ablation import (
+    AblationCondition,
+    AblationSite,
+    LayerProbe,
+    ablation_conditions,
+)
 from vrp.running.checkpoints import read_manifest
 from vrp.running.finished_batches import Batch, BatchTables
 from vrp.running.model_run import (
@@ -27,30 +33,19 @@ from vrp.running.model_run import (
     tell_left_out,
     with_revision,
 )
-from vrp.running.outcomes import outcome, read_undisturbed
+from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
 from vrp.tables.columns import rows_table
 from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import ABLATE
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
+from vrp.vlm.edits import Edit
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit
     from vrp.vlm.decode import ItemCapture
     from vrp.vlm.loading import VLM
-    from vrp.vlm.residual import Edit
-
-_VALUES = {"zero": 0.0, "plus_100": 100.0, "minus_100": -100.0}
-
-
-class LayerProbe(NamedTuple):
-    """What one fold's sparse probe says of one layer."""
-
-    ranked: np.ndarray
-    """(d_model,) neurons, the largest absolute weight first."""
-    mean: np.ndarray
-    """(d_model,) mean activation of each neuron over the fold's training items."""
 
 
 class FoldProbes(NamedTuple):
@@ -60,21 +55,6 @@ class FoldProbes(NamedTuple):
     """The layer picked on the fold's training items."""
     layers: dict[int, LayerProbe]
     """By decoder layer."""
-
-
-class Ablation(NamedTuple):
-    """One condition, worked out for one fold."""
-
-    condition: str
-    """Name in the table."""
-    repeat: int
-    """Repeat of a random condition; 0 otherwise."""
-    layer: int
-    """Decoder layer whose output is edited."""
-    neurons: np.ndarray | None
-    """Dimensions of the residual stream; None: the layer's whole MLP is bypassed."""
-    value: float | np.ndarray = 0.0
-    """What stands in for them: one value, or one for each."""
 
 
 def run(
@@ -123,7 +103,7 @@ def run(
     check_same_model([*answers, predictions, neurons], provenance)
     subset = stratified_subset(read_items(items), ablate.items, seed=seed)
     frame = shard_items(subset, n_shards=ablate.shards, shard=shard)
-    undisturbed = read_undisturbed(answers, frame["item_id"].to_list())
+    baseline = read_baseline_answers(answers, frame["item_id"].to_list())
     fold_of = read_folds(predictions)
     probes = read_probes(neurons)
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
@@ -143,21 +123,22 @@ def run(
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
             return [
-                _site(ablation) | outcome(asked[capture.item_id], capture, undisturbed, scoring)
-                for ablation, captures in ablated.answers(parts[fold], ids[some], probes[fold])
+                _site(condition, edit) | outcome(asked[capture.item_id], capture, baseline, scoring)
+                for condition, edit, captures in ablated.answers(
+                    parts[fold], ids[some], probes[fold]
+                )
                 for capture in captures
             ]
 
         return (rows_table(ABLATE, split_to_fit(ids, rows_of)),)
 
-    n_runs = sum(condition.seeds for condition in ablate.conditions)
     write_shard(
         [Output(output, ABLATE)],
         [ids for batches in parts.values() for ids in batches.plan],
         compute,
         provenance=provenance,
         description=f"ablate {provenance.get('model', '')}",
-        answers=lambda ids: len(ids) * n_runs,
+        answers=lambda ids: len(ids) * len(ablated.conditions),
         unit="answer",
     )
 
@@ -207,13 +188,13 @@ def _layer_probe(rows: pl.DataFrame) -> LayerProbe:
     )
 
 
-def ablations(
+def edit_of(
     condition: AblationCondition, probes: FoldProbes, *, n_layers: int, d_model: int, seed: int
-) -> list[Ablation]:
-    """Work a condition out for the items of one fold, once for each of its repeats.
+) -> Edit:
+    """Return the edit that a condition makes for the items of one fold.
 
     Args:
-        condition: from the config.
+        condition: one of `ablation_conditions`.
         probes: fitted without the items' fold.
         n_layers: decoder layers of the model.
         d_model: width of its residual stream.
@@ -223,31 +204,20 @@ def ablations(
         InputError: the probes are of a model of another size, or more neurons are asked for than
             there are.
     """
-    layer = probes.best_layer
-    if condition.layer is not None:
-        layer = round(condition.layer * (n_layers - 1))
-    if condition.neurons == "mlp":
-        return [Ablation(condition.name, 0, layer, None)]
+    layer = condition.layer(n_layers, best_layer=probes.best_layer)
     probe = probes.layers.get(layer)
     if probe is None or sorted(probe.ranked.tolist()) != list(range(d_model)):
         raise InputError(
             f"neurons table: layer {layer} does not list the model's {d_model} neurons; "
             "rerun `vrp probes` for this model"
         )
-    n = round((condition.share or 0) * d_model) if condition.count is None else condition.count
+    n = condition.n_neurons(d_model)
     if n > d_model:
         raise InputError(
             f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {d_model}"
         )
-    found = []
-    for repeat in range(condition.seeds):
-        chosen = probe.ranked[:n]
-        if condition.neurons == "random":
-            key = keyed_seed(seed, "ablate", layer, condition.name, repeat)
-            chosen = np.sort(np.random.default_rng(key).permutation(d_model)[:n])
-        value = probe.mean[chosen] if condition.value == "mean" else _VALUES[condition.value]
-        found.append(Ablation(condition.name, repeat, layer, chosen, value))
-    return found
+    key = keyed_seed(seed, "ablate", layer, condition.name, condition.seed)
+    return condition.edit(AblationSite(layer, probe, n, condition.value, key))
 
 
 class AblatedModel:
@@ -271,7 +241,8 @@ class AblatedModel:
             max_new_tokens: longest answer, for all items or by task.
         """
         self._vlm = vlm
-        self._ablate = ablate
+        self._batch_size = ablate.batch_size
+        self.conditions = ablation_conditions(ablate)
         self._images = images
         self._seed = seed
         self._max_new_tokens = max_new_tokens
@@ -282,13 +253,13 @@ class AblatedModel:
             self._vlm,
             items,
             self._images,
-            batch_size=self._ablate.batch_size,
+            batch_size=self._batch_size,
             max_new_tokens=self._max_new_tokens,
         )
 
     def answers(
         self, batches: ItemBatches, ids: Sequence[str], probes: FoldProbes
-    ) -> "Iterator[tuple[Ablation, list[ItemCapture]]]":
+    ) -> "Iterator[tuple[AblationCondition, Edit, list[ItemCapture]]]":
         """Yield the answers of one batch under each condition.
 
         Its images are encoded, and the layers under an edit computed, once for all conditions.
@@ -296,42 +267,25 @@ class AblatedModel:
         from vrp.vlm.decode import prepare, run_batch
         from vrp.vlm.trunk import Trunk
 
-        planned = self._planned(probes)
-        edits = [_edit(ablation) for ablation in planned]
+        edits = self._edits(probes)
         n = self._max_new_tokens
         prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=n)
         trunk = Trunk(self._vlm, prepared, edits)
-        for ablation, edit in zip(planned, edits, strict=True):
+        for condition, edit in zip(self.conditions, edits, strict=True):
             with trunk.under(edit):
                 captures = run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
-            yield ablation, captures
+            yield condition, edit, captures
 
-    def _planned(self, probes: FoldProbes) -> list[Ablation]:
-        return [
-            ablation
-            for condition in self._ablate.conditions
-            for ablation in ablations(
-                condition,
-                probes,
-                n_layers=self._vlm.n_layers,
-                d_model=self._vlm.d_model,
-                seed=self._seed,
-            )
-        ]
+    def _edits(self, probes: FoldProbes) -> list[Edit]:
+        sizes = {"n_layers": self._vlm.n_layers, "d_model": self._vlm.d_model}
+        return [edit_of(c, probes, seed=self._seed, **sizes) for c in self.conditions]
 
 
-def _edit(ablation: Ablation) -> "Edit":
-    from vrp.vlm.residual import MlpBypass, NeuronEdit
-
-    if ablation.neurons is None:
-        return MlpBypass(ablation.layer)
-    return NeuronEdit(ablation.layer, ablation.neurons, ablation.value)
-
-
-def _site(ablation: Ablation) -> dict[str, Any]:
+def _site(condition: AblationCondition, edit: Edit) -> dict[str, Any]:
+    """Return the columns that say what was edited, where."""
     return {
-        "condition": ablation.condition,
-        "seed": ablation.repeat,
-        "layer": ablation.layer,
-        "n_neurons": 0 if ablation.neurons is None else len(ablation.neurons),
+        "condition": condition.name,
+        "seed": condition.seed,
+        "layer": edit.layer,
+        "n_neurons": edit.n_neurons,
     }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vrp.config.effects import EffectsConfig
 from vrp.errors import InputError
+from vrp.interventions.conditions import StudyConditions
 from vrp.stats.bootstrap import (
     Bootstrapped,
     Resamples,
@@ -41,7 +42,7 @@ class Runs(NamedTuple):
     after: NDArray[np.bool_]
     """(n_seeds, n) right under the condition."""
     changed: NDArray[np.bool_]
-    """(n_seeds, n) whether the answer differs from the undisturbed one."""
+    """(n_seeds, n) whether the answer differs from the baseline answer."""
     tasks: NDArray[np.str_]
     """(n,)"""
     groups: NDArray[np.str_]
@@ -62,6 +63,7 @@ def run(
     *,
     seed: int,
     effects: EffectsConfig,
+    conditions: StudyConditions,
     items: Path,
     answers: Sequence[Path],
     mask: Sequence[Path],
@@ -74,6 +76,7 @@ def run(
     Args:
         seed: the study's seed (bootstrap, sign flips).
         effects: the `effects` section.
+        conditions: the study's conditions, which say what each is compared to.
         items: `items.parquet`.
         answers: answers shards of all models; the files say which model they are of.
         mask: mask shards of all models.
@@ -82,7 +85,8 @@ def run(
         provenance: written into the table.
 
     Raises:
-        InputError: a table is missing, or an intervention has items without an answer.
+        InputError: a table is missing, an intervention has items without an answer, or it holds a
+            condition that is not the study's.
     """
     asked = read_table(items, ITEMS, columns=["group", "task"])
     baseline = _by_model(answers)
@@ -91,8 +95,8 @@ def run(
         for model, shards in _by_model(paths).items():
             if model not in baseline:
                 raise InputError(f"{shards[0]}: no answers were given for model {model!r}")
-            conditions = _read_runs(asked, baseline[model], shards, intervention)
-            rows += _condition_rows(model, intervention, conditions, effects, seed)
+            runs = _read_runs(asked, baseline[model], shards, intervention)
+            rows += _condition_rows(model, intervention, runs, conditions, effects, seed)
     _adjust(rows)
     columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
     write_table(output, EFFECTS, columns, provenance=provenance)
@@ -128,7 +132,7 @@ def _runs(frame: pl.DataFrame, place: Path) -> Runs:
     n_items = frame["item_id"].n_unique()
     if n_seeds * n_items != len(frame):
         raise InputError(
-            f"{place}: condition {frame['condition'][0]!r} lacks items under some seed; "
+            f"{place}: condition {frame['condition'][0]!r} is missing items for some seeds; "
             "rerun the stage"
         )
     first = frame[:n_items]
@@ -142,14 +146,19 @@ def _runs(frame: pl.DataFrame, place: Path) -> Runs:
 
 
 def _condition_rows(
-    model: str, intervention: str, conditions: Mapping[str, Runs], effects: EffectsConfig, seed: int
+    model: str,
+    intervention: str,
+    runs_of: Mapping[str, Runs],
+    conditions: StudyConditions,
+    effects: EffectsConfig,
+    seed: int,
 ) -> list[Row]:
-    """Rows of all conditions of one model, and of the specificity of each `top_…` one."""
+    """Rows of all conditions of one model, and of their differences from their controls."""
     rows = []
-    for condition, runs in conditions.items():
+    for condition, runs in runs_of.items():
         resamples = _resamples(runs, seed, effects)
-        partner = conditions.get(condition.replace("top_", "random_", 1))
-        is_top = condition.startswith("top_") and partner is not None
+        contrast = conditions.contrast(intervention, conditions.named(intervention, condition))
+        control = runs_of.get(contrast.against.name) if contrast is not None else None
         for scope, chosen in _scopes(runs).items():
             name = {"model": model, "intervention": intervention, "scope": scope}
             some = runs.where(chosen)
@@ -159,12 +168,11 @@ def _condition_rows(
                 {**name, "condition": condition}
                 | _effect(before, some, resamples, effects, tested=tested, macro=scope == "macro")
             )
-            if is_top and partner is not None:
-                control = partner.where(chosen)
-                contrast = f"{condition} - {condition.replace('top_', 'random_', 1)}"
+            if contrast is not None and control is not None:
+                against = control.where(chosen)
                 rows.append(
-                    {**name, "condition": contrast}
-                    | _effect(control, some, resamples, effects, macro=scope == "macro")
+                    {**name, "condition": contrast.name}
+                    | _effect(against, some, resamples, effects, macro=scope == "macro")
                 )
     return rows
 

@@ -3,11 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from vrp.config.data import DataConfig
 from vrp.config.mask import MaskConfig
@@ -17,6 +16,7 @@ from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, other_image_items, stratified_subset
 from vrp.errors import InputError
+from vrp.interventions.masking import MaskableImage, MaskCondition, mask_conditions
 from vrp.running.checkpoints import read_manifest
 from vrp.running.finished_batches import Batch, BatchTables
 from vrp.running.model_run import (
@@ -29,15 +29,12 @@ from vrp.running.model_run import (
     tell_left_out,
     with_revision,
 )
-from vrp.running.outcomes import outcome, read_undisturbed
+from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
 from vrp.signals.structural import (
     MapProblem,
     average_layers,
-    least_attended,
     map_problem,
-    most_attended,
-    random_tokens,
     token_count,
 )
 from vrp.tables.attention import ATTENTION
@@ -49,28 +46,8 @@ from vrp.tables.interventions import MASK
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.decode import ItemCapture, Prepared
+    from vrp.vlm.families.base import Grid
     from vrp.vlm.loading import VLM
-
-Index = NDArray[np.intp]
-
-# Conditions that show another image and hide no tokens.
-_WHOLE_IMAGE = ("no_image", "other_image")
-
-
-class Condition(NamedTuple):
-    """One way to disturb an item."""
-
-    kind: Literal["top", "random", "bottom", "no_image", "other_image"]
-    """Which image tokens are hidden; or the whole image, for a blank or another item's one."""
-    share: float = 1.0
-    """Share of the image tokens."""
-    seed: int = 0
-    """Repeat of a random condition."""
-
-    @property
-    def name(self) -> str:
-        """Name in the table, such as `top_30`."""
-        return self.kind if self.kind in _WHOLE_IMAGE else f"{self.kind}_{100 * self.share:g}"
 
 
 def run(
@@ -115,7 +92,7 @@ def run(
     check_same_model([*answers, *attention], provenance)
     subset = stratified_subset(read_items(items), mask.items, seed=seed)
     frame = shard_items(subset, n_shards=mask.shards, shard=shard)
-    undisturbed = read_undisturbed(answers, frame["item_id"].to_list())
+    baseline = read_baseline_answers(answers, frame["item_id"].to_list())
     maps = read_maps(attention, frame["item_id"].to_list())
     tell_left_out("mask", frame.height - len(maps), "they have no usable attention map")
     frame = frame.filter(pl.col("item_id").is_in(list(maps)))
@@ -123,8 +100,8 @@ def run(
         stratified_subset(subset, mask.dose_items, seed=seed)["item_id"].to_list()
     )
     parts = [
-        (as_items(frame.filter(dosed)), conditions_of(mask, dose=True)),
-        (as_items(frame.filter(~dosed)), conditions_of(mask, dose=False)),
+        (as_items(frame.filter(dosed)), mask_conditions(mask, dose=True)),
+        (as_items(frame.filter(~dosed)), mask_conditions(mask, dose=False)),
     ]
     vlm, images = load_model(model, recorded), StudyImages(data)
     masked = MaskedModel(vlm, mask, images, seed, maps, subset, max_new_tokens)
@@ -141,8 +118,8 @@ def run(
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
             answers = masked.answers(batches, ids[some], conditions)
             return [
-                _place(condition, len(maps[capture.item_id]))
-                | outcome(part[capture.item_id], capture, undisturbed, scoring)
+                _what_is_hidden(condition, len(maps[capture.item_id]))
+                | outcome(part[capture.item_id], capture, baseline, scoring)
                 for condition, captures in answers
                 for capture in captures
             ]
@@ -158,45 +135,6 @@ def run(
         answers=lambda ids: len(ids) * len(parts[part_of[ids[0]]][1]),
         unit="answer",
     )
-
-
-def conditions_of(mask: MaskConfig, *, dose: bool) -> list[Condition]:
-    """Return the conditions of an item, in the order in which they run.
-
-    Args:
-        mask: the config.
-        dose: whether the item is one of the dose curve's.
-    """
-    conditions = [Condition("top", mask.share)]
-    conditions += [Condition("random", mask.share, repeat) for repeat in range(mask.random_seeds)]
-    if "bottom" in mask.controls:
-        conditions.append(Condition("bottom", mask.share))
-    if "no_image" in mask.controls:
-        conditions.append(Condition("no_image"))
-    if "other_image" in mask.controls:
-        conditions.append(Condition("other_image"))
-    for share in mask.dose if dose else ():
-        if share != mask.share:
-            conditions += [Condition("top", share), Condition("random", share)]
-    return conditions
-
-
-def hidden_tokens(condition: Condition, item_id: str, attention: np.ndarray, seed: int) -> Index:
-    """Return the image tokens of an item that a condition hides.
-
-    Args:
-        condition: top, random or bottom.
-        item_id: random tokens derive from it; those of a smaller share are among those of a
-            larger one.
-        attention: (S,) M, the item's map averaged over layers.
-        seed: the study's seed.
-    """
-    if condition.kind == "top":
-        return most_attended(attention, condition.share)
-    if condition.kind == "bottom":
-        return least_attended(attention, condition.share)
-    n = token_count(len(attention), condition.share)
-    return random_tokens(len(attention), n, keyed_seed(seed, "mask", item_id, condition.seed))
 
 
 def read_maps(paths: Sequence[Path], item_ids: Sequence[str]) -> dict[str, np.ndarray]:
@@ -257,7 +195,7 @@ class MaskedModel:
         self._maps = maps
         self._everyone = as_items(subset)
         self._other: dict[str, str] = {}
-        if "other_image" in mask.controls:
+        if any(condition.shows == "other" for condition in mask_conditions(mask)):
             self._other = other_image_items(subset, seed=seed)
 
     def batches(self, items: Mapping[str, Item]) -> ItemBatches:
@@ -288,8 +226,8 @@ class MaskedModel:
         require_planned_contexts(self._vlm, asked, tasks, self._max_new_tokens)
 
     def answers(
-        self, batches: ItemBatches, ids: Sequence[str], conditions: Sequence[Condition]
-    ) -> "Iterator[tuple[Condition, list[ItemCapture]]]":
+        self, batches: ItemBatches, ids: Sequence[str], conditions: Sequence[MaskCondition]
+    ) -> "Iterator[tuple[MaskCondition, list[ItemCapture]]]":
         """Yield the answers of one batch under each condition.
 
         Its images are encoded once for all conditions that show them.
@@ -299,24 +237,24 @@ class MaskedModel:
         n = self._max_new_tokens
         prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=n)
         for condition in conditions:
-            shown, hiding = self._disturbed(batches, prepared, condition)
+            shown, hiding = self._shown(batches, prepared, condition)
             yield condition, run_batch(self._vlm, shown, max_new_tokens=n, **hiding)
 
-    def _disturbed(
-        self, batches: ItemBatches, prepared: "Prepared", condition: Condition
+    def _shown(
+        self, batches: ItemBatches, prepared: "Prepared", condition: MaskCondition
     ) -> "tuple[Prepared | list[VlmInput], dict[str, Any]]":
         """Return what a batch shows under a condition, and how it is shown."""
         from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 
         asked = [batches.items[entry.item_id] for entry in prepared.inputs]
-        if condition.kind == "no_image":
+        if condition.shows == "blank":
             return [batches.input(item, blank=True) for item in asked], {}
-        if condition.kind == "other_image":
+        if condition.shows == "other":
             others = [self._everyone[self._other[item.item_id]] for item in asked]
             pairs = zip(asked, others, strict=True)
             return [batches.input(item, seen=other) for item, other in pairs], {}
         keep = [
-            self._visible(condition, item.item_id, grid.n_tokens)
+            self._visible(condition, item.item_id, grid)
             for item, grid in zip(asked, prepared.grids, strict=True)
         ]
         if self._mask.mode == "attention":
@@ -325,15 +263,18 @@ class MaskedModel:
             return prepared, {"replace": EmbeddingReplacement(keep, self._mean_embedding)}
         return [self._painted(entry, k) for entry, k in zip(prepared.inputs, keep, strict=True)], {}
 
-    def _visible(self, condition: Condition, item_id: str, n_tokens: int) -> np.ndarray:
+    def _visible(self, condition: MaskCondition, item_id: str, grid: "Grid") -> np.ndarray:
+        """Return (S,) boolean, False for the tokens that a condition hides of an item's image."""
         attention = self._maps[item_id]
-        if len(attention) != n_tokens:
+        if len(attention) != grid.n_tokens:
             raise InputError(
                 f"the attention table has {len(attention)} image tokens for item {item_id!r}, the "
-                f"model {n_tokens}; the image options have changed: rerun `vrp extract`"
+                f"model {grid.n_tokens}; the image options have changed: rerun `vrp extract`"
             )
-        keep = np.ones(n_tokens, dtype=bool)
-        keep[hidden_tokens(condition, item_id, attention, self._seed)] = False
+        seed = keyed_seed(self._seed, "mask", item_id, condition.seed)
+        keep = np.ones(grid.n_tokens, dtype=bool)
+        image = MaskableImage(attention, grid.height, grid.width, seed)
+        keep[condition.hidden_tokens(image)] = False
         return keep
 
     def _painted(self, entry: "VlmInput", visible: np.ndarray) -> "VlmInput":
@@ -364,8 +305,8 @@ class MaskedModel:
         return total / n_tokens
 
 
-def _place(condition: Condition, n_tokens: int) -> dict[str, Any]:
-    """Return the columns that say what was hidden; other images replace every token."""
+def _what_is_hidden(condition: MaskCondition, n_tokens: int) -> dict[str, Any]:
+    """Return the columns that say what was hidden; another image replaces every token."""
     return {
         "condition": condition.name,
         "seed": condition.seed,

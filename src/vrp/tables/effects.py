@@ -25,7 +25,7 @@ EFFECTS = TableSchema(
             ),
             column("n", integer, "items"),
             column("n_groups", integer, "images"),
-            column("baseline", precise, "accuracy undisturbed", unit="share"),
+            column("baseline", precise, "accuracy without the intervention", unit="share"),
             column("accuracy", precise, "accuracy under the condition", unit="share"),
             column("effect", precise, "paired difference", unit="percentage points"),
             column("low", precise, "lower end of the 95% interval", unit="percentage points"),

@@ -9,7 +9,7 @@ _RESULT = [
     column("parsed", text, "parsed answer; null: unparsed", nullable=True),
     column("score", number, "as in the answers table", unit="share"),
     column("correct", flag, "whether the answer is correct"),
-    column("changed", flag, "whether the normalised answer differs from the undisturbed one"),
+    column("changed", flag, "whether the normalised answer differs from the baseline answer"),
     column("decision_margin", number, "top logit minus runner-up's, first token", unit="logits"),
 ]
 

@@ -10,11 +10,12 @@ import torch
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.edits import Edit
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
 from vrp.vlm.loading import VLM
 from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
-from vrp.vlm.residual import Edit, ImageTokens, MlpBypass, NeuronEdit, ResidualTap, attached
+from vrp.vlm.residual import ImageTokens, ResidualTap, attached
 from vrp.vlm.sampling import ItemSamples, sample_answers
 from vrp.vlm.tap import AttentionTap, active
 
@@ -24,8 +25,6 @@ __all__ = [
     "EmbeddingReplacement",
     "ItemCapture",
     "ItemSamples",
-    "MlpBypass",
-    "NeuronEdit",
     "Prepared",
     "prepare",
     "run_batch",

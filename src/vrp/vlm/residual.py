@@ -13,30 +13,8 @@ import numpy as np
 import torch
 
 from vrp.errors import InputError
+from vrp.vlm.edits import Edit, MlpBypass
 from vrp.vlm.loading import VLM
-
-
-@dataclass(frozen=True)
-class NeuronEdit:
-    """Residual dimensions replaced at a decoder layer's output, at all positions, decoding too."""
-
-    layer: int
-    """Decoder layer, 0…L−1."""
-    neurons: np.ndarray
-    """(n,) dimensions of the residual stream."""
-    value: float | np.ndarray = 0.0
-    """One value for all, or (n,) one for each, such as their means."""
-
-
-@dataclass(frozen=True)
-class MlpBypass:
-    """A decoder layer's whole MLP adds nothing to the residual stream."""
-
-    layer: int
-    """Decoder layer, 0…L−1."""
-
-
-Edit = NeuronEdit | MlpBypass
 
 
 class ImageTokens(NamedTuple):

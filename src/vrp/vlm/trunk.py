@@ -1,8 +1,8 @@
 """Many edits of one batch: the layers under an edit are computed once, not once an edit.
 
 What an edit does to a layer's output cannot reach the layers below it, and in the prefill those
-are most of the work. Their residuals and their part of the cache are kept from one undisturbed
-prefill; each edited run starts above them. Decode steps run all layers.
+are most of the work. Their residuals and their part of the cache are kept from one prefill
+without an edit; each edited run starts above them. Decode steps run all layers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,26 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from vrp.vlm.edits import Edit
 from vrp.vlm.loading import VLM
 from vrp.vlm.prefill import Decoder, Prepared
-from vrp.vlm.residual import Edit, MlpBypass
-
-
-def first_edited_layer(edit: Edit) -> int:
-    """Return the first layer that must be computed anew under an edit; L where none must.
-
-    A neuron edit acts on its layer's output, which is kept; a bypassed MLP is inside its layer.
-    """
-    return edit.layer if isinstance(edit, MlpBypass) else edit.layer + 1
 
 
 class Trunk:
-    """One undisturbed prefill of a batch, kept up to the layers at which edits start."""
+    """One prefill of a batch without an edit, kept up to the layers at which edits start."""
 
     def __init__(self, vlm: VLM, prepared: Prepared, edits: Iterable[Edit]) -> None:
         """Run the prefill once and keep what the edits need."""
         self._vlm = vlm
-        starts = sorted({first_edited_layer(edit) for edit in edits})
+        starts = sorted({edit.first_changed_layer for edit in edits})
         self._residuals: dict[int, torch.Tensor] = {}
         self._cache: list[tuple[torch.Tensor, torch.Tensor]] = []
         if starts and starts[-1] > 0:
@@ -63,7 +55,7 @@ class Trunk:
         Only answers may be read then: the residual stream below the edit does not pass by.
         """
         modules = self._vlm.layers
-        start = first_edited_layer(edit)
+        start = edit.first_changed_layer
         own = list(modules[:start])
         try:
             for index, layer in enumerate(own):

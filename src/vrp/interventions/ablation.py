@@ -1,0 +1,209 @@
+"""Ablation conditions: which part of the residual stream is edited, at which layer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from vrp.errors import InputError, unknown_name
+from vrp.vlm.edits import Edit, LayerEdit, MlpBypass, NeuronEdit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from vrp.config.ablate import AblateConfig
+
+_VALUES = {"zero": 0.0, "plus_100": 100.0, "minus_100": -100.0}
+_VALUE_LABELS = {"mean": "set to mean", "plus_100": "set to +100", "minus_100": "set to −100"}
+
+
+class LayerProbe(NamedTuple):
+    """What the sparse probe of one fold says of one layer."""
+
+    ranked: "NDArray[np.intp]"
+    """(d_model,) neurons, the largest absolute weight first."""
+    mean: "NDArray[np.float64]"
+    """(d_model,) mean activation of each neuron over the fold's training items."""
+
+
+class AblationSite(NamedTuple):
+    """Where an edit is made, and what a kind may choose the neurons by."""
+
+    layer: int
+    """Decoder layer, 0…L−1."""
+    probe: LayerProbe
+    """Of this layer, fitted without the items' fold."""
+    n_neurons: int
+    """Neurons asked for; 0 where the kind takes no size."""
+    value: str
+    """What stands in for them: `zero`, `mean`, `plus_100` or `minus_100`."""
+    seed: int
+    """For random choices: derived from the study's seed, layer, condition and repeat."""
+
+    def replace(self, neurons: "NDArray[np.intp]") -> NeuronEdit:
+        """Return the edit that puts the condition's value in the place of (n,) neurons."""
+        value = self.probe.mean[neurons] if self.value == "mean" else _VALUES[self.value]
+        return NeuronEdit(self.layer, neurons, value)
+
+
+@dataclass(frozen=True)
+class AblationKind:
+    """What an ablation condition does to the residual stream."""
+
+    name: str
+    """Name under `neurons` in `ablate.conditions`."""
+    label: str
+    """In figures and report; the number of neurons follows where there is one."""
+    edit: Callable[[AblationSite], Edit]
+    """The edit that it makes at a layer."""
+    edits: type[LayerEdit] = NeuronEdit
+    """The class of that edit."""
+    sized: bool = True
+    """Whether it takes a count or a share of neurons."""
+    repeated: bool = False
+    """Whether it may be repeated with other seeds."""
+    control: str | None = None
+    """Kind, of the same size, value and depth, that it is compared to; None: to no other."""
+    stem: str = ""
+    """What the names of its conditions begin with, where it is not its own name."""
+
+
+def _top(site: AblationSite) -> Edit:
+    return site.replace(site.probe.ranked[: site.n_neurons])
+
+
+def _random(site: AblationSite) -> Edit:
+    import numpy as np
+
+    drawn = np.random.default_rng(site.seed).permutation(len(site.probe.ranked))
+    return site.replace(np.sort(drawn[: site.n_neurons]))
+
+
+def _bypass(site: AblationSite) -> Edit:
+    return MlpBypass(site.layer)
+
+
+ABLATION_KINDS: dict[str, AblationKind] = {
+    kind.name: kind
+    for kind in (
+        AblationKind("top", "top", _top, control="random"),
+        AblationKind("random", "random", _random, repeated=True),
+        AblationKind(
+            "mlp", "whole MLP bypassed", _bypass, edits=MlpBypass, sized=False, stem="mlp_bypass"
+        ),
+    )
+}
+"""Every kind by its name, in the order in which figures and report show them."""
+
+
+def ablation_kind(name: str) -> AblationKind:
+    """Return a kind by its name.
+
+    Raises:
+        InputError: there is no such kind; the nearest right name is suggested.
+    """
+    if name not in ABLATION_KINDS:
+        raise InputError(unknown_name("ablation kind", name, ABLATION_KINDS))
+    return ABLATION_KINDS[name]
+
+
+@dataclass(frozen=True)
+class AblationCondition:
+    """One way to answer an item with a part of the residual stream edited."""
+
+    kind: str
+    """Name of its `AblationKind`."""
+    count: int | None = None
+    """Neurons edited; None: see `share`."""
+    share: float | None = None
+    """Or their share of the width; None for kinds that take no size."""
+    value: str = "zero"
+    """What stands in for them: `zero`, `mean`, `plus_100` or `minus_100`."""
+    depth: float | None = None
+    """Relative depth of the layer; None: the best probe layer, chosen on other folds."""
+    seed: int = 0
+    """Repeat of a random condition; 0 otherwise."""
+
+    @property
+    def name(self) -> str:
+        """Name in the tables, such as `top_5` or `random_50pct_mean`; repeats have the same."""
+        kind = ablation_kind(self.kind)
+        stem = kind.stem or kind.name
+        return stem + ("" if self.size is None else f"_{self.size:g}") + self.variant
+
+    @property
+    def label(self) -> str:
+        """Name in figures and report, such as `top 5 neurons, at 50% depth`."""
+        parts = [f"{self.kind_label} {self.extent}".rstrip()]
+        if self.value != "zero":
+            parts.append(_VALUE_LABELS[self.value])
+        if self.depth is not None:
+            parts.append(f"at {100 * self.depth:g}% depth")
+        return ", ".join(parts)
+
+    @property
+    def kind_label(self) -> str:
+        """Which neurons are edited, or what else, in words."""
+        return ablation_kind(self.kind).label
+
+    @property
+    def extent(self) -> str:
+        """How many neurons are edited, in words; empty for kinds that take no size."""
+        if self.count is not None:
+            return f"{self.count} neuron{'' if self.count == 1 else 's'}"
+        return "" if self.share is None else f"{100 * self.share:g}% of neurons"
+
+    @property
+    def size(self) -> float | None:
+        """Neurons, or their percentage; None for kinds that take no size."""
+        if self.count is not None:
+            return self.count
+        return None if self.share is None else 100 * self.share
+
+    @property
+    def variant(self) -> str:
+        """What tells it from conditions of the same kind and size: unit, value and depth."""
+        unit = "pct" if self.count is None and self.share is not None else ""
+        value = f"_{self.value}" if self.value != "zero" else ""
+        return unit + value + (f"_depth{100 * self.depth:g}" if self.depth is not None else "")
+
+    @property
+    def control(self) -> str | None:
+        """Name of the condition that it is compared to, where the study has it; None: of none."""
+        control = ablation_kind(self.kind).control
+        return None if control is None else replace(self, kind=control).name
+
+    def layer(self, n_layers: int, *, best_layer: int) -> int:
+        """Return the decoder layer whose output, or MLP, is edited.
+
+        Args:
+            n_layers: decoder layers of the model.
+            best_layer: the best probe layer.
+        """
+        return best_layer if self.depth is None else round(self.depth * (n_layers - 1))
+
+    def first_changed_layer(self, n_layers: int, *, best_layer: int) -> int:
+        """Return the first layer to be computed anew; n_layers where none must."""
+        layer = self.layer(n_layers, best_layer=best_layer)
+        return ablation_kind(self.kind).edits.first_changed_layer_at(layer)
+
+    def edit(self, site: AblationSite) -> Edit:
+        """Return the edit that it makes there."""
+        return ablation_kind(self.kind).edit(site)
+
+    def n_neurons(self, d_model: int) -> int:
+        """Return how many of a model's neurons are edited; 0 for kinds that take no size."""
+        return round((self.share or 0) * d_model) if self.count is None else self.count
+
+
+def ablation_conditions(ablate: "AblateConfig") -> list[AblationCondition]:
+    """Return the conditions of an item in the order in which they run, repeats one by one.
+
+    Args:
+        ablate: the `ablate` section of the config.
+    """
+    return [
+        AblationCondition(entry.neurons, entry.count, entry.share, entry.value, entry.layer, seed)
+        for entry in ablate.conditions
+        for seed in range(entry.seeds)
+    ]

@@ -1,0 +1,144 @@
+"""The conditions of a study by the names that its tables store, and how a kind is added."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from vrp.errors import InputError, unknown_name
+from vrp.interventions.ablation import (
+    ABLATION_KINDS,
+    AblationCondition,
+    AblationKind,
+    ablation_conditions,
+)
+from vrp.interventions.masking import MASK_KINDS, MaskCondition, MaskKind, mask_conditions
+
+if TYPE_CHECKING:
+    from vrp.config.study import StudyConfig
+
+# The papers ablate five neurons; their share of masked patches is the study's own `mask.share`.
+_MAIN_ABLATION = "top_5"
+
+
+def register_condition(kind: MaskKind | AblationKind) -> None:
+    """Add a kind of condition, which a study's config can then name.
+
+    A mask kind is named in `mask.controls`, an ablation kind under `neurons` in
+    `ablate.conditions`.
+
+    Raises:
+        InputError: the name is taken, or is not a plain word.
+    """
+    if not kind.name.isidentifier():
+        raise InputError(f"condition kind {kind.name!r}: use letters, digits and _ only")
+    kinds: dict[str, MaskKind] | dict[str, AblationKind]
+    kinds = MASK_KINDS if isinstance(kind, MaskKind) else ABLATION_KINDS
+    if kind.name in kinds:
+        raise InputError(f"condition kind {kind.name!r} exists already; give yours another name")
+    kinds[kind.name] = kind  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of a condition and its control, item by item: the condition's specificity."""
+
+    condition: MaskCondition | AblationCondition
+    """Such as `top_30`."""
+    against: MaskCondition | AblationCondition
+    """Its control, such as `random_30`."""
+    kind: ClassVar[str] = "contrast"
+    control: ClassVar[None] = None
+
+    @property
+    def name(self) -> str:
+        """Name in the tables, such as `top_30 - random_30`."""
+        return f"{self.condition.name} - {self.against.name}"
+
+    @property
+    def label(self) -> str:
+        """Name in figures and report, such as `most attended 30% of patches − random`."""
+        return f"{self.condition.label} − {self.against.kind_label}"
+
+    @property
+    def size(self) -> float | None:
+        """That of the condition."""
+        return self.condition.size
+
+    @property
+    def variant(self) -> str:
+        """That of the condition."""
+        return self.condition.variant
+
+
+Condition = MaskCondition | AblationCondition | Contrast
+"""What a row of the effects table is about."""
+
+
+@dataclass(frozen=True)
+class StudyConditions:
+    """The conditions and contrasts of a study's interventions, in the order in which they run."""
+
+    mask: Mapping[str, Condition] = field(default_factory=dict)
+    """By the name that the tables store; repeats of a random condition are one."""
+    ablate: Mapping[str, Condition] = field(default_factory=dict)
+    """The same of the ablation."""
+
+    def of(self, intervention: str) -> Mapping[str, Condition]:
+        """Return the conditions of `mask` or `ablate` by their names."""
+        return {"mask": self.mask, "ablate": self.ablate}[intervention]
+
+    def named(self, intervention: str, name: str) -> Condition:
+        """Return the condition that a table's row is about.
+
+        Raises:
+            InputError: the study's config has no such condition.
+        """
+        known = self.of(intervention)
+        if name not in known:
+            raise InputError(
+                f"{unknown_name('condition', name, known)}: the tables were made with another "
+                f"`{intervention}` section of the config; rerun `vrp {intervention}`"
+            )
+        return known[name]
+
+    def contrast(self, intervention: str, condition: Condition) -> Contrast | None:
+        """Return a condition's contrast with its control; None where the study has no control."""
+        return _contrast(condition, self.of(intervention))
+
+    def main(self, intervention: str) -> Condition | None:
+        """Return the `top` condition that headline numbers are about; None where there is none.
+
+        Masking: the study's share. Ablation, at the best layer and with zeros: the papers' five
+        neurons, or else what the config lists first.
+        """
+        top = {
+            name: condition
+            for name, condition in self.of(intervention).items()
+            if condition.kind == "top" and not condition.variant
+        }
+        if intervention == "ablate" and _MAIN_ABLATION in top:
+            return top[_MAIN_ABLATION]
+        return next(iter(top.values()), None)
+
+
+def conditions_by_name(study: "StudyConfig") -> StudyConditions:
+    """Return the conditions of a study, to be found by the names that its tables store."""
+    return StudyConditions(
+        mask=_by_name(mask_conditions(study.mask)),
+        ablate=_by_name(ablation_conditions(study.ablate)),
+    )
+
+
+def _by_name(conditions: Iterable[MaskCondition | AblationCondition]) -> dict[str, Condition]:
+    found: dict[str, Condition] = {}
+    for condition in conditions:
+        found.setdefault(condition.name, condition)
+    contrasts = [_contrast(condition, found) for condition in found.values()]
+    return found | {contrast.name: contrast for contrast in contrasts if contrast is not None}
+
+
+def _contrast(condition: Condition, known: Mapping[str, Condition]) -> Contrast | None:
+    control = known.get(condition.control or "")
+    if isinstance(condition, Contrast) or control is None or isinstance(control, Contrast):
+        return None
+    return Contrast(condition, control)

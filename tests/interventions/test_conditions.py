@@ -1,0 +1,205 @@
+"""Conditions: names in the tables, labels, controls, and what they change."""
+
+import numpy as np
+import pytest
+
+from vrp.config.ablate import AblateConfig
+from vrp.config.mask import MaskConfig
+from vrp.config.study import StudyConfig, study_from_mapping
+from vrp.errors import InputError
+from vrp.interventions.ablation import (
+    AblationCondition,
+    AblationSite,
+    LayerProbe,
+    ablation_conditions,
+)
+from vrp.interventions.conditions import conditions_by_name, register_condition
+from vrp.interventions.masking import (
+    MASK_KINDS,
+    MaskableImage,
+    MaskCondition,
+    MaskKind,
+    mask_conditions,
+)
+
+
+def study(**sections: object) -> StudyConfig:
+    models = {"m": {"family": "llava", "checkpoint": "x"}}
+    return study_from_mapping({"study": "s", "models": models, **sections})
+
+
+@pytest.mark.parametrize(
+    ("condition", "name", "label", "control"),
+    [
+        (MaskCondition("top", 0.3), "top_30", "most attended 30% of patches", "random_30"),
+        (MaskCondition("random", 0.125, 2), "random_12.5", "random 12.5% of patches", None),
+        (MaskCondition("bottom", 0.3), "bottom_30", "least attended 30% of patches", None),
+        (MaskCondition("no_image"), "no_image", "blank image", None),
+        (MaskCondition("other_image"), "other_image", "another item’s image", None),
+        (AblationCondition("top", 1), "top_1", "top 1 neuron", "random_1"),
+        (AblationCondition("top", 5), "top_5", "top 5 neurons", "random_5"),
+        (
+            AblationCondition("top", 5, value="minus_100", depth=0.25),
+            "top_5_minus_100_depth25",
+            "top 5 neurons, set to −100, at 25% depth",
+            "random_5_minus_100_depth25",
+        ),
+        (
+            AblationCondition("random", share=0.5, value="mean", seed=3),
+            "random_50pct_mean",
+            "random 50% of neurons, set to mean",
+            None,
+        ),
+        (AblationCondition("mlp"), "mlp_bypass", "whole MLP bypassed", None),
+        (
+            AblationCondition("mlp", depth=0.31),
+            "mlp_bypass_depth31",
+            "whole MLP bypassed, at 31% depth",
+            None,
+        ),
+    ],
+)
+def test_names_labels_and_controls(
+    condition: MaskCondition | AblationCondition, name: str, label: str, control: str | None
+):
+    assert (condition.name, condition.label, condition.control) == (name, label, control)
+
+
+def test_masking_runs_the_main_share_its_controls_and_the_dose():
+    mask = MaskConfig(random_seeds=2, dose=(0.3, 0.5), controls=("other_image", "bottom"))
+    plain = [
+        MaskCondition("top", 0.3), MaskCondition("random", 0.3, 0), MaskCondition("random", 0.3, 1),
+        MaskCondition("bottom", 0.3), MaskCondition("other_image"),
+    ]  # fmt: skip
+    assert mask_conditions(mask, dose=False) == plain
+    assert mask_conditions(mask) == [
+        *plain, MaskCondition("top", 0.5), MaskCondition("random", 0.5),
+    ]  # fmt: skip
+    assert [condition.shows for condition in plain] == ["own"] * 4 + ["other"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "first"),
+    [
+        ({"neurons": "top", "count": 5}, 20),
+        ({"neurons": "top", "count": 5, "layer": 0.5}, 17),
+        ({"neurons": "random", "count": 5, "layer": 1.0}, 32),
+        ({"neurons": "mlp"}, 19),
+        ({"neurons": "mlp", "layer": 0.25}, 8),
+    ],
+)
+def test_the_first_changed_layer_is_that_of_the_edit(entry: dict[str, object], first: int):
+    (condition,) = ablation_conditions(AblateConfig.model_validate({"conditions": [entry]}))
+    assert condition.first_changed_layer(32, best_layer=19) == first
+    layer = condition.layer(32, best_layer=19)
+    probe = LayerProbe(np.arange(8)[::-1], np.linspace(0, 1, 8))
+    site = AblationSite(layer, probe, condition.n_neurons(8), condition.value, seed=0)
+    assert condition.edit(site).first_changed_layer == first
+    assert mask_conditions(MaskConfig())[0].first_changed_layer(32, best_layer=19) == 0
+
+
+def test_an_ablation_edits_the_neurons_that_its_kind_names():
+    ranked, mean = np.array([3, 1, 0, 2]), np.array([0.0, 0.1, 0.2, 0.3])
+    top, random, bypass = (
+        condition.edit(AblationSite(2, LayerProbe(ranked, mean), 2, condition.value, seed=7))
+        for condition in (
+            AblationCondition("top", 2, value="mean"),
+            AblationCondition("random", 2, value="plus_100"),
+            AblationCondition("mlp"),
+        )
+    )
+    assert top.neurons.tolist() == [3, 1]  # type: ignore[union-attr]
+    assert top.value.tolist() == [0.3, 0.1]  # type: ignore[union-attr]
+    drawn = np.random.default_rng(7).permutation(4)[:2]
+    assert random.neurons.tolist() == sorted(drawn)  # type: ignore[union-attr]
+    assert random.value == 100.0  # type: ignore[union-attr]
+    assert (bypass.layer, bypass.n_neurons, top.n_neurons) == (2, 0, 2)
+
+
+def test_a_study_finds_its_conditions_and_contrasts_by_name():
+    found = conditions_by_name(
+        study(
+            mask={"dose": [0.05], "controls": ["bottom"], "random_seeds": 3},
+            ablate={
+                "conditions": [
+                    {"neurons": "top", "count": 5},
+                    {"neurons": "top", "count": 10},
+                    {"neurons": "random", "count": 5, "seeds": 4},
+                ]
+            },
+        )
+    )
+    assert list(found.mask) == [
+        "top_30", "random_30", "bottom_30", "top_5", "random_5",
+        "top_30 - random_30", "top_5 - random_5",
+    ]  # fmt: skip
+    assert list(found.ablate) == ["top_5", "top_10", "random_5", "top_5 - random_5"]
+    # The same name means another thing in each intervention.
+    assert found.named("mask", "top_5").label == "most attended 5% of patches"
+    assert found.named("ablate", "top_5").label == "top 5 neurons"
+    assert found.named("ablate", "top_5 - random_5").label == "top 5 neurons − random"
+    contrast = found.contrast("mask", found.named("mask", "top_30"))
+    assert contrast == found.named("mask", "top_30 - random_30")
+    assert found.contrast("ablate", found.named("ablate", "top_10")) is None  # no random twin
+    with pytest.raises(InputError, match="unknown condition 'top_31'; did you mean 'top_30'"):
+        found.named("mask", "top_31")
+
+
+@pytest.mark.parametrize(
+    ("mask", "ablate", "main"),
+    [
+        ({}, {}, ("top_30", "top_5")),
+        ({"share": 0.2}, {}, ("top_20", "top_5")),
+        ({}, {"conditions": [{"neurons": "top", "count": 9}]}, ("top_30", "top_9")),
+        ({}, {"conditions": [{"neurons": "top", "count": 9, "value": "mean"}]}, ("top_30", None)),
+    ],
+)
+def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str | None]):
+    found = conditions_by_name(study(mask=mask, ablate=ablate))
+    conditions = [found.main("mask"), found.main("ablate")]
+    assert tuple(c.name if c else None for c in conditions) == main
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"mask": {"controls": ["botom"]}},
+            "unknown control 'botom'; did you mean 'bottom'? "
+            "(known: bottom, no_image, other_image)",
+        ),
+        ({"mask": {"controls": ["top"]}}, "unknown control 'top'"),
+        (
+            {"ablate": {"conditions": [{"neurons": "tops", "count": 1}]}},
+            "unknown kind 'tops'; did you mean 'top'? (known: top, random, mlp)",
+        ),
+        ({"ablate": {"conditions": [{"neurons": "top"}]}}, "give either count or share"),
+        ({"ablate": {"conditions": [{"neurons": "mlp", "count": 1}]}}, "neither count nor share"),
+        ({"ablate": {"conditions": [{"neurons": "top", "count": 1, "seeds": 2}]}}, "no seeds"),
+        (
+            {"ablate": {"conditions": 2 * [{"neurons": "top", "count": 1}]}},
+            "given twice: top_1",
+        ),
+    ],
+)
+def test_conditions_that_cannot_be_are_refused_in_one_line(
+    sections: dict[str, object], message: str
+):
+    with pytest.raises(InputError) as caught:
+        study(**sections)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_registered_kind_is_named_by_the_config(centre: MaskKind):
+    mask = MaskConfig(controls=("centre", "bottom"), share=0.25)
+    condition = mask_conditions(mask)[-7]
+    assert condition == MaskCondition("centre", 0.25)
+    assert (condition.name, condition.control) == ("centre_25", "random_25")
+    image = MaskableImage(np.full(16, 1 / 16), grid_h=4, grid_w=4, seed=0)
+    assert sorted(condition.hidden_tokens(image)) == [5, 6, 9, 10]
+    with pytest.raises(InputError, match="'centre' exists already"):
+        register_condition(centre)
+    with pytest.raises(InputError, match="letters, digits and _ only"):
+        register_condition(MaskKind("the centre", "central", shows="blank"))
+    assert "the centre" not in MASK_KINDS
