@@ -76,7 +76,7 @@ import hashlib, sys
 from pathlib import Path
 from vrp import termination
 
-termination.end_cleanly_when_told()
+termination.install_sigterm_handler()
 Path(sys.argv[1]).touch()
 # One call that is not back in Python for a minute, whatever signals arrive.
 hashlib.pbkdf2_hmac("sha512", b"a", b"b", 400_000_000)
@@ -97,7 +97,7 @@ FORKS = """
 import os, signal, sys, time
 from vrp import termination
 
-termination.end_cleanly_when_told()
+termination.install_sigterm_handler()
 child = os.fork()
 if child == 0:
     time.sleep(60)

@@ -237,21 +237,22 @@ def look_for_unseen_files():
         return  # records in a database are left as they are
     from snakemake.persistence.file import FilePersistence
 
-    from snakemake_executor_plugin_vrp_slurm.submissions import all_noted
-    from snakemake_executor_plugin_vrp_slurm.unseen import find_unseen, settle_unseen
+    from snakemake_executor_plugin_vrp_slurm.submissions import pending_submissions
+    from vrp.workflow.orphaned_outputs import find_orphaned_outputs, update_records
 
     records = FilePersistence(nolock=True)
-    unseen = find_unseen(filter(is_of_this_study, all_noted()), records, made_by)
-    settle_unseen(unseen, records)
-    if unseen.current:
+    submissions = filter(is_of_this_study, pending_submissions())
+    orphaned = find_orphaned_outputs(submissions, records, made_by)
+    update_records(orphaned, records)
+    if orphaned.valid:
         logger.info(
-            f"Jobs that SLURM finished after their Snakemake had ended: {len(unseen.current)}; what "
+            f"Jobs that SLURM finished after their Snakemake had ended: {len(orphaned.valid)}; what "
             "they made is up to date and is kept."
         )
-    for job, doubt in unseen.doubtful:
+    for job, reason in orphaned.stale:
         logger.warning(
-            f"{f'SLURM job {job.job}' if job.job else 'A SLURM job'} finished {job.outputs[0]} "
-            f"after its Snakemake had ended; the job is planned again, since {doubt}."
+            f"{f'SLURM job {job.slurm_id}' if job.slurm_id else 'A SLURM job'} finished {job.outputs[0]} "
+            f"after its Snakemake had ended; the job is planned again, since {reason}."
         )
 
 
@@ -263,13 +264,13 @@ def refuse_beside_slurm_jobs():
     submits = workflow._executor_plugin.name == "vrp-slurm"
     if submits or not Path(".snakemake/slurm_jobs").is_dir():
         return
-    from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError, unfinished
-    from snakemake_executor_plugin_vrp_slurm.submissions import all_noted
+    from snakemake_executor_plugin_vrp_slurm.queue import SlurmError, unfinished
+    from snakemake_executor_plugin_vrp_slurm.submissions import pending_submissions
 
     try:
-        runs = {one.run for one in filter(is_of_this_study, all_noted())}
+        runs = {one.run for one in filter(is_of_this_study, pending_submissions())}
         jobs = sorted(job for run in runs for job in unfinished(run))
-    except QueueSilentError as error:
+    except SlurmError as error:
         print(
             f"Warning: jobs of an earlier run may still be in SLURM's queue ({error})",
             file=sys.stderr,

@@ -32,15 +32,15 @@ class Site:
     """That of the jobs that hold one."""
 
     def for_job(self, *, gpu: bool) -> "Place":
-        """Where a job goes that holds a GPU, or none."""
+        """Where a job goes that holds a GPU, or that holds none."""
         if gpu:
             account, qos, partition = self.gpu_account, self.gpu_qos, self.gpu_partition
         else:
             account, qos, partition = self.cpu_account, self.cpu_qos, self.cpu_partition
         return Place(account or self.account, qos or self.qos, partition)
 
-    def in_words(self) -> str:
-        """What the file sets."""
+    def describe(self) -> str:
+        """What the file sets, in words."""
         found = {key: value for key, value in dataclasses.asdict(self).items() if value}
         return (
             ", ".join(f"{key} {value}" for key, value in found.items())
@@ -82,7 +82,7 @@ def read_site(path: Path | None) -> Site:
     return Site(**{key: str(value) for key, value in found.items() if value not in (None, "")})
 
 
-def faults(site: Site, partitions: dict[str, set[str]], *, where: str) -> list[str]:
+def site_errors(site: Site, partitions: dict[str, set[str]], *, where: str) -> list[str]:
     """Return what the file asks for and the cluster does not have, one line each.
 
     Args:

@@ -1,8 +1,8 @@
-"""What was last submitted to SLURM: one small file for each job of the workflow.
+"""Records of the last submission of every job of the workflow: one small file each.
 
-Written when a job is submitted, removed when a later run finds that Snakemake has recorded its end.
-Where Snakemake was killed, it tells the next run which jobs may still be in the queue, and which
-tables were finished unseen.
+A record is written before a job is submitted and removed when a later run finds that Snakemake has
+recorded the job's end. Where Snakemake was killed, the records tell the next run which jobs may
+still be in the queue, and which tables were finished without Snakemake.
 """
 
 import hashlib
@@ -20,103 +20,99 @@ FOLDER = Path(".snakemake", "slurm_jobs")
 class Submission(NamedTuple):
     """The last submission of one job of the workflow."""
 
-    job: str
-    """SLURM's id; empty where Snakemake was killed before it knew it."""
+    slurm_id: str
+    """SLURM's id of the job; empty where Snakemake was killed before it knew it."""
     run: str
-    """Name of the run that submitted it; all its SLURM jobs have it."""
-    identity: str
-    """What ends the comment of the SLURM job: that of the group where it was submitted in one."""
+    """Name of the run that submitted it; all its SLURM jobs have this name."""
+    key: str
+    """End of the SLURM job's comment: the key of the job, or of the group it was submitted in."""
     rule: str
     model: str
     """The job's model; empty where it is of all models."""
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    made_together: frozenset[str]
-    """Outputs of all jobs that were submitted as one."""
+    group_outputs: tuple[str, ...]
+    """Outputs of all jobs that were submitted together."""
     time: float
     """When, by the clock of the file system that the outputs are on, in seconds."""
 
 
 def members(job: Any) -> list[Any]:
-    """The jobs of a group; a job that is no group is its own only member."""
+    """Return the jobs of a group; of a job that is no group, the job itself."""
     return list(job.jobs) if job.is_group() else [job]
 
 
 def outputs_of(job: Any) -> list[str]:
-    """Declared outputs of a job; of a group, also those that only its own jobs read."""
+    """Return the declared outputs of a job; of a group, also those that only its jobs read."""
     return sorted({str(path) for member in members(job) for path in member.output})
 
 
-def identity(job: Any) -> str:
-    """What tells a job from all others of the workflow: the digest of its outputs' names."""
+def job_key(job: Any) -> str:
+    """Return a job's unique key: SHA-256 of its output paths, shortened to 32 digits."""
     return _digest(outputs_of(job))
 
 
-def note(job: Any, run: str) -> None:
+def record_submission(job: Any, run: str) -> None:
     """Record that a job, or every job of a group, is about to be submitted.
 
     Before SLURM has it: whenever Snakemake is killed, the next run knows of the job.
     """
     for member in members(job):
+        outputs = outputs_of(member)
         _write(
-            _record_of(member),
-            {
-                "job": "",
-                "run": run,
-                "identity": identity(job),
-                "time": _time_at(Path(outputs_of(member)[0]).parent),
-                "rule": member.rule.name,
-                "model": member.wildcards.get("model", ""),
-                "inputs": [str(path) for path in member.input],
-                "outputs": outputs_of(member),
-                "made_together": outputs_of(job),
-            },
+            Submission(
+                slurm_id="",
+                run=run,
+                key=job_key(job),
+                rule=member.rule.name,
+                model=member.wildcards.get("model", ""),
+                inputs=tuple(str(path) for path in member.input),
+                outputs=tuple(outputs),
+                group_outputs=tuple(outputs_of(job)),
+                time=_time_at(Path(outputs[0]).parent),
+            )
         )
 
 
-def note_id(job: Any, identifier: str) -> None:
-    """Add the id that SLURM gave; the time stays that of before the submission."""
+def record_slurm_id(job: Any, slurm_id: str) -> None:
+    """Add SLURM's id to the record; the time stays that of before the submission."""
     for member in members(job):
-        record = _record_of(member)
-        _write(record, {**json.loads(record.read_text(encoding="utf-8")), "job": identifier})
+        if (submission := last_submission(member)) is not None:
+            _write(submission._replace(slurm_id=slurm_id))
 
 
-def noted(member: Any) -> Submission | None:
-    """The last submission of a job that is no group; None where there is none to follow."""
-    return _read(_record_of(member))
+def last_submission(member: Any) -> Submission | None:
+    """Return the last submission of a job that is no group; None where none is recorded."""
+    return _read(_path(outputs_of(member)))
 
 
-def all_noted() -> Iterator[Submission]:
-    """Every submission whose end is not known to be recorded."""
-    for record in sorted(FOLDER.glob("*.json")):
-        if (submission := _read(record)) is not None:
+def pending_submissions() -> Iterator[Submission]:
+    """Yield every submission whose end is not known to be recorded by Snakemake."""
+    for path in sorted(FOLDER.glob("*.json")):
+        if (submission := _read(path)) is not None:
             yield submission
 
 
-def forget(submission: Submission) -> None:
-    """The job's end is recorded."""
-    _record_for(submission.outputs).unlink(missing_ok=True)
+def drop_record(submission: Submission) -> None:
+    """Remove the record of a job whose end Snakemake has recorded."""
+    _path(submission.outputs).unlink(missing_ok=True)
 
 
-def finished_since(member: Any) -> bool:
-    """Whether all outputs of a job are there and none is older than its last submission."""
-    submission = noted(member)
-    return submission is not None and are_written(outputs_of(member), since=submission.time)
+def has_finished(member: Any) -> bool:
+    """Whether all outputs of a job exist and none is older than its last submission."""
+    submission = last_submission(member)
+    return submission is not None and all_exist_since(submission.time, submission.outputs)
 
 
-def are_written(paths: Iterable[str], *, since: float) -> bool:
-    """Whether all files are there and none is older than a time."""
+def all_exist_since(time: float, paths: Iterable[str]) -> bool:
+    """Whether all files exist and none is older than a time."""
     try:
-        return all(Path(path).stat().st_mtime >= since for path in paths)
+        return all(Path(path).stat().st_mtime >= time for path in paths)
     except OSError:
         return False
 
 
-def _record_of(member: Any) -> Path:
-    return _record_for(outputs_of(member))
-
-
-def _record_for(outputs: Iterable[str]) -> Path:
+def _path(outputs: Iterable[str]) -> Path:
     return FOLDER / f"{_digest(outputs)}.json"
 
 
@@ -125,7 +121,7 @@ def _digest(outputs: Iterable[str]) -> str:
 
 
 def _time_at(folder: Path) -> float:
-    """The time by the clock that gives the files of a folder theirs."""
+    """The time by the clock that gives the files of a folder their times."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -134,26 +130,20 @@ def _time_at(folder: Path) -> float:
         return time.time()
 
 
-def _write(record: Path, content: dict[str, Any]) -> None:
-    record.parent.mkdir(parents=True, exist_ok=True)
-    part = record.with_suffix(".part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(record)
+def _write(submission: Submission) -> None:
+    path = _path(submission.outputs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(submission._asdict()), encoding="utf-8")
+    part.replace(path)
 
 
-def _read(record: Path) -> Submission | None:
+def _read(path: Path) -> Submission | None:
+    """Read a record; None where there is none, or none that can be read."""
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        return Submission(
-            job=content["job"],
-            run=content["run"],
-            identity=content["identity"],
-            rule=content["rule"],
-            model=content["model"],
-            inputs=tuple(content["inputs"]),
-            outputs=tuple(content["outputs"]),
-            made_together=frozenset(content["made_together"]),
-            time=float(content["time"]),
-        )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("inputs", "outputs", "group_outputs"):
+            content[key] = tuple(content[key])
+        return Submission(**content)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -16,7 +16,7 @@ from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.study.provenance import provenance
-from vrp.termination import Terminated, end_at_once, end_cleanly_when_told
+from vrp.termination import Terminated, end_at_once, install_sigterm_handler
 from vrp.zoo import ZOO_FAMILIES
 
 Run = Callable[[argparse.Namespace], None]
@@ -25,7 +25,7 @@ Run = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; exit 2 with one line on bad input."""
     options = build_parser().parse_args(arguments)
-    end_cleanly_when_told()
+    install_sigterm_handler()
     try:
         options.run(options)
     except InputError as error:

@@ -27,7 +27,7 @@ class Terminated(SystemExit):
     """SIGTERM arrived; the code is 143."""
 
 
-def end_cleanly_when_told() -> None:
+def install_sigterm_handler() -> None:
     """Raise Terminated in the main thread on SIGTERM.
 
     A stage whose workflow was killed ends in the same way: with nobody to take its result, it

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +12,19 @@ import pytest
 from programs import write_program
 from snakemake_interface_common.exceptions import WorkflowError
 
-import snakemake_executor_plugin_vrp_slurm as plugin
-from snakemake_executor_plugin_vrp_slurm.queue import QueueSilentError, ask, states
+from snakemake_executor_plugin_vrp_slurm import ExecutorSettings, queue
+from snakemake_executor_plugin_vrp_slurm import executor as executor_module
+from snakemake_executor_plugin_vrp_slurm.executor import Executor
+from snakemake_executor_plugin_vrp_slurm.job_states import JobState, StatePolicy
+from snakemake_executor_plugin_vrp_slurm.queue import SlurmError, query, states
 from snakemake_executor_plugin_vrp_slurm.site import Site
-from snakemake_executor_plugin_vrp_slurm.submissions import identity, note, note_id, noted
-from snakemake_executor_plugin_vrp_slurm.verdicts import JobState, Verdicts
+from snakemake_executor_plugin_vrp_slurm.submissions import (
+    job_key,
+    last_submission,
+    pending_submissions,
+    record_slurm_id,
+    record_submission,
+)
 
 
 class Now:
@@ -28,6 +35,12 @@ class Now:
     async def __aexit__(self, *error: Any) -> None: ...
 
 
+class Resources(dict[str, Any]):
+    """Resources of a job, which Snakemake also shows as attributes."""
+
+    __getattr__ = dict.get
+
+
 class Logger:
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -36,17 +49,20 @@ class Logger:
 
 @pytest.fixture
 def executor(tmp_path, monkeypatch) -> Any:
-    """An executor without a workflow; verdicts without patience."""
+    """An executor without a workflow; no state of a job is waited for."""
     monkeypatch.chdir(tmp_path)
-    made = plugin.Executor.__new__(plugin.Executor)
+    made = Executor.__new__(Executor)
     made.workflow = SimpleNamespace(
-        executor_settings=plugin.ExecutorSettings(silence_minutes=0.5, keep_successful_logs=True)
+        executor_settings=ExecutorSettings(silence_minutes=0.5, keep_successful_logs=True),
+        workdir_init=tmp_path,
     )
     made.logger, made.status_rate_limiter = Logger(), Now()
     made.run_uuid, made._accounting = "run", False
-    made._verdicts = Verdicts(blocked_limit=0, settle=0)
-    made._silent_since, made._said = None, (0.0, "")
-    made._nodes, made._thread, made._site, made.wait = {}, threading.local(), Site(), True
+    made._state_policy = StatePolicy(blocked_limit=0, grace=0)
+    made._silent_since, made._last_logged = None, (0.0, "")
+    made._nodes, made._site, made.wait = {}, Site(), True
+    made._failed_nodes, made._partitions, made._fallback_partition = set(), None, "cpu"
+    made._main_event_loop, made.format_job_exec = None, lambda job: "snakemake 'a b'"
     made.slurm_logdir = tmp_path / "logs"
     made.ended = {}
     made.report_job_success = lambda info: made.ended.update({info.external_jobid: "success"})
@@ -62,19 +78,21 @@ def job(identifier: str, output: str = "table.parquet") -> Any:
         aux={},
         job=SimpleNamespace(
             name="extract",
+            jobid=1,
             rule=SimpleNamespace(name="extract"),
             wildcards={},
             input=[],
             output=[output],
             is_group=lambda: False,
             resources={},
+            threads=1,
         ),
     )
 
 
 def submit(job: Any, identifier: str, run: str = "run") -> None:
-    note(job, run)
-    note_id(job, identifier)
+    record_submission(job, run)
+    record_slurm_id(job, identifier)
 
 
 def check(executor: Any, *jobs: Any) -> list[str]:
@@ -90,7 +108,7 @@ def test_states_decide(executor, monkeypatch):
         "2": JobState("COMPLETED", "None"),
         "3": JobState("FAILED", "NonZeroExitCode"),
     }
-    monkeypatch.setattr(plugin.queue, "states", lambda run: shown)
+    monkeypatch.setattr(queue, "states", lambda run: shown)
     assert check(executor, *map(job, "123")) == ["1"]
     assert executor.ended["2"] == "success"
     assert "ended as FAILED" in executor.ended["3"]
@@ -103,7 +121,7 @@ def finish(output: str, time: float = 2e9) -> None:
 
 
 def test_a_forgotten_job_is_judged_by_its_tables(executor, monkeypatch):
-    monkeypatch.setattr(plugin.queue, "states", lambda run: {})
+    monkeypatch.setattr(queue, "states", lambda run: {})
     there, absent, stale = job("1", "there"), job("2", "absent"), job("3", "stale")
     finish("stale", time=0)
     for info in (there, absent, stale):
@@ -116,7 +134,7 @@ def test_a_forgotten_job_is_judged_by_its_tables(executor, monkeypatch):
 
 
 def test_a_forgotten_group_is_judged_by_the_tables_of_all_its_jobs(executor, monkeypatch):
-    monkeypatch.setattr(plugin.queue, "states", lambda run: {})
+    monkeypatch.setattr(queue, "states", lambda run: {})
     metrics, probes = job("", "signals").job, job("", "probes").job
     # Of a group, Snakemake calls outputs only what none of its own jobs reads.
     group = SimpleNamespace(
@@ -137,19 +155,19 @@ def test_a_forgotten_group_is_judged_by_the_tables_of_all_its_jobs(executor, mon
 )
 def test_a_forgotten_job_is_judged_by_the_accounting(executor, monkeypatch, state, outcome):
     executor._accounting = True
-    monkeypatch.setattr(plugin.queue, "states", lambda run: {})
-    monkeypatch.setattr(plugin.queue, "accounted", lambda job: JobState(state, ""))
+    monkeypatch.setattr(queue, "states", lambda run: {})
+    monkeypatch.setattr(queue, "accounted", lambda job: JobState(state, ""))
     assert check(executor, job("1")) == []
     assert outcome in executor.ended["1"]
 
 
 def test_no_job_is_dropped_while_slurm_is_silent(executor, monkeypatch):
     def silent(run: str) -> Any:
-        raise QueueSilentError("squeue: Unable to contact slurm controller")
+        raise SlurmError("squeue: Unable to contact slurm controller")
 
-    monkeypatch.setattr(plugin.queue, "states", silent)
+    monkeypatch.setattr(queue, "states", silent)
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(plugin.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(executor_module.time, "monotonic", lambda: clock.now)
     assert check(executor, job("1"), job("2")) == ["1", "2"]
     clock.now = 29
     assert check(executor, job("1"), job("2")) == ["1", "2"]
@@ -160,22 +178,20 @@ def test_no_job_is_dropped_while_slurm_is_silent(executor, monkeypatch):
 
 def test_an_answer_ends_the_silence(executor, monkeypatch):
     executor._silent_since = -1e9
-    monkeypatch.setattr(plugin.queue, "states", lambda run: {"1": JobState("RUNNING", "None")})
+    monkeypatch.setattr(queue, "states", lambda run: {"1": JobState("RUNNING", "None")})
     assert check(executor, job("1")) == ["1"]
     assert executor._silent_since is None
 
 
 def test_without_jobs_nothing_is_asked(executor, monkeypatch):
-    monkeypatch.setattr(plugin.queue, "states", lambda run: pytest.fail("asked"))
+    monkeypatch.setattr(queue, "states", lambda run: pytest.fail("asked"))
     assert check(executor) == []
 
 
 def test_a_blocked_job_is_cancelled(executor, monkeypatch):
     cancelled: list[str] = []
-    monkeypatch.setattr(
-        plugin.queue, "states", lambda run: {"1": JobState("PENDING", "PartitionDown")}
-    )
-    monkeypatch.setattr(plugin.queue, "cancel", cancelled.extend)
+    monkeypatch.setattr(queue, "states", lambda run: {"1": JobState("PENDING", "PartitionDown")})
+    monkeypatch.setattr(queue, "cancel", cancelled.extend)
     assert check(executor, job("1")) == []
     assert cancelled == ["1"]
     assert "partition is down" in executor.ended["1"]
@@ -185,10 +201,10 @@ def test_a_blocked_job_is_cancelled(executor, monkeypatch):
 def test_busy_nodes_are_waited_for(executor, monkeypatch, nodes, waits):
     asked: list[tuple[str, bool]] = []
     shown = {"1": JobState("PENDING", "ReqNodeNotAvail, May be reserved for other job", "gpu")}
-    monkeypatch.setattr(plugin.queue, "states", lambda run: shown)
-    monkeypatch.setattr(plugin.queue, "cancel", lambda jobs: None)
+    monkeypatch.setattr(queue, "states", lambda run: shown)
+    monkeypatch.setattr(queue, "cancel", lambda jobs: None)
     monkeypatch.setattr(
-        plugin.queue, "has_nodes", lambda place, *, gpu: asked.append((place, gpu)) or nodes
+        queue, "has_nodes", lambda place, *, gpu: asked.append((place, gpu)) or nodes
     )
     assert check(executor, job("1")) == waits
     assert asked == [("gpu", False)]
@@ -197,45 +213,40 @@ def test_busy_nodes_are_waited_for(executor, monkeypatch, nodes, waits):
 @pytest.fixture
 def clock(executor, monkeypatch) -> Any:
     """Time that passes only in sleep; thirty seconds of it are silence."""
-    its = SimpleNamespace(now=0.0, slept=[])
+    time = SimpleNamespace(now=0.0, slept=[])
 
     def sleep(seconds: float) -> None:
-        its.now += seconds
-        its.slept.append(seconds)
+        time.now += seconds
+        time.slept.append(seconds)
 
-    monkeypatch.setattr(plugin.time, "monotonic", lambda: its.now)
-    monkeypatch.setattr(plugin.time, "sleep", sleep)
-    return its
+    monkeypatch.setattr(executor_module.time, "monotonic", lambda: time.now)
+    monkeypatch.setattr(executor_module.time, "sleep", sleep)
+    return time
 
 
 class Sbatch:
-    """Stands in for the submission of the executor beneath: fails so often, then succeeds."""
+    """Stands in for sbatch and for Snakemake: fails with these messages, then succeeds."""
 
     def __init__(self, executor: Any, monkeypatch: Any, *failures: str) -> None:
-        self.failures, self.calls = list(failures), 0
+        self.failures = list(failures)
+        self.commands: list[str] = []
         self.submitted: list[str] = []
         self.known_before: list[Any] = []
         self.failed: list[str] = []
+        monkeypatch.setattr(queue, "submit", self._submit)
+        executor.report_job_submission = lambda info: self.submitted.append(info.external_jobid)
+        executor.report_job_error = lambda info, msg: self.failed.append(msg)
 
-        def run_job(its: Any, job: Any) -> None:
-            self.calls += 1
-            self.known_before.append(noted(job))
-            info = plugin.SubmittedJobInfo(job, external_jobid="7", aux={})
-            if self.failures:
-                said = f"SLURM sbatch failed. The error message was '{self.failures.pop(0)}'."
-                its._report_job_error_threadsafe(info, f"{said}\n    sbatch call:\n  try again")
-            else:
-                its._report_job_submission_threadsafe(info)
+    @property
+    def calls(self) -> int:
+        return len(self.commands)
 
-        base = plugin.SlurmExecutor
-        monkeypatch.setattr(base, "run_job", run_job)
-        monkeypatch.setattr(
-            base, "_report_job_submission_threadsafe",
-            lambda its, info: self.submitted.append(info.external_jobid),
-        )  # fmt: skip
-        monkeypatch.setattr(
-            base, "_report_job_error_threadsafe", lambda its, info, text: self.failed.append(text)
-        )
+    def _submit(self, command: str, script: str | None) -> str:
+        self.commands.append(command)
+        self.known_before += pending_submissions()
+        if self.failures:
+            raise SlurmError(f"sbatch: {self.failures.pop(0)}")
+        return "7;cluster\n"
 
 
 AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
@@ -243,36 +254,36 @@ AWAY = "sbatch: error: Batch job submission failed: Unable to contact slurm cont
 
 def test_a_submission_is_repeated_while_slurm_is_away(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch, AWAY, "Socket timed out on send/recv operation")
-    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
-    its = job("").job
-    executor.run_job(its)
+    monkeypatch.setattr(queue, "unfinished_with", lambda comment, run: [])
+    shard = job("").job
+    executor.run_job(shard)
     assert (sbatch.calls, sbatch.submitted, sbatch.failed) == (3, ["7"], [])
     assert clock.slept == [2, 4]
-    assert noted(its).job == "7"
+    assert last_submission(shard).slurm_id == "7"
     # A run that is killed in between leaves word of the job, and of when it was submitted.
-    assert [(known.job, known.run) for known in sbatch.known_before] == [("", "run")] * 3
-    assert noted(its).time == sbatch.known_before[0].time
+    assert [(known.slurm_id, known.run) for known in sbatch.known_before] == [("", "run")] * 3
+    assert last_submission(shard).time == sbatch.known_before[0].time
 
 
 def test_an_sbatch_without_an_answer_is_a_silence(executor, monkeypatch, clock):
-    sbatch = Sbatch(executor, monkeypatch, "")  # what is left of one that was ended
-    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    sbatch = Sbatch(executor, monkeypatch, "did not answer within 60 s")
+    monkeypatch.setattr(queue, "unfinished_with", lambda comment, run: [])
     executor.run_job(job("").job)
     assert (sbatch.calls, sbatch.submitted) == (2, ["7"])
-    assert "It did not answer within 60 s. Trying again" in executor.logger.lines[0]
+    assert "did not answer within 60 s. Trying again in 2 s." in executor.logger.lines[0]
 
 
 def test_a_submission_that_slurm_took_all_the_same_is_not_repeated(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch, AWAY)
-    its = job("").job
+    shard = job("").job
     asked: list[str] = []
     monkeypatch.setattr(
-        plugin.queue, "unfinished_with", lambda comment, run: asked.append(comment) or ["12"]
+        queue, "unfinished_with", lambda comment, run: asked.append(comment) or ["12"]
     )
-    executor.run_job(its)
+    executor.run_job(shard)
     assert (sbatch.calls, sbatch.submitted, sbatch.failed) == (1, ["12"], [])
-    assert asked == [identity(its)]
-    assert f"--comment='extract {identity(its)}'" in next(executor.get_account_arg(its))
+    assert asked == [job_key(shard)]
+    assert f"--comment 'extract {job_key(shard)}'" in sbatch.commands[0]
 
 
 def test_a_submission_that_is_refused_is_not_repeated(executor, monkeypatch, clock):
@@ -284,7 +295,7 @@ def test_a_submission_that_is_refused_is_not_repeated(executor, monkeypatch, clo
 
 def test_submissions_end_after_the_limit_of_silence(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch, *[AWAY] * 99)
-    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
+    monkeypatch.setattr(queue, "unfinished_with", lambda comment, run: [])
     executor.run_job(job("").job)
     assert clock.now <= 30
     assert sbatch.calls == 5  # after 0, 2, 6, 14 and 30 s
@@ -302,13 +313,13 @@ def test_a_full_queue_is_waited_for_while_own_jobs_are_in_it(
     executor, monkeypatch, clock, room_after, submitted
 ):
     sbatch = Sbatch(executor, monkeypatch, *[FULL] * 9)
-    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
-    monkeypatch.setattr(plugin.queue, "holds_own_jobs", lambda: sbatch.calls <= room_after)
+    monkeypatch.setattr(queue, "unfinished_with", lambda comment, run: [])
+    monkeypatch.setattr(queue, "has_own_jobs", lambda: sbatch.calls <= room_after)
     executor.run_job(job("").job)
     assert sbatch.submitted == submitted
     if submitted:  # far beyond the limit of silence, and said once
         assert clock.now == 2 + 4 + 8 + 16 + 32 + 4 * 60
-        (line,) = executor.logger.lines
+        line, _ = executor.logger.lines  # and that it has been submitted
         assert "QOSMaxSubmitJobPerUserLimit" in line
         assert "Waiting for room there" in line
     else:
@@ -318,8 +329,8 @@ def test_a_full_queue_is_waited_for_while_own_jobs_are_in_it(
 
 def test_the_end_of_own_jobs_ends_the_wait_for_room(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch, *[FULL] * 99)
-    monkeypatch.setattr(plugin.queue, "unfinished_with", lambda comment, run: [])
-    monkeypatch.setattr(plugin.queue, "holds_own_jobs", lambda: sbatch.calls <= 4)
+    monkeypatch.setattr(queue, "unfinished_with", lambda comment, run: [])
+    monkeypatch.setattr(queue, "has_own_jobs", lambda: sbatch.calls <= 4)
     executor.run_job(job("").job)
     assert len(sbatch.failed) == 1
 
@@ -328,7 +339,7 @@ def test_a_refused_group_says_why(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch, "Invalid account or account/partition combination")
     one = job("").job
     group = SimpleNamespace(
-        output=["a"], jobs=[one], is_group=lambda: True, name="analysis", resources={}
+        output=["a"], jobs=[one], is_group=lambda: True, name="analysis", resources={}, threads=1
     )
     executor.run_job(group)
     assert "Invalid account" in sbatch.failed[0]  # which Snakemake leaves out, of a group
@@ -336,56 +347,56 @@ def test_a_refused_group_says_why(executor, monkeypatch, clock):
 
 
 @pytest.mark.parametrize(("run", "whose"), [("run", "earlier try"), ("old", "earlier run")])
-def test_what_still_works_on_the_outputs_is_ended_first(executor, monkeypatch, clock, run, whose):
+def test_a_job_that_still_works_on_the_outputs_is_cancelled_first(
+    executor, monkeypatch, clock, run, whose
+):
     sbatch = Sbatch(executor, monkeypatch)
-    its = job("").job
-    submit(its, "5", run)
+    shard = job("").job
+    submit(shard, "5", run)
     cancelled: list[str] = []
 
     def cancel(jobs: list[str]) -> str | None:  # the first one is not heard
         cancelled.extend(jobs)
         return "scancel: timed out" if len(cancelled) == 1 else None
 
-    monkeypatch.setattr(plugin.queue, "cancel", cancel)
+    monkeypatch.setattr(queue, "cancel", cancel)
     monkeypatch.setattr(
-        plugin.queue, "is_unfinished", lambda job, run: len(cancelled) < 2 or clock.now < 15
+        queue, "is_unfinished", lambda job, run: len(cancelled) < 2 or clock.now < 15
     )
-    executor.run_job(its)
+    executor.run_job(shard)
     assert cancelled == ["5", "5"]
     assert clock.now >= 15
     assert sbatch.submitted == ["7"]
     assert whose in executor.logger.lines[0]
 
 
-def test_a_leftover_of_a_run_that_never_learnt_its_id(executor, monkeypatch, clock):
+def test_an_orphaned_job_of_a_run_that_never_learnt_its_id(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch)
-    its = job("").job
-    note(its, "old")
+    shard = job("").job
+    record_submission(shard, "old")
     cancelled: list[str] = []
     asked: list[tuple[str, str]] = []
-    monkeypatch.setattr(
-        plugin.queue, "unfinished_with", lambda *about: asked.append(about) or ["9"]
-    )
-    monkeypatch.setattr(plugin.queue, "cancel", cancelled.extend)
-    monkeypatch.setattr(plugin.queue, "is_unfinished", lambda job, run: not cancelled)
-    executor.run_job(its)
-    assert (asked, cancelled) == ([(identity(its), "old")], ["9"])
+    monkeypatch.setattr(queue, "unfinished_with", lambda *about: asked.append(about) or ["9"])
+    monkeypatch.setattr(queue, "cancel", cancelled.extend)
+    monkeypatch.setattr(queue, "is_unfinished", lambda job, run: not cancelled)
+    executor.run_job(shard)
+    assert (asked, cancelled) == ([(job_key(shard), "old")], ["9"])
     assert sbatch.submitted == ["7"]
 
 
-def test_a_leftover_that_does_not_end_is_an_error(executor, monkeypatch, clock):
+def test_an_orphaned_job_that_does_not_end_is_an_error(executor, monkeypatch, clock):
     sbatch = Sbatch(executor, monkeypatch)
-    its = job("").job
-    submit(its, "5")
-    monkeypatch.setattr(plugin.queue, "cancel", lambda jobs: None)
-    monkeypatch.setattr(plugin.queue, "is_unfinished", lambda job, run: True)
-    executor.run_job(its)
+    shard = job("").job
+    submit(shard, "5")
+    monkeypatch.setattr(queue, "cancel", lambda jobs: None)
+    monkeypatch.setattr(queue, "is_unfinished", lambda job, run: True)
+    executor.run_job(shard)
     assert sbatch.calls == 0
     assert "SLURM job 5 of an earlier try does not end" in sbatch.failed[0]
 
 
 def test_a_job_without_a_record_of_its_submission_is_not_taken_for_done(executor, monkeypatch):
-    monkeypatch.setattr(plugin.queue, "states", lambda run: {})
+    monkeypatch.setattr(queue, "states", lambda run: {})
     finish("table.parquet")
     check(executor, job("1"))
     assert "no longer knows job 1" in executor.ended["1"]
@@ -402,8 +413,8 @@ def test_a_job_without_a_record_of_its_submission_is_not_taken_for_done(executor
 )
 def test_several_gpus_are_asked_for_on_one_node(executor, resources, added):
     found: dict[str, int] = {}
-    its = SimpleNamespace(resources=resources, add_aux_resource=found.__setitem__)
-    executor._complete(its)
+    asked = SimpleNamespace(resources=resources, add_aux_resource=found.__setitem__)
+    executor._add_gpu_resources(asked)
     assert found == added
 
 
@@ -419,38 +430,45 @@ def test_several_gpus_are_asked_for_on_one_node(executor, resources, added):
 def test_the_sites_gpu_type_is_asked_for(executor, resources, added):
     executor._site = Site(gpu_type="a100")
     found: dict[str, str] = {}
-    executor._complete(SimpleNamespace(resources=resources, add_aux_resource=found.__setitem__))
+    executor._add_gpu_resources(
+        SimpleNamespace(resources=resources, add_aux_resource=found.__setitem__)
+    )
     assert found == added
 
 
-def test_account_quality_and_partition_are_the_sites_or_the_rules_own(executor, monkeypatch):
-    def asked(command: str, *_: Any) -> str:
-        raise AssertionError(f"{command} is asked without an end")
-
-    monkeypatch.setattr(plugin.beneath, "validate_account", asked)
+def test_account_quality_and_partition_are_the_sites_or_the_rules_own(executor):
     executor._site = Site(account="a", gpu_account="b", qos="q", gpu_partition="gpu,more")
-    its = job("").job
-    assert next(executor.get_account_arg(its)).startswith(" -A a --qos=q --comment='extract ")
-    its.resources = {"gpu": 1}
-    assert next(executor.get_account_arg(its)).startswith(" -A b --qos=q --comment=")
-    assert executor.get_partition_arg(its) == " -p gpu,more"
-    its.resources = {"slurm_account": "their own"}
-    assert next(executor.get_account_arg(its)).startswith(" -A 'their own' --qos=q --comment=")
+    shard = job("").job
+    command, script = executor._submit_command(shard)
+    assert " -A a --qos=q  -p cpu " in command
+    assert command.endswith(""" --wrap='snakemake '"'"'a b'"'"''""")
+    assert script is None
+    shard.resources = {"gpu": 1}
+    assert " -A b --qos=q  -p gpu,more " in executor._submit_command(shard)[0]
+    shard.resources = Resources(slurm_account="their own", slurm_partition="long")
+    assert " -A 'their own' --qos=q  -p long " in executor._submit_command(shard)[0]
+
+
+def test_a_command_can_be_passed_as_a_script(executor):
+    executor.workflow.executor_settings.pass_command_as_script = True
+    command, script = executor._submit_command(job("").job)
+    assert command.endswith(" /dev/stdin")
+    assert script == "#!/bin/sh\nsnakemake 'a b'"
 
 
 def test_questions_have_an_end(monkeypatch):
-    monkeypatch.setattr(plugin.queue, "PATIENCE", 0.2)
-    with pytest.raises(QueueSilentError, match=r"sleep did not answer within 0\.2 s"):
-        ask("sleep", "5")
-    with pytest.raises(QueueSilentError, match="there is no no-such-command here"):
-        ask("no-such-command")
-    with pytest.raises(QueueSilentError, match="sh: down"):
-        ask("sh", "-c", "echo down >&2; exit 1")
+    monkeypatch.setattr(queue, "TIMEOUT", 0.2)
+    with pytest.raises(SlurmError, match=r"sleep did not answer within 0\.2 s"):
+        query("sleep", "5")
+    with pytest.raises(SlurmError, match="there is no no-such-command here"):
+        query("no-such-command")
+    with pytest.raises(SlurmError, match="sh: down"):
+        query("sh", "-c", "echo down >&2; exit 1")
 
 
 def test_states_are_read_with_their_reasons(monkeypatch):
     text = "1|RUNNING|cpu|None\n2|PENDING|gpu|ReqNodeNotAvail, UnavailableNodes:a\n"
-    monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
+    monkeypatch.setattr(queue, "query", lambda *command: text)
     assert states("run") == {
         "1": JobState("RUNNING", "None", "cpu"),
         "2": JobState("PENDING", "ReqNodeNotAvail, UnavailableNodes:a", "gpu"),
@@ -469,14 +487,14 @@ def test_states_are_read_with_their_reasons(monkeypatch):
     ],
 )
 def test_nodes_in_service(monkeypatch, text, gpu, found):
-    monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
-    assert plugin.queue.has_nodes("main", gpu=gpu) is found
+    monkeypatch.setattr(queue, "query", lambda *command: text)
+    assert queue.has_nodes("main", gpu=gpu) is found
 
 
 def test_jobs_are_found_by_their_comment(monkeypatch):
     text = "1|extract_one_000 abc\n2|metrics abd\n3|(null)\n"
-    monkeypatch.setattr(plugin.queue, "ask", lambda *command: text)
-    assert plugin.queue.unfinished_with("abd", "run") == ["2"]
+    monkeypatch.setattr(queue, "query", lambda *command: text)
+    assert queue.unfinished_with("abd", "run") == ["2"]
 
 
 PROGRAMS = {
@@ -494,19 +512,22 @@ rule work:
 """
 
 
-def run_with_sbatch(folder: Path, script: str) -> str:
-    """Run a workflow of one group of one job on a cluster that the scripts pretend; it fails."""
-    (folder / "Snakefile").write_text(WORKFLOW)
-    for name, its in (PROGRAMS | {"sbatch": script}).items():
-        write_program(folder / name, its)
-    # The patience of the module, in a process of its own.
+def run_with_sbatch(
+    folder: Path, script: str, workflow: str = WORKFLOW, **programs: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a workflow on a cluster that the scripts pretend."""
+    (folder / "Snakefile").write_text(workflow)
+    for name, content in (PROGRAMS | {"sbatch": script} | programs).items():
+        write_program(folder / name, content)
+    # A short time limit, in a process of its own.
     start = (
-        "import sys; from snakemake_executor_plugin_vrp_slurm import queue; queue.PATIENCE = 1; "
+        "import sys; from snakemake_executor_plugin_vrp_slurm import queue; queue.TIMEOUT = 1; "
         "from snakemake.cli import main; main(sys.argv[1:])"
     )
-    ended = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", start, "--executor", "vrp-slurm", "--jobs", "1",
-         "--vrp-slurm-silence-minutes", "0.1"],
+         "--vrp-slurm-silence-minutes", "0.1",
+         "--vrp-slurm-init-seconds-before-status-checks", "1"],
         cwd=folder, timeout=120, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
         env={
@@ -514,20 +535,43 @@ def run_with_sbatch(folder: Path, script: str) -> str:
             "PATH": f"{folder}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(folder / "cache"),
         },
     )  # fmt: skip
-    assert ended.returncode != 0
-    return " ".join(ended.stdout.split())
 
 
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_an_sbatch_that_hangs_ends_the_run_in_bounded_time(tmp_path):
-    said = run_with_sbatch(tmp_path, "exec sleep 1000")
-    assert "SLURM sbatch failed. It did not answer within 1 s. Trying again in 2 s." in said
-    assert said.count("It did not answer within 1 s") >= 2  # the last one is the error
+    ended = run_with_sbatch(tmp_path, "exec sleep 1000")
+    assert ended.returncode != 0
+    said = " ".join(ended.stdout.split())
+    assert "sbatch did not answer within 1 s. Trying again in 2 s." in said
+    assert said.count("sbatch did not answer within 1 s") >= 2  # the last one is the error
 
 
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_snakemake_prints_why_a_group_is_refused(tmp_path):
-    said = run_with_sbatch(tmp_path, "echo 'sbatch: error: Invalid account' >&2; exit 1")
-    assert "sbatch: error: Invalid account" in said
+    ended = run_with_sbatch(tmp_path, "echo 'sbatch: error: Invalid account' >&2; exit 1")
+    assert ended.returncode != 0
+    assert "sbatch: error: Invalid account" in " ".join(ended.stdout.split())
+
+
+# Runs the job as SLURM does: the text after --wrap= is a script for a shell.
+RUN_JOB = """
+for part in "$@"; do case "$part" in --wrap=*) script="${part#--wrap=}";; esac; done
+echo RUNNING >state
+{ sh -c "$script" && echo COMPLETED >state || echo FAILED >state; } >log 2>&1 </dev/null &
+echo 7
+"""
+STEP = 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"'
+STATES = 'case "$*" in *%T*) echo "7|$(cat state)|main|None";; esac'
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_a_submitted_command_reaches_the_job_as_it_is(tmp_path):
+    workflow = WORKFLOW.replace("out.txt", "$HOME 'a' b.txt").replace(
+        '"false"', '"touch {output:q}"'
+    )
+    ended = run_with_sbatch(tmp_path, RUN_JOB, workflow, srun=STEP, squeue=STATES)
+    assert ended.returncode == 0, ended.stdout + (tmp_path / "log").read_text()
+    assert (tmp_path / "$HOME 'a' b.txt").exists()

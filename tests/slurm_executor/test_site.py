@@ -3,7 +3,7 @@
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_vrp_slurm.site import Site, faults, read_site
+from snakemake_executor_plugin_vrp_slurm.site import Site, read_site, site_errors
 
 PARTITIONS = {"cpu": {"(null)"}, "gpu": {"gpu:a100:4(S:0-1)", "gpu:h100:8"}}
 
@@ -30,10 +30,10 @@ def test_jobs_with_and_without_a_gpu_go_to_their_places():
     split = Site(account="mine", gpu_account="mine-gpu", cpu_qos="short", cpu_partition="cpu")
     assert split.for_job(gpu=False) == ("mine", "short", "cpu")
     assert split.for_job(gpu=True) == ("mine-gpu", None, None)
-    assert split.in_words() == (
+    assert split.describe() == (
         "account mine, gpu_account mine-gpu, cpu_partition cpu, cpu_qos short"
     )
-    assert Site().in_words() == "nothing is set, the cluster's defaults hold"
+    assert Site().describe() == "nothing is set, the cluster's defaults hold"
 
 
 def test_a_file_of_comments_only(tmp_path):
@@ -74,7 +74,7 @@ def test_a_wrong_file_is_named(tmp_path, text, words):
     ],
 )
 def test_what_the_cluster_does_not_have(site, words):
-    found = faults(site, PARTITIONS, where="site.yaml")
+    found = site_errors(site, PARTITIONS, where="site.yaml")
     assert (found == []) if words is None else (words in found[0])
 
 

@@ -105,7 +105,7 @@ def _site(path: Path, partitions: list[tuple[str, str]]) -> Found:
     if reader is None:
         return ("site", "skipped", "Snakemake's executor vrp-slurm is not installed here", "")
     try:
-        problems = reader.faults(reader.read_site(path), offered, where=str(path))
+        problems = reader.site_errors(reader.read_site(path), offered, where=str(path))
     except reader.WorkflowError as error:
         problems = [str(error)]
     if problems:

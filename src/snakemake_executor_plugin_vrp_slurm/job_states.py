@@ -1,6 +1,6 @@
-"""What a job's state in the queue means: wait, done, failed, or blocked for too long.
+"""What to do about a job in a given state: wait, take it as done or failed, or cancel it.
 
-Nothing here talks to SLURM: states and times go in, verdicts come out.
+Nothing here queries SLURM: states and times go in, decisions come out.
 """
 
 import re
@@ -10,38 +10,38 @@ from typing import Literal, NamedTuple
 
 
 class JobState(NamedTuple):
-    """A job as the queue shows it."""
+    """State of a job, as the queue shows it."""
 
-    state: str
+    name: str
     """SLURM's long name of the state: PENDING, RUNNING, COMPLETED, ..."""
     reason: str
     """Why it is there, as `squeue` prints it: Priority, BadConstraints, ..."""
     partition: str = ""
-    """Where it waits or runs."""
+    """The partition in which it waits or runs."""
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """What to do about a job."""
 
     outcome: Literal["wait", "done", "failed", "cancel", "gone"]
-    """wait: ask again; cancel: end it and count it as failed; gone: the queue forgot it."""
+    """wait: query again; cancel: end it and count it as failed; gone: the queue forgot it."""
     message: str = ""
     """For the user, where the job is given up."""
 
 
-WAIT, DONE, GONE = Verdict("wait"), Verdict("done"), Verdict("gone")
+WAIT, DONE, GONE = Decision("wait"), Decision("done"), Decision("gone")
 
 _FAILED = {
     "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
 }  # fmt: skip
 # SLURM may put such a job back into the queue, under the same id; where it does not, nobody will.
 _MAY_RETURN = {"NODE_FAIL", "PREEMPTED"}
-# What there is nothing to say about: a job may be so for as long as it takes.
-_PATIENT = {
+# A job may be in such a state for as long as it takes.
+_UNLIMITED = {
     "CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "RESIZING", "RUNNING", "STAGE_OUT",
     "SUSPENDED",
 }  # fmt: skip
-# Reasons that waiting alone does not mend. Limits on what runs at once (`RunMinutes`, `Grp...`
+# Reasons that waiting alone does not resolve. Limits on what runs at once (`RunMinutes`, `Grp...`
 # without minutes) and a reservation that is still to come are a queue like any other.
 _BLOCKED = (
     (r"[Hh]eld\b|JobHeld|HoldMaxRequeue", "the job is held"),
@@ -60,8 +60,8 @@ _BLOCKED = (
 _NODES = re.compile(r"^(Nodes required for job are DOWN|ReqNodeNotAvail|NodeDown)")
 
 
-def meaning_of(reason: str) -> str | None:
-    """Return what a reason means, where waiting alone does not mend it."""
+def blocking_reason(reason: str) -> str | None:
+    """Return what a reason means if waiting alone does not resolve it, else None."""
     text = reason.strip("()")
     if needs_nodes(reason):
         return "the nodes are down, drained or reserved"
@@ -73,78 +73,79 @@ def needs_nodes(reason: str) -> bool:
     return _NODES.match(reason.strip("()")) is not None
 
 
-class Verdicts:
-    """Judges jobs again and again; remembers since when each has been in a strange state."""
+class StatePolicy:
+    """Decides on jobs by their states; remembers since when each has been in an unusual one."""
 
     def __init__(
         self,
         *,
         blocked_limit: float,
-        settle: float,
+        grace: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set the limits.
 
         Args:
             blocked_limit: seconds after which a job that cannot start, or cannot end, is given up.
-            settle: seconds that SLURM gets to requeue a job, or to show a new one.
+            grace: seconds that SLURM gets to requeue a job, or to show a new one.
             clock: seconds, for tests.
         """
         self._blocked_limit = blocked_limit
-        self._settle = settle
+        self._grace = grace
         self._clock = clock
         self._since: dict[str, tuple[str, float]] = {}
 
-    def judge(
+    def decide(
         self,
         job: str,
-        seen: JobState | None,
+        state: JobState | None,
         *,
         has_nodes: Callable[[], bool] = lambda: False,
-    ) -> Verdict:
+    ) -> Decision:
         """Return what to do about a job.
 
         Args:
             job: its id.
-            seen: how the queue shows it; None if it does not.
-            has_nodes: whether any node that the job could run on is in service; asked where the
+            state: how the queue shows it; None if it does not.
+            has_nodes: whether any node that the job could run on is in service; called where the
                 queue's reason leaves that open.
         """
-        if seen is None:
-            return GONE if self._lasts(job, "absent", self._settle) else WAIT
-        state = seen.state.split()[0].rstrip("+")  # "CANCELLED by 0", "CANCELLED+"
-        if state == "COMPLETED":
+        if state is None:
+            return GONE if self._lasts(job, "absent", self._grace) else WAIT
+        name = state.name.split()[0].rstrip("+")  # "CANCELLED by 0", "CANCELLED+"
+        if name == "COMPLETED":
             return DONE
-        if state in _FAILED:
-            reason = "" if seen.reason in ("None", "NonZeroExitCode", "") else f" ({seen.reason})"
-            return Verdict("failed", f"SLURM job {job} ended as {state}{reason}{_hint(state)}.")
-        if state in _MAY_RETURN:
-            if not self._lasts(job, state, self._settle):
+        if name in _FAILED:
+            reason = "" if state.reason in ("None", "NonZeroExitCode", "") else f" ({state.reason})"
+            return Decision("failed", f"SLURM job {job} ended as {name}{reason}{_hint(name)}.")
+        if name in _MAY_RETURN:
+            if not self._lasts(job, name, self._grace):
                 return WAIT
-            return Verdict(
+            return Decision(
                 "failed",
-                f"SLURM job {job} ended as {state} and was not put back into the queue; what it "
+                f"SLURM job {job} ended as {name} and was not put back into the queue; what it "
                 "had finished is kept.",
             )
-        if state == "PENDING" and (why := meaning_of(seen.reason)):
-            if needs_nodes(seen.reason) and has_nodes():
+        limit = format_duration(self._blocked_limit)
+        if name == "PENDING" and (why := blocking_reason(state.reason)):
+            if needs_nodes(state.reason) and has_nodes():
                 self._since.pop(job, None)
                 return WAIT
             if not self._lasts(job, "blocked", self._blocked_limit):
                 return WAIT
-            return Verdict(
+            return Decision(
                 "cancel",
-                f"SLURM job {job} has not been able to start for {self._blocked()}: {why} "
-                f"({seen.reason}). It is cancelled; see `sinfo -R` and `scontrol show partition`, "
-                "then give the same command again.",
+                f"SLURM job {job} has not been able to start for {limit}: {why} ({state.reason}). "
+                "It is cancelled; see `sinfo -R` and `scontrol show partition`, then give the same "
+                "command again.",
             )
-        if state not in _PATIENT:
-            if not self._lasts(job, state, self._blocked_limit):
+        if name not in _UNLIMITED:
+            if not self._lasts(job, name, self._blocked_limit):
                 return WAIT
-            return Verdict(
+            return Decision(
                 "cancel",
-                f"SLURM job {job} has been {state} for {self._blocked()}: its node may hang, or "
-                f"somebody holds it; see `sinfo -R` and `scontrol show job {job}`.",
+                f"SLURM job {job} has been {name} for {limit}: its node may hang, or somebody "
+                f"holds it; see `sinfo -R` and `scontrol show job {job}`.",
             )
         self._since.pop(job, None)
         return WAIT
@@ -158,12 +159,9 @@ class Verdicts:
         self._since[job] = (situation, since)
         return now - since >= limit
 
-    def _blocked(self) -> str:
-        return in_words(self._blocked_limit)
 
-
-def in_words(seconds: float) -> str:
-    """Seconds below two minutes, minutes above."""
+def format_duration(seconds: float) -> str:
+    """Format a time: in seconds below two minutes, in minutes above."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

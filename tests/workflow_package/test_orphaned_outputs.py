@@ -1,4 +1,4 @@
-"""Files that SLURM jobs finished after their Snakemake had been killed: kept, or made anew."""
+"""Outputs that SLURM jobs finished after their Snakemake had been killed: kept, or made again."""
 
 import fcntl
 import json
@@ -18,10 +18,18 @@ from programs import write_program
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
-from snakemake_executor_plugin_vrp_slurm.submissions import all_noted, note, note_id
-from snakemake_executor_plugin_vrp_slurm.unseen import Unseen, find_unseen, settle_unseen
+from snakemake_executor_plugin_vrp_slurm.submissions import (
+    pending_submissions,
+    record_slurm_id,
+    record_submission,
+)
 from vrp.config.study import load_study, stage_config
 from vrp.study.provenance import provenance
+from vrp.workflow.orphaned_outputs import (
+    OrphanedOutputs,
+    find_orphaned_outputs,
+    update_records,
+)
 
 MADE_BY = {"stage": "consistency", "model": "one", "code": "c0de", "config": "k3"}
 
@@ -50,9 +58,9 @@ def job(*outputs: str, rule: str = "consistency", inputs: tuple[str, ...] = ()) 
     )  # fmt: skip
 
 
-def submit(its: Any, identifier: str = "17", at: float = 2000) -> None:
-    note(its, "run")
-    note_id(its, identifier)
+def submit(submitted: Any, identifier: str = "17", at: float = 2000) -> None:
+    record_submission(submitted, "run")
+    record_slurm_id(submitted, identifier)
     for record in Path(".snakemake/slurm_jobs").iterdir():
         record.write_text(json.dumps(json.loads(record.read_text()) | {"time": at}))
 
@@ -61,26 +69,28 @@ def recorded(at: float) -> MetadataRecord:
     return MetadataRecord(endtime=at, params=[])
 
 
-def found() -> Unseen:
-    return find_unseen(all_noted(), records(), lambda rule, model: MADE_BY | {"stage": rule})
+def found() -> OrphanedOutputs:
+    return find_orphaned_outputs(
+        pending_submissions(), records(), lambda rule, model: MADE_BY | {"stage": rule}
+    )
 
 
 def records() -> FilePersistence:
     return FilePersistence(nolock=True)
 
 
-def doubts() -> list[str]:
-    assert found().current == []
-    return [doubt for _, doubt in found().doubtful]
+def reasons() -> list[str]:
+    assert found().valid == []
+    return [reason for _, reason in found().stale]
 
 
 def test_a_table_that_is_what_the_job_would_make() -> None:
     submit(job("a.parquet"))
     assert found() == ([], [], [])  # for Snakemake to plan
     write("a.parquet", MADE_BY)
-    (current,) = found().current
-    assert (current.job, current.outputs) == ("17", ("a.parquet",))
-    assert found().doubtful == []
+    (valid,) = found().valid
+    assert (valid.slurm_id, valid.outputs) == ("17", ("a.parquet",))
+    assert found().stale == []
 
 
 @pytest.mark.parametrize("key", ["config", "code", "model", "stage"])
@@ -88,27 +98,27 @@ def test_a_table_that_something_else_made(key: str) -> None:
     write("a.parquet", MADE_BY)
     write("b.parquet", {**MADE_BY, key: "0ther"})
     submit(job("a.parquet", "b.parquet"))
-    assert doubts() == [f"b.parquet was made with other {key}"]
+    assert reasons() == [f"b.parquet was made with other {key}"]
 
 
 def test_files_that_do_not_say_what_made_them() -> None:
     submit(job("list.json", rule="gather"))
     Path("list.json").touch()
-    assert doubts() == ["its files do not say what made them"]
+    assert reasons() == ["its files do not say what made them"]
     submit(job("a.parquet"))
     Path("a.parquet").write_text("text")
-    assert any("a.parquet: is not a whole Parquet file" in doubt for doubt in doubts())
+    assert any("a.parquet: is not a whole Parquet file" in reason for reason in reasons())
 
 
 def test_an_input_that_changed_after_the_submission() -> None:
     write("a.parquet", MADE_BY)
     submit(job("a.parquet", inputs=("items",)))
-    assert doubts() == ["items has changed since"]  # it is gone
+    assert reasons() == ["items has changed since"]  # it is gone
     Path("items").touch()
     set_time("items", 1000)
-    assert len(found().current) == 1
+    assert len(found().valid) == 1
     set_time("items", 3000)
-    assert doubts() == ["items has changed since"]
+    assert reasons() == ["items has changed since"]
 
 
 def test_an_input_that_the_same_group_made() -> None:
@@ -117,15 +127,15 @@ def test_an_input_that_the_same_group_made() -> None:
     first = job("a.parquet")
     second = job("b.parquet", rule="probes", inputs=("a.parquet",))
     submit(SimpleNamespace(is_group=lambda: True, jobs=[first, second]))
-    assert len(found().current) == 2
+    assert len(found().valid) == 2
     # Whatever became of the other job's record.
     records()._write_record("a.parquet", recorded(9e9))
     assert len(found().recorded) == 1
-    settle_unseen(found(), records())
-    assert [one.outputs for one in found().current] == [("b.parquet",)]
+    update_records(found(), records())
+    assert [one.outputs for one in found().valid] == [("b.parquet",)]
     records()._delete_record("a.parquet")
     submit(first, "16")
-    assert [one.outputs for one, _ in found().doubtful] == [("b.parquet",)]
+    assert [one.outputs for one, _ in found().stale] == [("b.parquet",)]
 
 
 def test_what_is_older_than_the_submission_is_not_its_doing() -> None:
@@ -147,12 +157,12 @@ def test_what_a_run_has_seen_and_recorded_is_followed_no_further() -> None:
     set_time("a.parquet", 2001)
     submit(job("a.parquet"), at=2000)
     records()._write_record("a.parquet", recorded(1999))  # an earlier file of that name
-    assert len(found().doubtful) == 1
+    assert len(found().stale) == 1
     records()._write_record("a.parquet", recorded(2001))
-    assert found().doubtful == []
+    assert found().stale == []
     assert len(found().recorded) == 1
-    settle_unseen(found(), records())
-    assert list(all_noted()) == []
+    update_records(found(), records())
+    assert list(pending_submissions()) == []
 
 
 def test_a_table_that_a_late_job_wrote_over_the_recorded_one() -> None:
@@ -160,7 +170,7 @@ def test_a_table_that_a_late_job_wrote_over_the_recorded_one() -> None:
     set_time("a.parquet", 2100)
     submit(job("a.parquet", inputs=("items",)), at=2000)
     records()._write_record("a.parquet", recorded(2001))
-    assert doubts() == ["a.parquet was made with other config"]
+    assert reasons() == ["a.parquet was made with other config"]
     # What is as it should be has only another time, as in a copy of the folder.
     write("a.parquet", MADE_BY)
     assert len(found().recorded) == 1
@@ -177,12 +187,12 @@ def test_settling_marks_the_doubtful_and_forgets_what_is_not_true_any_more() -> 
         Path(f"{name}.in").touch()
         set_time(f"{name}.in", 1000)
         records()._write_record(f"{name}.parquet", recorded(1.0))
-    settle_unseen(found(), records())
+    update_records(found(), records())
     kept = records()._read_record("a.parquet")
     assert kept is not None
     # Snakemake goes on watching the set of inputs.
     assert (kept.input, kept.params, kept.code) == (["a.in"], None, None)
-    assert len(found().current) == 1  # and it goes on being judged here
+    assert len(found().valid) == 1  # and it goes on being judged here
     assert records()._filter_incomplete_keys(["a.parquet", "b.parquet"]) == {"b.parquet"}
 
 
@@ -190,11 +200,13 @@ def test_a_verdict_is_taken_back_when_the_configuration_is() -> None:
     write("a.parquet", MADE_BY)
     submit(job("a.parquet"))
     for config in ("k4", "k3", "k4"):
-        unseen = find_unseen(all_noted(), records(), lambda rule, model, c=config: {"config": c})
-        settle_unseen(unseen, records())
+        orphaned = find_orphaned_outputs(
+            pending_submissions(), records(), lambda rule, model, c=config: {"config": c}
+        )
+        update_records(orphaned, records())
         marked = records()._filter_incomplete_keys(["a.parquet"])
         assert marked == ({"a.parquet"} if config == "k4" else set())
-        assert len(unseen.doubtful) == len(marked)
+        assert len(orphaned.stale) == len(marked)
 
 
 STUDY = """
@@ -265,9 +277,9 @@ def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: 
 
     # With another K the table is made once more; Snakemake does not live to see it.
     inputs = ("results/tiny/models/one.json", "results/tiny/items.parquet")
-    its = job(TABLE, inputs=inputs)
-    note(its, "run")
-    note_id(its, "17")
+    submitted = job(TABLE, inputs=inputs)
+    record_submission(submitted, "run")
+    record_slurm_id(submitted, "17")
     study.make(k=20)
 
     for _ in range(2):  # to have asked changes nothing
@@ -284,7 +296,7 @@ def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: 
 @pytest.mark.workflow
 def test_a_local_run_is_refused_beside_jobs_that_are_still_queued(here: Path) -> None:
     study = TinyStudy(here)
-    note(job(TABLE), "run-of-before")
+    record_submission(job(TABLE), "run-of-before")
     for name, script in {"squeue": "echo 17; echo 18", "vrp": "exit 1"}.items():
         write_program(here / "bin" / name, script)
     refused = study.snakemake(fails=True)
@@ -301,7 +313,7 @@ def test_a_local_run_is_refused_beside_jobs_that_are_still_queued(here: Path) ->
 def test_a_run_at_work_takes_note_of_its_jobs_itself(here: Path) -> None:
     study = TinyStudy(here)
     study.make_and_record(k=20)
-    note(job(TABLE), "run")
+    record_submission(job(TABLE), "run")
     study.make(k=20)
     with (here / "results" / "tiny" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

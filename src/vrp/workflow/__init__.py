@@ -1,0 +1,1 @@
+"""What a run of the workflow does beside its rules; `workflow/study.smk` calls it."""
