@@ -115,6 +115,7 @@ def write_shard(folder: Path, shard: int, first: int, n: int) -> dict[str, objec
             "token_logprobs": rows_of(-rng.exponential(size=(n, 1))),
             "first_token_entropy": rng.random(n, dtype=np.float32),
             "decision_margin": rng.random(n, dtype=np.float32),
+            "close_choices": np.zeros(n, np.int32),
             "n_prompt_tokens": np.full(n, 50, np.int32),
             "n_image_tokens": np.full(n, GRID * GRID, np.int32),
             "note": pa.nulls(n, pa.string()),
@@ -173,7 +174,8 @@ def write_shard(folder: Path, shard: int, first: int, n: int) -> dict[str, objec
             "normalised": constant(["yes"] * 10, n, texts),
             "self_consistency": share.astype(np.float32),
             "majority": constant("yes", n, pa.string()),
-            "majority_correct": correct, "note": pa.nulls(n, pa.string()),
+            "majority_correct": correct, "close_draws": np.zeros(n, np.int32),
+            "note": pa.nulls(n, pa.string()),
             **{name: pa.nulls(n, CONSISTENCY.columns.field(name).type) for name in EXACT_COLUMNS},
         },
     )  # fmt: skip

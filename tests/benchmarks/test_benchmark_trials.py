@@ -80,6 +80,7 @@ def captured(**changes: Any) -> Any:
     given: dict[str, Any] = {
         "item_id": "a", "answer": "yes", "token_ids": (7,), "token_logprobs": np.array([-0.5]),
         "finished": True, "flags": (), "first_token_entropy": 1.0, "decision_margin": 2.0,
+        "close_choices": 0,
         "grid_h": 2, "grid_w": 2, "n_prompt_tokens": 9, "attention": rows.mean(1),
         "head_rows": rows, "hidden": {"prompt_end": np.array([[3.0, 4.0], [0.0, 2.0]])},
         "lens_decision_margin": np.array([1.0, 5.0]),

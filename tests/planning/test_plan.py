@@ -326,6 +326,7 @@ def plant_answers(path: Path, n: int = 4) -> None:
         "token_logprobs": [[-0.1, -0.2]] * n,
         "first_token_entropy": [0.1] * n,
         "decision_margin": [1.0] * n,
+        "close_choices": [0] * n,
         "n_prompt_tokens": [164] * n,
         "n_image_tokens": [144] * n,
         "note": [None] * n,

@@ -10,6 +10,7 @@ from vrp.report.numbers import Number
 CONSISTENCY = pl.DataFrame(
     {
         "self_consistency": [1.0, 0.6, 0.9, 0.5],
+        "close_draws": [0, 2, 0, 1],
         "expected_consistency_low": [0.9, 0.6, 0.8, None],
         "expected_consistency_high": [1.0, 0.7, 0.8, None],
         "unresolved": [0.1, 0.1, 0.0, None],
@@ -38,14 +39,14 @@ def test_one_row_a_model():
         ModelEvidence(
             "sampled only",
             consistency=CONSISTENCY.with_columns(
-                pl.lit(None, dtype=pl.Float64).alias(name) for name in CONSISTENCY.columns[1:4]
+                pl.lit(None, dtype=pl.Float64).alias(name) for name in CONSISTENCY.columns[2:5]
             ),
         ),
     ]
     table = sampled_against_exact(models)
     texts = [[cell.text for cell in row] for row in table.rows]
-    assert texts[0] == ["one", "4", "0.750", "0.800", "+0.0333", "6.67", "0.700", "0.750"]
-    assert texts[1][:4] == ["sampled only", "4", "0.750", "not run"]
+    assert texts[0] == ["one", "4", "3", "0.750", "0.800", "+0.0333", "6.67", "0.700", "0.750"]
+    assert texts[1][:5] == ["sampled only", "4", "3", "0.750", "not run"]
     assert len(texts) == 2
     assert all(len(row) == len(table.columns) for row in table.rows)
 
@@ -54,6 +55,7 @@ def test_an_item_without_finite_logits_spoils_no_mean():
     broken = pl.DataFrame(
         {
             "self_consistency": [float("nan")],
+            "close_draws": [0],
             "expected_consistency_low": [None],
             "expected_consistency_high": [None],
             "unresolved": [None],

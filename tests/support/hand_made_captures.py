@@ -18,7 +18,7 @@ def capture(item_id: str = "i", **changes: Any) -> ItemCapture:
         "item_id": item_id, "answer": "Yes", "token_ids": (7,),
         "token_logprobs": np.array([-0.5]), "finished": True, "flags": (),
         "first_token_entropy": 0.1, "decision_margin": 2.0, "grid_h": GRID[0], "grid_w": GRID[1],
-        "n_prompt_tokens": 50,
+        "close_choices": 0, "n_prompt_tokens": 50,
         "attention": np.broadcast_to(uniform, (N_LAYERS, N_TOKENS)).copy(),
         "head_rows": np.broadcast_to(uniform, (N_LAYERS, N_HEADS, N_TOKENS)).copy(),
         "hidden": {"prompt_end": np.arange(12, dtype=np.float32).reshape(3, 4)},

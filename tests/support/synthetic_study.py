@@ -254,6 +254,7 @@ class _Model:
             "token_logprobs": [[-float(p)] for p in np.exp(-1 - 0.5 * confidence)],
             "first_token_entropy": np.exp(-0.5 - 0.4 * (confidence + self._normal())),
             "decision_margin": 3 + self.knows,
+            "close_choices": [0] * self.n,
             "n_prompt_tokens": [200] * self.n,
             "n_image_tokens": [h * w for h, w in self._grids()],
             "note": [None] * self.n,
@@ -315,6 +316,7 @@ class _Model:
             "self_consistency": agree / K,
             "majority": ["yes"] * self.n,
             "majority_correct": self.correct,
+            "close_draws": [0] * self.n,
             "note": [None] * self.n,
             **self._exact(expit(1.5 + 0.9 * self.knows).clip(0.3, 1.0)),
         }

@@ -41,6 +41,10 @@ def test_greedy_answers_are_those_of_generate(vlm, reference, items, captures):
         assert list(capture.token_ids) == reference.generate(item, 4, vlm.eos_token_ids)
 
 
+def test_choices_of_random_weights_are_not_close(captures):
+    assert [capture.close_choices for capture in captures] == [0] * len(captures)
+
+
 def test_attention_rows_equal_eager(captures, forwards):
     for capture, forward in zip(captures, forwards, strict=True):
         queries = forward.n_prompt - 1 + np.arange(len(capture.token_ids))

@@ -20,8 +20,9 @@ from vrp.data.scenes.questions import counting_questions, existence_question, op
 from vrp.data.scoring import normalise_answer
 from vrp.signals.exact_consistency import expected_self_consistency, largest_count_distribution
 from vrp.vlm.batching import VlmInput
+from vrp.vlm.drawing import gumbel_noise, noise_key
 from vrp.vlm.loading import load_vlm
-from vrp.vlm.sampling import sample_answers, uniform_noise
+from vrp.vlm.sampling import sample_answers
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 from vrp.zoo.evaluate import load_model
 from vrp.zoo.processors import study_prompt
@@ -68,16 +69,16 @@ def vlm(family):
 
 
 class NoiseDecides(LogitsProcessor):
-    """Leaves one token: the one that the sample's noise picks from the warped scores."""
+    """Leaves one token: the one that wins with the sample's noise added to the warped scores."""
 
     def __init__(self, item_id: str, sample: int, prompt_length: int) -> None:
         self.key = (RULE["seed"], item_id, sample)
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        level = uniform_noise(*self.key, input_ids.shape[1] - self.prompt_length)
-        cumulative = scores[0].double().softmax(-1).cumsum(-1).numpy()
-        picked = int(np.searchsorted(cumulative / cumulative[-1], level, side="right"))
+        key = noise_key(*self.key, input_ids.shape[1] - self.prompt_length)
+        noise = gumbel_noise([key], np.arange(scores.shape[1]))[0]
+        picked = int((scores[0].double().numpy() + noise).argmax())
         return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([picked]), 0.0)
 
 

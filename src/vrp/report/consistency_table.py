@@ -12,7 +12,7 @@ from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.stats.clusters import clustered_se
 
 _COLUMNS = [
-    "model", "items", "S_SC, sampled", "expected S_SC, exact", "sampled − exact",
+    "model", "items", "close draws", "S_SC, sampled", "expected S_SC, exact", "sampled − exact",
     "mass not followed, %", "AUROC, sampled", "AUROC, exact",
 ]  # fmt: skip
 
@@ -51,7 +51,8 @@ def _row(model: ModelEvidence) -> list[Cell]:
         return [name_cell(model.name), Cell("0"), *[Cell(NONE)] * (len(_COLUMNS) - 2)]
     known = table.drop_nulls("expected_consistency_low")
     sampled = decimal(float(table["self_consistency"].cast(pl.Float64).mean()), 3)  # type: ignore[arg-type]
-    first = [name_cell(model.name), Cell(thousands(len(table))), Cell(sampled)]
+    close = thousands(int(table["close_draws"].sum()))
+    first = [name_cell(model.name), Cell(thousands(len(table))), Cell(close), Cell(sampled)]
     aurocs = [
         estimate_cell(model.auroc(name))
         for name in ("self_consistency", "expected_self_consistency")

@@ -190,7 +190,11 @@ class StudyEvidence:
 
 
 _CONSISTENCY = CONSISTENCY.only(
-    "self_consistency", "expected_consistency_low", "expected_consistency_high", "unresolved"
+    "self_consistency",
+    "close_draws",
+    "expected_consistency_low",
+    "expected_consistency_high",
+    "unresolved",
 )
 
 

@@ -67,6 +67,7 @@ def answer_rows(
             "token_logprobs": lists([capture.token_logprobs for capture in captures], np.float32),
             "first_token_entropy": [capture.first_token_entropy for capture in captures],
             "decision_margin": [capture.decision_margin for capture in captures],
+            "close_choices": [capture.close_choices for capture in captures],
             "n_prompt_tokens": [capture.n_prompt_tokens for capture in captures],
             "n_image_tokens": [capture.grid_h * capture.grid_w for capture in captures],
             "note": pa.array([note(capture.flags) for capture in captures], pa.string()),

@@ -54,7 +54,7 @@ def run(
     """Sample one shard's answers, and follow their distribution, from one prefill an item.
 
     Args:
-        seed: the study's seed; noise derives from it, item, sample and step.
+        seed: the study's seed; noise derives from it, item, sample, step and token.
         data: where the images are.
         scoring: when an answer is correct.
         model: the model's section of the config.
@@ -118,6 +118,7 @@ def _row(item: Item, samples: "ItemSamples", scoring: ScoringConfig) -> dict[str
         "self_consistency": agreement.score,
         "majority": agreement.majority,
         "majority_correct": scored(item, majority_answer, scoring).correct,
+        "close_draws": samples.close_draws,
         "note": None,
         **_exact_columns(item, samples.distribution, k=len(normalised)),
     }
@@ -132,6 +133,7 @@ def _without_answers(item: Item) -> dict[str, Any]:
         "self_consistency": math.nan,
         "majority": "",
         "majority_correct": False,
+        "close_draws": 0,
         "note": NON_FINITE,
         **dict.fromkeys(EXACT_COLUMNS),
     }

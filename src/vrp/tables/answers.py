@@ -33,6 +33,13 @@ ANSWERS = TableSchema(
             ),
             column("first_token_entropy", number, "entropy of the first answer token", unit="nats"),
             column("decision_margin", number, "top logit minus runner-up's, first token"),
+            column(
+                "close_choices",
+                integer,
+                "greedy tokens, EOS included, whose runner-up is within 1e-5, or the dtype's "
+                "rounding, of the top logit",
+                unit="tokens",
+            ),
             column("n_prompt_tokens", integer, "prompt tokens, image tokens included"),
             column("n_image_tokens", integer, "image tokens"),
             column(

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from vrp.tables.schema import TableSchema, column, flag, number, numbers, text, texts
+from vrp.tables.schema import TableSchema, column, flag, integer, number, numbers, text, texts
 
 CONSISTENCY = TableSchema(
     name="consistency",
@@ -20,6 +20,13 @@ CONSISTENCY = TableSchema(
             ),
             column("majority", text, "majority answer; a tie goes to the one sampled first"),
             column("majority_correct", flag, "whether the majority answer is correct"),
+            column(
+                "close_draws",
+                integer,
+                "sampled tokens that rounding may turn: two candidates within 1e-5, or the dtype's "
+                "rounding, of each other",
+                unit="draws",
+            ),
             column("note", text, "why an item has no samples", nullable=True),
             column(
                 "exact_answers",

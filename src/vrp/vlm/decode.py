@@ -10,6 +10,7 @@ import torch
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.drawing import rounding
 from vrp.vlm.edits import Edit
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
@@ -64,6 +65,8 @@ class ItemCapture(NamedTuple):
     """Entropy of the first answer token's distribution, nats."""
     decision_margin: float
     """Top logit minus runner-up at `prompt_end`."""
+    close_choices: int
+    """Steps, that of end-of-sequence included, whose two highest logits tie but for rounding."""
     grid_h: int
     """Rows of image tokens."""
     grid_w: int
@@ -179,6 +182,7 @@ class _Pass:
         n_items = prepared.n_items
         self.tokens: list[list[int]] = [[] for _ in range(n_items)]
         self.logprobs: list[list[float]] = [[] for _ in range(n_items)]
+        self.close_choices = np.zeros(n_items, dtype=int)
         self.finished = np.zeros(n_items, dtype=bool)
         self.rows_sum: torch.Tensor | None = None  # (B, L, H or 1, S_max)
         self.n_queries = torch.ones(n_items, device=vlm.device)
@@ -248,8 +252,9 @@ class _Pass:
         alive = np.flatnonzero(self.arrays["finite"])  # items whose answer goes on
         row_of = np.arange(self.prepared.n_items)  # the decoder's row of each item
         for step in range(self.limits.max()):
-            chosen, logprobs = _greedy(logits)
+            chosen, logprobs, close = _greedy(logits, self.vlm.dtype)
             alive = self._without_broken(alive, logprobs[row_of[alive]])
+            self.close_choices[alive] += close[row_of[alive]]
             ends = np.isin(chosen[row_of[alive]], self.vlm.eos_token_ids)
             self.finished[alive[ends]] = True
             alive = alive[~ends]
@@ -357,6 +362,7 @@ class _Pass:
             flags=self._flags(row),
             first_token_entropy=float(arrays["entropy"][row]),
             decision_margin=float(arrays["margin"][row]),
+            close_choices=int(self.close_choices[row]),
             grid_h=grid.height,
             grid_w=grid.width,
             n_prompt_tokens=prepared.prompt_lengths[row],
@@ -385,8 +391,10 @@ def _image_tokens(prepared: Prepared) -> ImageTokens:
     return ImageTokens(prepared.image_index, prepared.n_image_tokens)
 
 
-def _greedy(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the likeliest token of each row, and its log-probability."""
+def _greedy(logits: torch.Tensor, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the likeliest token of each row, its log-probability and whether another ties."""
     chosen = logits.argmax(-1)
     logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
-    return chosen.cpu().numpy(), logprobs.cpu().numpy()
+    first, second = logits.topk(2).values.unbind(-1)
+    close = first - second < rounding(logits, dtype)[:, 0]
+    return chosen.cpu().numpy(), logprobs.cpu().numpy(), close.cpu().numpy()

@@ -48,6 +48,11 @@ class VLM:
         """Where inputs go."""
         return self.model.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.model.dtype
+
     @cached_property
     def text_config(self) -> Any:
         """Configuration of the language model."""

@@ -2,11 +2,11 @@
 
 Answers grow as a tree whose rows are distinct prefixes: samples that share a prefix are decoded
 once, and a prefix that is followed for the distribution too is the same row. Noise is keyed by
-study seed, item, sample and step, so an answer does not depend on the batch, the shard or the
-order. (Self-consistency: arXiv 2606.17389, K=10, T=0.7, top-p 0.9.)
+study seed, item, sample, step and token, so a sample does not depend on the shard or the order, nor
+on the batch but where two tokens are close. (Self-consistency: arXiv 2606.17389, K=10, T=0.7,
+top-p 0.9.)
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ import torch
 
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
+from vrp.vlm.drawing import Nucleus, draw_tokens, find_nucleus, noise_key
 from vrp.vlm.loading import VLM
 from vrp.vlm.out_of_memory import unless_out_of_memory
 from vrp.vlm.prefill import Decoder, Prepared, run_to_fit
@@ -47,31 +48,10 @@ class ItemSamples(NamedTuple):
     """K answers as tokens, without end-of-sequence."""
     distribution: AnswerDistribution | None = None
     """What the samples were drawn from, where it was asked for."""
+    close_draws: int = 0
+    """Tokens of the K answers whose draw rounding may turn: two candidates tied but for it."""
     finite: bool = True
     """False where the model's logits were not finite: the item then has no answers at all."""
-
-
-def uniform_noise(seed: int | str, item_id: str, sample: int, step: int) -> float:
-    """Return the number in [0, 1) that decides one sampled token: 53 bits of a SHA-256."""
-    key = f"{seed}\x1f{item_id}\x1f{sample}\x1f{step}".encode()
-    return (int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 11) * 2.0**-53
-
-
-def nucleus_probabilities(
-    logits: torch.Tensor, *, temperature: float, top_p: float
-) -> torch.Tensor:
-    """Return (…, V) probabilities in float64 under temperature, then top-p, renormalised.
-
-    Kept is the smallest set of likeliest tokens whose mass reaches `top_p`; of equally likely
-    tokens the one with the lower id is kept first.
-    """
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    if top_p < 1:
-        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        mass_before = ordered.cumsum(-1) - ordered
-        ordered = ordered.masked_fill(mass_before >= top_p, 0.0)
-        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
-    return probabilities / probabilities.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -212,6 +192,7 @@ class _AnswerTree:
         self.sampled: list[list[tuple[int, ...]]] = [[()] * rule.k for _ in self.ids]
         self.leaves: list[dict[tuple[int, ...], float]] = [{} for _ in self.ids]
         self.unresolved: list[list[float]] = [[] for _ in self.ids]
+        self.close_draws = [0] * len(self.ids)
         self.broken: set[int] = set()
         """Items whose logits were not finite somewhere."""
         self.max_rows = max_rows
@@ -256,11 +237,11 @@ class _AnswerTree:
         if not rows:
             return [], []
         rule = self.rule
-        probabilities = nucleus_probabilities(
-            logits[sound], temperature=rule.temperature, top_p=rule.top_p
+        nucleus = find_nucleus(
+            logits[sound], temperature=rule.temperature, top_p=rule.top_p, dtype=self.vlm.dtype
         )
-        drawn = self._draw(rows, probabilities, step) if rule.k else [[] for _ in rows]
-        followed = self._follow(rows, probabilities) if rule.floor else [{} for _ in rows]
+        drawn = self._draw(rows, nucleus, step) if rule.k else [[] for _ in rows]
+        followed = self._follow(rows, nucleus.probabilities) if rule.floor else [{} for _ in rows]
         branches: list[_Prefix] = []
         parents: list[int] = []
         for place, (row, parent) in enumerate(zip(rows, sound, strict=True)):
@@ -297,21 +278,16 @@ class _AnswerTree:
         sound = [place for place, row in enumerate(rows) if row.item not in self.broken]
         return [rows[place] for place in sound], sound
 
-    def _draw(self, rows: list[_Prefix], probabilities: torch.Tensor, step: int) -> list[list[int]]:
-        """Return the tokens that each row's noise picks from its distribution, by inversion.
-
-        The distribution is inverted in the order of token ids, not of likelihood: rounding may
-        swap near-equal tokens in the latter, and with them whole stretches of the noise.
-        """
-        seed = self.rule.seed
-        noise = [[uniform_noise(seed, self.ids[r.item], s, step) for s in r.samples] for r in rows]
-        width = max(len(row) for row in noise)
-        padded = [row + [0.0] * (width - len(row)) for row in noise]
-        cumulative = probabilities.cumsum(-1)
-        cumulative = cumulative / cumulative[:, -1:]
-        levels = torch.tensor(padded, dtype=torch.float64, device=probabilities.device)
-        picked = torch.searchsorted(cumulative, levels, right=True).tolist()
-        return [tokens[: len(row)] for tokens, row in zip(picked, noise, strict=True)]
+    def _draw(self, rows: list[_Prefix], nucleus: Nucleus, step: int) -> list[list[int]]:
+        """Return the token that each sample of each row draws; count the close draws."""
+        keys = [
+            [noise_key(self.rule.seed, self.ids[row.item], sample, step) for sample in row.samples]
+            for row in rows
+        ]
+        draws = draw_tokens(nucleus, keys)
+        for row, drawn in zip(rows, draws, strict=True):
+            self.close_draws[row.item] += int(drawn.close.sum())
+        return [drawn.tokens for drawn in draws]
 
     def _follow(self, rows: list[_Prefix], probabilities: torch.Tensor) -> list[dict[int, float]]:
         """Return, per row, the likely continuations; book ends of answers and what is left out."""
@@ -349,7 +325,9 @@ class _AnswerTree:
             followed = _distribution(self.leaves[index], unresolved, text_of)
         sequences = self.sampled[index]
         answers = tuple(text_of[tokens] for tokens in sequences)
-        return ItemSamples(self.ids[index], answers, tuple(sequences), followed)
+        return ItemSamples(
+            self.ids[index], answers, tuple(sequences), followed, self.close_draws[index]
+        )
 
 
 def _parts(n_rows: int, most: int) -> Iterator[slice]:
