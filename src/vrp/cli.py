@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vrp.config.extract import answer_limits
+from vrp.config.margins import Margins
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
@@ -638,6 +639,7 @@ def _figures(options: argparse.Namespace) -> None:
     study = load_study(options.config)
     figures.run(
         figures=study.figures,
+        margins=Margins(auroc=study.metrics.auroc_margin, effect_pp=study.effects.equivalence_pp),
         items=options.items,
         effects=options.effects,
         tables=_tables_of_all_models(options),
@@ -653,6 +655,11 @@ def _report(options: argparse.Namespace) -> None:
         study=study.study,
         data=study.data,
         report=study.report,
+        margins=Margins(
+            auroc=study.metrics.auroc_margin,
+            r=study.metrics.r_margin,
+            effect_pp=study.effects.equivalence_pp,
+        ),
         data_manifest=options.data,
         items=options.items,
         sampling=options.sampling,

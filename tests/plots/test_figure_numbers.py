@@ -1,5 +1,6 @@
 """What is drawn equals numbers worked out from the tables by other means."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ from matplotlib.colors import to_hex
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from vrp.config.margins import Margins
 from vrp.plots.figures.sampled_and_exact import parts
 from vrp.plots.layer_values import clustered_means
 from vrp.plots.style import (
@@ -19,6 +21,7 @@ from vrp.plots.style import (
     ORANGE,
     RIGHT,
     WRONG,
+    house_style,
     model_colour,
 )
 from vrp.tables.answers import ANSWERS
@@ -179,6 +182,33 @@ def test_auroc_by_signal(figure_of, study, first):
     assert rows["linear probe, best layer"] > rows["fitted to states, signals"]
     hollow = [line.get_ydata()[0] for line in ax.lines if line.get_markerfacecolor() == "white"]
     assert sorted(hollow) == sorted([rows["truth margin last"], rows["truth margin peak"]])
+
+
+def band(ax, axis):
+    """Ends of the reference band along an axis, and the key that names it."""
+    ((low, high),) = [
+        sorted((getattr(patch.get_bbox(), f"{axis}0"), getattr(patch.get_bbox(), f"{axis}1")))
+        for patch in ax.patches
+    ]
+    return low, high, [text.get_text() for text in ax.figure.legends[0].get_texts()]
+
+
+def test_bands_are_the_margins_of_the_study(study, modules):
+    for margins, chance, effect in (
+        (Margins(), "0.45 to 0.55", "±2 points"),
+        (Margins(auroc=0.02, effect_pp=0.5), "0.48 to 0.52", "±0.5 points"),
+    ):
+        for name, axis, words in (
+            ("auroc_by_signal", "x", chance),
+            ("probe_by_layer", "y", chance),
+            ("ablation", "x", effect),
+        ):
+            with house_style():
+                figure = modules[name].draw(replace(study, margins=margins))
+            low, high, key = band(panel(figure), axis)
+            none, margin = (0, margins.effect_pp) if words is effect else (0.5, margins.auroc)
+            assert (low, high) == pytest.approx((none - margin, none + margin)), name
+            assert words in key
 
 
 def test_probe_by_layer(figure_of, first):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from vrp.config.margins import Margins
 from vrp.report.answer import (
     FAILS,
     HOLDS,
@@ -207,6 +208,24 @@ def test_guard_outcomes():
         assert found["blank image"] == outcome
     leaking = probed(probes={**HOLDING, "permuted_linear_best": Number(0.6, 0.56, 0.64)})
     assert {g.name: g.outcome for g in guards(leaking)}["permuted labels"] == FAILS
+
+
+def test_what_counts_as_no_effect_is_the_studys_margin():
+    """With ±0.02 a guard 0.04 wide fails no more, and the output is no equal of the probe."""
+    contrasts = {
+        "blind_linear_best": Number(0.01, -0.02, 0.04),
+        "token_confidence": Number(0.0, -0.03, 0.03),
+    }
+    probes = {**HOLDING, "permuted_linear_best": Number(0.54, 0.51, 0.57)}
+    outcomes, words = [], []
+    for auroc in (0.05, 0.02):
+        model = probed(probes=probes, contrasts=contrasts, margins=Margins(auroc=auroc))
+        found = {guard.name: guard.outcome for guard in guards(model)}
+        outcomes.append((found["blank image"], found["permuted labels"]))
+        words.append(hidden_state_answer([model]).body)
+    assert outcomes == [(FAILS, UNSETTLED), (UNSETTLED, FAILS)]
+    assert "reads no more than the best output signal in m" in words[0]
+    assert "more than the best output signal is not settled in m" in words[1]
 
 
 @pytest.mark.parametrize(

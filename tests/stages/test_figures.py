@@ -7,6 +7,7 @@ from PIL import Image
 from synthetic_study import MODELS, write_synthetic_study
 
 from vrp.config.figures import FiguresConfig
+from vrp.config.margins import Margins
 from vrp.errors import InputError
 from vrp.plots.figures import figure_names, load_figures
 from vrp.stages import figures
@@ -37,6 +38,7 @@ def only(monkeypatch):
 def run(study, output, *, tables=None, **config):
     figures.run(
         figures=FiguresConfig(**config),
+        margins=Margins(),
         items=study.items,
         effects=study.effects,
         tables=study.tables if tables is None else tables,

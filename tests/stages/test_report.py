@@ -12,6 +12,7 @@ import synthetic_study
 from PIL import Image
 
 from vrp.config.data import DataConfig
+from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.page import SECTIONS, external_references, text_of
@@ -49,6 +50,7 @@ def inputs(tmp_path_factory):
         "study": "synthetic",
         "data": DataConfig(folder=str(folder / "data")),
         "report": ReportConfig(title="Title & <b>more</b>", overlays=4),
+        "margins": Margins(),
         "data_manifest": folder / "data.json",
         "items": study.items,
         "sampling": folder / "sampling.json",
@@ -259,6 +261,14 @@ def test_summary_holds_the_numbers_of_the_tables(inputs, made):
 def test_the_same_tables_give_the_same_report(inputs, made, tmp_path):
     report.run(**inputs, summary=tmp_path / "s.json", output=tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == made[0]
+
+
+def test_the_page_states_the_margins_that_were_configured(inputs, made, tmp_path):
+    assert "(in this study ±0.05 in AUROC, ±0.1 in R, ±2 percentage points)" in made[0]
+    tight = {**inputs, "margins": Margins(auroc=0.025, r=0.2, effect_pp=0.5)}
+    report.run(**tight, summary=tmp_path / "s.json", output=tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "(in this study ±0.025 in AUROC, ±0.2 in R, ±0.5 percentage points)" in page
 
 
 def test_a_study_without_probes_interventions_or_figures(inputs, tmp_path):

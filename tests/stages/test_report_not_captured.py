@@ -7,6 +7,7 @@ import pytest
 from synthetic_study import write_synthetic_study
 
 from vrp.config.data import DataConfig
+from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.overlays import _mean_map
@@ -35,6 +36,7 @@ def made(tmp_path_factory):
         study="synthetic",
         data=DataConfig(folder=str(folder / "data")),
         report=ReportConfig(overlays=2),
+        margins=Margins(),
         data_manifest=folder / "data.json",
         items=study.items,
         sampling=folder / "sampling.json",

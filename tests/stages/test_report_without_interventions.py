@@ -8,6 +8,7 @@ from synthetic_study import CONDITIONS, write_synthetic_study
 from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
 from vrp.config.figures import FiguresConfig
+from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
 from vrp.plots.figures import figure_names
 from vrp.report.page import text_of
@@ -42,6 +43,7 @@ def test_there_are_no_effects(study):
 def test_every_figure_is_drawn(study, tmp_path):
     figures.run(
         figures=FiguresConfig(formats=("svg",), dpi=60), items=study.items, effects=study.effects,
+        margins=Margins(),
         tables=study.tables, output=tmp_path,
     )  # fmt: skip
     assert {path.stem for path in tmp_path.iterdir()} == set(figure_names())
@@ -53,6 +55,7 @@ def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
     report.run(
         study="synthetic", data=DataConfig(folder=str(tmp_path / "data")),
         report=ReportConfig(overlays=0), data_manifest=tmp_path / "data.json", items=study.items,
+        margins=Margins(),
         sampling=tmp_path / "sampling.json", effects=study.effects, tables=study.tables,
         figures=[], summary=tmp_path / "summary.json", output=tmp_path / "report.html",
         provenance={"study": "synthetic", "stage": "report", "versions": "{}"},

@@ -15,10 +15,11 @@ from planted_study import COLUMNS_OF, without
 from scipy.special import expit
 
 from vrp.config.effects import EffectsConfig
+from vrp.config.margins import Margins
 from vrp.config.metrics import MetricsConfig
 from vrp.config.study import study_from_mapping
 from vrp.estimates.reliability import (
-    JudgedItems,
+    EvaluationItems,
     adjusted,
     not_captured_rows,
     reliability_rows,
@@ -375,7 +376,7 @@ class _Model:
 
     def _write_probes(self, paths: dict[str, Path]) -> None:
         table = read_table(paths["signals"], SIGNAL_TABLE)
-        judged = JudgedItems.from_frame(table, seed=0, n_boot=100)
+        judged = EvaluationItems.from_frame(table, seed=0, n_boot=100, margins=Margins())
         rows, scores = [], {}
         for layer, skill in enumerate(LAYER_SKILL):
             rows += reliability_rows(

@@ -150,8 +150,11 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "extract.max_new_tokens", "extract.max_new_tokens_by_task",
     ),
     "effects": ("seed", "effects", *_CONDITIONS),
-    "figures": ("figures",),
-    "report": ("study", "data", "report"),
+    "figures": ("figures", "metrics.auroc_margin", "effects.equivalence_pp"),
+    "report": (
+        "study", "data", "report",
+        "metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp",
+    ),
 }  # fmt: skip
 
 

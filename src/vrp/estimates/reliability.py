@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from vrp.config.margins import Margins
 from vrp.stats.auroc import bootstrap_auroc, delong
 from vrp.stats.bootstrap import Bootstrapped, Resamples, macro_average, resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
@@ -28,8 +29,8 @@ NOT_A_LAYER = -1
 
 
 @dataclass(frozen=True)
-class JudgedItems:
-    """The items that values are judged on, with their resampled images."""
+class EvaluationItems:
+    """The items that predictors are evaluated on, with their resampled images."""
 
     correct: NDArray[np.bool_]
     """(n,) whether the greedy answer is right."""
@@ -41,16 +42,14 @@ class JudgedItems:
     """(n,) image of each item, numbered in the order of their names."""
     resamples: Resamples
     """Shared by every statistic, which makes them joint."""
-    r_margin: float = 0.1
-    """Equivalence margin of a correlation."""
-    auroc_margin: float = 0.05
-    """Equivalence margin of an AUROC around 0.5."""
+    margins: Margins
+    """What counts as no effect."""
 
     @classmethod
     def from_frame(
-        cls, frame: pl.DataFrame, *, seed: int, n_boot: int, **margins: float
-    ) -> "JudgedItems":
-        """Judge the rows of the signals table (columns correct, task, answer, group)."""
+        cls, frame: pl.DataFrame, *, seed: int, n_boot: int, margins: Margins
+    ) -> "EvaluationItems":
+        """Take the rows of the signals table (columns correct, task, answer, group)."""
         # Numbers sort as the names do, and a hundred times faster.
         groups = frame["group"].rank("dense").to_numpy().astype(np.int64) - 1
         return cls(
@@ -59,7 +58,7 @@ class JudgedItems:
             answers=frame["answer"].to_numpy(),
             groups=groups,
             resamples=resample_groups(groups, seed=f"{seed}/reliability", n_boot=n_boot),
-            **margins,
+            margins=margins,
         )
 
     @cached_property
@@ -91,7 +90,7 @@ class JudgedItems:
 def reliability_rows(
     predictor: str,
     value: NDArray[np.floating],
-    items: JudgedItems,
+    items: EvaluationItems,
     *,
     layer: int = NOT_A_LAYER,
     higher_is_reliable: bool = True,
@@ -117,15 +116,14 @@ def reliability_rows(
     """
     ranked = level_ties(value)
     oriented = ranked if higher_is_reliable else -ranked
-    rows = []
-    by_task = _within(bootstrap_auroc, oriented, items, strata)
-    chance = (0.5 - items.auroc_margin, 0.5 + items.auroc_margin)
-    for scope, part in by_task.items():
-        rows.append(_row(predictor, layer, scope, "auroc", part, items, null=0.5, margin=chance))
-    pooled = bootstrap_auroc(
+    parts = _within(bootstrap_auroc, oriented, items, strata)
+    parts["pooled"] = bootstrap_auroc(
         oriented, items.correct, items.groups, resamples=items.resamples, strata=strata
     )
-    rows.append(_row(predictor, layer, "pooled", "auroc", pooled, items, null=0.5, margin=chance))
+    rows = [
+        _row(predictor, layer, scope, "auroc", part, items, null=0.5, margin=items.margins.chance)
+        for scope, part in parts.items()
+    ]
     if layer == NOT_A_LAYER:
         rows += _delong_rows(predictor, oriented, items, strata)
     if correlation:
@@ -133,7 +131,9 @@ def reliability_rows(
     return rows
 
 
-def not_captured_rows(predictor: str, items: JudgedItems, *, correlation: bool = True) -> list[Row]:
+def not_captured_rows(
+    predictor: str, items: EvaluationItems, *, correlation: bool = True
+) -> list[Row]:
     """The rows of a predictor whose inputs were not captured: no number, and why.
 
     Args:
@@ -187,7 +187,7 @@ def _with_reason(row: Row, why: str) -> Row:
 def _delong_rows(
     predictor: str,
     oriented: NDArray[np.floating],
-    items: JudgedItems,
+    items: EvaluationItems,
     strata: NDArray[np.integer] | None,
 ) -> list[Row]:
     """DeLong's interval with clustered variance, beside the bootstrap's; no test of its own."""
@@ -209,9 +209,9 @@ def _delong_rows(
 
 
 def _correlations(
-    predictor: str, layer: int, value: NDArray[np.floating], items: JudgedItems
+    predictor: str, layer: int, value: NDArray[np.floating], items: EvaluationItems
 ) -> list[Row]:
-    none = (-items.r_margin, items.r_margin)
+    none = (-items.margins.r, items.margins.r)
     parts = _within(bootstrap_point_biserial, value, items)
     for scope, strata in (("pooled", None), ("pooled_within", items.task_codes)):
         parts[scope] = bootstrap_point_biserial(
@@ -235,7 +235,7 @@ def _correlations(
 def _within(
     statistic: Any,
     value: NDArray[np.floating],
-    items: JudgedItems,
+    items: EvaluationItems,
     strata: NDArray[np.integer] | None = None,
 ) -> dict[str, Bootstrapped]:
     """The statistic in every scope that is a subset, and its macro average over tasks."""
@@ -258,7 +258,7 @@ def share_rows(
     predictor: str,
     metric: str,
     hits: NDArray[np.bool_],
-    items: JudgedItems,
+    items: EvaluationItems,
     *,
     known: NDArray[np.bool_] | None = None,
 ) -> list[Row]:
@@ -295,7 +295,7 @@ def _row(
     scope: str,
     metric: str,
     part: Bootstrapped,
-    items: JudgedItems,
+    items: EvaluationItems,
     *,
     null: float | None,
     margin: tuple[float, float] | None = None,

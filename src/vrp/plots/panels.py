@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
+from vrp.config.margins import Margins
 from vrp.plots.style import DARK_GREY, FAINT, GREY, INK, SMALL, WIDTH
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.captured import NOT_CAPTURED, is_captured
@@ -138,6 +139,12 @@ def dot_key(label: str, colour: str, *, marker: str = "o", hollow: bool = False)
 def area_key(label: str, colour: str, alpha: float = 1.0) -> Artist:
     """An entry of a key for bars and bands."""
     return Patch(facecolor=colour, alpha=alpha, edgecolor="none", label=label)
+
+
+def chance_key(margins: Margins) -> Artist:
+    """An entry of a key for the band of AUROCs that count as chance."""
+    low, high = margins.chance
+    return area_key(f"{low:g} to {high:g}", FAINT)
 
 
 def not_run(ax: Axes, reason: str = NOT_RUN) -> None:

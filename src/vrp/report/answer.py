@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence, label, strongest
 from vrp.report.numbers import (
-    ALPHA,
     Effect,
     Number,
     Standing,
@@ -24,13 +23,12 @@ from vrp.report.numbers import (
     with_interval,
 )
 from vrp.signals.registry import SIGNALS
+from vrp.stats.estimate import ALPHA
 from vrp.tables.captured import NOT_CAPTURED
 
 ATTENTION_SIGNALS = tuple(signal.name for signal in SIGNALS if signal.family == "structural")
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
 GENERATION_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy")
-# Within this much of no difference, two AUROCs count as equal (the default margin around 0.5).
-AUROC_MARGIN = 0.05
 Kind = TypeVar("Kind", bound=StrEnum)
 
 
@@ -276,14 +274,14 @@ def guards(model: ModelEvidence) -> list[Guard]:
 
     Within one answer its AUROC must lie above 0.5; it must beat a blank image, the question's
     words, the emitted answer and (over all items) the task; and permuted labels must leave it at
-    chance. A guard fails where the number shows the opposite or lies within 0.05 of no effect.
+    chance. A guard fails where the number shows the opposite or lies within the study's margin of
+    no effect.
     """
+    margin = model.margins.auroc
     found = []
     for answer in ("yes", "no"):
-        number = model.auroc(PROBE, f"answer_{answer}")
-        found.append(
-            Guard(f"within answer {answer}", _above(number, 0.5), number, "AUROC of the probe")
-        )
+        number, measure = model.auroc(PROBE, f"answer_{answer}"), "AUROC of the probe"
+        found.append(Guard(f"within answer {answer}", _above(number, 0.5, margin), number, measure))
     for rival, name in (
         ("blind_linear_best", "blank image"),
         ("question_only", "question only"),
@@ -293,31 +291,29 @@ def guards(model: ModelEvidence) -> list[Guard]:
         number = model.contrasts.get(rival)
         scope = ", all items" if rival == POOLED_ONLY else ""
         measure = f"AUROC of the probe minus this one’s{scope}"
-        found.append(Guard(name, _above(number, 0.0), number, measure))
-    permuted = model.auroc("permuted_linear_best")
-    found.append(
-        Guard("permuted labels", _at_chance(permuted), permuted, "AUROC of a probe so fitted")
-    )
+        found.append(Guard(name, _above(number, 0.0, margin), number, measure))
+    number, measure = model.auroc("permuted_linear_best"), "AUROC of a probe so fitted"
+    found.append(Guard("permuted labels", _at_chance(number, margin), number, measure))
     return found
 
 
-def _above(number: Number | None, null: float) -> str:
+def _above(number: Number | None, null: float, margin: float) -> str:
     """Whether the interval lies above, does not, or leaves it open."""
     if number is None or not number.defined:
         return NOT_RUN
     if number.low > null:
         return HOLDS
-    return FAILS if number.high < null + AUROC_MARGIN else UNSETTLED
+    return FAILS if number.high < null + margin else UNSETTLED
 
 
-def _at_chance(number: Number | None) -> str:
+def _at_chance(number: Number | None, margin: float) -> str:
     if number is None or not number.defined:
         return NOT_RUN
     # "At chance" is shown by equivalence, never by an interval that merely covers 0.5.
     if number.p_equivalence < ALPHA:
         return HOLDS
     outside = not number.low <= 0.5 <= number.high
-    return FAILS if outside and abs(number.value - 0.5) > AUROC_MARGIN else UNSETTLED
+    return FAILS if outside and abs(number.value - 0.5) > margin else UNSETTLED
 
 
 def best_output_signal(model: ModelEvidence) -> str | None:
@@ -386,7 +382,7 @@ def _rivalry(model: ModelEvidence) -> tuple[Standing, str]:
         return Standing.ABOVE, detail
     if gap.high < 0 and gap.p_adjusted < ALPHA:
         return Standing.BELOW, detail
-    if max(abs(gap.low), abs(gap.high)) < AUROC_MARGIN:
+    if max(abs(gap.low), abs(gap.high)) < model.margins.auroc:
         return Standing.EQUIVALENT, detail
     return Standing.UNSETTLED, detail
 

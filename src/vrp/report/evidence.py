@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from vrp.config.margins import Margins
 from vrp.errors import InputError
 from vrp.probing.labels import PROBE_LABELS
 from vrp.report.contrasts import PROBE, probe_contrasts
@@ -79,6 +80,8 @@ class ModelEvidence:
     """Sampled S_SC beside the exact distribution's bounds, with each item's group."""
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Answers beside their items."""
+    margins: Margins = field(default_factory=Margins)
+    """What counts as no effect."""
 
     @property
     def checkpoint(self) -> str:
@@ -185,6 +188,8 @@ class StudyEvidence:
     """Rows of the sampling report."""
     data: Mapping[str, Any]
     """The data manifest."""
+    margins: Margins
+    """What counts as no effect."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
 
@@ -221,6 +226,7 @@ def gather_evidence(
         models=tuple(_model(model, results) for model in results.models),
         sampling=tuple(_json(sampling)),
         data=_json(data_manifest),
+        margins=results.margins,
         origins=results.origins,
     )
 
@@ -233,6 +239,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
     best = predictions.filter(probe=PROBE).unique(["fold", "layer"]).sort("fold")["layer"]
     return ModelEvidence(
         name=model.name,
+        margins=study.margins,
         family=family_of(model.name, origin),
         origin=origin,
         metrics=_estimates(model.table(METRICS)),

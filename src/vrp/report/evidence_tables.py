@@ -8,7 +8,6 @@ from vrp.report.answer import FAILS, HOLDS, UNSETTLED, guards
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence, label
 from vrp.report.numbers import (
-    ALPHA,
     NONE,
     Effect,
     Number,
@@ -30,6 +29,7 @@ from vrp.report.tabular import (
     without_repeats,
 )
 from vrp.signals.registry import SIGNALS
+from vrp.stats.estimate import ALPHA
 
 _DIAGNOSTIC = frozenset(signal.name for signal in SIGNALS if not signal.deployable)
 _GUARD_KINDS = {HOLDS: "good", FAILS: "bad", UNSETTLED: "muted"}
@@ -39,7 +39,8 @@ def glance_table(models: Sequence[ModelEvidence]) -> Table:
     """The headline estimates of every model, drawn: what stands for each question."""
     aurocs = ("spatial_entropy", "cluster_count_dbscan", *OUTPUT_SIGNALS[:2], PROBE)
     gaps = [m.specificity(kind) for m in models for kind in ("mask", "ablate")]
-    reach = common_axis((gap.effect for gap in gaps if gap), null=0.0, least=2.0)
+    least = max((model.margins.effect_pp for model in models), default=0.0)
+    reach = common_axis((gap.effect for gap in gaps if gap), null=0.0, least=least)
     rows = []
     for name in aurocs:
         for model in models:
@@ -179,7 +180,9 @@ def effects_table(model: ModelEvidence) -> Table:
         if scope == "all"
     }
     names = [name for name in _ordered_conditions(model) if name in found]
-    axis = common_axis((found[name].effect for name in names), null=0.0, least=2.0)
+    axis = common_axis(
+        (found[name].effect for name in names), null=0.0, least=model.margins.effect_pp
+    )
     rows = [_effect_row(name, found[name], axis) for name in names]
     columns = [
         "condition", "items", "accuracy before, %", "after, %", "effect", "", "p (Holm)",

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from vrp.stats.estimate import Estimate
+from vrp.stats.estimate import ALPHA, Estimate
 from vrp.tables.captured import NOT_CAPTURED
 
-ALPHA = 0.05
 MINUS = "−"
 NONE = "–"
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

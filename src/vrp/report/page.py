@@ -100,6 +100,7 @@ def render_page(inputs: PageInputs) -> str:
         model_rows=models_table(models),
         prompts=prompts_table(models),
         data=study.data,
+        margins=study.margins,
         dropped=dropped_table(models),
         by_family=compared_with_published(models),
         pooled_numbers=compared_pooled(models),

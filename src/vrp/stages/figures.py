@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vrp.config.figures import FiguresConfig
+from vrp.config.margins import Margins
 from vrp.plots.figures import FigureSpec, load_figures
 from vrp.plots.style import house_style
 from vrp.study.results import StudyResults, open_results
@@ -16,6 +17,7 @@ _NO_METADATA: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "png": 
 def run(
     *,
     figures: FiguresConfig,
+    margins: Margins,
     items: Path,
     effects: Path,
     tables: Mapping[str, Sequence[Path]],
@@ -25,6 +27,7 @@ def run(
 
     Args:
         figures: the `figures` section.
+        margins: what counts as no effect.
         items: `items.parquet`.
         effects: `effects.parquet`.
         tables: table → its files of all models; the files say which model they are of. A table
@@ -34,7 +37,7 @@ def run(
     Raises:
         InputError: a table is missing, broken or of another kind; nothing is written then.
     """
-    study = open_results(tables, items=items, effects=effects)
+    study = open_results(tables, margins=margins, items=items, effects=effects)
     specs = load_figures()
     # Read first: a broken table stops the stage before it has written anything.
     for results in (study, *study.models):

@@ -11,10 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vrp.config.margins import Margins
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError
 from vrp.estimates.reliability import (
-    JudgedItems,
+    EvaluationItems,
     Row,
     adjusted,
     estimate_row,
@@ -106,12 +107,11 @@ def run(
     computed = _compute(joined, attention, metrics.layers)
     columns, by_head = computed.signals, computed.by_head
     table = _signal_table(joined, columns)
-    judged = JudgedItems.from_frame(
+    judged = EvaluationItems.from_frame(
         table,
         seed=seed,
         n_boot=metrics.bootstrap,
-        r_margin=metrics.r_margin,
-        auroc_margin=metrics.auroc_margin,
+        margins=Margins(auroc=metrics.auroc_margin, r=metrics.r_margin),
     )
     lens_notes = read_table(lens, LENS, columns=["note"])["note"]
     notes = {
@@ -265,7 +265,7 @@ def _expected_consistency(joined: pl.DataFrame) -> NDArray[np.float64] | None:
 def _signal_rows(
     signal: Signal,
     values: NDArray[np.float64] | None,
-    judged: JudgedItems,
+    judged: EvaluationItems,
     notes: Mapping[str, NDArray[np.str_]],
 ) -> list[Row]:
     """How well a signal tells right from wrong; why items, or all of it, are missing.
@@ -302,7 +302,7 @@ def _signal_table(
     )
 
 
-def _answer_rows(joined: pl.DataFrame, judged: JudgedItems) -> list[Row]:
+def _answer_rows(joined: pl.DataFrame, judged: EvaluationItems) -> list[Row]:
     """Accuracy and what can distort it: parse rate and yes-rate, by task and by answer."""
     rows = share_rows("model", "accuracy", judged.correct, judged)
     parsed = joined["parsed"].is_not_null().to_numpy()
@@ -318,7 +318,7 @@ def _answer_rows(joined: pl.DataFrame, judged: JudgedItems) -> list[Row]:
 
 
 def _consistency_rows(
-    joined: pl.DataFrame, agreement: NDArray[np.float64] | None, judged: JudgedItems
+    joined: pl.DataFrame, agreement: NDArray[np.float64] | None, judged: EvaluationItems
 ) -> list[Row]:
     """Precision where all K answers agree, and the majority answer's own accuracy."""
     if agreement is None:
@@ -353,7 +353,7 @@ def _ranking(by_head: ByHead) -> HeadRanking | None:
     return rank_heads(contribution)
 
 
-def _head_rows(by_head: ByHead, judged: JudgedItems, ks: Sequence[int]) -> list[Row]:
+def _head_rows(by_head: ByHead, judged: EvaluationItems, ks: Sequence[int]) -> list[Row]:
     """R² of correctness on H_s and C_k of the heads that add most to the answer's logit."""
     n_items = len(judged.correct)
     names = [f"{kind}_top_{k}" for k in ks for kind in ("r2", "adjusted_r2")]

@@ -11,11 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vrp.config.margins import Margins
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.estimates.reliability import (
     NOT_A_LAYER,
-    JudgedItems,
+    EvaluationItems,
     Row,
     adjusted,
     not_captured_rows,
@@ -166,8 +167,8 @@ def run(
     plan = plan_folds(
         inputs.items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=str(seed)
     )
-    judged = JudgedItems.from_frame(
-        table, seed=seed, n_boot=probes.bootstrap, auroc_margin=auroc_margin
+    judged = EvaluationItems.from_frame(
+        table, seed=seed, n_boot=probes.bootstrap, margins=Margins(auroc=auroc_margin)
     )
     by_layer = _fit_layers(inputs.layers, inputs.items, plan, probes, "layers")
     fitted = fit_probes(inputs, plan, by_layer, probes)
@@ -279,7 +280,7 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
 
 
 def _permuted_rows(
-    inputs: Inputs, judged: JudgedItems, spread: "_Spread", probes: ProbesConfig, seed: int
+    inputs: Inputs, judged: EvaluationItems, spread: "_Spread", probes: ProbesConfig, seed: int
 ) -> list[Row]:
     """The best-layer probe fitted to permuted labels, and judged by those: chance, or a leak."""
     rows: list[Row] = []
@@ -448,7 +449,7 @@ def _judge(
     name: str,
     scores: NDArray[np.floating],
     plan: FoldPlan,
-    judged: JudgedItems,
+    judged: EvaluationItems,
     spread: _Spread,
     *,
     layer: int = NOT_A_LAYER,

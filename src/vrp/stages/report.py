@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vrp.config.data import DataConfig
+from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
 from vrp.report.answer import four_answers
 from vrp.report.evidence import gather_evidence
@@ -24,6 +25,7 @@ def run(
     study: str,
     data: DataConfig,
     report: ReportConfig,
+    margins: Margins,
     data_manifest: Path,
     items: Path,
     sampling: Path,
@@ -40,6 +42,7 @@ def run(
         study: name of the study.
         data: where the images are (for the overlays).
         report: the `report` section.
+        margins: what counts as no effect.
         data_manifest: what the data are (JSON).
         items: `items.parquet`.
         sampling: the sampling report (JSON).
@@ -53,7 +56,7 @@ def run(
     Raises:
         InputError: a table, figure or manifest is missing or malformed; nothing is written then.
     """
-    results = open_results(tables, items=items, effects=effects)
+    results = open_results(tables, margins=margins, items=items, effects=effects)
     evidence = gather_evidence(results, study=study, data_manifest=data_manifest, sampling=sampling)
     answers = four_answers(evidence.models)
     pooled = pooled_over_models({m.name: m.table(SIGNAL_TABLE) for m in results.models})

@@ -14,7 +14,7 @@ from vrp.errors import InputError
 from vrp.stats.auroc import clustered_auroc
 from vrp.stats.bootstrap import Bootstrapped
 from vrp.stats.correlation import clustered_point_biserial
-from vrp.stats.estimate import PointSE, join_notes
+from vrp.stats.estimate import ALPHA, PointSE, join_notes
 from vrp.stats.paired import clustered_difference
 
 CORRELATION_BOUND = 0.1
@@ -56,7 +56,7 @@ def two_one_sided_tests(
     *,
     bound_low: float,
     bound_high: float,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> Equivalence:
     """TOST of any estimate that carries a standard error; macro averages come as `Bootstrapped`.
 
@@ -93,7 +93,7 @@ def equivalent_correlation(
     *,
     strata: ArrayLike | None = None,
     bound: float = CORRELATION_BOUND,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> Equivalence:
     """Is R within ±`bound` of 0? Arguments as `clustered_point_biserial`.
 
@@ -111,7 +111,7 @@ def equivalent_auroc(
     *,
     strata: ArrayLike | None = None,
     bound: float = AUROC_BOUND,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> Equivalence:
     """Is the AUROC within 0.5 ± `bound`? Arguments as `clustered_auroc`.
 
@@ -128,7 +128,7 @@ def equivalent_effect(
     groups: ArrayLike,
     *,
     bound_pp: float = EFFECT_BOUND_PP,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> Equivalence:
     """Is the paired effect within ±`bound_pp` percentage points of none?
 

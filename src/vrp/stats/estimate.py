@@ -30,6 +30,8 @@ class Estimate(NamedTuple):
     """What the reader must know: items dropped and why, why the value is undefined."""
 
 
+ALPHA = 0.05
+"""Level of every test; intervals hold 1 − ALPHA."""
 SIGNAL_MISSING = "signal missing"
 """Why items are dropped, as far as a statistic can know it."""
 

@@ -23,13 +23,12 @@ ORDER = 150
 TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
 CAPTION = (
     "Change in accuracy (mean over tasks, percentage points) with 95% image-clustered intervals; "
-    "grey ticks are single random draws, and the band is ±2 points. Diamonds: existence questions "
-    "that were right before, where accuracy can only fall, so only the contrasts with random "
-    "neurons count there."
+    "grey ticks are single random draws, and the band counts as no effect. Diamonds: existence "
+    "questions that were right before, where accuracy can only fall, so only the contrasts with "
+    "random neurons count there."
 )
 TABLES = (EFFECTS,)
 
-_BAND = 2.0
 _KNOWN_OBJECTS = "object_identification"
 
 
@@ -40,11 +39,12 @@ def draw(study: StudyResults) -> Figure:
     figure, columns = model_panels(
         study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all"
     )
+    margin = study.margins.effect_pp
     for (model, (ax,)), frame in zip(columns, rows, strict=True):
         if frame.is_empty():
             not_run(ax)
             continue
-        reference_band(ax, -_BAND, _BAND, horizontal=False)
+        reference_band(ax, -margin, margin, horizontal=False)
         draw_effects(ax, frame, names, ablation_label, labelled=is_leftmost(ax))
         known = effects_of(study, model, "ablate", scope=_KNOWN_OBJECTS)
         for row in known.filter(pl.col("effect").is_finite()).iter_rows(named=True):
@@ -54,7 +54,7 @@ def draw(study: StudyResults) -> Figure:
             )  # fmt: skip
     more = [
         dot_key("existence items right before", INK, marker="D", hollow=True),
-        area_key("±2 points", FAINT),
+        area_key(f"±{margin:g} points", FAINT),
     ]
     add_key(figure, [*effect_keys(), *more] if names else [])
     return figure

@@ -8,9 +8,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vrp.config.margins import Margins
 from vrp.plots.panels import (
     add_key,
-    area_key,
+    chance_key,
     dot_key,
     interval_dot,
     is_leftmost,
@@ -21,8 +22,9 @@ from vrp.plots.panels import (
     zero_line,
 )
 from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
-from vrp.plots.style import DARK_GREY, FAINT, FAMILY_COLOURS
+from vrp.plots.style import DARK_GREY, FAMILY_COLOURS
 from vrp.signals.registry import SIGNAL_BY_NAME
+from vrp.stats.estimate import ALPHA
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import METRICS, PROBES
 
@@ -30,13 +32,12 @@ ORDER = 20
 TITLE = "Where reliability can be read: AUROC for right against wrong answers"
 CAPTION = (
     "Mean AUROC within task with its 95% image-clustered interval; the line is chance, the band "
-    "0.45 to 0.55, and ≈ marks values shown to be equivalent to chance (not merely "
-    "non-significant). Signals are turned so that above 0.5 means reliable as claimed; hollow dots "
-    "are diagnostics that hold the label and could not be deployed."
+    "what counts as chance in this study, and ≈ marks values shown to be equivalent to chance (not "
+    "merely non-significant). Signals are turned so that above 0.5 means reliable as claimed; "
+    "hollow dots are diagnostics that hold the label and could not be deployed."
 )
 TABLES = (METRICS, PROBES)
 
-_CHANCE_BAND = (0.45, 0.55)
 _ROW = 0.185  # inches
 
 
@@ -58,7 +59,7 @@ def draw(study: StudyResults) -> Figure:
         if estimates.is_empty():
             not_run(ax)
         else:
-            _draw_model(ax, lines, estimates, labelled=is_leftmost(ax))
+            _draw_model(ax, lines, estimates, study.margins, labelled=is_leftmost(ax))
             n_items, n_images = estimates.select("n", "n_groups").max().row(0)
             note(ax, f"{n_items:,} items, {n_images:,} images")
     if lines:
@@ -66,7 +67,7 @@ def draw(study: StudyResults) -> Figure:
     keys = [
         dot_key("AUROC with 95% interval", DARK_GREY),
         dot_key("diagnostic: holds the label", DARK_GREY, hollow=True),
-        area_key("0.45 to 0.55", FAINT),
+        chance_key(study.margins),
     ]
     add_key(figure, keys if lines else [])
     return figure
@@ -98,9 +99,11 @@ def _lines(by_model: list[pl.DataFrame]) -> list[_Line]:
 _NOTHING = pl.DataFrame(schema={"predictor": pl.String, "value": pl.Float64})
 
 
-def _draw_model(ax: Axes, lines: list[_Line], estimates: pl.DataFrame, *, labelled: bool) -> None:
+def _draw_model(
+    ax: Axes, lines: list[_Line], estimates: pl.DataFrame, margins: Margins, *, labelled: bool
+) -> None:
     rows = {row["predictor"]: row for row in estimates.iter_rows(named=True)}
-    reference_band(ax, *_CHANCE_BAND, horizontal=False)
+    reference_band(ax, *margins.chance, horizontal=False)
     zero_line(ax, at=0.5, horizontal=False)
     for place, line in enumerate(lines):
         row = rows.get(line.predictor or "")
@@ -111,7 +114,7 @@ def _draw_model(ax: Axes, lines: list[_Line], estimates: pl.DataFrame, *, labell
             ax, place, row["value"], row["low"], row["high"], colour=FAMILY_COLOURS[line.family],
             hollow=signal is not None and not signal.deployable,
         )  # fmt: skip
-        equivalent = math.isfinite(row["p_equivalence"]) and row["p_equivalence"] < 0.05
+        equivalent = math.isfinite(row["p_equivalence"]) and row["p_equivalence"] < ALPHA
         ax.annotate(
             f"{'≈ ' if equivalent else ''}{row['value']:.2f}", xy=(1.02, place),
             xycoords=("axes fraction", "data"), va="center_baseline", ha="left", fontsize=7.5,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
     add_key,
-    area_key,
+    chance_key,
     dot_key,
     interval_dot,
     layer_axis,
@@ -19,7 +19,7 @@ from vrp.plots.panels import (
     zero_line,
 )
 from vrp.plots.predictors import in_words, is_blind, is_permuted
-from vrp.plots.style import BLUE, FAINT, GREEN, GREY, ORANGE, PURPLE, SKY
+from vrp.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import PROBES
 
@@ -51,7 +51,7 @@ def draw(study: StudyResults) -> Figure:
         if lines.is_empty():
             not_run(ax)
             continue
-        reference_band(ax, 0.45, 0.55)
+        reference_band(ax, *study.margins.chance)
         zero_line(ax, at=0.5)
         for name in names:
             _draw_line(ax, lines.filter(pl.col("predictor") == name), colours[name])
@@ -64,7 +64,7 @@ def draw(study: StudyResults) -> Figure:
         dot_key("layer picked in training folds", BLUE),
         dot_key("same, blank image", ORANGE),
         dot_key("same, permuted labels", GREY),
-        area_key("0.45 to 0.55", FAINT),
+        chance_key(study.margins),
     ]
     add_key(figure, keys + beside if names else [])
     return figure
