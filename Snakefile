@@ -82,11 +82,12 @@ rule all:
 
 
 onstart:
-    refuse_without_number_of_gpus()
-    hold_results()
-    refuse_beside_slurm_jobs()
-    write_snapshot()
+    require_gpu_count(workflow)
+    acquire_results_lock(Path(RESULTS))
+    refuse_beside_slurm_jobs(workflow, STUDY)
+    write_snapshot(STUDY, Path(SNAPSHOT))
 
 
 onsuccess:
-    clear_up()
+    remove_finished_batches(Path(RESULTS), [run.tables for run in RUNS.values()])
+    remove_partial_files(Path(RESULTS))

@@ -2,30 +2,28 @@
 The study's configuration, checked, and what the rules ask of it. No rules here.
 """
 
-import fcntl
 import functools
 import gc
-import hashlib
 import inspect
-import json
 import os
 import re
-import shutil
-import socket
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
-
-import yaml
 
 from vrp.config.study import STAGE_KEYS, stage_config, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.resources import StudyResources
 from vrp.plots.figures import figure_names
-from vrp.study.provenance import code_digest, digest, module_digests
+from vrp.study.provenance import module_digests
 from vrp.study.sharing import check_shared_extraction, extraction_folder, mask_folder
-from vrp.zoo import zoo_checkpoint
+from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
+from vrp.workflow.gpu_count import require_gpu_count
+from vrp.workflow.lock import acquire_results_lock
+from vrp.workflow.orphaned_jobs import refuse_beside_slurm_jobs
+from vrp.workflow.orphaned_outputs import recover_orphaned_outputs
+from vrp.workflow.snapshot import write_snapshot
+from vrp.workflow.watched_files import checkpoint_files, question_files
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
 # Python does by itself takes a sixth of the time.
@@ -142,215 +140,6 @@ FIGURES = expand(
 )
 
 
-def results_are_held():
-    """Whether a run works on these results at this moment."""
-    try:
-        with Path(RESULTS, ".lock").open(encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False  # no run has been here
-    except OSError:
-        # No such locks on this file system: Snakemake's own, in this folder, must do.
-        from vrp.study.status import is_locked
-
-        return is_locked(Path(), Path(RESULTS))
-    return False
-
-
-def lock_soon(file, tries=5):
-    """Lock a file for this process alone. A run that is being planned looks for a moment."""
-    for left in reversed(range(tries)):
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not left:
-                raise
-        time.sleep(0.1)
-
-
-def hold_results():
-    """Refuse to run beside another run on the same results, wherever that was started.
-
-    Snakemake's own lock is known in its folder alone. This one ends with the process that holds
-    it, however that ends.
-    """
-    path = Path(RESULTS, ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-        lock_soon(file)
-    except BlockingIOError:
-        file.seek(0)
-        sys.exit(
-            f"Error: {RESULTS}: another run works here ({file.read().strip()}); wait for its end, "
-            "or stop it. Nothing was changed."
-        )
-    except OSError as error:
-        # No such locks on this file system, or a folder that cannot be written, which is said later.
-        print(
-            f"Warning: {path}: cannot be locked ({error.strerror}); nothing keeps a run that is "
-            "started in another folder away from these results",
-            file=sys.stderr,
-        )
-        return
-    file.truncate(0)
-    print(f"process {os.getpid()} on {socket.gethostname()}", file=file, flush=True)
-    HELD.append(file)
-
-
-# Open for as long as the process lives: closing the file would give it up.
-HELD = []
-
-
-def write_snapshot():
-    """Write the configuration for `vrp`, whole or not at all, and only where it changed."""
-    text = yaml.safe_dump(
-        STUDY.model_dump(mode="json"), sort_keys=False, allow_unicode=True
-    )
-    path = Path(SNAPSHOT)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        sys.exit(
-            f"Error: {path}: cannot be written ({error.strerror}); set `results` in the config "
-            "to a folder that can, or check permissions and free space"
-        )
-
-
-def look_for_unseen_files():
-    """Have files made anew that SLURM finished unseen and that are not up to date, and say so.
-
-    A run that is at work takes note of its jobs itself; jobs of its own read this file, too.
-    """
-    if not (workflow.is_main_process and Path(".snakemake/slurm_jobs").is_dir()):
-        return
-    if results_are_held():
-        return
-    if workflow.workflow_settings.persistence_backend.name != "FILE":
-        return  # records in a database are left as they are
-    from snakemake.persistence.file import FilePersistence
-
-    from snakemake_executor_plugin_vrp_slurm.submissions import pending_submissions
-    from vrp.workflow.orphaned_outputs import find_orphaned_outputs, update_records
-
-    records = FilePersistence(nolock=True)
-    submissions = filter(is_of_this_study, pending_submissions())
-    orphaned = find_orphaned_outputs(submissions, records, made_by)
-    update_records(orphaned, records)
-    if orphaned.valid:
-        logger.info(
-            f"Jobs that SLURM finished after their Snakemake had ended: {len(orphaned.valid)}; what "
-            "they made is up to date and is kept."
-        )
-    for job, reason in orphaned.stale:
-        logger.warning(
-            f"{f'SLURM job {job.slurm_id}' if job.slurm_id else 'A SLURM job'} finished {job.outputs[0]} "
-            f"after its Snakemake had ended; the job is planned again, since {reason}."
-        )
-
-
-def refuse_beside_slurm_jobs():
-    """Refuse to work beside SLURM jobs of a killed run that are still in the queue.
-
-    Where jobs are submitted, the executor ends those that its own would meet.
-    """
-    submits = workflow._executor_plugin.name == "vrp-slurm"
-    if submits or not Path(".snakemake/slurm_jobs").is_dir():
-        return
-    from snakemake_executor_plugin_vrp_slurm.queue import SlurmError, unfinished
-    from snakemake_executor_plugin_vrp_slurm.submissions import pending_submissions
-
-    try:
-        runs = {one.run for one in filter(is_of_this_study, pending_submissions())}
-        jobs = sorted(job for run in runs for job in unfinished(run))
-    except SlurmError as error:
-        print(
-            f"Warning: jobs of an earlier run may still be in SLURM's queue ({error})",
-            file=sys.stderr,
-        )
-        return
-    if jobs:
-        sys.exit(
-            f"Error: {RESULTS}: SLURM jobs of an earlier run still work here: end them with "
-            f"`scancel {' '.join(jobs)}`, or continue with `--profile slurm`. Nothing was changed."
-        )
-
-
-def refuse_without_number_of_gpus():
-    """Refuse to start model runs side by side on GPUs of this machine that nobody has counted.
-
-    Snakemake limits only what it is given a number of: every core would load a model.
-    """
-    side_by_side = workflow.local_exec and not workflow.touch and workflow.cores > 1
-    if not side_by_side or "gpu" in workflow.global_resources:
-        return
-    if sum(bool(job.resources.get("gpu")) for job in workflow.dag.needrun_jobs()) < 2:
-        return
-    from vrp.running.gpus import visible_gpus
-
-    if n_gpus := len(visible_gpus()):
-        sys.exit(
-            "Error: nothing says how many model runs may hold a GPU at once; this machine has "
-            f"{n_gpus}: add `--resources gpu={n_gpus}`. Nothing was changed."
-        )
-
-
-def is_of_this_study(submission):
-    """Whether the workflow of this configuration can plan the job."""
-    return all(
-        path.startswith(f"{RESULTS}/") for path in submission.outputs
-    ) and submission.model in ("", *MODELS)
-
-
-def made_by(stage, model):
-    """What a table of the stage states when it is made now; of lists of shards, nothing."""
-    if stage not in STAGE_KEYS:
-        return {}
-    return {
-        "stage": stage,
-        "model": model,
-        "code": code_digest(f"vrp.stages.{stage}"),
-        "config": digest(keys_of(stage, model or MODELS[0])),
-    }
-
-
-def clear_up():
-    """Remove what a run that succeeded needs no more, and what killed jobs left half-written.
-
-    Finished batches go where all tables of the shard are there and taken note of: what Snakemake
-    has marked as incomplete, it deletes and makes again.
-    """
-    from vrp.study.status import is_marked_incomplete
-
-    for folder in Path(RESULTS).rglob(".*.batches"):
-        tables = tables_beside(folder)
-        if all(table.is_file() for table in tables) and not any(
-            is_marked_incomplete(table, Path()) for table in tables
-        ):
-            shutil.rmtree(folder, ignore_errors=True)
-    if folders := {part.parent for part in Path(RESULTS).rglob(".*.part")}:
-        from vrp.tables.files import remove_abandoned_parts  # seconds, rarely needed
-
-        for folder in folders:
-            remove_abandoned_parts(folder)
-
-
-def tables_beside(batches):
-    """The tables of one shard that a folder of finished batches is kept for."""
-    model, *place = batches.parent.relative_to(RESULTS).parts
-    first = "/".join(place)
-    together = next(run.tables for run in RUNS.values() if run.tables[0] == first)
-    shard = batches.name[1:].removesuffix(".batches")
-    return [Path(RESULTS, model, table, f"{shard}.parquet") for table in together]
-
-
 def causes_of(stage):
     """Params that change with the stage's code, comments and formatting aside, and with its keys.
 
@@ -438,61 +227,4 @@ def asked_often(function):
     return function
 
 
-def checkpoint_files(wildcards):
-    """Files of a checkpoint that lies on this machine: its manifest follows their changes."""
-    place = STUDY.models[wildcards.model].checkpoint
-    try:
-        folder = (
-            zoo_checkpoint(place)
-            if place.startswith("zoo:")
-            else Path(place).expanduser()
-        )
-    except InputError:
-        return []  # what is missing is for fetch_model to say
-    names = sorted(path.name for path in folder.glob("*.*") if path.suffix != ".md")
-    manifest = Path(RESULTS, "models", f"{wildcards.model}.json")
-    return unless_unchanged(manifest, folder, names)
-
-
-def question_files(wildcards):
-    """Question files that the user brought: the data manifest follows their changes."""
-    data = STUDY.data
-    if data.origin != "local":
-        return []
-    splits = [(split.dataset, split.split) for split in STUDY.sample.splits]
-    names = data.question_files(splits)
-    found = [name for name in names if Path(data.folder, name).is_file()]
-    return unless_unchanged(Path(RESULTS, "data.json"), Path(data.folder), found)
-
-
-def unless_unchanged(manifest, folder, names):
-    """Files to watch; the time does not count of those whose content the manifest still states.
-
-    Nor of those that it does not list: they are not loaded. Only files that are newer than the
-    manifest are digested.
-    """
-    try:
-        stated = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        written = manifest.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
-        return [str(folder / name) for name in names]
-
-    def unchanged(name):
-        if name not in stated:
-            return True
-        path = folder / name
-        changed = max(path.stat().st_mtime, path.lstat().st_mtime)
-        return changed > written and stated[name] == sha256(path)
-
-    paths = {name: str(folder / name) for name in names}
-    return [ancient(path) if unchanged(name) else path for name, path in paths.items()]
-
-
-@functools.cache
-def sha256(path):
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-look_for_unseen_files()
+recover_orphaned_outputs(workflow, STUDY)

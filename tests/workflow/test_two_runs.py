@@ -68,24 +68,3 @@ def test_the_second_is_refused_and_the_first_goes_on(tmp_path, where):
     time.sleep(0.1)
     assert second.run(target, *COMMAND).status == 0
     assert first.computed_again() == 0
-
-
-NO_LOCKS = """
-import errno, fcntl, os
-
-def flock(file, operation):
-    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-fcntl.flock = flock
-"""
-
-
-def test_a_file_system_without_locks_is_said_once(checkout, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(NO_LOCKS)
-    result = checkout.run(
-        "--cores", "1", "results/demo/data.json",
-        PYTHONPATH=f"{tmp_path}{os.pathsep}{checkout.folder / 'src'}",
-    )  # fmt: skip
-    assert result.status == 0, result.output
-    (line,) = [line for line in result.output.splitlines() if line.startswith("Warning: ")]
-    assert line.startswith("Warning: results/demo/.lock: cannot be locked (No locks available)")

@@ -3,9 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +11,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from programs import write_program
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
 
@@ -23,21 +19,17 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
     record_slurm_id,
     record_submission,
 )
-from vrp.config.study import load_study, stage_config
-from vrp.study.provenance import provenance
+from vrp.config.study import StudyConfig
+from vrp.workflow import orphaned_outputs
 from vrp.workflow.orphaned_outputs import (
     OrphanedOutputs,
+    expected_provenance,
     find_orphaned_outputs,
+    recover_orphaned_outputs,
     update_records,
 )
 
 MADE_BY = {"stage": "consistency", "model": "one", "code": "c0de", "config": "k3"}
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def write(path: str | Path, made_by: dict[str, str]) -> None:
@@ -209,114 +201,84 @@ def test_a_verdict_is_taken_back_when_the_configuration_is() -> None:
         assert len(orphaned.stale) == len(marked)
 
 
-STUDY = """
-study: tiny
-models: {one: {family: llava, checkpoint: "zoo:llava"}}
-extract: {shards: 1}
-"""
-TABLE = "results/tiny/one/consistency/000.parquet"
-MANY = ("--config", "consistency={k: 20}")
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is logged for the user."""
+    lines: list[str] = []
+    logger = SimpleNamespace(info=lines.append, warning=lines.append)
+    monkeypatch.setattr(orphaned_outputs, "logger", logger)
+    return lines
 
 
-class TinyStudy:
-    """A copy of the workflow whose tables lie there, without models or data."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        root = Path(__file__).parents[2]
-        for name in ("workflow", "config", "envs"):
-            shutil.copytree(root / name, folder / name)
-        shutil.copy(root / "Snakefile", folder)
-        (folder / "profiles").symlink_to("workflow/profiles")
-        (folder / "config" / "tiny.yaml").write_text(STUDY)
-        for name in ("data.json", "models/one.json", "sampling.json"):
-            path = folder / "results" / "tiny" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-        (folder / TABLE).parent.mkdir(parents=True)
-        self.write("results/tiny/items.parquet", "sample", None)
-
-    def write(self, path: str, stage: str, model: str | None, k: int = 10) -> None:
-        study = load_study(self.folder / "config" / "tiny.yaml")
-        changed = study.consistency.model_copy(update={"k": k})
-        keys = stage_config(study.model_copy(update={"consistency": changed}), stage, model)
-        write(path, provenance(study="tiny", stage=stage, config=keys, model=model or ""))
-
-    def make(self, k: int = 10) -> None:
-        """Make the table, as a job with so many samples does."""
-        self.write(TABLE, "consistency", "one", k)
-
-    def make_and_record(self, k: int = 10) -> None:
-        """Make it, and have Snakemake take note of it."""
-        self.make(k)
-        self.snakemake("--touch", "--forceall")
-
-    def snakemake(self, *arguments: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "snakemake", TABLE, "--configfile", "config/tiny.yaml",
-             "--cores", "1", *arguments],
-            cwd=self.folder, timeout=300, check=False, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-            env={
-                **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},
-                "XDG_CACHE_HOME": str(self.folder / "cache"),
-                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
-            },
-        )  # fmt: skip
-        assert (done.returncode != 0) == fails, done.stdout
-        return " ".join(done.stdout.split())
+def workflow(*, main: bool = True, backend: str = "FILE") -> Any:
+    return SimpleNamespace(
+        is_main_process=main,
+        workflow_settings=SimpleNamespace(persistence_backend=SimpleNamespace(name=backend)),
+    )
 
 
-@pytest.mark.slow
-@pytest.mark.workflow
-def test_any_run_plans_by_what_the_files_say_and_not_by_an_earlier_record(here: Path) -> None:
-    study = TinyStudy(here)
-    study.make_and_record()
-    assert "Nothing to be done" in study.snakemake("-n")
-    assert "Params have changed" in study.snakemake("-n", *MANY)
-
-    # With another K the table is made once more; Snakemake does not live to see it.
-    inputs = ("results/tiny/models/one.json", "results/tiny/items.parquet")
-    submitted = job(TABLE, inputs=inputs)
-    record_submission(submitted, "run")
-    record_slurm_id(submitted, "17")
-    study.make(k=20)
-
-    for _ in range(2):  # to have asked changes nothing
-        planned = study.snakemake("-n", *MANY)
-        assert "Nothing to be done" in planned
-        assert "SLURM finished after their Snakemake had ended: 1;" in planned
-        back = study.snakemake("-n")
-        assert f"SLURM job 17 finished {TABLE} after its Snakemake had ended" in back
-        assert "made with other config" in back
-        assert "reason: Forced execution" in back
+RESULTS = Path("results/tiny")
 
 
-@pytest.mark.slow
-@pytest.mark.workflow
-def test_a_local_run_is_refused_beside_jobs_that_are_still_queued(here: Path) -> None:
-    study = TinyStudy(here)
-    record_submission(job(TABLE), "run-of-before")
-    for name, script in {"squeue": "echo 17; echo 18", "vrp": "exit 1"}.items():
-        write_program(here / "bin" / name, script)
-    refused = study.snakemake(fails=True)
-    assert "end them with `scancel 17 18`, or continue with `--profile slurm`" in refused
-    assert "Nothing was changed" in refused
-    write_program(here / "bin" / "squeue", "echo down >&2; exit 1")
-    warned = study.snakemake(fails=True)  # by the stand-in for vrp
-    assert "may still be in SLURM's queue (squeue: down)" in warned
-    assert "Error in rule consistency" in warned
+@pytest.fixture
+def two_tables(study: StudyConfig) -> None:
+    """The table of one model is valid; that of the other was made with another configuration."""
+    for model, config in (("valid", None), ("stale", "0ther")):
+        path = RESULTS / model / "consistency" / "000.parquet"
+        path.parent.mkdir(parents=True)
+        made_by = expected_provenance(study, "consistency", "one")
+        write(path, made_by | ({"config": config} if config else {}))
+        submit(job(str(path)), "17" if config is None else "")
 
 
-@pytest.mark.slow
-@pytest.mark.workflow
-def test_a_run_at_work_takes_note_of_its_jobs_itself(here: Path) -> None:
-    study = TinyStudy(here)
-    study.make_and_record(k=20)
-    record_submission(job(TABLE), "run")
-    study.make(k=20)
-    with (here / "results" / "tiny" / ".lock").open("w") as lock:
+def test_what_was_found_is_logged(study: StudyConfig, logged: list[str], two_tables: None) -> None:
+    recover_orphaned_outputs(workflow(), study)
+    stale = f"{RESULTS}/stale/consistency/000.parquet"
+    assert sorted(logged) == [
+        f"A SLURM job finished {stale} after its Snakemake had ended; the job is planned again, "
+        f"since {stale} was made with other config.",
+        "Jobs that SLURM finished after their Snakemake had ended: 1; what they made is up to "
+        "date and is kept.",
+    ]
+    assert records()._filter_incomplete_keys([stale]) == {stale}
+
+
+@pytest.mark.parametrize("run", [workflow(main=False), workflow(backend="SQLITE")])
+def test_jobs_and_other_records_are_left_alone(
+    study: StudyConfig, logged: list[str], two_tables: None, run: Any
+) -> None:
+    recover_orphaned_outputs(run, study)
+    assert logged == []
+
+
+def test_a_run_at_work_records_its_jobs_itself(
+    study: StudyConfig, logged: list[str], two_tables: None
+) -> None:
+    with (RESULTS / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert "Nothing to be done" in study.snakemake("-n")
-    assert "A SLURM job finished" in (planned := study.snakemake("-n"))
-    assert "reason: Forced execution" in planned
+        recover_orphaned_outputs(workflow(), study)
+        assert logged == []
+    recover_orphaned_outputs(workflow(), study)
+    assert len(logged) == 2
+
+
+def test_submissions_of_another_study_are_not_looked_at(
+    study: StudyConfig, logged: list[str], two_tables: None
+) -> None:
+    recover_orphaned_outputs(workflow(), study.model_copy(update={"study": "tin"}))
+    assert logged == []
+
+
+def test_a_snakemake_without_a_name_of_its_persistence_is_reported(
+    study: StudyConfig, two_tables: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(FilePersistence, "_unmark_incomplete")
+    with pytest.raises(SystemExit, match=r"^Error: snakemake 9\S+ has no .*\._unmark_incomplete, "):
+        recover_orphaned_outputs(workflow(), study)
+
+
+def test_nothing_is_expected_of_lists_of_shards(study: StudyConfig) -> None:
+    assert expected_provenance(study, "gather_interventions", "one") == {}
+    table = expected_provenance(study, "metrics", "one")
+    assert (table["stage"], table["model"]) == ("metrics", "one")
+    assert expected_provenance(study, "effects", "")["model"] == ""

@@ -17,7 +17,7 @@ makes them anew, and the data folder may be the user's own.
 rule fetch_data:
     """Draw scenes, fetch official archives or data sets on the hub, or check local files."""
     input:
-        questions=question_files,
+        questions=lambda wildcards: question_files(STUDY),
     output:
         manifest="<results>/data.json",
     log:

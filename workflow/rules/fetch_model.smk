@@ -16,7 +16,7 @@ A hub checkpoint goes to the hub's cache, here, where there is a network: model 
 rule fetch_model:
     """Fetch one checkpoint at its pinned revision and list the digests of its files."""
     input:
-        files=checkpoint_files,
+        files=lambda wildcards: checkpoint_files(STUDY, wildcards.model),
     output:
         manifest="<results>/models/{model}.json",
     log:

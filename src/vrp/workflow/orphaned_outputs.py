@@ -10,17 +10,24 @@ This happens before a workflow is planned, whichever executor is to run it: a dr
 same.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
+from snakemake.logging import logger
 
+from snakemake_executor_plugin_vrp_slurm.hooks import PERSISTENCE, missing_name
 from snakemake_executor_plugin_vrp_slurm.submissions import (
     Submission,
     all_exist_since,
     drop_record,
+    pending_submissions,
 )
+from vrp.config.study import STAGE_KEYS, StudyConfig, stage_config
+from vrp.study.provenance import code_digest, digest
+from vrp.workflow.lock import results_are_locked
 
 # Stands in Snakemake's marks of incomplete files for the id of the job that began them.
 _MARK = "orphaned"
@@ -40,6 +47,65 @@ class OrphanedOutputs(NamedTuple):
     """Those whose outputs may not be, and why."""
     recorded: list[Submission]
     """Those whose end Snakemake has recorded, which need no more attention."""
+
+
+def recover_orphaned_outputs(workflow: Any, study: StudyConfig) -> None:
+    """Have Snakemake keep valid orphaned outputs and plan stale ones again, and log both.
+
+    Nothing is done while a run works on the results: it records its jobs itself, and its own jobs
+    read the workflow, too.
+
+    Args:
+        workflow: Snakemake's, before it is planned.
+        study: its configuration.
+
+    Raises:
+        SystemExit: Snakemake's persistence lacks a name that is used of it.
+    """
+    submissions = list(submissions_of(study)) if workflow.is_main_process else []
+    if not submissions or results_are_locked(Path(study.results, study.study)):
+        return
+    if workflow.workflow_settings.persistence_backend.name != "FILE":
+        return  # records in a database are left as they are
+    if missing := missing_name(PERSISTENCE):
+        sys.exit(f"Error: {missing}")
+    from snakemake.persistence.file import FilePersistence
+
+    records = FilePersistence(nolock=True)
+    orphaned = find_orphaned_outputs(submissions, records, partial(expected_provenance, study))
+    update_records(orphaned, records)
+    if orphaned.valid:
+        logger.info(
+            f"Jobs that SLURM finished after their Snakemake had ended: {len(orphaned.valid)}; "
+            "what they made is up to date and is kept."
+        )
+    for one, reason in orphaned.stale:
+        job = f"SLURM job {one.slurm_id}" if one.slurm_id else "A SLURM job"
+        logger.warning(
+            f"{job} finished {one.outputs[0]} after its Snakemake had ended; the job is planned "
+            f"again, since {reason}."
+        )
+
+
+def submissions_of(study: StudyConfig) -> Iterator[Submission]:
+    """Yield the pending submissions of jobs that the workflow of a configuration can plan."""
+    results = f"{Path(study.results, study.study)}/"
+    for one in pending_submissions():
+        if one.model in ("", *study.models) and all(p.startswith(results) for p in one.outputs):
+            yield one
+
+
+def expected_provenance(study: StudyConfig, rule: str, model: str) -> dict[str, str]:
+    """Return what a table of a rule states when it is made now; of lists of shards, nothing."""
+    if rule not in STAGE_KEYS:
+        return {}
+    keys = stage_config(study, rule, model or next(iter(study.models)))
+    return {
+        "stage": rule,
+        "model": model,
+        "code": code_digest(f"vrp.stages.{rule}"),
+        "config": digest(keys),
+    }
 
 
 def find_orphaned_outputs(
@@ -84,6 +150,8 @@ def update_records(orphaned: OrphanedOutputs, records: Any) -> None:
         orphaned: what was found.
         records: Snakemake's persistence; changed.
     """
+    from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
+
     for one in (*orphaned.recorded, *orphaned.valid):
         for path in one.outputs:
             records._unmark_incomplete(path)
