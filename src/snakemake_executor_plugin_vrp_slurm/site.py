@@ -61,7 +61,7 @@ def read_site(path: Path | None) -> Site:
     """Read the file; without one, the cluster's defaults hold.
 
     Raises:
-        WorkflowError: it is not YAML, has an unknown key, or a value is no text.
+        WorkflowError: it is not YAML, has an unknown key, or a value that is no text.
     """
     if path is None or not path.is_file():
         return Site()
@@ -71,9 +71,9 @@ def read_site(path: Path | None) -> Site:
         raise WorkflowError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     known = [field.name for field in dataclasses.fields(Site)]
     if not isinstance(found, dict) or set(found) - set(known):
-        strange = ", ".join(map(repr, set(found) - set(known))) if isinstance(found, dict) else ""
+        unknown = ", ".join(map(repr, set(found) - set(known))) if isinstance(found, dict) else ""
         raise WorkflowError(
-            f"{path}: {f'unknown key {strange}' if strange else 'not a mapping'}; "
+            f"{path}: {f'unknown key {unknown}' if unknown else 'not a mapping'}; "
             f"keys are {', '.join(known)}"
         )
     for key, value in found.items():
@@ -90,23 +90,23 @@ def site_errors(site: Site, partitions: dict[str, set[str]], *, where: str) -> l
         partitions: generic resources of each partition, such as `gpu:a100:4`.
         where: the file, for messages.
     """
-    found = []
+    errors = []
     for key in ("cpu_partition", "gpu_partition"):
         for name in _names(getattr(site, key)):
             if name not in partitions:
-                found.append(
+                errors.append(
                     f"{where}: {key}: the cluster has no partition {name!r}; "
                     f"it has {', '.join(sorted(partitions))}"
                 )
-    places = _names(site.gpu_partition) or list(partitions)
-    offered = set().union(*(partitions.get(place, set()) for place in places))
-    types = {parts[1] for entry in offered if len(parts := entry.split("(")[0].split(":")) > 2}
-    if site.gpu_type is not None and not found and site.gpu_type not in types:
-        place, there = site.gpu_partition or "any partition", ", ".join(sorted(types)) or "none"
-        found.append(
-            f"{where}: gpu_type: no GPU of type {site.gpu_type!r} in {place}; there is {there}"
+    names = _names(site.gpu_partition) or list(partitions)
+    resources = set().union(*(partitions.get(name, set()) for name in names))
+    types = {parts[1] for entry in resources if len(parts := entry.split("(")[0].split(":")) > 2}
+    if site.gpu_type is not None and not errors and site.gpu_type not in types:
+        searched, known = site.gpu_partition or "any partition", ", ".join(sorted(types)) or "none"
+        errors.append(
+            f"{where}: gpu_type: no GPU of type {site.gpu_type!r} in {searched}; there is {known}"
         )
-    return found
+    return errors
 
 
 def _names(partitions: str | None) -> list[str]:

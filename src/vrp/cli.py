@@ -17,7 +17,7 @@ from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.study.provenance import provenance
-from vrp.termination import Terminated, end_at_once, install_sigterm_handler
+from vrp.termination import Terminated, exit_at_once, install_sigterm_handler
 from vrp.zoo import ZOO_FAMILIES
 
 Run = Callable[[argparse.Namespace], None]
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Terminated as told:
-        end_at_once(told)
+        exit_at_once(told)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""How a stage ends when it is told to: quickly, non-zero, nothing half-written.
+"""How a stage ends on SIGTERM: quickly, non-zero, nothing half-written.
 
 SIGTERM becomes an exception, so that temporary files are removed on its way up; then the process
 ends at once, since taking down an interpreter that holds torch can take seconds. An exception waits
@@ -18,8 +18,8 @@ from typing import NoReturn
 RUN_BY = "VRP_RUN_BY"
 """Environment variable: process id of the workflow that started a stage on this machine."""
 
-_SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_TO_CLEAN_UP = 3.0
+_WATCH_INTERVAL = 1.0  # seconds
+_CLEANUP_SECONDS = 3.0
 """How long the exception may take on its way up; a temporary file left behind is removed later."""
 
 
@@ -36,49 +36,49 @@ def install_sigterm_handler() -> None:
     if threading.current_thread() is not threading.main_thread():
         return  # signals belong to the main thread
     signal.signal(signal.SIGTERM, _exit)
-    _limit_the_time_to_end()
+    _start_deadline()
     workflow = os.environ.get(RUN_BY, "")
     if workflow.isdigit():
-        threading.Thread(target=_end_with, args=(int(workflow),), daemon=True).start()
+        threading.Thread(target=_watch_workflow, args=(int(workflow),), daemon=True).start()
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
     raise Terminated(128 + number)
 
 
-def _limit_the_time_to_end() -> None:
-    """Have a thread told of signals as they arrive, not when the main thread comes to Python."""
+def _start_deadline() -> None:
+    """Have a thread woken by signals as they arrive, not when the main thread comes to Python."""
     reads, writes = os.pipe()
     os.set_blocking(writes, False)
     signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
-    # A forked process would tell this one's thread of its own signals.
-    os.register_at_fork(after_in_child=_forget_the_thread)
-    threading.Thread(target=_end_after_a_while, args=(reads,), daemon=True).start()
+    # A forked process would wake this one's thread by its own signals.
+    os.register_at_fork(after_in_child=_reset_wakeup)
+    threading.Thread(target=_exit_after_deadline, args=(reads,), daemon=True).start()
 
 
-def _forget_the_thread() -> None:
+def _reset_wakeup() -> None:
     with contextlib.suppress(ValueError):
         signal.set_wakeup_fd(-1)
 
 
-def _end_after_a_while(reads: int) -> None:
+def _exit_after_deadline(reads: int) -> None:
     while signal.SIGTERM not in os.read(reads, 1):
         pass
-    time.sleep(_SECONDS_TO_CLEAN_UP)
+    time.sleep(_CLEANUP_SECONDS)
     os._exit(128 + signal.SIGTERM)
 
 
-def end_at_once(told: Terminated) -> NoReturn:
+def exit_at_once(terminated: Terminated) -> NoReturn:
     """End the process without taking the interpreter down."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    os._exit(int(str(told.code)))
+    os._exit(int(str(terminated.code)))
 
 
-def _end_with(workflow: int) -> None:
+def _watch_workflow(workflow: int) -> None:
     while is_alive(workflow):
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        time.sleep(_WATCH_INTERVAL)
     print("the workflow that started this stage has ended: ending, too", file=sys.stderr)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -90,12 +90,12 @@ def is_alive(process: int) -> bool:
     except OSError:
         if Path("/proc/self").exists():
             return False
-        return _answers(process)
+        return _accepts_signals(process)
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def _answers(process: int) -> bool:
-    """The same where there is no /proc."""
+def _accepts_signals(process: int) -> bool:
+    """Whether a process exists, where there is no /proc."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -172,7 +172,7 @@ def test_a_table_that_a_late_job_wrote_over_the_recorded_one() -> None:
     assert len(found().recorded) == 2
 
 
-def test_settling_marks_the_doubtful_and_forgets_what_is_not_true_any_more() -> None:
+def test_stale_outputs_are_marked_and_untrue_records_replaced() -> None:
     for name, config in (("a", "k3"), ("b", "k4")):
         write(f"{name}.parquet", {**MADE_BY, "config": config})
         submit(job(f"{name}.parquet", inputs=(f"{name}.in",)))
