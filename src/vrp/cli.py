@@ -634,11 +634,13 @@ def _tables_of_all_models(options: argparse.Namespace) -> dict[str, list[Path]]:
 
 
 def _figures(options: argparse.Namespace) -> None:
+    from vrp.interventions.conditions import conditions_by_name
     from vrp.stages import figures
 
     study = load_study(options.config)
     figures.run(
         figures=study.figures,
+        conditions=conditions_by_name(study),
         margins=Margins(auroc=study.metrics.auroc_margin, effect_pp=study.effects.equivalence_pp),
         items=options.items,
         effects=options.effects,
@@ -648,6 +650,7 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from vrp.interventions.conditions import conditions_by_name
     from vrp.stages import report
 
     study = load_study(options.config)
@@ -655,6 +658,7 @@ def _report(options: argparse.Namespace) -> None:
         study=study.study,
         data=study.data,
         report=study.report,
+        conditions=conditions_by_name(study),
         margins=Margins(
             auroc=study.metrics.auroc_margin,
             r=study.metrics.r_margin,

@@ -6,7 +6,7 @@ from synthetic_study import SyntheticStudy, write_synthetic_study
 
 from vrp.plots.figures import FigureSpec, figure_names, load_figures
 from vrp.plots.style import house_style
-from vrp.study.results import StudyResults, open_results
+from vrp.study.results import StudyResults
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def study_files(tmp_path_factory) -> SyntheticStudy:
 
 @pytest.fixture(scope="session")
 def study(study_files) -> StudyResults:
-    return open_results(study_files.tables, items=study_files.items, effects=study_files.effects)
+    return study_files.results()
 
 
 @pytest.fixture(scope="session")

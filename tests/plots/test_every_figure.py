@@ -15,7 +15,7 @@ from vrp.plots.figures import figure_names
 from vrp.plots.panels import NOT_RUN
 from vrp.plots.style import WIDTH, house_style
 from vrp.study import provenance
-from vrp.study.results import ModelResults, StudyResults, open_results
+from vrp.study.results import ModelResults, StudyResults
 
 
 def shown_texts(figure):
@@ -79,7 +79,7 @@ def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):
 
 
 def test_it_reads_no_more_than_it_declares(name, modules, study_files):
-    study = open_results(study_files.tables, items=study_files.items, effects=study_files.effects)
+    study = study_files.results()
     with house_style():
         modules[name].draw(study)
     read = {key for results in (study, *study.models) for key in results._frames}

@@ -355,8 +355,8 @@ def test_masking(figure_of, study, first):
         )
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == [
-        "most attended 30%", "random 30%", "least attended 30%", "blank image", "another image",
-        "most attended − random",
+        "most attended 30% of patches", "random 30% of patches", "least attended 30% of patches",
+        "blank image", "another item’s image", "most attended 30% of patches − random",
     ]  # fmt: skip
     (ticks,) = [line for line in ax.lines if line.get_marker() == "|"]
     assert len(ticks.get_xdata()) == 5
@@ -390,12 +390,13 @@ def test_ablation(figure_of, study, first):
     rows = study.table(EFFECTS).filter(model=model.name, intervention="ablate", scope="macro")
     names = {label.get_text(): i for i, label in enumerate(ax.get_yticklabels())}
     drawn = {y: x for x, y in dots(ax, CONDITION_COLOURS["top"])}
-    for label, condition in (("top 5", "top_5"), ("top 10, set to mean", "top_10_mean"),
-                             ("top 5, at 50% depth", "top_5_depth50")):  # fmt: skip
+    for label, condition in (("top 5 neurons", "top_5"),
+                             ("top 10 neurons, set to mean", "top_10_mean"),
+                             ("top 5 neurons, at 50% depth", "top_5_depth50")):  # fmt: skip
         assert drawn[names[label]] == rows.filter(condition=condition)["effect"].item()
     contrasts = {y: x for x, y in dots(ax, CONDITION_COLOURS["contrast"])}
     expected = rows.filter(condition="top_10 - random_10")["effect"].item()
-    assert contrasts[names["top 10 − random 10"]] == expected
+    assert contrasts[names["top 10 neurons − random"]] == expected
     diamonds = {round(y - 0.25): x for x, y in dots(ax, INK, marker="D")}
     known = study.table(EFFECTS).filter(
         model=model.name,

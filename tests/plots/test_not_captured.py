@@ -6,7 +6,6 @@ from synthetic_study import write_synthetic_study
 
 from vrp.plots.figures import load_figures
 from vrp.plots.style import house_style
-from vrp.study.results import open_results
 from vrp.tables.captured import NOT_CAPTURED
 
 # Figure → panels a model whose values only a capture could give.
@@ -19,7 +18,7 @@ MODULES = {module.name: module for module in load_figures()}
 
 def read(folder, capture):
     study = write_synthetic_study(folder, models=("alpha", "beta"), capture=capture)
-    return open_results(study.tables, items=study.items, effects=study.effects)
+    return study.results()
 
 
 @pytest.fixture(scope="module")

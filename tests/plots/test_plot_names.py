@@ -1,43 +1,35 @@
-import pytest
+from synthetic_study import CONDITIONS
 
-from vrp.config.ablate import AblateConfig
-from vrp.interventions.ablation import ablation_conditions
-from vrp.plots.conditions import ablation_label, mask_label, parse_condition, reading_order
+from vrp.interventions.masking import MASK_KINDS, MaskCondition
+from vrp.plots.conditions import colour_of, in_reading_order
 from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
-from vrp.plots.style import FAMILY_COLOURS
+from vrp.plots.style import CONDITION_COLOURS, FAMILY_COLOURS, GREEN
 from vrp.signals.registry import SIGNALS
 
 
-@pytest.mark.parametrize(
-    ("condition", "label"),
-    [
-        ({"neurons": "top", "count": 5}, "top 5"),
-        ({"neurons": "random", "share": 0.25, "seeds": 3}, "random 25%"),
-        ({"neurons": "top", "count": 10, "value": "mean"}, "top 10, set to mean"),
-        ({"neurons": "top", "count": 5, "value": "plus_100"}, "top 5, set to +100"),
-        ({"neurons": "top", "count": 5, "value": "minus_100"}, "top 5, set to −100"),
-        ({"neurons": "top", "count": 5, "layer": 0.5}, "top 5, at 50% depth"),
-        ({"neurons": "mlp"}, "whole MLP bypassed"),
-        ({"neurons": "mlp", "layer": 0.31}, "whole MLP bypassed, at 31% depth"),
-    ],
-)
-def test_every_ablation_of_the_config_has_words(condition, label):
-    name = ablation_conditions(AblateConfig(conditions=[condition]))[0].name
-    assert ablation_label(name) == label
-
-
-def test_masks_have_words():
-    assert mask_label("top_30") == "most attended 30%"
-    assert mask_label("random_12.5") == "random 12.5%"
-    assert mask_label("top_30 - random_30") == "most attended − random"
-    assert mask_label("something_new") == "something_new"
-
-
 def test_conditions_are_read_from_chosen_to_contrast_and_small_to_large():
-    names = ["top_5 - random_5", "no_image", "random_50pct", "random_10", "top_10", "top_5"]
-    expected = ["top_5", "top_10", "random_10", "random_50pct", "no_image", "top_5 - random_5"]
-    assert sorted(names, key=reading_order) == expected
-    assert parse_condition("random_50pct").percent
+    def ordered(intervention):
+        conditions = CONDITIONS.of(intervention).values()
+        contrasts = CONDITIONS.contrasts(intervention).values()
+        return [shown.name for shown in in_reading_order([*contrasts, *conditions])]
+
+    assert ordered("ablate") == [
+        "top_5", "top_5_depth50", "top_5_plus_100", "top_10", "top_10_mean", "random_5",
+        "random_10", "random_25pct", "random_50pct", "mlp_bypass", "top_5 - random_5",
+        "top_10 - random_10",
+    ]  # fmt: skip
+    assert ordered("mask")[:2] == ["top_10", "top_30"]
+    assert ordered("mask")[10:14] == [
+        "bottom_30", "no_image", "other_image", "top_10 - random_10",
+    ]  # fmt: skip
+
+
+def test_every_kind_has_its_colour():
+    colours = {condition.kind: colour_of(condition) for condition in CONDITIONS.mask.values()}
+    assert colours == {kind: CONDITION_COLOURS[kind] for kind in MASK_KINDS}
+    contrast = CONDITIONS.contrasts("mask")["top_30"]
+    assert colour_of(contrast) == CONDITION_COLOURS["contrast"]
+    assert colour_of(MaskCondition("an_extensions_own")) == GREEN
 
 
 def test_predictors_belong_to_families():

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from planted_study import CONDITIONS
 
 from vrp.config.margins import Margins
 from vrp.report.answer import (
@@ -41,6 +42,7 @@ def evidence(name="m", *, metrics=None, probes=None, effects=None, **more):
             for (kind, condition), number in (effects or {}).items()
         },
         tasks=("existence",),
+        conditions=CONDITIONS,
         **more,
     )
 
@@ -250,7 +252,7 @@ WIDE = Number(-1.5, -5.0, 2.0, p_adjusted=0.4, p_equivalence=0.4)
 REVERSED = Number(5.0, 3.0, 7.0, p_adjusted=0.001, p_equivalence=0.99)
 
 
-def disturbed(patches, neurons, name="m"):
+def intervened(patches, neurons, name="m"):
     effects = {}
     if patches is not None:
         effects |= {("mask", "top_30"): COSTS, ("mask", "random_30"): SPARES,
@@ -276,14 +278,17 @@ def disturbed(patches, neurons, name="m"):
     ],
 )  # fmt: skip
 def test_causal_verdicts(patches, neurons, lead, verdict):
-    answer = causal_answer([disturbed(patches, neurons)])
+    answer = causal_answer([intervened(patches, neurons)])
     assert answer.lead == lead
     assert answer.verdicts == {"m": verdict}
 
 
 def test_causal_states_top_random_and_difference():
-    body = causal_answer([disturbed(COSTS, None)]).body
-    assert "(30%: −5.0 pp [−7.0, −3.0], random +0.1 pp, difference −5.0 pp [−7.0, −3.0])" in body
+    body = causal_answer([intervened(COSTS, None)]).body
+    assert (
+        "(30% of patches: −5.0 pp [−7.0, −3.0], random +0.1 pp, difference −5.0 pp [−7.0, −3.0])"
+        in body
+    )
 
 
 def test_models_that_disagree_are_named_apart():

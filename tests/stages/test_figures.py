@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from PIL import Image
-from synthetic_study import MODELS, write_synthetic_study
+from synthetic_study import CONDITIONS, MODELS, write_synthetic_study
 
 from vrp.config.figures import FiguresConfig
 from vrp.config.margins import Margins
@@ -38,6 +38,7 @@ def only(monkeypatch):
 def run(study, output, *, tables=None, **config):
     figures.run(
         figures=FiguresConfig(**config),
+        conditions=CONDITIONS,
         margins=Margins(),
         items=study.items,
         effects=study.effects,

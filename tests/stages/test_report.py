@@ -50,6 +50,7 @@ def inputs(tmp_path_factory):
         "study": "synthetic",
         "data": DataConfig(folder=str(folder / "data")),
         "report": ReportConfig(title="Title & <b>more</b>", overlays=4),
+        "conditions": synthetic_study.CONDITIONS,
         "margins": Margins(),
         "data_manifest": folder / "data.json",
         "items": study.items,
@@ -178,8 +179,8 @@ def test_every_part_is_there(made):
     words = text_of(made[0])
     for part in (
         "spatial entropy H s", "self-consistency S SC", "linear probe, blank image",
-        "within answer yes", "30% of patches, most attended", "minus random", "MLP bypassed",
-        "top 5 neurons, at depth 50%", "object identification", "repeated question: 100",
+        "within answer yes", "most attended 30% of patches − random", "whole MLP bypassed",
+        "top 5 neurons, at 50% depth", "object identification", "repeated question: 100",
         "published", "not run", "LLaVA-1.5-7B", "permuted labels", "Figure 3.", "alpha", "beta",
         "(unparsed)", "0123456789abcdef", "c0ffee", "numpy 2.0", "Limits",
         "most attended token", "VQA accuracy under both rules", "answers scored differently",

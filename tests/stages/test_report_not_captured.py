@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from synthetic_study import write_synthetic_study
+from synthetic_study import CONDITIONS, write_synthetic_study
 
 from vrp.config.data import DataConfig
 from vrp.config.margins import Margins
@@ -36,6 +36,7 @@ def made(tmp_path_factory):
         study="synthetic",
         data=DataConfig(folder=str(folder / "data")),
         report=ReportConfig(overlays=2),
+        conditions=CONDITIONS,
         margins=Margins(),
         data_manifest=folder / "data.json",
         items=study.items,
@@ -133,7 +134,10 @@ def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
         provenance={"model": "beta", "captured": "lens"},
     )  # fmt: skip
     study = gather_evidence(
-        open_results(tables, items=full.items, effects=full.effects), study="two",
+        open_results(
+            tables, conditions=CONDITIONS, items=full.items, effects=full.effects
+        ),
+        study="two",
         data_manifest=tmp_path / "data.json", sampling=tmp_path / "sampling.json",
     )  # fmt: skip
     found = attention_answer(study.models)

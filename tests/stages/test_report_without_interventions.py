@@ -42,9 +42,9 @@ def test_there_are_no_effects(study):
 
 def test_every_figure_is_drawn(study, tmp_path):
     figures.run(
-        figures=FiguresConfig(formats=("svg",), dpi=60), items=study.items, effects=study.effects,
-        margins=Margins(),
-        tables=study.tables, output=tmp_path,
+        figures=FiguresConfig(formats=("svg",), dpi=60), conditions=CONDITIONS,
+        margins=Margins(), items=study.items, effects=study.effects, tables=study.tables,
+        output=tmp_path,
     )  # fmt: skip
     assert {path.stem for path in tmp_path.iterdir()} == set(figure_names())
 
@@ -54,8 +54,8 @@ def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
     (tmp_path / "sampling.json").write_text("[]")
     report.run(
         study="synthetic", data=DataConfig(folder=str(tmp_path / "data")),
-        report=ReportConfig(overlays=0), data_manifest=tmp_path / "data.json", items=study.items,
-        margins=Margins(),
+        report=ReportConfig(overlays=0), conditions=CONDITIONS, margins=Margins(),
+        data_manifest=tmp_path / "data.json", items=study.items,
         sampling=tmp_path / "sampling.json", effects=study.effects, tables=study.tables,
         figures=[], summary=tmp_path / "summary.json", output=tmp_path / "report.html",
         provenance={"study": "synthetic", "stage": "report", "versions": "{}"},

@@ -27,6 +27,7 @@ from vrp.estimates.reliability import (
 )
 from vrp.interventions.conditions import conditions_by_name
 from vrp.stages import effects, metrics
+from vrp.study.results import StudyResults, open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
@@ -113,6 +114,12 @@ class SyntheticStudy:
     items: Path
     effects: Path
     tables: dict[str, list[Path]] = field(default_factory=dict)
+
+    def results(self) -> StudyResults:
+        """The study as figures and report read it."""
+        return open_results(
+            self.tables, conditions=CONDITIONS, items=self.items, effects=self.effects
+        )
 
 
 def write_synthetic_study(

@@ -150,10 +150,10 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "extract.max_new_tokens", "extract.max_new_tokens_by_task",
     ),
     "effects": ("seed", "effects", *_CONDITIONS),
-    "figures": ("figures", "metrics.auroc_margin", "effects.equivalence_pp"),
+    "figures": ("figures", "metrics.auroc_margin", "effects.equivalence_pp", *_CONDITIONS),
     "report": (
         "study", "data", "report",
-        "metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp",
+        "metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp", *_CONDITIONS,
     ),
 }  # fmt: skip
 

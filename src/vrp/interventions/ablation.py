@@ -154,6 +154,11 @@ class AblationCondition:
         return "" if self.share is None else f"{100 * self.share:g}% of neurons"
 
     @property
+    def rank(self) -> float:
+        """Place of its kind among the others, by which figures and report sort."""
+        return list(ABLATION_KINDS).index(self.kind)
+
+    @property
     def size(self) -> float | None:
         """Neurons, or their percentage; None for kinds that take no size."""
         if self.count is not None:

@@ -38,13 +38,16 @@ def register_condition(kind: MaskKind | AblationKind) -> None:
     kinds[kind.name] = kind  # type: ignore[assignment]
 
 
+Condition = MaskCondition | AblationCondition
+
+
 @dataclass(frozen=True)
 class Contrast:
     """The difference of a condition and its control, item by item: the condition's specificity."""
 
-    condition: MaskCondition | AblationCondition
+    condition: Condition
     """Such as `top_30`."""
-    against: MaskCondition | AblationCondition
+    against: Condition
     """Its control, such as `random_30`."""
     kind: ClassVar[str] = "contrast"
     control: ClassVar[None] = None
@@ -60,6 +63,11 @@ class Contrast:
         return f"{self.condition.label} − {self.against.kind_label}"
 
     @property
+    def rank(self) -> float:
+        """Just after the condition and its control, whichever is later."""
+        return max(self.condition.rank, self.against.rank) + 0.5
+
+    @property
     def size(self) -> float | None:
         """That of the condition."""
         return self.condition.size
@@ -70,40 +78,43 @@ class Contrast:
         return self.condition.variant
 
 
-Condition = MaskCondition | AblationCondition | Contrast
-"""What a row of the effects table is about."""
-
-
 @dataclass(frozen=True)
 class StudyConditions:
-    """The conditions and contrasts of a study's interventions, in the order in which they run."""
+    """The conditions of a study's interventions by their names in the tables, in running order.
+
+    Repeats of a random condition are one.
+    """
 
     mask: Mapping[str, Condition] = field(default_factory=dict)
-    """By the name that the tables store; repeats of a random condition are one."""
     ablate: Mapping[str, Condition] = field(default_factory=dict)
-    """The same of the ablation."""
 
     def of(self, intervention: str) -> Mapping[str, Condition]:
-        """Return the conditions of `mask` or `ablate` by their names."""
+        """Return the conditions of `mask` or `ablate`."""
         return {"mask": self.mask, "ablate": self.ablate}[intervention]
 
-    def named(self, intervention: str, name: str) -> Condition:
-        """Return the condition that a table's row is about.
+    def contrasts(self, intervention: str) -> dict[str, Contrast]:
+        """Return the contrast of every condition whose control the study has, by the condition."""
+        known = self.of(intervention)
+        return {
+            name: Contrast(condition, control)
+            for name, condition in known.items()
+            if (control := known.get(condition.control or "")) is not None
+        }
+
+    def named(self, intervention: str, name: str) -> Condition | Contrast:
+        """Return the condition or contrast that a table's row is about.
 
         Raises:
             InputError: the study's config has no such condition.
         """
-        known = self.of(intervention)
+        contrasts = {contrast.name: contrast for contrast in self.contrasts(intervention).values()}
+        known = {**self.of(intervention), **contrasts}
         if name not in known:
             raise InputError(
                 f"{unknown_name('condition', name, known)}: the tables were made with another "
                 f"`{intervention}` section of the config; rerun `vrp {intervention}`"
             )
         return known[name]
-
-    def contrast(self, intervention: str, condition: Condition) -> Contrast | None:
-        """Return a condition's contrast with its control; None where the study has no control."""
-        return _contrast(condition, self.of(intervention))
 
     def main(self, intervention: str) -> Condition | None:
         """Return the `top` condition that headline numbers are about; None where there is none.
@@ -129,16 +140,8 @@ def conditions_by_name(study: "StudyConfig") -> StudyConditions:
     )
 
 
-def _by_name(conditions: Iterable[MaskCondition | AblationCondition]) -> dict[str, Condition]:
+def _by_name(conditions: Iterable[Condition]) -> dict[str, Condition]:
     found: dict[str, Condition] = {}
     for condition in conditions:
         found.setdefault(condition.name, condition)
-    contrasts = [_contrast(condition, found) for condition in found.values()]
-    return found | {contrast.name: contrast for contrast in contrasts if contrast is not None}
-
-
-def _contrast(condition: Condition, known: Mapping[str, Condition]) -> Contrast | None:
-    control = known.get(condition.control or "")
-    if isinstance(condition, Contrast) or control is None or isinstance(control, Contrast):
-        return None
-    return Contrast(condition, control)
+    return found

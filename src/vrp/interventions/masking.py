@@ -125,6 +125,11 @@ class MaskCondition:
         return "" if self.size is None else f"{self.size:g}% of patches"
 
     @property
+    def rank(self) -> float:
+        """Place of its kind among the others, by which figures and report sort."""
+        return list(MASK_KINDS).index(self.kind)
+
+    @property
     def size(self) -> float | None:
         """Percent of the image tokens; None where the whole image is replaced."""
         return 100 * self.share if self.shows == "own" else None

@@ -33,7 +33,7 @@ CONDITION_COLOURS = {
     "mlp": PURPLE,
     "contrast": BLUE,
 }
-"""Kind of an intervention's condition → colour."""
+"""Kind of an intervention's condition, or `contrast` → colour."""
 FAMILY_COLOURS = {
     "structural": VERMILLION,
     "mechanistic": GREEN,

@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence, label, strongest
 from vrp.report.numbers import (
-    Effect,
     Number,
     Standing,
     decimal,
@@ -510,28 +509,21 @@ def _joint(patches: Verdict, neurons: Verdict) -> Verdict:
 
 
 def _specific(model: ModelEvidence, intervention: str) -> Finding:
-    top = model.top_condition(intervention)
-    effect = model.effect(intervention, top) if top else None
-    gap = model.specificity(intervention)
-    if top is None or effect is None or gap is None or not gap.effect.defined:
+    effect, gap = model.main_effect(intervention), model.specificity(intervention)
+    main = model.main_condition(intervention)
+    if main is None or effect is None or gap is None or not gap.effect.defined:
         return Finding(model.name, Verdict.NOT_RUN, "")
     verdict = {
         Standing.BELOW: Verdict.YES,
         Standing.EQUIVALENT: Verdict.NO,
         Standing.ABOVE: Verdict.NO,
     }.get(standing(gap.effect, null=0.0), Verdict.UNDECIDED)
-    random = model.effect(intervention, top.replace("top_", "random_", 1))
-    return Finding(model.name, verdict, _effect_detail(top, intervention, effect, random, gap))
-
-
-def _effect_detail(
-    top: str, intervention: str, effect: Effect, random: Effect | None, gap: Effect
-) -> str:
-    size = top.removeprefix("top_") + ("%" if intervention == "mask" else " neurons")
+    random = model.effect(intervention, main.control or "")
     against = ""
     if random is not None:
         against = f", random {decimal(random.effect.value, 1, signed=True)} pp"
-    return f"{size}: {points(effect.effect)}{against}, difference {points(gap.effect)}"
+    numbers = f"{points(effect.effect)}{against}, difference {points(gap.effect)}"
+    return Finding(model.name, verdict, f"{main.extent}: {numbers}")
 
 
 # Sentences

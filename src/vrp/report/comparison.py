@@ -108,9 +108,11 @@ def effect_cell(effect: Effect | None) -> Cell:
 
 
 def _masking(model: ModelEvidence) -> Cell:
-    top = model.top_condition("mask")
-    cell = effect_cell(model.effect("mask", top) if top else None)
-    return cell if top in (None, "top_30") else cell._replace(detail=f"{cell.detail}, {top}")
+    main = model.main_condition("mask")
+    cell = effect_cell(model.main_effect("mask"))
+    if main is None or main.name == "top_30":
+        return cell
+    return cell._replace(detail=f"{cell.detail}, {main.name}")
 
 
 def _head_r2(model: ModelEvidence) -> Cell:
@@ -162,7 +164,7 @@ def _peak_margin(model: ModelEvidence) -> Cell:
 
 
 def _ablation_layer(model: ModelEvidence) -> Cell:
-    if model.top_condition("ablate") is None or not model.best_layers:
+    if model.main_condition("ablate") is None or not model.best_layers:
         return missing()
     return Cell(
         listed([str(layer) for layer in sorted(set(model.best_layers))]), "best probe layer"
@@ -170,8 +172,7 @@ def _ablation_layer(model: ModelEvidence) -> Cell:
 
 
 def _ablation_baseline(model: ModelEvidence) -> Cell:
-    top = model.top_condition("ablate")
-    effect = model.effect("ablate", top) if top else None
+    effect = model.main_effect("ablate")
     return missing() if effect is None else Cell(f"{decimal(100 * effect.baseline, 1)}%")
 
 

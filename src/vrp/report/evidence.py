@@ -12,6 +12,7 @@ import polars as pl
 
 from vrp.config.margins import Margins
 from vrp.errors import InputError
+from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import PROBE_LABELS
 from vrp.report.contrasts import PROBE, probe_contrasts
 from vrp.report.numbers import Effect, Number
@@ -65,6 +66,8 @@ class ModelEvidence:
     """Estimates of probes and guards."""
     effects: Mapping[EffectKey, Effect] = field(default_factory=dict)
     """Effects of interventions."""
+    conditions: StudyConditions = field(default_factory=StudyConditions)
+    """The study's interventions."""
     contrasts: Mapping[str, Number] = field(default_factory=dict)
     """Best probe's AUROC minus that of a predictor, macro-averaged over tasks; `task_only`: over
     all items."""
@@ -137,27 +140,21 @@ class ModelEvidence:
         defined = {layer: n.value for layer, n in self.auroc_by_layer().items() if n.defined}
         return max(defined, key=lambda layer: defined[layer]) if defined else None
 
-    def top_condition(self, intervention: str) -> str | None:
-        """The main `top_…` condition: 30% of the patches, five neurons, or the one run on most
-        items."""
-        preferred = {"mask": "top_30", "ablate": "top_5"}[intervention]
-        sizes = {
-            condition: (-found.effect.n, float(match[1]))
-            for (kind, condition, scope), found in self.effects.items()
-            if kind == intervention
-            and scope == "all"
-            and (match := re.fullmatch(r"top_(\d+(?:\.\d+)?)", condition))
-        }
-        if preferred in sizes:
-            return preferred
-        return min(sizes, key=lambda condition: sizes[condition]) if sizes else None
+    def main_condition(self, intervention: str) -> Condition | None:
+        """The `top` condition that headline numbers are about; None where it was not run."""
+        main = self.conditions.main(intervention)
+        return None if main is None or self.effect(intervention, main.name) is None else main
+
+    def main_effect(self, intervention: str) -> Effect | None:
+        """Effect of the main condition over all items."""
+        main = self.main_condition(intervention)
+        return None if main is None else self.effect(intervention, main.name)
 
     def specificity(self, intervention: str, scope: str = "all") -> Effect | None:
         """Top minus random, for the main condition."""
-        top = self.top_condition(intervention)
-        if top is None:
-            return None
-        return self.effect(intervention, f"{top} - {top.replace('top_', 'random_', 1)}", scope)
+        main = self.main_condition(intervention)
+        contrast = self.conditions.contrasts(intervention).get(main.name) if main else None
+        return self.effect(intervention, contrast.name, scope) if contrast else None
 
     def signals(self) -> list[str]:
         """Signals that were judged, or said to be not captured, in the registry's order."""
@@ -248,6 +245,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
             (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
             for row in study.table(EFFECTS).filter(model=model.name).iter_rows(named=True)
         },
+        conditions=study.conditions,
         contrasts=probe_contrasts(signals, predictions),
         signal_means={
             signal.name: _mean(signals[signal.name]) for signal in SIGNALS if len(signals)

@@ -1,9 +1,9 @@
 """The tables of signals, probes, guards and interventions."""
 
 import math
-import re
 from collections.abc import Sequence
 
+from vrp.interventions.conditions import Condition, Contrast
 from vrp.report.answer import FAILS, HOLDS, UNSETTLED, guards
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence, label
@@ -179,11 +179,15 @@ def effects_table(model: ModelEvidence) -> Table:
         for (kind, condition, scope), effect in model.effects.items()
         if scope == "all"
     }
-    names = [name for name in _ordered_conditions(model) if name in found]
+    ordered = [
+        (condition, found[kind, condition.name])
+        for kind, condition in _ordered_conditions(model)
+        if (kind, condition.name) in found
+    ]
     axis = common_axis(
-        (found[name].effect for name in names), null=0.0, least=model.margins.effect_pp
+        (effect.effect for _, effect in ordered), null=0.0, least=model.margins.effect_pp
     )
-    rows = [_effect_row(name, found[name], axis) for name in names]
+    rows = [_effect_row(condition, effect, axis) for condition, effect in ordered]
     columns = [
         "condition", "items", "accuracy before, %", "after, %", "effect", "", "p (Holm)",
         "verdict", "answers changed, %", "over seeds",
@@ -191,12 +195,13 @@ def effects_table(model: ModelEvidence) -> Table:
     return Table(columns, rows, caption=model.name, text_columns=(5, 7))
 
 
-def _effect_row(name: tuple[str, str], effect: Effect, axis: tuple[float, float]) -> list[Cell]:
-    kind, condition = name
+def _effect_row(
+    condition: Condition | Contrast, effect: Effect, axis: tuple[float, float]
+) -> list[Cell]:
     seeds = effect.per_seed
     spread = f"{decimal(min(seeds), 1, signed=True)} … {decimal(max(seeds), 1, signed=True)}"
     return [
-        name_cell(condition_label(kind, condition), condition),
+        name_cell(condition.label, condition.name),
         Cell(thousands(effect.effect.n), f"{thousands(effect.effect.n_groups)} images"),
         Cell(decimal(100 * effect.baseline, 1)),
         Cell(decimal(100 * effect.accuracy, 1)),
@@ -231,9 +236,9 @@ def effects_by_task_table(model: ModelEvidence) -> Table:
     ]
     rows = []
     for kind, condition in _ordered_conditions(model):
-        cells = [name_cell(condition_label(kind, condition), condition)]
+        cells = [name_cell(condition.label, condition.name)]
         for scope in scopes:
-            effect = model.effect(kind, condition, scope)
+            effect = model.effect(kind, condition.name, scope)
             cells.append(
                 estimate_cell(effect.effect, 1, signed=True) if effect else Cell(NONE, kind="muted")
             )
@@ -243,65 +248,22 @@ def effects_by_task_table(model: ModelEvidence) -> Table:
     return Table(columns, rows, caption=model.name)
 
 
-_KINDS = ("top", "random", "bottom", "no_image", "other_image", "mlp")
-
-
-def _ordered_conditions(model: ModelEvidence) -> list[tuple[str, str]]:
+def _ordered_conditions(model: ModelEvidence) -> list[tuple[str, Condition | Contrast]]:
     """Conditions by intervention: those of the main size first, each with its control and
     difference, then whole images, then the others by size, value and depth."""
 
-    def order(name: tuple[str, str]) -> tuple[object, ...]:
-        kind, condition = name
-        first, contrast, _ = condition.partition(" - ")
-        rank = next((i for i, start in enumerate(_KINDS) if first.startswith(start)), len(_KINDS))
-        size, variant = _size_and_variant(first)
-        main = _size_and_variant(model.top_condition(kind) or "")
-        whole = size is None
-        place = 0 if (size, variant) == main else 1 if whole and not variant else 2
-        # A difference follows the control that it is taken from.
-        return kind != "mask", place, variant, size or 0.0, 1.5 if contrast else rank, condition
+    def order(entry: tuple[str, Condition | Contrast]) -> tuple[object, ...]:
+        intervention, condition = entry
+        main = model.main_condition(intervention)
+        of_main = main is not None and (condition.size, condition.variant) == (
+            main.size, main.variant
+        )  # fmt: skip
+        place = 0 if of_main else 1 if condition.size is None else 2
+        size = condition.size or 0.0
+        return intervention != "mask", place, condition.variant, size, condition.rank
 
     found = {(kind, condition) for kind, condition, _ in model.effects}
-    return sorted(found, key=order)
-
-
-def _size_and_variant(condition: str) -> tuple[float | None, str]:
-    """Size of a condition's name, and what follows it (unit, value, depth)."""
-    match = re.match(r"[a-z]+_(\d+(?:\.\d+)?)(.*)", condition)
-    return (float(match[1]), match[2]) if match else (None, "")
-
-
-def condition_label(kind: str, condition: str) -> str:
-    """A condition in words; its own name where it has an unknown form."""
-    if " - " in condition:
-        return f"{condition_label(kind, condition.split(' - ')[0])}, minus random"
-    if condition in ("no_image", "other_image"):
-        return {"no_image": "blank image", "other_image": "another item's image"}[condition]
-    if kind == "mask":
-        match = re.fullmatch(r"(top|random|bottom)_([\d.]+)", condition)
-        which = {"top": "most attended", "random": "random", "bottom": "least attended"}
-        return f"{match[2]}% of patches, {which[match[1]]}" if match else condition
-    return _ablation_label(condition)
-
-
-def _ablation_label(condition: str) -> str:
-    match = re.fullmatch(
-        r"(top|random|mlp)_(bypass|[\d.]+(?:pct)?)(?:_(mean|plus_100|minus_100))?"
-        r"(?:_depth([\d.]+))?",
-        condition,
-    )
-    if not match:
-        return condition
-    which, size, value, depth = match.groups()
-    if which == "mlp":
-        words = "MLP bypassed"
-    elif size.endswith("pct"):
-        words = f"{size.removesuffix('pct')}% of neurons, {which}"
-    else:
-        words = f"{which} {size} neurons" if which == "top" else f"{size} random neurons"
-    if value:
-        words += ", set to " + {"mean": "mean", "plus_100": "+100", "minus_100": "−100"}[value]
-    return f"{words}, at depth {depth}%" if depth else words
+    return sorted(((kind, model.conditions.named(kind, name)) for kind, name in found), key=order)
 
 
 def _p_cell(number: Number | None) -> Cell:

@@ -70,7 +70,7 @@ class Effect(NamedTuple):
     effect: Number
     """Percentage points."""
     baseline: float
-    """Accuracy undisturbed (of the control, for a difference of two conditions)."""
+    """Accuracy at baseline (of the control, for a contrast of two conditions)."""
     accuracy: float
     """Accuracy under the condition."""
     changed: float

@@ -162,7 +162,7 @@ def _probe(model: ModelEvidence) -> dict[str, Any]:
 def _interventions(model: ModelEvidence) -> dict[str, Any]:
     found: dict[str, Any] = {
         kind: {
-            "main_condition": model.top_condition(kind),
+            "main_condition": main.name if (main := model.main_condition(kind)) else None,
             "specificity": gap.as_json() if (gap := model.specificity(kind)) else None,
             "conditions": {},
         }

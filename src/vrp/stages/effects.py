@@ -155,9 +155,11 @@ def _condition_rows(
 ) -> list[Row]:
     """Rows of all conditions of one model, and of their differences from their controls."""
     rows = []
+    contrasts = conditions.contrasts(intervention)
     for condition, runs in runs_of.items():
+        conditions.named(intervention, condition)
         resamples = _resamples(runs, seed, effects)
-        contrast = conditions.contrast(intervention, conditions.named(intervention, condition))
+        contrast = contrasts.get(condition)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
         for scope, chosen in _scopes(runs).items():
             name = {"model": model, "intervention": intervention, "scope": scope}

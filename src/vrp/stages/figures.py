@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vrp.config.figures import FiguresConfig
 from vrp.config.margins import Margins
+from vrp.interventions.conditions import StudyConditions
 from vrp.plots.figures import FigureSpec, load_figures
 from vrp.plots.style import house_style
 from vrp.study.results import StudyResults, open_results
@@ -17,6 +18,7 @@ _NO_METADATA: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "png": 
 def run(
     *,
     figures: FiguresConfig,
+    conditions: StudyConditions,
     margins: Margins,
     items: Path,
     effects: Path,
@@ -27,6 +29,7 @@ def run(
 
     Args:
         figures: the `figures` section.
+        conditions: the study's conditions: their order and labels.
         margins: what counts as no effect.
         items: `items.parquet`.
         effects: `effects.parquet`.
@@ -37,7 +40,9 @@ def run(
     Raises:
         InputError: a table is missing, broken or of another kind; nothing is written then.
     """
-    study = open_results(tables, margins=margins, items=items, effects=effects)
+    study = open_results(
+        tables, conditions=conditions, margins=margins, items=items, effects=effects
+    )
     specs = load_figures()
     # Read first: a broken table stops the stage before it has written anything.
     for results in (study, *study.models):

@@ -7,6 +7,7 @@ from pathlib import Path
 from vrp.config.data import DataConfig
 from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
+from vrp.interventions.conditions import StudyConditions
 from vrp.report.answer import four_answers
 from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
@@ -25,6 +26,7 @@ def run(
     study: str,
     data: DataConfig,
     report: ReportConfig,
+    conditions: StudyConditions,
     margins: Margins,
     data_manifest: Path,
     items: Path,
@@ -42,6 +44,7 @@ def run(
         study: name of the study.
         data: where the images are (for the overlays).
         report: the `report` section.
+        conditions: the study's conditions: their order, labels and controls.
         margins: what counts as no effect.
         data_manifest: what the data are (JSON).
         items: `items.parquet`.
@@ -56,7 +59,9 @@ def run(
     Raises:
         InputError: a table, figure or manifest is missing or malformed; nothing is written then.
     """
-    results = open_results(tables, margins=margins, items=items, effects=effects)
+    results = open_results(
+        tables, conditions=conditions, margins=margins, items=items, effects=effects
+    )
     evidence = gather_evidence(results, study=study, data_manifest=data_manifest, sampling=sampling)
     answers = four_answers(evidence.models)
     pooled = pooled_over_models({m.name: m.table(SIGNAL_TABLE) for m in results.models})

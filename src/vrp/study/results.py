@@ -8,6 +8,7 @@ import polars as pl
 
 from vrp.config.margins import Margins
 from vrp.errors import InputError
+from vrp.interventions.conditions import StudyConditions
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.schema import TableSchema
 
@@ -57,6 +58,8 @@ class StudyResults(Results):
 
     models: tuple[ModelResults, ...] = ()
     """In the order in which their files were given."""
+    conditions: StudyConditions = field(default_factory=StudyConditions)
+    """The conditions of its interventions."""
     margins: Margins = field(default_factory=Margins)
     """What counts as no effect in this study."""
     origins: tuple[Mapping[str, str], ...] = ()
@@ -75,12 +78,17 @@ class StudyResults(Results):
 
 
 def open_results(
-    tables: Files, *, margins: Margins | None = None, **of_study: Path
+    tables: Files,
+    *,
+    conditions: StudyConditions | None = None,
+    margins: Margins | None = None,
+    **of_study: Path,
 ) -> StudyResults:
     """Find out which model each file is of; no row is read yet.
 
     Args:
         tables: table → its files of all models.
+        conditions: the conditions of its interventions; None: it has none.
         margins: what counts as no effect in this study; None: the defaults.
         of_study: table → its one file, such as items and effects.
 
@@ -102,6 +110,7 @@ def open_results(
     return StudyResults(
         files={table: [path] for table, path in of_study.items()},
         models=tuple(ModelResults(name=name, files=files) for name, files in models.items()),
+        conditions=conditions or StudyConditions(),
         margins=margins or Margins(),
         origins=tuple(distinct.values()),
     )

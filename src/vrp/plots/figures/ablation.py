@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from vrp.plots.conditions import ablation_label, reading_order
+from vrp.plots.conditions import in_reading_order
 from vrp.plots.effect_rows import draw_effects, effect_keys
 from vrp.plots.panels import (
     add_key,
@@ -35,9 +35,11 @@ _KNOWN_OBJECTS = "object_identification"
 def draw(study: StudyResults) -> Figure:
     """Draw the effect of each ablation, and of the same on existence items right at baseline."""
     rows = [effects_of(study, model, "ablate") for model in study.models]
-    names = sorted({name for frame in rows for name in frame["condition"]}, key=reading_order)
+    shown = {name for frame in rows for name in frame["condition"]}
+    conditions = in_reading_order(study.conditions.named("ablate", name) for name in shown)
+    places = {condition.name: place for place, condition in enumerate(conditions)}
     figure, columns = model_panels(
-        study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all"
+        study, TITLE, heights=[0.27 * max(len(conditions), 4) + 1.1], share_x="all"
     )
     margin = study.margins.effect_pp
     for (model, (ax,)), frame in zip(columns, rows, strict=True):
@@ -45,16 +47,16 @@ def draw(study: StudyResults) -> Figure:
             not_run(ax)
             continue
         reference_band(ax, -margin, margin, horizontal=False)
-        draw_effects(ax, frame, names, ablation_label, labelled=is_leftmost(ax))
+        draw_effects(ax, frame, conditions, labelled=is_leftmost(ax))
         known = effects_of(study, model, "ablate", scope=_KNOWN_OBJECTS)
         for row in known.filter(pl.col("effect").is_finite()).iter_rows(named=True):
             ax.plot(
-                [row["effect"]], [names.index(row["condition"]) + 0.25], marker="D", markersize=4,
+                [row["effect"]], [places[row["condition"]] + 0.25], marker="D", markersize=4,
                 color=INK, markerfacecolor="white", linestyle="none", zorder=3,
             )  # fmt: skip
     more = [
         dot_key("existence items right before", INK, marker="D", hollow=True),
         area_key(f"±{margin:g} points", FAINT),
     ]
-    add_key(figure, [*effect_keys(), *more] if names else [])
+    add_key(figure, [*effect_keys(), *more] if conditions else [])
     return figure

@@ -5,7 +5,6 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vrp.plots.conditions import parse_condition
 from vrp.plots.layer_values import clustered_means
 from vrp.plots.panels import (
     add_key,
@@ -55,8 +54,9 @@ def draw(study: StudyResults) -> Figure:
 
 def _dose_runs(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     """Accuracy of each item, kind and share (mean over seeds), of items that had every share."""
-    kinds = pl.col("condition").map_elements(lambda n: parse_condition(n).kind, pl.String)
-    mask = model.table(_MASK).with_columns(kind=kinds, share=pl.col("share").round(4))
+    mask = model.table(_MASK)
+    kinds = [study.conditions.named("mask", name).kind for name in mask["condition"]]
+    mask = mask.with_columns(kind=pl.Series(kinds, dtype=pl.String), share=pl.col("share").round(4))
     runs = answered_rows(study, model, mask)
     each = runs.group_by("item_id", "group", "answered_right", "kind", "share").agg(
         accuracy=pl.col("correct").cast(pl.Float64).mean()

@@ -3,11 +3,12 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from vrp.plots.conditions import mask_label, parse_condition, reading_order
+from vrp.interventions.conditions import Condition, Contrast
+from vrp.plots.conditions import in_reading_order
 from vrp.plots.effect_rows import draw_effects, effect_keys
 from vrp.plots.panels import add_key, is_leftmost, model_panels, not_run
 from vrp.plots.rows import effects_of
-from vrp.study.results import ModelResults, StudyResults
+from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS
 
 ORDER = 130
@@ -22,27 +23,24 @@ TABLES = (EFFECTS,)
 
 def draw(study: StudyResults) -> Figure:
     """Draw the effect of each masking condition at the study's main share."""
-    rows = [_main_rows(study, model) for model in study.models]
-    names = sorted({name for frame in rows for name in frame["condition"]}, key=reading_order)
+    rows = [effects_of(study, model, "mask") for model in study.models]
+    conditions = _main_conditions(study, {name for frame in rows for name in frame["condition"]})
+    names = [condition.name for condition in conditions]
     figure, columns = model_panels(
-        study, TITLE, heights=[0.27 * max(len(names), 4) + 1.1], share_x="all"
+        study, TITLE, heights=[0.27 * max(len(conditions), 4) + 1.1], share_x="all"
     )
     for (_, (ax,)), frame in zip(columns, rows, strict=True):
         if frame.is_empty():
             not_run(ax)
         else:
-            draw_effects(ax, frame, names, mask_label, labelled=is_leftmost(ax))
-    add_key(figure, effect_keys() if names else [])
+            main = frame.filter(pl.col("condition").is_in(names))
+            draw_effects(ax, main, conditions, labelled=is_leftmost(ax))
+    add_key(figure, effect_keys() if conditions else [])
     return figure
 
 
-def _main_rows(study: StudyResults, model: ModelResults) -> pl.DataFrame:
-    """Conditions of the share that has a least-attended control, or else of the most items."""
-    effects = effects_of(study, model, "mask")
-    conditions = {name: parse_condition(name) for name in effects["condition"]}
-    shares = [c.size for c in conditions.values() if c.kind == "bottom"]
-    if not shares:
-        most = effects.sort("n", "condition", descending=[True, False])["condition"]
-        shares = [conditions[name].size for name in most if conditions[name].kind == "top"][:1]
-    kept = [name for name, c in conditions.items() if c.size in (0.0, *shares)]
-    return effects.filter(pl.col("condition").is_in(kept))
+def _main_conditions(study: StudyResults, names: set[str]) -> list[Condition | Contrast]:
+    """Conditions of the study's main share, and those that replace the whole image."""
+    main = study.conditions.main("mask")
+    found = in_reading_order(study.conditions.named("mask", name) for name in names)
+    return [c for c in found if c.size is None or (main is not None and c.size == main.size)]
