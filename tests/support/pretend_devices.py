@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
+from transformers import Cache
 
 FIRST, SECOND = torch.device("cpu", 0), torch.device("cpu", 1)
 HOST = torch.device("cpu")
@@ -55,7 +56,7 @@ def _move_inputs(
     def moved(*args: Any, **kwargs: Any) -> Any:
         args = _moved(args, place)
         kwargs = {
-            name: value if name == "past_key_values" else _moved(value, place)
+            name: value if isinstance(value, Cache) else _moved(value, place)
             for name, value in kwargs.items()
         }
         output = forward(*args, **kwargs)

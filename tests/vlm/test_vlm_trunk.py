@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
 
+from vrp.errors import InputError
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
 from vrp.vlm.edits import Edit, MlpBypass, NeuronEdit
 from vrp.vlm.loading import VLM
+from vrp.vlm.prefill import Decoder, cache_argument
 from vrp.vlm.trunk import Trunk
 
 NEURONS = np.array([1, 7, 19])
@@ -65,6 +68,42 @@ def test_layers_under_the_edit_are_not_computed_again(vlm: VLM, items: Sequence[
         for handle in handles:
             handle.remove()
     assert computed == list(range(2, vlm.n_layers))
+
+
+@pytest.mark.parametrize("by_keyword", [False, True])
+def test_kept_layers_rely_on_no_argument_name(
+    vlm: VLM, items: Sequence[VlmInput], by_keyword: bool
+):
+    """transformers 5.24 calls `cache` what 5.23 called `past_key_values`."""
+    prepared = prepare(vlm, items)
+    edit = NeuronEdit(1, NEURONS)
+    trunk = Trunk(vlm, prepared, [edit])
+    stream = torch.zeros(*prepared.input_ids.shape, vlm.d_model)
+    cache, reference = DynamicCache(), Decoder(vlm, prepared)
+    reference.prefill()
+    with trunk.under(edit):
+        for layer in vlm.layers[:2]:
+            if by_keyword:
+                stream = layer(hidden_states=stream, mask=None, renamed=cache)
+            else:
+                stream = layer(stream, None, cache)
+    for ours, whole in zip(cache.layers, reference.cache.layers, strict=False):
+        assert torch.equal(ours.keys, whole.keys)
+        assert torch.equal(ours.values, whole.values)
+    assert len(cache.layers) == 2
+    assert stream.any()
+
+
+def test_the_caches_argument_is_found_by_its_type():
+    class Renamed(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, kv: DynamicCache | None = None) -> None: ...
+
+    class Without(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> None: ...
+
+    assert cache_argument(Renamed) == "kv"
+    with pytest.raises(InputError, match="Without takes no key-value cache"):
+        cache_argument(Without)
 
 
 def test_a_batch_that_is_split_runs_whole(vlm: VLM, items: Sequence[VlmInput]):

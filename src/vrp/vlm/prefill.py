@@ -1,5 +1,6 @@
 """From items to a prefilled cache, and decode steps from there: shared by all ways to answer."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from PIL import Image
+from torch import nn
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -181,6 +183,20 @@ def _image_index(vlm: VLM, input_ids: torch.Tensor, grids: Sequence[Grid]) -> to
     return index
 
 
+def cache_argument(model_class: type[nn.Module]) -> str:
+    """Return the name under which a model class takes its key-value cache.
+
+    Versions of transformers differ in it; the type is what they agree on.
+
+    Raises:
+        InputError: it takes none.
+    """
+    for name, parameter in inspect.signature(model_class.forward).parameters.items():
+        if "Cache" in str(parameter.annotation):
+            return name
+    raise InputError(f"{model_class.__name__} takes no key-value cache, and cannot answer")
+
+
 class Decoder:
     """A prefilled batch whose rows can be continued, dropped and repeated."""
 
@@ -194,24 +210,25 @@ class Decoder:
         self.attention_mask = prepared.attention_mask
         self.positions = prepared.positions.first_answer
         self.cache: Any = None
+        self._cache_argument = cache_argument(type(vlm.model))
 
     def prefill(self) -> torch.Tensor:
         """Run the prompts; return raw logits (B, V) of the first answer token, in float32."""
         family, prepared = self.vlm.family, self.prepared
         images = BaseModelOutputWithPooling(pooler_output=family.join_features(self.features))
+        # Made by the model, it would drop what sliding layers no longer see, and image tokens
+        # would be elsewhere in their keys than in the prompt; masks keep the window instead.
+        self.cache = DynamicCache()
         output = self.vlm.model(
             input_ids=prepared.input_ids,
             attention_mask=prepared.attention_mask,
             position_ids=prepared.positions.prompt,
             mm_encoder_outputs={"image": images},
-            # Made by the model, it would drop what sliding layers no longer see, and image tokens
-            # would be elsewhere in their keys than in the prompt; masks keep the window instead.
-            past_key_values=DynamicCache(),
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: self.cache},
             **family.prefill_inputs(prepared.input_ids),
         )
-        self.cache = output.past_key_values
         return output.logits[:, -1].float()
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -224,9 +241,9 @@ class Decoder:
             input_ids=ids,
             attention_mask=self.attention_mask,
             position_ids=family.step_positions(self.positions),
-            past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: self.cache},
             **family.step_inputs(ids),
         )
         self.positions = self.positions + 1

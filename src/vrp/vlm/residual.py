@@ -4,6 +4,7 @@ Edits are registered first and reads after them, so what is read is the edited s
 the last position only (`prompt_end` in a left-padded prefill, the newest token in a decode step).
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from vrp.errors import InputError
 from vrp.vlm.edits import Edit, MlpBypass
@@ -137,8 +139,12 @@ def _hook_reads(vlm: VLM, tap: ResidualTap) -> list[Any]:
     return handles
 
 
-def _stream(args: Any, kwargs: Any) -> torch.Tensor:
-    return args[0] if args else kwargs["hidden_states"]
+def entering_stream(layer: nn.Module, args: Any, kwargs: Any) -> torch.Tensor:
+    """Return the residual stream among a decoder layer's arguments: its first, however named."""
+    if args:
+        return args[0]
+    [first, *_] = inspect.signature(layer.forward).parameters
+    return kwargs[first]
 
 
 def _last(stream: torch.Tensor) -> torch.Tensor:
@@ -149,7 +155,7 @@ def _last(stream: torch.Tensor) -> torch.Tensor:
 def _read_embed(tap: ResidualTap) -> Any:
     def read(module: Any, args: Any, kwargs: Any) -> None:
         if tap.hidden:
-            tap.residuals.append(_last(_stream(args, kwargs)))
+            tap.residuals.append(_last(entering_stream(module, args, kwargs)))
 
     return read
 
@@ -159,7 +165,9 @@ def _read_layer(tap: ResidualTap) -> Any:
         if tap.hidden:
             tap.residuals.append(_last(output))
         if tap.image_tokens is not None and output.shape[1] > 1:  # the prefill, not a decode step
-            tap.updates.append(mean_update(_stream(args, kwargs), output, tap.image_tokens))
+            tap.updates.append(
+                mean_update(entering_stream(module, args, kwargs), output, tap.image_tokens)
+            )
 
     return read
 

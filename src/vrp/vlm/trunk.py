@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import Cache
 
 from vrp.vlm.edits import Edit
 from vrp.vlm.loading import VLM
 from vrp.vlm.prefill import Decoder, Prepared
+from vrp.vlm.residual import entering_stream
 
 
 class Trunk:
@@ -84,10 +86,13 @@ class _Kept(nn.Module):
         self.cache = cache
         self.residual = residual
 
-    def forward(self, hidden_states: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        entering = entering_stream(self.layer, args, kwargs)
         keys, values = self.cache
-        same_batch = hidden_states.shape[:2] == (keys.shape[0], keys.shape[2])
+        same_batch = entering.shape[:2] == (keys.shape[0], keys.shape[2])
         if not same_batch:  # a decode step, or a batch split for lack of memory
-            return self.layer(hidden_states, **inputs)
-        inputs["past_key_values"].update(keys, values, self.index)
-        return hidden_states if self.residual is None else self.residual
+            return self.layer(*args, **kwargs)
+        # By type: transformers has renamed this argument before.
+        [cache] = [value for value in (*args, *kwargs.values()) if isinstance(value, Cache)]
+        cache.update(keys, values, self.index)
+        return entering if self.residual is None else self.residual
