@@ -8,7 +8,9 @@ from vrp.config.mask import MaskConfig
 from vrp.config.study import StudyConfig, study_from_mapping
 from vrp.errors import InputError
 from vrp.interventions.ablation import (
+    ABLATION_KINDS,
     AblationCondition,
+    AblationKind,
     AblationSite,
     LayerProbe,
     ablation_conditions,
@@ -189,6 +191,25 @@ def test_conditions_that_cannot_be_are_refused_in_one_line(
         study(**sections)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_registered_ablation_is_compared_with_its_control():
+    last = AblationKind(
+        "bottom", "bottom", lambda site: site.replace(site.probe.ranked[-site.n_neurons :]),
+        control="random",
+    )  # fmt: skip
+    register_condition(last)
+    try:
+        entries = [{"neurons": kind, "count": 3} for kind in ("bottom", "random")]
+        found = conditions_by_name(study(ablate={"conditions": entries}))
+        assert list(found.ablate) == ["bottom_3", "random_3"]
+        assert found.contrasts("ablate")["bottom_3"].label == "bottom 3 neurons − random"
+        assert found.main("ablate") is None
+        site = AblationSite(1, LayerProbe(np.arange(8), np.zeros(8)), 3, "zero", seed=0)
+        (bottom, _) = ablation_conditions(AblateConfig.model_validate({"conditions": entries}))
+        assert bottom.edit(site).neurons.tolist() == [5, 6, 7]  # type: ignore[union-attr]
+    finally:
+        del ABLATION_KINDS["bottom"]
 
 
 def test_a_registered_kind_is_named_by_the_config(centre: MaskKind):

@@ -603,3 +603,11 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
     assert effect["centre_25 - random_25"] == pytest.approx(
         100 * (accuracy["centre_25"] - accuracy["random_25"])
     )
+
+
+def test_a_kind_that_hides_another_number_of_tokens_is_refused(small_study: Study, centre: Any):
+    object.__setattr__(centre, "hides", lambda image, share: np.array([3, 3, 4]))
+    study = small_study(n_items=6)
+    tables = study.extract()
+    with pytest.raises(InputError, match=r"'centre' hides 2 of the 36 image tokens .* return 11"):
+        study.mask([tables["answers"]], [tables["attention"]], controls=("centre",))

@@ -50,7 +50,6 @@ class Contrast:
     against: Condition
     """Its control, such as `random_30`."""
     kind: ClassVar[str] = "contrast"
-    control: ClassVar[None] = None
 
     @property
     def name(self) -> str:
@@ -107,14 +106,15 @@ class StudyConditions:
         Raises:
             InputError: the study's config has no such condition.
         """
-        contrasts = {contrast.name: contrast for contrast in self.contrasts(intervention).values()}
-        known = {**self.of(intervention), **contrasts}
-        if name not in known:
-            raise InputError(
-                f"{unknown_name('condition', name, known)}: the tables were made with another "
-                f"`{intervention}` section of the config; rerun `vrp {intervention}`"
-            )
-        return known[name]
+        if name in (known := self.of(intervention)):
+            return known[name]
+        for contrast in self.contrasts(intervention).values():
+            if contrast.name == name:
+                return contrast
+        raise InputError(
+            f"{unknown_name('condition', name, known)}: the tables were made with another "
+            f"`{intervention}` section of the config; rerun `vrp {intervention}`"
+        )
 
     def main(self, intervention: str) -> Condition | None:
         """Return the `top` condition that headline numbers are about; None where there is none.

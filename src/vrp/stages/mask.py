@@ -275,6 +275,12 @@ class MaskedModel:
         keep = np.ones(grid.n_tokens, dtype=bool)
         image = MaskableImage(attention, grid.height, grid.width, seed)
         keep[condition.hidden_tokens(image)] = False
+        n_hidden, n_asked = np.sum(~keep), token_count(grid.n_tokens, condition.share)
+        if n_hidden != n_asked:
+            raise InputError(
+                f"mask kind {condition.kind!r} hides {n_hidden} of the {grid.n_tokens} image "
+                f"tokens of item {item_id!r}; let it return {n_asked} different ones"
+            )
         return keep
 
     def _painted(self, entry: "VlmInput", visible: np.ndarray) -> "VlmInput":

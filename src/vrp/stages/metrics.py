@@ -150,10 +150,10 @@ def _require_same_items(frame: pl.DataFrame, table: pl.DataFrame, paths: Sequenc
     missing = frame.join(table, on="item_id", how="anti")["item_id"]
     strange = table.join(frame, on="item_id", how="anti")["item_id"]
     if len(missing) or len(strange):
-        which, name = ("lacks", missing[0]) if len(missing) else ("has a foreign", strange[0])
+        which, name = ("lacks", missing[0]) if len(missing) else ("contains unknown", strange[0])
         raise InputError(
             f"{paths[0].parent}: {which} item {name!r} "
-            f"({len(missing)} missing, {len(strange)} foreign); rerun the stage that makes it"
+            f"({len(missing)} missing, {len(strange)} unknown); rerun the stage that makes it"
         )
 
 
