@@ -27,7 +27,8 @@ from vrp.signals.structural import cluster_count_dbscan, renormalise, spatial_en
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, run_batch
 from vrp.vlm.full_size import build_model
-from vrp.vlm.loading import VLM, load_vlm
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.model import VLM
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "bf16.json"

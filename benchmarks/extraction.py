@@ -39,7 +39,8 @@ from vrp.data.scenes.questions import (
 from vrp.running.attention_captures import attention_rows
 from vrp.vlm.batching import VlmInput, plan_batches, plan_inputs
 from vrp.vlm.decode import CaptureSpec, run_batch
-from vrp.vlm.loading import VLM, load_vlm
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.model import VLM
 from vrp.vlm.sampling import sample_answers
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 

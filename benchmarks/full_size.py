@@ -39,7 +39,7 @@ from vrp.running.captures import hidden_rows, lens_rows
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
 from vrp.vlm.full_size import build_model
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.sampling import sample_answers
 from vrp.vlm.tap import ATTENTION_NAME
 

@@ -34,7 +34,8 @@ from transformers import (
 )
 
 from vrp.vlm.batching import VlmInput
-from vrp.vlm.loading import VLM, load_vlm
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.model import VLM
 
 FAMILY_NAMES = ("llava", "paligemma", "qwen2_vl")
 

@@ -10,7 +10,8 @@ from scipy.stats import entropy
 
 from vrp.errors import InputError
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch, sample_answers
-from vrp.vlm.loading import VLM, load_vlm
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.model import VLM
 
 FULL = CaptureSpec.full(("prompt_end", "answer_end"))
 

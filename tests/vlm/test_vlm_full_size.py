@@ -33,7 +33,7 @@ from vrp.vlm.families import get_family
 from vrp.vlm.families.base import Family, FamilyOptions, Grid
 from vrp.vlm.families.llava import Llava
 from vrp.vlm.full_size import build_model, check_full_size, count_parameters, trace_batch
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, prepare
 from vrp.vlm.shape_only import ShapeOnly
 from vrp.zoo import zoo_checkpoint

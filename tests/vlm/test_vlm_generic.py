@@ -54,7 +54,8 @@ from vrp.vlm.edits import MlpBypass, NeuronEdit
 from vrp.vlm.families import generic
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.families.generic import Generic
-from vrp.vlm.loading import VLM, load_vlm
+from vrp.vlm.loading import load_vlm
+from vrp.vlm.model import VLM
 from vrp.vlm.trunk import Trunk
 from vrp.vlm.verification import verify_layout
 

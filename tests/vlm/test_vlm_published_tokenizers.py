@@ -32,7 +32,7 @@ from transformers import (
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import FamilyOptions
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.zoo import zoo_checkpoint
 
 pytestmark = pytest.mark.slow  # tens of megabytes to fetch, once, and to parse

@@ -11,7 +11,7 @@ from vrp.errors import InputError
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
 from vrp.vlm.edits import Edit, MlpBypass, NeuronEdit
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, cache_argument
 from vrp.vlm.trunk import Trunk
 

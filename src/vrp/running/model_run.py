@@ -25,7 +25,7 @@ from vrp.tables.items import ITEMS
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
-    from vrp.vlm.loading import VLM
+    from vrp.vlm.model import VLM
 
 ImageSize = tuple[int, int]
 

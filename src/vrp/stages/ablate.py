@@ -45,7 +45,7 @@ from vrp.vlm.edits import Edit
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit
     from vrp.vlm.decode import ItemCapture
-    from vrp.vlm.loading import VLM
+    from vrp.vlm.model import VLM
 
 
 class FoldProbes(NamedTuple):

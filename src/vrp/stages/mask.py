@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.decode import ItemCapture, Prepared
     from vrp.vlm.families.base import Grid
-    from vrp.vlm.loading import VLM
+    from vrp.vlm.model import VLM
 
 
 def run(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vrp.errors import InputError
 from vrp.vlm.families.base import ImageSize
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 
 # Lengths within one bucket differ by less than this, so little of a batch is padding.
 _BUCKET_WIDTH = 16

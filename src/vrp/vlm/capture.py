@@ -1,4 +1,4 @@
-"""What extraction reads beside the answer, said without torch: planner and engine share it."""
+"""Which quantities extraction captures with the answer; without torch, for the planner too."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CaptureSpec:
-    """What is read beside the answer; what is not asked for costs nothing."""
+    """Quantities captured in the pass that answers; those not listed cost nothing."""
 
     attention: bool = False
     """Head-mean rows of attention to the image tokens, every layer."""

@@ -1,4 +1,4 @@
-"""Answer a batch greedily and read, in the same pass, whatever was asked for."""
+"""Answer a batch greedily, and capture the requested quantities in the same pass."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from vrp.vlm.drawing import rounding
 from vrp.vlm.edits import Edit
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
 from vrp.vlm.residual import ImageTokens, ResidualTap, attached
 from vrp.vlm.sampling import ItemSamples, sample_answers
@@ -34,7 +34,7 @@ __all__ = [
 
 POSITIONS = ("prompt_end", "answer_end")
 
-# What is measured of each item besides attention rows, where it was asked for.
+# Arrays of each item, besides attention rows, that must be finite where they were captured.
 _MEASURED = (
     "prompt_end", "update", "lens_decision", "part_embed", "part_attention", "part_mlp",
     "part_heads",
@@ -44,7 +44,7 @@ _DROP_SHARE = 0.25
 
 
 class ItemCapture(NamedTuple):
-    """One item's greedy answer and what was read; None where it was not asked for."""
+    """One item's greedy answer and captured quantities; None where not captured."""
 
     item_id: str
     """Names the item."""
@@ -115,7 +115,7 @@ def run_batch(
     Args:
         vlm: the model.
         inputs: the batch, or one that is prepared already.
-        capture: what is read beside the answer; nothing by default.
+        capture: quantities to capture in the same pass; none by default.
         max_new_tokens: longest answer, for all items or by task.
         mask: image tokens hidden from attention.
         replace: image tokens whose embedding is replaced.

@@ -18,12 +18,12 @@ class LayerEdit:
 
     @classmethod
     def first_changed_layer_at(cls, layer: int) -> int:
-        """Return the first layer to be computed anew under such an edit; L where none must."""
+        """Return the first layer to recompute under such an edit; L where none changes."""
         return layer if cls.inside else layer + 1
 
     @property
     def first_changed_layer(self) -> int:
-        """The first layer to be computed anew; L where none must."""
+        """The first layer to recompute; L where none changes."""
         return self.first_changed_layer_at(self.layer)
 
     @property

@@ -25,7 +25,8 @@ from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import POSITIONS, CaptureSpec, ItemCapture, run_batch
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import FamilyOptions, ImageSize
-from vrp.vlm.loading import DTYPES, VLM
+from vrp.vlm.loading import DTYPES
+from vrp.vlm.model import VLM
 from vrp.vlm.prefill import prepare
 from vrp.vlm.shape_only import ShapeOnly
 from vrp.vlm.tap import ATTENTION_NAME

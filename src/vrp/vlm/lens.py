@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.residual import ResidualTap
 
 # Logits of all layers at once would be (B·L, V); this bounds what is held of them.

@@ -1,4 +1,4 @@
-"""What does not fit into memory at once is run in halves; results are the same.
+"""Run in halves what does not fit into memory at once; results are the same.
 
 A batch is planned before memory is known, so running out of it fails no item: only one item that
 does not fit by itself stops the run.

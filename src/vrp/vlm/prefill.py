@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer, require_context
 from vrp.vlm.families.base import Grid, Positions
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.out_of_memory import split_to_fit
 
 Result = TypeVar("Result")
@@ -110,7 +110,7 @@ def run_to_fit(
 
     Args:
         vlm: the model.
-        inputs: the batch, or one that is prepared already; its halves are prepared anew.
+        inputs: the batch, or one that is prepared already; its halves are prepared again.
         run: the results of a prepared part; the slice says which items of the batch it holds.
         max_new_tokens: longest answer, for all items or by task.
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from vrp.errors import InputError
 from vrp.vlm.edits import Edit, MlpBypass
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 
 
 class ImageTokens(NamedTuple):
@@ -175,8 +175,7 @@ def _read_layer(tap: ResidualTap) -> Any:
 def mean_update(before: torch.Tensor, after: torch.Tensor, image: ImageTokens) -> torch.Tensor:
     """Return (B,) ‖after − before‖₂, mean over each item's image tokens, in float32.
 
-    What stands at other positions, such as padding, has no part in it, not even where it is not
-    finite.
+    Other positions, such as padding, are ignored, even where they are not finite.
 
     Args:
         before: (B, T, d) residual stream.
@@ -184,7 +183,7 @@ def mean_update(before: torch.Tensor, after: torch.Tensor, image: ImageTokens) -
         image: the image tokens.
     """
     # With a dtype, the kernel sums in it without a copy of the stream.
-    before = before.to(after.device)  # in a spread model, the layer below may lie elsewhere
+    before = before.to(after.device)  # in a spread model, the layer below may be on another device
     steps = torch.linalg.vector_norm(after - before, dim=-1, dtype=torch.float32)
     positions, counts = image.positions.to(steps.device), image.counts.to(steps.device)
     own = torch.arange(positions.shape[1], device=steps.device) < counts[:, None]

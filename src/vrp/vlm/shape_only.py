@@ -59,7 +59,7 @@ class ShapeOnly:
         return self._dispatch.peak_bytes
 
     def reset_peak(self) -> None:
-        """Start to look for the peak anew."""
+        """Reset the peak."""
         self._dispatch.peak_bytes = self._dispatch.live_bytes
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import Cache
 
 from vrp.vlm.edits import Edit
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, Prepared
 from vrp.vlm.residual import entering_stream
 

@@ -1,8 +1,8 @@
-"""Prove on one item that what is read of a model adds up to what the model does.
+"""Verify on one item that the parts read from a model add up to its output.
 
-Attention rows, residuals and components are read at places that a layout promises. Where the
-layout was found out rather than known, one prefill tells whether the promise holds: the parts must
-sum to the logit difference that the model itself gives, through the norm and unembedding as read.
+Attention rows, residuals and components are read at the places that a layout names. Where the
+layout was inferred from the checkpoint, one prefill verifies it: the parts must sum to the logit
+difference that the model itself gives, through the norm and unembedding as read.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from vrp.errors import InputError
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, run_batch
-from vrp.vlm.loading import VLM
+from vrp.vlm.model import VLM
 
 _TOLERANCES = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """The most that sums may differ, as a share of the sum of the parts' magnitudes."""

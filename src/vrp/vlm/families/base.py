@@ -53,7 +53,7 @@ class Positions(NamedTuple):
 
 
 class FamilyOptions(NamedTuple):
-    """What a user chooses about prompt and images; None is the family's own default."""
+    """The user's choices of prompt and image processing; None is the family's own default."""
 
     prompt: str = "short_answer"
     """Name of the prompt variant."""
@@ -80,8 +80,8 @@ class Family(ABC):
     """Whether `min_pixels` and `max_pixels` mean something."""
     adds_special_tokens: bool = False
     """Whether the tokenizer is to add its own leading token to the prompt."""
-    found_out: ClassVar[bool] = False
-    """Whether the layout was found out from a checkpoint, so that each must prove it on loading."""
+    needs_verification: ClassVar[bool] = False
+    """Whether the layout is inferred from the checkpoint, and verified when it is loaded."""
 
     def __init__(
         self, config: Any, tokenizer: Any, image_processor: Any, options: FamilyOptions
@@ -138,8 +138,8 @@ class Family(ABC):
         """Bind the parts of a checkpoint; `source` is there for families that read more of it."""
         return cls(config, tokenizer, image_processor, options)
 
-    def bind(self, model: Any) -> None:  # noqa: B027 - most families know enough already
-        """Take what only the loaded model tells; called once, before anything is asked."""
+    def bind(self, model: Any) -> None:  # noqa: B027 - most families need nothing of it
+        """Inspect the loaded model; called once, before any other method."""
 
     # Text
 
@@ -169,11 +169,11 @@ class Family(ABC):
     def answer_join(self) -> str:
         """What stands between prompt and answer: a space, but nothing behind white space.
 
-        Nor behind a special token, after which a text begins anew.
+        Nor behind a special token, after which a new text begins.
         """
         [prompt] = self.prompt_token_ids([_ANY_QUESTION])
-        begins_anew = prompt[-1] in self.tokenizer.all_special_ids
-        return "" if begins_anew or self.render_prompt(_ANY_QUESTION)[-1].isspace() else " "
+        starts_new_text = prompt[-1] in self.tokenizer.all_special_ids
+        return "" if starts_new_text or self.render_prompt(_ANY_QUESTION)[-1].isspace() else " "
 
     def continuation_token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens that each text becomes behind the prompt.

@@ -1,9 +1,9 @@
 """Any image-text-to-text model of the standard transformers layout, from its configuration.
 
-What the named families know of their checkpoints is found out here: the prompt is the checkpoint's
+What the named families know of their checkpoints is inferred here: the prompt is the checkpoint's
 own chat template, framed as its own processor class does; image sizes are put through its own
 image processor; the number of image tokens is that of the features its vision side gives. What
-cannot be found out is refused in one line, and `vrp.vlm.verification` proves the rest on one item.
+cannot be inferred is refused in one line, and `vrp.vlm.verification` verifies the rest on one item.
 """
 
 import inspect
@@ -56,7 +56,7 @@ class Generic(Family):
 
     name = "auto"
     model_class = AutoModelForImageTextToText
-    found_out = True
+    needs_verification = True
     prompts = {"short_answer": "{question}" + SHORT_ANSWER_SUFFIX, "plain": "{question}"}  # noqa: RUF012
 
     def __init__(
@@ -273,7 +273,7 @@ class Generic(Family):
     # The model
 
     def bind(self, model: Any) -> None:
-        """Find out what only the model tells: its modules, and its image tokens.
+        """Inspect the model: its modules, its inputs and its image tokens.
 
         Raises:
             InputError: a layout that cannot be read; it says what is missing.

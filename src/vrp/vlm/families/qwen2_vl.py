@@ -39,7 +39,7 @@ class Qwen2VL(Family):
         """See `Family`; pixel bounds override those of the checkpoint."""
         super().__init__(config, tokenizer, image_processor, options)
         if not getattr(tokenizer, "chat_template", None):
-            raise InputError("the Qwen2-VL checkpoint has no chat template beside its tokenizer")
+            raise InputError("the Qwen2-VL checkpoint's tokenizer has no chat template")
         self.min_pixels, self.max_pixels = set_pixel_bounds(image_processor, options)
 
     def render_prompt(self, question: str) -> str:
