@@ -34,7 +34,7 @@ from vrp.tables.interventions import MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 N_MODELS = 3
 
@@ -170,8 +170,11 @@ def test_auroc_by_signal(figure_of, study, first):
     rows = {label.get_text(): i for i, label in enumerate(ax.get_yticklabels())}
     place = {y: x for line in ax.lines for x, y in zip(*line.get_data(), strict=True)}
     tasks = study.table(ITEMS)["task"].to_numpy()
-    for name, sign in (("decision margin", 1), ("spatial entropy", -1)):
-        values = model.table(SIGNAL_TABLE)[name.replace(" ", "_")].to_numpy()
+    for signal, name, sign in (
+        ("decision_margin", "decision margin", 1),
+        ("spatial_entropy", r"spatial entropy $H_\mathrm{s}$", -1),
+    ):
+        values = model.table(signal_table())[signal].to_numpy()
         expected = []
         for task in np.unique(tasks):
             kept = (tasks == task) & np.isfinite(values)
@@ -181,7 +184,7 @@ def test_auroc_by_signal(figure_of, study, first):
     assert place[rows["decision margin"]] > 0.7  # planted
     assert rows["linear probe, best layer"] > rows["fitted to states, signals"]
     hollow = [line.get_ydata()[0] for line in ax.lines if line.get_markerfacecolor() == "white"]
-    assert sorted(hollow) == sorted([rows["truth margin last"], rows["truth margin peak"]])
+    assert sorted(hollow) == sorted([rows["truth margin, last layer"], rows["truth margin, peak"]])
 
 
 def band(ax, axis):
@@ -235,7 +238,7 @@ def test_probe_by_layer(figure_of, first):
 def test_cluster_counts(figure_of, first):
     model, right = first
     for row, name in enumerate(("cluster_count_dbscan", "cluster_count_components")):
-        counts = model.table(SIGNAL_TABLE)[name].to_numpy()
+        counts = model.table(signal_table())[name].to_numpy()
         for patch, chosen in zip(panel(figure_of("cluster_counts"), row).patches, (right, ~right),
                                  strict=True):  # fmt: skip
             shares, edges, _ = patch.get_data()
@@ -282,7 +285,7 @@ def test_sampled_and_exact(figure_of, first):
 def test_self_consistency(figure_of, first):
     model, right = first
     figure = figure_of("self_consistency")
-    agree = (10 * model.table(SIGNAL_TABLE)["self_consistency"].to_numpy()).round().astype(int)
+    agree = (10 * model.table(signal_table())["self_consistency"].to_numpy()).round().astype(int)
     above, below = panel(figure), panel(figure, 1)
     levels = np.unique(agree)
     drawn = dots(above, BLUE)
@@ -307,7 +310,7 @@ def test_risk_coverage(figure_of, first):
     entries = dict(text.get_text().split("  ")[::-1] for text in ax.get_legend().get_texts())
     scores = model.table(PREDICTIONS).filter(probe="fusion").sort("item_id")["score"].to_numpy()
     for name, values in (
-        ("decision margin", model.table(SIGNAL_TABLE)["decision_margin"].to_numpy()),
+        ("decision margin", model.table(signal_table())["decision_margin"].to_numpy()),
         ("fusion of all deployable signals", scores),
     ):
         wrong = ~right[np.argsort(-values)]

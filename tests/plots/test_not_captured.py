@@ -45,9 +45,9 @@ def test_it_says_what_was_not_captured_and_draws_the_rest(name, bare):
 def test_no_curve_stands_for_a_signal_that_is_not_there(bare):
     _, texts = texts_of("risk_coverage", bare)
     assert not any("spatial entropy" in text or "decision margin" in text for text in texts)
-    assert any("self consistency" in text for text in texts)
+    assert any("self-consistency" in text for text in texts)
     _, texts = texts_of("auroc_by_signal", bare)
-    assert not any("entropy last layer" in text or "cluster count" in text for text in texts)
+    assert not any("of the last layer" in text or "cluster count" in text for text in texts)
     assert "logit entropy" in texts
 
 

@@ -1,9 +1,10 @@
 from synthetic_study import CONDITIONS
 
+from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
 from vrp.interventions.masking import MASK_KINDS, MaskCondition
 from vrp.plots.conditions import colour_of, in_reading_order
-from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
-from vrp.plots.style import CONDITION_COLOURS, FAMILY_COLOURS, GREEN
+from vrp.plots.figures.auroc_by_signal import _KIND_TITLES
+from vrp.plots.style import CONDITION_COLOURS, GREEN, KIND_COLOURS, with_symbols
 from vrp.signals.registry import SIGNALS
 
 
@@ -32,7 +33,7 @@ def test_every_kind_has_its_colour():
     assert colour_of(MaskCondition("an_extensions_own")) == GREEN
 
 
-def test_predictors_belong_to_families():
+def test_predictors_are_of_kinds():
     expected = {
         "fusion": "probes",
         "linear_best": "probes",
@@ -42,10 +43,15 @@ def test_predictors_belong_to_families():
         "blind_linear_best": "guards",
         "permuted_linear_best_1": "guards",
     }
-    assert {name: family(name) for name in expected} == expected
-    assert all(family(signal.name) == signal.family for signal in SIGNALS)
-    assert set(FAMILY_TITLES) == set(FAMILIES) == set(FAMILY_COLOURS)
+    assert {name: predictor_kind(name) for name in expected} == expected
+    assert all(predictor_kind(signal.name) == signal.kind for signal in SIGNALS.values())
+    assert set(_KIND_TITLES) == set(PREDICTOR_KINDS) == set(KIND_COLOURS)
 
 
 def test_an_unknown_predictor_is_printed_as_it_is_named():
-    assert in_words("a_new_probe") == "a new probe"
+    assert predictor_label("a_new_probe") == "a new probe"
+
+
+def test_symbols_are_set_with_their_index():
+    assert with_symbols("self-consistency S_SC") == r"self-consistency $S_\mathrm{SC}$"
+    assert with_symbols("H_s / log S of C_kx") == r"$H_\mathrm{s}$ / log S of C_kx"

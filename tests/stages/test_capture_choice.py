@@ -15,7 +15,7 @@ from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError
-from vrp.signals.registry import INPUT_TABLES, SIGNALS
+from vrp.signals.registry import SIGNALS
 from vrp.stages import metrics
 from vrp.stages.mask import read_maps
 from vrp.tables.attention import ATTENTION
@@ -26,16 +26,14 @@ from vrp.tables.heads import HEADS
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.lens import LENS
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 ALL = tuple(planted.COLUMNS_OF)
 CHOICES = [(), ("attention",), ("attention", "heads"), ("lens",), ("contributions",),
            ("residual_update",), ("attention", "lens", "residual_update")]  # fmt: skip
 # Signals that need nothing but answers and samples.
-ALWAYS = {
-    s.name for s in SIGNALS if {INPUT_TABLES[n] for n in s.needs} <= {"answers", "consistency"}
-}
-STRUCTURAL = {signal.name for signal in SIGNALS if signal.family == "structural"}
+ALWAYS = {s.name for s in SIGNALS.values() if s.tables <= {"answers", "consistency"}}
+STRUCTURAL = {signal.name for signal in SIGNALS.values() if signal.kind == "structural"}
 
 
 def names(choice: tuple[str, ...]) -> str:
@@ -138,7 +136,7 @@ def test_nothing_captured_leaves_no_entropy_anywhere(small_study: Callable[..., 
     for name in ("maps", "image_mass", "head_entropy", "head_clusters", "head_contribution"):
         assert attention[name].null_count() == len(attention) == 24
     assert attention["grid_h"].to_list() == [6] * 24
-    for signal in SIGNALS:
+    for signal in SIGNALS.values():
         expected = 0 if signal.name in ALWAYS else 24
         assert found["signals"][signal.name].null_count() == expected, signal.name
     assert found["heads"].is_empty()
@@ -160,7 +158,7 @@ def run_metrics(folder: Path, tables: Any) -> dict[str, pl.DataFrame]:
         output=outputs["metrics"],
         provenance=planted.ORIGIN,
     )
-    schemas = {"signals": SIGNAL_TABLE, "heads": HEADS, "metrics": METRICS}
+    schemas = {"signals": signal_table(), "heads": HEADS, "metrics": METRICS}
     return {name: read_table(path, schemas[name]) for name, path in outputs.items()}
 
 
@@ -186,8 +184,10 @@ def test_signals_that_are_there_are_judged_as_ever_and_the_others_are_not(
 ):
     study = planted.write_planted_study(tmp_path, n_images=40, capture=choice)
     found = run_metrics(tmp_path, study._asdict())
-    there = {signal.name for signal in SIGNALS if all(is_there(n, choice) for n in signal.needs)}
-    absent = {signal.name for signal in SIGNALS} - there
+    there = {
+        signal.name for signal in SIGNALS.values() if all(is_there(n, choice) for n in signal.needs)
+    }
+    absent = {signal.name for signal in SIGNALS.values()} - there
     assert (absent == set()) == (set(choice) == set(ALL))
     assert_not_captured(found["metrics"], absent)
     same = pl.col("predictor").is_in(list(there))
@@ -200,11 +200,11 @@ def test_signals_that_are_there_are_judged_as_ever_and_the_others_are_not(
     assert all(found["signals"][name].null_count() == 160 for name in absent)
 
 
-def is_there(field: str, choice: tuple[str, ...]) -> bool:
-    """Whether an input of the signals is captured under a choice."""
-    column = "maps" if field == "attention_maps" else field
+def is_there(need: str, choice: tuple[str, ...]) -> bool:
+    """Whether a column that a signal needs is captured under a choice."""
+    table, _, column = need.partition(".")
     parts = [part for part, columns in planted.COLUMNS_OF.items() if column in columns]
-    return INPUT_TABLES[field] in ("answers", "consistency") or set(parts) <= set(choice)
+    return table in ("answers", "consistency") or set(parts) <= set(choice)
 
 
 def test_heads_are_there_as_far_as_they_were_captured(

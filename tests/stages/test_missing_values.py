@@ -24,7 +24,7 @@ from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import Number
 from vrp.running.attention_captures import attention_rows
 from vrp.running.captures import answer_rows, lens_rows
-from vrp.signals.registry import INPUT_TABLES, SIGNALS
+from vrp.signals.registry import SIGNALS
 from vrp.stages import extract, metrics
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -42,14 +42,12 @@ from vrp.tables.notes import (
     ONE_IMAGE_TOKEN,
 )
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 from vrp.vlm.decode import ItemCapture
 
-STRUCTURAL = [signal.name for signal in SIGNALS if signal.family == "structural"]
-BEHAVIOURAL = [signal.name for signal in SIGNALS if signal.family == "behavioural"]
-OF_THE_LENS = [
-    signal.name for signal in SIGNALS if "lens" in {INPUT_TABLES[n] for n in signal.needs}
-]
+STRUCTURAL = [signal.name for signal in SIGNALS.values() if signal.kind == "structural"]
+BEHAVIOURAL = [signal.name for signal in SIGNALS.values() if signal.kind == "behavioural"]
+OF_THE_LENS = [signal.name for signal in SIGNALS.values() if "lens" in signal.tables]
 
 
 class Judged:
@@ -67,7 +65,7 @@ class Judged:
             output=outputs["metrics"],
             provenance=planted.ORIGIN,
         )
-        self.signals = read_table(outputs["signals"], SIGNAL_TABLE)
+        self.signals = read_table(outputs["signals"], signal_table())
         self.metrics = read_table(outputs["metrics"], METRICS)
         self.answers = read_table(tables["answers"], ANSWERS)
 
@@ -76,7 +74,7 @@ class Judged:
         row = self.signals.filter(item_id=item_id).row(0, named=True)
         return {
             signal.name
-            for signal in SIGNALS
+            for signal in SIGNALS.values()
             if row[signal.name] is None or not np.isfinite(row[signal.name])
         }
 
@@ -100,7 +98,7 @@ def write_consistency(path: Path, item_ids: Sequence[str]) -> Path:
     columns: dict[str, Any] = {
         "item_id": list(item_ids), "answers": [["yes", "no"]] * n,
         "normalised": [["yes", "no"]] * n, "self_consistency": [0.5] * n, "majority": ["yes"] * n,
-        "majority_correct": [True] * n,
+        "majority_correct": [True] * n, "close_draws": [0] * n,
     }  # fmt: skip
     columns |= {name: [None] * n for name in CONSISTENCY.columns.names if name not in columns}
     write_table(path, CONSISTENCY, columns, provenance=planted.ORIGIN)
@@ -210,7 +208,7 @@ def test_an_item_without_finite_logits_has_no_signal_at_all(judge: Any):
     found, row = judge(odd)
     assert row["note"] == NON_FINITE
     # Not even the samples count: the greedy answer that they would speak of does not exist.
-    assert found.missing("odd") == {signal.name for signal in SIGNALS}
+    assert found.missing("odd") == {signal.name for signal in SIGNALS.values()}
     for name in (*STRUCTURAL, "self_consistency", "logit_entropy", "decision_margin"):
         assert found.row(name)["n_dropped"] == 1, name
         assert found.row(name)["note"] == f"1 of 41 items dropped: {NON_FINITE}", name
@@ -280,7 +278,7 @@ def test_a_study_of_nothing_but_broken_items_has_no_numbers(tmp_path: Path):
     attention = attention.with_columns(pl.Series("head_contribution", broken, inner))
     write_table(study.attention, ATTENTION, attention, provenance=planted.ORIGIN)
     found = Judged(tmp_path, study._asdict())
-    for signal in SIGNALS:
+    for signal in SIGNALS.values():
         assert np.isnan(found.signals[signal.name].to_numpy()).all()
         assert np.isnan(found.row(signal.name)["value"])
     assert "finite contributions" in found.row("top_heads", "r2_top_1")["note"]
@@ -309,7 +307,7 @@ def test_broken_activations_reach_no_signal(small_study: Study, edited_checkpoin
     red = study.read_items().filter(pl.col("question").str.contains("red"))["item_id"].to_list()
     assert 0 < len(red) < 20
     for item_id in red:
-        assert found.missing(item_id) == {signal.name for signal in SIGNALS}
+        assert found.missing(item_id) == {signal.name for signal in SIGNALS.values()}
     # "cat" is spelt in bytes here, and behind `ASSISTANT:` the first of them is the space.
     untold = study.read_items().filter(reference="cat")["item_id"].to_list()
     for item_id in set(found.signals["item_id"]) - set(red):
@@ -354,7 +352,7 @@ def test_infinite_attention_scores_reach_no_signal(small_study: Study, edited_ch
     found = judged_study(study)
     assert set(found.answers["note"]) == {NON_FINITE}
     for item_id in found.signals["item_id"]:
-        assert found.missing(item_id) == {signal.name for signal in SIGNALS}
+        assert found.missing(item_id) == {signal.name for signal in SIGNALS.values()}
 
 
 def test_an_answer_without_tokens_reaches_no_attention_signal(

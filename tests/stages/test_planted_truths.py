@@ -20,7 +20,7 @@ from vrp.tables.files import read_table
 from vrp.tables.heads import HEADS
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 # The stages count values within rounding of each other as ties, scikit-learn does not: with a
 # few thousand pairs of close values at most this much lies between them.
@@ -56,7 +56,7 @@ def judged(study, tmp_path_factory):
     run_metrics(study, folder, MetricsConfig(bootstrap=300, top_heads=(1, 5, 100)))
     return (
         read_table(folder / "metrics.parquet", METRICS),
-        read_table(folder / "signals.parquet", SIGNAL_TABLE),
+        read_table(folder / "signals.parquet", signal_table()),
         read_table(folder / "heads.parquet", HEADS),
         folder / "signals.parquet",
     )

@@ -12,16 +12,14 @@ from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.overlays import _mean_map
 from vrp.report.page import text_of
-from vrp.signals.registry import INPUT_TABLES, SIGNALS
+from vrp.signals.registry import SIGNALS
 from vrp.stages import report
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.files import read_table, write_table
 
 NEEDS_CAPTURE = [
-    signal.name
-    for signal in SIGNALS
-    if {"attention", "lens"} & {INPUT_TABLES[name] for name in signal.needs}
+    signal.name for signal in SIGNALS.values() if {"attention", "lens"} & signal.tables
 ]
 ORIGIN = {"study": "synthetic", "stage": "report", "versions": "{}"}
 

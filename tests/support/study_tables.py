@@ -20,13 +20,13 @@ from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.schema import TableSchema
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 SCHEMAS = {
     schema.name: schema
     for schema in (
         ANSWERS, ATTENTION, CONSISTENCY, EFFECTS, METRICS, PROBES, HEADS, ABLATE, MASK, ITEMS,
-        LENS, NEURONS, PREDICTIONS, SIGNAL_TABLE,
+        LENS, NEURONS, PREDICTIONS, signal_table(),
     )
 }  # fmt: skip
 TABLE_NAMES = {*SCHEMAS, "hidden"}

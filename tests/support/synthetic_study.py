@@ -38,7 +38,7 @@ from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 MODELS = ("alpha", "beta", "gamma-3b-mix-224")  # the last name is as long as real ones are
 N_LAYERS, N_HEADS, K = 6, 4, 10
@@ -382,7 +382,7 @@ class _Model:
         return expit(0.9 + 0.55 * (skill * self.knows + self._normal()))
 
     def _write_probes(self, paths: dict[str, Path]) -> None:
-        table = read_table(paths["signals"], SIGNAL_TABLE)
+        table = read_table(paths["signals"], signal_table())
         judged = EvaluationItems.from_frame(table, seed=0, n_boot=100, margins=Margins())
         rows, scores = [], {}
         for layer, skill in enumerate(LAYER_SKILL):

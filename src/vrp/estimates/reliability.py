@@ -22,10 +22,9 @@ from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference
 from vrp.stats.ties import level_ties
 from vrp.tables.captured import NOT_CAPTURED
+from vrp.tables.estimates import NOT_A_LAYER
 
 Row = dict[str, Any]
-
-NOT_A_LAYER = -1
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 import matplotlib as mpl
 
+from vrp.estimates.predictors import SYMBOL
+
 BLACK = "#000000"
 ORANGE = "#E69F00"
 SKY = "#56B4E9"
@@ -34,7 +36,7 @@ CONDITION_COLOURS = {
     "contrast": BLUE,
 }
 """Kind of an intervention's condition, or `contrast` → colour."""
-FAMILY_COLOURS = {
+KIND_COLOURS = {
     "structural": VERMILLION,
     "mechanistic": GREEN,
     "behavioural": PURPLE,
@@ -42,7 +44,7 @@ FAMILY_COLOURS = {
     "probes": BLUE,
     "guards": GREY,
 }
-"""What a predictor is read from → colour."""
+"""Kind of a predictor → colour."""
 _MODEL_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, BLACK)
 
 WIDTH = 9.4
@@ -94,6 +96,11 @@ def house_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_PARAMETERS)
         yield
+
+
+def with_symbols(text: str) -> str:
+    """Set the papers' symbols in a text with their index, as matplotlib's mathtext."""
+    return SYMBOL.sub(r"$\1_\\mathrm{\2}$", text)
 
 
 def model_colour(index: int) -> str:

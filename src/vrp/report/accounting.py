@@ -7,7 +7,8 @@ from typing import Any
 import polars as pl
 
 from vrp.data.sampling import first_few
-from vrp.report.evidence import ModelEvidence, StudyEvidence, label, ordered_tasks
+from vrp.estimates.predictors import predictor_label
+from vrp.report.evidence import ModelEvidence, StudyEvidence, ordered_tasks
 from vrp.report.numbers import NONE, thousands
 from vrp.report.tabular import Cell, Table, name_cell, without_repeats
 
@@ -111,7 +112,11 @@ def dropped_table(models: Sequence[ModelEvidence]) -> Table:
             for (predictor, metric, scope, layer), number in estimates.items():
                 shown = (metric, scope) == ("auroc", "pooled") or metric in _DESCRIPTIVE
                 if number.n_dropped and shown and layer < 0:
-                    what = label(predictor) if metric == "auroc" else f"{predictor}, {metric}"
+                    what = (
+                        predictor_label(predictor)
+                        if metric == "auroc"
+                        else f"{predictor}, {metric}"
+                    )
                     why = number.n_dropped, number.note or "value missing"
                     found.setdefault(why, []).append(what)
         rows += [

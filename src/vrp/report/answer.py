@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
+from vrp.estimates.predictors import predictor_label
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
-from vrp.report.evidence import PROBE, ModelEvidence, label, strongest
+from vrp.report.evidence import PROBE, ModelEvidence, strongest
 from vrp.report.numbers import (
     Number,
     Standing,
@@ -25,7 +26,6 @@ from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
 from vrp.tables.captured import NOT_CAPTURED
 
-ATTENTION_SIGNALS = tuple(signal.name for signal in SIGNALS if signal.family == "structural")
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
 GENERATION_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy")
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -122,7 +122,8 @@ def attention_answer(models: Sequence[ModelEvidence]) -> Answer:
 
 
 def _attention(model: ModelEvidence) -> Finding:
-    found = {n: model.auroc(n) for n in (*ATTENTION_SIGNALS, *SUPERVISED_ATTENTION)}
+    structural = [name for name, signal in SIGNALS.items() if signal.kind == "structural"]
+    found = {name: model.auroc(name) for name in (*structural, *SUPERVISED_ATTENTION)}
     names = [name for name, number in found.items() if number is not None and number.captured]
     best = strongest(model, names)
     if best is None:
@@ -130,7 +131,7 @@ def _attention(model: ModelEvidence) -> Finding:
         return Finding(model.name, Verdict.NOT_CAPTURED if absent else Verdict.NOT_RUN, "")
     verdict, telling = _tells(model, names)
     chosen = strongest(model, telling) or best
-    detail = f"{label(chosen)}, {_auroc(model.auroc(chosen))}"
+    detail = f"{predictor_label(chosen)}, {_auroc(model.auroc(chosen))}"
     if verdict is Verdict.YES:
         detail += _turned_round(model.auroc(chosen))
     else:
@@ -228,7 +229,7 @@ def _generation(model: ModelEvidence) -> Finding:
     verdict, telling = _tells(model, names)
     chosen = strongest(model, telling) or best
     shown = list(dict.fromkeys([chosen, *(n for n in names if n == "self_consistency")]))
-    parts = [f"{label(name)} {_auroc(model.auroc(name))}" for name in shown]
+    parts = [f"{predictor_label(name)} {_auroc(model.auroc(name))}" for name in shown]
     if verdict is Verdict.YES:
         parts[0] += _turned_round(model.auroc(chosen))
     return Finding(model.name, verdict, ", ".join(parts))
@@ -376,7 +377,7 @@ def _rivalry(model: ModelEvidence) -> tuple[Standing, str]:
     gap = model.contrasts.get(rival) if rival else None
     if gap is None or not gap.defined:
         return Standing.MISSING, ""
-    detail = f"{with_interval(gap, signed=True)} over {label(rival or '')}"
+    detail = f"{with_interval(gap, signed=True)} over {predictor_label(rival or '')}"
     if gap.low > 0 and gap.p_adjusted < ALPHA:
         return Standing.ABOVE, detail
     if gap.high < 0 and gap.p_adjusted < ALPHA:

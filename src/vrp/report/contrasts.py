@@ -56,12 +56,12 @@ def probe_contrasts(signals: pl.DataFrame, predictions: pl.DataFrame) -> dict[st
 
 def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
     """Rival → (n,) values of which higher should mean right."""
-    low = {signal.name for signal in SIGNALS if signal.reliable_when == "low"}
     found = {}
     for name in (*OUTPUT_SIGNALS, *_RIVALS):
         if name in joined.columns:
             values = joined[name].to_numpy().astype(np.float64)
-            found[name] = -values if name in low else values
+            low = name in SIGNALS and SIGNALS[name].reliable_when == "low"
+            found[name] = -values if low else values
     return found
 
 

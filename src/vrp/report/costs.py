@@ -8,30 +8,39 @@ from typing import Any, NamedTuple
 from vrp.report.numbers import decimal
 from vrp.report.tabular import Cell, Table, name_cell
 from vrp.signals.registry import SIGNALS
+from vrp.tables.consistency import EXACT_COLUMNS
 
 
 class _Part(NamedTuple):
     """Something that is read or run."""
 
     label: str
-    inputs: tuple[str, ...]
-    """Fields of `SignalInputs` that it gives."""
+    columns: tuple[str, ...] = ()
+    """Columns of tables that it gives, as a signal names what it needs; a table's name stands for
+    its columns that no other part gives."""
     also: str = ""
     """What else rests on it."""
 
 
 _PARTS: dict[str, _Part] = {
-    "answers": _Part("the answer itself", ("token_logprobs", "first_token_entropy")),
-    "attention": _Part("attention rows", ("attention_maps", "image_mass"), "patch masking"),
-    "heads": _Part("attention rows of every head", (), "H_s and C_k of heads"),
-    "maps": _Part("H_s and C_k of all maps", ()),
-    "lens": _Part("logit lens", ("truth_margin", "decision_margin")),
-    "contributions": _Part("contributions", ("attention_contribution", "mlp_contribution")),
-    "residual_update": _Part("residual update", ("residual_update",)),
-    "hidden": _Part("hidden states before the answer", (), "probes"),
-    "answer_end": _Part("hidden states at the answer's end", (), "probes there"),
-    "k10": _Part("10 samples", ("self_consistency",)),
-    "exact": _Part("exact distribution", ("expected_self_consistency",)),
+    "answers": _Part("the answer itself", ("answers",)),
+    "attention": _Part("attention rows", ("attention",), "patch masking"),
+    "heads": _Part(
+        "attention rows of every head",
+        ("attention.head_entropy", "attention.head_clusters"),
+        "H_s and C_k of heads",
+    ),
+    "maps": _Part("H_s and C_k of all maps"),
+    "lens": _Part("logit lens", ("lens",)),
+    "contributions": _Part(
+        "contributions",
+        ("lens.attention_contribution", "lens.mlp_contribution", "attention.head_contribution"),
+    ),
+    "residual_update": _Part("residual update", ("lens.residual_update",)),
+    "hidden": _Part("hidden states before the answer", also="probes"),
+    "answer_end": _Part("hidden states at the answer's end", also="probes there"),
+    "k10": _Part("10 samples", ("consistency",)),
+    "exact": _Part("exact distribution", tuple(f"consistency.{name}" for name in EXACT_COLUMNS)),
 }
 _OWN_PREFILL = ("answers", "k10", "exact")
 
@@ -52,7 +61,7 @@ def costs_table(costs: Mapping[str, Any]) -> Table:
         measured = [costs["families"][family][part] for family in families]
         rows.append([
             name_cell(what.label),
-            Cell(_signals(what)),
+            Cell(_signals(part)),
             Cell(_forwards(part, measured)),
             *(_time(part, costs["families"][family]) for family in families),
         ])  # fmt: skip
@@ -73,12 +82,21 @@ def costs_source(costs: Mapping[str, Any]) -> str:
     )
 
 
-def _signals(part: _Part) -> str:
-    """Labels of the signals that need nothing else."""
-    labels = [s.label for s in SIGNALS if set(s.needs) & set(part.inputs)]
+def part_of(column: str) -> str:
+    """What has to be read or run for a column of a table, such as `lens.truth_margin`."""
+    for wanted in (column, column.partition(".")[0]):
+        for name, part in _PARTS.items():
+            if wanted in part.columns:
+                return name
+    raise KeyError(column)
+
+
+def _signals(part: str) -> str:
+    """Labels of the signals that need it, and what else does."""
+    labels = [s.label for s in SIGNALS.values() if part in map(part_of, s.needs)]
     if len(labels) > 3:
         labels = [*labels[:2], f"{len(labels) - 2} more signals"]
-    return ", ".join([*labels, *filter(None, [part.also])])
+    return ", ".join([*labels, *filter(None, [_PARTS[part].also])])
 
 
 def _forwards(part: str, costs: Sequence[Mapping[str, float]]) -> str:

@@ -16,32 +16,24 @@ from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import PROBE_LABELS
 from vrp.report.contrasts import PROBE, probe_contrasts
 from vrp.report.numbers import Effect, Number
-from vrp.signals.registry import SIGNAL_BY_NAME, SIGNALS
+from vrp.signals.registry import SIGNALS
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.effects import EFFECTS
-from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.estimates import METRICS, NOT_A_LAYER, PROBES
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
-NOT_A_LAYER = -1
 TASK_ORDER = ("existence", "counting", "spatial", "open", "text")
 
 Key = tuple[str, str, str, int]
 """Predictor, metric, scope, layer."""
 EffectKey = tuple[str, str, str]
 """Intervention, condition, scope."""
-
-
-def label(predictor: str) -> str:
-    """Print name of a signal or probe; its own name where it has no other."""
-    if predictor in SIGNAL_BY_NAME:
-        return SIGNAL_BY_NAME[predictor].label
-    return PROBE_LABELS.get(predictor, predictor)
 
 
 def ordered_tasks(tasks: Sequence[str]) -> list[str]:
@@ -158,7 +150,7 @@ class ModelEvidence:
 
     def signals(self) -> list[str]:
         """Signals that were judged, or said to be not captured, in the registry's order."""
-        return [signal.name for signal in SIGNALS if self.metric(signal.name, "auroc", "macro")]
+        return [name for name in SIGNALS if self.metric(name, "auroc", "macro")]
 
     def probe_names(self) -> list[str]:
         """Probes and guards that were judged, or said to be not captured, known ones first; single
@@ -231,7 +223,7 @@ def gather_evidence(
 def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
     items = study.table(ITEMS)
     answers = model.table(ANSWERS.only("answer", "parsed", "correct", "note"))
-    predictions, signals = model.table(PREDICTIONS), model.table(SIGNAL_TABLE)
+    predictions, signals = model.table(PREDICTIONS), model.table(signal_table())
     origin = read_provenance(model.paths(ANSWERS)[0])
     best = predictions.filter(probe=PROBE).unique(["fold", "layer"]).sort("fold")["layer"]
     return ModelEvidence(
@@ -247,9 +239,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
         },
         conditions=study.conditions,
         contrasts=probe_contrasts(signals, predictions),
-        signal_means={
-            signal.name: _mean(signals[signal.name]) for signal in SIGNALS if len(signals)
-        },
+        signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
         tasks=tuple(ordered_tasks(items["task"].unique().to_list())),
         k=_n_samples(model),

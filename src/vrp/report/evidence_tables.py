@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from vrp.estimates.predictors import predictor_label
 from vrp.interventions.conditions import Condition, Contrast
 from vrp.report.answer import FAILS, HOLDS, UNSETTLED, guards
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
-from vrp.report.evidence import PROBE, ModelEvidence, label
+from vrp.report.evidence import PROBE, ModelEvidence
 from vrp.report.numbers import (
     NONE,
     Effect,
@@ -31,7 +32,6 @@ from vrp.report.tabular import (
 from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
 
-_DIAGNOSTIC = frozenset(signal.name for signal in SIGNALS if not signal.deployable)
 _GUARD_KINDS = {HOLDS: "good", FAILS: "bad", UNSETTLED: "muted"}
 
 
@@ -46,7 +46,7 @@ def glance_table(models: Sequence[ModelEvidence]) -> Table:
         for model in models:
             number = model.auroc(name)
             rows.append([
-                name_cell(label(name)), Cell(model.name), estimate_cell(number),
+                name_cell(predictor_label(name)), Cell(model.name), estimate_cell(number),
                 whisker_cell(number, low=0.3, high=1.0, null=0.5),
             ])  # fmt: skip
     for kind, text in (
@@ -70,8 +70,8 @@ def signals_table(model: ModelEvidence) -> Table:
     rows = []
     for name in model.signals():
         number = model.auroc(name)
-        detail = "diagnostic: holds the label" if name in _DIAGNOSTIC else ""
-        rows.append([name_cell(label(name), detail), *_auroc_cells(model, name, number)])
+        detail = "" if SIGNALS[name].deployable else "diagnostic: holds the label"
+        rows.append([name_cell(predictor_label(name), detail), *_auroc_cells(model, name, number)])
     columns = [
         "signal", "AUROC, mean over tasks", "", "p (Holm)",
         *model.tasks, "pooled", "R, within task",
@@ -97,7 +97,7 @@ def probes_table(model: ModelEvidence) -> Table:
     for name in model.probe_names():
         number = model.auroc(name)
         rows.append([
-            name_cell(label(name)),
+            name_cell(predictor_label(name)),
             *_auroc_cells(model, name, number),
             _bare(model.auroc(name, "answer_yes")),
             _bare(model.auroc(name, "answer_no")),
@@ -137,7 +137,7 @@ def rivals_table(models: Sequence[ModelEvidence]) -> Table:
     names = list(dict.fromkeys(name for model in models for name in model.contrasts))
     rows = []
     for name in names:
-        cells = [name_cell(label(name), "over all items" if name == POOLED_ONLY else "")]
+        cells = [name_cell(predictor_label(name), "over all items" if name == POOLED_ONLY else "")]
         for model in models:
             gap = model.contrasts.get(name)
             cells += [estimate_cell(gap, signed=True), _p_cell(gap)]

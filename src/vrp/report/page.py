@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from vrp.estimates.predictors import SYMBOL
 from vrp.report.accounting import (
     dropped_table,
     models_table,
@@ -52,9 +53,6 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 """Anchor and heading of every section, in order."""
-
-# H_s, C_k, S_SC, P_tok: a letter with an index, as in the papers.
-_SYMBOL = re.compile(r"(?<![A-Za-z])([HCSP])_(tok|SC|s|k)\b")
 
 
 class PageInputs(NamedTuple):
@@ -132,7 +130,7 @@ def render_page(inputs: PageInputs) -> str:
 
 def symbols(text: str) -> Markup:
     """Escape a text and set the study's symbols with their index."""
-    return Markup(_SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", str(escape(text))))
+    return Markup(SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", str(escape(text))))
 
 
 def _lead_line(study: StudyEvidence) -> str:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from vrp.config.margins import Margins
 from vrp.config.metrics import MetricsConfig
-from vrp.errors import InputError
+from vrp.errors import InputError, unknown_name
 from vrp.estimates.reliability import (
     EvaluationItems,
     Row,
@@ -28,11 +28,11 @@ from vrp.estimates.reliability import (
 )
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
 from vrp.signals.mechanistic import contribution_shares, late_forcing, layer_peak
-from vrp.signals.registry import INPUT_TABLES, SIGNALS, Signal, SignalInputs, compute_signals
+from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.tables.answers import ANSWERS
-from vrp.tables.arrays import as_array, as_matrices
+from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.consistency import CONSISTENCY
@@ -42,29 +42,26 @@ from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 from vrp.tables.notes import NON_FINITE
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.schema import TableSchema
+from vrp.tables.signals import signal_table
 
 _HEAD_SIGNALS = ("head_entropy", "head_clusters")
 _HEAD_COLUMNS = (*_HEAD_SIGNALS, "head_contribution")
 _NO_VALUE = "no finite value"
 # Items whose attention is in memory at a time: a multiple of the signals' own stacks.
 _ITEMS_AT_ONCE = 4096
-# The columns that are read of each table but attention.
-_USED = {
-    "answers": (
-        "parsed", "correct", "correct_official", "token_logprobs", "first_token_entropy", "note",
-    ),
+_SCHEMAS = {schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION)}
+# Columns that this stage reads beside those that signals need.
+_COLUMNS = {
+    "answers": ("parsed", "correct", "correct_official", "note"),
     "lens": (
-        "truth_margin", "decision_margin", "attention_contribution", "mlp_contribution",
-        "residual_update",
+        "truth_margin", "attention_contribution", "mlp_contribution", "residual_update", "note",
     ),
-    "consistency": (
-        "self_consistency", "majority_correct", "expected_consistency_low",
-        "expected_consistency_high",
-    ),
+    "consistency": ("majority_correct",),
+    "attention": _HEAD_COLUMNS,
 }  # fmt: skip
-# Columns of the attention table that have another name among the signals' inputs.
-_FIELDS = {"maps": "attention_maps"}
+Tables = Mapping[str, pl.DataFrame]
+"""Table → its rows, one an item, in the order of item_id."""
 ByHead = Mapping[str, NDArray[np.float32] | None]
 """`head_…` column → (n_items, n_layers, n_heads); None where it was not captured."""
 
@@ -101,49 +98,68 @@ def run(
     Raises:
         InputError: a table is missing, or the shards do not hold the study's items.
     """
-    joined = _join(items, answers, lens, consistency)
-    looked = read_table(attention, ATTENTION, columns=["note"])
-    _require_same_items(joined, looked, attention)
-    computed = _compute(joined, attention, metrics.layers)
-    columns, by_head = computed.signals, computed.by_head
-    table = _signal_table(joined, columns)
+    schemas = _schemas_to_read()
+    paths = {"answers": answers, "lens": lens, "consistency": consistency}
+    tables = _read_tables(items, paths, schemas)
+    looked = read_table(attention, ATTENTION.only("note"))
+    _require_same_items(tables["items"], looked, attention)
+    signal_values, by_head = _compute(tables, attention, schemas["attention"], metrics.layers)
+    table = _signal_table(tables, signal_values)
     judged = EvaluationItems.from_frame(
         table,
         seed=seed,
         n_boot=metrics.bootstrap,
         margins=Margins(auroc=metrics.auroc_margin, r=metrics.r_margin),
     )
-    lens_notes = read_table(lens, LENS, columns=["note"])["note"]
+    answer_notes = tables["answers"]["note"]
     notes = {
-        "answers": _texts(joined["note"]),
+        "answers": _texts(answer_notes),
         "attention": _texts(looked["note"]),
-        "lens": _texts(lens_notes.fill_null(joined["note"])),
+        "lens": _texts(tables["lens"]["note"].fill_null(answer_notes)),
     }
-    rows = _answer_rows(joined, judged)
-    for signal in SIGNALS:
-        rows += _signal_rows(signal, columns[signal.name], judged, notes)
-    rows += _consistency_rows(joined, columns["self_consistency"], judged)
-    of_heads = notes["attention"][_without_heads(by_head, len(joined))]
+    rows = _answer_rows(tables["answers"], judged)
+    for signal in SIGNALS.values():
+        rows += _signal_rows(signal, signal_values[signal.name], judged, notes)
+    rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], judged)
+    of_heads = notes["attention"][_without_heads(by_head, len(table))]
     rows += with_reasons(_head_rows(by_head, judged, metrics.top_heads), of_heads)
-    rows += with_reasons([*_share_rows(joined), *_forcing_rows(joined)], notes["answers"])
-    rows += _peak_rows(joined, notes["lens"])
+    lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
+    rows += with_reasons(lens_rows, notes["answers"])
+    rows += _peak_rows(tables["lens"], notes["lens"])
     provenance = {**provenance, "revision": read_provenance(answers[0]).get("revision", "")}
     write_table(heads, HEADS, _head_table(by_head, judged.correct), provenance=provenance)
-    write_table(signals, SIGNAL_TABLE, table, provenance=provenance)
+    write_table(signals, signal_table(), table, provenance=provenance)
     write_table(output, METRICS, adjusted(rows), provenance=provenance)
 
 
-def _join(
-    items: Path, answers: Sequence[Path], lens: Sequence[Path], consistency: Sequence[Path]
-) -> pl.DataFrame:
-    """One row an item, in the order of item_id, with the columns of four tables that are used."""
-    frame = read_table(items, ITEMS, columns=["group", "task"])
-    for paths, schema in ((answers, ANSWERS), (lens, LENS), (consistency, CONSISTENCY)):
-        table = read_table(paths, schema, columns=_USED[schema.name])
-        _require_same_items(frame, table, paths)
-        # Both hold the same items, in the order of their ids.
-        frame = frame.hstack(table.drop("item_id"))
-    return frame
+def _schemas_to_read() -> dict[str, TableSchema]:
+    """Table → the columns of it that this stage or a signal needs.
+
+    Raises:
+        InputError: a signal needs a column that there is not.
+    """
+    columns = {table: list(names) for table, names in _COLUMNS.items()}
+    for signal in SIGNALS.values():
+        for need in signal.needs:
+            table, _, name = need.partition(".")
+            known = _SCHEMAS[table].columns.names if table in _SCHEMAS else ()
+            if name not in known:
+                there = [f"{table}.{column}" for column in known] or list(_SCHEMAS)
+                message = unknown_name("column", need, there)
+                raise InputError(f"signal {signal.name!r}: {message}")
+            columns[table].append(name)
+    return {table: _SCHEMAS[table].only(*names) for table, names in columns.items()}
+
+
+def _read_tables(
+    items: Path, paths: Mapping[str, Sequence[Path]], schemas: Mapping[str, TableSchema]
+) -> dict[str, pl.DataFrame]:
+    """Read the items, and all tables that fit into memory, of the same items in the same order."""
+    tables = {"items": read_table(items, ITEMS.only("group", "task"))}
+    for name, files in paths.items():
+        tables[name] = read_table(files, schemas[name])
+        _require_same_items(tables["items"], tables[name], files)
+    return tables
 
 
 def _require_same_items(frame: pl.DataFrame, table: pl.DataFrame, paths: Sequence[Path]) -> None:
@@ -167,99 +183,69 @@ class _Computed(NamedTuple):
 
 
 def _compute(
-    joined: pl.DataFrame, attention: Sequence[Path], layers: tuple[int, ...] | None
+    tables: Tables, attention: Sequence[Path], schema: TableSchema, layers: tuple[int, ...] | None
 ) -> _Computed:
     """Compute all signals, with the attention of a few thousand items in memory at a time."""
-    n_items = len(joined)
-    per_item = _per_item(joined)
-    signals = {signal.name: np.full(n_items, np.nan) for signal in SIGNALS}
+    item_ids = tables["items"]["item_id"]
+    n_items = len(item_ids)
+    signals = {name: np.full(n_items, np.nan) for name in SIGNALS}
     heads: dict[str, NDArray[np.float32]] = {}
-    n_null: Counter[str] = Counter()
+    n_null = Counter(
+        {f"{table}.{name}": tables[table][name].null_count()
+         for table in tables for name in tables[table].columns}
+    )  # fmt: skip
     progress = tqdm(total=n_items, unit="item", desc="signals", mininterval=1)
-    for batch in read_batches(attention, ATTENTION, n_rows=_ITEMS_AT_ONCE):
-        rows = joined["item_id"].search_sorted(batch["item_id"]).to_numpy()
-        inputs = _signal_inputs(batch, rows, per_item, layers)
-        absent = [name for name in INPUT_TABLES if getattr(inputs, name) is None]
-        for name, values in compute_signals(inputs, allow_missing=absent).items():
+    for batch in read_batches(attention, schema, n_rows=_ITEMS_AT_ONCE):
+        rows = item_ids.search_sorted(batch["item_id"]).to_numpy()
+        for name, values in compute_signals(_signal_inputs(tables, rows, batch, layers)).items():
             signals[name][rows] = values
         for name in _HEAD_COLUMNS:
             if batch[name].null_count() < len(batch):
-                its = as_array(batch[name])
-                heads.setdefault(name, np.empty((n_items, *its.shape[1:]), np.float32))
-                heads[name][rows] = its
-        n_null.update({name: batch[name].null_count() for name in batch.columns})
+                found = as_array(batch[name])
+                heads.setdefault(name, np.empty((n_items, *found.shape[1:]), np.float32))
+                heads[name][rows] = found
+        n_null.update({f"attention.{name}": batch[name].null_count() for name in batch.columns})
         progress.update(len(batch))
     progress.close()
-    # A field of the attention table may have another name among the signals' inputs.
-    lacking = {name for name, its in per_item.items() if its is None} | {
-        _FIELDS.get(name, name)
-        for name in (*_FIELDS, *_HEAD_COLUMNS, "image_mass")
-        if not captured(name, n_null[name], n_items)
-    }
+    # Null in all rows of all batches: not captured. In some rows: another capture, refused.
+    lacking = {column for column in n_null if not _is_there(column, n_null[column], n_items)}
     # Without finite logits there is no answer that a value could speak of.
-    broken = (joined["note"] == NON_FINITE).fill_null(False).to_numpy()
+    broken = (tables["answers"]["note"] == NON_FINITE).fill_null(False).to_numpy()
     return _Computed(
         {
-            signal.name: None
-            if lacking & set(signal.needs)
-            else np.where(broken, np.nan, signals[signal.name])
-            for signal in SIGNALS
+            name: None if lacking & set(signal.needs) else np.where(broken, np.nan, signals[name])
+            for name, signal in SIGNALS.items()
         },
-        {name: None if name in lacking else heads.get(name) for name in _HEAD_COLUMNS},
+        {
+            name: None if f"attention.{name}" in lacking else heads.get(name)
+            for name in _HEAD_COLUMNS
+        },
     )
 
 
-def _per_item(joined: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series | None]:
-    """Inputs of the signals that are in memory for all items; None where not captured."""
-    lists = {name: joined[name] for name in _USED["lens"]}
-    return {
-        **{name: as_array(its) if is_captured(its) else None for name, its in lists.items()},
-        "token_logprobs": joined["token_logprobs"],
-        "first_token_entropy": joined["first_token_entropy"].to_numpy(),
-        "self_consistency": joined["self_consistency"].to_numpy(),
-        "expected_self_consistency": _expected_consistency(joined),
-    }
+def _is_there(column: str, n_null: int, n_rows: int) -> bool:
+    table, _, name = column.partition(".")
+    if table in _SCHEMAS and captured_as_a_whole(_SCHEMAS[table].columns.field(name)):
+        return captured(name, n_null, n_rows)
+    return n_null < n_rows or n_rows == 0
 
 
 def _signal_inputs(
-    batch: pl.DataFrame,
+    tables: Tables,
     rows: NDArray[np.integer],
-    per_item: Mapping[str, NDArray[Any] | pl.Series | None],
+    attention: pl.DataFrame,
     layers: tuple[int, ...] | None,
 ) -> SignalInputs:
     """Inputs of the items of one piece of the attention table, which are these rows of the rest."""
-    maps = list(as_matrices(batch["maps"])) if is_captured(batch["maps"]) else None
+    columns: dict[str, Any] = {}
+    for need in {need for signal in SIGNALS.values() for need in signal.needs}:
+        table, _, name = need.partition(".")
+        values = attention[name] if table == "attention" else tables[table][name][rows]
+        columns[need] = item_values(values, _SCHEMAS[table].columns.field(name))
+    maps = columns.get("attention.maps")
     if maps and layers is not None and not all(0 <= layer < len(maps[0]) for layer in layers):
         raise InputError(f"metrics.layers: the model has layers 0 to {len(maps[0]) - 1}")
-    fields: dict[str, Any] = {
-        name: None
-        if its is None
-        else its[rows].to_list()
-        if isinstance(its, pl.Series)
-        else its[rows]
-        for name, its in per_item.items()
-    }
-    return SignalInputs(
-        n_items=len(batch),
-        grid_h=batch["grid_h"].to_numpy(),
-        grid_w=batch["grid_w"].to_numpy(),
-        attention_maps=maps,
-        image_mass=as_array(batch["image_mass"]) if is_captured(batch["image_mass"]) else None,
-        map_layers=layers,
-        **fields,
-    )
-
-
-def _expected_consistency(joined: pl.DataFrame) -> NDArray[np.float64] | None:
-    """(n,) middle of the bounds of the expected S_SC; NaN where no distribution was followed.
-
-    None where that was not asked for.
-    """
-    bounds = joined["expected_consistency_low"], joined["expected_consistency_high"]
-    if all(bound.null_count() == len(joined) for bound in bounds):
-        return None
-    low, high = (bound.cast(pl.Float64).to_numpy() for bound in bounds)
-    return (low + high) / 2
+    return SignalInputs(n_items=len(attention), columns=columns, map_layers=layers)
 
 
 def _signal_rows(
@@ -277,8 +263,7 @@ def _signal_rows(
     rows = reliability_rows(
         signal.name, values, judged, higher_is_reliable=signal.reliable_when != "low"
     )
-    read = {INPUT_TABLES[name] for name in signal.needs}
-    table = next((name for name in ("attention", "lens") if name in read), "answers")
+    table = next((name for name in ("attention", "lens") if name in signal.tables), "answers")
     missing = notes[table][np.isnan(values)]
     return with_reasons(rows, np.where(missing == "", _NO_VALUE, missing))
 
@@ -288,10 +273,13 @@ def _texts(column: pl.Series) -> NDArray[np.str_]:
 
 
 def _signal_table(
-    joined: pl.DataFrame, columns: Mapping[str, NDArray[np.float64] | None]
+    tables: Tables, columns: Mapping[str, NDArray[np.float64] | None]
 ) -> pl.DataFrame:
-    frame = joined.select(
-        "item_id", "group", "task", pl.col("parsed").fill_null("").alias("answer"), "correct"
+    answers = tables["answers"]
+    frame = (
+        tables["items"]
+        .select("item_id", "group", "task")
+        .with_columns(answers["parsed"].fill_null("").alias("answer"), answers["correct"])
     )
     # Single precision is what the table holds; a double that overflows it would turn infinite.
     return frame.with_columns(
@@ -302,23 +290,23 @@ def _signal_table(
     )
 
 
-def _answer_rows(joined: pl.DataFrame, judged: EvaluationItems) -> list[Row]:
+def _answer_rows(answers: pl.DataFrame, judged: EvaluationItems) -> list[Row]:
     """Accuracy and what can distort it: parse rate and yes-rate, by task and by answer."""
     rows = share_rows("model", "accuracy", judged.correct, judged)
-    parsed = joined["parsed"].is_not_null().to_numpy()
+    parsed = answers["parsed"].is_not_null().to_numpy()
     rows += share_rows("model", "parse_rate", parsed, judged)
     existence = judged.tasks == "existence"
     if not existence.any():
         return rows
     yes = existence & (judged.answers == "yes")
-    official = joined["correct_official"].fill_null(False).to_numpy()
+    official = answers["correct_official"].fill_null(False).to_numpy()
     for metric, hits in (("yes_rate", yes), ("accuracy_official", official)):
         rows += [r for r in share_rows("model", metric, hits, judged) if r["scope"] == "existence"]
     return rows
 
 
 def _consistency_rows(
-    joined: pl.DataFrame, agreement: NDArray[np.float64] | None, judged: EvaluationItems
+    consistency: pl.DataFrame, agreement: NDArray[np.float64] | None, judged: EvaluationItems
 ) -> list[Row]:
     """Precision where all K answers agree, and the majority answer's own accuracy."""
     if agreement is None:
@@ -341,7 +329,7 @@ def _consistency_rows(
             n=int(chosen.sum()), n_groups=n_groups, n_dropped=int(asked.sum() - chosen.sum()),
         )  # fmt: skip
         rows.append(coverage)
-    majority = joined["majority_correct"].to_numpy()
+    majority = consistency["majority_correct"].to_numpy()
     return rows + share_rows("majority_answer", "accuracy", majority, judged, known=sampled)
 
 
@@ -411,7 +399,7 @@ def _head_table(by_head: ByHead, correct: NDArray[np.bool_]) -> dict[str, object
         values = by_head[f"head_{name}"]
         if values is not None:
             of_heads = values.reshape(len(correct), -1).T
-            table[f"r_{name}"] = [point_biserial(its, correct).value for its in of_heads]
+            table[f"r_{name}"] = [point_biserial(head, correct).value for head in of_heads]
     return table
 
 
@@ -420,11 +408,11 @@ def _doubles(column: pl.Series) -> NDArray[np.float64] | None:
     return as_array(column).astype(np.float64) if is_captured(column) else None
 
 
-def _share_rows(joined: pl.DataFrame) -> list[Row]:
+def _share_rows(lens: pl.DataFrame) -> list[Row]:
     """What attention and MLPs add to the answer's margin, as shares of its growth."""
-    by_attention = _doubles(joined["attention_contribution"])
-    by_mlp = _doubles(joined["mlp_contribution"])
-    n_items = len(joined)
+    by_attention = _doubles(lens["attention_contribution"])
+    by_mlp = _doubles(lens["mlp_contribution"])
+    n_items = len(lens)
     if by_attention is None or by_mlp is None:
         return [
             missing_row(name, "pooled", "growth_share", n_dropped=n_items)
@@ -438,11 +426,11 @@ def _share_rows(joined: pl.DataFrame) -> list[Row]:
     ]
 
 
-def _peak_rows(joined: pl.DataFrame, notes: NDArray[np.str_]) -> list[Row]:
+def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[Row]:
     """Where the mean truth margin is largest, and why items have none."""
-    margins = _doubles(joined["truth_margin"])
+    margins = _doubles(lens["truth_margin"])
     if margins is None:
-        return [missing_row("truth_margin", "pooled", "peak", n_dropped=len(joined))]
+        return [missing_row("truth_margin", "pooled", "peak", n_dropped=len(lens))]
     complete = np.isfinite(margins).all(axis=1)
     n_dropped = int((~complete).sum())
     if complete.any():
@@ -456,15 +444,15 @@ def _peak_rows(joined: pl.DataFrame, notes: NDArray[np.str_]) -> list[Row]:
     return with_reasons([row], notes[~complete])
 
 
-def _forcing_rows(joined: pl.DataFrame) -> list[Row]:
+def _forcing_rows(lens: pl.DataFrame) -> list[Row]:
     """How much the last layers still rewrite the image tokens."""
-    updates = _doubles(joined["residual_update"])
+    updates = _doubles(lens["residual_update"])
     if updates is None:
-        return [missing_row("residual_update", "pooled", "late", n_dropped=len(joined))]
+        return [missing_row("residual_update", "pooled", "late", n_dropped=len(lens))]
     late = late_forcing(updates).late
     known = np.isfinite(late)
     if not known.any():
         return []
     n = int(known.sum())
     value = float(late[known].mean())
-    return [plain_row("residual_update", "pooled", "late", value, n=n, n_dropped=len(joined) - n)]
+    return [plain_row("residual_update", "pooled", "late", value, n=n, n_dropped=len(lens) - n)]

@@ -15,7 +15,6 @@ from vrp.config.margins import Margins
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.estimates.reliability import (
-    NOT_A_LAYER,
     EvaluationItems,
     Row,
     adjusted,
@@ -49,7 +48,7 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
-from vrp.tables.estimates import PROBES
+from vrp.tables.estimates import NOT_A_LAYER, PROBES
 from vrp.tables.files import read_batches, read_provenance, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
 from vrp.tables.items import ITEMS
@@ -57,7 +56,7 @@ from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.schema import TableSchema
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 PROMPT_END = "prompt_end"
 NEAR_BEST = 0.02
@@ -159,7 +158,7 @@ def run(
     Raises:
         InputError: a table is missing, the tables hold different items, or too few images.
     """
-    table = read_table(signals, SIGNAL_TABLE)
+    table = read_table(signals, signal_table())
     inputs = _read(
         table, items, answers, attention if probes.supervised_attention else (), hidden, lens,
         blind_hidden,
@@ -213,7 +212,7 @@ def fit_probes(
     features = chosen_layer_features(best, inputs.layers.read)
     deployable = {
         signal.name: inputs.signals[signal.name].to_numpy()
-        for signal in SIGNALS
+        for signal in SIGNALS.values()
         if signal.deployable and is_captured(inputs.signals[signal.name])
     }
     makers: dict[str, Callable[[], ProbeResult]] = {

@@ -18,7 +18,7 @@ from vrp.report.summary import study_summary
 from vrp.study.results import open_results
 from vrp.tables.attention import ATTENTION
 from vrp.tables.files import write_text
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 
 def run(
@@ -64,7 +64,7 @@ def run(
     )
     evidence = gather_evidence(results, study=study, data_manifest=data_manifest, sampling=sampling)
     answers = four_answers(evidence.models)
-    pooled = pooled_over_models({m.name: m.table(SIGNAL_TABLE) for m in results.models})
+    pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
     shown = {
         model.name: overlays(
             model, of_model.paths(ATTENTION), folder=Path(data.folder), count=report.overlays

@@ -20,17 +20,19 @@ def _signal_column(signal: Signal) -> pa.Field:
     )
 
 
-SIGNAL_TABLE = TableSchema(
-    name="signals",
-    key=("item_id",),
-    columns=pa.schema(
-        [
-            column("item_id", text, "item"),
-            column("group", text, "image"),
-            column("task", text, "task"),
-            column("answer", text, "normalised greedy answer"),
-            column("correct", flag, "whether the greedy answer is correct"),
-            *[_signal_column(signal) for signal in SIGNALS],
-        ]
-    ),
-)
+def signal_table() -> TableSchema:
+    """The schema, with a column for every signal that there is: extensions register more."""
+    return TableSchema(
+        name="signals",
+        key=("item_id",),
+        columns=pa.schema(
+            [
+                column("item_id", text, "item"),
+                column("group", text, "image"),
+                column("task", text, "task"),
+                column("answer", text, "normalised greedy answer"),
+                column("correct", flag, "whether the greedy answer is correct"),
+                *[_signal_column(signal) for signal in SIGNALS.values()],
+            ]
+        ),
+    )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.config.margins import Margins
+from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
 from vrp.plots.panels import (
     add_key,
     chance_key,
@@ -21,9 +22,8 @@ from vrp.plots.panels import (
     reference_band,
     zero_line,
 )
-from vrp.plots.predictors import FAMILIES, FAMILY_TITLES, family, in_words
-from vrp.plots.style import DARK_GREY, FAMILY_COLOURS
-from vrp.signals.registry import SIGNAL_BY_NAME
+from vrp.plots.style import DARK_GREY, KIND_COLOURS, with_symbols
+from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import METRICS, PROBES
@@ -39,14 +39,22 @@ CAPTION = (
 TABLES = (METRICS, PROBES)
 
 _ROW = 0.185  # inches
+_KIND_TITLES = {
+    "structural": "attention map",
+    "mechanistic": "residual stream, logit lens",
+    "behavioural": "answers",
+    "supervised_attention": "fitted to attention",
+    "probes": "fitted to states, signals",
+    "guards": "baselines and guards",
+}
 
 
 class _Line(NamedTuple):
-    """One line of the figure: a family's heading, or a predictor."""
+    """One line of the figure: a heading of a kind, or a predictor."""
 
     label: str
     predictor: str | None
-    family: str
+    kind: str
 
 
 def draw(study: StudyResults) -> Figure:
@@ -84,15 +92,15 @@ def _estimates(model: ModelResults) -> pl.DataFrame:
 
 
 def _lines(by_model: list[pl.DataFrame]) -> list[_Line]:
-    """Families with their predictors, the best (mean over models) first."""
+    """Kinds with their predictors, the best (mean over models) first."""
     found = pl.concat([frame.select("predictor", "value") for frame in by_model] or [_NOTHING])
     means = found.group_by("predictor").mean().sort("value", "predictor", descending=[True, False])
     lines = []
-    for name in FAMILIES:
-        members = [p for p in means["predictor"] if family(p) == name]
+    for kind in PREDICTOR_KINDS:
+        members = [p for p in means["predictor"] if predictor_kind(p) == kind]
         if members:
-            lines.append(_Line(FAMILY_TITLES[name], None, name))
-            lines += [_Line(in_words(member), member, name) for member in members]
+            lines.append(_Line(_KIND_TITLES[kind], None, kind))
+            lines += [_Line(with_symbols(predictor_label(p)), p, kind) for p in members]
     return lines
 
 
@@ -109,9 +117,9 @@ def _draw_model(
         row = rows.get(line.predictor or "")
         if row is None:
             continue
-        signal = SIGNAL_BY_NAME.get(row["predictor"])
+        signal = SIGNALS.get(row["predictor"])
         interval_dot(
-            ax, place, row["value"], row["low"], row["high"], colour=FAMILY_COLOURS[line.family],
+            ax, place, row["value"], row["low"], row["high"], colour=KIND_COLOURS[line.kind],
             hollow=signal is not None and not signal.deployable,
         )  # fmt: skip
         equivalent = math.isfinite(row["p_equivalence"]) and row["p_equivalence"] < ALPHA
@@ -129,7 +137,7 @@ def _draw_model(
         for tick, line in zip(ax.get_yticklabels(), lines, strict=True):
             if line.predictor is None:
                 tick.set_fontweight("bold")
-                tick.set_color(FAMILY_COLOURS[line.family])
+                tick.set_color(KIND_COLOURS[line.kind])
 
 
 def _set_limits(ax: Axes, by_model: list[pl.DataFrame]) -> None:

@@ -23,7 +23,7 @@ from vrp.plots.panels import (
 from vrp.plots.style import RIGHT, WRONG
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import METRICS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 ORDER = 50
 TITLE = "Into how many clusters attention falls, for right and wrong answers"
@@ -37,7 +37,7 @@ _DEFINITIONS = (
     ("cluster_count_dbscan", "by DBSCAN"),
     ("cluster_count_components", "by components"),
 )
-_SIGNALS = SIGNAL_TABLE.only("correct", *(name for name, _ in _DEFINITIONS))
+_SIGNALS = signal_table().only("correct", *(name for name, _ in _DEFINITIONS))
 TABLES = (_SIGNALS, METRICS)
 _MOST_BINS = 25
 

@@ -4,6 +4,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vrp.estimates.predictors import is_blind, is_permuted, predictor_label
 from vrp.plots.panels import (
     add_key,
     chance_key,
@@ -18,7 +19,6 @@ from vrp.plots.panels import (
     ribbon,
     zero_line,
 )
-from vrp.plots.predictors import in_words, is_blind, is_permuted
 from vrp.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import PROBES
@@ -114,4 +114,4 @@ def _name_best_layer(ax: Axes, rows: pl.DataFrame) -> None:
 
 
 def _by_layer(probe: str) -> str:
-    return f"{in_words(probe).removesuffix(', best layer')}, each layer"
+    return f"{predictor_label(probe).removesuffix(', best layer')}, each layer"

@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vrp.estimates.predictors import predictor_label
 from vrp.plots.panels import absence, from_zero, model_panels, not_run, note
-from vrp.plots.predictors import in_words
-from vrp.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION
-from vrp.signals.registry import SIGNAL_BY_NAME
+from vrp.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, with_symbols
+from vrp.signals.registry import SIGNALS
 from vrp.stats.risk_coverage import risk_coverage
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 ORDER = 110
 TITLE = "What abstaining buys: errors left when only the most confident items are answered"
@@ -30,21 +30,21 @@ CAPTION = (
 _FIRST_COVERAGE = 0.05
 _POINTS = 300  # of a curve, so that files stay small
 _PROBES = (("fusion", BLACK, "-"), ("linear_best", BLUE, "-"))
-_SIGNALS = (
+_CURVES = (
     ("decision_margin", GREEN, "-"),
     ("self_consistency", PURPLE, "-"),
     ("token_confidence", ORANGE, "-"),
     ("logit_entropy", VERMILLION, "--"),
     ("spatial_entropy", GREY, "--"),
 )
-_SIGNALS_READ = SIGNAL_TABLE.only("correct", *(name for name, _, _ in _SIGNALS))
-TABLES = (_SIGNALS_READ, PREDICTIONS)
+_TABLE = signal_table().only("correct", *(name for name, _, _ in _CURVES))
+TABLES = (_TABLE, PREDICTIONS)
 
 
 class _Confidence(NamedTuple):
     """A confidence per item, larger meaning more likely right."""
 
-    label: str
+    predictor: str
     values: NDArray[np.float64]
     correct: NDArray[np.bool_]
     colour: str
@@ -76,17 +76,16 @@ def draw(study: StudyResults) -> Figure:
 
 
 def _confidences(model: ModelResults) -> list[_Confidence]:
-    signals = model.table(_SIGNALS_READ)
+    signals = model.table(_TABLE)
     if signals.is_empty():
         return []
     correct = signals["correct"].to_numpy()
     found = []
-    for name, colour, linestyle in _SIGNALS:
-        signal = SIGNAL_BY_NAME.get(name)
-        if signal is not None and absence(signals, name) is None:
+    for name, colour, linestyle in _CURVES:
+        if absence(signals, name) is None:
             values = signals[name].to_numpy().astype(np.float64)
-            turned = -values if signal.reliable_when == "low" else values
-            found.append(_Confidence(in_words(name), turned, correct, colour, linestyle))
+            turned = -values if SIGNALS[name].reliable_when == "low" else values
+            found.append(_Confidence(name, turned, correct, colour, linestyle))
     return [*_probe_confidences(model), *found]
 
 
@@ -98,13 +97,13 @@ def _probe_confidences(model: ModelResults) -> list[_Confidence]:
             continue
         # Items without a score stay: they come last, as the least confident.
         joined = (
-            model.table(_SIGNALS_READ)
+            model.table(_TABLE)
             .select("item_id", "correct")
             .join(scores.select("item_id", "score"), on="item_id", how="left")
         )
         values = joined["score"].cast(pl.Float64).fill_null(np.nan).to_numpy()
         correct = joined["correct"].to_numpy()
-        found.append(_Confidence(in_words(name), values, correct, colour, linestyle))
+        found.append(_Confidence(name, values, correct, colour, linestyle))
     return found
 
 
@@ -112,7 +111,8 @@ def _draw_curve(ax: Axes, confidence: _Confidence) -> None:
     curve = risk_coverage(confidence.values, confidence.correct)
     first = int(np.searchsorted(curve.coverage, _FIRST_COVERAGE))
     chosen = np.unique(np.linspace(first, len(curve.risk) - 1, _POINTS).round().astype(int))
+    label = f"{curve.aurc:.3f}  {with_symbols(predictor_label(confidence.predictor))}"
     ax.plot(
         curve.coverage[chosen], curve.risk[chosen], color=confidence.colour, linewidth=1.6,
-        linestyle=confidence.linestyle, label=f"{curve.aurc:.3f}  {confidence.label}",
+        linestyle=confidence.linestyle, label=label,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from vrp.plots.panels import (
 from vrp.plots.style import BLUE, GREY, SKY
 from vrp.stats.proportion import wilson
 from vrp.study.results import ModelResults, StudyResults
-from vrp.tables.signals import SIGNAL_TABLE
+from vrp.tables.signals import signal_table
 
 ORDER = 100
 TITLE = "How often the answer is right when sampled answers agree"
@@ -28,7 +28,7 @@ CAPTION = (
     "independent. Below: share of the items at that level. Dots above the dotted line are right "
     "more often than the samples agree."
 )
-_SIGNALS = SIGNAL_TABLE.only("self_consistency", "correct")
+_SIGNALS = signal_table().only("self_consistency", "correct")
 TABLES = (_SIGNALS,)
 
 _BAR = 0.06
