@@ -2,16 +2,23 @@
 
 from dataclasses import replace
 
-from vrp.report.comparison import POOLED_ROWS, ROWS, compared_pooled, compared_with_published
+from vrp.report.comparison import (
+    POOLED_QUANTITIES,
+    QUANTITIES,
+    compared_pooled,
+    compared_with_published,
+)
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import Number
 from vrp.report.published import CHECKPOINTS, POOLED, PUBLISHED, published
 
 
 def test_every_published_number_has_a_row_and_every_row_a_number():
-    rows = {row.key for row in ROWS}
+    rows = {row.key for row in QUANTITIES}
     assert rows == {number.row for number in PUBLISHED if number.family != POOLED}
-    assert {row.key for row in POOLED_ROWS} == {n.row for n in PUBLISHED if n.family == POOLED}
+    assert {row.key for row in POOLED_QUANTITIES} == {
+        n.row for n in PUBLISHED if n.family == POOLED
+    }
     assert {number.family for number in PUBLISHED} == {*CHECKPOINTS, POOLED}
 
 

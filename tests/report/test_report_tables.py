@@ -4,7 +4,7 @@ import math
 
 from planted_study import CONDITIONS
 
-from vrp.report.evidence import ModelEvidence, family_of
+from vrp.report.evidence import ModelEvidence
 from vrp.report.evidence_tables import effects_table
 from vrp.report.numbers import Effect, Number
 from vrp.report.page import symbols
@@ -34,14 +34,6 @@ def test_the_main_condition_is_one_that_was_run():
     assert model(("mask", "top_10"), ("mask", "top_30")).main_condition("mask").name == "top_30"
     assert model(("mask", "top_10")).main_condition("mask") is None
     assert model(("mask", "top_30")).main_condition("ablate") is None
-
-
-def test_family_is_recorded_or_read_from_the_name():
-    assert family_of("x", {"family": "idefics"}) == "idefics"
-    assert family_of("llava-13b", {}) == "llava"
-    assert family_of("Qwen2-VL_7b", {}) == "qwen2_vl"
-    assert family_of("paligemma.mix", {}) == "paligemma"
-    assert family_of("other", {}) == ""
 
 
 def test_runs_of_rows_are_named_once():

@@ -24,7 +24,7 @@ from vrp.stats.ties import level_ties
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.estimates import NOT_A_LAYER
 
-Row = dict[str, Any]
+EstimateRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def reliability_rows(
     higher_is_reliable: bool = True,
     correlation: bool = True,
     strata: NDArray[np.integer] | None = None,
-) -> list[Row]:
+) -> list[EstimateRow]:
     """AUROC and R of one value per item, within each task, macro-averaged, and pooled.
 
     Args:
@@ -132,7 +132,7 @@ def reliability_rows(
 
 def not_captured_rows(
     predictor: str, items: EvaluationItems, *, correlation: bool = True
-) -> list[Row]:
+) -> list[EstimateRow]:
     """The rows of a predictor whose inputs were not captured: no number, and why.
 
     Args:
@@ -153,13 +153,13 @@ def not_captured_rows(
 
 def missing_row(
     predictor: str, scope: str, metric: str, *, n_dropped: int, why: str = NOT_CAPTURED
-) -> Row:
+) -> EstimateRow:
     """One row without a number, and why there is none."""
     nothing = undefined(n=0, n_groups=0, method="none", note=why)
     return estimate_row(predictor, scope, metric, nothing, n_dropped=n_dropped)
 
 
-def with_reasons(rows: Iterable[Row], reasons: Iterable[str]) -> list[Row]:
+def with_reasons(rows: Iterable[EstimateRow], reasons: Iterable[str]) -> list[EstimateRow]:
     """Say in each row that dropped items why it did.
 
     Args:
@@ -174,7 +174,7 @@ def with_reasons(rows: Iterable[Row], reasons: Iterable[str]) -> list[Row]:
     ]
 
 
-def _with_reason(row: Row, why: str) -> Row:
+def _with_reason(row: EstimateRow, why: str) -> EstimateRow:
     known = row["note"] or ""
     if why and SIGNAL_MISSING in known:
         known = known.replace(SIGNAL_MISSING, why)
@@ -188,7 +188,7 @@ def _delong_rows(
     oriented: NDArray[np.floating],
     items: EvaluationItems,
     strata: NDArray[np.integer] | None,
-) -> list[Row]:
+) -> list[EstimateRow]:
     """DeLong's interval with clustered variance, beside the bootstrap's; no test of its own."""
     rows = []
     for scope, chosen in {**items.scopes, "pooled": np.ones(len(oriented), dtype=bool)}.items():
@@ -209,7 +209,7 @@ def _delong_rows(
 
 def _correlations(
     predictor: str, layer: int, value: NDArray[np.floating], items: EvaluationItems
-) -> list[Row]:
+) -> list[EstimateRow]:
     none = (-items.margins.r, items.margins.r)
     parts = _within(bootstrap_point_biserial, value, items)
     for scope, strata in (("pooled", None), ("pooled_within", items.task_codes)):
@@ -260,7 +260,7 @@ def share_rows(
     items: EvaluationItems,
     *,
     known: NDArray[np.bool_] | None = None,
-) -> list[Row]:
+) -> list[EstimateRow]:
     """A share of items (accuracy, parse rate …) in every scope, with clustered intervals.
 
     Args:
@@ -298,7 +298,7 @@ def _row(
     *,
     null: float | None,
     margin: tuple[float, float] | None = None,
-) -> Row:
+) -> EstimateRow:
     p = p_equivalence = math.nan
     if math.isfinite(part.value) and part.se > 0:
         if null is not None:
@@ -329,7 +329,7 @@ def estimate_row(
     layer: int = NOT_A_LAYER,
     n_dropped: int = 0,
     p_equivalence: float = math.nan,
-) -> Row:
+) -> EstimateRow:
     """One row of an estimates table; the adjusted p-value comes with `adjusted`."""
     return {
         "predictor": predictor,
@@ -349,14 +349,16 @@ def estimate_row(
     }
 
 
-def plain_row(predictor: str, scope: str, metric: str, value: float, *, n: int, **more: Any) -> Row:
+def plain_row(
+    predictor: str, scope: str, metric: str, value: float, *, n: int, **more: Any
+) -> EstimateRow:
     """A descriptive number without an interval."""
     nan = math.nan
     estimate = Estimate(value, nan, nan, nan, n, more.pop("n_groups", 0), "descriptive")
     return estimate_row(predictor, scope, metric, estimate, **more)
 
 
-def adjusted(rows: Sequence[Row]) -> dict[str, list[Any]]:
+def adjusted(rows: Sequence[EstimateRow]) -> dict[str, list[Any]]:
     """Columns of an estimates table with Holm's correction within each scope and metric.
 
     A predictor's rows layer by layer are a family of their own: a deep model would otherwise

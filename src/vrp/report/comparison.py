@@ -8,11 +8,12 @@ from vrp.report.evidence import PROBE, ModelEvidence
 from vrp.report.numbers import Effect, Number, decimal, listed, with_interval
 from vrp.report.published import CHECKPOINTS, POOLED, published
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
+from vrp.tables.effects import OBJECT_IDENTIFICATION
 
 Ours = Callable[[ModelEvidence], Cell]
 
 
-class Row(NamedTuple):
+class Quantity(NamedTuple):
     """One quantity that the papers report."""
 
     key: str
@@ -31,7 +32,7 @@ def compared_with_published(models: Sequence[ModelEvidence]) -> Table:
     """
     groups = _column_groups(models)
     rows = []
-    for row in ROWS:
+    for row in QUANTITIES:
         cells = [name_cell(row.label)]
         for family, members in groups:
             cells += [row.ours(model) for model in members]
@@ -55,7 +56,7 @@ def compared_pooled(models: Sequence[ModelEvidence]) -> Table:
     rows = [
         [name_cell(row.label), *(row.ours(model) for model in models),
          _published_cell(row.key, POOLED)]
-        for row in POOLED_ROWS
+        for row in POOLED_QUANTITIES
     ]  # fmt: skip
     return Table(["quantity", *(model.name for model in models), "published, pooled"], rows)
 
@@ -202,56 +203,59 @@ def _absent(_: ModelEvidence) -> Cell:
     return missing()
 
 
-ROWS: tuple[Row, ...] = (
-    Row("accuracy", "accuracy, all items", _share("model", "accuracy")),
-    Row("head_r2", "R² of correctness on the top-k heads' attention, largest", _head_r2),
-    Row(
+QUANTITIES: tuple[Quantity, ...] = (
+    Quantity("accuracy", "accuracy, all items", _share("model", "accuracy")),
+    Quantity("head_r2", "R² of correctness on the top-k heads' attention, largest", _head_r2),
+    Quantity(
         "supervised_attention", "accuracy of a tree ensemble on attention features",
         _probe_share("attention_trees", "accuracy"),
     ),
-    Row("auroc_attention", "AUROC: attention (H_s)", _auroc("spatial_entropy")),
-    Row("auroc_logit_entropy", "AUROC: logit entropy", _auroc("logit_entropy")),
-    Row("auroc_confidence", "AUROC: output confidence (P_tok)", _auroc("token_confidence")),
-    Row("auroc_margin_only", "AUROC: decision margins only", _auroc("margin_only")),
-    Row("auroc_probe", "AUROC: hidden-state probe, best layer", _best_probe),
-    Row("auroc_last_layers", "AUROC: last five layers", _auroc("linear_last_layers")),
-    Row("auroc_self_consistency", "AUROC: self-consistency", _auroc("self_consistency")),
-    Row("vqa_output", "AUROC on all of VQA v2: output", _absent),
-    Row("vqa_probe", "AUROC on all of VQA v2: probe", _absent),
-    Row("textvqa_output", "AUROC on TextVQA: output", _auroc("token_confidence", "text")),
-    Row("textvqa_probe", "AUROC on TextVQA: probe", _auroc(PROBE, "text")),
-    Row("peak_layer", "layer where the truth margin peaks", _peak_layer),
-    Row("peak_margin", "truth margin at its peak, logits", _peak_margin),
-    Row("mlp_share", "MLPs' share of the margin's growth", _share("mlp", "growth_share")),
-    Row("masking_top", "hiding the 30% most attended patches", _masking),
-    Row("ablation_layer", "layer of the ablation", _ablation_layer),
-    Row("ablation_baseline", "accuracy before the ablation", _ablation_baseline),
-    Row("ablation_top_5", "top 5 neurons", _effect("ablate", "top_5")),
-    Row(
+    Quantity("auroc_attention", "AUROC: attention (H_s)", _auroc("spatial_entropy")),
+    Quantity("auroc_logit_entropy", "AUROC: logit entropy", _auroc("logit_entropy")),
+    Quantity("auroc_confidence", "AUROC: output confidence (P_tok)", _auroc("token_confidence")),
+    Quantity("auroc_margin_only", "AUROC: decision margins only", _auroc("margin_only")),
+    Quantity("auroc_probe", "AUROC: hidden-state probe, best layer", _best_probe),
+    Quantity("auroc_last_layers", "AUROC: last five layers", _auroc("linear_last_layers")),
+    Quantity("auroc_self_consistency", "AUROC: self-consistency", _auroc("self_consistency")),
+    Quantity("vqa_output", "AUROC on all of VQA v2: output", _absent),
+    Quantity("vqa_probe", "AUROC on all of VQA v2: probe", _absent),
+    Quantity("textvqa_output", "AUROC on TextVQA: output", _auroc("token_confidence", "text")),
+    Quantity("textvqa_probe", "AUROC on TextVQA: probe", _auroc(PROBE, "text")),
+    Quantity("peak_layer", "layer where the truth margin peaks", _peak_layer),
+    Quantity("peak_margin", "truth margin at its peak, logits", _peak_margin),
+    Quantity("mlp_share", "MLPs' share of the margin's growth", _share("mlp", "growth_share")),
+    Quantity("masking_top", "hiding the 30% most attended patches", _masking),
+    Quantity("ablation_layer", "layer of the ablation", _ablation_layer),
+    Quantity("ablation_baseline", "accuracy before the ablation", _ablation_baseline),
+    Quantity("ablation_top_5", "top 5 neurons", _effect("ablate", "top_5")),
+    Quantity(
         "ablation_top_5_objects", "top 5 neurons, object identification",
-        _effect("ablate", "top_5", "object_identification"),
+        _effect("ablate", "top_5", OBJECT_IDENTIFICATION),
     ),
-    Row("ablation_top_10", "top 10 neurons", _effect("ablate", "top_10")),
-    Row("ablation_random_5", "5 random neurons", _effect("ablate", "random_5")),
-    Row("ablation_random_500", "500 random neurons", _effect("ablate", "random_500")),
-    Row("ablation_random_1000", "1,000 random neurons", _effect("ablate", "random_1000")),
-    Row("ablation_random_2000", "2,000 random neurons", _effect("ablate", "random_2000")),
-    Row("ablation_mlp", "a layer's MLP bypassed", _effect("ablate", "mlp_bypass")),
-    Row("sparse_share", "neurons the sparse probe keeps", _probe_share("sparse", "share_nonzero")),
-    Row("sparse_accuracy", "accuracy of the sparse probe", _probe_share("sparse", "accuracy")),
-    Row(
+    Quantity("ablation_top_10", "top 10 neurons", _effect("ablate", "top_10")),
+    Quantity("ablation_random_5", "5 random neurons", _effect("ablate", "random_5")),
+    Quantity("ablation_random_500", "500 random neurons", _effect("ablate", "random_500")),
+    Quantity("ablation_random_1000", "1,000 random neurons", _effect("ablate", "random_1000")),
+    Quantity("ablation_random_2000", "2,000 random neurons", _effect("ablate", "random_2000")),
+    Quantity("ablation_mlp", "a layer's MLP bypassed", _effect("ablate", "mlp_bypass")),
+    Quantity(
+        "sparse_share", "neurons the sparse probe keeps",
+        _probe_share("sparse", "share_nonzero"),
+    ),
+    Quantity("sparse_accuracy", "accuracy of the sparse probe", _probe_share("sparse", "accuracy")),
+    Quantity(
         "auroc_attention_trees", "AUROC: tree ensemble on attention features",
         _auroc("attention_trees"),
     ),
-    Row("auroc_last_state", "AUROC: linear probe on the last layer", _last_state),
-    Row("entropy_drop", "largest drop of H_s from layer to layer, nats", _entropy_drop),
+    Quantity("auroc_last_state", "AUROC: linear probe on the last layer", _last_state),
+    Quantity("entropy_drop", "largest drop of H_s from layer to layer, nats", _entropy_drop),
 )  # fmt: skip
 
-POOLED_ROWS: tuple[Row, ...] = (
-    Row("r_clusters", "R(C_k)", _correlation("cluster_count_dbscan")),
-    Row("r_entropy", "R(H_s)", _correlation("spatial_entropy")),
-    Row("r_self_consistency", "R(S_SC)", _correlation("self_consistency")),
-    Row(
+POOLED_QUANTITIES: tuple[Quantity, ...] = (
+    Quantity("r_clusters", "R(C_k)", _correlation("cluster_count_dbscan")),
+    Quantity("r_entropy", "R(H_s)", _correlation("spatial_entropy")),
+    Quantity("r_self_consistency", "R(S_SC)", _correlation("self_consistency")),
+    Quantity(
         "precision_unanimous", "precision where S_SC = 1",
         _share("self_consistency", "precision_unanimous"),
     ),

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +48,7 @@ class ModelEvidence:
     name: str
     """Name in the config."""
     family: str = ""
-    """llava, paligemma, qwen2_vl …; empty where it is not known."""
+    """llava, paligemma, qwen2_vl …; empty where the tables do not say."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Provenance of its answers: revision, digests, versions."""
     metrics: Mapping[Key, Number] = field(default_factory=dict)
@@ -229,7 +228,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
     return ModelEvidence(
         name=model.name,
         margins=study.margins,
-        family=family_of(model.name, origin),
+        family=origin.get("family", ""),
         origin=origin,
         metrics=_estimates(model.table(METRICS)),
         probes=_estimates(model.table(PROBES)),
@@ -248,17 +247,6 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
         ),
         answers=items.join(answers, on="item_id", how="inner", suffix="_given"),
     )
-
-
-def family_of(model: str, origin: Mapping[str, str]) -> str:
-    """The family that the tables record, or else the one that the model's name speaks of."""
-    if origin.get("family"):
-        return origin["family"]
-    squeezed = re.sub(r"[^a-z0-9]", "", model.lower())
-    for family in ("paligemma", "qwen2_vl", "llava"):
-        if family.replace("_", "") in squeezed:
-            return family
-    return ""
 
 
 def _estimates(table: pl.DataFrame) -> dict[Key, Number]:

@@ -31,6 +31,7 @@ from vrp.report.tabular import (
 )
 from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
+from vrp.tables.effects import OBJECT_IDENTIFICATION
 
 _GUARD_KINDS = {HOLDS: "good", FAILS: "bad", UNSETTLED: "muted"}
 
@@ -231,7 +232,7 @@ def effects_by_task_table(model: ModelEvidence) -> Table:
     """The same effects within each task, and on object identification."""
     scopes = [
         scope
-        for scope in (*model.tasks, "macro", "object_identification")
+        for scope in (*model.tasks, "macro", OBJECT_IDENTIFICATION)
         if any(key[2] == scope for key in model.effects)
     ]
     rows = []
@@ -243,7 +244,7 @@ def effects_by_task_table(model: ModelEvidence) -> Table:
                 estimate_cell(effect.effect, 1, signed=True) if effect else Cell(NONE, kind="muted")
             )
         rows.append(cells)
-    heads = {"macro": "mean over tasks", "object_identification": "object identification"}
+    heads = {"macro": "mean over tasks", OBJECT_IDENTIFICATION: "object identification"}
     columns = ["condition, effect in pp", *(heads.get(scope, scope) for scope in scopes)]
     return Table(columns, rows, caption=model.name)
 

@@ -27,7 +27,6 @@ Box = tuple[float, float, float, float]
 # Larger images are shrunk to fit; smaller ones enlarged by a whole factor.
 _PANEL: ImageSize = (320, 288)
 _COLOURS = "inferno"
-_DEFAULT_POLICY = {"llava": "pad"}
 
 
 class Overlay(NamedTuple):
@@ -62,7 +61,7 @@ def overlays(
     """
     chosen = choose_items(model.answers, count)
     maps = _read_maps(attention, [row["item_id"] for row in chosen])
-    policy = _image_policy(model, attention)
+    policy = read_provenance(attention[0]).get("image_policy", "") if attention else ""
     return [_overlay(row, maps.get(row["item_id"]), folder, policy) for row in chosen]
 
 
@@ -101,11 +100,6 @@ def _read_maps(paths: Sequence[Path], wanted: Sequence[str]) -> dict[str, dict[s
         for row in shard.filter(pl.col("item_id").is_in(list(wanted))).iter_rows(named=True):
             found[row["item_id"]] = row
     return found
-
-
-def _image_policy(model: ModelEvidence, attention: Sequence[Path]) -> str:
-    recorded = read_provenance(attention[0]).get("image_policy", "") if attention else ""
-    return recorded or _DEFAULT_POLICY.get(model.family, "resize")
 
 
 def _overlay(

@@ -23,15 +23,16 @@ from vrp.stats.clusters import group_sums
 from vrp.stats.equivalence import two_one_sided_tests
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference, mcnemar, sign_flip_test
+from vrp.study.results import ModelResults, open_results
 from vrp.tables.answers import ANSWERS
-from vrp.tables.effects import EFFECTS
-from vrp.tables.files import read_provenance, read_table, write_table
+from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
+from vrp.tables.files import write_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
+from vrp.tables.schema import TableSchema
 
-Row = dict[str, Any]
-_TABLES = {"mask": MASK, "ablate": ABLATE}
-OBJECT_IDENTIFICATION = "object_identification"
+EffectRow = dict[str, Any]
+_ITEMS = ITEMS.only("group", "task")
 
 
 class Runs(NamedTuple):
@@ -88,43 +89,31 @@ def run(
         InputError: a table is missing, an intervention has items without an answer, or it holds a
             condition that is not the study's.
     """
-    asked = read_table(items, ITEMS, columns=["group", "task"])
-    baseline = _by_model(answers)
-    rows: list[Row] = []
-    for intervention, paths in (("mask", mask), ("ablate", ablate)):
-        for model, shards in _by_model(paths).items():
-            if model not in baseline:
-                raise InputError(f"{shards[0]}: no answers were given for model {model!r}")
-            runs = _read_runs(asked, baseline[model], shards, intervention)
-            rows += _condition_rows(model, intervention, runs, conditions, effects, seed)
+    tables = {"answers": answers, "mask": mask, "ablate": ablate}
+    study = open_results(tables, items=items)
+    study.require(ANSWERS)
+    rows: list[EffectRow] = []
+    for schema in (MASK, ABLATE):
+        for model in study.models:
+            if model.paths(schema):
+                runs = _read_runs(study.table(_ITEMS), model, schema)
+                rows += _condition_rows(model.name, schema.name, runs, conditions, effects, seed)
     _adjust(rows)
     columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
     write_table(output, EFFECTS, columns, provenance=provenance)
 
 
-def _by_model(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in paths:
-        found.setdefault(read_provenance(path).get("model", ""), []).append(path)
-    return found
-
-
-def _read_runs(
-    asked: pl.DataFrame, answers: Sequence[Path], shards: Sequence[Path], intervention: str
-) -> dict[str, Runs]:
+def _read_runs(items: pl.DataFrame, model: ModelResults, schema: TableSchema) -> dict[str, Runs]:
     """Condition → its runs, conditions in alphabetical order."""
-    before = read_table(answers, ANSWERS, columns=["correct"]).rename({"correct": "before"})
-    table = read_table(
-        shards, _TABLES[intervention], columns=["condition", "seed", "correct", "changed"]
-    )
-    joined = table.join(before, on="item_id", how="inner").join(asked, on="item_id", how="inner")
+    before = model.table(ANSWERS.only("correct")).rename({"correct": "before"})
+    table = model.table(schema.only("condition", "seed", "correct", "changed"))
+    joined = table.join(before, on="item_id", how="inner").join(items, on="item_id", how="inner")
+    folder = model.paths(schema)[0].parent
     if len(joined) != len(table):
         stray = table.join(joined, on="item_id", how="anti")["item_id"][0]
-        raise InputError(
-            f"{shards[0].parent}: item {stray!r} has no answer in this study; rerun the stage"
-        )
+        raise InputError(f"{folder}: item {stray!r} has no answer in this study; rerun the stage")
     conditions = joined.sort("condition", "seed", "item_id").partition_by("condition", as_dict=True)
-    return {str(name): _runs(frame, shards[0].parent) for (name,), frame in conditions.items()}
+    return {str(name): _runs(frame, folder) for (name,), frame in conditions.items()}
 
 
 def _runs(frame: pl.DataFrame, place: Path) -> Runs:
@@ -152,7 +141,7 @@ def _condition_rows(
     conditions: StudyConditions,
     effects: EffectsConfig,
     seed: int,
-) -> list[Row]:
+) -> list[EffectRow]:
     """Rows of all conditions of one model, and of their differences from their controls."""
     rows = []
     contrasts = conditions.contrasts(intervention)
@@ -202,7 +191,7 @@ def _effect(
     *,
     macro: bool,
     tested: bool = True,
-) -> Row:
+) -> EffectRow:
     """Accuracy of `runs` minus that of `reference`, both averaged over their seeds.
 
     Specificity is the case where the reference is the random control. Random controls' spread
@@ -289,9 +278,9 @@ def _per_seed(reference: Runs, runs: Runs) -> list[float]:
     return [100 * float(after.mean()) - base for after in runs.after]
 
 
-def _adjust(rows: list[Row]) -> None:
+def _adjust(rows: list[EffectRow]) -> None:
     """Holm's correction within model, intervention and scope."""
-    families: dict[tuple[str, ...], list[Row]] = {}
+    families: dict[tuple[str, ...], list[EffectRow]] = {}
     for row in rows:
         row["p_adjusted"] = math.nan
         if math.isfinite(row["p"]):

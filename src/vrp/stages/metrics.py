@@ -15,8 +15,8 @@ from vrp.config.margins import Margins
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError, unknown_name
 from vrp.estimates.reliability import (
+    EstimateRow,
     EvaluationItems,
-    Row,
     adjusted,
     estimate_row,
     missing_row,
@@ -253,7 +253,7 @@ def _signal_rows(
     values: NDArray[np.float64] | None,
     judged: EvaluationItems,
     notes: Mapping[str, NDArray[np.str_]],
-) -> list[Row]:
+) -> list[EstimateRow]:
     """How well a signal tells right from wrong; why items, or all of it, are missing.
 
     The reasons are those that the table has which the signal is computed from.
@@ -290,7 +290,7 @@ def _signal_table(
     )
 
 
-def _answer_rows(answers: pl.DataFrame, judged: EvaluationItems) -> list[Row]:
+def _answer_rows(answers: pl.DataFrame, judged: EvaluationItems) -> list[EstimateRow]:
     """Accuracy and what can distort it: parse rate and yes-rate, by task and by answer."""
     rows = share_rows("model", "accuracy", judged.correct, judged)
     parsed = answers["parsed"].is_not_null().to_numpy()
@@ -307,7 +307,7 @@ def _answer_rows(answers: pl.DataFrame, judged: EvaluationItems) -> list[Row]:
 
 def _consistency_rows(
     consistency: pl.DataFrame, agreement: NDArray[np.float64] | None, judged: EvaluationItems
-) -> list[Row]:
+) -> list[EstimateRow]:
     """Precision where all K answers agree, and the majority answer's own accuracy."""
     if agreement is None:
         return []
@@ -341,7 +341,7 @@ def _ranking(by_head: ByHead) -> HeadRanking | None:
     return rank_heads(contribution)
 
 
-def _head_rows(by_head: ByHead, judged: EvaluationItems, ks: Sequence[int]) -> list[Row]:
+def _head_rows(by_head: ByHead, judged: EvaluationItems, ks: Sequence[int]) -> list[EstimateRow]:
     """R² of correctness on H_s and C_k of the heads that add most to the answer's logit."""
     n_items = len(judged.correct)
     names = [f"{kind}_top_{k}" for k in ks for kind in ("r2", "adjusted_r2")]
@@ -408,7 +408,7 @@ def _doubles(column: pl.Series) -> NDArray[np.float64] | None:
     return as_array(column).astype(np.float64) if is_captured(column) else None
 
 
-def _share_rows(lens: pl.DataFrame) -> list[Row]:
+def _share_rows(lens: pl.DataFrame) -> list[EstimateRow]:
     """What attention and MLPs add to the answer's margin, as shares of its growth."""
     by_attention = _doubles(lens["attention_contribution"])
     by_mlp = _doubles(lens["mlp_contribution"])
@@ -426,7 +426,7 @@ def _share_rows(lens: pl.DataFrame) -> list[Row]:
     ]
 
 
-def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[Row]:
+def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[EstimateRow]:
     """Where the mean truth margin is largest, and why items have none."""
     margins = _doubles(lens["truth_margin"])
     if margins is None:
@@ -444,7 +444,7 @@ def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[Row]:
     return with_reasons([row], notes[~complete])
 
 
-def _forcing_rows(lens: pl.DataFrame) -> list[Row]:
+def _forcing_rows(lens: pl.DataFrame) -> list[EstimateRow]:
     """How much the last layers still rewrite the image tokens."""
     updates = _doubles(lens["residual_update"])
     if updates is None:

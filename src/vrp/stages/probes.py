@@ -15,8 +15,8 @@ from vrp.config.margins import Margins
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.estimates.reliability import (
+    EstimateRow,
     EvaluationItems,
-    Row,
     adjusted,
     not_captured_rows,
     plain_row,
@@ -175,7 +175,7 @@ def run(
     guards = _guards(inputs, plan, probes)
 
     spread = _Spread(table["item_id"].to_numpy(), inputs.items.item_id)
-    rows: list[Row] = []
+    rows: list[EstimateRow] = []
     for layer, result in by_layer.items():
         its_rows = _judge("linear", result.scores, plan, judged, spread, layer=_number(layer))
         rows += with_reasons(its_rows, inputs.left_out)
@@ -280,9 +280,9 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
 
 def _permuted_rows(
     inputs: Inputs, judged: EvaluationItems, spread: "_Spread", probes: ProbesConfig, seed: int
-) -> list[Row]:
+) -> list[EstimateRow]:
     """The best-layer probe fitted to permuted labels, and judged by those: chance, or a leak."""
-    rows: list[Row] = []
+    rows: list[EstimateRow] = []
     for repeat in range(probes.permutations):
         key = f"{seed}/permutation/{repeat}"
         items = permute_labels(inputs.items, seed=key)
@@ -452,7 +452,7 @@ def _judge(
     spread: _Spread,
     *,
     layer: int = NOT_A_LAYER,
-) -> list[Row]:
+) -> list[EstimateRow]:
     everywhere = spread.scores(scores)
     rows = reliability_rows(
         name, everywhere, judged,
@@ -465,8 +465,8 @@ def _judge(
 
 
 def _architecture_rows(
-    rows: Sequence[Row], best: ProbeResult, sparse: Mapping[str, ProbeResult]
-) -> list[Row]:
+    rows: Sequence[EstimateRow], best: ProbeResult, sparse: Mapping[str, ProbeResult]
+) -> list[EstimateRow]:
     """Fragile or distributed: how concentrated the probe's weight is, over neurons and layers."""
     chosen = [(fit, sparse[fit.layer].fits[i].weights) for i, fit in enumerate(best.fits)]
     n = int(sum(fit.n_test for fit, _ in chosen))

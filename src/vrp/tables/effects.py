@@ -4,6 +4,9 @@ import pyarrow as pa
 
 from vrp.tables.schema import TableSchema, column, integer, numbers, precise, text
 
+OBJECT_IDENTIFICATION = "object_identification"
+"""Scope of the existence items that are right at baseline."""
+
 EFFECTS = TableSchema(
     name="effects",
     key=("model", "intervention", "condition", "scope"),
@@ -20,7 +23,7 @@ EFFECTS = TableSchema(
             column(
                 "scope",
                 text,
-                "a task, `all`, `macro`, or `object_identification` (existence items right at "
+                f"a task, `all`, `macro`, or `{OBJECT_IDENTIFICATION}` (existence items right at "
                 "baseline: can only fall)",
             ),
             column("n", integer, "items"),

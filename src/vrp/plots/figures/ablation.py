@@ -17,7 +17,7 @@ from vrp.plots.panels import (
 from vrp.plots.rows import effects_of
 from vrp.plots.style import FAINT, INK
 from vrp.study.results import StudyResults
-from vrp.tables.effects import EFFECTS
+from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
 
 ORDER = 150
 TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
@@ -28,8 +28,6 @@ CAPTION = (
     "random neurons count there."
 )
 TABLES = (EFFECTS,)
-
-_KNOWN_OBJECTS = "object_identification"
 
 
 def draw(study: StudyResults) -> Figure:
@@ -48,7 +46,7 @@ def draw(study: StudyResults) -> Figure:
             continue
         reference_band(ax, -margin, margin, horizontal=False)
         draw_effects(ax, frame, conditions, labelled=is_leftmost(ax))
-        known = effects_of(study, model, "ablate", scope=_KNOWN_OBJECTS)
+        known = effects_of(study, model, "ablate", scope=OBJECT_IDENTIFICATION)
         for row in known.filter(pl.col("effect").is_finite()).iter_rows(named=True):
             ax.plot(
                 [row["effect"]], [places[row["condition"]] + 0.25], marker="D", markersize=4,
