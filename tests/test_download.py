@@ -40,7 +40,7 @@ def test_checksums_are_those_of_sha256sum_and_of_git(tmp_path: Path):
     assert git_digest(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
-def test_a_cut_connection_is_resumed_where_it_stopped(server, tmp_path: Path, capsys):
+def test_a_cut_connection_is_resumed_where_it_stopped(server, tmp_path: Path, caplog):
     server.cut("file.json", after=100_000)
     goal = tmp_path / "data" / "file.json"
     download(url(server), goal, size=len(CONTENT), checksum=SHA256)
@@ -48,7 +48,7 @@ def test_a_cut_connection_is_resumed_where_it_stopped(server, tmp_path: Path, ca
     assert [path.name for path in goal.parent.iterdir()] == ["file.json"]
     # Whole blocks of 64 KiB survive the cut.
     assert [request.range for request in server.requests] == [None, f"bytes={BLOCK}-"]
-    assert f"going on at byte {BLOCK}" in capsys.readouterr().err
+    assert f"going on at byte {BLOCK}" in caplog.text
 
 
 def test_what_was_given_up_is_resumed_by_the_next_run(server, tmp_path: Path):
@@ -73,12 +73,12 @@ def test_attempts_without_progress_are_bounded(server, tmp_path: Path):
     assert len(server.requests) == ATTEMPTS
 
 
-def test_damage_is_mended_by_one_more_download(server, tmp_path: Path, capsys):
+def test_damage_is_mended_by_one_more_download(server, tmp_path: Path, caplog):
     server.corrupt("file.json")
     download(url(server), tmp_path / "file.json", checksum=SHA256)
     assert (tmp_path / "file.json").read_bytes() == CONTENT
     assert len(server.requests) == 2
-    assert "arrived damaged; downloading it again" in capsys.readouterr().err
+    assert "arrived damaged; downloading it again" in caplog.text
 
 
 def test_what_arrives_damaged_twice_is_not_kept(server, tmp_path: Path):

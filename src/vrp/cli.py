@@ -15,6 +15,7 @@ from vrp.config.margins import Margins
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, stage_config
 from vrp.errors import InputError
+from vrp.logs import configure_logging
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.study.provenance import provenance
 from vrp.termination import Terminated, exit_at_once, install_sigterm_handler
@@ -26,6 +27,7 @@ Run = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; exit 2 with one line on bad input."""
     options = build_parser().parse_args(arguments)
+    configure_logging()
     install_sigterm_handler()
     try:
         options.run(options)

@@ -1,6 +1,7 @@
 """Download one file over HTTP: resumed after a cut, and checked before it gets its name."""
 
 import hashlib
+import logging
 import re
 import sys
 import time
@@ -12,6 +13,8 @@ import requests
 from tqdm import tqdm
 
 from vrp.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 """Failures in a row, without a byte more, after which a download is given up."""
@@ -98,7 +101,7 @@ def download(
                 f"announced as {checksum.value[:12]}…) and was not kept; try again later, or ask "
                 "whoever publishes it"
             )
-        _tell(f"{transfer.name}: arrived damaged; downloading it again")
+        logger.warning(f"{transfer.name}: arrived damaged; downloading it again")
     part.replace(path)
 
 
@@ -138,7 +141,7 @@ class _Transfer:
                     f"{self.name}: download stopped ({reason}); run it again to go on where it "
                     f"stopped{self._advice}"
                 )
-            _tell(f"{self.name}: cut ({reason}); going on at byte {_size(self._part)}")
+            logger.warning(f"{self.name}: cut ({reason}); going on at byte {_size(self._part)}")
             time.sleep(pause * 2 ** max(failures - 1, 0))
 
     def _refuse_what_stays(self, error: Exception, reason: str) -> None:
@@ -212,7 +215,3 @@ def _reason(error: BaseException) -> str:
 def _inner(error: BaseException) -> object:
     reason = getattr(error, "reason", None)
     return reason if isinstance(reason, BaseException) else next(iter(error.args), None)
-
-
-def _tell(message: str) -> None:
-    print(message, file=sys.stderr)

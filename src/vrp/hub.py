@@ -8,7 +8,6 @@ process ends, and does not digest what arrives.
 import contextlib
 import glob
 import re
-import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +33,6 @@ __all__ = [
     "require_access",
     "short",
     "snapshot_folder",
-    "tell",
 ]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -280,8 +278,3 @@ def explained(repository: Repository) -> Iterator[None]:
         if advice is None:
             raise
         raise InputError(f"{repository}: {advice}") from None
-
-
-def tell(message: str) -> None:
-    """Say on stderr what is going on."""
-    print(message, file=sys.stderr)

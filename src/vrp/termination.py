@@ -6,6 +6,7 @@ for a long call into a library to return; a thread does not, and ends the proces
 """
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+logger = logging.getLogger(__name__)
 
 RUN_BY = "VRP_RUN_BY"
 """Environment variable: process id of the workflow that started a stage on this machine."""
@@ -79,7 +82,7 @@ def exit_at_once(terminated: Terminated) -> NoReturn:
 def _watch_workflow(workflow: int) -> None:
     while is_alive(workflow):
         time.sleep(_WATCH_INTERVAL)
-    print("the workflow that started this stage has ended: ending, too", file=sys.stderr)
+    logger.warning("the workflow that started this stage has ended: ending, too")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

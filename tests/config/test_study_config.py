@@ -1,14 +1,13 @@
-from typing import get_args
-
 import pytest
 import yaml
 
-from vrp.config.extract import TaskAnswerLengths, answer_limits
-from vrp.config.sample import Task
+from vrp.config.extract import answer_limits
 from vrp.config.study import STAGE_KEYS, load_study, stage_config, study_from_mapping
+from vrp.data.datasets import all_tasks
 from vrp.errors import InputError
 
 MODEL = {"family": "llava", "checkpoint": "zoo:llava"}
+HUB = {"repository": "owner/name", "revision": "main"}
 
 
 def minimal(**more):
@@ -20,13 +19,17 @@ def asking(dataset, task, *, split="val", **more):
     return minimal(sample={"splits": [asked]}, **more)
 
 
+def files(dataset, **places):
+    return minimal(data={"files": {dataset: places}})
+
+
 def test_textvqa_is_asked_for_by_its_origin():
     official = {"origin": "official", "official": ["textvqa"]}
     hub = {"origin": "hub", "hub": {"textvqa": {"repository": "a/b", "revision": "main"}}}
     for data in (official, hub, {"origin": "local"}):
         study = study_from_mapping(asking("textvqa", "text", data=data))
         assert study.data.question_files([("textvqa", "val")]) == ["textvqa/TextVQA_0.5.1_val.json"]
-        assert study.data.image_folder("textvqa") == "train_images"
+        assert study.data.places("textvqa").images == "train_images"
 
 
 def test_question_files_are_named_once_and_in_order():
@@ -66,11 +69,11 @@ def test_defaults_are_the_papers_items():
         (minimal(probes={"folds": 1}), ["probes.folds", "found 1"]),
         (
             minimal(extract={"max_new_tokens_by_task": {"existance": 2}}),
-            ["'extract.max_new_tokens_by_task.existance'", "did you mean 'existence'"],
+            ["'extract.max_new_tokens_by_task'", "'existance'; did you mean 'existence'"],
         ),
         (
             minimal(extract={"max_new_tokens_by_task": {"vqa": 2}}),
-            [f"known keys: {', '.join(get_args(Task))}"],
+            [f"unknown task 'vqa' (known: {', '.join(all_tasks())})"],
         ),
         (
             minimal(extract={"max_new_tokens_by_task": {"open": 0}}),
@@ -80,9 +83,14 @@ def test_defaults_are_the_papers_items():
         (minimal(data={"images": "../elsewhere"}), ["inside the data folder"]),
         (minimal(data={"scenes": {"namespace": "zoo-train"}}), ["zoo"]),
         ({"study": "a", "models": {"figures": MODEL}}, ["figures"]),
-        (minimal(data={"own_questions": "../q.jsonl"}), ["inside the data folder"]),
-        (minimal(data={"textvqa_images": "/photos"}), ["inside the data folder"]),
-        (minimal(data={"textvqa_questions": "t_{set}.json"}), ["no braces but {split}"]),
+        (files("own", questions="../q.jsonl"), ["inside the data folder"]),
+        (files("textvqa", images="/photos"), ["inside the data folder"]),
+        (files("textvqa", questions="t_{set}.json"), ["no braces but {split}"]),
+        (files("own", question="q.jsonl"), ["data.files", "'question'; did you mean 'questions'"]),
+        (files("owm", questions="q.jsonl"), ["data.files", "'owm'; did you mean 'own'"]),
+        (minimal(data={"official": ["own"]}), ["own has no official archives"]),
+        (minimal(data={"hub": {"own": HUB}}), ["own is not read from the hub"]),
+        (asking("popee", "existence"), ["sample.splits.0.dataset", "did you mean 'pope'"]),
         (minimal(data={"official": []}), ["data.official"]),
         (asking("textvqa", "open"), ["textvqa does not ask for open", "its task is text"]),
         (asking("pope", "open"), ["its task is existence"]),
@@ -198,12 +206,12 @@ def test_one_longest_answer_for_all_tasks_but_those_that_are_named():
         found = study_from_mapping(minimal(extract=extract)).extract
         return answer_limits(found.max_new_tokens, found.max_new_tokens_by_task)
 
-    assert limits() == dict.fromkeys(get_args(Task), 6)
-    assert limits(max_new_tokens=9) == dict.fromkeys(get_args(Task), 9)
     by_task = {"existence": 2, "open": 12}
-    expected = dict.fromkeys(get_args(Task), 4) | by_task
-    assert limits(max_new_tokens=4, max_new_tokens_by_task=by_task) == expected
-    assert set(TaskAnswerLengths.model_fields) == set(get_args(Task))
+    for task in (*all_tasks(), "a task of an extension"):
+        assert limits()[task] == 6
+        assert limits(max_new_tokens=9)[task] == 9
+        found = limits(max_new_tokens=4, max_new_tokens_by_task=by_task)
+        assert found[task] == by_task.get(task, 4)
 
 
 def test_a_tasks_longest_answer_concerns_every_run_of_the_model():

@@ -9,15 +9,14 @@ import zlib
 import pytest
 
 from vrp.data.archives import (
-    OFFICIAL,
-    Archive,
     archives_of,
     download_official,
     downloaded_digests,
     not_downloaded,
     unpack,
 )
-from vrp.download import Checksum
+from vrp.data.dataset import Archive
+from vrp.data.datasets import load_datasets
 from vrp.errors import InputError
 
 
@@ -51,7 +50,7 @@ def test_archives_are_unpacked_once(server, tmp_path):
 
 def test_of_the_archives_those_of_the_data_sets_are_taken():
     def names(*datasets):
-        return {archive.url.rsplit("/", 1)[1] for archive in archives_of(datasets)}
+        return {archive.url.rsplit("/", 1)[1] for archive in archives_of(load_datasets(datasets))}
 
     text = {"TextVQA_0.5.1_val.json", "train_val_images.zip"}
     assert names("textvqa") == text
@@ -61,7 +60,7 @@ def test_of_the_archives_those_of_the_data_sets_are_taken():
     }
     assert names("pope", "vqa") >= {"val2014.zip", "v2_Annotations_Val_mscoco.zip"}
     assert not names("pope", "vqa") & text
-    assert archives_of(("pope", "vqa", "textvqa")) == OFFICIAL
+    assert len(names("pope", "vqa", "textvqa")) == 8
 
 
 def test_a_missing_archive_says_where_to_put_it_by_hand(server, tmp_path):
@@ -73,7 +72,7 @@ def test_a_missing_archive_says_where_to_put_it_by_hand(server, tmp_path):
 def test_an_archive_with_another_checksum_is_not_unpacked(server, tmp_path):
     root, url = server
     (root / "val.zip").write_bytes(b"something else")
-    archives = [Archive(f"{url}/val.zip", ".", Checksum("sha256", "0" * 64))]
+    archives = [Archive(f"{url}/val.zip", ".", "0" * 64)]
     with pytest.raises(InputError, match="arrived damaged twice"):
         download_official(tmp_path / "data", archives)
     assert [path.name for path in (tmp_path / "data").rglob("*")] == [".downloads"]

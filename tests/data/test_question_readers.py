@@ -6,11 +6,13 @@ import random
 import pytest
 from PIL import Image
 
+from vrp.data.annotated_questions import UNASSIGNED
+from vrp.data.datasets.own import read_own
+from vrp.data.datasets.pope import read_pope, read_pope_rows
+from vrp.data.datasets.textvqa import read_textvqa
+from vrp.data.datasets.vqa import read_vqa, vqa_task
 from vrp.data.images import ImageIndex
-from vrp.data.own import read_own
-from vrp.data.pope import read_pope, read_pope_rows
 from vrp.data.scoring import score_answer
-from vrp.data.vqa import UNASSIGNED, read_textvqa, read_vqa, vqa_task
 from vrp.errors import InputError
 
 

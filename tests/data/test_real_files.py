@@ -10,11 +10,11 @@ from real_data import REAL_DATA as DATA
 from real_data import needs_real_data
 
 from vrp.cli import main
+from vrp.data.datasets.pope import POPE_SPLITS, read_pope
+from vrp.data.datasets.vqa import read_vqa
 from vrp.data.images import ImageIndex, open_image
-from vrp.data.pope import POPE_SPLITS, read_pope
 from vrp.data.sampling import sample_split
 from vrp.data.scoring import vqa_accuracy
-from vrp.data.vqa import read_vqa
 from vrp.errors import InputError
 from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS

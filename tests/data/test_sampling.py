@@ -9,10 +9,10 @@ from collections import Counter
 import pytest
 
 from vrp.data import sampling
+from vrp.data.datasets.vqa import read_vqa
 from vrp.data.images import ImageFacts, ImageIndex
 from vrp.data.item import Question, Reading
 from vrp.data.sampling import rank, sample_split, unite_groups
-from vrp.data.vqa import read_vqa
 from vrp.errors import InputError
 
 

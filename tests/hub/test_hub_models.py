@@ -111,9 +111,9 @@ def test_a_tag_is_followed_and_the_commit_recorded(hub, commit, tmp_path):
     assert fetch("v1.0", tmp_path)["revision"] == tagged
 
 
-def test_without_a_revision_the_commit_to_pin_is_named(hub, commit, tmp_path, capsys):
+def test_without_a_revision_the_commit_to_pin_is_named(hub, commit, tmp_path, caplog):
     assert fetch(None, tmp_path)["revision"] == commit
-    assert f"write `revision: {commit}` into the config" in capsys.readouterr().err
+    assert f"write `revision: {commit}` into the config" in caplog.text
 
 
 def test_a_cut_connection_is_resumed(hub, cache, commit, tmp_path):
@@ -160,7 +160,7 @@ def test_a_corrupted_small_file_is_detected_too(hub, commit, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_damage_in_the_cache_is_mended(name, hub, cache, commit, tmp_path, capsys):
+def test_damage_in_the_cache_is_mended(name, hub, cache, commit, tmp_path, caplog):
     first = fetch(commit, tmp_path)
     path = snapshot(cache, commit) / name
     assert cached_checksum(path) is not None
@@ -171,7 +171,7 @@ def test_damage_in_the_cache_is_mended(name, hub, cache, commit, tmp_path, capsy
         fetch(commit, tmp_path)
     hub.start()
     assert fetch(commit, tmp_path) == first
-    assert f"{name}: is damaged in the cache; fetching it again" in capsys.readouterr().err
+    assert f"{name}: is damaged in the cache; fetching it again" in caplog.text
     assert path.read_bytes() == LOADED[name]
 
 
@@ -261,11 +261,11 @@ def test_an_unknown_repository_is_one_line(name, hub, commit, tmp_path):
     refused("main", tmp_path, "neither a folder here nor a model on the hub; check its name", name)
 
 
-def test_a_full_cache_needs_no_hub(hub, commit, tmp_path, capsys):
+def test_a_full_cache_needs_no_hub(hub, commit, tmp_path, caplog):
     first = fetch(commit, tmp_path)
     hub.stop()
     assert fetch(commit, tmp_path) == first
-    assert "the hub cannot be reached; the cache has all of it" in capsys.readouterr().err
+    assert "the hub cannot be reached; the cache has all of it" in caplog.text
 
 
 def test_going_online_can_be_switched_off(hub, commit, tmp_path, monkeypatch):

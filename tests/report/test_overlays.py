@@ -90,6 +90,7 @@ def answers(n=40, folder=None):
     frame = pl.DataFrame(
         {
             "item_id": [f"t/{i:03d}" for i in range(n)],
+            "dataset": ["own"] * n,
             "task": ["counting" if i % 2 else "existence" for i in range(n)],
             "correct": [i % 4 < 2 for i in range(n)],
             "image_sha256": [f"image{i % 10}" for i in range(n)],

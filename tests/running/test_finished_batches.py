@@ -40,7 +40,8 @@ def interrupted(tmp_path):
         complete(finished(tmp_path), Work(stop_at=("d", "e")))
 
 
-def test_after_a_kill_only_the_rest_is_computed(tmp_path, capsys):
+def test_after_a_kill_only_the_rest_is_computed(tmp_path, caplog):
+    caplog.set_level("INFO", logger="vrp")
     undisturbed = complete(finished(tmp_path / "other"), Work())
     interrupted(tmp_path)
     work = Work()
@@ -49,7 +50,7 @@ def test_after_a_kill_only_the_rest_is_computed(tmp_path, capsys):
     for one, other in zip(undisturbed, resumed, strict=True):
         assert one.to_pydict().__repr__() == other.to_pydict().__repr__()
         assert one.schema == other.schema
-    assert "2 of 3 batches were finished by an earlier run" in capsys.readouterr().err
+    assert "2 of 3 batches were finished by an earlier run" in caplog.text
 
 
 def test_tables_are_made_beside_the_next_batch(tmp_path):

@@ -252,7 +252,7 @@ def test_own_lines_without_a_task_have_the_only_splits(tmp_path):
         own_study(tmp_path / "two", lines, ("a", "counting", 1), ("b", "open", 1))
 
 
-def test_questions_without_any_image_stop_the_fetching(tmp_path, capsys):
+def test_questions_without_any_image_stop_the_fetching(tmp_path, caplog):
     lines = [{"question": "What?"}]
     own_study(tmp_path, lines, ("s", "open", 1))
     data = DataConfig(origin="local", folder=str(tmp_path), images="photo")
@@ -272,8 +272,8 @@ def test_questions_without_any_image_stop_the_fetching(tmp_path, capsys):
     data = DataConfig(origin="local", folder=str(tmp_path), images="photos")
     (tmp_path / "textvqa").mkdir()
     (tmp_path / "textvqa" / "TextVQA_0.5.1_val.json").write_text("{}")
-    capsys.readouterr()
+    caplog.clear()
     fetch_data.run(data=data, output=tmp_path / "m.json")
     assert json.loads((tmp_path / "m.json").read_text())["n_images"] == 1
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "train_images: holds no images for textvqa/TextVQA_0.5.1_val.json" in said

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from vrp.config.sample import DatasetName
 from vrp.config.section import Folder, Section
+from vrp.data.dataset import DatasetPlaces
+from vrp.data.datasets import get_dataset, load_datasets
+from vrp.errors import unknown_name
 
 
 class ScenesConfig(Section):
@@ -48,61 +52,46 @@ class HubDatasetConfig(Section):
         return value
 
 
-class HubConfig(Section):
-    """Data sets on the hub, in the columns in which they are published."""
-
-    pope: HubDatasetConfig | None = None
-    """Columns question_id, question, answer, category, image and, where it is there, image_source;
-    such as `lmms-lab/POPE`."""
-    vqa: HubDatasetConfig | None = None
-    """Columns question_id, question, image_id, answers, answer_type, image; such as
-    `lmms-lab/VQAv2`, whose split is `validation`."""
-    textvqa: HubDatasetConfig | None = None
-    """Columns question_id, question, image_id, answers, set_name, image; such as
-    `lmms-lab/textvqa`, whose splits with answers are `train` and `validation`."""
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """Which data sets have a repository."""
-        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
-
-
 class DataConfig(Section):
     """Files of the official layouts, relative to the data folder."""
 
     origin: Literal["scenes", "local", "official", "hub"] = "scenes"
     """`scenes`: drawn by the project; `local`: already in `folder`; `official`: downloaded from
-    the archives of COCO, VQA v2, POPE and TextVQA into `folder` by `vrp fetch-data`; `hub`:
-    likewise, from data sets on the hub."""
+    the data sets' own archives into `folder` by `vrp fetch-data`; `hub`: likewise, from data sets
+    on the hub."""
     folder: Folder = "data/demo"
     """The data folder; nothing outside it is ever read."""
     scenes: ScenesConfig = ScenesConfig()
     """Read where `origin` is `scenes`."""
-    official: tuple[Literal["pope", "vqa", "textvqa"], ...] = Field(
-        default=("pope", "vqa"), min_length=1
-    )
+    official: tuple[DatasetName, ...] = Field(default=("pope", "vqa"), min_length=1)
     """Read where `origin` is `official`: which data sets are downloaded; of TextVQA its `val`."""
-    hub: HubConfig = HubConfig()
-    """Read where `origin` is `hub`."""
+    hub: dict[DatasetName, HubDatasetConfig] = Field(default={})
+    """Read where `origin` is `hub`: where each data set is, in the columns in which it is
+    published."""
     images: str = "val2014"
-    """Folder of the images, flat or nested."""
-    pope_questions: str = "pope/coco_pope_{split}.json"
-    """POPE question files, JSON lines; `{split}` is random, popular or adversarial."""
-    vqa_questions: str = "vqa/v2_OpenEnded_mscoco_val2014_questions.json"
-    """VQA v2 questions in the official layout."""
-    vqa_annotations: str = "vqa/v2_mscoco_val2014_annotations.json"
-    """VQA v2 annotations in the official layout."""
-    textvqa_questions: str = "textvqa/TextVQA_0.5.1_{split}.json"
-    """TextVQA questions with their answers in the official layout; `{split}` is train or val."""
-    textvqa_images: str = "train_images"
-    """Folder of TextVQA's images, flat or nested; its archive holds train's and val's in one."""
-    own_questions: str = "questions.jsonl"
-    """Own data: JSON lines with image, question, answers and, optionally, group and task."""
+    """Folder of the images, flat or nested, of data sets that have none of their own."""
+    files: dict[DatasetName, dict[str, str]] = Field(default={})
+    """Question files of data sets that are not at their usual places, such as
+    `own: {questions: mine.jsonl}`; `{split}` stands for the split's name, and `images` for the
+    data set's image folder. The usual places are listed above."""
 
-    @field_validator(
-        "images", "pope_questions", "vqa_questions", "vqa_annotations", "textvqa_questions",
-        "textvqa_images", "own_questions",
-    )  # fmt: skip
+    @field_validator("official")
+    @classmethod
+    def _have_archives(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not get_dataset(name).archives:
+                raise ValueError(f"{name} has no official archives; leave it out")
+        return value
+
+    @field_validator("hub")
+    @classmethod
+    def _have_columns(cls, value: dict[str, HubDatasetConfig]) -> dict[str, HubDatasetConfig]:
+        for name in value:
+            if get_dataset(name).hub is None:
+                raise ValueError(f"{name} is not read from the hub; leave it out")
+        return value
+
+    @field_validator("images")
     @classmethod
     def _stays_inside(cls, value: str) -> str:
         path = PurePosixPath(value)
@@ -110,41 +99,48 @@ class DataConfig(Section):
             raise ValueError(f"{value!r} must be a path inside the data folder")
         return value
 
-    @field_validator("pope_questions", "textvqa_questions")
+    @field_validator("files")
     @classmethod
-    def _names_its_split(cls, value: str) -> str:
-        if set("{}") & set(value.replace("{split}", "")):
-            raise ValueError(f"{value!r} may hold no braces but {{split}}, the split's name")
+    def _are_the_data_sets_files(
+        cls, value: dict[str, dict[str, str]]
+    ) -> dict[str, dict[str, str]]:
+        for name, files in value.items():
+            known = (*get_dataset(name).files, "images")
+            for key, place in files.items():
+                if key not in known:
+                    raise ValueError(unknown_name(f"file of {name}", key, known))
+                cls._stays_inside(place)
+                if set("{}") & set(place.replace("{split}", "")):
+                    raise ValueError(
+                        f"{place!r} may hold no braces but {{split}}, the split's name"
+                    )
         return value
 
     @model_validator(mode="after")
     def _names_what_to_fetch(self) -> "DataConfig":
-        if self.origin == "hub" and not self.hub.datasets:
+        if self.origin == "hub" and not self.hub:
+            keys = [f"data.hub.{found.name}" for found in load_datasets() if found.hub is not None]
             raise ValueError(
-                "origin is hub: name a repository under data.hub.pope, data.hub.vqa or "
-                "data.hub.textvqa"
+                f"origin is hub: name a repository under {', '.join(keys[:-1])} or {keys[-1]}"
             )
         return self
 
+    def places(self, dataset: str) -> DatasetPlaces:
+        """Where the files of a data set are."""
+        declared = get_dataset(dataset)
+        own = self.files.get(dataset, {})
+        images = own.get("images") or declared.images or self.images
+        return DatasetPlaces(Path(self.folder), {**declared.files, **own}, images)
+
     def question_files(self, splits: Iterable[tuple[str, str]]) -> list[str]:
         """The question files of splits, each (data set, split), relative to the data folder."""
-        files: dict[str, None] = {}
-        for dataset, split in splits:
-            match dataset:
-                case "pope":
-                    files[self.pope_questions.format(split=split)] = None
-                case "vqa":
-                    files |= dict.fromkeys((self.vqa_questions, self.vqa_annotations))
-                case "textvqa":
-                    files[self.textvqa_questions.format(split=split)] = None
-                case "own":
-                    files[self.own_questions] = None
-        return list(files)
+        files = [
+            self.places(dataset).file(key, split)
+            for dataset, split in splits
+            for key in get_dataset(dataset).files
+        ]
+        return list(dict.fromkeys(files))
 
     def image_folders(self, datasets: Iterable[str]) -> list[str]:
         """The image folders of data sets, relative to the data folder."""
-        return list(dict.fromkeys(self.image_folder(dataset) for dataset in datasets))
-
-    def image_folder(self, dataset: str) -> str:
-        """The image folder of a data set, relative to the data folder."""
-        return self.textvqa_images if dataset == "textvqa" else self.images
+        return list(dict.fromkeys(self.places(dataset).images for dataset in datasets))

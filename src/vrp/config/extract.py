@@ -1,35 +1,23 @@
 """How a model is run over the items, and what is kept."""
 
-from typing import Literal, get_args
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from vrp.config.sample import Task
 from vrp.config.section import Section
+from vrp.data.datasets import all_tasks
+from vrp.errors import unknown_name
 
 Position = Literal["prompt_end", "answer_end"]
 Captured = Literal["attention", "heads", "lens", "contributions", "residual_update"]
 _CAPTURED: tuple[Captured, ...] = get_args(Captured)
 
 
-class TaskAnswerLengths(Section):
-    """Longest answers in tokens, where a task's differs from `extract.max_new_tokens`."""
-
-    existence: int | None = Field(default=None, ge=1)
-    """Longest answer to "is there …?"; null: `extract.max_new_tokens`."""
-    counting: int | None = Field(default=None, ge=1)
-    """Longest answer to "how many …?"; null: `extract.max_new_tokens`."""
-    spatial: int | None = Field(default=None, ge=1)
-    """Longest answer to a question of place; null: `extract.max_new_tokens`."""
-    open: int | None = Field(default=None, ge=1)
-    """Longest answer to any other question of VQA; null: `extract.max_new_tokens`."""
-    text: int | None = Field(default=None, ge=1)
-    """Longest answer to "what is written there?"; null: `extract.max_new_tokens`."""
-
-
-def answer_limits(max_new_tokens: int, by_task: TaskAnswerLengths) -> dict[str, int]:
-    """Return the longest answer of every task, in tokens."""
-    return {task: getattr(by_task, task) or max_new_tokens for task in get_args(Task)}
+def answer_limits(max_new_tokens: int, by_task: Mapping[str, int]) -> dict[str, int]:
+    """Return the longest answer of every task, in tokens; tasks that are not named, too."""
+    return defaultdict(lambda: max_new_tokens, by_task)
 
 
 class ExtractConfig(Section):
@@ -41,8 +29,9 @@ class ExtractConfig(Section):
     """Items a forward; answers do not depend on it."""
     max_new_tokens: int = Field(default=6, ge=1)
     """Longest answer, in tokens."""
-    max_new_tokens_by_task: TaskAnswerLengths = TaskAnswerLengths()
-    """Longest answers of single tasks."""
+    max_new_tokens_by_task: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
+    """Longest answers, in tokens, of tasks that differ from `max_new_tokens`, such as
+    `existence: 2`."""
     capture: tuple[Captured, ...] = _CAPTURED
     """What is read in the pass beside answers and hidden states; what is left out costs nothing
     and is reported as not captured. `attention`: rows to the image tokens, mean over heads;
@@ -56,6 +45,14 @@ class ExtractConfig(Section):
     """How hidden states are stored; float16 stops on overflow."""
     blind: bool = True
     """Run every question again with a blank image, as a guard beside every probe."""
+
+    @field_validator("max_new_tokens_by_task")
+    @classmethod
+    def _are_tasks(cls, value: dict[str, int]) -> dict[str, int]:
+        for task in value:
+            if task not in all_tasks():
+                raise ValueError(unknown_name("task", task, all_tasks()))
+        return value
 
     @field_validator("capture")
     @classmethod

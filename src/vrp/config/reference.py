@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -127,6 +127,10 @@ def _type_words(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"`{_yaml(value)}`" for value in arguments)
+    if origin is Annotated:
+        return _type_words(arguments[0])
+    if origin is dict:
+        return f"mapping of names to {_type_words(arguments[1])}"
     if origin in (Union, types.UnionType):
         return " or ".join(_type_words(inner) for inner in arguments)
     if origin in (tuple, list):

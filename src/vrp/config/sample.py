@@ -1,31 +1,34 @@
 """Which items the study asks about, and how answers are scored."""
 
-from typing import Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from vrp.config.section import Section
+from vrp.data.datasets import get_dataset
+from vrp.errors import InputError
 
-Dataset = Literal["pope", "vqa", "textvqa", "own"]
-Task = Literal["existence", "counting", "spatial", "open", "text"]
 
-_TASKS: Final[dict[Dataset, tuple[Task, ...]]] = {
-    "pope": ("existence",),
-    "vqa": ("counting", "spatial", "open"),
-    "textvqa": ("text",),
-    "own": ("existence", "counting", "spatial", "open"),
-}
+def _known(name: str) -> str:
+    try:
+        return get_dataset(name).name
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+DatasetName = Annotated[str, AfterValidator(_known)]
+"""A data set, of the project or of an extension."""
 
 
 class SplitConfig(Section):
     """One split of the study: an exact number of items of one task."""
 
-    dataset: Dataset
-    """Which reader; the files' places are in the `data` section."""
+    dataset: DatasetName
+    """Which data set: `pope`, `vqa`, `textvqa`, `own`, or one that an extension registers."""
     split: str
     """POPE: random, popular or adversarial. VQA: the same word as the task. TextVQA: train or
     val. Own data: a name of your choice."""
-    task: Task
+    task: str
     """What the question asks for; headline numbers are within task. POPE asks for existence,
     TextVQA for text (its questions ask what is written in the image)."""
     count: int = Field(ge=1)
@@ -40,10 +43,10 @@ class SplitConfig(Section):
 
     @model_validator(mode="after")
     def _asks_what_its_data_set_asks(self) -> "SplitConfig":
-        if self.task not in _TASKS[self.dataset]:
+        tasks = get_dataset(self.dataset).tasks
+        if self.task not in tasks:
             raise ValueError(
-                f"{self.dataset} does not ask for {self.task}; its task is "
-                f"{' or '.join(_TASKS[self.dataset])}"
+                f"{self.dataset} does not ask for {self.task}; its task is {' or '.join(tasks)}"
             )
         return self
 

@@ -21,6 +21,8 @@ from vrp.config.probes import ProbesConfig
 from vrp.config.report import ReportConfig
 from vrp.config.sample import SampleConfig, ScoringConfig
 from vrp.config.section import Folder, Section
+from vrp.data.dataset import Dataset
+from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
 
 
@@ -91,23 +93,44 @@ class StudyConfig(Section):
                 "mask hides the most attended tokens, but extract.capture lacks attention: "
                 "add attention to extract.capture, or set mask.enabled to false"
             )
-        for dataset in sorted({split.dataset for split in self.sample.splits} - {"own"}):
-            if self.data.origin == "hub" and dataset not in self.data.hub.datasets:
-                raise ValueError(
-                    f"sample.splits asks for {dataset}, but data.hub names no repository for "
-                    f"it: add data.hub.{dataset}"
-                )
-            if self.data.origin == "official" and dataset not in self.data.official:
-                raise ValueError(
-                    f"sample.splits asks for {dataset}, but data.official does not: add it there"
-                )
-            if self.data.origin == "scenes" and dataset == "textvqa":
-                raise ValueError(
-                    "sample.splits asks for textvqa, which the drawn scenes have not: set "
-                    "data.origin to official, hub or local"
-                )
+        for name in sorted({split.dataset for split in self.sample.splits}):
+            dataset = get_dataset(name)
+            if dataset.is_published:
+                self._require_origin(dataset)
         return self
 
+    def _require_origin(self, dataset: Dataset) -> None:
+        """Raise ValueError where a data set does not come from the origin that is configured."""
+        name, data = dataset.name, self.data
+        has = {
+            "scenes": dataset.scene_images is not None,
+            "official": bool(dataset.archives),
+            "hub": dataset.hub is not None,
+            "local": True,
+        }
+        if not has[data.origin]:
+            *others, last = (origin for origin in ("official", "hub", "local") if has[origin])
+            choice = f"{', '.join(others)} or {last}"
+            raise ValueError(
+                f"sample.splits asks for {name}, {_LACKS_IT[data.origin]}: set data.origin to "
+                f"{choice}"
+            )
+        if data.origin == "hub" and name not in data.hub:
+            raise ValueError(
+                f"sample.splits asks for {name}, but data.hub names no repository for it: add "
+                f"data.hub.{name}"
+            )
+        if data.origin == "official" and name not in data.official:
+            raise ValueError(
+                f"sample.splits asks for {name}, but data.official does not: add it there"
+            )
+
+
+_LACKS_IT = {
+    "scenes": "which the drawn scenes have not",
+    "official": "which has no official archives",
+    "hub": "which is not read from the hub",
+}
 
 # Folders of a study that a model of the same name would overwrite.
 _RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, NoReturn
 
+from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.json_input import Record, id_field, keys_shown, read_records
-from vrp.data.pope import POPE_SPLITS
 from vrp.errors import InputError
 
 ANSWER_KEYS = (

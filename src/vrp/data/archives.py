@@ -1,14 +1,14 @@
-"""The official archives of COCO, VQA v2, POPE and TextVQA: resumable downloads, safe unpacking."""
+"""Official archives of data sets: resumable downloads, safe unpacking."""
 
 import json
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from tqdm import tqdm
 
+from vrp.data.dataset import Archive, Dataset
 from vrp.download import Checksum, download, file_checksum
 from vrp.errors import InputError
 from vrp.tables.files import write_text
@@ -16,42 +16,12 @@ from vrp.tables.files import write_text
 _JSON_START = 1 << 16
 
 
-class Archive(NamedTuple):
-    """One file to download."""
-
-    url: str
-    """Where it is published."""
-    folder: str
-    """Where it goes, or is unpacked to, inside the data folder."""
-    checksum: Checksum | None = None
-    """Of the whole file, where it is published; a zip archive also checks each of its members."""
-    datasets: tuple[str, ...] = ()
-    """Which data sets it is a part of."""
-
-
-# Pinned, since the random split once had 90 questions fewer.
-_POPE_COMMIT = "08d957b917e5a378a2f99d35b6293c536a66298b"
-_POPE = f"https://raw.githubusercontent.com/AoiDragon/POPE/{_POPE_COMMIT}/output/coco"
-_VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
-_TEXTVQA = "https://dl.fbaipublicfiles.com/textvqa"
-OFFICIAL = (
-    *(Archive(f"{_POPE}/coco_pope_{split}.json", "pope", datasets=("pope",)) for split in
-      ("random", "popular", "adversarial")),
-    Archive(f"{_VQA}/v2_Questions_Val_mscoco.zip", "vqa", datasets=("vqa",)),
-    Archive(f"{_VQA}/v2_Annotations_Val_mscoco.zip", "vqa", datasets=("vqa",)),
-    Archive(
-        "http://images.cocodataset.org/zips/val2014.zip", ".",
-        Checksum("sha256", "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0"),
-        datasets=("pope", "vqa"),
-    ),
-    Archive(f"{_TEXTVQA}/data/TextVQA_0.5.1_val.json", "textvqa", datasets=("textvqa",)),
-    Archive(f"{_TEXTVQA}/images/train_val_images.zip", ".", datasets=("textvqa",)),
-)  # fmt: skip
-
-
-def archives_of(datasets: Collection[str]) -> tuple[Archive, ...]:
-    """The archives that hold these data sets, questions and images, each once."""
-    return tuple(archive for archive in OFFICIAL if set(archive.datasets) & set(datasets))
+def archives_of(datasets: Iterable[Dataset]) -> tuple[Archive, ...]:
+    """The archives that hold these data sets, questions before images, each once."""
+    asked = list(datasets)
+    questions = [archive for dataset in asked for archive in dataset.archives]
+    images = [dataset.image_set.archive for dataset in asked if dataset.image_set.archive]
+    return tuple(dict.fromkeys([*questions, *images]))
 
 
 def download_official(folder: Path, archives: Iterable[Archive]) -> None:
@@ -67,7 +37,8 @@ def download_official(folder: Path, archives: Iterable[Archive]) -> None:
             continue
         goal = _goal(folder, archive)
         advice = f"put the file at {goal}"
-        download(archive.url, goal, checksum=archive.checksum, advice=advice)
+        checksum = Checksum("sha256", archive.sha256) if archive.sha256 else None
+        download(archive.url, goal, checksum=checksum, advice=advice)
         digest = file_checksum(goal, "sha256").value
         if goal.suffix == ".zip":
             unpack(goal, folder / archive.folder)

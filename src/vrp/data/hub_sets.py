@@ -7,27 +7,18 @@ the disk holds one of them at a time, the memory some rows. Images keep their pu
 import hashlib
 import io
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from vrp.config.data import DataConfig, HubDatasetConfig
-from vrp.data.hub_columns import (
-    ANNOTATIONS,
-    POPE_COLUMNS,
-    QUESTIONS,
-    TEXTVQA_COLUMNS,
-    VQA_COLUMNS,
-    Columns,
-    Row,
-    image_stem,
-)
+from vrp.data.dataset import DatasetPlaces, HubColumns, Row
+from vrp.data.hub_columns import image_stem
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
 from vrp.hub import (
@@ -40,16 +31,36 @@ from vrp.hub import (
     list_files,
     require_access,
     short,
-    tell,
 )
+
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 _ROWS_AT_ONCE = 64
-_COLUMNS: Final = {"pope": POPE_COLUMNS, "vqa": VQA_COLUMNS, "textvqa": TEXTVQA_COLUMNS}
+
+
+class HubSource(Protocol):
+    """Which data set on the hub is fetched."""
+
+    @property
+    def repository(self) -> str:
+        """Owner and name."""
+
+    @property
+    def revision(self) -> str:
+        """Commit, branch or tag."""
+
+    @property
+    def subset(self) -> str | None:
+        """The repository's configuration; None: its default one."""
+
+    @property
+    def split(self) -> str:
+        """The repository's split."""
 
 
 class _Record(NamedTuple):
-    """What was made of a data set, kept beside it: nothing is done twice."""
+    """Record of a fetched data set, stored next to the data; makes fetching idempotent."""
 
     repository: str
     revision: str
@@ -63,81 +74,93 @@ class _Record(NamedTuple):
     """File names."""
 
 
-def fetch_hub_sets(data: DataConfig) -> dict[str, str]:
-    """Write the question files and images of the data sets that the config names.
+def fetch_hub_set(name: str, source: HubSource, places: DatasetPlaces, columns: HubColumns) -> str:
+    """Write the question files and images of a data set on the hub.
 
     What has been fetched before, whole and from the same commit, is left alone, without a word to
     the hub where the commit is pinned. A run that was cut goes on with the Parquet file, and the
     byte of it, where it stopped.
 
+    Args:
+        name: of the data set.
+        source: where it is on the hub.
+        places: where its files go.
+        columns: how it is published.
+
     Returns:
-        `pope`, `vqa` and `textvqa`, as far as the config names them → repository@commit.
+        repository@commit.
 
     Raises:
-        InputError: a data set cannot be had, or has other columns than published.
+        InputError: the data set cannot be had, or has other columns than published.
     """
-    fetched = {}
-    for name in data.hub.datasets:
-        record = _fetch(data, name, getattr(data.hub, name))
-        fetched[name] = f"{record.repository}@{record.commit}"
-    return fetched
+    earlier = _read_record(_record_path(places.folder, name))
+    done = earlier if earlier is not None and _is_current(earlier, source, places) else None
+    if done is None or not is_commit(source.revision):
+        done = _fetch(name, source, places, columns, earlier, done)
+    return f"{done.repository}@{done.commit}"
 
 
-def not_fetched(data: DataConfig) -> list[str]:
-    """Those data sets that `fetch_hub_sets` would still have to write, without asking the hub."""
-    folder = Path(data.folder)
-    missing = []
-    for name in data.hub.datasets:
-        record = _read_record(_record_place(folder, name))
-        wanted: HubDatasetConfig = getattr(data.hub, name)
-        images = folder / data.image_folder(name)
-        if record is None or not _still_true(record, wanted, folder, images):
-            missing.append(name)
-    return missing
+def is_fetched(name: str, source: HubSource, places: DatasetPlaces) -> bool:
+    """Whether `fetch_hub_set` has done its work before, as far as that is known offline."""
+    record = _read_record(_record_path(places.folder, name))
+    return record is not None and _is_current(record, source, places)
 
 
-def _record_place(folder: Path, name: str) -> Path:
+def _record_path(folder: Path, name: str) -> Path:
     return folder / ".downloads" / f"hub-{name}.json"
 
 
-def _fetch(data: DataConfig, name: str, wanted: HubDatasetConfig) -> _Record:
-    folder = Path(data.folder)
-    image_folder = folder / data.image_folder(name)
-    work = folder / ".downloads"
-    earlier = _read_record(_record_place(folder, name))
-    done = earlier
-    if earlier is None or not _still_true(earlier, wanted, folder, image_folder):
-        done = None
-    if done is not None and is_commit(wanted.revision):
-        return done
-    repository = Repository("dataset", wanted.repository, wanted.revision)
+def _fetch(
+    name: str,
+    source: HubSource,
+    places: DatasetPlaces,
+    columns: HubColumns,
+    earlier: _Record | None,
+    current: _Record | None,
+) -> _Record:
+    """Ask the hub, and fetch what it has.
+
+    Args:
+        name: of the data set.
+        source: where it is on the hub.
+        places: where its files go.
+        columns: how it is published.
+        earlier: record of an earlier run.
+        current: the same where it is of this source and its files are whole: kept where the hub
+            cannot be reached, or its commit is still the same.
+    """
+    work = places.folder / ".downloads" / f"hub-{name}"
+    repository = Repository("dataset", source.repository, source.revision)
     try:
         listing = list_files(repository)
-        if done is not None and done.commit == listing.commit:
-            return done
+        if current is not None and current.commit == listing.commit:
+            return current
         require_access(repository, listing)
-        parts = _parquet_files(repository, listing, wanted)
-        images = _ImageFolder(image_folder)
-        drafts = _Drafts(work / f"hub-{name}", images, repository, _COLUMNS[name])
+        parts = _parquet_files(repository, listing, source)
+        images = _ImageFolder(places.folder / places.images)
+        drafts = _Drafts(work, images, repository, columns)
         for number, part in enumerate(parts, 1):
             drafts.add(listing, part, f"{name}, part {number} of {len(parts)}")
     except HubUnreachableError as error:
-        if done is not None:
-            tell(f"{repository.name}: the hub cannot be reached; keeping {short(done.commit)}")
-            return done
+        if current is not None:
+            kept = short(current.commit)
+            logger.warning(f"{repository.name}: the hub cannot be reached; keeping {kept}")
+            return current
         raise InputError(
             f"{repository}: the hub cannot be reached ({error}); run `vrp fetch` where there is a "
             "network"
         ) from None
-    files = _write_official(name, data, drafts.of(parts))
+    files = _write_official(places, columns, drafts.of(parts))
     if earlier is not None:
-        _delete_outdated(folder, earlier, files)
-    asked = (wanted.repository, wanted.revision, listing.commit, wanted.subset, wanted.split)
+        _delete_outdated(places.folder, earlier, files)
+    asked = (source.repository, source.revision, listing.commit, source.subset, source.split)
     record = _Record(*asked, files, drafts.images(parts))
-    _record_place(folder, name).write_text(json.dumps(record._asdict()), encoding="utf-8")
-    shutil.rmtree(work / f"hub-{name}")
-    tell(f"{repository.name}@{short(listing.commit)}: {len(record.images)} images, "
-         f"{', '.join(files)}")  # fmt: skip
+    _record_path(places.folder, name).write_text(json.dumps(record._asdict()), encoding="utf-8")
+    shutil.rmtree(work)
+    logger.info(
+        f"{repository.name}@{short(listing.commit)}: {len(record.images)} images, "
+        f"{', '.join(files)}"
+    )
     return record
 
 
@@ -149,17 +172,15 @@ def _read_record(path: Path) -> _Record | None:
         return None
 
 
-def _still_true(
-    record: _Record, wanted: HubDatasetConfig, folder: Path, image_folder: Path
-) -> bool:
-    """Whether an earlier run made what is wanted now, and all of it is still there."""
-    made = (record.repository, record.revision, record.subset, record.split)
-    if made != (wanted.repository, wanted.revision, wanted.subset, wanted.split):
+def _is_current(record: _Record, source: HubSource, places: DatasetPlaces) -> bool:
+    """Whether an earlier run fetched this source, and all of it is still there."""
+    fetched = (record.repository, record.revision, record.subset, record.split)
+    if fetched != (source.repository, source.revision, source.subset, source.split):
         return False
-    files = {folder / name: sha256 for name, sha256 in record.files.items()}
+    files = {places.folder / name: sha256 for name, sha256 in record.files.items()}
     return all(
         path.is_file() and file_sha256(path) == sha256 for path, sha256 in files.items()
-    ) and all((image_folder / name).is_file() for name in record.images)
+    ) and all((places.folder / places.images / name).is_file() for name in record.images)
 
 
 def _delete_outdated(folder: Path, earlier: _Record, files: Collection[str]) -> None:
@@ -170,15 +191,13 @@ def _delete_outdated(folder: Path, earlier: _Record, files: Collection[str]) -> 
             path.unlink()
 
 
-def _parquet_files(
-    repository: Repository, listing: Listing, wanted: HubDatasetConfig
-) -> list[RemoteFile]:
+def _parquet_files(repository: Repository, listing: Listing, source: HubSource) -> list[RemoteFile]:
     """The files of the subset and split, in the data set's order, as its card says."""
     import datasets
 
     try:
         builder = datasets.load_dataset_builder(
-            repository.name, wanted.subset, revision=listing.commit
+            repository.name, source.subset, revision=listing.commit
         )
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
@@ -190,14 +209,14 @@ def _parquet_files(
             f"{repository}: is no data set of Parquet files ({' '.join(str(error).split())[:200]})"
         ) from None
     splits = {str(split): list(paths) for split, paths in (builder.config.data_files or {}).items()}
-    if wanted.split not in splits:
+    if source.split not in splits:
         raise InputError(
-            f"{repository}: has no split {wanted.split!r}; choose from {', '.join(splits)}"
+            f"{repository}: has no split {source.split!r}; choose from {', '.join(splits)}"
         )
-    paths = [str(path).partition(f"@{listing.commit}/")[2] for path in splits[wanted.split]]
+    paths = [str(path).partition(f"@{listing.commit}/")[2] for path in splits[source.split]]
     if not paths or not all(path.endswith(".parquet") and path in listing.files for path in paths):
         raise InputError(
-            f"{repository}: split {wanted.split!r} is not in Parquet files; choose another"
+            f"{repository}: split {source.split!r} is not in Parquet files; choose another"
         )
     return [listing.files[path] for path in paths]
 
@@ -206,7 +225,7 @@ class _Drafts:
     """Official rows of every Parquet file converted so far, each in a folder of its own."""
 
     def __init__(
-        self, work: Path, images: "_ImageFolder", repository: Repository, columns: Columns
+        self, work: Path, images: "_ImageFolder", repository: Repository, columns: HubColumns
     ) -> None:
         self._work = work
         self._repository = repository
@@ -254,7 +273,7 @@ class _Drafts:
                 ids = [row[column] for column in self._columns.image_ids if column in row]
                 image = self._images.keep(ids[0] if ids else None, row["image"], where)
                 used.add(image)
-                for name, official in self._columns.official(row, image, where).items():
+                for name, official in self._columns.to_official(row, image, where).items():
                     if name not in drafts:
                         drafts[name] = (draft / f"{name}.jsonl").open("w", encoding="utf-8")
                     drafts[name].write(json.dumps(official) + "\n")
@@ -268,7 +287,7 @@ def _image_names(draft: Path) -> list[str]:
     return (draft / "images.txt").read_text(encoding="utf-8").split()
 
 
-def _rows(parquet: Path, label: str, where: str, columns: Columns) -> Iterator[Row]:
+def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterator[Row]:
     """Stream the rows of a Parquet file, images as bytes.
 
     Raises:
@@ -286,7 +305,7 @@ def _rows(parquet: Path, label: str, where: str, columns: Columns) -> Iterator[R
         ) from None
 
 
-def _stream(parquet: Path, label: str, where: str, columns: Columns) -> Iterator[Row]:
+def _stream(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterator[Row]:
     import datasets
     import pyarrow.parquet as pq
     from pyarrow.dataset import ParquetFragmentScanOptions
@@ -322,7 +341,7 @@ class _ImageFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._files = {path.stem: path.name for path in self._folder.iterdir() if path.is_file()}
         self._digests: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._differing: set[str] = set()
 
     def have(self, names: Iterable[str]) -> bool:
         """Whether all these files are there."""
@@ -348,11 +367,13 @@ class _ImageFolder:
         name = self._files[stem]
         if stem not in self._digests:
             self._digests[stem] = file_sha256(self._folder / name)
-        if self._digests[stem] != digest and stem not in self._told:
-            self._told.add(stem)
-            if len(self._told) == 1:
-                tell(f"{where}: {name} lies there in other bytes already; those are kept, here "
-                     "and for other images of this data set")  # fmt: skip
+        if self._digests[stem] != digest and stem not in self._differing:
+            self._differing.add(stem)
+            if len(self._differing) == 1:
+                logger.warning(
+                    f"{where}: {name} lies there in other bytes already; those are kept, here "
+                    "and for other images of this data set"
+                )
         return name
 
 
@@ -367,13 +388,13 @@ def _suffix(content: bytes) -> str:
 
 
 def _write_official(
-    name: str, data: DataConfig, drafts: Mapping[str, list[Path]]
+    places: DatasetPlaces, columns: HubColumns, drafts: Mapping[str, list[Path]]
 ) -> dict[str, str]:
     """Join the drafts into the official files; return their SHA-256 by their place."""
     files = {}
     for key, parts in drafts.items():
-        official = _official_file(name, key, data)
-        path = Path(data.folder) / official.place
+        official = columns.official_file(key)
+        path = places.path(official.file, official.split)
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.part")
         with unfinished.open("w", encoding="utf-8") as file:
@@ -382,32 +403,8 @@ def _write_official(
             else:
                 _write_rows(file, official.rows, official.header, _lines(parts))
         unfinished.replace(path)
-        files[official.place] = file_sha256(path)
+        files[places.file(official.file, official.split)] = file_sha256(path)
     return files
-
-
-class _OfficialFile(NamedTuple):
-    """How one of the official files looks."""
-
-    place: str
-    """Relative to the data folder."""
-    rows: str | None = None
-    """The key that holds its rows; None: the file is JSON lines."""
-    header: Mapping[str, Any] = MappingProxyType({})
-    """What stands beside them."""
-
-
-def _official_file(name: str, key: str, data: DataConfig) -> _OfficialFile:
-    """The file of a data set's drafts under `key` (see `Columns.official`)."""
-    if name == "pope":
-        return _OfficialFile(data.pope_questions.format(split=key))
-    if name == "textvqa":
-        header = {"dataset_type": key, "dataset_name": name, "dataset_version": "0.5.1"}
-        return _OfficialFile(data.textvqa_questions.format(split=key), "data", header)
-    common: dict[str, Any] = {"info": {}, "data_type": "mscoco", "license": {}}
-    if key == ANNOTATIONS:
-        return _OfficialFile(data.vqa_annotations, key, common)
-    return _OfficialFile(data.vqa_questions, QUESTIONS, {"task_type": "Open-Ended", **common})
 
 
 def _write_rows(file: TextIO, key: str, header: Mapping[str, Any], lines: Iterable[str]) -> None:

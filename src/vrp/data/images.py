@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vrp.errors import InputError
 
@@ -80,6 +80,12 @@ def decode_image(data: bytes, *, name: str) -> Image.Image:
         raise InputError(
             f"{name}: too large to decode safely ({error}); scale the image down or remove it"
         ) from error
+    except UnidentifiedImageError:
+        # Its own message ends in the address of an object, another one in every run.
+        raise InputError(
+            f"{name}: not a readable image (no known image format); download it again or remove "
+            "its questions"
+        ) from None
     except _DECODE_ERRORS as error:
         raise InputError(
             f"{name}: not a readable image ({error}); download it again or remove its questions"

@@ -4,9 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 POPE = "pope"
-VQA = "vqa"
-TEXTVQA = "textvqa"
-OWN = "own"
+"""The data set with an official parser of its own, whose verdict is kept beside ours."""
 
 EXISTENCE = "existence"
 COUNTING = "counting"

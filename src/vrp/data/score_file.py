@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vrp.data.annotated_questions import AnnotatedQuestion
 from vrp.data.answer_file import Asked, given_answers, records_of_splits
+from vrp.data.datasets.pope import PopeRow, read_pope_rows
+from vrp.data.datasets.vqa import VQA_TASKS, read_vqa_rows, vqa_task
 from vrp.data.item import YES_NO
 from vrp.data.json_input import read_json, read_records
-from vrp.data.pope import PopeRow, read_pope_rows
 from vrp.data.scoring import (
     PopeParser,
     VqaRule,
@@ -17,7 +19,6 @@ from vrp.data.scoring import (
     parse_pope,
     vqa_accuracy,
 )
-from vrp.data.vqa import VQA_TASKS, VqaRow, read_vqa_rows, vqa_task
 from vrp.errors import InputError
 
 ALL = "all"
@@ -187,7 +188,7 @@ def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser)
 
 def score_vqa(
     part: str,
-    rows: Sequence[VqaRow],
+    rows: Sequence[AnnotatedQuestion],
     given: Mapping[str, str],
     rule: VqaRule,
     *,
@@ -233,10 +234,10 @@ def _both_parsers(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[PopeSc
     ]
 
 
-def _parts(rows: Sequence[VqaRow]) -> dict[str, list[VqaRow]]:
+def _parts(rows: Sequence[AnnotatedQuestion]) -> dict[str, list[AnnotatedQuestion]]:
     """All questions, those of each answer type, those of each task of the study."""
-    parts: dict[str, list[VqaRow]] = {ALL: list(rows)}
-    tasks: dict[str | None, list[VqaRow]] = {task: [] for task in VQA_TASKS}
+    parts: dict[str, list[AnnotatedQuestion]] = {ALL: list(rows)}
+    tasks: dict[str | None, list[AnnotatedQuestion]] = {task: [] for task in VQA_TASKS}
     for row in rows:
         if row.answer_type is not None:
             parts.setdefault(row.answer_type, []).append(row)

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.images import file_sha256
-from vrp.data.pope import POPE_SPLITS
 from vrp.data.score_file import PopeScore, VqaScore, score_pope_files, score_vqa_file
 from vrp.errors import InputError
 from vrp.tables.files import write_text

@@ -1,12 +1,14 @@
 """Bytes of a study's files: shapes of its tables, and how far they are compressed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from vrp.config.extract import ExtractConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
+from vrp.data.dataset import ImageSet
+from vrp.data.datasets import get_dataset
 from vrp.planning.architecture import Architecture
 from vrp.planning.sources import architecture_of, is_embedded
 from vrp.planning.workload import Lengths, Work, n_items
@@ -37,15 +39,6 @@ _NAME, _ANSWER = 30, 12
 _SIGNALS = 25
 _PROBES = 20
 _MAP_COLUMNS, _HEAD_COLUMNS = 1, 2
-# COCO val2014 unpacked, VQA v2 val questions and annotations, POPE.
-_OFFICIAL_BYTES = 6_700_000_000
-# TextVQA's images of train and val unpacked, and its questions.
-_TEXTVQA_BYTES = 7_200_000_000
-# The largest archive lies beside what is unpacked of it until that is done.
-_ARCHIVE_BYTES = {"pope": 6_650_000_000, "vqa": 6_650_000_000, "textvqa": 7_070_000_000}
-# The same images and questions, written from Parquet files a part at a time.
-_HUB_BYTES = 7_000_000_000
-_TEXTVQA_HUB_BYTES = 7_500_000_000
 _SCENE_BYTES = 9_000
 # Checkpoints whose published weights are in 32 bits.
 _IN_32_BITS = "google/paligemma"
@@ -153,15 +146,20 @@ def data_bytes(study: StudyConfig) -> int:
     """Return the most bytes that the data folder takes while it is filled; 0 for one's own."""
     data = study.data
     if data.origin == "official":
-        photographs = _OFFICIAL_BYTES if {"pope", "vqa"} & set(data.official) else 0
-        text = _TEXTVQA_BYTES if "textvqa" in data.official else 0
-        return photographs + text + max(_ARCHIVE_BYTES[name] for name in data.official)
+        images = _image_sets(data.official)
+        return sum(found.official_bytes for found in images) + max(
+            found.archive_bytes for found in images
+        )
     if data.origin == "hub":
-        photographs = _HUB_BYTES if {"pope", "vqa"} & set(data.hub.datasets) else 0
-        return photographs + (_TEXTVQA_HUB_BYTES if "textvqa" in data.hub.datasets else 0)
+        return sum(found.hub_bytes for found in _image_sets(data.hub))
     if data.origin == "scenes":
         return _SCENE_BYTES * max(data.scenes.n_pope_images, data.scenes.n_vqa_images)
     return 0
+
+
+def _image_sets(datasets: Iterable[str]) -> set[ImageSet]:
+    """The image sets of data sets, each once."""
+    return {get_dataset(name).image_set for name in datasets}
 
 
 def checkpoint_bytes(model: ModelConfig) -> int:

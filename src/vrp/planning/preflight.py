@@ -10,8 +10,8 @@ from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
 from vrp.data.archives import archives_of, not_downloaded
-from vrp.data.hub_sets import not_fetched
-from vrp.data.own import refuse_unreachable
+from vrp.data.datasets import get_dataset, load_datasets
+from vrp.data.hub_sets import is_fetched
 from vrp.errors import InputError
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
@@ -230,21 +230,25 @@ def _unfetched(data: DataConfig) -> list[str]:
     """What the study's own fetching, which trusts its marks alone, would ask the network for."""
     match data.origin:
         case "official":
-            return not_downloaded(Path(data.folder), archives_of(data.official))
+            archives = archives_of(load_datasets(data.official))
+            return not_downloaded(Path(data.folder), archives)
         case "hub":
-            return [f"data.hub.{name}" for name in not_fetched(data)]
+            return [
+                f"data.hub.{name}"
+                for name, source in data.hub.items()
+                if not is_fetched(name, source, data.places(name))
+            ]
         case _:
             return []
 
 
 def _refuse_unreachable_scores(study: StudyConfig) -> None:
     scoring = study.scoring
-    path = Path(study.data.folder, study.data.own_questions)
     for split in study.sample.splits:
-        if split.dataset == "own" and scoring.vqa_rule == "official":
-            refuse_unreachable(
-                path, task=split.task, rule=scoring.vqa_rule, threshold=scoring.vqa_threshold
-            )
+        refuse = get_dataset(split.dataset).refuse_unreachable
+        if refuse is not None and scoring.vqa_rule == "official":
+            path = study.data.places(split.dataset).path("questions", split.split)
+            refuse(path, split.task, scoring.vqa_rule, scoring.vqa_threshold)
 
 
 class _Need(NamedTuple):

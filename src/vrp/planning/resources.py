@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.config.study import StudyConfig
+from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
 from vrp.planning.analysis import ANALYSES, ASSUMED, PER_MODEL, analysis_work
 from vrp.planning.devices import DEFAULT_GPU, Device
@@ -42,7 +43,6 @@ _READ = {
 }
 # JSON as Python's objects.
 _JSON = 12
-_OFFICIAL_QUESTION_BYTES = 200 * _MB
 # Minutes: three times what is planned and a quarter of an hour, since a job that is cut short is
 # done again.
 _SAFETY, _EXTRA_MINUTES, _LEAST_MINUTES, _STEP_MINUTES = 3.0, 15.0, 60, 10
@@ -163,8 +163,7 @@ def question_bytes(study: StudyConfig) -> int:
     splits = [(split.dataset, split.split) for split in study.sample.splits]
     paths = [Path(data.folder, name) for name in data.question_files(splits)]
     found = sum(path.stat().st_size for path in paths if path.is_file())
-    large = any(dataset in ("vqa", "textvqa") for dataset, _ in splits)
-    return found or (_OFFICIAL_QUESTION_BYTES if large else 20 * _MB)
+    return found or max(get_dataset(dataset).question_bytes for dataset, _ in splits)
 
 
 def _mb(process_mb: int, n_bytes: float) -> int:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vrp.config.extract import ExtractConfig, answer_limits
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
+from vrp.data.datasets import get_dataset
 from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.masking import mask_conditions
 from vrp.planning.architecture import Architecture
@@ -41,15 +42,9 @@ _NUCLEUS_COPIES = 6
 # Where the best probe layer lies; the papers' are at 0.66, 0.56 and 0.64 of the depth.
 _BEST_DEPTH = 0.6
 
-# Width and height: the mean of the drawn scenes' sizes; COCO's usual photograph; and the largest.
+# Width and height: the mean of the drawn scenes' sizes; and the largest.
 _SCENE, _LARGEST_SCENE = (112, 96), (128, 96)
-_PHOTOGRAPH, _LARGEST_PHOTOGRAPH = (640, 480), (640, 640)
-_TEXTVQA_PHOTOGRAPH, _LARGEST_TEXTVQA_PHOTOGRAPH = (1024, 768), (1024, 1024)
 _SCENE_SIZES = 3
-# Images that questions are about: POPE's, VQA v2 val's, and TextVQA val's.
-_POPE_IMAGES = 500
-_VQA_IMAGES = 40_504
-_TEXTVQA_IMAGES = 3_166
 
 
 class Lengths(NamedTuple):
@@ -125,7 +120,7 @@ def _image_size(study: StudyConfig, dataset: str) -> tuple[int, int]:
     """Width and height of a usual image."""
     if study.data.origin == "scenes":
         return _SCENE
-    return _TEXTVQA_PHOTOGRAPH if dataset == "textvqa" else _PHOTOGRAPH
+    return get_dataset(dataset).image_set.usual_size
 
 
 def _largest_image(study: StudyConfig) -> tuple[int, int]:
@@ -133,7 +128,8 @@ def _largest_image(study: StudyConfig) -> tuple[int, int]:
     if study.data.origin == "scenes":
         return _LARGEST_SCENE
     datasets = {split.dataset for split in study.sample.splits}
-    return _LARGEST_TEXTVQA_PHOTOGRAPH if "textvqa" in datasets else _LARGEST_PHOTOGRAPH
+    sizes = [get_dataset(dataset).image_set.largest_size for dataset in datasets]
+    return max(sizes, key=lambda size: size[0] * size[1])
 
 
 def _text_tokens(model: ModelConfig, architecture: Architecture) -> int:
@@ -208,17 +204,19 @@ def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
     asked: dict[str, float] = {}
     for split in study.sample.splits:
         asked[split.dataset] = asked.get(split.dataset, 0.0) + share * split.count
-    scenes = study.data.scenes if study.data.origin == "scenes" else None
-    pools = {
-        "pope": scenes.n_pope_images if scenes else _POPE_IMAGES,
-        "vqa": scenes.n_vqa_images if scenes else _VQA_IMAGES,
-        "textvqa": _TEXTVQA_IMAGES,
-    }
     n_images = 0.0
     for dataset, n in asked.items():
-        pool = pools.get(dataset)
+        pool = _n_images(study, dataset)
         n_images += n if pool is None else pool * (1 - (1 - 1 / pool) ** n)
     return max(1.0, sum(asked.values()) / max(1.0, n_images))
+
+
+def _n_images(study: StudyConfig, dataset: str) -> int | None:
+    """Images that a data set's questions are about; None: as many as there are questions."""
+    declared = get_dataset(dataset)
+    if study.data.origin == "scenes" and declared.scene_images is not None:
+        return int(getattr(study.data.scenes, declared.scene_images))
+    return declared.n_images
 
 
 def _ablation_starts(study: StudyConfig, arch: Architecture) -> list[int]:

@@ -18,7 +18,7 @@ def splits_table(study: StudyEvidence) -> Table:
     counts = study.items.group_by("dataset", "split", "task").agg(
         n=pl.len(), images=pl.col("group").n_unique()
     )
-    order = {task: i for i, task in enumerate(ordered_tasks(study.items["task"].to_list()))}
+    order = {task: i for i, task in enumerate(ordered_tasks(study.items))}
     rows = [
         [name_cell(f"{row['dataset']}/{row['split']}"), Cell(row["task"]),
          Cell(thousands(row["n"])), Cell(thousands(row["images"]))]

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from vrp.config.margins import Margins
+from vrp.data.datasets import tasks_in_order
 from vrp.errors import InputError
 from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import PROBE_LABELS
@@ -27,18 +28,15 @@ from vrp.tables.items import ITEMS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 
-TASK_ORDER = ("existence", "counting", "spatial", "open", "text")
-
 Key = tuple[str, str, str, int]
 """Predictor, metric, scope, layer."""
 EffectKey = tuple[str, str, str]
 """Intervention, condition, scope."""
 
 
-def ordered_tasks(tasks: Sequence[str]) -> list[str]:
-    """Tasks in the study's order, unknown ones last."""
-    order = {task: i for i, task in enumerate(TASK_ORDER)}
-    return sorted(set(tasks), key=lambda task: (order.get(task, len(order)), task))
+def ordered_tasks(items: pl.DataFrame) -> list[str]:
+    """The tasks of items (columns `task` and `dataset`), in the order of their data sets."""
+    return tasks_in_order(items["task"], items["dataset"])
 
 
 @dataclass(frozen=True)
@@ -240,7 +238,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
         contrasts=probe_contrasts(signals, predictions),
         signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
-        tasks=tuple(ordered_tasks(items["task"].unique().to_list())),
+        tasks=tuple(ordered_tasks(items)),
         k=_n_samples(model),
         consistency=model.table(_CONSISTENCY).join(
             items.select("item_id", "group"), on="item_id", how="inner"

@@ -72,7 +72,7 @@ def choose_items(answers: pl.DataFrame, count: int) -> list[dict[str, Any]]:
     only where there is no other.
     """
     cells: list[list[dict[str, Any]]] = []
-    for task in ordered_tasks(answers["task"].to_list()):
+    for task in ordered_tasks(answers):
         for correct in (True, False):
             rows = answers.filter(task=task, correct=correct).to_dicts()
             cells.append(sorted(rows, key=lambda row: _rank(row["item_id"])))

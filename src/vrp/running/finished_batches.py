@@ -7,8 +7,8 @@ outputs of any rule: a folder with a dot in front, removed when the shard's tabl
 import hashlib
 import io
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from vrp.tables.files import whole_file, write_text
+
+logger = logging.getLogger(__name__)
 
 Batch = tuple[str, ...]
 """Item ids."""
@@ -73,10 +75,9 @@ class FinishedBatches:
         found = [self._load(index) for index in range(len(self.plan))]
         n_found = sum(tables is not None for tables in found)
         if n_found:
-            print(
+            logger.info(
                 f"{self._stage}: {n_found} of {len(self.plan)} batches were finished by an earlier "
-                "run; computing the others",
-                file=sys.stderr,
+                "run; computing the others"
             )
         with ThreadPoolExecutor(max_workers=1) as aside:
             pending: Future[BatchTables] | None = None

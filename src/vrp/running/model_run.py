@@ -1,6 +1,7 @@
 """What every stage that runs a model shares: items, the loaded model, and planned batches."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,8 @@ from vrp.tables.items import ITEMS
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.model import VLM
+
+logger = logging.getLogger(__name__)
 
 ImageSize = tuple[int, int]
 
@@ -298,7 +301,7 @@ def progress(total: int, description: str, *, unit: str = "item") -> tqdm:
     return tqdm(total=total, desc=description.strip(), unit=unit, mininterval=interval)
 
 
-def tell_left_out(stage: str, n_items: int, why: str) -> None:
-    """Say on stderr how many items a stage leaves out, where there are any."""
+def warn_skipped_items(stage: str, n_items: int, why: str) -> None:
+    """Log how many items a stage leaves out, where there are any."""
     if n_items:
-        print(f"{stage}: {n_items} items left out: {why}", file=sys.stderr)
+        logger.warning(f"{stage}: {n_items} items left out: {why}")

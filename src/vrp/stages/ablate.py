@@ -30,7 +30,7 @@ from vrp.running.model_run import (
     check_same_model,
     load_model,
     read_items,
-    tell_left_out,
+    warn_skipped_items,
     with_revision,
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
@@ -107,7 +107,7 @@ def run(
     fold_of = read_folds(predictions)
     probes = read_probes(neurons)
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
-    tell_left_out("ablate", frame.height - len(asked), "no probe held them out")
+    warn_skipped_items("ablate", frame.height - len(asked), "no probe held them out")
     vlm = load_model(model, recorded)
     ablated = AblatedModel(vlm, ablate, StudyImages(data), seed, max_new_tokens)
     parts = {}

@@ -1,12 +1,14 @@
 """Fetch the data and all models of a study, one after the other, where there is a network."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.hub import tell
 from vrp.stages import fetch_data, fetch_model
+
+logger = logging.getLogger(__name__)
 
 
 def run(study: StudyConfig) -> None:
@@ -22,11 +24,11 @@ def run(study: StudyConfig) -> None:
     jobs |= {name: partial(fetch_model.fetch, model) for name, model in study.models.items()}
     missing: list[str] = []
     for name, job in jobs.items():
-        tell(f"fetching {name}")
+        logger.info(f"fetching {name}")
         try:
             job()
         except InputError as error:
-            tell(str(error))
+            logger.error(str(error))
             missing.append(name)
     if missing:
         raise InputError(

@@ -1,5 +1,6 @@
 """Fetch a checkpoint and record exactly what it is."""
 
+import logging
 from pathlib import Path
 
 from vrp.config.models import ModelConfig
@@ -16,7 +17,6 @@ from vrp.hub import (
     remove_cached,
     short,
     snapshot_folder,
-    tell,
 )
 from vrp.running.checkpoints import (
     INDEX,
@@ -30,6 +30,8 @@ from vrp.running.checkpoints import (
     write_manifest,
 )
 from vrp.vlm.family_names import check_family
+
+logger = logging.getLogger(__name__)
 
 
 def run(*, model: ModelConfig, output: Path) -> None:
@@ -81,9 +83,11 @@ def _from_hub(model: ModelConfig, repository: Repository) -> Manifest:
     check_weights(folder, manifest.files, where=str(repository))
     n_bytes = sum((folder / name).stat().st_size for name in manifest.files)
     commit = short(manifest.revision)
-    tell(f"{repository.name}@{commit}: {len(manifest.files)} files, {n_bytes / 1e9:.2f} GB, whole")
+    logger.info(
+        f"{repository.name}@{commit}: {len(manifest.files)} files, {n_bytes / 1e9:.2f} GB, whole"
+    )
     if repository.revision is None:
-        tell(
+        logger.warning(
             f"{repository.name}: no revision is given; write `revision: {manifest.revision}` into "
             "the config, so that the study stays the same when the repository changes"
         )
@@ -139,7 +143,7 @@ def _offline(model: ModelConfig, repository: Repository, reason: str) -> Manifes
             f"{repository}: {damaged[0]} is damaged in the cache, and the hub cannot be reached; "
             "run `vrp fetch` where there is a network"
         )
-    tell(f"{repository.name}: the hub cannot be reached; the cache has all of it")
+    logger.warning(f"{repository.name}: the hub cannot be reached; the cache has all of it")
     return manifest
 
 
@@ -158,5 +162,5 @@ def _damaged(folder: Path, manifest: Manifest, listing: Listing | None = None) -
 
 
 def _throw_away(repository: Repository, path: Path) -> None:
-    tell(f"{repository.name}/{path.name}: is damaged in the cache; fetching it again")
+    logger.warning(f"{repository.name}/{path.name}: is damaged in the cache; fetching it again")
     remove_cached(path)

@@ -26,7 +26,7 @@ from vrp.running.model_run import (
     check_same_model,
     load_model,
     read_items,
-    tell_left_out,
+    warn_skipped_items,
     with_revision,
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
@@ -94,7 +94,7 @@ def run(
     frame = shard_items(subset, n_shards=mask.shards, shard=shard)
     baseline = read_baseline_answers(answers, frame["item_id"].to_list())
     maps = read_maps(attention, frame["item_id"].to_list())
-    tell_left_out("mask", frame.height - len(maps), "they have no usable attention map")
+    warn_skipped_items("mask", frame.height - len(maps), "they have no usable attention map")
     frame = frame.filter(pl.col("item_id").is_in(list(maps)))
     dosed = pl.col("item_id").is_in(
         stratified_subset(subset, mask.dose_items, seed=seed)["item_id"].to_list()

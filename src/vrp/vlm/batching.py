@@ -68,12 +68,13 @@ def longest_answer(max_new_tokens: AnswerLimit, item_id: str, task: str) -> int:
     """
     if isinstance(max_new_tokens, int):
         return max_new_tokens
-    if task not in max_new_tokens:
+    try:
+        return max_new_tokens[task]
+    except KeyError:
         raise InputError(
             f"item {item_id!r}: its task {task!r} has no longest answer; there is one for "
             f"{', '.join(sorted(max_new_tokens)) or 'no task'}"
-        )
-    return max_new_tokens[task]
+        ) from None
 
 
 def require_context(vlm: VLM, item_id: str, n_prompt_tokens: int, max_new_tokens: int) -> None:

@@ -3,6 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vrp.data.datasets import tasks_in_order
+from vrp.data.item import EXISTENCE
 from vrp.plots.panels import add_key, dot_key, interval_dot, line_key, not_run, panels
 from vrp.plots.style import DARK_GREY, model_colour
 from vrp.study.results import StudyResults
@@ -19,7 +21,6 @@ CAPTION = (
 _ITEMS = ITEMS.only("task", "dataset", "reference")
 TABLES = (_ITEMS, METRICS)
 
-_TASKS = ("existence", "counting", "spatial", "open", "text")
 _EXISTENCE_ROWS = (
     ("yes_rate", "existence", "says yes"),
     ("accuracy", "answer_yes", "right when yes"),
@@ -33,7 +34,8 @@ def draw(study: StudyResults) -> Figure:
     figure, ((accuracy, parsed, existence),) = panels(
         TITLE, heights=[2.9], n_columns=3, widths=[1, 1, 1]
     )
-    tasks = _tasks_of(study)
+    items = study.table(_ITEMS)
+    tasks = tasks_in_order(items["task"], items["dataset"])
     by_task = [(task, task) for task in tasks] + [("pooled", "all items")]
     titles = ("accuracy", "answers that could be parsed", "existence questions")
     rows = (
@@ -45,7 +47,7 @@ def draw(study: StudyResults) -> Figure:
         ax.set_title(title)
         _draw_shares(ax, study, wanted)
     parsed.tick_params(labelleft=False)
-    truth = study.table(_ITEMS).filter(dataset="pope")["reference"]
+    truth = items.filter(task=EXISTENCE)["reference"]
     keys = [dot_key(model.name, model_colour(i)) for i, model in enumerate(study.models)]
     if len(truth) and keys:
         share = float((truth == "yes").to_numpy().mean())
@@ -53,11 +55,6 @@ def draw(study: StudyResults) -> Figure:
         keys.append(line_key("questions whose answer is yes", DARK_GREY, linestyle=":"))
     add_key(figure, keys)
     return figure
-
-
-def _tasks_of(study: StudyResults) -> list[str]:
-    found = set(study.table(_ITEMS)["task"].unique().to_list())
-    return [task for task in _TASKS if task in found] + sorted(found - set(_TASKS))
 
 
 def _draw_shares(ax: Axes, study: StudyResults, rows: list[tuple[str, str, str]]) -> None:

@@ -1,14 +1,20 @@
-"""Reader of a user's own data: JSON lines of image, question and answers."""
+"""A user's own data: JSON lines of image, question and answers."""
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vrp.data.images import ImageIndex
-from vrp.data.item import COUNTING, EXISTENCE, OPEN, OWN, SPATIAL, YES_NO, Question, Reading
+from vrp.data.dataset import Dataset, DatasetPlaces
+from vrp.data.item import COUNTING, EXISTENCE, OPEN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
 from vrp.data.scoring import VqaRule, best_vqa_accuracy, majority_answer, parse_pope_strict
 from vrp.errors import InputError
+
+if TYPE_CHECKING:
+    from vrp.data.images import ImageIndex
 
 OWN_TASKS = (EXISTENCE, COUNTING, SPATIAL, OPEN)
 """What own questions may ask for."""
@@ -18,7 +24,7 @@ PLACEHOLDERS = ("<image>", "<|image_pad|>", "<|vision_start|>")
 OWN_KEYS = frozenset({"image", "question", "answers", "group", "task", "question_id"})
 
 
-def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = None) -> Reading:
+def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None = None) -> Reading:
     """Read own data, one JSON object a line.
 
     Keys: ``image`` (path below the data root, or a file name that is unique there), ``question``,
@@ -59,10 +65,10 @@ def read_own(path: Path, images: ImageIndex, *, split: str, task: str | None = N
         else:
             questions.append(question)
     lost = tuple(sorted(missing))
-    return Reading(OWN, split, len(records), tuple(questions), dict(dropped), lost)
+    return Reading("own", split, len(records), tuple(questions), dict(dropped), lost)
 
 
-def refuse_unreachable(path: Path, *, task: str, rule: VqaRule, threshold: float) -> None:
+def refuse_unreachable(path: Path, task: str, rule: VqaRule, threshold: float) -> None:
     """Raise InputError where no answer to a line could ever count as correct.
 
     The official rule divides by three other annotators; own data often have one.
@@ -110,7 +116,7 @@ def _question(
             raise InputError(f"{record.where}: task existence needs yes or no as its answers")
         reference = parsed
     return Question(
-        dataset=OWN,
+        dataset="own",
         split=split,
         task=task,
         question_id=_question_id(record, name, text),
@@ -149,3 +155,44 @@ def _question_id(record: Record, name: str, text: str) -> str:
     if record.fields.get("question_id") is not None:
         return id_field(record, "question_id")
     return hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:16]
+
+
+def _read(
+    places: DatasetPlaces, images: "ImageIndex", splits: Mapping[str, str]
+) -> dict[str, Reading]:
+    """One file for all splits: each gets the questions of its task.
+
+    Lines that name no task have the split's where it is the study's only one of own data.
+    """
+    path = places.path("questions")
+    alone = len(splits) == 1
+    return {
+        split: _of_task(
+            read_own(path, images, split=split, task=task if alone else None), task, path
+        )
+        for split, task in splits.items()
+    }
+
+
+def _of_task(reading: Reading, task: str, path: Path) -> Reading:
+    """The questions of a task; those of others are accounted for as dropped."""
+    wanted = tuple(q for q in reading.questions if q.task == task)
+    others = len(reading.questions) - len(wanted)
+    if others and not wanted:
+        raise InputError(
+            f"{path}: no usable line asks for {task} ({others} ask for something else); "
+            f'write "task": "{task}" into the lines that do'
+        )
+    dropped = reading.dropped | ({f"task other than {task}": others} if others else {})
+    return replace(reading, questions=wanted, dropped=dropped)
+
+
+DATASET = Dataset(
+    name="own",
+    order=90,
+    tasks=OWN_TASKS,
+    files={"questions": "questions.jsonl"},
+    read=_read,
+    splits_share_questions=True,
+    refuse_unreachable=refuse_unreachable,
+)

@@ -1,14 +1,19 @@
-"""Reader of the official POPE question files (Polling-based Object Probing Evaluation)."""
+"""POPE (Polling-based Object Probing Evaluation): is there such an object in the photograph?"""
 
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vrp.data.images import ImageIndex
+from vrp.data.coco import COCO_VAL2014
+from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
+from vrp.data.hub_columns import id_column, text_column
 from vrp.data.item import EXISTENCE, POPE, YES_NO, Question, Reading, question_id_order
 from vrp.data.json_input import Record, id_field, read_records, text_field
 from vrp.errors import InputError
+
+if TYPE_CHECKING:
+    from vrp.data.images import ImageIndex
 
 POPE_SPLITS = ("adversarial", "popular", "random")
 """Order in which splits keep a question that several of them ask."""
@@ -46,7 +51,7 @@ def read_pope_rows(path: Path) -> list[PopeRow]:
     return rows
 
 
-def read_pope(files: Mapping[str, Path], images: ImageIndex) -> dict[str, Reading]:
+def read_pope(files: Mapping[str, Path], images: "ImageIndex") -> dict[str, Reading]:
     """Read POPE splits together: split → what can be asked of it.
 
     POPE asks many (image, question) pairs in several splits; each is kept once, in the first of
@@ -62,7 +67,7 @@ def read_pope(files: Mapping[str, Path], images: ImageIndex) -> dict[str, Readin
 
 
 def _read_split(
-    split: str, path: Path, images: ImageIndex, seen: dict[tuple[str, str], PopeRow]
+    split: str, path: Path, images: "ImageIndex", seen: dict[tuple[str, str], PopeRow]
 ) -> Reading:
     rows = read_pope_rows(path)
     dropped: Counter[str] = Counter()
@@ -115,3 +120,55 @@ def _row(record: Record) -> PopeRow:
 def _split_order(split: str) -> tuple[int, str]:
     known = POPE_SPLITS.index(split) if split in POPE_SPLITS else len(POPE_SPLITS)
     return known, split
+
+
+def _read(
+    places: DatasetPlaces, images: "ImageIndex", splits: Mapping[str, str]
+) -> dict[str, Reading]:
+    return read_pope({split: places.path("questions", split) for split in splits}, images)
+
+
+def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
+    split = text_column(row, "category", where).lower()
+    label = text_column(row, "answer", where).lower()
+    if split not in POPE_SPLITS:
+        raise InputError(
+            f"{where}: category {split!r} is none of POPE's ({', '.join(POPE_SPLITS)}); choose "
+            "another data set or split"
+        )
+    if label not in YES_NO:
+        raise InputError(f"{where}: answer {label!r} is neither yes nor no; is this POPE?")
+    return {
+        split: {
+            "question_id": id_column(row, "question_id", where),
+            "image": image,
+            "text": text_column(row, "question", where),
+            "label": label,
+        }
+    }
+
+
+# Pinned, since the random split once had 90 questions fewer.
+_COMMIT = "08d957b917e5a378a2f99d35b6293c536a66298b"
+_URL = f"https://raw.githubusercontent.com/AoiDragon/POPE/{_COMMIT}/output/coco"
+_PUBLISHED = ("random", "popular", "adversarial")
+
+DATASET = Dataset(
+    name=POPE,
+    order=10,
+    tasks=(EXISTENCE,),
+    splits=_PUBLISHED,
+    files={"questions": "pope/coco_pope_{split}.json"},
+    read=_read,
+    archives=tuple(Archive(f"{_URL}/coco_pope_{split}.json", "pope") for split in _PUBLISHED),
+    # As in lmms-lab/POPE, all three splits in one.
+    hub=HubColumns(
+        required=("question_id", "question", "answer", "category", "image"),
+        image_ids=("image_source", "image_id"),
+        to_official=_official_row,
+        official_file=lambda split: OfficialFile("questions", split),
+    ),
+    scene_images="n_pope_images",
+    image_set=COCO_VAL2014,
+    n_images=500,
+)

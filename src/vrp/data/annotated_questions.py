@@ -1,0 +1,99 @@
+"""Questions with annotators' answers, as VQA v2 and TextVQA publish them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vrp.data.item import Question, Reading, question_id_order
+from vrp.data.json_input import Record
+from vrp.data.scoring import majority_answer
+from vrp.errors import InputError
+
+if TYPE_CHECKING:
+    from vrp.data.images import ImageIndex
+
+UNASSIGNED = "unassigned"
+"""Split name under which questions that fit no task are accounted for."""
+
+
+class AnnotatedQuestion(NamedTuple):
+    """A question joined with its annotation."""
+
+    where: str
+    """File and row, for messages."""
+    question_id: str
+    image_id: str
+    question: str
+    answers: list[str]
+    """As written; none where the question has no annotation."""
+    answer_type: str | None
+    """``yes/no``, ``number`` or ``other``; None where the annotation does not say."""
+
+
+def records_under(document: dict[str, Any], path: Path, key: str) -> list[Record]:
+    """The rows that a document has in the list under ``key``.
+
+    Raises InputError naming file, key and row where there is no such list, or no object in it.
+    """
+    rows = document.get(key)
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path}: key '{key}' must be a list with rows in it; wrong file?")
+    for i, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, {key} row {i}: not an object; mend or re-download the file")
+    return [Record(f"{path}, {key} row {i}", row) for i, row in enumerate(rows, 1)]
+
+
+def refuse_reused_ids(rows: list[AnnotatedQuestion]) -> None:
+    """Raise InputError naming both places where two questions have one id."""
+    first_of: dict[str, AnnotatedQuestion] = {}
+    for row in rows:
+        first = first_of.setdefault(row.question_id, row)
+        if first is not row:
+            raise InputError(
+                f"{row.where}: question_id {row.question_id} was used before ({first.where}); "
+                "give each question an id of its own"
+            )
+
+
+def reading_of(
+    rows: list[AnnotatedQuestion], images: "ImageIndex", *, dataset: str, split: str, task: str
+) -> Reading:
+    """The questions of one split that can be asked, and an account of the others.
+
+    Repeated (image, question) pairs are dropped, the smallest question id stays; so are questions
+    without answers or without their image, and all of the split ``UNASSIGNED``.
+    """
+    dropped: Counter[str] = Counter()
+    missing: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    questions = []
+    for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
+        text = " ".join(row.question.split())
+        image = images.find_id(row.image_id)
+        pair = (image or row.image_id, text)
+        if split == UNASSIGNED:
+            dropped["fits no task"] += 1
+        elif not any(answer.strip() for answer in row.answers):
+            dropped["no answers"] += 1
+        elif pair in seen:
+            dropped["duplicate of (image, question)"] += 1
+        elif image is None:
+            dropped[images.why_missing()] += 1
+            missing.add(row.image_id)
+        else:
+            questions.append(
+                Question(
+                    dataset=dataset,
+                    split=split,
+                    task=task,
+                    question_id=row.question_id,
+                    image=image,
+                    question=text,
+                    answers=row.answers,
+                    reference=majority_answer(row.answers),
+                )
+            )
+            seen.add(pair)
+    lost = tuple(f"image_id {name}" for name in sorted(missing, key=question_id_order))
+    return Reading(dataset, split, len(rows), tuple(questions), dict(dropped), lost)

@@ -1,0 +1,223 @@
+"""VQA v2: questions about COCO's photographs, each answered by ten people."""
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vrp.data.annotated_questions import (
+    UNASSIGNED,
+    AnnotatedQuestion,
+    reading_of,
+    records_under,
+    refuse_reused_ids,
+)
+from vrp.data.coco import COCO_VAL2014
+from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
+from vrp.data.hub_columns import id_column, text_column
+from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
+from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
+from vrp.errors import InputError
+
+if TYPE_CHECKING:
+    from vrp.data.images import ImageIndex
+
+VQA_TASKS = (COUNTING, SPATIAL, OPEN)
+"""In the order in which a question that fits several is given to one."""
+SPATIAL_RELATIONS = (
+    "left of",
+    "right of",
+    "above",
+    "below",
+    "behind",
+    "in front of",
+    "next to",
+    "on top of",
+    "under",
+    "between",
+)
+
+_HOW_MANY = re.compile(r"\W*how\s+many\b", re.IGNORECASE)
+_RELATION = re.compile(
+    r"\b(?:" + "|".join(r"\s+".join(words.split()) for words in SPATIAL_RELATIONS) + r")\b",
+    re.IGNORECASE,
+)
+
+
+def vqa_task(question: str, answer_type: str | None) -> str | None:
+    """The task of a VQA question, the first that fits of counting, spatial, open; None: no task.
+
+    counting: answer_type ``number`` and "How many …"; spatial: the question states one of
+    ``SPATIAL_RELATIONS`` as whole words; open: answer_type ``other``.
+    Raises LookupError where the task depends on an ``answer_type`` that is None.
+    """
+    how_many = _HOW_MANY.match(question) is not None
+    spatial = _RELATION.search(question) is not None
+    if answer_type is None and (how_many or not spatial):
+        raise LookupError("answer_type")
+    if how_many and answer_type == "number":
+        return COUNTING
+    if spatial:
+        return SPATIAL
+    return OPEN if answer_type == "other" else None
+
+
+def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[AnnotatedQuestion]:
+    """Every question of a VQA v2 file joined with its annotation, in the file's order.
+
+    Raises InputError naming file, row and key for what is malformed or missing, a question id used
+    twice, and annotations that belong to none of the questions.
+    """
+    records = records_under(read_json(questions_path), questions_path, "questions")
+    annotations = _annotations(annotations_path)
+    rows = [_join(record, annotations) for record in records]
+    if not any(row.answers for row in rows):
+        raise InputError(
+            f"{annotations_path}: annotates none of the questions of {questions_path}; "
+            "give the annotations of the same release and subset"
+        )
+    refuse_reused_ids(rows)
+    return rows
+
+
+def read_vqa(
+    questions_path: Path, annotations_path: Path, images: "ImageIndex", *, task: str | None = None
+) -> dict[str, Reading]:
+    """Read VQA v2 questions with their annotations: task (= split) → what can be asked of it.
+
+    Questions that fit no task are accounted for under ``UNASSIGNED``. With ``task`` every question
+    gets that task. Annotations need ``question_id`` and ``answers``; ``answer_type`` only where
+    the task depends on it. Repeated (image, question) pairs are dropped, the smallest question id
+    stays. Raises InputError as ``read_vqa_rows`` and where an ``answer_type`` is wanting.
+    """
+    rows = read_vqa_rows(questions_path, annotations_path)
+    splits: dict[str, list[AnnotatedQuestion]] = {split: [] for split in (*VQA_TASKS, UNASSIGNED)}
+    if task is not None:
+        splits = {task: rows}
+    else:
+        for row in rows:
+            splits[_split_of(row, annotations_path)].append(row)
+    return {
+        split: reading_of(rows_of_split, images, dataset="vqa", split=split, task=split)
+        for split, rows_of_split in splits.items()
+    }
+
+
+def _annotations(path: Path) -> dict[str, Record]:
+    by_id: dict[str, Record] = {}
+    for record in records_under(read_json(path, object_hook=_bare_answer), path, "annotations"):
+        question_id = id_field(record, "question_id")
+        if question_id in by_id:
+            raise InputError(
+                f"{record.where}: question_id {question_id} is annotated twice "
+                f"(also {by_id[question_id].where}); remove one"
+            )
+        by_id[question_id] = record
+    return by_id
+
+
+def _bare_answer(fields: dict[str, Any]) -> Any:
+    # Two million answer objects of three keys would fill the memory of a small machine.
+    answer = fields.get("answer")
+    if isinstance(answer, str) and "question_id" not in fields:
+        return sys.intern(answer)
+    return fields
+
+
+def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
+    question_id = id_field(record, "question_id")
+    annotation = annotations.get(question_id)
+    answer_type = None if annotation is None else annotation.fields.get("answer_type")
+    if answer_type is not None and not isinstance(answer_type, str):
+        raise InputError(f"{record.where}: the annotation's 'answer_type' is not a string")
+    return AnnotatedQuestion(
+        where=record.where,
+        question_id=question_id,
+        image_id=id_field(record, "image_id"),
+        question=text_field(record, "question"),
+        answers=[] if annotation is None else answers_field(annotation, "answers"),
+        answer_type=answer_type,
+    )
+
+
+def _split_of(row: AnnotatedQuestion, annotations_path: Path) -> str:
+    if not row.answers:
+        return UNASSIGNED
+    try:
+        return vqa_task(row.question, row.answer_type) or UNASSIGNED
+    except LookupError as error:
+        raise InputError(
+            f"{annotations_path}: question_id {row.question_id} has no 'answer_type', which its "
+            "task depends on; give the full official annotations, or one task for the whole file"
+        ) from error
+
+
+def _read(
+    places: DatasetPlaces, images: "ImageIndex", splits: Mapping[str, str]
+) -> dict[str, Reading]:
+    return read_vqa(places.path("questions"), places.path("annotations"), images)
+
+
+def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
+    ids = {"image_id": _image_id(row, image), "question_id": id_column(row, "question_id", where)}
+    rows: dict[str, dict[str, Any]] = {
+        "questions": {**ids, "question": text_column(row, "question", where)}
+    }
+    if row["answers"]:  # splits whose answers are held back have none
+        rows["annotations"] = {
+            "question_type": row.get("question_type"),
+            "multiple_choice_answer": row.get("multiple_choice_answer"),
+            "answers": [
+                {"answer": answer} if isinstance(answer, str) else dict(answer)
+                for answer in row["answers"]
+            ],
+            "answer_type": row["answer_type"],
+            **ids,
+        }
+    return rows
+
+
+def _image_id(row: Row, image: str) -> int | str:
+    """The id under which the reader finds the file: COCO's number, or its name."""
+    found = str(row["image_id"]).strip()
+    if found.isascii() and found.isdigit():
+        return int(found)
+    return image.rpartition(".")[0]
+
+
+def _official_file(key: str) -> OfficialFile:
+    header: dict[str, Any] = {"info": {}, "data_type": "mscoco", "license": {}}
+    if key == "questions":
+        header = {"task_type": "Open-Ended", **header}
+    return OfficialFile(key, rows=key, header=header)
+
+
+_URL = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
+
+DATASET = Dataset(
+    name="vqa",
+    order=20,
+    tasks=VQA_TASKS,
+    splits=VQA_TASKS,
+    files={
+        "questions": "vqa/v2_OpenEnded_mscoco_val2014_questions.json",
+        "annotations": "vqa/v2_mscoco_val2014_annotations.json",
+    },
+    read=_read,
+    archives=(
+        Archive(f"{_URL}/v2_Questions_Val_mscoco.zip", "vqa"),
+        Archive(f"{_URL}/v2_Annotations_Val_mscoco.zip", "vqa"),
+    ),
+    # As in lmms-lab/VQAv2.
+    hub=HubColumns(
+        required=("question_id", "question", "image_id", "answers", "answer_type", "image"),
+        image_ids=("image_id",),
+        to_official=_official_rows,
+        official_file=_official_file,
+    ),
+    scene_images="n_vqa_images",
+    image_set=COCO_VAL2014,
+    n_images=40_504,
+    question_bytes=200_000_000,
+)
