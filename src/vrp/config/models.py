@@ -11,7 +11,7 @@ class ModelConfig(Section):
     """One vision-language model."""
 
     family: str
-    """llava, paligemma, qwen2_vl, or `auto`: any other, found out from the checkpoint itself."""
+    """Its family, such as `llava`; `auto` infers the layout from any other checkpoint."""
     checkpoint: str
     """A hub id, a folder, or `zoo:<family>` for an embedded tiny model."""
     revision: str | None = None
@@ -23,7 +23,7 @@ class ModelConfig(Section):
     device_map: str | None = None
     """Handed to transformers for a model that one GPU cannot hold, such as `auto`."""
     prompt: str = "short_answer"
-    """The family's prompt variant: `short_answer`, `plain`, or PaliGemma's `answer_en`."""
+    """The family's prompt variant: `short_answer`, `plain`, or one of its own."""
     image_policy: Literal["pad", "crop", "resize", "native"] | None = None
     """How images are made to fit; None is the family's own default."""
     min_pixels: int | None = Field(default=None, ge=1)

@@ -46,7 +46,7 @@ class ModelEvidence:
     name: str
     """Name in the config."""
     family: str = ""
-    """llava, paligemma, qwen2_vl …; empty where the tables do not say."""
+    """As the tables record it; empty where they do not."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Provenance of its answers: revision, digests, versions."""
     metrics: Mapping[Key, Number] = field(default_factory=dict)

@@ -188,7 +188,7 @@ class _Walk:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             self.names.add(node.module)
             self.names.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Attribute) and node.attr == "iter_modules":
+        elif _discovers(node):
             self.discovers = True
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             package, named = _argument(node.left, "files"), node.right
@@ -208,6 +208,13 @@ def _is_docstring(node: object) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
+
+
+def _discovers(node: ast.AST) -> bool:
+    """Whether it imports modules of its own package by names that are known only when it runs."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "iter_modules"
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module"
 
 
 def _argument(node: ast.AST, function: str) -> str | None:

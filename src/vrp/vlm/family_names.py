@@ -1,24 +1,25 @@
-"""Names of the model families, for whom only asks whether there is such a one.
+"""Names of the model families, without importing the families.
 
-The families themselves import torch, and a stage that runs no model must not depend on a prompt:
-so the names are those of the modules in `vrp.vlm.families`, which are not imported for it.
+The families import torch, and a stage that runs no model must not depend on a prompt: so the
+project's own are known by the names of their modules in `vrp.vlm.families`.
 """
 
 import difflib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vrp.errors import InputError
 
-_FAMILIES: Final = Path(__file__).parent / "families"
+_MODULES: Final = Path(__file__).parent / "families"
 _NO_FAMILY: Final = {"__init__", "base"}
-_OTHER_NAMES: Final = {"generic": "auto"}
+REGISTERED: Final[dict[str, Any]] = {}
+"""Name → class of the families that `vrp.vlm.families.register_family` has added."""
 
 
 def family_names() -> tuple[str, ...]:
-    """Return every family's name in the registry, sorted."""
-    modules = {path.stem for path in _FAMILIES.glob("*.py")} - _NO_FAMILY
-    return tuple(sorted(_OTHER_NAMES.get(module, module) for module in modules))
+    """Return every family's name, sorted."""
+    modules = {path.stem for path in _MODULES.glob("*.py")} - _NO_FAMILY
+    return tuple(sorted(modules | set(REGISTERED)))
 
 
 def check_family(name: str) -> None:

@@ -77,6 +77,9 @@ class Llava(Family):
         return super().process_images(images)
 
 
+FAMILY = Llava
+
+
 def padded_square_boxes(grid: Grid, image_size: ImageSize) -> np.ndarray:
     """Return (S, 4) boxes of a grid over the image centred on a square of its longer edge."""
     width, height = image_size

@@ -80,3 +80,6 @@ class PaliGemma(Family):
     def norm_gain(self, norm: Any) -> torch.Tensor:
         """Gemma stores the gain's distance from one."""
         return 1.0 + norm.weight.float()
+
+
+FAMILY = PaliGemma

@@ -85,6 +85,9 @@ class Qwen2VL(Family):
         return positions[None, :, None].expand(3, -1, -1)
 
 
+FAMILY = Qwen2VL
+
+
 def set_pixel_bounds(image_processor: Any, options: FamilyOptions) -> tuple[int, int]:
     """Give the image processor the bounds that were chosen; return those that hold now.
 

@@ -47,7 +47,7 @@ _PROBE_SIZE: ImageSize = (160, 96)
 _PLACE_TOLERANCE = 0.05
 
 
-class Generic(Family):
+class Auto(Family):
     """One image, one grid, the checkpoint's own chat template and processing.
 
     The image policy is what the checkpoint's image processor does: `native` resizes each image by
@@ -119,7 +119,7 @@ class Generic(Family):
         tokenizer: Any,
         image_processor: Any,
         options: FamilyOptions,
-    ) -> "Generic":
+    ) -> "Auto":
         """Bind a checkpoint with its processor's configuration and chat template."""
         given, _ = ProcessorMixin.get_processor_dict(source, revision=revision)
         return cls(config, tokenizer, image_processor, options, given)
@@ -413,6 +413,9 @@ class Generic(Family):
         if kind not in self._gain_offsets:
             self._gain_offsets[kind] = _gain_offset(norm)
         return norm.weight.float() + self._gain_offsets[kind]
+
+
+FAMILY = Auto
 
 
 def _gain_offset(norm: Any) -> float:

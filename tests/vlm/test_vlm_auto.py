@@ -1,4 +1,4 @@
-"""The generic family on tiny random checkpoints of four real classes of different layout."""
+"""The family `auto` on tiny random checkpoints of four real classes of different layout."""
 
 import copy
 import dataclasses
@@ -51,9 +51,9 @@ from vrp.errors import InputError
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import AttentionMask, CaptureSpec, prepare, run_batch, sample_answers
 from vrp.vlm.edits import MlpBypass, NeuronEdit
-from vrp.vlm.families import generic
+from vrp.vlm.families import auto
+from vrp.vlm.families.auto import Auto
 from vrp.vlm.families.base import FamilyOptions
-from vrp.vlm.families.generic import Generic
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.model import VLM
 from vrp.vlm.trunk import Trunk
@@ -602,7 +602,7 @@ def test_the_gain_is_read_off_the_norm(vlms, kind, offset):
     torch.testing.assert_close(gain, ones, atol=1e-5, rtol=1e-5)
 
 
-# Known families through the generic one
+# Known families through `auto`
 
 
 @pytest.mark.parametrize(("name", "size"), [("llava", (48, 48)), ("qwen2_vl", (56, 40))])
@@ -651,7 +651,7 @@ def test_boxes_leave_out_pixels_beyond_the_last_whole_patch(vlms):
     family = vlms["internvl"].family
     config = copy.deepcopy(family.config)
     config.vision_config.patch_size = (24, 24)
-    fresh = Generic(config, family.tokenizer, family.image_processor, FamilyOptions())
+    fresh = Auto(config, family.tokenizer, family.image_processor, FamilyOptions())
     fresh._fix_grid(4)
     expected = [[0, 0, 24, 12], [24, 0, 48, 12], [0, 12, 24, 24], [24, 12, 48, 24]]
     np.testing.assert_allclose(fresh.patch_boxes((64, 32)), expected)
@@ -695,24 +695,24 @@ def test_layouts_that_cannot_be_read_are_refused(vlms, part, key, value, named):
     config = type(family.config)(**family.config.to_dict())
     object.__setattr__(getattr(config, part), key, value)
     with pytest.raises(InputError, match=named):
-        Generic(config, family.tokenizer, family.image_processor, FamilyOptions())
+        Auto(config, family.tokenizer, family.image_processor, FamilyOptions())
 
 
 def test_a_tokenizer_without_the_processors_tokens_is_refused(vlms):
     family = vlms["internvl"].family
     bare = build_tokenizer(LAYOUTS["internvl"]._replace(names={}))
     with pytest.raises(InputError, match="start_image_token"):
-        Generic(family.config, bare, family.image_processor, FamilyOptions())
+        Auto(family.config, bare, family.image_processor, FamilyOptions())
 
 
 def test_a_library_that_is_missing_is_named_in_one_line(vlms, monkeypatch):
     def fail(*args: Any) -> None:
         raise ImportError("\nneeds the library\nnum2words")
 
-    monkeypatch.setattr(generic, "_image_only_processor", fail)
+    monkeypatch.setattr(auto, "_image_only_processor", fail)
     family = vlms["idefics3"].family
     with pytest.raises(InputError, match="not installed") as caught:
-        Generic(family.config, family.tokenizer, family.image_processor, FamilyOptions())
+        Auto(family.config, family.tokenizer, family.image_processor, FamilyOptions())
     assert "needs the library num2words" in str(caught.value)
 
 
@@ -733,7 +733,7 @@ def test_paligemma_is_left_to_its_own_family(tiny_checkpoint, tmp_path):
 
 def test_image_tokens_that_are_no_grid_are_refused(vlms, monkeypatch):
     family = vlms["internvl"].family
-    fresh = Generic(family.config, family.tokenizer, family.image_processor, FamilyOptions())
+    fresh = Auto(family.config, family.tokenizer, family.image_processor, FamilyOptions())
     extra = torch.zeros(1, 17, 32)
     monkeypatch.setattr(fresh, "pooled_features", lambda model, images: extra)
     with pytest.raises(InputError, match="17 embeddings"):
@@ -742,7 +742,7 @@ def test_image_tokens_that_are_no_grid_are_refused(vlms, monkeypatch):
 
 def test_an_image_processor_that_mirrors_is_seen(vlms, monkeypatch):
     family = vlms["gemma3"].family
-    fresh = Generic(family.config, family.tokenizer, family.image_processor, FamilyOptions())
+    fresh = Auto(family.config, family.tokenizer, family.image_processor, FamilyOptions())
     run = fresh._run_image_processor
     monkeypatch.setattr(
         fresh,
