@@ -30,16 +30,8 @@ if not workflow.configfiles:
 include: "workflow/study.smk"
 
 
-pathvars:
-    results=RESULTS,
-    extraction=EXTRACTION,
-    logs=f"{RESULTS}/logs",
-    benchmarks=f"{RESULTS}/benchmarks",
-
-
 wildcard_constraints:
-    model=ANY_MODEL,
-    run="|".join(RUNS),
+    model="|".join(map(re.escape, STUDY.models)),
     shard=r"\d+",
 
 
@@ -70,24 +62,16 @@ rule all:
     """Everything that a study yields for people: the report, its numbers, figures and tables."""
     default_target: True
     input:
-        report="<results>/report.html",
-        summary="<results>/summary.json",
-        figures=FIGURES,
-        effects="<results>/effects.parquet",
-        tables=expand(
-            "<results>/{model}/{table}.parquet",
-            model=MODELS,
-            table=["signals", "heads", "metrics", "probes", "predictions", "neurons"],
-        ),
+        list(map(str, RULES.layout.final_files())),
 
 
 onstart:
     require_gpu_count(workflow)
-    acquire_results_lock(Path(RESULTS))
+    acquire_results_lock(RESULTS)
     refuse_beside_slurm_jobs(workflow, STUDY)
     write_snapshot(STUDY, Path(SNAPSHOT))
 
 
 onsuccess:
-    remove_finished_batches(Path(RESULTS), [run.tables for run in RUNS.values()])
-    remove_partial_files(Path(RESULTS))
+    remove_finished_batches(RESULTS)
+    remove_partial_files(RESULTS)

@@ -136,7 +136,7 @@ def run_sample(dataset: str, folder: Path) -> dict[str, float]:
     items, report = folder / f"{dataset}.parquet", folder / f"{dataset}.json"
     command = [sys.executable, "-c", "from vrp.cli import main; main()", "sample"]
     command += ["--config", str(config)]
-    command += ["--data", str(manifest), "--output", str(items), "--report", str(report)]
+    command += ["--data", str(manifest), "--items", str(items), "--sampling", str(report)]
     start = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)

@@ -49,7 +49,7 @@ PLANTED_LAYER, PLANTED_NEURON = 2, 11
 TASKS = ("existence", "counting", "spatial", "open")
 ORIGIN = {"study": "scale", "model": "planted"}
 LISTS = {
-    "extraction": ("answers", "attention", "hidden", "lens"),
+    "extract": ("answers", "attention", "hidden", "lens"),
     "consistency": ("consistency",),
     "blind": ("blind/hidden",),
 }
@@ -214,14 +214,14 @@ def command(stage: str, folder: Path) -> list[str]:
                         "probes")}  # fmt: skip
     lists = {name: str(folder / f"{name}.json") for name in LISTS}
     shared = ["--config", str(folder / "config.yaml"), "--model", "planted", "--items",
-              str(folder / "items.parquet"), "--extraction", lists["extraction"]]  # fmt: skip
+              str(folder / "items.parquet"), "--extract", lists["extract"]]  # fmt: skip
     if stage == "metrics":
         shared += ["--consistency", lists["consistency"], "--signals", out["signals"],
                    "--heads", out["heads"]]  # fmt: skip
     else:
         shared += ["--signals", out["signals"], "--blind", lists["blind"],
                    "--predictions", out["predictions"], "--neurons", out["neurons"]]  # fmt: skip
-    return [str(Path(sys.executable).with_name("vrp")), stage, *shared, "--output", out[stage]]
+    return [str(Path(sys.executable).with_name("vrp")), stage, *shared, f"--{stage}", out[stage]]
 
 
 def measure(arguments: list[str], log: Path) -> dict[str, float]:

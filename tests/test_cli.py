@@ -37,7 +37,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
     config = tmp_path / "study.yaml"
     config.write_text("study: a\nmodels: {m: {family: llava, checkpoint: x}}\nprobs: {}\n")
     with pytest.raises(SystemExit) as caught:
-        main(["fetch-data", "--config", str(config), "--output", str(tmp_path / "data.json")])
+        main(["fetch-data", "--config", str(config), "--data", str(tmp_path / "data.json")])
     assert caught.value.code == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
@@ -94,11 +94,11 @@ def sampled(tmp_path, capsys):
         data = tmp_path / "data"
         text = STUDY.replace("FOLDER", str(data)).replace("COUNT", str(count))
         config.write_text(text.replace("FAMILY", family))
-        main(["fetch-data", "--config", str(config), "--output", str(tmp_path / "data.json")])
+        main(["fetch-data", "--config", str(config), "--data", str(tmp_path / "data.json")])
         break_something(data)
         out = tmp_path / "out"
         command = ["sample", "--config", str(config), "--data", str(tmp_path / "data.json")]
-        command += ["--output", str(out / "items.parquet"), "--report", str(out / "sampling.json")]
+        command += ["--items", str(out / "items.parquet"), "--sampling", str(out / "sampling.json")]
         capsys.readouterr()
         message = one_line(capsys, command)
         assert not out.exists() or not list(out.iterdir())
@@ -144,7 +144,7 @@ def test_an_unknown_family_names_the_nearest(tmp_path, capsys):
     config = tmp_path / "study.yaml"
     config.write_text("study: a\nmodels: {tiny: {family: lava, checkpoint: 'zoo:llava'}}\n")
     output = tmp_path / "model.json"
-    command = ["fetch-model", "--config", str(config), "--model", "tiny", "--output", str(output)]
+    command = ["fetch-model", "--config", str(config), "--model", "tiny", "--manifest", str(output)]
     assert "llava" in one_line(capsys, command)
     assert not output.exists()
 
@@ -154,13 +154,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     config.write_text(STUDY.replace("FOLDER", str(tmp_path / "data")).replace("COUNT", "4"))
     (tmp_path / "file").write_text("")
     output = str(tmp_path / "file" / "data.json")
-    message = one_line(capsys, ["fetch-data", "--config", str(config), "--output", output])
+    message = one_line(capsys, ["fetch-data", "--config", str(config), "--data", output])
     assert "cannot be written" in message
 
 
 def test_lists_of_all_models_are_given_side_by_side():
     options = build_parser().parse_args(
-        "effects --config c --items i --extraction a b --mask m --ablate x y z --output o".split()
+        "effects --config c --items i --extract a b --mask m --ablate x y z --effects o".split()
     )
-    assert len(options.extraction) == 2
-    assert len(options.ablate) == 3
+    assert len(vars(options)["path extract"]) == 2
+    assert len(vars(options)["path ablate"]) == 3

@@ -2,12 +2,16 @@ import pytest
 import yaml
 
 from vrp.config.extract import answer_limits
-from vrp.config.study import STAGE_KEYS, load_study, stage_config, study_from_mapping
+from vrp.config.study import load_study, study_from_mapping
 from vrp.data.datasets import all_tasks
 from vrp.errors import InputError
+from vrp.study.graph import STAGE
+from vrp.study.keys import stage_config
 
 MODEL = {"family": "llava", "checkpoint": "zoo:llava"}
 HUB = {"repository": "owner/name", "revision": "main"}
+
+EXTRACT = STAGE["extract"]
 
 
 def minimal(**more):
@@ -133,7 +137,7 @@ def test_a_file_round_trips(tmp_path):
 
 def test_stage_config_holds_what_the_stage_reads_and_nothing_else():
     study = study_from_mapping(minimal())
-    keys = stage_config(study, "probes")
+    keys = stage_config(study, STAGE["probes"])
     assert keys["probes.folds"] == 5
     assert all(key.startswith(("seed", "probes.", "metrics.auroc_margin")) for key in keys)
 
@@ -143,14 +147,8 @@ def test_stage_config_of_a_model_ignores_the_other_models():
     two = study_from_mapping(
         {"study": "demo", "models": {"llava": MODEL, "more": {**MODEL, "dtype": "bfloat16"}}}
     )
-    assert stage_config(one, "extract", "llava") == stage_config(two, "extract", "llava")
-    assert stage_config(two, "extract", "more") != stage_config(two, "extract", "llava")
-
-
-@pytest.mark.parametrize("stage", STAGE_KEYS)
-def test_every_stage_key_exists(stage):
-    found = stage_config(study_from_mapping(minimal()), stage, "llava")
-    assert found or stage == "gather"  # which lists files and reads no key
+    assert stage_config(one, EXTRACT, "llava") == stage_config(two, STAGE["extract"], "llava")
+    assert stage_config(two, EXTRACT, "more") != stage_config(two, STAGE["extract"], "llava")
 
 
 def test_everything_is_captured_by_default_and_the_order_does_not_matter():
@@ -162,7 +160,7 @@ def test_everything_is_captured_by_default_and_the_order_does_not_matter():
         study_from_mapping(minimal(extract={"capture": capture}))
         for capture in (["lens", "attention"], ["attention", "lens"])
     )
-    assert stage_config(one, "extract", "llava") == stage_config(other, "extract", "llava")
+    assert stage_config(one, EXTRACT, "llava") == stage_config(other, STAGE["extract"], "llava")
     nothing = study_from_mapping(minimal(extract={"capture": []}, mask={"enabled": False}))
     assert nothing.extract.capture == ()
 
@@ -172,8 +170,8 @@ def test_what_is_captured_is_a_key_of_the_extraction_alone():
     part = study_from_mapping(minimal(extract={"capture": ["attention"]}))
     changed = {
         stage
-        for stage in STAGE_KEYS
-        if stage_config(whole, stage, "llava") != stage_config(part, stage, "llava")
+        for stage in STAGE
+        if stage_config(whole, STAGE[stage], "llava") != stage_config(part, STAGE[stage], "llava")
     }
     assert changed == {"extract"}
 
@@ -204,7 +202,7 @@ def test_a_capture_that_cannot_be_is_one_clear_line(more, words):
 def test_one_longest_answer_for_all_tasks_but_those_that_are_named():
     def limits(**extract):
         found = study_from_mapping(minimal(extract=extract)).extract
-        return answer_limits(found.max_new_tokens, found.max_new_tokens_by_task)
+        return answer_limits(found)
 
     by_task = {"existence": 2, "open": 12}
     for task in (*all_tasks(), "a task of an extension"):
@@ -219,7 +217,7 @@ def test_a_tasks_longest_answer_concerns_every_run_of_the_model():
     short = study_from_mapping(minimal(extract={"max_new_tokens_by_task": {"existence": 2}}))
     changed = {
         stage
-        for stage in STAGE_KEYS
-        if stage_config(plain, stage, "llava") != stage_config(short, stage, "llava")
+        for stage in STAGE
+        if stage_config(plain, STAGE[stage], "llava") != stage_config(short, STAGE[stage], "llava")
     }
     assert changed == {"extract", "blind", "consistency", "mask", "ablate"}

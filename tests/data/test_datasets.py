@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from PIL import Image
+from stage_jobs import run_job
 
 from vrp.config.study import study_from_mapping
 from vrp.data import datasets
@@ -14,7 +15,6 @@ from vrp.data.item import Question, Reading
 from vrp.errors import InputError
 from vrp.planning.disk import data_bytes
 from vrp.planning.workload import questions_per_image
-from vrp.stages import fetch_data, sample
 from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
 
@@ -78,14 +78,17 @@ def write_signs(folder, name="signs_night.json"):
 
 
 def items_of(config, folder):
-    fetch_data.run(data=config.data, output=folder / "data.json")
-    sample.run(
+    run_job("fetch_data", {"data": folder / "data.json"}, data=config.data)
+    run_job(
+        "sample",
+        {
+            "data": folder / "data.json",
+            "items": folder / "items.parquet",
+            "sampling": folder / "sampling.json",
+        },
         seed=0,
         data=config.data,
         sample=config.sample,
-        data_manifest=folder / "data.json",
-        output=folder / "items.parquet",
-        report=folder / "sampling.json",
         provenance={},
     )
     return read_table(folder / "items.parquet", ITEMS)

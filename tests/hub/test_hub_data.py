@@ -25,6 +25,7 @@ from published_sets import (
     textvqa_rows,
     vqa_rows,
 )
+from stage_jobs import run_job
 
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.config.sample import SampleConfig, SplitConfig
@@ -32,7 +33,6 @@ from vrp.config.study import study_from_mapping
 from vrp.data.hub_columns import image_stem
 from vrp.data.images import open_image
 from vrp.errors import InputError
-from vrp.stages import fetch_data, sample
 from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
 
@@ -59,7 +59,7 @@ def scenes(tmp_path_factory) -> Path:
         folder=str(folder / "data"),
         scenes=ScenesConfig(namespace="ci", n_pope_images=10, n_vqa_images=16),
     )
-    fetch_data.run(data=config, output=folder / "data.json")
+    run_job("fetch_data", {"data": folder / "data.json"}, data=config)
     return folder / "data"
 
 
@@ -93,7 +93,7 @@ def hub_data(folder: Path, commits: dict[str, str], **pope: Any) -> DataConfig:
 
 
 def fetch(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
-    fetch_data.run(data=data, output=tmp_path / "data.json")
+    run_job("fetch_data", {"data": tmp_path / "data.json"}, data=data)
     return json.loads((tmp_path / "data.json").read_text())
 
 
@@ -101,13 +101,16 @@ def sampled(data: DataConfig, out: Path, wanted: SampleConfig = SAMPLE) -> tuple
     """The items, and the account of what was found, usable and dropped."""
     out.mkdir()
     (out / "data.json").touch()
-    sample.run(
+    run_job(
+        "sample",
+        {
+            "data": out / "data.json",
+            "items": out / "items.parquet",
+            "sampling": out / "sampling.json",
+        },
         seed=0,
         data=data,
         sample=wanted,
-        data_manifest=out / "data.json",
-        output=out / "items.parquet",
-        report=out / "sampling.json",
         provenance={},
     )
     return read_table(out / "items.parquet", ITEMS), json.loads((out / "sampling.json").read_text())

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hub_stand_in import ACCEPTED_TOKEN, HubStandIn
 from safetensors.numpy import save
+from stage_jobs import run_job
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.hub import Repository, cached_checksum, list_files
 from vrp.running.checkpoints import read_manifest
-from vrp.stages import fetch_model
 
 NAME = "some-lab/tiny-vlm"
 WEIGHTS = save({"w": np.arange(100_000, dtype=np.float32)})
@@ -46,7 +46,7 @@ def model(revision: str | None, name: str = NAME) -> ModelConfig:
 
 def fetch(revision: str | None, tmp_path: Path, name: str = NAME) -> dict:
     output = tmp_path / "model.json"
-    fetch_model.run(model=model(revision, name), output=output)
+    run_job("fetch_model", {"manifest": output}, model=model(revision, name))
     return json.loads(output.read_text())
 
 

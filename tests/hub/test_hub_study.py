@@ -12,9 +12,9 @@ import pytest
 import yaml
 from hub_stand_in import HubStandIn
 from published_sets import publish_pope, publish_vqa
+from stage_jobs import run_job
 
 from vrp.config.data import DataConfig, ScenesConfig
-from vrp.stages import fetch_data
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
@@ -53,7 +53,7 @@ def write_config(folder: Path, hub: HubStandIn) -> Path:
     study = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
     scenes = study["data"].pop("scenes")
     drawn = DataConfig(folder=str(folder / "drawn"), scenes=ScenesConfig(**scenes))
-    fetch_data.run(data=drawn, output=folder / "drawn.json")
+    run_job("fetch_data", {"data": folder / "drawn.json"}, data=drawn)
     pope = hub.add("datasets", "lab/pope", publish_pope(folder / "drawn"))
     vqa = hub.add("datasets", "lab/vqa", publish_vqa(folder / "drawn"))
     shutil.rmtree(folder / "drawn")

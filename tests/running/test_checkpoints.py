@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from stage_jobs import run_job
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.running.checkpoints import read_manifest
-from vrp.stages import fetch_model
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def model_in(folder: Path, **changes: str) -> ModelConfig:
 
 def test_the_manifest_lists_what_is_loaded_with_its_digest(folder: Path, tmp_path: Path):
     output = tmp_path / "models" / "m.json"
-    fetch_model.run(model=model_in(folder), output=output)
+    run_job("fetch_model", {"manifest": output}, model=model_in(folder))
     written = json.loads(output.read_text())
     files = {
         "config.json": hashlib.sha256(b"{}").hexdigest(),
@@ -54,14 +54,14 @@ def test_the_manifest_lists_what_is_loaded_with_its_digest(folder: Path, tmp_pat
 
 
 def test_changed_weights_are_noticed(folder: Path, tmp_path: Path):
-    fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
     (folder / "model.safetensors").write_bytes(b"other weights")
     with pytest.raises(InputError, match="has changed since it was recorded"):
         read_manifest(tmp_path / "m.json", model_in(folder))
 
 
 def test_a_manifest_of_another_model_is_refused(folder: Path, tmp_path: Path):
-    fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
     with pytest.raises(InputError, match="run `vrp fetch-model` again"):
         read_manifest(tmp_path / "m.json", model_in(folder, family="paligemma"))
 
@@ -98,20 +98,20 @@ def test_what_cannot_be_fetched_is_one_clear_line(
 ):
     output = tmp_path / "m.json"
     with pytest.raises(InputError, match=message):
-        fetch_model.run(model=model_in(folder, **changes), output=output)
+        run_job("fetch_model", {"manifest": output}, model=model_in(folder, **changes))
     assert not output.exists()
 
 
 def test_a_folder_without_weights_is_refused(folder: Path, tmp_path: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"\*.safetensors"):
-        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+        run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
 
 
 def test_a_folder_of_pickles_is_refused(folder: Path, tmp_path: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"pickles only \(pytorch_model.bin\)"):
-        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+        run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
 
 
 @pytest.mark.parametrize("n_bytes", [-1, 20, 4, 0])
@@ -119,7 +119,7 @@ def test_truncated_weights_are_one_clear_line(n_bytes: int, folder: Path, tmp_pa
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:n_bytes])
     with pytest.raises(InputError, match=r"model.safetensors is cut short.*get it again$"):
-        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+        run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
     assert not (tmp_path / "m.json").exists()
 
 
@@ -136,7 +136,7 @@ def shard(folder: Path, **changes: str) -> None:
 
 def test_of_sharded_weights_those_that_the_index_names_are_listed(folder: Path, tmp_path: Path):
     shard(folder)
-    fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+    run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
     assert sorted(json.loads((tmp_path / "m.json").read_text())["files"]) == [
         "config.json",
         "model-00001-of-00002.safetensors",
@@ -158,7 +158,7 @@ def test_a_shard_that_is_not_whole_is_one_clear_line(damage, message, folder: Pa
     shard(folder)
     damage(folder)
     with pytest.raises(InputError, match=message):
-        fetch_model.run(model=model_in(folder), output=tmp_path / "m.json")
+        run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
 
 
 def shard_again(folder: Path, **changes: str) -> None:
@@ -172,4 +172,4 @@ def test_an_unreachable_hub_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     model = ModelConfig(family="llava", checkpoint="nobody/nothing-of-this-name")
     with pytest.raises(InputError, match="nobody/nothing-of-this-name: it is not in the cache"):
-        fetch_model.run(model=model, output=tmp_path / "m.json")
+        run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from stage_jobs import Files, run_job
 
 from vrp.config.ablate import AblateConfig
 from vrp.config.consistency import ConsistencyConfig
@@ -17,8 +18,6 @@ from vrp.config.data import DataConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
-from vrp.config.sample import ScoringConfig
-from vrp.stages import ablate, blind, consistency, extract, fetch_model, mask
 from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS
 
@@ -88,7 +87,7 @@ class SmallStudy:
         write_items(self.items, images, self.n_items, self.asked)
         self.model = ModelConfig(family=self.family, checkpoint=str(self.checkpoint), device="cpu")
         self.manifest = self.folder / "model.json"
-        fetch_model.run(model=self.model, output=self.manifest)
+        run_job("fetch_model", {"manifest": self.manifest}, model=self.model)
 
     def read_items(self) -> pl.DataFrame:
         return read_table(self.items, ITEMS)
@@ -96,42 +95,41 @@ class SmallStudy:
     def path(self, table: str, shard: int) -> Path:
         return self.folder / table / f"{shard:03d}.parquet"
 
-    def shared(self, **more: Any) -> dict[str, Any]:
-        """Keywords that every stage takes."""
-        common = {
-            "data": self.data, "scoring": ScoringConfig(), "model": self.model,
-            "manifest": self.manifest, "items": self.items, "provenance": self.provenance,
-        }  # fmt: skip
-        return {**common, **more}
+    def run(self, stage: str, files: Files, *, shard: int = 0, **sections: Any) -> None:
+        sections.setdefault("extract", ExtractConfig(max_new_tokens=self.max_new_tokens))
+        run_job(
+            stage,
+            {"manifest": self.manifest, "items": self.items, **files},
+            model=self.model,
+            shard=shard,
+            provenance=self.provenance,
+            seed=5,
+            data=self.data,
+            **sections,
+        )
 
     def extract(self, *, shard: int = 0, name: str = "extract", **config: Any) -> dict[str, Path]:
         tables = ("answers", "attention", "hidden", "lens")
         outputs = {table: self.path(f"{name}/{table}", shard) for table in tables}
         settings = ExtractConfig(**{"max_new_tokens": self.max_new_tokens, **config})
-        extract.run(**self.shared(extract=settings, shard=shard, **outputs))
+        self.run("extract", outputs, shard=shard, extract=settings)
         return outputs
 
     def blind(self, *, shard: int = 0, name: str = "blind", **config: Any) -> dict[str, Path]:
         outputs = {table: self.path(f"{name}/{table}", shard) for table in ("answers", "hidden")}
         settings = ExtractConfig(**{"max_new_tokens": self.max_new_tokens, **config})
-        blind.run(
-            **self.shared(
-                n_shards=settings.shards, batch_size=settings.batch_size,
-                max_new_tokens=settings.max_new_tokens, positions=settings.positions,
-                hidden_dtype=settings.hidden_dtype, shard=shard, **outputs,
-            )
-        )  # fmt: skip
+        files = {f"blind/{table}": path for table, path in outputs.items()}
+        self.run("blind", files, shard=shard, extract=settings)
         return outputs
 
     def consistency(
         self, *, shard: int = 0, n_shards: int = 1, name: str = "consistency", **config: Any
     ) -> Path:
         output = self.path(name, shard)
-        consistency.run(
-            **self.shared(
-                seed=5, consistency=ConsistencyConfig(**config), n_shards=n_shards,
-                max_new_tokens=self.max_new_tokens, shard=shard, output=output,
-            )
+        self.run(
+            "consistency", {"consistency": output}, shard=shard,
+            consistency=ConsistencyConfig(**config),
+            extract=ExtractConfig(shards=n_shards, max_new_tokens=self.max_new_tokens),
         )  # fmt: skip
         return output
 
@@ -140,12 +138,8 @@ class SmallStudy:
         **config: Any,
     ) -> Path:  # fmt: skip
         output = self.path(name, shard)
-        mask.run(
-            **self.shared(
-                seed=5, mask=MaskConfig(**config), max_new_tokens=self.max_new_tokens,
-                answers=answers, attention=attention, shard=shard, output=output,
-            )
-        )  # fmt: skip
+        files = {"answers": answers, "attention": attention, "mask": output}
+        self.run("mask", files, shard=shard, mask=MaskConfig(**config))
         return output
 
     def ablate(
@@ -153,13 +147,10 @@ class SmallStudy:
         name: str = "ablate", **config: Any,
     ) -> Path:  # fmt: skip
         output = self.path(name, shard)
-        ablate.run(
-            **self.shared(
-                seed=5, ablate=AblateConfig(**config), max_new_tokens=self.max_new_tokens,
-                answers=answers, predictions=predictions, neurons=neurons, shard=shard,
-                output=output,
-            )
-        )  # fmt: skip
+        files = {
+            "answers": answers, "predictions": predictions, "neurons": neurons, "ablate": output,
+        }  # fmt: skip
+        self.run("ablate", files, shard=shard, ablate=AblateConfig(**config))
         return output
 
 

@@ -10,13 +10,13 @@ import planted_study as planted
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from stage_jobs import run_job
 
 from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError
 from vrp.signals.registry import SIGNALS
-from vrp.stages import metrics
 from vrp.stages.mask import read_maps
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import NOT_CAPTURED
@@ -148,14 +148,17 @@ def test_nothing_captured_leaves_no_entropy_anywhere(small_study: Callable[..., 
 
 def run_metrics(folder: Path, tables: Any) -> dict[str, pl.DataFrame]:
     outputs = {name: folder / f"out-{name}.parquet" for name in ("signals", "heads", "metrics")}
-    metrics.run(
+    run_job(
+        "metrics",
+        {
+            "items": tables["items"],
+            **{name: [tables[name]] for name in ("answers", "attention", "lens", "consistency")},
+            "signals": outputs["signals"],
+            "heads": outputs["heads"],
+            "metrics": outputs["metrics"],
+        },
         seed=0,
         metrics=MetricsConfig(bootstrap=100, top_heads=(1, 5)),
-        items=tables["items"],
-        **{name: [tables[name]] for name in ("answers", "attention", "lens", "consistency")},
-        signals=outputs["signals"],
-        heads=outputs["heads"],
-        output=outputs["metrics"],
         provenance=planted.ORIGIN,
     )
     schemas = {"signals": signal_table(), "heads": HEADS, "metrics": METRICS}

@@ -5,11 +5,9 @@ import runpy
 
 import polars as pl
 import pytest
-from synthetic_study import CONDITIONS, K, write_synthetic_study
+from stage_jobs import run_job
+from synthetic_study import CONDITION_SECTIONS, K, write_synthetic_study
 
-from vrp.config.data import DataConfig
-from vrp.config.figures import FiguresConfig
-from vrp.config.margins import Margins
 from vrp.config.metrics import MetricsConfig
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
@@ -17,7 +15,7 @@ from vrp.plots import figures as known_figures
 from vrp.plots.figures import figure_names, load_figures, register_figure
 from vrp.report.page import text_of
 from vrp.signals.registry import SIGNALS
-from vrp.stages import figures, metrics, report
+from vrp.stages import metrics
 from vrp.tables.answers import ANSWERS
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS
@@ -95,13 +93,12 @@ def study(extended, tmp_path_factory):
     table = read_table(consistency, CONSISTENCY)
     table = table.with_columns(normalised=pl.Series(samples, dtype=pl.List(pl.String)))
     write_table(consistency, CONSISTENCY, table, provenance={"model": "alpha"})
-    metrics.run(
+    tables = ("answers", "attention", "lens", "consistency", "signals", "heads", "metrics")
+    run_job(
+        "metrics",
+        {"items": study.items, **{name: study.tables[name] for name in tables}},
         seed=0,
         metrics=MetricsConfig(bootstrap=100, top_heads=(1, 5)),
-        items=study.items,
-        **{name: study.tables[name] for name in ("answers", "attention", "lens", "consistency")},
-        **{name: study.tables[name][0] for name in ("signals", "heads")},
-        output=study.tables["metrics"][0],
         provenance={"model": "alpha"},
     )
     return study
@@ -111,12 +108,16 @@ def study(extended, tmp_path_factory):
 def drawn(study, tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     some = [spec for spec in load_figures() if spec.name in ("sample_spread", "auroc_by_signal")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "load_figures", lambda: some)
-        figures.run(
-            figures=FiguresConfig(formats=("svg",)), conditions=CONDITIONS, margins=Margins(),
-            items=study.items, effects=study.effects, tables=study.tables, output=folder,
-        )  # fmt: skip
+    run_job(
+        "figures",
+        {
+            "items": study.items,
+            "effects": study.effects,
+            **study.tables,
+            "figures": [folder / f"{spec.name}.svg" for spec in some],
+        },
+        **CONDITION_SECTIONS,
+    )
     return folder
 
 
@@ -144,13 +145,21 @@ def test_figures_are_drawn_and_name_it(drawn):
 def test_the_report_shows_signal_cost_and_figure(study, drawn, tmp_path):
     (tmp_path / "data.json").write_text("{}")
     (tmp_path / "sampling.json").write_text("[]")
-    report.run(
-        study="extended", data=DataConfig(), report=ReportConfig(overlays=0), conditions=CONDITIONS,
-        margins=Margins(), data_manifest=tmp_path / "data.json", items=study.items,
-        sampling=tmp_path / "sampling.json", effects=study.effects, tables=study.tables,
-        figures=sorted(drawn.iterdir()), summary=tmp_path / "s.json", output=tmp_path / "r.html",
-        provenance={},
-    )  # fmt: skip
+    run_job(
+        "report",
+        {
+            "data": tmp_path / "data.json",
+            "items": study.items,
+            "sampling": tmp_path / "sampling.json",
+            "effects": study.effects,
+            **study.tables,
+            "figures": sorted(drawn.iterdir()),
+            "summary": tmp_path / "s.json",
+            "report": tmp_path / "r.html",
+        },
+        report=ReportConfig(overlays=0),
+        **CONDITION_SECTIONS,
+    )
     summary = json.loads((tmp_path / "s.json").read_text())
     assert summary["models"]["alpha"]["auroc"]["sample_entropy"]["macro"]["value"] == 1.0
     page = (tmp_path / "r.html").read_text()

@@ -4,13 +4,12 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from PIL import Image
-from synthetic_study import CONDITIONS, MODELS, write_synthetic_study
+from stage_jobs import run_job
+from synthetic_study import CONDITION_SECTIONS, MODELS, write_synthetic_study
 
 from vrp.config.figures import FiguresConfig
-from vrp.config.margins import Margins
 from vrp.errors import InputError
 from vrp.plots.figures import figure_names, load_figures
-from vrp.stages import figures
 from vrp.study.results import open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
@@ -30,20 +29,21 @@ def only(monkeypatch):
 
     def keep(*names):
         some = tuple(module for module in load_figures() if module.name in names)
-        monkeypatch.setattr(figures, "load_figures", lambda: some)
+        monkeypatch.setattr("vrp.stages.figures.load_figures", lambda: some)
 
     return keep
 
 
 def run(study, output, *, tables=None, **config):
-    figures.run(
-        figures=FiguresConfig(**config),
-        conditions=CONDITIONS,
-        margins=Margins(),
-        items=study.items,
-        effects=study.effects,
-        tables=study.tables if tables is None else tables,
-        output=output,
+    settings = FiguresConfig(**config)
+    output.mkdir(exist_ok=True)
+    files = [output / f"{name}.{kind}" for name in figure_names() for kind in settings.formats]
+    given = study.tables if tables is None else tables
+    run_job(
+        "figures",
+        {"items": study.items, "effects": study.effects, **given, "figures": files},
+        figures=settings,
+        **CONDITION_SECTIONS,
     )
 
 
@@ -118,11 +118,11 @@ def test_a_file_that_does_not_name_its_model_is_refused(study, tmp_path):
     write_table(path, ANSWERS, read_table(study.tables["answers"][0], ANSWERS), provenance={})
     with pytest.raises(InputError, match="which model"):
         run(study, tmp_path / "out", tables={"answers": [path]})
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_table_of_another_kind_is_refused_before_anything_is_written(study, tmp_path):
     wrong = {**study.tables, "lens": study.tables["answers"]}
     with pytest.raises(InputError, match="not 'lens'"):
         run(study, tmp_path / "out", tables=wrong)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())

@@ -6,12 +6,18 @@ import shutil
 import pytest
 from planted_study import write_planted_study
 
+from vrp.config.study import study_from_mapping
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
 from vrp.stages import gather
+from vrp.study.context import StageContext, restricted
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.shard_list import listed_shards
+
+STUDY = study_from_mapping(
+    {"study": "tiny", "models": {"toy": {"family": "llava", "checkpoint": "zoo:llava"}}}
+)
 
 
 @pytest.fixture
@@ -25,9 +31,17 @@ def folder(tmp_path):
     return tmp_path / "toy"
 
 
-def listed(folder, output, n_shards=1, **more):
+def listed(folder, output, n_shards=1, tables=("answers", "attention"), items=()):
+    shards = {
+        table: [folder / table / f"{i:03d}.parquet" for i in range(n_shards)] for table in tables
+    }
     gather.run(
-        folder=folder, tables=["answers", "attention"], n_shards=n_shards, output=output, **more
+        StageContext(
+            stage="gather",
+            study=restricted(STUDY, ()),
+            inputs={**shards, "items": items},
+            outputs={"list": [output]},
+        )
     )
     return output
 
@@ -81,7 +95,7 @@ def test_shards_of_two_runs_are_refused(folder, tmp_path, changes, words):
     with_provenance(shards[0], shards[1], **changes)
     output = tmp_path / "extraction.json"
     with pytest.raises(InputError, match=words):
-        gather.run(folder=folder, tables=["answers"], n_shards=2, output=output)
+        listed(folder, output, n_shards=2, tables=["answers"])
     assert not output.exists()
 
 

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 import torch
 from hand_made_captures import N_HEADS, N_LAYERS, N_TOKENS, capture, item
+from stage_jobs import run_job
 
 from vrp.config.metrics import MetricsConfig
 from vrp.config.sample import ScoringConfig
@@ -25,7 +26,7 @@ from vrp.report.numbers import Number
 from vrp.running.attention_captures import attention_rows
 from vrp.running.captures import answer_rows, lens_rows
 from vrp.signals.registry import SIGNALS
-from vrp.stages import extract, metrics
+from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
@@ -55,14 +56,17 @@ class Judged:
 
     def __init__(self, folder: Path, tables: dict[str, Path]) -> None:
         outputs = {name: folder / f"out-{name}.parquet" for name in ("signals", "heads", "metrics")}
-        metrics.run(
+        run_job(
+            "metrics",
+            {
+                "items": tables["items"],
+                **{n: [tables[n]] for n in ("answers", "attention", "lens", "consistency")},
+                "signals": outputs["signals"],
+                "heads": outputs["heads"],
+                "metrics": outputs["metrics"],
+            },
             seed=0,
             metrics=MetricsConfig(bootstrap=100, top_heads=(1,)),
-            items=tables["items"],
-            **{n: [tables[n]] for n in ("answers", "attention", "lens", "consistency")},
-            signals=outputs["signals"],
-            heads=outputs["heads"],
-            output=outputs["metrics"],
             provenance=planted.ORIGIN,
         )
         self.signals = read_table(outputs["signals"], signal_table())

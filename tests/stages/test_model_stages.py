@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from stage_jobs import run_job
 
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
@@ -551,10 +552,8 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
     """A kind that hides the central tokens, as a user's own file registers it."""
     from vrp.config.effects import EffectsConfig
     from vrp.config.study import study_from_mapping
-    from vrp.interventions.conditions import conditions_by_name
     from vrp.interventions.masking import MaskableImage
     from vrp.planning.workload import model_work
-    from vrp.stages import effects
     from vrp.tables.effects import EFFECTS
 
     study = small_study()
@@ -583,15 +582,19 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
     assert planned == [3 * n_items, 2 * n_items]
 
     path = study.folder / "effects.parquet"
-    effects.run(
+    run_job(
+        "effects",
+        {
+            "items": study.items,
+            "answers": [tables["answers"]],
+            "mask": [output],
+            "ablate": [],
+            "effects": path,
+        },
         seed=0,
         effects=EffectsConfig(bootstrap=100, sign_flips=100),
-        conditions=conditions_by_name(config),
-        items=study.items,
-        answers=[tables["answers"]],
-        mask=[output],
-        ablate=[],
-        output=path,
+        mask=config.mask,
+        ablate=config.ablate,
         provenance={},
     )
     estimated = read_table(path, EFFECTS).filter(scope="all")

@@ -8,12 +8,12 @@ import polars as pl
 import pytest
 from scipy.stats import mannwhitneyu, pearsonr
 from sklearn.metrics import roc_auc_score
+from stage_jobs import run_job
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
-from vrp.stages import effects, metrics, probes
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, PROBES
 from vrp.tables.files import read_table
@@ -34,17 +34,20 @@ def study(tmp_path_factory):
 
 def run_metrics(study, folder, config):
     """Run the metrics stage on a planted study; its three tables go into the folder."""
-    metrics.run(
+    run_job(
+        "metrics",
+        {
+            "items": study.items,
+            "answers": [study.answers],
+            "attention": [study.attention],
+            "lens": [study.lens],
+            "consistency": [study.consistency],
+            "signals": folder / "signals.parquet",
+            "heads": folder / "heads.parquet",
+            "metrics": folder / "metrics.parquet",
+        },
         seed=0,
         metrics=config,
-        items=study.items,
-        answers=[study.answers],
-        attention=[study.attention],
-        lens=[study.lens],
-        consistency=[study.consistency],
-        signals=folder / "signals.parquet",
-        heads=folder / "heads.parquet",
-        output=folder / "metrics.parquet",
         provenance=planted.ORIGIN,
     )
 
@@ -149,17 +152,20 @@ def test_p_agrees_with_a_test_that_knows_no_bootstrap(judged):
 def test_a_shard_that_lacks_items_is_refused(study, tmp_path):
     short = planted.write_planted_study(tmp_path / "short", n_images=10)
     with pytest.raises(InputError, match="lacks item"):
-        metrics.run(
+        run_job(
+            "metrics",
+            {
+                "items": study.items,
+                "answers": [short.answers],
+                "attention": [study.attention],
+                "lens": [study.lens],
+                "consistency": [study.consistency],
+                "signals": tmp_path / "signals.parquet",
+                "heads": tmp_path / "heads.parquet",
+                "metrics": tmp_path / "metrics.parquet",
+            },
             seed=0,
             metrics=MetricsConfig(bootstrap=100),
-            items=study.items,
-            answers=[short.answers],
-            attention=[study.attention],
-            lens=[study.lens],
-            consistency=[study.consistency],
-            signals=tmp_path / "signals.parquet",
-            heads=tmp_path / "heads.parquet",
-            output=tmp_path / "metrics.parquet",
             provenance={},
         )
     assert not (tmp_path / "signals.parquet").exists()
@@ -168,15 +174,18 @@ def test_a_shard_that_lacks_items_is_refused(study, tmp_path):
 @pytest.fixture(scope="module")
 def estimated(study, tmp_path_factory):
     path = tmp_path_factory.mktemp("effects") / "effects.parquet"
-    effects.run(
+    run_job(
+        "effects",
+        {
+            "items": study.items,
+            "answers": [study.answers],
+            "mask": [study.mask],
+            "ablate": [study.ablate],
+            "effects": path,
+        },
         seed=0,
         effects=EffectsConfig(bootstrap=500),
-        conditions=planted.CONDITIONS,
-        items=study.items,
-        answers=[study.answers],
-        mask=[study.mask],
-        ablate=[study.ablate],
-        output=path,
+        **planted.CONDITION_SECTIONS,
         provenance=planted.ORIGIN,
     )
     return read_table(path, EFFECTS)
@@ -223,15 +232,18 @@ def test_object_identification_is_tested_against_random_only(estimated, study):
 
 def test_effects_of_a_model_without_answers_are_refused(study, tmp_path):
     with pytest.raises(InputError, match="no answers were given for model 'toy'"):
-        effects.run(
+        run_job(
+            "effects",
+            {
+                "items": study.items,
+                "answers": [],
+                "mask": [study.mask],
+                "ablate": [study.ablate],
+                "effects": tmp_path / "effects.parquet",
+            },
             seed=0,
             effects=EffectsConfig(),
-            conditions=planted.CONDITIONS,
-            items=study.items,
-            answers=[],
-            mask=[study.mask],
-            ablate=[study.ablate],
-            output=tmp_path / "effects.parquet",
+            **planted.CONDITION_SECTIONS,
             provenance={},
         )
 
@@ -239,20 +251,23 @@ def test_effects_of_a_model_without_answers_are_refused(study, tmp_path):
 def fit(study, judged, folder, **settings):
     """The probes stage's three tables."""
     config = {"bootstrap": 200, "folds": 4, "penalties": (0.01, 0.1), "mlp": False}
-    probes.run(
+    run_job(
+        "probes",
+        {
+            "items": study.items,
+            "answers": [study.answers],
+            "attention": [study.attention],
+            "hidden": [study.hidden],
+            "lens": [study.lens],
+            "signals": judged[3],
+            "blind/hidden": [study.blind_hidden],
+            "predictions": folder / "predictions.parquet",
+            "neurons": folder / "neurons.parquet",
+            "probes": folder / "probes.parquet",
+        },
         seed=0,
         probes=ProbesConfig(**config | {"supervised_attention": False} | settings),
-        auroc_margin=0.05,
-        items=study.items,
-        answers=[study.answers],
-        attention=[study.attention],
-        hidden=[study.hidden],
-        lens=[study.lens],
-        signals=judged[3],
-        blind_hidden=[study.blind_hidden],
-        predictions=folder / "predictions.parquet",
-        neurons=folder / "neurons.parquet",
-        output=folder / "probes.parquet",
+        metrics=MetricsConfig(auroc_margin=0.05),
         provenance=planted.ORIGIN,
     )
     return (

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 import synthetic_study
 from PIL import Image
+from stage_jobs import run_job
 
 from vrp.config.data import DataConfig
-from vrp.config.margins import Margins
+from vrp.config.effects import EffectsConfig
+from vrp.config.metrics import MetricsConfig
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.page import SECTIONS, external_references, text_of
-from vrp.stages import report
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS
@@ -47,19 +48,28 @@ def inputs(tmp_path_factory):
     for path in figures:
         path.write_text(SVG)
     return {
-        "study": "synthetic",
-        "data": DataConfig(folder=str(folder / "data")),
-        "report": ReportConfig(title="Title & <b>more</b>", overlays=4),
-        "conditions": synthetic_study.CONDITIONS,
-        "margins": Margins(),
-        "data_manifest": folder / "data.json",
+        "folder": folder,
+        "data": folder / "data.json",
         "items": study.items,
         "sampling": folder / "sampling.json",
         "effects": study.effects,
         "tables": study.tables,
         "figures": figures,
-        "provenance": ORIGIN,
     }
+
+
+def write_report(inputs, summary, report, **sections):
+    files = {name: path for name, path in inputs.items() if name not in ("folder", "tables")}
+    run_job(
+        "report",
+        {**files, **inputs["tables"], "summary": summary, "report": report},
+        study="synthetic",
+        data=DataConfig(folder=str(inputs["folder"] / "data")),
+        report=ReportConfig(title="Title & <b>more</b>", overlays=4),
+        **synthetic_study.CONDITION_SECTIONS,
+        provenance=ORIGIN,
+        **sections,
+    )
 
 
 def _with_images(items, folder):
@@ -96,7 +106,7 @@ def _with_checkpoint(path, checkpoint, family):
 @pytest.fixture(scope="module")
 def made(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    report.run(**inputs, summary=folder / "summary.json", output=folder / "report.html")
+    write_report(inputs, folder / "summary.json", folder / "report.html")
     page = (folder / "report.html").read_text(encoding="utf-8")
     return page, json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
@@ -202,9 +212,9 @@ def test_embedded_models_on_photographs_and_lost_images_are_said_so(made, inputs
     lost = {"missing": [f"gone_{i}.jpg" for i in range(3)], "unreadable": ["cut.jpg: truncated"]}
     (tmp_path / "sampling.json").write_text(json.dumps([row | lost]))
     output = tmp_path / "out" / "report.html"
-    given = {**inputs, "data_manifest": tmp_path / "data.json",
+    given = {**inputs, "data": tmp_path / "data.json",
              "sampling": tmp_path / "sampling.json"}  # fmt: skip
-    report.run(**given, summary=tmp_path / "out" / "summary.json", output=output)
+    write_report(given, tmp_path / "out" / "summary.json", output)
     words = text_of(output.read_text(encoding="utf-8"))
     right = read_table(inputs["tables"]["answers"][0], ANSWERS)["correct"].mean()
     assert "alpha learnt from rendered scenes" in words
@@ -260,14 +270,19 @@ def test_summary_holds_the_numbers_of_the_tables(inputs, made):
 
 
 def test_the_same_tables_give_the_same_report(inputs, made, tmp_path):
-    report.run(**inputs, summary=tmp_path / "s.json", output=tmp_path / "r.html")
+    write_report(inputs, tmp_path / "s.json", tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == made[0]
 
 
 def test_the_page_states_the_margins_that_were_configured(inputs, made, tmp_path):
     assert "(in this study ±0.05 in AUROC, ±0.1 in R, ±2 percentage points)" in made[0]
-    tight = {**inputs, "margins": Margins(auroc=0.025, r=0.2, effect_pp=0.5)}
-    report.run(**tight, summary=tmp_path / "s.json", output=tmp_path / "r.html")
+    write_report(
+        inputs,
+        tmp_path / "s.json",
+        tmp_path / "r.html",
+        metrics=MetricsConfig(auroc_margin=0.025, r_margin=0.2),
+        effects=EffectsConfig(equivalence_pp=0.5),
+    )
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "(in this study ±0.025 in AUROC, ±0.2 in R, ±0.5 percentage points)" in page
 
@@ -277,10 +292,8 @@ def test_a_study_without_probes_interventions_or_figures(inputs, tmp_path):
     tables = {
         name: inputs["tables"][name] for name in ("answers", "attention", "signals", "metrics")
     }
-    report.run(
-        **{**inputs, "tables": tables, "figures": []},
-        summary=tmp_path / "s.json",
-        output=tmp_path / "r.html",
+    write_report(
+        {**inputs, "tables": tables, "figures": []}, tmp_path / "s.json", tmp_path / "r.html"
     )
     summary = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     assert summary["answers"][2]["short"] == "Not run"
@@ -290,11 +303,11 @@ def test_a_study_without_probes_interventions_or_figures(inputs, tmp_path):
     assert "No figures were given." in words
 
 
-@pytest.mark.parametrize("missing", ["sampling", "data_manifest", "items", "effects"])
+@pytest.mark.parametrize("missing", ["sampling", "data", "items", "effects"])
 def test_a_missing_input_is_one_clear_line_and_nothing_is_written(inputs, tmp_path, missing):
     given = {**inputs, missing: tmp_path / "absent"}
     with pytest.raises(InputError, match="absent: no such file"):
-        report.run(**given, summary=tmp_path / "s.json", output=tmp_path / "r.html")
+        write_report(given, tmp_path / "s.json", tmp_path / "r.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,13 +315,13 @@ def test_a_figure_that_is_no_svg_is_refused(inputs, tmp_path):
     bad = tmp_path / "bad.svg"
     bad.write_text("<html></html>")
     with pytest.raises(InputError, match="is not an SVG"):
-        report.run(**{**inputs, "figures": [bad]}, summary=tmp_path / "s", output=tmp_path / "r")
+        write_report({**inputs, "figures": [bad]}, tmp_path / "s", tmp_path / "r")
 
 
 def test_a_table_of_an_unknown_model_is_refused(inputs, tmp_path):
     tables = {**inputs["tables"], "answers": inputs["tables"]["answers"][:1]}
     with pytest.raises(InputError, match="no answers were given for model 'beta'"):
-        report.run(**{**inputs, "tables": tables}, summary=tmp_path / "s", output=tmp_path / "r")
+        write_report({**inputs, "tables": tables}, tmp_path / "s", tmp_path / "r")
 
 
 def test_the_stage_needs_no_torch():

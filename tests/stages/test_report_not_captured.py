@@ -4,16 +4,15 @@ import json
 import re
 
 import pytest
-from synthetic_study import CONDITIONS, write_synthetic_study
+from stage_jobs import run_job
+from synthetic_study import CONDITION_SECTIONS, CONDITIONS, write_synthetic_study
 
 from vrp.config.data import DataConfig
-from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.overlays import _mean_map
 from vrp.report.page import text_of
 from vrp.signals.registry import SIGNALS
-from vrp.stages import report
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.files import read_table, write_table
@@ -30,20 +29,22 @@ def made(tmp_path_factory):
     study = write_synthetic_study(folder / "tables", models=("alpha", "beta"), capture=())
     (folder / "data.json").write_text(json.dumps({"origin": "scenes", "files": {}}))
     (folder / "sampling.json").write_text("[]")
-    report.run(
+    run_job(
+        "report",
+        {
+            "data": folder / "data.json",
+            "items": study.items,
+            "sampling": folder / "sampling.json",
+            "effects": study.effects,
+            **study.tables,
+            "figures": [],
+            "summary": folder / "summary.json",
+            "report": folder / "report.html",
+        },
         study="synthetic",
         data=DataConfig(folder=str(folder / "data")),
         report=ReportConfig(overlays=2),
-        conditions=CONDITIONS,
-        margins=Margins(),
-        data_manifest=folder / "data.json",
-        items=study.items,
-        sampling=folder / "sampling.json",
-        effects=study.effects,
-        tables=study.tables,
-        figures=[],
-        summary=folder / "summary.json",
-        output=folder / "report.html",
+        **CONDITION_SECTIONS,
         provenance=ORIGIN,
     )
     page = (folder / "report.html").read_text(encoding="utf-8")

@@ -3,16 +3,15 @@
 import json
 
 import pytest
-from synthetic_study import CONDITIONS, write_synthetic_study
+from stage_jobs import run_job
+from synthetic_study import CONDITION_SECTIONS, write_synthetic_study
 
 from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
 from vrp.config.figures import FiguresConfig
-from vrp.config.margins import Margins
 from vrp.config.report import ReportConfig
 from vrp.plots.figures import figure_names
 from vrp.report.page import text_of
-from vrp.stages import effects, figures, report
 from vrp.tables.effects import EFFECTS
 from vrp.tables.files import read_table
 
@@ -22,15 +21,18 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unmoved")
     made = write_synthetic_study(folder, models=("alpha",))
     made.tables["mask"] = []
-    effects.run(
+    run_job(
+        "effects",
+        {
+            "items": made.items,
+            "answers": made.tables["answers"],
+            "mask": [],
+            "ablate": [],
+            "effects": made.effects,
+        },
         seed=0,
         effects=EffectsConfig(bootstrap=100, sign_flips=100),
-        conditions=CONDITIONS,
-        items=made.items,
-        answers=made.tables["answers"],
-        mask=[],
-        ablate=[],
-        output=made.effects,
+        **CONDITION_SECTIONS,
         provenance={"study": "synthetic"},
     )
     return made
@@ -41,25 +43,41 @@ def test_there_are_no_effects(study):
 
 
 def test_every_figure_is_drawn(study, tmp_path):
-    figures.run(
-        figures=FiguresConfig(formats=("svg",), dpi=60), conditions=CONDITIONS,
-        margins=Margins(), items=study.items, effects=study.effects, tables=study.tables,
-        output=tmp_path,
-    )  # fmt: skip
+    run_job(
+        "figures",
+        {
+            "items": study.items,
+            "effects": study.effects,
+            **study.tables,
+            "figures": [tmp_path / f"{name}.svg" for name in figure_names()],
+        },
+        figures=FiguresConfig(formats=("svg",), dpi=60),
+        **CONDITION_SECTIONS,
+    )
     assert {path.stem for path in tmp_path.iterdir()} == set(figure_names())
 
 
 def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
     (tmp_path / "data.json").write_text(json.dumps({"origin": "scenes", "files": {}}))
     (tmp_path / "sampling.json").write_text("[]")
-    report.run(
-        study="synthetic", data=DataConfig(folder=str(tmp_path / "data")),
-        report=ReportConfig(overlays=0), conditions=CONDITIONS, margins=Margins(),
-        data_manifest=tmp_path / "data.json", items=study.items,
-        sampling=tmp_path / "sampling.json", effects=study.effects, tables=study.tables,
-        figures=[], summary=tmp_path / "summary.json", output=tmp_path / "report.html",
+    run_job(
+        "report",
+        {
+            "data": tmp_path / "data.json",
+            "items": study.items,
+            "sampling": tmp_path / "sampling.json",
+            "effects": study.effects,
+            **study.tables,
+            "figures": [],
+            "summary": tmp_path / "summary.json",
+            "report": tmp_path / "report.html",
+        },
+        study="synthetic",
+        data=DataConfig(folder=str(tmp_path / "data")),
+        report=ReportConfig(overlays=0),
+        **CONDITION_SECTIONS,
         provenance={"study": "synthetic", "stage": "report", "versions": "{}"},
-    )  # fmt: skip
+    )
     summary = json.loads((tmp_path / "summary.json").read_text())
     causal = summary["answers"][3]
     assert causal["short"] == "Not run, for attended patches and few neurons alike"

@@ -3,11 +3,11 @@ import shutil
 
 import pytest
 from PIL import Image
+from stage_jobs import run_job
 
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.config.sample import SampleConfig, SplitConfig
 from vrp.errors import InputError
-from vrp.stages import fetch_data, sample
 from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
 
@@ -20,7 +20,7 @@ def scenes(tmp_path_factory):
         folder=str(folder / "data"),
         scenes=ScenesConfig(namespace="ci", n_pope_images=12, n_vqa_images=16),
     )
-    fetch_data.run(data=config, output=folder / "data.json")
+    run_job("fetch_data", {"data": folder / "data.json"}, data=config)
     return folder
 
 
@@ -40,13 +40,16 @@ def splits(**counts):
 
 
 def run(folder, wanted, out, *, seed=0, data=None):
-    sample.run(
+    run_job(
+        "sample",
+        {
+            "data": folder / "data.json",
+            "items": out / "items.parquet",
+            "sampling": out / "sampling.json",
+        },
         seed=seed,
         data=data or DataConfig(folder=str(folder / "data")),
         sample=wanted,
-        data_manifest=folder / "data.json",
-        output=out / "items.parquet",
-        report=out / "sampling.json",
         provenance={},
     )
     return read_table(out / "items.parquet", ITEMS)
@@ -165,7 +168,7 @@ def test_textvqa_is_in_the_manifest_of_the_data(scenes, tmp_path):
     shutil.copytree(scenes, copy)
     add_textvqa(copy / "data")
     data = DataConfig(origin="local", folder=str(copy / "data"))
-    fetch_data.run(data=data, output=tmp_path / "data.json")
+    run_job("fetch_data", {"data": tmp_path / "data.json"}, data=data)
     manifest = json.loads((tmp_path / "data.json").read_text())
     assert "textvqa/TextVQA_0.5.1_val.json" in manifest["files"]
     assert manifest["n_images"] == 16 + 2
@@ -185,13 +188,16 @@ def test_textvqa_without_its_file_or_folder_is_one_line(scenes, tmp_path):
 
 def test_without_the_manifest_nothing_is_sampled(scenes, tmp_path):
     with pytest.raises(InputError, match="fetch-data"):
-        sample.run(
+        run_job(
+            "sample",
+            {
+                "data": tmp_path / "data.json",
+                "items": tmp_path / "items.parquet",
+                "sampling": tmp_path / "sampling.json",
+            },
             seed=0,
             data=DataConfig(folder=str(scenes / "data")),
             sample=splits(adversarial=2),
-            data_manifest=tmp_path / "data.json",
-            output=tmp_path / "items.parquet",
-            report=tmp_path / "sampling.json",
             provenance={},
         )
 
@@ -203,7 +209,7 @@ def test_the_manifest_changes_with_the_questions(scenes, tmp_path):
         folder=str(tmp_path / "data"),
         scenes=ScenesConfig(namespace="other", n_pope_images=12, n_vqa_images=16),
     )
-    fetch_data.run(data=config, output=tmp_path / "data.json")
+    run_job("fetch_data", {"data": tmp_path / "data.json"}, data=config)
     second = json.loads((tmp_path / "data.json").read_text())
     assert set(first["files"]) == set(second["files"])
     assert first["files"] != second["files"]
@@ -212,8 +218,10 @@ def test_the_manifest_changes_with_the_questions(scenes, tmp_path):
 def test_a_folder_without_questions_is_refused(tmp_path):
     (tmp_path / "val2014").mkdir()
     with pytest.raises(InputError, match="none of the question files"):
-        fetch_data.run(
-            data=DataConfig(origin="local", folder=str(tmp_path)), output=tmp_path / "data.json"
+        run_job(
+            "fetch_data",
+            {"data": tmp_path / "data.json"},
+            data=DataConfig(origin="local", folder=str(tmp_path)),
         )
 
 
@@ -259,21 +267,23 @@ def test_questions_without_any_image_stop_the_fetching(tmp_path, caplog):
     with pytest.raises(
         InputError, match=r"photo: holds no images for questions\.jsonl; .*data\.im"
     ):
-        fetch_data.run(data=data, output=tmp_path / "m.json")
+        run_job("fetch_data", {"data": tmp_path / "m.json"}, data=data)
     assert not (tmp_path / "m.json").exists()
     (tmp_path / "photo").mkdir()
     with pytest.raises(InputError, match="holds no images"):
-        fetch_data.run(data=data, output=tmp_path / "m.json")
+        run_job("fetch_data", {"data": tmp_path / "m.json"}, data=data)
     with pytest.raises(InputError, match=r"none of the question files.*coco_pope_random\.json"):
-        fetch_data.run(
-            data=DataConfig(origin="local", folder=str(tmp_path / "photo")), output=tmp_path
+        run_job(
+            "fetch_data",
+            {"data": tmp_path},
+            data=DataConfig(origin="local", folder=str(tmp_path / "photo")),
         )
     # Files that the study may not ask about only get a line.
     data = DataConfig(origin="local", folder=str(tmp_path), images="photos")
     (tmp_path / "textvqa").mkdir()
     (tmp_path / "textvqa" / "TextVQA_0.5.1_val.json").write_text("{}")
     caplog.clear()
-    fetch_data.run(data=data, output=tmp_path / "m.json")
+    run_job("fetch_data", {"data": tmp_path / "m.json"}, data=data)
     assert json.loads((tmp_path / "m.json").read_text())["n_images"] == 1
     said = caplog.text
     assert "train_images: holds no images for textvqa/TextVQA_0.5.1_val.json" in said

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm
+from stage_jobs import run_job
 
+from vrp.config.ablate import AblateConfig
+from vrp.config.mask import MaskConfig
 from vrp.config.probes import ProbesConfig
-from vrp.config.study import study_from_mapping
-from vrp.interventions.conditions import conditions_by_name
-from vrp.stages import probes
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
@@ -36,9 +36,8 @@ NEURON_SHIFT = 3.0
 NEURON_AUROC = float(norm.cdf(NEURON_SHIFT / np.sqrt(2)))
 TOP_LOSS = 0.3
 ORIGIN = {"study": "planted", "model": "toy"}
-CONDITIONS = conditions_by_name(
-    study_from_mapping({"study": "planted", "models": {"toy": {"family": "x", "checkpoint": "x"}}})
-)
+CONDITION_SECTIONS = {"mask": MaskConfig(), "ablate": AblateConfig()}
+"""Sections of the config that the conditions are of."""
 # What of the tables is null where it was not captured.
 COLUMNS_OF = {
     "attention": ("maps", "image_mass"),
@@ -268,17 +267,20 @@ def run_small_probes(study, folder):
 
     `out-signals.parquet` must lie in `folder`; predictions and neurons are written beside it.
     """
-    probes.run(
+    tables = ("answers", "attention", "hidden", "lens")
+    run_job(
+        "probes",
+        {
+            "items": study.items,
+            **{name: getattr(study, name) for name in tables},
+            "blind/hidden": study.blind_hidden,
+            "signals": folder / "out-signals.parquet",
+            "predictions": folder / "predictions.parquet",
+            "neurons": folder / "neurons.parquet",
+            "probes": folder / "probes.parquet",
+        },
         seed=0,
         probes=ProbesConfig(bootstrap=100, folds=3, inner_folds=2, penalties=(0.1,), mlp=False),
-        auroc_margin=0.05,
-        items=study.items,
-        **{name: [getattr(study, name)]
-           for name in ("answers", "attention", "hidden", "lens", "blind_hidden")},
-        signals=folder / "out-signals.parquet",
-        predictions=folder / "predictions.parquet",
-        neurons=folder / "neurons.parquet",
-        output=folder / "probes.parquet",
         provenance=ORIGIN,
-    )  # fmt: skip
+    )
     return read_table(folder / "probes.parquet", PROBES)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from planted_study import COLUMNS_OF, without
 from scipy.special import expit
+from stage_jobs import run_job
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.margins import Margins
@@ -26,7 +27,6 @@ from vrp.estimates.reliability import (
     share_rows,
 )
 from vrp.interventions.conditions import conditions_by_name
-from vrp.stages import effects, metrics
 from vrp.study.results import StudyResults, open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -77,33 +77,34 @@ ABLATE_LOSS = {
     "top_5_depth50": 0.03,
 }  # fmt: skip
 N_SEEDS = 5
-CONDITIONS = conditions_by_name(
-    study_from_mapping(
-        {
-            "study": "synthetic",
-            "models": {"a": {"family": "llava", "checkpoint": "x"}},
-            "mask": {
-                "random_seeds": N_SEEDS,
-                "controls": ["bottom", "no_image", "other_image"],
-                "dose": [0.1, 0.5, 0.7, 0.9],
-            },
-            "ablate": {
-                "conditions": [
-                    {"neurons": "top", "count": 5},
-                    {"neurons": "top", "count": 10},
-                    {"neurons": "top", "count": 10, "value": "mean"},
-                    {"neurons": "random", "count": 5, "seeds": N_SEEDS},
-                    {"neurons": "random", "count": 10, "seeds": N_SEEDS},
-                    {"neurons": "random", "share": 0.25, "seeds": N_SEEDS},
-                    {"neurons": "random", "share": 0.5, "seeds": N_SEEDS},
-                    {"neurons": "top", "count": 5, "value": "plus_100"},
-                    {"neurons": "mlp"},
-                    {"neurons": "top", "count": 5, "layer": 0.5},
-                ]
-            },
-        }
-    )
+_STUDY = study_from_mapping(
+    {
+        "study": "synthetic",
+        "models": {"a": {"family": "llava", "checkpoint": "x"}},
+        "mask": {
+            "random_seeds": N_SEEDS,
+            "controls": ["bottom", "no_image", "other_image"],
+            "dose": [0.1, 0.5, 0.7, 0.9],
+        },
+        "ablate": {
+            "conditions": [
+                {"neurons": "top", "count": 5},
+                {"neurons": "top", "count": 10},
+                {"neurons": "top", "count": 10, "value": "mean"},
+                {"neurons": "random", "count": 5, "seeds": N_SEEDS},
+                {"neurons": "random", "count": 10, "seeds": N_SEEDS},
+                {"neurons": "random", "share": 0.25, "seeds": N_SEEDS},
+                {"neurons": "random", "share": 0.5, "seeds": N_SEEDS},
+                {"neurons": "top", "count": 5, "value": "plus_100"},
+                {"neurons": "mlp"},
+                {"neurons": "top", "count": 5, "layer": 0.5},
+            ]
+        },
+    }
 )
+CONDITION_SECTIONS = {"mask": _STUDY.mask, "ablate": _STUDY.ablate}
+"""Sections of the config that the conditions are of."""
+CONDITIONS = conditions_by_name(_STUDY)
 """The conditions that the losses are of."""
 
 
@@ -142,15 +143,18 @@ def write_synthetic_study(
                 ablate.append(path)
             else:
                 study.tables.setdefault(table, []).append(path)
-    effects.run(
+    run_job(
+        "effects",
+        {
+            "items": study.items,
+            "answers": study.tables["answers"],
+            "mask": study.tables.get("mask", []),
+            "ablate": ablate,
+            "effects": study.effects,
+        },
         seed=seed,
         effects=EffectsConfig(bootstrap=100, sign_flips=100),
-        conditions=CONDITIONS,
-        items=study.items,
-        answers=study.tables["answers"],
-        mask=study.tables.get("mask", []),
-        ablate=ablate,
-        output=study.effects,
+        **CONDITION_SECTIONS,
         provenance={"study": "synthetic"},
     )
     return study
@@ -219,17 +223,20 @@ class _Model:
         for name, schema, columns in model_tables:
             kept = without(columns, self.capture) if name in ("attention", "lens") else columns
             write_table(paths[name], schema, kept, provenance=self.provenance)
-        metrics.run(
+        run_job(
+            "metrics",
+            {
+                "items": items,
+                "answers": [paths["answers"]],
+                "attention": [paths["attention"]],
+                "lens": [paths["lens"]],
+                "consistency": [paths["consistency"]],
+                "signals": paths["signals"],
+                "heads": paths["heads"],
+                "metrics": paths["metrics"],
+            },
             seed=0,
             metrics=MetricsConfig(bootstrap=100, top_heads=(1, 5)),
-            items=items,
-            answers=[paths["answers"]],
-            attention=[paths["attention"]],
-            lens=[paths["lens"]],
-            consistency=[paths["consistency"]],
-            signals=paths["signals"],
-            heads=paths["heads"],
-            output=paths["metrics"],
             provenance=self.provenance,
         )
         self._write_probes(paths)

@@ -13,7 +13,9 @@ import pytest
 from programs import write_program
 
 from snakemake_executor_plugin_vrp_slurm.submissions import record_slurm_id, record_submission
-from vrp.config.study import load_study, stage_config
+from vrp.config.study import load_study
+from vrp.study.graph import STAGE
+from vrp.study.keys import stage_config
 from vrp.study.provenance import provenance
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -48,7 +50,8 @@ class TinyStudy:
     def write(self, path: str, stage: str, model: str | None, k: int = 10) -> None:
         study = load_study(self.folder / "config" / "tiny.yaml")
         changed = study.consistency.model_copy(update={"k": k})
-        keys = stage_config(study.model_copy(update={"consistency": changed}), stage, model)
+        changed_study = study.model_copy(update={"consistency": changed})
+        keys = stage_config(changed_study, STAGE[stage], model)
         made_by = provenance(study="tiny", stage=stage, config=keys, model=model or "")
         table = pl.DataFrame({"x": [1]}).to_arrow()
         metadata = {f"vrp.{key}": value for key, value in made_by.items()}

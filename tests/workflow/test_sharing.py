@@ -7,9 +7,10 @@ import shutil
 import pytest
 import yaml
 
-from vrp.config.study import load_study, stage_config
+from vrp.config.study import load_study
+from vrp.study.graph import STAGE
+from vrp.study.keys import stage_config
 from vrp.study.provenance import code_digest, digest
-from vrp.study.sharing import TABLES
 from vrp.tables.files import write_table
 from vrp.tables.predictions import PREDICTIONS
 
@@ -30,18 +31,18 @@ def write_shards(folder, *, revision="r1", code=None, config=None, blind=True, m
     """The first study's extraction: any table will do, only its provenance counts here."""
     study = load_study(folder / "config" / "first.yaml")
     results = folder / "results" / "first"
-    for stage, tables in (TABLES | ({"mask": ("mask",)} if mask else {})).items():
-        if stage == "blind" and not blind:
+    for stage in ("extract", "blind", "consistency", "mask"):
+        if (stage == "blind" and not blind) or (stage == "mask" and not mask):
             continue
         origin = {
             "model": "one",
             "revision": revision,
-            "config": config or digest(stage_config(study, stage, "one")),
+            "config": config or digest(stage_config(study, STAGE[stage], "one")),
             "code": code or code_digest(f"vrp.stages.{stage}"),
         }
-        for table in tables:
+        for table in STAGE[stage].writes:
             for shard in ("000",) if stage == "mask" else ("000", "001"):
-                path = results / "one" / table / f"{shard}.parquet"
+                path = results / table.path.format(model="one", shard=shard)
                 columns = {name: [] for name in PREDICTIONS.columns.names}
                 write_table(path, PREDICTIONS, columns, provenance=origin)
     (results / "models").mkdir(exist_ok=True)
@@ -151,7 +152,7 @@ def test_signals_wait_until_the_shards_are_checked(two):
     result = two.run(*PLAN, "--until", "metrics")
     assert result.planned["gather"] == 2
     (block,) = [b for b in result.output.split("\nrule ") if b.startswith("metrics:")]
-    assert "results/second/one/extraction.json" in block
+    assert "results/second/one/extract.json" in block
 
 
 @pytest.mark.parametrize(

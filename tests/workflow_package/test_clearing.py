@@ -10,7 +10,6 @@ import pytest
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 
 RESULTS = Path("results/tiny")
-RUNS = [["answers", "attention"], ["blind/answers", "blind/hidden"], ["mask"]]
 
 
 @pytest.fixture
@@ -31,37 +30,41 @@ def write(table: str) -> Path:
 
 @pytest.mark.parametrize(
     ("batches", "tables"),
-    [(tables[0], tables) for tables in RUNS],
+    [
+        ("answers", ["answers", "attention", "hidden", "lens"]),
+        ("blind/answers", ["blind/answers", "blind/hidden"]),
+        ("mask", ["mask"]),
+    ],
     indirect=["batches"],
-    ids=[tables[0] for tables in RUNS],
 )
 def test_batches_go_with_the_last_table_of_their_shard(batches, tables):
     for table in tables:
-        remove_finished_batches(RESULTS, RUNS)
+        remove_finished_batches(RESULTS)
         assert batches.is_dir()
         write(table)
-    remove_finished_batches(RESULTS, RUNS)
+    remove_finished_batches(RESULTS)
     assert not batches.exists()
 
 
 @pytest.mark.parametrize("batches", ["answers"], indirect=True)
 def test_batches_of_tables_that_snakemake_did_not_record_stay(batches):
-    write("answers")
+    for table in ("answers", "hidden", "lens"):
+        write(table)
     mark = Path(
         ".snakemake/incomplete", urlsafe_b64encode(str(write("attention")).encode()).decode()
     )
     mark.parent.mkdir(parents=True)
     mark.touch()
-    remove_finished_batches(RESULTS, RUNS)
+    remove_finished_batches(RESULTS)
     assert batches.is_dir()
     mark.unlink()
-    remove_finished_batches(RESULTS, RUNS)
+    remove_finished_batches(RESULTS)
     assert not batches.exists()
 
 
 @pytest.mark.parametrize("batches", ["unknown"], indirect=True)
 def test_batches_of_no_known_run_stay(batches):
-    remove_finished_batches(RESULTS, RUNS)
+    remove_finished_batches(RESULTS)
     assert batches.is_dir()
 
 

@@ -1,14 +1,6 @@
 """
 This part of the workflow puts images and question files into the data folder.
 
-REQUIRED INPUTS:
-
-    questions = question files in the data folder, where `data.origin` is `local`
-
-OUTPUTS:
-
-    manifest  = <results>/data.json
-
 The images and question files themselves are no outputs: Snakemake deletes outputs before it
 makes them anew, and the data folder may be the user's own.
 """
@@ -19,25 +11,19 @@ rule fetch_data:
     input:
         questions=lambda wildcards: question_files(STUDY),
     output:
-        manifest="<results>/data.json",
+        **RULES.outputs("fetch_data"),
     log:
-        "<logs>/fetch_data.log",
+        RULES.log("fetch_data"),
     benchmark:
-        "<benchmarks>/fetch_data.tsv"
+        RULES.benchmark("fetch_data")
     localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=mem_mb("fetch_data"),
-        runtime=runtime("fetch_data"),
+        **RULES.resources("fetch_data"),
     params:
-        *causes_of("fetch_data"),
+        *RULES.rerun_params("fetch_data"),
         study=SNAPSHOT,
     shell:
-        """
-        vrp fetch-data \
-            --config {params.study} \
-            --output {output.manifest} \
-            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
-        """
+        RULES.command("fetch_data")

@@ -1,14 +1,6 @@
 """
 This part of the workflow fetches checkpoints and records exactly what they are.
 
-REQUIRED INPUTS:
-
-    files    = the checkpoint's files, where it is a folder or an embedded model
-
-OUTPUTS:
-
-    manifest = <results>/models/{model}.json
-
 A hub checkpoint goes to the hub's cache, here, where there is a network: model runs are offline.
 """
 
@@ -18,26 +10,19 @@ rule fetch_model:
     input:
         files=lambda wildcards: checkpoint_files(STUDY, wildcards.model),
     output:
-        manifest="<results>/models/{model}.json",
+        **RULES.outputs("fetch_model"),
     log:
-        "<logs>/fetch_model/{model}.log",
+        RULES.log("fetch_model"),
     benchmark:
-        "<benchmarks>/fetch_model/{model}.tsv"
+        RULES.benchmark("fetch_model")
     localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=mem_mb("fetch_model"),
-        runtime=runtime("fetch_model"),
+        **RULES.resources("fetch_model"),
     params:
-        *causes_of("fetch_model"),
+        *RULES.rerun_params("fetch_model"),
         study=SNAPSHOT,
     shell:
-        """
-        vrp fetch-model \
-            --config {params.study} \
-            --model {wildcards.model} \
-            --output {output.manifest} \
-            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
-        """
+        RULES.command("fetch_model")

@@ -1,71 +1,44 @@
 """
-This part of the workflow lists one model's shards, for every stage that needs all of them.
-
-REQUIRED INPUTS:
-
-    shards = <extraction>/{model}/{table}/{shard}.parquet, all shards of all tables of the run
-             (those of mask and ablate are under <results>; where `extraction_from` is set and the
-             other study has made the very same masking, its)
-    items  = <results>/items.parquet and <extraction>/items.parquet, where `extraction_from` is
-             set: they must be equal
-
-OUTPUTS:
-
-    list   = <results>/{model}/{run}.json of each run:
-             extraction  (tables answers, attention, hidden, lens)
-             consistency (table consistency)
-             blind       (tables blind/answers and blind/hidden), where `extract.blind` is true
-             and, by a rule of its own, so that `--until gather` stops before the interventions,
-             mask        (table mask), where `mask.enabled` is true
-             ablate      (table ablate), where `ablate.enabled` is true
+This part of the workflow lists the shards of one stage and model, for every stage that needs all
+of them.
 
 Later stages wait for these few files and not for all shards: planning thousands of shards then
-takes a time that grows with their number, not with its square.
+takes a time that grows with their number, not with its square. The interventions' shards are
+listed by a rule of its own, so that `--until gather` stops before them. Where `extraction_from`
+is set, the shards may be another study's, and the two studies' items must be equal.
 """
 
 
 rule gather:
-    """List the shards of one run of a model with their checksums, once they fit together."""
+    """List the shards of one stage and model with their checksums, once they fit together."""
     input:
-        shards=shards_of_run,
-        item_tables=SHARED_ITEMS,
+        shards=RULES.listed_shards,
+        item_tables=RULES.compared_items(),
     output:
-        list="<results>/{model}/{run}.json",
+        list=RULES.list_pattern(),
     log:
-        "<logs>/gather/{model}/{run}.log",
+        RULES.log("gather"),
     benchmark:
-        "<benchmarks>/gather/{model}/{run}.tsv"
+        RULES.benchmark("gather")
     wildcard_constraints:
-        run="extraction|consistency|blind",
+        stage=RULES.lists_of("gather"),
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=mem_mb("gather"),
-        runtime=runtime("gather"),
+        **RULES.resources("gather"),
     params:
-        *causes_of("gather"),
+        *RULES.rerun_params("gather"),
         study=SNAPSHOT,
-        folder=folder_of_run,
-        tables=lambda wildcards: RUNS[wildcards.run].tables,
-        n_shards=lambda wildcards: len(RUNS[wildcards.run].shards),
+        folder=RULES.listed_folder,
     shell:
-        """
-        vrp gather \
-            --config {params.study} \
-            --folder {params.folder} \
-            --tables {params.tables} \
-            --shards {params.n_shards} \
-            --items {input.item_tables} \
-            --output {output.list} \
-            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
-        """
+        RULES.command("gather")
 
 
 use rule gather as gather_interventions with:
     log:
-        "<logs>/gather_interventions/{model}/{run}.log",
+        RULES.log("gather_interventions"),
     benchmark:
-        "<benchmarks>/gather_interventions/{model}/{run}.tsv"
+        RULES.benchmark("gather_interventions")
     wildcard_constraints:
-        run="mask|ablate",
+        stage=RULES.lists_of("gather_interventions"),

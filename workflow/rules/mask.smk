@@ -1,16 +1,6 @@
 """
 This part of the workflow hides the most attended image tokens, and controls.
 
-REQUIRED INPUTS:
-
-    manifest   = <extraction>/models/{model}.json
-    items      = <results>/items.parquet
-    extraction = <results>/{model}/extraction.json, the list of answers and attention shards
-
-OUTPUTS:
-
-    mask       = <results>/{model}/mask/{shard}.parquet
-
 It runs where `mask.enabled` is true, which takes `attention` in `extract.capture`;
 `mask.shards` in the config says how many shards; they need not be those of the extraction.
 """
@@ -19,34 +9,20 @@ It runs where `mask.enabled` is true, which takes `attention` in `extract.captur
 rule mask:
     """Answer one shard's questions with image tokens hidden: top, random, bottom, all."""
     input:
-        manifest="<extraction>/models/{model}.json",
-        item_table="<results>/items.parquet",
-        extraction="<results>/{model}/extraction.json",
+        **RULES.inputs("mask"),
     output:
-        mask="<results>/{model}/mask/{shard}.parquet",
+        **RULES.outputs("mask"),
     log:
-        "<logs>/mask/{model}/{shard}.log",
+        RULES.log("mask"),
     benchmark:
-        "<benchmarks>/mask/{model}/{shard}.tsv"
+        RULES.benchmark("mask")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=mem_mb("mask"),
-        runtime=runtime("mask"),
-        gpu=gpus("mask"),
+        **RULES.resources("mask"),
     params:
-        *causes_of("mask"),
+        *RULES.rerun_params("mask"),
         study=SNAPSHOT,
     shell:
-        """
-        HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} vrp mask \
-            --config {params.study} \
-            --model {wildcards.model} \
-            --shard {wildcards.shard} \
-            --manifest {input.manifest} \
-            --items {input.item_table} \
-            --extraction {input.extraction} \
-            --output {output.mask} \
-            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
-        """
+        RULES.command("mask")

@@ -1,43 +1,25 @@
 """
 This part of the workflow samples the study's items, exactly as many as asked for.
-
-REQUIRED INPUTS:
-
-    data   = <results>/data.json
-
-OUTPUTS:
-
-    items  = <results>/items.parquet
-    report = <results>/sampling.json
 """
 
 
 rule sample:
     """Sample the items: stratified, seeded, independent of the files' order."""
     input:
-        data="<results>/data.json",
+        **RULES.inputs("sample"),
     output:
-        item_table="<results>/items.parquet",
-        report="<results>/sampling.json",
+        **RULES.outputs("sample"),
     log:
-        "<logs>/sample.log",
+        RULES.log("sample"),
     benchmark:
-        "<benchmarks>/sample.tsv"
+        RULES.benchmark("sample")
     conda:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=mem_mb("sample"),
-        runtime=runtime("sample"),
+        **RULES.resources("sample"),
     params:
-        *causes_of("sample"),
+        *RULES.rerun_params("sample"),
         study=SNAPSHOT,
     shell:
-        """
-        vrp sample \
-            --config {params.study} \
-            --data {input.data} \
-            --output {output.item_table} \
-            --report {output.report} \
-            2>&1 | (trap '' INT TERM && exec tee {log} >&2)
-        """
+        RULES.command("sample")

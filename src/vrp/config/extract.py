@@ -15,11 +15,6 @@ Captured = Literal["attention", "heads", "lens", "contributions", "residual_upda
 _CAPTURED: tuple[Captured, ...] = get_args(Captured)
 
 
-def answer_limits(max_new_tokens: int, by_task: Mapping[str, int]) -> dict[str, int]:
-    """Return the longest answer of every task, in tokens; tasks that are not named, too."""
-    return defaultdict(lambda: max_new_tokens, by_task)
-
-
 class ExtractConfig(Section):
     """The pass that yields answers, attention, hidden states and the lens."""
 
@@ -70,3 +65,8 @@ class ExtractConfig(Section):
         if "prompt_end" not in value or len(set(value)) != len(value):
             raise ValueError("give prompt_end, and each position once")
         return value
+
+
+def answer_limits(extract: ExtractConfig) -> Mapping[str, int]:
+    """Return the longest answer of every task, in tokens; tasks that are not named, too."""
+    return defaultdict(lambda: extract.max_new_tokens, extract.max_new_tokens_by_task)

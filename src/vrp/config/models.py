@@ -22,6 +22,9 @@ class ModelConfig(Section):
     """`cpu`, `cuda`, `cuda:0` …, or `auto`: the GPU where there is one."""
     device_map: str | None = None
     """Handed to transformers for a model that one GPU cannot hold, such as `auto`."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Items a forward in every stage that runs this model; None: as the stage's section says.
+    Results do not depend on it, and nothing that is finished is rerun for it."""
     prompt: str = "short_answer"
     """The family's prompt variant: `short_answer`, `plain`, or one of its own."""
     image_policy: Literal["pad", "crop", "resize", "native"] | None = None

@@ -135,51 +135,6 @@ _LACKS_IT = {
 # Folders of a study that a model of the same name would overwrite.
 _RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})
 
-# What the conditions of the interventions are: names, controls, labels.
-_CONDITIONS = (
-    "mask.share", "mask.random_seeds", "mask.controls", "mask.dose", "ablate.conditions",
-)  # fmt: skip
-
-# The keys that each stage reads: these, and no others, are among the params of its rule.
-# `models.*` stands for the one model that the job runs.
-STAGE_KEYS: dict[str, tuple[str, ...]] = {
-    "fetch_data": ("data",),
-    "fetch_model": ("models.*.family", "models.*.checkpoint", "models.*.revision"),
-    "sample": ("study", "seed", "data", "sample"),
-    "extract": (
-        "data.folder", "scoring", "models.*",
-        "extract.shards", "extract.batch_size", "extract.max_new_tokens",
-        "extract.max_new_tokens_by_task", "extract.capture", "extract.positions",
-        "extract.hidden_dtype",
-    ),
-    "blind": (
-        "data.folder", "scoring", "models.*",
-        "extract.shards", "extract.batch_size", "extract.max_new_tokens",
-        "extract.max_new_tokens_by_task", "extract.positions", "extract.hidden_dtype",
-    ),
-    "consistency": (
-        "seed", "data.folder", "scoring", "models.*", "consistency",
-        "extract.shards", "extract.max_new_tokens", "extract.max_new_tokens_by_task",
-    ),
-    "gather": (),
-    "metrics": ("seed", "metrics"),
-    "probes": ("seed", "probes", "metrics.auroc_margin"),
-    "mask": (
-        "seed", "data.folder", "scoring", "models.*", "mask",
-        "extract.max_new_tokens", "extract.max_new_tokens_by_task",
-    ),
-    "ablate": (
-        "seed", "data.folder", "scoring", "models.*", "ablate",
-        "extract.max_new_tokens", "extract.max_new_tokens_by_task",
-    ),
-    "effects": ("seed", "effects", *_CONDITIONS),
-    "figures": ("figures", "metrics.auroc_margin", "effects.equivalence_pp", *_CONDITIONS),
-    "report": (
-        "study", "data", "report",
-        "metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp", *_CONDITIONS,
-    ),
-}  # fmt: skip
-
 
 def load_study(path: Path | str) -> StudyConfig:
     """Read a configuration file.
@@ -250,29 +205,3 @@ def _child(annotation: Any, part: int | str) -> Any:
     arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)]
     sections = [a for a in arguments if issubclass(a, Section)]
     return sections[0] if sections else None
-
-
-def stage_config(study: StudyConfig, stage: str, model: str | None = None) -> dict[str, Any]:
-    """The keys that a stage reads, flat and in plain types, for a rule's params.
-
-    Shape: `{"extract.shards": 1, …}`; sections are spelled out key by key, so that a workflow
-    manager's reason for a rerun shows the key that changed.
-    """
-    plain = study.model_dump(mode="json")
-    if model is not None:
-        plain["models"] = {"*": plain["models"][model]}
-    found: dict[str, Any] = {}
-    for key in STAGE_KEYS[stage]:
-        value: Any = plain
-        for part in key.split("."):
-            value = value[part]
-        _flatten(key, value, found)
-    return found
-
-
-def _flatten(key: str, value: Any, into: dict[str, Any]) -> None:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _flatten(f"{key}.{name}", inner, into)
-    else:
-        into[key] = value

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
 from vrp.errors import InputError
-from vrp.planning.analysis import ANALYSES, PER_MODEL, analysis_work
+from vrp.planning.analysis import amount_of, planned_analyses
 from vrp.planning.devices import CPU, Device
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.fitting import Line, Measured, Power, fit_line, fit_power
@@ -228,15 +228,14 @@ def _timings(
                 for seconds in job_seconds(path, on_gpu=on_gpu):
                     device = gpu.name if on_gpu else CPU.name
                     yield Timing(stage, device, model.checkpoint, part, seconds)
-    for stage in ANALYSES:
-        for name in study.models if stage in PER_MODEL else [""]:
-            path = results / "benchmarks" / stage / f"{name}.tsv"
-            if stage not in PER_MODEL:
-                path = results / "benchmarks" / f"{stage}.tsv"
+    for light, _ in planned_analyses():
+        for name in study.models if light.per == "model" else [""]:
+            path = results / "benchmarks" / f"{light.name}/{name}".rstrip("/")
+            path = path.with_name(f"{path.name}.tsv")
             if path.is_file():
-                amount = analysis_work(study, stage, name, work)
+                amount = amount_of(study, light, name, work)
                 for seconds in job_seconds(path, on_gpu=False):
-                    yield Timing(stage, CPU.name, "", amount, seconds)
+                    yield Timing(light.name, CPU.name, "", amount, seconds)
 
 
 def job_seconds(path: Path, *, on_gpu: bool) -> Iterator[float]:

@@ -4,54 +4,42 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vrp.config.extract import ExtractConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.data.dataset import ImageSet
 from vrp.data.datasets import get_dataset
+from vrp.planning.analysis import INTERVENTIONS
 from vrp.planning.architecture import Architecture
 from vrp.planning.sources import architecture_of, is_embedded
 from vrp.planning.workload import Lengths, Work, n_items
+from vrp.study.declarations import Sizes
+from vrp.study.graph import (
+    EFFECT_ROW_BYTES,
+    EFFECTS,
+    INTERVENTION_ROW_BYTES,
+    ITEM_ROW_BYTES,
+    ITEMS,
+    MADE_BY,
+    STAGES,
+)
+from vrp.study.layout import StudyLayout
 
 FOOTER = 8_000
 """Bytes of a file before its first row: schema, statistics, provenance."""
 
-# What is left of the raw bytes after zstd, measured on the embedded models. Floats hardly shrink;
-# names of items, conditions and probes do. Tables that are not here: 1.
-COMPRESSED = {
-    "items": 0.2,
-    "answers": 0.6,
-    "attention": 0.9,
-    "hidden": 0.85,
-    "blind/hidden": 0.6,
-    "blind/answers": 0.6,
-    "lens": 0.75,
-    "consistency": 0.2,
-    "signals": 0.5,
-    "predictions": 0.05,
-    "neurons": 0.3,
-    "mask": 0.08,
-    "ablate": 0.09,
-}
-
-# Bytes of a name such as vqa/spatial/262148005, and of a short answer, in Arrow's layout.
-_NAME, _ANSWER = 30, 12
-_SIGNALS = 25
-_PROBES = 20
-_MAP_COLUMNS, _HEAD_COLUMNS = 1, 2
 _SCENE_BYTES = 9_000
 # Checkpoints whose published weights are in 32 bits.
 _IN_32_BITS = "google/paligemma"
 
 
-EXTRACTED = (
-    "answers", "attention", "hidden", "lens", "consistency", "blind/answers", "blind/hidden",
-)  # fmt: skip
-"""Tables that a study may read from another one."""
-BATCHED = (*EXTRACTED, "mask", "ablate")
-"""Tables whose finished batches lie beside them, uncompressed, until the run has succeeded."""
-REPETITIVE = ("blind/hidden",)
-"""Tables whose rows repeat: without an image, one question has one hidden state."""
+_TABLES = {artifact.name: artifact for artifact in MADE_BY if artifact.schema}
+
+COMPRESSED = {name: artifact.compressed for name, artifact in _TABLES.items()}
+"""Table → what is left of its raw bytes after zstd; of what is not here: 1."""
+REPETITIVE = tuple(name for name, artifact in _TABLES.items() if artifact.repetitive)
+"""Tables whose rows repeat."""
+BATCHED = tuple(made.name for stage in STAGES if stage.runs_model for made in stage.writes)
+"""Tables whose finished batches are kept next to them, uncompressed, until the run succeeds."""
 
 
 class TableSize(NamedTuple):
@@ -83,48 +71,49 @@ def model_tables(
     Raises:
         InputError: the model's dimensions are not known.
     """
-    arch = architecture_of(study.models[name])
-    n, shards, folds = n_items(study), study.extract.shards, study.probes.folds
-    answer = _NAME + 3 * _ANSWER + 40 + round(8 * lengths.n_answer)
-    vector = {"float32": 4, "float16": 2}[study.extract.hidden_dtype] * arch.d_model
-    hidden = 2 * _NAME + (arch.n_layers + 1) * vector
-    states = n * len(study.extract.positions)
-    result = 2 * _NAME + 2 * _ANSWER + 30
-    sampled = _NAME + (2 * study.consistency.k + 6) * _ANSWER + 80
-    yield TableSize("answers", name, n, shards, n * answer)
-    row = _attention_row(study.extract, arch, lengths)
-    yield TableSize("attention", name, n, shards, n * row)
-    yield TableSize("hidden", name, states, shards, states * hidden)
-    yield TableSize("lens", name, n, shards, n * _lens_row(study.extract, arch))
-    yield TableSize("consistency", name, n, shards, n * sampled)
-    if study.extract.blind:
-        yield TableSize("blind/answers", name, n, shards, n * answer)
-        yield TableSize("blind/hidden", name, states, shards, states * hidden)
-    for stage in ("mask", "ablate"):
-        if stage in work:
-            rows = work[stage].n_answers
-            yield TableSize(stage, name, rows, work[stage].n_shards, rows * result)
-    yield TableSize("signals", name, n, 1, n * (_NAME + 64 + _ANSWER + 4 * _SIGNALS))
-    yield TableSize("predictions", name, n * _PROBES, 1, n * _PROBES * (2 * _NAME + 12))
-    weights = arch.n_layers * folds * arch.d_model
-    yield TableSize("neurons", name, weights, 1, weights * 25)
-    heads = arch.n_layers * arch.n_heads
-    yield TableSize("heads", name, heads, 1, heads * 36)
-    for table in ("metrics", "probes"):  # as many rows in every study
-        yield TableSize(table, name, 0, 1, 0)
+    sizes = _sizes(study, architecture_of(study.models[name]), lengths)
+    layout = StudyLayout(study)
+    for artifact, stage in MADE_BY.items():
+        if "model" not in artifact.wildcards or not artifact.schema or not stage.enabled(study):
+            continue
+        if stage.name in INTERVENTIONS:
+            if stage.name in work:
+                rows, files = work[stage.name].n_answers, work[stage.name].n_shards
+                yield TableSize(artifact.name, name, rows, files, rows * INTERVENTION_ROW_BYTES)
+            continue
+        assert artifact.rows is not None, artifact.name
+        n_rows = round(artifact.rows(sizes))
+        n_bytes = round(n_rows * artifact.row_bytes(sizes))
+        yield TableSize(artifact.name, name, n_rows, len(layout.shards(stage)), n_bytes)
+
+
+def _sizes(study: StudyConfig, arch: Architecture, lengths: Lengths) -> Sizes:
+    return Sizes(
+        n_items=n_items(study),
+        n_positions=len(study.extract.positions),
+        n_layers=arch.n_layers,
+        n_heads=arch.n_heads,
+        d_model=arch.d_model,
+        value_bytes={"float32": 4, "float16": 2}[study.extract.hidden_dtype],
+        n_image_tokens=lengths.n_image,
+        n_answer_tokens=lengths.n_answer,
+        captured=frozenset(study.extract.capture),
+        k=study.consistency.k,
+        n_folds=study.probes.folds,
+    )
 
 
 def study_tables(study: StudyConfig, work: dict[str, dict[str, Work]]) -> Iterator[TableSize]:
     """Yield the files of the whole study, those that are no tables included."""
     n, n_models = n_items(study), len(study.models)
-    yield TableSize("items", "", n, 1, n * (2 * _NAME + 3 * 64 + 150))
+    yield TableSize(ITEMS.name, "", n, 1, n * ITEM_ROW_BYTES)
     conditions = sum(
         found.n_answers // max(1, found.n_items)
         for stages in work.values()
         for stage, found in stages.items()
-        if stage in ("mask", "ablate")
+        if stage in INTERVENTIONS
     )
-    yield TableSize("effects", "", 5 * conditions, 1, 5 * conditions * 150)
+    yield TableSize(EFFECTS.name, "", 5 * conditions, 1, 5 * conditions * EFFECT_ROW_BYTES)
     # What the bytes of other files grow with: models; their overlays; jobs.
     n_jobs = sum(found.n_shards for stages in work.values() for found in stages.values())
     amounts = {
@@ -172,22 +161,3 @@ def checkpoint_bytes(model: ModelConfig) -> int:
         return 0
     width = 4 if model.checkpoint.startswith(_IN_32_BITS) else 2
     return width * architecture_of(model).parameters.total
-
-
-def _attention_row(extract: ExtractConfig, arch: Architecture, lengths: Lengths) -> int:
-    asked = set(extract.capture)
-    values = 0.0
-    if "attention" in asked:
-        values += arch.n_layers * (lengths.n_image + _MAP_COLUMNS)
-    if "heads" in asked:
-        values += _HEAD_COLUMNS * arch.n_layers * arch.n_heads
-    if "contributions" in asked:
-        values += arch.n_layers * arch.n_heads
-    return round(_NAME + 12 + 4 * values)
-
-
-def _lens_row(extract: ExtractConfig, arch: Architecture) -> int:
-    asked = set(extract.capture)
-    per_layer = 2 * ("lens" in asked) + 2 * ("contributions" in asked)
-    per_layer += "residual_update" in asked
-    return _NAME + 4 * (per_layer * arch.n_layers + 4)

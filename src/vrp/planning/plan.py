@@ -6,7 +6,7 @@ from typing import NamedTuple
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.planning.analysis import ANALYSES, ASSUMED, PER_MODEL, analysis_work
+from vrp.planning.analysis import amount_of, planned_analyses
 from vrp.planning.calibration import Calibration
 from vrp.planning.devices import (
     CPU,
@@ -18,7 +18,6 @@ from vrp.planning.devices import (
 from vrp.planning.disk import (
     BATCHED,
     COMPRESSED,
-    EXTRACTED,
     FOOTER,
     OTHER_BYTES,
     TableSize,
@@ -29,7 +28,6 @@ from vrp.planning.disk import (
 )
 from vrp.planning.sources import wants_gpu
 from vrp.planning.workload import (
-    MODEL_STAGES,
     Lengths,
     Work,
     assumed_lengths,
@@ -39,6 +37,9 @@ from vrp.planning.workload import (
     n_items,
     weight_bytes,
 )
+from vrp.study.graph import MADE_BY, STAGE
+from vrp.study.keys import value_of
+from vrp.study.layout import StudyLayout
 
 LONGEST_JOB = 7200.0
 """Seconds that a job should not exceed: what is lost at a kill is bounded, and the time that
@@ -172,17 +173,19 @@ def make_plan(
             notes.append(f"model {name} is left out: {error}")
     stages = [
         _model_stage(study, planned, device, known)
-        for stage in MODEL_STAGES
-        for planned in (of_model[stage] for of_model in work.values() if stage in of_model)
+        for of_model in work.values()
+        for planned in of_model.values()
     ]
     stages += _analyses(study, work, known)
-    order = ["fetch_data", "sample", *MODEL_STAGES[:3], "metrics", "probes", *MODEL_STAGES[3:]]
-    stages.sort(key=lambda found: order.index(found.stage) if found.stage in order else len(order))
+    order = list(STAGE)
+    stages.sort(key=lambda found: order.index(found.stage))
+    layout = StudyLayout(study)
+    own = {made.name for made, stage in MADE_BY.items() if layout.runs(stage)}
     sizes = [
         size
         for name, of_model in work.items()
         for size in model_tables(study, name, of_model, lengths[name])
-        if study.extraction_from is None or size.table not in EXTRACTED
+        if size.table in own
     ]
     sizes += study_tables(study, work)
     notes += _memory_notes(stages, device)
@@ -268,17 +271,15 @@ def _analyses(
     study: StudyConfig, work: dict[str, dict[str, Work]], known: Calibration
 ) -> list[StagePlan]:
     found = []
-    for stage in ANALYSES:
-        for name in work if stage in PER_MODEL else [""]:
-            amount = analysis_work(study, stage, name, work)
-            rate = known.rates.get((stage, CPU.name))
-            if rate is None:
-                seconds = ASSUMED[stage].start + ASSUMED[stage].slope * amount
-            else:
-                seconds = rate.cost("", amount)
+    for stage, cost in planned_analyses():
+        for name in work if stage.per == "model" else [""]:
+            amount = amount_of(study, stage, name, work)
+            rate = known.rates.get((stage.name, CPU.name))
+            measured = rate is not None
+            seconds = rate.cost("", amount) if rate else cost.start + cost.slope * amount
             found.append(
                 StagePlan(
-                    stage, name, CPU.name, 1, 0, 0, 0.0, 1, seconds, rate is not None, 0, 0, 0, 1
+                    stage.name, name, CPU.name, 1, 0, 0, 0.0, 1, seconds, measured, 0, 0, 0, 1
                 )
             )
     return found
@@ -298,18 +299,11 @@ def _table(study: StudyConfig, size: TableSize, known: Calibration) -> TablePlan
 
 def _good_shards(study: StudyConfig, stages: list[StagePlan]) -> dict[str, tuple[int, int]]:
     """A good number of shards for each key that says how many there are."""
-    now = {
-        "extract.shards": study.extract.shards,
-        "mask.shards": study.mask.shards,
-        "ablate.shards": study.ablate.shards,
-    }
-    key_of = {"mask": "mask.shards", "ablate": "ablate.shards"}
     good: dict[str, int] = {}
     for stage in stages:
-        if stage.stage in MODEL_STAGES:
-            key = key_of.get(stage.stage, "extract.shards")
+        if key := STAGE[stage.stage].shards_key:
             good[key] = max(good.get(key, 1), stage.n_good_jobs)
-    return {key: (now[key], number) for key, number in good.items()}
+    return {key: (value_of(study, key), number) for key, number in good.items()}
 
 
 def _memory_notes(stages: list[StagePlan], device: Device) -> list[str]:
@@ -322,11 +316,11 @@ def _memory_notes(stages: list[StagePlan], device: Device) -> list[str]:
         if stage.largest_batch == 0:
             too_large.setdefault(stage.model, []).append(stage)
             continue
-        section = stage.stage if stage.stage in ("consistency", "mask", "ablate") else "extract"
         notes.append(
             f"{stage.stage} of {stage.model} needs up to {stage.memory / 1e9:.0f} GB with "
-            f"{section}.batch_size {stage.batch_size}; on {stage.n_devices} × {device.title} a "
-            f"batch of {stage.largest_batch} always fits, a larger one is split where it does not"
+            f"{STAGE[stage.stage].batch_key} {stage.batch_size}; on {stage.n_devices} × "
+            f"{device.title} a batch of {stage.largest_batch} always fits, a larger one is split "
+            "where it does not"
         )
     for model, found in too_large.items():
         most = max(stage.memory for stage in found) / 1e9

@@ -20,7 +20,7 @@ from vrp.planning.environment import check_versions
 from vrp.planning.outside import ask
 from vrp.planning.plan import make_plan
 from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
-from vrp.planning.workload import device_memory, n_items, stages_of, weight_bytes
+from vrp.planning.workload import device_memory, model_stages, n_items, weight_bytes
 
 _NETWORK_SECONDS = 20.0
 # Room to leave beside what is planned: logs, side files of a shard, the estimate's own error.
@@ -388,7 +388,8 @@ def _large_enough(study: StudyConfig, wanted: list[str], gpus: list[tuple[str, i
         model = study.models[name]
         try:
             needs = {
-                stage: device_memory(study, name, stage, batch_size=1) for stage in stages_of(study)
+                stage.name: device_memory(study, name, stage.name, batch_size=1)
+                for stage in model_stages(study)
             }
         except InputError:
             continue

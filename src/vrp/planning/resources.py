@@ -12,35 +12,26 @@ from typing import NamedTuple
 from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
-from vrp.planning.analysis import ANALYSES, ASSUMED, PER_MODEL, analysis_work
+from vrp.planning.analysis import amount_of
 from vrp.planning.devices import DEFAULT_GPU, Device
 from vrp.planning.disk import model_tables
 from vrp.planning.plan import assumed_seconds, device_of, n_gpus
 from vrp.planning.sources import is_embedded, wants_gpu
 from vrp.planning.workload import (
-    MODEL_STAGES,
     Work,
     assumed_lengths,
     device_memory,
     model_work,
     weight_bytes,
 )
+from vrp.study.declarations import Artifact, Cost
+from vrp.study.graph import STAGE
 
 _MB = 1_000_000
 # Resident memory of an import of torch and transformers, and of a process that talks to a GPU.
 _PROCESS_MB, _GPU_PROCESS_MB, _ANALYSIS_MB = 1_200, 4_000, 1_000
 # Weights pass through main memory; rows wait there until the shard is written.
 _LOADING, _ROWS = 1.25, 3
-# What a stage holds of the tables that it reads, measured: nested lists become Python's, and
-# fits copy what they read.
-_COPIES = {"metrics": 15, "probes": 8, "mask": 6, "figures": 6, "report": 6}
-_READ = {
-    "metrics": ("attention", "lens", "answers", "consistency"),
-    "probes": ("attention", "lens", "answers", "hidden", "blind/hidden"),
-    "mask": ("attention",),
-    "figures": ("attention", "lens", "answers", "consistency", "mask", "predictions"),
-    "report": ("attention", "lens", "answers", "consistency", "mask", "predictions"),
-}
 # JSON as Python's objects.
 _JSON = 12
 # Minutes: three times what is planned and a quarter of an hour, since a job that is cut short is
@@ -94,7 +85,7 @@ class StudyResources:
         if stage.startswith("fetch"):
             return JobResources(_ANALYSIS_MB, _FETCH_MINUTES, 0)
         try:
-            if stage in MODEL_STAGES:
+            if STAGE[stage].runs_model:
                 return self._model_job(stage, model)
             return self._analysis_job(stage, model)
         except InputError:  # said by the stage that fetches the model, or by `vrp plan`
@@ -104,8 +95,9 @@ class StudyResources:
         study, model = self._study, self._study.models[name]
         work = model_work(study, name)[stage]
         seconds = assumed_seconds(model, work, device_of(model, self._device)) / work.n_shards
-        rows = _ROWS * self._table_bytes(name, (stage, *_WRITTEN.get(stage, ()))) / work.n_shards
-        rows += _COPIES.get(stage, 0) * self._table_bytes(name, _READ.get(stage, ()))
+        declared = STAGE[stage]
+        rows = _ROWS * self._table_bytes(name, declared.writes) / work.n_shards
+        rows += declared.memory_copies * self._table_bytes(name, declared.reads)
         weights = _LOADING * weight_bytes(model)
         if not wants_gpu(model):
             activations = device_memory(study, name, stage, batch_size=work.batch_size)
@@ -121,37 +113,31 @@ class StudyResources:
         work: dict[str, dict[str, Work]] = {}
         if stage == "effects":
             work = {model: model_work(study, model) for model in study.models}
-        minutes = _LEAST_MINUTES
-        if stage in ANALYSES:
-            amount = analysis_work(study, stage, name, work)
-            minutes = _minutes(ASSUMED[stage].start + ASSUMED[stage].slope * amount)
-        models = [name] if stage in PER_MODEL else list(study.models)
+        declared, minutes = STAGE[stage], _LEAST_MINUTES
+        if isinstance(declared.cost, Cost):
+            amount = amount_of(study, declared, name, work)
+            minutes = _minutes(declared.cost.start + declared.cost.slope * amount)
+        models = [name] if declared.per == "model" else list(study.models)
         if stage == "effects":
             answers = sum(found.n_answers for of in work.values() for found in of.values())
             return JobResources(_mb(_ANALYSIS_MB, 1_000 * answers), minutes, 0)
-        read = sum(self._table_bytes(model, _READ.get(stage, ())) for model in models)
-        return JobResources(_mb(_ANALYSIS_MB, _COPIES.get(stage, 1) * read), minutes, 0)
+        read = sum(self._table_bytes(model, declared.reads) for model in models)
+        return JobResources(_mb(_ANALYSIS_MB, declared.memory_copies * read), minutes, 0)
 
     def _unknown_job(self, stage: str, name: str) -> JobResources:
         models = [self._study.models[name]] if name else list(self._study.models.values())
         if all(is_embedded(model) for model in models):
             return JobResources(2_000, 2 * _LEAST_MINUTES, 0)
-        wanted = stage in MODEL_STAGES and any(wants_gpu(model) for model in models)
+        wanted = STAGE[stage].runs_model and any(wants_gpu(model) for model in models)
         return JobResources(_UNKNOWN_MB, _UNKNOWN_MINUTES, int(wanted))
 
-    def _table_bytes(self, name: str, tables: tuple[str, ...]) -> int:
+    def _table_bytes(self, name: str, tables: tuple[Artifact, ...]) -> int:
         """Bytes of a model's tables before compression."""
         lengths = assumed_lengths(self._study, self._study.models[name])
         work = model_work(self._study, name, lengths)
         found = model_tables(self._study, name, work, lengths)
-        return sum(table.raw_bytes for table in found if table.table in tables)
-
-
-# Tables that a stage writes beside the one of its own name.
-_WRITTEN = {
-    "extract": ("answers", "attention", "hidden", "lens"),
-    "blind": ("blind/answers", "blind/hidden"),
-}
+        names = {table.name for table in tables}
+        return sum(table.raw_bytes for table in found if table.table in names)
 
 
 def question_bytes(study: StudyConfig) -> int:

@@ -4,7 +4,8 @@ Lengths that only a run can tell are assumed, here and nowhere else, until a fin
 them (`vrp.planning.calibration`).
 """
 
-from collections.abc import Iterator, Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from vrp.config.extract import ExtractConfig, answer_limits
@@ -18,11 +19,11 @@ from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_
 from vrp.planning.devices import MEMORY_MARGIN
 from vrp.planning.memory import BYTES_PER_VALUE, predict_memory
 from vrp.planning.sources import architecture_of, is_embedded
-from vrp.study.sharing import masks_itself
+from vrp.study.declarations import Stage
+from vrp.study.graph import STAGE, STAGES
+from vrp.study.keys import batch_size, value_of
+from vrp.study.layout import StudyLayout
 from vrp.vlm.capture import CaptureSpec
-
-EXTRACTION = ("extract", "blind", "consistency")
-MODEL_STAGES = (*EXTRACTION, "mask", "ablate")
 
 # Prompt tokens beside the image's: each family's frame, and a question of eight words or so.
 _TEXT_TOKENS = {"llava": 65, "paligemma": 12, "qwen2_vl": 42}
@@ -96,7 +97,7 @@ def n_items(study: StudyConfig) -> int:
 
 def longest_answer(study: StudyConfig) -> int:
     """Return the most tokens that any answer of a study may have."""
-    limits = answer_limits(study.extract.max_new_tokens, study.extract.max_new_tokens_by_task)
+    limits = answer_limits(study.extract)
     return max(limits[split.task] for split in study.sample.splits)
 
 
@@ -153,38 +154,29 @@ def model_work(study: StudyConfig, name: str, lengths: Lengths | None = None) ->
     lengths = assumed_lengths(study, model) if lengths is None else lengths
     everyone = n_items(study)
     found: dict[str, Work] = {}
-    for stage in stages_of(study):
-        n, n_answers, flops = _COUNTS[stage](study, architecture, lengths, everyone)
-        shards, batch = cut(study, stage)
-        found[stage] = Work(
-            stage, name, n, n_answers, flops, shards, batch,
-            device_memory(study, name, stage, batch_size=min(batch, n)),
+    for stage in model_stages(study):
+        n, n_answers, flops = _counts(stage)(study, architecture, lengths, everyone)
+        batch = batch_size(study, stage, name)
+        found[stage.name] = Work(
+            stage.name, name, n, n_answers, flops, value_of(study, stage.shards_key), batch,
+            device_memory(study, name, stage.name, batch_size=min(batch, n)),
         )  # fmt: skip
     return found
 
 
-def stages_of(study: StudyConfig) -> Iterator[str]:
-    """Yield the stages of a study that run a model; not those whose tables another study has."""
-    for stage in MODEL_STAGES:
-        if stage in EXTRACTION and study.extraction_from is not None:
-            continue
-        if stage == "blind" and not study.extract.blind:
-            continue
-        if stage == "mask" and not (study.mask.enabled and masks_itself(study)):
-            continue
-        if stage == "ablate" and not study.ablate.enabled:
-            continue
-        yield stage
+def model_stages(study: StudyConfig) -> list[Stage]:
+    """Return the stages of a study that run a model; not those whose shards another study has."""
+    layout = StudyLayout(study)
+    return [stage for stage in STAGES if stage.runs_model and layout.runs(stage)]
 
 
-def cut(study: StudyConfig, stage: str) -> tuple[int, int]:
-    """Return the shards and the batch size of a stage that runs a model."""
-    if stage == "mask":
-        return study.mask.shards, study.mask.batch_size
-    if stage == "ablate":
-        return study.ablate.shards, study.ablate.batch_size
-    batch = study.consistency.batch_size if stage == "consistency" else study.extract.batch_size
-    return study.extract.shards, batch
+def _counts(stage: Stage) -> Callable[[StudyConfig, Architecture, Lengths, int], "_Count"]:
+    """Return the function that the graph names as the stage's cost."""
+    assert isinstance(stage.cost, str)
+    module, name = stage.cost.split(":")
+    count: Callable[[StudyConfig, Architecture, Lengths, int], _Count]
+    count = getattr(importlib.import_module(module), name)
+    return count
 
 
 def capture_plan(extract: ExtractConfig) -> CaptureSpec:
@@ -231,19 +223,22 @@ def _ablation_starts(study: StudyConfig, arch: Architecture) -> list[int]:
 _Count = tuple[int, int, int]
 
 
-def _extract(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def extract_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    """Return items, answers and operations of the extraction."""
     capture = capture_plan(study.extract)
     return n, n, n * _answer(arch, lengths, capture, questions_per_image(study))
 
 
-def _blind(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def blind_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    """Return items, answers and operations of the blank-image run."""
     # Grey images of one size are one image, once a batch.
     batch = study.extract.batch_size
     sharing = batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
     return n, n, n * _answer(arch, lengths, CaptureSpec(hidden=("prompt_end",)), sharing)
 
 
-def _consistency(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def consistency_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    """Return items, answers and operations of the sampling."""
     one = _answer(arch, lengths._replace(n_answer=1), None, questions_per_image(study))
     steps = round(lengths.n_answer) - 1
     rows = min(_TREE_ROWS, study.consistency.k)
@@ -251,7 +246,8 @@ def _consistency(study: StudyConfig, arch: Architecture, lengths: Lengths, n: in
     return n, n, n * (one + tree)
 
 
-def _mask(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def mask_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    """Return items, answers and operations of the masking."""
     mask = study.mask
     n_masked = min(mask.items, n)
     n_dosed = min(mask.dose_items, n_masked)
@@ -272,7 +268,8 @@ def _mask(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _
     return n_masked, answers, flops
 
 
-def _ablate(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def ablate_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+    """Return items, answers and operations of the ablation."""
     n_ablated = min(study.ablate.items, n)
     starts = _ablation_starts(study, arch)
     n_tokens = lengths.n_prompt
@@ -288,15 +285,6 @@ def _ablate(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) ->
     )
     one = round(image / questions_per_image(study, n_ablated / n)) + trunk + above
     return n_ablated, n_ablated * len(starts), n_ablated * one
-
-
-_COUNTS = {
-    "extract": _extract,
-    "blind": _blind,
-    "consistency": _consistency,
-    "mask": _mask,
-    "ablate": _ablate,
-}
 
 
 def _answer(
@@ -360,7 +348,7 @@ def largest_batch(study: StudyConfig, name: str, stage: str, *, memory: int) -> 
     Raises:
         InputError: the model's dimensions are not known.
     """
-    low, high = 0, cut(study, stage)[1]
+    low, high = 0, batch_size(study, STAGE[stage], name)
     while low < high:
         middle = (low + high + 1) // 2
         if device_memory(study, name, stage, batch_size=middle) <= memory:

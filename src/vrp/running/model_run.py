@@ -18,9 +18,11 @@ from vrp.config.models import ModelConfig
 from vrp.data.images import file_sha256, open_image
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer, surface_forms
+from vrp.data.sharding import shard_items
 from vrp.errors import InputError
 from vrp.running.checkpoints import Manifest, local_folder
 from vrp.running.gpus import take_gpus
+from vrp.study.context import StageContext
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 
@@ -53,7 +55,7 @@ def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads):
         torch.set_num_threads(int(threads))
-    options = model.model_dump(exclude={"checkpoint", "revision"})
+    options = model.model_dump(exclude={"checkpoint", "revision", "batch_size"})
     source = local_folder(model.checkpoint) or model.checkpoint
     return load_vlm(source, revision=manifest.revision, **options)
 
@@ -129,6 +131,16 @@ def read_items(path: Path) -> pl.DataFrame:
 def as_items(frame: pl.DataFrame) -> dict[str, Item]:
     """Return the rows as items, by id, in the table's order."""
     return {row["item_id"]: Item(**row) for row in frame.iter_rows(named=True)}
+
+
+def shard_of_items(context: StageContext) -> dict[str, Item]:
+    """Return the items of a job's shard, by id, in the table's order.
+
+    Raises:
+        InputError: as `read_items`.
+    """
+    frame = read_items(context.read("items"))
+    return as_items(shard_items(frame, n_shards=context.n_shards, shard=context.shard))
 
 
 class StudyImages:

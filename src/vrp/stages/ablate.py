@@ -8,9 +8,7 @@ import numpy as np
 import polars as pl
 
 from vrp.config.ablate import AblateConfig
-from vrp.config.data import DataConfig
-from vrp.config.models import ModelConfig
-from vrp.config.sample import ScoringConfig
+from vrp.config.extract import answer_limits
 from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, stratified_subset
@@ -35,6 +33,7 @@ from vrp.running.model_run import (
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
+from vrp.study.context import StageContext
 from vrp.tables.columns import rows_table
 from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import ABLATE
@@ -57,59 +56,33 @@ class FoldProbes(NamedTuple):
     """By decoder layer."""
 
 
-def run(
-    *,
-    seed: int,
-    data: DataConfig,
-    scoring: ScoringConfig,
-    model: ModelConfig,
-    ablate: AblateConfig,
-    max_new_tokens: "AnswerLimit",
-    manifest: Path,
-    items: Path,
-    answers: Sequence[Path],
-    predictions: Path,
-    neurons: Path,
-    shard: int,
-    output: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Answer one shard of the ablation subset under every condition; write the ablate table.
 
     Top neurons of an item come from the probe that was fitted without the item's fold.
 
-    Args:
-        seed: the study's seed; subset and random neurons derive from it.
-        data: where the images are.
-        scoring: when an answer is correct.
-        model: the model's section of the config.
-        ablate: items and conditions.
-        max_new_tokens: longest answer, for all items or by task.
-        manifest: the model's manifest.
-        items: `items.parquet`.
-        answers: all answers shards of the model.
-        predictions: `predictions.parquet`, for the items' folds.
-        neurons: `neurons.parquet`.
-        shard: which shard, from 0.
-        output: ablate shard to write.
-        provenance: written into the table.
-
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    study, model, ablate = context.study, context.model_config, context.study.ablate
+    seed, output, max_new_tokens = study.seed, context.write("ablate"), answer_limits(study.extract)
+    answers = context.read_all("answers")
+    predictions, neurons = context.read("predictions"), context.read("neurons")
     require_writable(output)
-    recorded = read_manifest(manifest, model)
-    provenance = with_revision(provenance, recorded)
+    recorded = read_manifest(context.read("manifest"), model)
+    provenance = with_revision(context.provenance, recorded)
     check_same_model([*answers, predictions, neurons], provenance)
-    subset = stratified_subset(read_items(items), ablate.items, seed=seed)
-    frame = shard_items(subset, n_shards=ablate.shards, shard=shard)
+    subset = stratified_subset(read_items(context.read("items")), ablate.items, seed=seed)
+    frame = shard_items(subset, n_shards=context.n_shards, shard=context.shard)
     baseline = read_baseline_answers(answers, frame["item_id"].to_list())
     fold_of = read_folds(predictions)
     probes = read_probes(neurons)
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
     warn_skipped_items("ablate", frame.height - len(asked), "no probe held them out")
     vlm = load_model(model, recorded)
-    ablated = AblatedModel(vlm, ablate, StudyImages(data), seed, max_new_tokens)
+    ablated = AblatedModel(
+        vlm, ablate, StudyImages(study.data), seed, max_new_tokens, context.batch_size
+    )
     parts = {}
     for fold in sorted({fold_of[item_id] for item_id in asked}):
         if fold not in probes:
@@ -123,7 +96,8 @@ def run(
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
             return [
-                _site(condition, edit) | outcome(asked[capture.item_id], capture, baseline, scoring)
+                _site(condition, edit)
+                | outcome(asked[capture.item_id], capture, baseline, study.scoring)
                 for condition, edit, captures in ablated.answers(
                     parts[fold], ids[some], probes[fold]
                 )
@@ -137,7 +111,7 @@ def run(
         [ids for batches in parts.values() for ids in batches.plan],
         compute,
         provenance=provenance,
-        description=f"ablate {provenance.get('model', '')}",
+        description=context.label,
         answers=lambda ids: len(ids) * len(ablated.conditions),
         unit="answer",
     )
@@ -230,6 +204,7 @@ class AblatedModel:
         images: StudyImages,
         seed: int,
         max_new_tokens: "AnswerLimit",
+        batch_size: int,
     ) -> None:
         """Bind the model.
 
@@ -239,9 +214,10 @@ class AblatedModel:
             images: the study's images.
             seed: the study's seed.
             max_new_tokens: longest answer, for all items or by task.
+            batch_size: items a forward.
         """
         self._vlm = vlm
-        self._batch_size = ablate.batch_size
+        self._batch_size = batch_size
         self.conditions = ablation_conditions(ablate)
         self._images = images
         self._seed = seed

@@ -1,84 +1,52 @@
 """How often does the model give the same answer again? K samples, and the exact distribution."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrp.config.consistency import ConsistencyConfig
-from vrp.config.data import DataConfig
-from vrp.config.models import ModelConfig
+from vrp.config.extract import answer_limits
 from vrp.config.sample import ScoringConfig
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer
-from vrp.data.sharding import shard_items
 from vrp.running.captures import scored
 from vrp.running.checkpoints import read_manifest
 from vrp.running.finished_batches import Batch, BatchTables
 from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
-    as_items,
     load_model,
-    read_items,
+    shard_of_items,
     with_revision,
 )
 from vrp.running.shard import Output, write_shard
 from vrp.signals.behavioural import self_consistency
 from vrp.signals.exact_consistency import expected_self_consistency, majority_share
+from vrp.study.context import StageContext
 from vrp.tables.columns import rows_table
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.files import require_writable
 from vrp.tables.notes import NON_FINITE
 
 if TYPE_CHECKING:
-    from vrp.vlm.batching import AnswerLimit
     from vrp.vlm.sampling import AnswerDistribution, ItemSamples
 
 
-def run(
-    *,
-    seed: int,
-    data: DataConfig,
-    scoring: ScoringConfig,
-    model: ModelConfig,
-    consistency: ConsistencyConfig,
-    n_shards: int,
-    max_new_tokens: "AnswerLimit",
-    manifest: Path,
-    items: Path,
-    shard: int,
-    output: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Sample one shard's answers, and follow their distribution, from one prefill an item.
-
-    Args:
-        seed: the study's seed; noise derives from it, item, sample, step and token.
-        data: where the images are.
-        scoring: when an answer is correct.
-        model: the model's section of the config.
-        consistency: K, temperature, top-p, floor, batch size.
-        n_shards: parts that the items are cut into.
-        max_new_tokens: longest answer, for all items or by task.
-        manifest: the model's manifest.
-        items: `items.parquet`.
-        shard: which shard, from 0.
-        output: consistency shard to write.
-        provenance: written into the table.
 
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    study, model, consistency = context.study, context.model_config, context.study.consistency
+    output, max_new_tokens = context.write("consistency"), answer_limits(study.extract)
     require_writable(output)
-    recorded = read_manifest(manifest, model)
-    asked = as_items(shard_items(read_items(items), n_shards=n_shards, shard=shard))
+    recorded = read_manifest(context.read("manifest"), model)
+    asked = shard_of_items(context)
     vlm = load_model(model, recorded)
     from vrp.vlm.sampling import sample_answers
 
     batches = ItemBatches(
-        vlm, asked, StudyImages(data),
-        batch_size=consistency.batch_size, max_new_tokens=max_new_tokens,
+        vlm, asked, StudyImages(study.data),
+        batch_size=context.batch_size, max_new_tokens=max_new_tokens,
     )  # fmt: skip
 
     def compute(ids: Batch) -> BatchTables:
@@ -88,19 +56,19 @@ def run(
             k=consistency.k,
             temperature=consistency.temperature,
             top_p=consistency.top_p,
-            seed=seed,
+            seed=study.seed,
             max_new_tokens=max_new_tokens,
             floor=consistency.floor,
         )
-        rows = [_row(asked[sample.item_id], sample, scoring) for sample in samples]
+        rows = [_row(asked[sample.item_id], sample, study.scoring) for sample in samples]
         return (rows_table(CONSISTENCY, rows),)
 
     write_shard(
         [Output(output, CONSISTENCY)],
         batches.plan,
         compute,
-        provenance=with_revision(provenance, recorded),
-        description=f"consistency {provenance.get('model', '')}",
+        provenance=with_revision(context.provenance, recorded),
+        description=context.label,
     )
 
 

@@ -1,7 +1,7 @@
 """What each intervention does to accuracy: paired effects, controls, specificity."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vrp.config.effects import EffectsConfig
 from vrp.errors import InputError
-from vrp.interventions.conditions import StudyConditions
+from vrp.interventions.conditions import StudyConditions, conditions_by_name
 from vrp.stats.bootstrap import (
     Bootstrapped,
     Resamples,
@@ -23,6 +23,7 @@ from vrp.stats.clusters import group_sums
 from vrp.stats.equivalence import two_one_sided_tests
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference, mcnemar, sign_flip_test
+from vrp.study.context import StageContext
 from vrp.study.results import ModelResults, open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
@@ -60,37 +61,16 @@ class Runs(NamedTuple):
         )
 
 
-def run(
-    *,
-    seed: int,
-    effects: EffectsConfig,
-    conditions: StudyConditions,
-    items: Path,
-    answers: Sequence[Path],
-    mask: Sequence[Path],
-    ablate: Sequence[Path],
-    output: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Estimate every condition's effect for every model.
-
-    Args:
-        seed: the study's seed (bootstrap, sign flips).
-        effects: the `effects` section.
-        conditions: the study's conditions, which say what each is compared to.
-        items: `items.parquet`.
-        answers: answers shards of all models; the files say which model they are of.
-        mask: mask shards of all models.
-        ablate: ablate shards of all models.
-        output: `effects.parquet`, to write.
-        provenance: written into the table.
 
     Raises:
         InputError: a table is missing, an intervention has items without an answer, or it holds a
             condition that is not the study's.
     """
-    tables = {"answers": answers, "mask": mask, "ablate": ablate}
-    study = open_results(tables, items=items)
+    seed, effects = context.study.seed, context.study.effects
+    conditions = conditions_by_name(context.study)
+    study = open_results(context.read_models(), items=context.read("items"))
     study.require(ANSWERS)
     rows: list[EffectRow] = []
     for schema in (MASK, ABLATE):
@@ -100,7 +80,7 @@ def run(
                 rows += _condition_rows(model.name, schema.name, runs, conditions, effects, seed)
     _adjust(rows)
     columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
-    write_table(output, EFFECTS, columns, provenance=provenance)
+    write_table(context.write("effects"), EFFECTS, columns, provenance=context.provenance)
 
 
 def _read_runs(items: pl.DataFrame, model: ModelResults, schema: TableSchema) -> dict[str, Runs]:

@@ -14,24 +14,20 @@ from vrp.data.hub_sets import fetch_hub_set
 from vrp.data.images import file_sha256
 from vrp.data.scenes.official import write_scene_dataset
 from vrp.errors import InputError
+from vrp.study.context import StageContext
 from vrp.tables.files import write_text
 
 logger = logging.getLogger(__name__)
 
 
-def run(*, data: DataConfig, output: Path) -> None:
+def run(context: StageContext) -> None:
     """Draw, download or check the data; write the manifest last.
-
-    Args:
-        data: the `data` section.
-        output: the manifest: origin, question files with their SHA-256, number of images and a
-            digest over the images' names and sizes; of data from the hub also repository and
-            commit, of official archives also the SHA-256 of each as it arrived.
 
     Raises:
         InputError: a file cannot be had, or the folder holds none of the expected files or no
             image.
     """
+    data, output = context.study.data, context.write("data")
     write_text(output, json.dumps(fetch(data), indent=1) + "\n")
 
 

@@ -29,23 +29,20 @@ from vrp.running.checkpoints import (
     local_folder,
     write_manifest,
 )
+from vrp.study.context import StageContext
 from vrp.vlm.family_names import check_family
 
 logger = logging.getLogger(__name__)
 
 
-def run(*, model: ModelConfig, output: Path) -> None:
+def run(context: StageContext) -> None:
     """Bring a hub checkpoint into the hub's cache, or check a folder; write the manifest last.
-
-    Args:
-        model: the model's section of the config.
-        output: the manifest: family, checkpoint, revision, every file's SHA-256 and a digest
-            over them.
 
     Raises:
         InputError: unknown family, a checkpoint that cannot be had, a folder that holds none, or
             weights that are cut short.
     """
+    model, output = context.model_config, context.write("manifest")
     write_manifest(output, fetch(model))
 
 

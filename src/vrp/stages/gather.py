@@ -5,11 +5,12 @@ file, and a workflow of thousands of shards is planned in a time that grows with
 with its square.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
+from vrp.study.context import StageContext
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.tables.shard_list import write_shard_list
@@ -18,46 +19,31 @@ _SAME = ("model", "revision", "config", "code")
 _WORDS = {"config": "other keys of the configuration", "code": "other code"}
 
 
-def run(
-    *,
-    folder: Path,
-    tables: Sequence[str],
-    n_shards: int,
-    items: Sequence[Path] = (),
-    output: Path,
-) -> None:
+def run(context: StageContext) -> None:
     """Write the list of the shards with the SHA-256 of each.
 
-    Equal shards give an equal list, so that a shard that was merely made again redoes nothing.
-
-    Args:
-        folder: the model's folder.
-        tables: folders of shards in it that one run wrote together, such as `answers` and
-            `attention`.
-        n_shards: how many shards each has: `000.parquet` and so on; others are left alone.
-        items: items tables that must be equal, where the shards are another study's.
-        output: the list, to write (JSON).
+    Its inputs are the shards of every table of one stage, and the items tables that must be equal
+    where the shards are another study's. Equal shards give an equal list, so that a shard that was
+    merely made again redoes nothing.
 
     Raises:
         InputError: a shard is missing or damaged, or was made by another model, code or
             configuration than the first; or the items differ.
     """
+    shards = dict(context.inputs)
+    items = shards.pop("items")
     for other in items[1:]:
         if not read_table(other, ITEMS).equals(read_table(items[0], ITEMS)):
             raise InputError(
                 f"extraction_from: {other} holds other items than {items[0]}; sample the same "
                 "items, or remove the key"
             )
-    shards = {
-        table: [folder / table / f"{shard:03d}.parquet" for shard in range(n_shards)]
-        for table in tables
-    }
     paths = [path for of_table in shards.values() for path in of_table]
     first = read_provenance(paths[0])
     for path in paths[1:]:
         _require_same(path, read_provenance(path), paths[0], first)
     write_shard_list(
-        output,
+        context.write("list"),
         made_by={key: first.get(key, "") for key in _SAME},
         shards={
             table: {path: file_sha256(path) for path in of_table}

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from vrp.config.data import DataConfig
+from vrp.config.extract import answer_limits
 from vrp.config.mask import MaskConfig
-from vrp.config.models import ModelConfig
-from vrp.config.sample import ScoringConfig
 from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, other_image_items, stratified_subset
@@ -37,6 +35,7 @@ from vrp.signals.structural import (
     map_problem,
     token_count,
 )
+from vrp.study.context import StageContext
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import is_captured
 from vrp.tables.columns import rows_table
@@ -50,48 +49,21 @@ if TYPE_CHECKING:
     from vrp.vlm.model import VLM
 
 
-def run(
-    *,
-    seed: int,
-    data: DataConfig,
-    scoring: ScoringConfig,
-    model: ModelConfig,
-    mask: MaskConfig,
-    max_new_tokens: "AnswerLimit",
-    manifest: Path,
-    items: Path,
-    answers: Sequence[Path],
-    attention: Sequence[Path],
-    shard: int,
-    output: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Answer one shard of the masking subset under every condition; write the mask table.
-
-    Args:
-        seed: the study's seed; subset and random tokens derive from it and the items' ids.
-        data: where the images are.
-        scoring: when an answer is correct.
-        model: the model's section of the config.
-        mask: items, mode, share, controls, dose curve.
-        max_new_tokens: longest answer, for all items or by task.
-        manifest: the model's manifest.
-        items: `items.parquet`.
-        answers: all answers shards of the model.
-        attention: all attention shards of the model.
-        shard: which shard, from 0.
-        output: mask shard to write.
-        provenance: written into the table.
 
     Raises:
         InputError: an input is missing or does not fit; nothing is written then.
     """
+    study, model, mask = context.study, context.model_config, context.study.mask
+    seed, output, max_new_tokens = study.seed, context.write("mask"), answer_limits(study.extract)
+    answers, attention = context.read_all("answers"), context.read_all("attention")
     require_writable(output)
-    recorded = read_manifest(manifest, model)
-    provenance = with_revision(provenance, recorded)
+    recorded = read_manifest(context.read("manifest"), model)
+    provenance = with_revision(context.provenance, recorded)
     check_same_model([*answers, *attention], provenance)
-    subset = stratified_subset(read_items(items), mask.items, seed=seed)
-    frame = shard_items(subset, n_shards=mask.shards, shard=shard)
+    subset = stratified_subset(read_items(context.read("items")), mask.items, seed=seed)
+    frame = shard_items(subset, n_shards=context.n_shards, shard=context.shard)
     baseline = read_baseline_answers(answers, frame["item_id"].to_list())
     maps = read_maps(attention, frame["item_id"].to_list())
     warn_skipped_items("mask", frame.height - len(maps), "they have no usable attention map")
@@ -103,8 +75,8 @@ def run(
         (as_items(frame.filter(dosed)), mask_conditions(mask, dose=True)),
         (as_items(frame.filter(~dosed)), mask_conditions(mask, dose=False)),
     ]
-    vlm, images = load_model(model, recorded), StudyImages(data)
-    masked = MaskedModel(vlm, mask, images, seed, maps, subset, max_new_tokens)
+    vlm, images = load_model(model, recorded), StudyImages(study.data)
+    masked = MaskedModel(vlm, mask, images, seed, maps, subset, max_new_tokens, context.batch_size)
     batches_of = [masked.batches(part) for part, _ in parts]
     masked.require_other_images_fit(as_items(frame))
     part_of = {item_id: place for place, (part, _) in enumerate(parts) for item_id in part}
@@ -119,7 +91,7 @@ def run(
             answers = masked.answers(batches, ids[some], conditions)
             return [
                 _what_is_hidden(condition, len(maps[capture.item_id]))
-                | outcome(part[capture.item_id], capture, baseline, scoring)
+                | outcome(part[capture.item_id], capture, baseline, study.scoring)
                 for condition, captures in answers
                 for capture in captures
             ]
@@ -131,7 +103,7 @@ def run(
         [ids for batches in batches_of for ids in batches.plan],
         compute,
         provenance=provenance,
-        description=f"mask {provenance.get('model', '')}",
+        description=context.label,
         answers=lambda ids: len(ids) * len(parts[part_of[ids[0]]][1]),
         unit="answer",
     )
@@ -175,6 +147,7 @@ class MaskedModel:
         maps: Mapping[str, np.ndarray],
         subset: pl.DataFrame,
         max_new_tokens: "AnswerLimit",
+        batch_size: int,
     ) -> None:
         """Bind the model.
 
@@ -186,8 +159,10 @@ class MaskedModel:
             maps: M (S,) by item id.
             subset: all items of the masking subset, whichever shard they are in.
             max_new_tokens: longest answer, for all items or by task.
+            batch_size: items a forward.
         """
         self._vlm = vlm
+        self._batch_size = batch_size
         self._max_new_tokens = max_new_tokens
         self._mask = mask
         self._images = images
@@ -204,7 +179,7 @@ class MaskedModel:
             self._vlm,
             items,
             self._images,
-            batch_size=self._mask.batch_size,
+            batch_size=self._batch_size,
             max_new_tokens=self._max_new_tokens,
         )
 

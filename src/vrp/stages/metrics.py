@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vrp.config.margins import Margins
-from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError, unknown_name
 from vrp.estimates.reliability import (
     EstimateRow,
@@ -31,6 +30,7 @@ from vrp.signals.mechanistic import contribution_shares, late_forcing, layer_pea
 from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
+from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
@@ -66,31 +66,8 @@ ByHead = Mapping[str, NDArray[np.float32] | None]
 """`head_…` column → (n_items, n_layers, n_heads); None where it was not captured."""
 
 
-def run(
-    *,
-    seed: int,
-    metrics: MetricsConfig,
-    items: Path,
-    answers: Sequence[Path],
-    attention: Sequence[Path],
-    lens: Sequence[Path],
-    consistency: Sequence[Path],
-    signals: Path,
-    heads: Path,
-    output: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Compute the signals of one model and judge them.
-
-    Args:
-        seed: the study's seed (bootstrap).
-        metrics: the `metrics` section.
-        items: `items.parquet`.
-        answers: all shards, as are `attention`, `lens` and `consistency`.
-        signals: one row an item, to write.
-        heads: one row a head, to write.
-        output: estimates, to write.
-        provenance: written into the tables.
 
     A signal whose inputs were not captured has a null column, and rows that say so in place of
     numbers. An item without finite logits has no signal at all.
@@ -98,8 +75,10 @@ def run(
     Raises:
         InputError: a table is missing, or the shards do not hold the study's items.
     """
+    seed, metrics, items = context.study.seed, context.study.metrics, context.read("items")
+    answers, attention = context.read_all("answers"), context.read_all("attention")
     schemas = _schemas_to_read()
-    paths = {"answers": answers, "lens": lens, "consistency": consistency}
+    paths = {name: context.read_all(name) for name in ("answers", "lens", "consistency")}
     tables = _read_tables(items, paths, schemas)
     looked = read_table(attention, ATTENTION.only("note"))
     _require_same_items(tables["items"], looked, attention)
@@ -126,10 +105,12 @@ def run(
     lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
     rows += with_reasons(lens_rows, notes["answers"])
     rows += _peak_rows(tables["lens"], notes["lens"])
-    provenance = {**provenance, "revision": read_provenance(answers[0]).get("revision", "")}
-    write_table(heads, HEADS, _head_table(by_head, judged.correct), provenance=provenance)
-    write_table(signals, signal_table(), table, provenance=provenance)
-    write_table(output, METRICS, adjusted(rows), provenance=provenance)
+    provenance = {**context.provenance, "revision": read_provenance(answers[0]).get("revision", "")}
+    write_table(
+        context.write("heads"), HEADS, _head_table(by_head, judged.correct), provenance=provenance
+    )
+    write_table(context.write("signals"), signal_table(), table, provenance=provenance)
+    write_table(context.write("metrics"), METRICS, adjusted(rows), provenance=provenance)
 
 
 def _schemas_to_read() -> dict[str, TableSchema]:

@@ -44,6 +44,7 @@ from vrp.probing.linear import chosen_layer_features, fit_layers, last_layers, n
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.signals.registry import SIGNALS
+from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
@@ -120,37 +121,8 @@ class Maps(NamedTuple):
     """(n,) whether all of an item's maps are finite."""
 
 
-def run(
-    *,
-    seed: int,
-    probes: ProbesConfig,
-    auroc_margin: float,
-    items: Path,
-    answers: Sequence[Path],
-    attention: Sequence[Path],
-    hidden: Sequence[Path],
-    lens: Sequence[Path],
-    signals: Path,
-    blind_hidden: Sequence[Path],
-    predictions: Path,
-    neurons: Path,
-    output: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Fit and judge every probe of one model.
-
-    Args:
-        seed: the study's seed (folds, bootstrap).
-        probes: the `probes` section.
-        auroc_margin: equivalence margin around 0.5, the same as for the signals.
-        items: `items.parquet`.
-        answers: all shards, as are `attention`, `hidden`, `lens` and `blind_hidden`.
-        signals: `signals.parquet`.
-        blind_hidden: hidden states with a blank image; empty where that was not run.
-        predictions: out-of-fold scores, to write.
-        neurons: the sparse probe's weights, to write.
-        output: estimates, to write.
-        provenance: written into the tables.
 
     Items with non-finite hidden states are left out of every probe and counted. A probe whose
     inputs were not captured is skipped, and its rows say so.
@@ -158,16 +130,22 @@ def run(
     Raises:
         InputError: a table is missing, the tables hold different items, or too few images.
     """
-    table = read_table(signals, signal_table())
+    seed, probes = context.study.seed, context.study.probes
+    answers, attention = context.read_all("answers"), context.read_all("attention")
+    hidden, lens = context.read_all("hidden"), context.read_all("lens")
+    table = read_table(context.read("signals"), signal_table())
     inputs = _read(
-        table, items, answers, attention if probes.supervised_attention else (), hidden, lens,
-        blind_hidden,
+        table, context.read("items"), answers, attention if probes.supervised_attention else (),
+        hidden, lens, context.read_all("blind/hidden"),
     )  # fmt: skip
     plan = plan_folds(
         inputs.items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=str(seed)
     )
     judged = EvaluationItems.from_frame(
-        table, seed=seed, n_boot=probes.bootstrap, margins=Margins(auroc=auroc_margin)
+        table,
+        seed=seed,
+        n_boot=probes.bootstrap,
+        margins=Margins(auroc=context.study.metrics.auroc_margin),
     )
     by_layer = _fit_layers(inputs.layers, inputs.items, plan, probes, "layers")
     fitted = fit_probes(inputs, plan, by_layer, probes)
@@ -190,10 +168,12 @@ def run(
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
     neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted["linear_best"])
-    provenance = {**provenance, "revision": read_provenance(answers[0]).get("revision", "")}
-    write_table(neurons, NEURONS, neuron_columns, provenance=provenance)
-    write_table(predictions, PREDICTIONS, prediction_columns, provenance=provenance)
-    write_table(output, PROBES, adjusted(rows), provenance=provenance)
+    provenance = {**context.provenance, "revision": read_provenance(answers[0]).get("revision", "")}
+    write_table(context.write("neurons"), NEURONS, neuron_columns, provenance=provenance)
+    write_table(
+        context.write("predictions"), PREDICTIONS, prediction_columns, provenance=provenance
+    )
+    write_table(context.write("probes"), PROBES, adjusted(rows), provenance=provenance)
 
 
 def fit_probes(

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,36 +13,21 @@ from vrp.data.images import ImageIndex
 from vrp.data.item import Item, Reading
 from vrp.data.sampling import SampleRow, first_few, sample_split, unite_groups
 from vrp.errors import InputError
+from vrp.study.context import StageContext
 from vrp.tables.files import write_table, write_text
 from vrp.tables.items import ITEMS
 
 logger = logging.getLogger(__name__)
 
 
-def run(
-    *,
-    seed: int,
-    data: DataConfig,
-    sample: SampleConfig,
-    data_manifest: Path,
-    output: Path,
-    report: Path,
-    provenance: Mapping[str, str],
-) -> None:
+def run(context: StageContext) -> None:
     """Read the question files and take exactly the items asked for.
-
-    Args:
-        seed: the study's seed.
-        data: where the files are.
-        sample: splits and counts.
-        data_manifest: written by `fetch_data`; its presence says that the data are whole.
-        output: `items.parquet`.
-        report: found, usable, dropped with reasons, and taken, for every split (JSON).
-        provenance: written into the table.
 
     Raises:
         InputError: a file is missing or malformed, or a split has too few items.
     """
+    seed, data, sample = context.study.seed, context.study.data, context.study.sample
+    data_manifest = context.read("data")
     if not data_manifest.is_file():
         raise InputError(f"{data_manifest}: no such file; run `vrp fetch-data` first")
     images = _Images(data)
@@ -59,7 +44,8 @@ def run(
         rows.append(row)
     as_rows = [item.as_row() for item in unite_groups(items)]
     columns = {name: [row[name] for row in as_rows] for name in ITEMS.columns.names}
-    write_table(output, ITEMS, columns, provenance=provenance)
+    write_table(context.write("items"), ITEMS, columns, provenance=context.provenance)
+    report = context.write("sampling")
     write_text(report, json.dumps([row._asdict() for row in rows], indent=1) + "\n")
     for row in rows:
         _warn_missing_images(row, report)

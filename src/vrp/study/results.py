@@ -8,7 +8,8 @@ import polars as pl
 
 from vrp.config.margins import Margins
 from vrp.errors import InputError
-from vrp.interventions.conditions import StudyConditions
+from vrp.interventions.conditions import StudyConditions, conditions_by_name
+from vrp.study.context import StageContext
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.schema import TableSchema
 
@@ -113,4 +114,24 @@ def open_results(
         conditions=conditions or StudyConditions(),
         margins=margins or Margins(),
         origins=tuple(distinct.values()),
+    )
+
+
+def read_results(context: StageContext) -> StudyResults:
+    """Return what a study-wide stage reads, with the study's conditions and margins.
+
+    Raises:
+        InputError: as `open_results`.
+    """
+    study = context.study
+    return open_results(
+        context.read_models(),
+        conditions=conditions_by_name(study),
+        margins=Margins(
+            auroc=study.metrics.auroc_margin,
+            r=study.metrics.r_margin,
+            effect_pp=study.effects.equivalence_pp,
+        ),
+        items=context.read("items"),
+        effects=context.read("effects"),
     )

@@ -1,123 +1,133 @@
-"""One study that reads another's extraction: refused unless it would have made the very same."""
+"""One study that takes another's shards, stage by stage, where own ones would be the very same."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from vrp.config.study import StudyConfig, stage_config
+from vrp.config.study import StudyConfig
 from vrp.errors import InputError
+from vrp.study.declarations import Artifact, Stage
+from vrp.study.graph import ITEMS, MADE_BY, MANIFEST, STAGE, STAGES
+from vrp.study.keys import stage_config, value_of
 from vrp.study.provenance import code_digest, digest
 
-TABLES = {
-    "extract": ("answers", "attention", "hidden", "lens"),
-    "blind": ("blind/answers", "blind/hidden"),
-    "consistency": ("consistency",),
-}
-"""Stages whose shards are shared → their tables; the masking may be, too (`mask_folder`)."""
 _KEY = "extraction_from"
 
 
-def extraction_folder(study: StudyConfig) -> Path:
-    """Where the shards of a study's extraction lie: its own folder, or the other study's."""
-    if study.extraction_from is None:
-        return Path(study.results, study.study)
-    if "/" in study.extraction_from:
-        return Path(study.extraction_from)
-    return Path(study.results, study.extraction_from)
+class SharedStages(NamedTuple):
+    """Stages whose shards a study takes from another one."""
+
+    folders: dict[str, Path]
+    """By stage: the other study's folder."""
+    own: dict[str, str]
+    """Shareable stages that the study runs itself although `extraction_from` is set → why."""
 
 
-def mask_folder(study: StudyConfig, *, directory: Path = Path()) -> Path:
-    """Where the mask shards of a study lie: its own folder, or that of the other study.
+def shared_stages(study: StudyConfig, *, directory: Path = Path()) -> SharedStages:
+    """Return whose shards stand for own ones.
 
-    The masking does not look at the probes. Where the other study's is whole, later than its
-    extraction, and made with the same keys and code, own jobs would make the very same; where it
-    is not, or where own ones have begun, they are the study's own, which is no error.
+    The extraction's must; of the other shareable stages, those that the other study has made with
+    the same keys, code and model. A stage whose own shards have begun stays the study's own.
+    Looked at are every shard's existence and the first and last one's provenance; that all of
+    them belong together, and that the items are equal, is found by the stage `gather`.
 
     Args:
         study: the configuration.
-        directory: what relative paths are relative to; the result is relative to it, too.
-    """
-    own, other = Path(study.results, study.study), extraction_folder(study)
-    if own == other or not study.mask.enabled:
-        return own
-    if any((directory / own / model / "mask").is_dir() for model in study.models):
-        return own
-    same = all(_masked_the_same(study, directory / other, model) for model in study.models)
-    return other if same else own
-
-
-def masks_itself(study: StudyConfig, *, directory: Path = Path()) -> bool:
-    """Whether the masking of a study, where it is enabled, is its own."""
-    return mask_folder(study, directory=directory) == Path(study.results, study.study)
-
-
-def _masked_the_same(study: StudyConfig, folder: Path, model: str) -> bool:
-    try:
-        revision = _revision(folder / "models" / f"{model}.json")
-        for path in dict.fromkeys(_shards(folder / model / "mask", study.mask.shards)):
-            _check_shard(study, folder, path, "mask", model, revision)
-        return _is_later(folder / model, study.mask.shards, study.extract.shards)
-    except (InputError, OSError):
-        return False
-
-
-def _is_later(folder: Path, n_mask: int, n_extract: int) -> bool:
-    """Whether the mask shards were written after the shards that they follow from."""
-    read = [
-        folder / table / f"{shard:03d}.parquet"
-        for table in ("answers", "attention")
-        for shard in range(n_extract)
-    ]
-    written = [folder / "mask" / f"{shard:03d}.parquet" for shard in range(n_mask)]
-    newest = max(path.stat().st_mtime_ns for path in read)
-    return all(path.stat().st_mtime_ns >= newest for path in written)
-
-
-def check_shared_extraction(study: StudyConfig) -> None:
-    """Find out before anything runs whether the other study's shards can stand for own ones.
-
-    Looks at every shard's existence and at the first and last one's provenance; that all of them
-    are of one piece, and the items equal, is found by the stage `gather`.
+        directory: what relative paths are relative to; the folders are relative to it, too.
 
     Raises:
-        InputError: a shard is missing, or was made by another model, code or configuration; one
-            line says what differs.
+        InputError: the extraction cannot be shared; one line says what differs.
     """
-    folder = extraction_folder(study)
+    if study.extraction_from is None:
+        return SharedStages({}, {})
+    folder = _other_folder(study)
     if folder == Path(study.results, study.study):
         raise InputError(f"{_KEY} names this very study; remove the key")
-    if not folder.is_dir():
+    there = directory / folder
+    if not there.is_dir():
         raise InputError(f"{_KEY}: {folder} does not exist; give a study under {study.results}")
-    _check_items(study, folder)
+    _require_same_items(study, there)
+    _require_same(study, STAGE["extract"], there)
+    shared, own = {"fetch_model": folder, "extract": folder}, {}
+    for stage in STAGES:
+        if not (stage.shareable and stage.per == "shard" and stage.enabled(study)):
+            continue
+        if stage.name in shared:
+            continue
+        if _has_begun(study, stage, directory):
+            own[stage.name] = "its own shards are there"
+            continue
+        try:
+            _require_same(study, stage, there)
+            shared[stage.name] = folder
+        except InputError as error:
+            own[stage.name] = str(error).removeprefix(f"{_KEY}: ")
+    return SharedStages(shared, own)
+
+
+def _other_folder(study: StudyConfig) -> Path:
+    named = str(study.extraction_from)
+    return Path(named) if "/" in named else Path(study.results, named)
+
+
+def _has_begun(study: StudyConfig, stage: Stage, directory: Path) -> bool:
+    """Whether own shards of a stage are there, or finished batches of one."""
+    own = directory / study.results / study.study
+    return any(
+        any(_folder(own, table, model).glob("*.parquet"))
+        or any(_folder(own, table, model).glob(".*.batches"))
+        for model in study.models
+        for table in stage.writes
+    )
+
+
+def _folder(results: Path, table: Artifact, model: str) -> Path:
+    return (results / table.path.replace("{model}", model)).parent
+
+
+def _require_same(study: StudyConfig, stage: Stage, folder: Path) -> None:
+    """Refuse shards of a stage that own jobs would not make just so."""
+    n_shards = int(value_of(study, stage.shards_key))
     for model in study.models:
-        revision = _revision(folder / "models" / f"{model}.json")
-        for stage, tables in TABLES.items():
-            if stage == "blind" and not study.extract.blind:
-                continue
-            for table in tables:
-                first, last = _shards(folder / model / table, study.extract.shards)
-                for path in dict.fromkeys((first, last)):
-                    _check_shard(study, folder, path, stage, model, revision)
+        revision = _revision(folder / MANIFEST.path.replace("{model}", model))
+        for table in stage.writes:
+            paths = _existing_shards(_folder(folder, table, model), stage, n_shards)
+            for path in dict.fromkeys((paths[0], paths[-1])):
+                _require_same_shard(study, folder, path, stage, model, revision)
+            for read in stage.reads:
+                if MADE_BY[read].per == "shard":
+                    n_read = int(value_of(study, MADE_BY[read].shards_key))
+                    older = _existing_shards(_folder(folder, read, model), MADE_BY[read], n_read)
+                    _require_later(paths, older)
 
 
-def _shards(folder: Path, n_shards: int) -> tuple[Path, Path]:
-    """The first and the last shard of a table, all of which are there."""
+def _existing_shards(folder: Path, stage: Stage, n_shards: int) -> list[Path]:
     paths = [folder / f"{shard:03d}.parquet" for shard in range(n_shards)]
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     for path in paths:
         if path.name not in there:
             raise InputError(
-                f"{_KEY}: {path} does not exist; run that study's extraction to its end, with "
-                f"extract.shards: {n_shards}, or remove the key"
+                f"{_KEY}: {path} does not exist; run that study's {stage.name} to its end, with "
+                f"{stage.shards_key}: {n_shards}, or remove the key"
             )
-    return paths[0], paths[-1]
+    return paths
 
 
-def _check_shard(
-    study: StudyConfig, folder: Path, path: Path, stage: str, model: str, revision: str
+def _require_later(written: list[Path], read: list[Path]) -> None:
+    """Refuse shards that are older than the ones that they follow from."""
+    newest = max(path.stat().st_mtime_ns for path in read)
+    for path in written:
+        if path.stat().st_mtime_ns < newest:
+            raise InputError(
+                f"{_KEY}: {path} is older than what it was made from; rerun that study"
+            )
+
+
+def _require_same_shard(
+    study: StudyConfig, folder: Path, path: Path, stage: Stage, model: str, revision: str
 ) -> None:
     from vrp.tables.files import read_provenance  # seconds, which planning another study spares
 
@@ -128,10 +138,10 @@ def _check_shard(
             f"{_KEY}: {path} was made with another configuration"
             f"{_difference(folder, stage, model, wanted)}; make them equal or remove the key"
         )
-    if origin.get("code") != code_digest(f"vrp.stages.{stage}"):
+    if origin.get("code") != code_digest(f"vrp.stages.{stage.name}"):
         raise InputError(
-            f"{_KEY}: {path} was made by other code of the stage {stage}; rerun that study with "
-            "this version, or remove the key"
+            f"{_KEY}: {path} was made by other code of the stage {stage.name}; rerun that study "
+            "with this version, or remove the key"
         )
     for key, expected in (("model", model), ("revision", revision)):
         if origin.get(key) != expected:
@@ -142,7 +152,7 @@ def _check_shard(
 
 
 def _revision(manifest: Path) -> str:
-    """What names the weights in that study's tables."""
+    """Return what names the weights in that study's tables."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
         return str(content["revision"] or content["digest"])
@@ -153,10 +163,10 @@ def _revision(manifest: Path) -> str:
         ) from None
 
 
-def _check_items(study: StudyConfig, folder: Path) -> None:
+def _require_same_items(study: StudyConfig, folder: Path) -> None:
     """Refuse other items as soon as the keys that they are sampled by tell."""
-    wanted = stage_config(study, "sample")
-    for key, here, there in _differences(folder, "sample", None, wanted):
+    stage = MADE_BY[ITEMS]
+    for key, here, there in _differences(folder, stage, None, stage_config(study, stage)):
         if key != "study":
             raise InputError(
                 f"{_KEY}: {folder} has other items: {key} is {there!r} there, {here!r} here; "
@@ -164,7 +174,7 @@ def _check_items(study: StudyConfig, folder: Path) -> None:
             )
 
 
-def _difference(folder: Path, stage: str, model: str, wanted: dict[str, Any]) -> str:
+def _difference(folder: Path, stage: Stage, model: str, wanted: dict[str, Any]) -> str:
     """The first key that differs, as a remark; empty where that study's snapshot does not tell."""
     for key, here, there in _differences(folder, stage, model, wanted):
         return f": {key.replace('*', model, 1)} is {there!r} there, {here!r} here"
@@ -172,7 +182,7 @@ def _difference(folder: Path, stage: str, model: str, wanted: dict[str, Any]) ->
 
 
 def _differences(
-    folder: Path, stage: str, model: str | None, wanted: dict[str, Any]
+    folder: Path, stage: Stage, model: str | None, wanted: dict[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     try:
         raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))

@@ -14,14 +14,15 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from vrp.config.study import StudyConfig
-from vrp.plots.figures import figure_names
-from vrp.study.sharing import masks_itself
+from vrp.study.graph import ITEMS, STAGES
+from vrp.study.keys import value_of
+from vrp.study.layout import Job, StudyLayout
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")
@@ -31,8 +32,6 @@ FRESH_SECONDS = 120.0
 SILENT_SECONDS = 1800.0
 """A job of a locked study that has shown nothing for so long has stopped."""
 _LAST_LINES = 8
-# Rules whose command has another name.
-_COMMANDS = {"gather_interventions": "gather"}
 _TAIL_BYTES = 8192
 _HEAD_BYTES = 65536
 # How a log ends where a stage, Python, the shell or SLURM gave up.
@@ -40,23 +39,6 @@ _ERROR_WORDS = (
     "Traceback (most recent call last)", "Error:", "Killed", "slurmstepd: error", "oom_kill",
     "CANCELLED", "DUE TO TIME LIMIT",
 )  # fmt: skip
-
-
-class Job(NamedTuple):
-    """One job of the workflow and the files that tell of it."""
-
-    stage: str
-    """Rule."""
-    model: str
-    """Name of the model; empty where the job is of all models."""
-    shard: str
-    """Such as `003`, or the run that is listed; empty where the stage is not sharded."""
-    outputs: tuple[Path, ...]
-    """What it writes."""
-    log: Path
-    """Where it logs."""
-    benchmark: Path
-    """Where Snakemake writes how long it took."""
 
 
 @dataclass
@@ -148,9 +130,9 @@ def run(study: StudyConfig, *, directory: Path = Path(), now: float | None = Non
     locked = is_locked(directory, Path(study.results, study.study))
     items = _item_counts(study, results)
     groups: dict[tuple[str, str], list[JobStatus]] = {}
-    for job in jobs_of(study, directory):
+    for job in StudyLayout(study, directory=directory).jobs():
         found = _job_status(job, directory, locked, moment)
-        groups.setdefault((job.model, job.stage), []).append(found)
+        groups.setdefault((job.model, job.rule), []).append(found)
     troubled = [job for jobs in groups.values() for job in jobs if job.state in _TROUBLE]
     return StudyStatus(
         study=study.study,
@@ -167,62 +149,14 @@ def run(study: StudyConfig, *, directory: Path = Path(), now: float | None = Non
 _TROUBLE = ("failed", "stopped")
 
 
-def jobs_of(study: StudyConfig, directory: Path) -> Iterator[Job]:
-    """All jobs of a study's workflow in a directory, in the order in which they can run."""
-    results = directory / study.results / study.study
-
-    def job(stage: str, *outputs: str, model: str = "", shard: str = "") -> Job:
-        place = Path(stage, *(part for part in (model, shard) if part))
-        return Job(
-            stage, model, shard, tuple(results / name for name in outputs),
-            results / "logs" / f"{place}.log", results / "benchmarks" / f"{place}.tsv",
-        )  # fmt: skip
-
-    def sharded(stage: str, count: int, *tables: str) -> Iterator[Job]:
-        for shard in (f"{i:03d}" for i in range(count)):
-            yield job(
-                stage, *(f"{model}/{table}/{shard}.parquet" for table in tables),
-                model=model, shard=shard,
-            )  # fmt: skip
-
-    n_shards = study.extract.shards
-    shared = study.extraction_from is not None
-    yield job("fetch_data", "data.json")
-    yield job("sample", "items.parquet", "sampling.json")
-    for model in study.models:
-        if not shared:
-            yield job("fetch_model", f"models/{model}.json", model=model)
-            yield from sharded("extract", n_shards, "answers", "attention", "hidden", "lens")
-            if study.extract.blind:
-                yield from sharded("blind", n_shards, "blind/answers", "blind/hidden")
-            yield from sharded("consistency", n_shards, "consistency")
-        for listed in ("extraction", "consistency", *(["blind"] if study.extract.blind else [])):
-            yield job("gather", f"{model}/{listed}.json", model=model, shard=listed)
-        for stage, tables in (
-            ("metrics", ("signals", "heads", "metrics")),
-            ("probes", ("predictions", "neurons", "probes")),
-        ):
-            yield job(stage, *(f"{model}/{table}.parquet" for table in tables), model=model)
-        if study.mask.enabled and masks_itself(study, directory=directory):
-            yield from sharded("mask", study.mask.shards, "mask")
-        if study.ablate.enabled:
-            yield from sharded("ablate", study.ablate.shards, "ablate")
-        for run, section in (("mask", study.mask), ("ablate", study.ablate)):
-            if section.enabled:
-                yield job("gather_interventions", f"{model}/{run}.json", model=model, shard=run)
-    yield job("effects", "effects.parquet")
-    formats = sorted(set(study.figures.formats))
-    yield job("figures", *(f"figures/{name}.{kind}" for name in figure_names() for kind in formats))
-    yield job("report", "summary.json", "report.html")
-
-
 def _item_counts(study: StudyConfig, results: Path) -> dict[str, int]:
-    """Items that a model's jobs of a stage have to do."""
-    n_items = _n_rows(results / "items.parquet") or sum(s.count for s in study.sample.splits)
-    counts = dict.fromkeys(("extract", "blind", "consistency"), n_items)
-    return counts | {
-        "mask": min(study.mask.items, n_items), "ablate": min(study.ablate.items, n_items)
-    }  # fmt: skip
+    """Items that a model's jobs of each stage ask about."""
+    n_items = _n_rows(results / ITEMS.path) or sum(s.count for s in study.sample.splits)
+    return {
+        stage.name: min(value_of(study, stage.items_key), n_items) if stage.items_key else n_items
+        for stage in STAGES
+        if stage.runs_model
+    }
 
 
 def _n_rows(path: Path) -> int:
@@ -236,7 +170,7 @@ def _n_rows(path: Path) -> int:
 
 
 def _job_status(job: Job, directory: Path, locked: bool, now: float) -> JobStatus:
-    status = JobStatus(job.stage, job.model, job.shard, "waiting", log=str(job.log))
+    status = JobStatus(job.rule, job.model, job.shard, "waiting", log=str(job.log))
     unfinished = any(is_marked_incomplete(path, directory) for path in job.outputs)
     if all(path.is_file() for path in job.outputs) and not unfinished:
         status.state = "done"
@@ -354,7 +288,7 @@ def _log_of(job: Job, directory: Path) -> Path | None:
     logs = directory / ".snakemake" / "slurm_logs"
     found = [
         path
-        for path in (job.log, *(logs / f"rule_{job.stage}" / name).glob("*.log"))
+        for path in (job.log, *(logs / f"rule_{job.rule}" / name).glob("*.log"))
         if path.is_file()
     ]
     # Jobs that share an allocation share a log, and groups of all models a folder.
@@ -364,7 +298,7 @@ def _log_of(job: Job, directory: Path) -> Path | None:
     ]
     for group in logs.glob("group_*"):
         # Named after the group and its rules, of which the sixth and later ones are left out.
-        if f"_{job.stage}" in group.name or group.name.endswith("..."):
+        if f"_{job.rule}" in group.name or group.name.endswith("..."):
             found += [path for path in group.rglob("*.log") if _names(path, outputs)]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -393,7 +327,7 @@ def _tail(log: Path) -> list[str]:
 
 
 def _is_error(line: str, stage: str) -> bool:
-    command = f"vrp {_COMMANDS.get(stage, stage).replace('_', '-')}: "
+    command = f"vrp {stage.replace('_', '-')}: "
     return line.startswith(command) or any(word in line for word in _ERROR_WORDS)
 
 

@@ -1,29 +1,32 @@
 """What a run that succeeded removes: finished batches and half-written files of killed jobs."""
 
 import shutil
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from vrp.study.graph import STAGES
 from vrp.study.status import is_marked_incomplete
 
 
-def remove_finished_batches(results: Path, runs: Iterable[Sequence[str]]) -> None:
+def remove_finished_batches(results: Path) -> None:
     """Remove finished batches of shards whose tables all exist and are recorded by Snakemake.
 
     What Snakemake has marked as incomplete, it deletes and makes again.
 
     Args:
         results: the study's folder.
-        runs: names of the tables that one job writes together, for each kind of job that runs a
-            model; the batches are kept next to the first.
     """
-    tables_of = {Path(tables[0]): tables for tables in runs}
+    # The batches of a shard are kept next to the first of its tables.
+    written = {
+        PurePath(stage.writes[0].path).parts[1:-1]: stage.writes
+        for stage in STAGES
+        if stage.per == "shard"
+    }
     for folder in results.rglob(".*.batches"):
         model, *place = folder.parent.relative_to(results).parts
         shard = folder.name[1:].removesuffix(".batches")
         tables = [
-            results / model / table / f"{shard}.parquet"
-            for table in tables_of.get(Path(*place), ())
+            results / table.path.replace("{model}", model).replace("{shard}", shard)
+            for table in written.get(tuple(place), ())
         ]
         if tables and all(_is_recorded(table) for table in tables):
             shutil.rmtree(folder, ignore_errors=True)

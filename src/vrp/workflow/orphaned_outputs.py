@@ -25,7 +25,9 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
     drop_record,
     pending_submissions,
 )
-from vrp.config.study import STAGE_KEYS, StudyConfig, stage_config
+from vrp.config.study import StudyConfig
+from vrp.study.graph import STAGE
+from vrp.study.keys import stage_config
 from vrp.study.provenance import code_digest, digest
 from vrp.workflow.lock import results_are_locked
 
@@ -97,9 +99,9 @@ def submissions_of(study: StudyConfig) -> Iterator[Submission]:
 
 def expected_provenance(study: StudyConfig, rule: str, model: str) -> dict[str, str]:
     """Return what a table of a rule states when it is made now; of lists of shards, nothing."""
-    if rule not in STAGE_KEYS:
+    if rule not in STAGE or STAGE[rule].per == "list":
         return {}
-    keys = stage_config(study, rule, model or next(iter(study.models)))
+    keys = stage_config(study, STAGE[rule], model or None)
     return {
         "stage": rule,
         "model": model,

@@ -1,0 +1,114 @@
+"""What a stage is given: its part of the configuration, its paths, its shard."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from vrp.config.models import ModelConfig
+from vrp.config.study import StudyConfig
+
+
+class UndeclaredError(Exception):
+    """A stage asked for a key, an input or an output that the graph does not declare for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """One job of a stage."""
+
+    stage: str
+    """Name of the stage."""
+    study: StudyConfig
+    """The configuration; reading a key that the stage does not declare raises UndeclaredError."""
+    inputs: Mapping[str, Sequence[Path]]
+    """By name: files to read; of tables in shards all of them, of all models where the stage is of
+    the whole study. Empty where the study does not have the table."""
+    outputs: Mapping[str, Sequence[Path]]
+    """By name: files to write."""
+    of_models: Sequence[str] = ()
+    """Names of those inputs that are of a model, or of all models."""
+    model: str = ""
+    """Name of the model; empty where the stage is of the whole study."""
+    shard: int = 0
+    """Which shard, from 0."""
+    n_shards: int = 1
+    """Shards that the items are cut into."""
+    batch_size: int = 1
+    """Items a forward; results do not depend on it."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Written into the tables."""
+
+    def read(self, name: str) -> Path:
+        """Return the one file of an input."""
+        (path,) = self.read_all(name)
+        return path
+
+    def read_all(self, name: str) -> list[Path]:
+        """Return all files of an input."""
+        if name not in self.inputs:
+            raise UndeclaredError(f"the stage {self.stage} does not declare that it reads {name}")
+        return list(self.inputs[name])
+
+    def read_models(self) -> dict[str, list[Path]]:
+        """Return the files of every input that is of models, by name."""
+        return {name: self.read_all(name) for name in self.of_models}
+
+    def write(self, name: str) -> Path:
+        """Return the one file of an output."""
+        (path,) = self.write_all(name)
+        return path
+
+    def write_all(self, name: str) -> list[Path]:
+        """Return all files of an output."""
+        if name not in self.outputs:
+            raise UndeclaredError(f"the stage {self.stage} does not declare that it writes {name}")
+        return list(self.outputs[name])
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The section of its model."""
+        return self.study.models[self.model]
+
+    @property
+    def label(self) -> str:
+        """Names the job in progress bars and messages, such as `extract llava`."""
+        return f"{self.stage} {self.model}".strip()
+
+
+def restricted(study: StudyConfig, keys: Iterable[str]) -> StudyConfig:
+    """Return a configuration that raises UndeclaredError where another key is read.
+
+    Args:
+        study: the configuration.
+        keys: such as `extract.shards`; a section's name stands for all of it, `*` for any model.
+    """
+    return cast(StudyConfig, _View(study, "", frozenset(keys)))
+
+
+class _View:
+    """A section, or the models, of which only some keys may be read."""
+
+    def __init__(self, value: Any, path: str, keys: frozenset[str]) -> None:
+        self._value = value
+        self._path = path
+        self._keys = keys
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self._value, name)
+        if callable(value):  # a method of the section, which reads keys of its own
+            return value.__func__.__get__(self) if hasattr(value, "__func__") else value
+        return self._step(value, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._step(self._value[name], "*")
+
+    def _step(self, value: Any, name: str) -> Any:
+        path = f"{self._path}.{name}".removeprefix(".")
+        if path in self._keys:
+            return value
+        if any(key.startswith(f"{path}.") for key in self._keys):
+            return _View(value, path, self._keys)
+        raise UndeclaredError(f"the key {path} is not declared for this stage")

@@ -1,0 +1,361 @@
+"""The study's graph: every file and every stage, declared once.
+
+Derived from it: the rules' inputs, outputs, params, resources and commands (`vrp.workflow.rules`);
+the subcommands and their options (`vrp.cli`); what a stage may read (`vrp.study.context`); jobs and
+their state (`vrp.study.layout`, `vrp.study.status`); sharing (`vrp.study.sharing`); time, memory
+and disk (`vrp.planning`); and the table of stages in docs/stages.md.
+
+Paths are relative to the study's folder; `{model}` and `{shard}` stand for the names of a model
+and of a shard. Nothing heavy is imported: the workflow reads this while it plans.
+"""
+
+from vrp.config.study import StudyConfig
+from vrp.study.declarations import Artifact, Cost, Sizes, Stage
+
+# Bytes of an item's id such as vqa/spatial/262148005, and of a short answer, in Arrow's layout.
+_ID, _ANSWER = 30, 12
+# Columns of the signals table and rows of an item's predictions, roughly.
+_SIGNALS, _PROBES = 25, 20
+
+
+def _states(sizes: Sizes) -> float:
+    return sizes.n_items * sizes.n_positions
+
+
+def _items(sizes: Sizes) -> float:
+    return sizes.n_items
+
+
+def _answer_bytes(sizes: Sizes) -> float:
+    return _ID + 3 * _ANSWER + 40 + round(8 * sizes.n_answer_tokens)
+
+
+def _hidden_bytes(sizes: Sizes) -> float:
+    return 2 * _ID + (sizes.n_layers + 1) * sizes.value_bytes * sizes.d_model
+
+
+def _attention_bytes(sizes: Sizes) -> float:
+    values = 0.0
+    if "attention" in sizes.captured:  # a map and the image mass of every layer
+        values += sizes.n_layers * (sizes.n_image_tokens + 1)
+    if "heads" in sizes.captured:  # H_s and C_k
+        values += 2 * sizes.n_layers * sizes.n_heads
+    if "contributions" in sizes.captured:
+        values += sizes.n_layers * sizes.n_heads
+    return round(_ID + 12 + 4 * values)
+
+
+def _lens_bytes(sizes: Sizes) -> float:
+    per_layer = 2 * ("lens" in sizes.captured) + 2 * ("contributions" in sizes.captured)
+    per_layer += "residual_update" in sizes.captured
+    return _ID + 4 * (per_layer * sizes.n_layers + 4)
+
+
+def _figure_files(study: StudyConfig) -> list[str]:
+    from vrp.plots.figures import figure_names
+
+    formats = sorted(set(study.figures.formats))
+    return [f"{name}.{kind}" for name in figure_names() for kind in formats]
+
+
+INTERVENTION_ROW_BYTES = 2 * _ID + 2 * _ANSWER + 30
+"""Of a row of the mask and ablate tables."""
+ITEM_ROW_BYTES, EFFECT_ROW_BYTES = 2 * _ID + 3 * 64 + 150, 150
+
+DATA = Artifact("data", "data.json", "the data manifest")
+ITEMS = Artifact(
+    "items", "items.parquet", "the study's items", "vrp.tables.items:ITEMS",
+    _items, lambda sizes: ITEM_ROW_BYTES, 0.2,
+)  # fmt: skip
+SAMPLING = Artifact(
+    "sampling", "sampling.json", "found, usable, dropped and taken items, per split"
+)
+MANIFEST = Artifact("manifest", "models/{model}.json", "the model's manifest")
+ANSWERS = Artifact(
+    "answers", "{model}/answers/{shard}.parquet", "greedy answers", "vrp.tables.answers:ANSWERS",
+    _items, _answer_bytes, 0.6,
+)  # fmt: skip
+ATTENTION = Artifact(
+    "attention", "{model}/attention/{shard}.parquet", "attention to the image tokens",
+    "vrp.tables.attention:ATTENTION", _items, _attention_bytes, 0.9,
+)  # fmt: skip
+HIDDEN = Artifact(
+    "hidden", "{model}/hidden/{shard}.parquet", "hidden states", "vrp.tables.hidden:hidden_table",
+    _states, _hidden_bytes, 0.85,
+)  # fmt: skip
+LENS = Artifact(
+    "lens", "{model}/lens/{shard}.parquet", "margins and contributions of every layer",
+    "vrp.tables.lens:LENS", _items, _lens_bytes, 0.75,
+)  # fmt: skip
+BLIND_ANSWERS = Artifact(
+    "blind/answers", "{model}/blind/answers/{shard}.parquet", "greedy answers to a blank image",
+    "vrp.tables.answers:ANSWERS", _items, _answer_bytes, 0.6,
+)  # fmt: skip
+BLIND_HIDDEN = Artifact(
+    "blind/hidden", "{model}/blind/hidden/{shard}.parquet", "hidden states with a blank image",
+    "vrp.tables.hidden:hidden_table", _states, _hidden_bytes, 0.6, repetitive=True,
+)  # fmt: skip
+CONSISTENCY = Artifact(
+    "consistency", "{model}/consistency/{shard}.parquet", "sampled answers and their distribution",
+    "vrp.tables.consistency:CONSISTENCY",
+    _items, lambda sizes: _ID + (2 * sizes.k + 6) * _ANSWER + 80, 0.2,
+)  # fmt: skip
+SIGNALS = Artifact(
+    "signals", "{model}/signals.parquet", "every signal of every item",
+    "vrp.tables.signals:signal_table", _items, lambda sizes: _ID + 64 + _ANSWER + 4 * _SIGNALS, 0.5,
+)  # fmt: skip
+HEADS = Artifact(
+    "heads", "{model}/heads.parquet", "signals of every attention head", "vrp.tables.heads:HEADS",
+    lambda sizes: sizes.n_layers * sizes.n_heads, lambda sizes: 36,
+)  # fmt: skip
+METRICS = Artifact(
+    "metrics", "{model}/metrics.parquet", "how well each signal tells right from wrong",
+    "vrp.tables.estimates:METRICS", lambda sizes: 0,
+)  # fmt: skip
+PREDICTIONS = Artifact(
+    "predictions", "{model}/predictions.parquet", "out-of-fold scores of every probe",
+    "vrp.tables.predictions:PREDICTIONS",
+    lambda sizes: sizes.n_items * _PROBES, lambda sizes: 2 * _ID + 12, 0.05,
+)  # fmt: skip
+NEURONS = Artifact(
+    "neurons", "{model}/neurons.parquet", "weights of the sparse probe",
+    "vrp.tables.neurons:NEURONS",
+    lambda sizes: sizes.n_layers * sizes.n_folds * sizes.d_model, lambda sizes: 25, 0.3,
+)  # fmt: skip
+PROBES = Artifact(
+    "probes", "{model}/probes.parquet", "estimates of every probe", "vrp.tables.estimates:PROBES",
+    lambda sizes: 0,
+)  # fmt: skip
+MASK = Artifact(
+    "mask", "{model}/mask/{shard}.parquet", "answers with image tokens hidden",
+    "vrp.tables.interventions:MASK", compressed=0.08,
+)  # fmt: skip
+ABLATE = Artifact(
+    "ablate", "{model}/ablate/{shard}.parquet", "answers with neurons ablated",
+    "vrp.tables.interventions:ABLATE", compressed=0.09,
+)  # fmt: skip
+EFFECTS = Artifact(
+    "effects", "effects.parquet", "effects of the interventions", "vrp.tables.effects:EFFECTS"
+)
+FIGURES = Artifact("figures", "figures/{file}", "figures", expand=_figure_files)
+SUMMARY = Artifact("summary", "summary.json", "the report's numbers")
+REPORT = Artifact("report", "report.html", "the report")
+
+# Stages. The keys of a section are spelled out where a stage reads only some of them.
+
+_ANSWERING = ("data.folder", "scoring", "models.*", "extract.max_new_tokens",
+              "extract.max_new_tokens_by_task")  # fmt: skip
+# What counts as no effect.
+_MARGINS = ("metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp")
+# What the conditions of the interventions are: names, controls, labels.
+_CONDITIONS = ("mask.share", "mask.random_seeds", "mask.controls", "mask.dose",
+               "ablate.conditions")  # fmt: skip
+_MODEL_TABLES = (SIGNALS, HEADS, METRICS, PROBES, PREDICTIONS, NEURONS)
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "fetch_data",
+        "put images and question files into the data folder",
+        per="study",
+        reads=(),
+        writes=(DATA,),
+        keys=("data",),
+        details="Scenes are drawn, official archives downloaded, local files checked; the manifest "
+        "lists every question file with its SHA-256.",
+        local=True,
+        cost=Cost(0.6, 0.006, lambda i: _n_scenes(i.study)),
+    ),
+    Stage(
+        "fetch_model",
+        "fetch a checkpoint and record exactly what it is",
+        per="model",
+        reads=(),
+        writes=(MANIFEST,),
+        keys=("models.*.family", "models.*.checkpoint", "models.*.revision"),
+        details="Hub checkpoints go to the hub's cache at their pinned revision; the manifest "
+        "lists the weights' SHA-256.",
+        shareable=True,
+        local=True,
+    ),
+    Stage(
+        "sample",
+        "sample the study's items, exactly as many as asked for",
+        per="study",
+        reads=(DATA,),
+        writes=(ITEMS, SAMPLING),
+        keys=("study", "seed", "data", "sample"),
+        details="Stratified, seeded, independent of file order; stops where a split is too small.",
+        cost=Cost(0.6, 0.002, lambda i: i.n_items),
+    ),
+    Stage(
+        "extract",
+        "ask the model and keep answers, attention, hidden states, lens",
+        per="shard",
+        reads=(MANIFEST, ITEMS),
+        writes=(ANSWERS, ATTENTION, HIDDEN, LENS),
+        keys=(*_ANSWERING, "extract.shards", "extract.capture", "extract.positions",
+              "extract.hidden_dtype"),
+        details="One pass over one shard of the items.",
+        shards_key="extract.shards",
+        batch_key="extract.batch_size",
+        runs_model=True,
+        shareable=True,
+        cost="vrp.planning.workload:extract_counts",
+    ),
+    Stage(
+        "blind",
+        "ask the same questions with a blank image",
+        per="shard",
+        reads=(MANIFEST, ITEMS),
+        writes=(BLIND_ANSWERS, BLIND_HIDDEN),
+        keys=(*_ANSWERING, "extract.shards", "extract.positions", "extract.hidden_dtype"),
+        details="A guard: what a probe reads without an image was never seen in the image.",
+        enabled=lambda study: study.extract.blind,
+        shards_key="extract.shards",
+        batch_key="extract.batch_size",
+        runs_model=True,
+        shareable=True,
+        cost="vrp.planning.workload:blind_counts",
+    ),
+    Stage(
+        "consistency",
+        "sample K answers an item from one prefill",
+        per="shard",
+        reads=(MANIFEST, ITEMS),
+        writes=(CONSISTENCY,),
+        keys=("seed", *_ANSWERING, "extract.shards", "consistency.k", "consistency.temperature",
+              "consistency.top_p", "consistency.floor"),
+        details="Noise is keyed by seed, item, sample and step: order and batches do not matter.",
+        shards_key="extract.shards",
+        batch_key="consistency.batch_size",
+        runs_model=True,
+        shareable=True,
+        cost="vrp.planning.workload:consistency_counts",
+    ),
+    Stage(
+        "gather",
+        "list the shards of one stage and model, once they fit together",
+        per="list",
+        reads=(),
+        writes=(),
+        keys=(),
+        details="Later stages wait for the list; shards of two runs are refused.",
+    ),
+    Stage(
+        "metrics",
+        "compute every signal and how well it tells right from wrong",
+        per="model",
+        reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY),
+        writes=(SIGNALS, HEADS, METRICS),
+        keys=("seed", "metrics"),
+        cost=Cost(1.5, 3e-6, lambda i: i.n_items * i.study.metrics.bootstrap),
+        memory_copies=15,
+    ),
+    Stage(
+        "probes",
+        "probe hidden states for correctness, layer by layer",
+        per="model",
+        reads=(ITEMS, SIGNALS, ANSWERS, ATTENTION, HIDDEN, LENS, BLIND_HIDDEN),
+        writes=(PREDICTIONS, NEURONS, PROBES),
+        keys=("seed", "probes", "metrics.auroc_margin"),
+        details="Image-grouped cross-validation; layer and penalty are picked inside training "
+        "folds.",
+        # Numbers that pass through fits.
+        cost=Cost(4.5, 2e-7, lambda i: i.n_items * (i.n_layers + 1) * i.d_model * _n_fits(i.study)),
+        memory_copies=8,
+    ),
+    Stage(
+        "mask",
+        "hide the most attended image tokens, and controls",
+        per="shard",
+        reads=(MANIFEST, ITEMS, ANSWERS, ATTENTION),
+        writes=(MASK,),
+        keys=("seed", *_ANSWERING, "mask.items", "mask.mode", "mask.share", "mask.random_seeds",
+              "mask.controls", "mask.dose", "mask.dose_items", "mask.shards"),
+        details="Same number at random, the least attended, no image; and a dose curve.",
+        enabled=lambda study: study.mask.enabled,
+        shards_key="mask.shards",
+        batch_key="mask.batch_size",
+        items_key="mask.items",
+        runs_model=True,
+        shareable=True,
+        cost="vrp.planning.workload:mask_counts",
+        memory_copies=6,
+    ),
+    Stage(
+        "ablate",
+        "silence neurons that the probe reads, and random ones",
+        per="shard",
+        reads=(MANIFEST, ITEMS, ANSWERS, PREDICTIONS, NEURONS),
+        writes=(ABLATE,),
+        keys=("seed", *_ANSWERING, "ablate.items", "ablate.conditions", "ablate.shards"),
+        details="Top neurons come from folds without the item that is evaluated.",
+        enabled=lambda study: study.ablate.enabled,
+        shards_key="ablate.shards",
+        batch_key="ablate.batch_size",
+        items_key="ablate.items",
+        runs_model=True,
+        cost="vrp.planning.workload:ablate_counts",
+    ),
+    Stage(
+        "effects",
+        "estimate every intervention's paired effect on accuracy",
+        per="study",
+        reads=(ITEMS, ANSWERS, MASK, ABLATE),
+        writes=(EFFECTS,),
+        keys=("seed", "effects", *_CONDITIONS),
+        cost=Cost(1.5, 3e-8, lambda i: i.n_intervened * i.study.effects.bootstrap),
+    ),
+    Stage(
+        "figures",
+        "draw every figure from the tables",
+        per="study",
+        reads=(ITEMS, EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY, *_MODEL_TABLES, MASK),
+        writes=(FIGURES,),
+        keys=("figures", *_MARGINS, *_CONDITIONS),
+        cost=Cost(7.5, 0.004, lambda i: i.n_items * len(i.study.models)),
+        memory_copies=6,
+    ),
+    Stage(
+        "report",
+        "write the report and the summary from the tables",
+        per="study",
+        reads=(DATA, ITEMS, SAMPLING, EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY,
+               *_MODEL_TABLES, MASK, FIGURES),
+        writes=(SUMMARY, REPORT),
+        keys=("study", "data", "report", *_MARGINS, *_CONDITIONS),
+        cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
+        memory_copies=6,
+    ),
+)  # fmt: skip
+"""In an order in which they can run."""
+
+
+def _n_scenes(study: StudyConfig) -> int:
+    scenes = study.data.scenes
+    drawn = study.data.origin == "scenes"
+    return max(scenes.n_pope_images, scenes.n_vqa_images) if drawn else 0
+
+
+def _n_fits(study: StudyConfig) -> int:
+    probes = study.probes
+    return probes.folds * (1 + probes.inner_folds * len(probes.penalties))
+
+
+STAGE: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+"""By name."""
+
+MADE_BY: dict[Artifact, Stage] = {made: stage for stage in STAGES for made in stage.writes}
+"""The stage that writes a file."""
+
+LISTS: dict[str, Artifact] = {
+    stage.name: Artifact(
+        stage.name, f"{{model}}/{stage.name}.json", f"list of the shards of the stage {stage.name}"
+    )
+    for stage in STAGES
+    if stage.per == "shard"
+}
+"""By stage: the list of its shards of one model, which later stages wait for."""
+
+LIST_OF: dict[Artifact, Stage] = {listed: STAGE[name] for name, listed in LISTS.items()}
+"""The stage whose shards a list holds."""

@@ -1,0 +1,72 @@
+"""docs/stages.md: the table of stages, written from the graph.
+
+python -m vrp.study.reference docs            write it
+python -m vrp.study.reference docs --check    exit 1 if it is out of date
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from vrp.study.command import path_options
+from vrp.study.declarations import Artifact, Stage
+from vrp.study.graph import LIST_OF, MADE_BY, STAGES
+
+_FILE = "stages.md"
+_HEAD = """# Stages
+
+Written by `python -m vrp.study.reference docs` from `src/vrp/study/graph.py`; do not edit.
+
+Each stage is a rule in `workflow/rules`, a command `vrp <stage>` and a module in
+`src/vrp/stages`. Paths are under `results/<study>`. A stage is rerun when what it reads, one of
+its keys, or code that its result depends on has changed.
+"""
+
+
+def stages_page() -> str:
+    """Return the page as Markdown."""
+    return "\n".join([_HEAD, *(_section(stage) for stage in STAGES)])
+
+
+def _section(stage: Stage) -> str:
+    summary = f"{stage.help[0].upper()}{stage.help[1:]}."
+    lines = [f"## {stage.command}", "", f"{summary} {stage.details}".strip(), ""]
+    if stage.per == "list":
+        lines.append(f"- one job for each model and stage in shards: {_stages_in_shards()}")
+        return "\n".join([*lines, ""])
+    per = {"study": "one job", "model": "one job a model", "shard": "one job a model and shard"}
+    lines.append(f"- {per[stage.per]}{', on a GPU where there is one' * stage.runs_model}")
+    for option in path_options(stage):
+        lines.append(f"- {'writes' if option.writes else 'reads'} {_file(option.artifact)}")
+    lines.append(f"- keys: {', '.join(f'`{key}`' for key in stage.keys)}")
+    if stage.batch_key:
+        lines.append(f"- rerun by neither `{stage.batch_key}` nor `models.*.batch_size`")
+    return "\n".join([*lines, ""])
+
+
+def _file(artifact: Artifact) -> str:
+    place = artifact.path.replace("{file}", "*")
+    maker = MADE_BY.get(artifact) or LIST_OF[artifact]
+    where = f" (if the study runs `{maker.command}`)" if maker.optional else ""
+    return f"`{place}`: {artifact.help}{where}"
+
+
+def _stages_in_shards() -> str:
+    return ", ".join(f"`{stage.command}`" for stage in LIST_OF.values())
+
+
+def main() -> None:
+    """Write the page, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    path, text = options.folder / _FILE, stages_page()
+    if not options.check:
+        path.write_text(text, encoding="utf-8")
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        sys.exit(f"{path} is out of date: run `make reference`")
+
+
+if __name__ == "__main__":
+    main()

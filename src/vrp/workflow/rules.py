@@ -1,0 +1,151 @@
+"""The parts of each stage's rule, derived from the study's graph."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from vrp.config.study import StudyConfig
+from vrp.planning.resources import StudyResources
+from vrp.study.command import command_line, path_options
+from vrp.study.declarations import Artifact, Stage
+from vrp.study.graph import LIST_OF, LISTS, MADE_BY, STAGE
+from vrp.study.keys import stage_config
+from vrp.study.layout import StudyLayout, gather_rule
+from vrp.study.provenance import module_digests
+
+
+class StudyRules:
+    """What the rules of one study are made of; paths hold Snakemake's wildcards."""
+
+    def __init__(self, study: StudyConfig) -> None:
+        """Bind a configuration.
+
+        Raises:
+            InputError: the extraction that `extraction_from` names cannot stand for an own one.
+        """
+        self.study = study
+        self.layout = StudyLayout(study)
+        self.layout.shared  # noqa: B018  refuses early what cannot be shared
+        self.resources_of = StudyResources(study)
+
+    def inputs(self, stage: str) -> dict[str, str | list[str]]:
+        """Inputs of a stage's rule by name; lists stand for all shards of a stage."""
+        options = [option for option in path_options(STAGE[stage]) if not option.writes]
+        return {
+            option.artifact.keyword: self._files(option.artifact, STAGE[stage], option.several)
+            for option in options
+        }
+
+    def outputs(self, stage: str) -> dict[str, str | list[str]]:
+        """Outputs of a stage's rule by name."""
+        found: dict[str, str | list[str]] = {}
+        for made in STAGE[stage].writes:
+            patterns = self.layout.pattern(made, own=True)
+            found[made.keyword] = patterns if made.expand else patterns[0]
+        return found
+
+    def _files(self, artifact: Artifact, stage: Stage, several: bool) -> str | list[str]:
+        if not several:
+            (pattern,) = self.layout.pattern(artifact)
+            return pattern
+        if stage.per == "study":
+            return [str(path) for path in self.layout.paths(artifact)]
+        maker = MADE_BY.get(artifact) or LIST_OF[artifact]
+        return self.layout.pattern(artifact) if maker.enabled(self.study) else []
+
+    def log(self, rule: str) -> str:
+        """Log of a rule's job."""
+        return f"{self.layout.results}/logs/{rule}{self._place(rule)}.log"
+
+    def benchmark(self, rule: str) -> str:
+        """Benchmark file of a rule's job."""
+        return f"{self.layout.results}/benchmarks/{rule}{self._place(rule)}.tsv"
+
+    def _place(self, rule: str) -> str:
+        if rule.startswith("gather"):
+            return "/{model}/{stage}"
+        return {"study": "", "model": "/{model}", "shard": "/{model}/{shard}"}[STAGE[rule].per]
+
+    def command(self, stage: str) -> str:
+        """Shell command of a stage's rule."""
+        return command_line(STAGE[stage])
+
+    def resources(self, stage: str) -> dict[str, Callable[..., int]]:
+        """Memory, minutes and GPUs of a job; the next attempt after a failure gets more."""
+        planned = self.resources_of
+
+        def mem_mb(wildcards: Any, attempt: int) -> int:
+            return planned.mem_mb(stage, wildcards.get("model", ""), attempt)
+
+        def runtime(wildcards: Any, attempt: int) -> int:
+            return planned.runtime(stage, wildcards.get("model", ""), attempt)
+
+        def gpu(wildcards: Any) -> int:
+            return planned.gpu(stage, wildcards.model)
+
+        found: dict[str, Callable[..., int]] = {"mem_mb": mem_mb, "runtime": runtime}
+        if STAGE[stage].runs_model:
+            found["gpu"] = gpu
+        return {name: cache_signature(function) for name, function in found.items()}
+
+    def rerun_params(self, stage: str) -> list[Any]:
+        """Params that change with the stage's code, comments and formatting aside, and its keys.
+
+        In pieces, so that a rerun's reason names what changed: Snakemake prints the params that
+        differ, without their names, and each is a mapping of one module to its digest or of one
+        key to its value. They have no names, since naming some sixty of each job takes Snakemake a
+        tenth of its planning. A model's keys share one param: a function for each is slow, too.
+        """
+        declared = STAGE[stage]
+        runs_model = any(key.startswith("models.") for key in declared.keys)
+        first = next(iter(self.study.models))
+        keys = stage_config(self.study, declared, first if runs_model else None)
+        parts = [*module_digests(f"vrp.stages.{stage}").items(), *keys.items()]
+        params: list[Any] = [{n: value} for n, value in parts if not n.startswith("models.")]
+        if runs_model:
+            params.append(
+                cache_signature(lambda wildcards: self._model_keys(stage, wildcards.model))
+            )
+        return params
+
+    @functools.cache  # noqa: B019  one study for the life of the process
+    def _model_keys(self, stage: str, model: str) -> dict[str, Any]:
+        keys = stage_config(self.study, STAGE[stage], model)
+        return {
+            key.replace("*", model, 1): value
+            for key, value in keys.items()
+            if key.startswith("models.")
+        }
+
+    def lists_of(self, rule: str) -> str:
+        """Pattern of the stages whose shards a rule lists, for its wildcard; never matching where
+        there are none."""
+        names = [stage.name for stage in self.layout.listed() if gather_rule(stage) == rule]
+        return "|".join(names) or "(?!)"
+
+    def listed_shards(self, wildcards: Any) -> list[str]:
+        """Shards of all tables that a list holds."""
+        return [
+            str(path) for path in self.layout.shard_files(STAGE[wildcards.stage], wildcards.model)
+        ]
+
+    def listed_folder(self, wildcards: Any) -> str:
+        """Folder of the study that these shards are in."""
+        return str(self.layout.folder(STAGE[wildcards.stage]))
+
+    def compared_items(self) -> list[str]:
+        """Items tables that must be equal, where shards are another study's."""
+        return [str(path) for path in self.layout.compared_items()]
+
+    def list_pattern(self) -> str:
+        """Path of the list of a stage's shards."""
+        example, listed = next(iter(LISTS.items()))
+        (pattern,) = self.layout.pattern(listed)
+        return pattern.replace(f"/{example}.json", "/{stage}.json")
+
+
+def cache_signature(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what Snakemake works out of a function several times for every job: its signature."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function

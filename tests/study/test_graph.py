@@ -1,0 +1,161 @@
+"""The declared graph is complete, consistent, and what everything else derives from."""
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vrp.cli import build_parser
+from vrp.config.study import study_from_mapping
+from vrp.study.command import command_line, path_options
+from vrp.study.context import UndeclaredError, restricted
+from vrp.study.declarations import EXECUTION_KEYS, Stage
+from vrp.study.graph import LISTS, MADE_BY, STAGE, STAGES
+from vrp.study.keys import stage_config, value_of
+from vrp.study.layout import StudyLayout
+from vrp.study.reference import stages_page
+from vrp.tables.schema import TableSchema
+
+ROOT = Path(__file__).parents[2]
+STUDY = study_from_mapping(
+    {
+        "study": "tiny",
+        "models": {
+            name: {"family": "llava", "checkpoint": "zoo:llava", "revision": None}
+            for name in ("one", "two")
+        },
+        "extract": {"shards": 3},
+    }
+)
+RUNS_A_MODEL = [stage for stage in STAGES if stage.runs_model]
+
+
+def by_name(stage: Stage) -> str:
+    return stage.name
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=by_name)
+def test_a_stage_is_a_rule_a_command_and_a_module(stage):
+    assert (ROOT / "workflow" / "rules" / f"{stage.name}.smk").is_file()
+    run = importlib.import_module(f"vrp.stages.{stage.name}").run
+    assert list(inspect.signature(run).parameters) == ["context"]
+    assert run.__doc__
+    assert f" {stage.command} " in build_parser().format_help().replace("\n", " ")
+
+
+def test_there_are_no_other_rules_and_modules():
+    rules = {path.stem for path in (ROOT / "workflow" / "rules").glob("*.smk")}
+    modules = {path.stem for path in (ROOT / "src" / "vrp" / "stages").glob("*.py")}
+    assert rules == set(STAGE)
+    # `fetch` runs two stages where there is a network.
+    assert modules - {"__init__", "fetch"} == set(STAGE)
+
+
+def test_what_is_read_was_made_before():
+    made: set[str] = set()
+    for stage in STAGES:
+        assert {artifact.name for artifact in stage.reads} <= made, stage.name
+        assert not {artifact.name for artifact in stage.writes} & made, stage.name
+        made |= {artifact.name for artifact in stage.writes}
+
+
+@pytest.mark.parametrize("artifact", MADE_BY, ids=lambda artifact: artifact.name)
+def test_a_table_has_a_schema_of_its_own_name(artifact):
+    assert artifact.path.endswith(".parquet") == bool(artifact.schema)
+    if artifact.schema:
+        module, name = artifact.schema.split(":")
+        schema = getattr(importlib.import_module(module), name)
+        if not isinstance(schema, TableSchema):
+            width = {"n_layers": 1, "d_model": 1, "dtype": "float32"}
+            schema = schema(**{name: width[name] for name in inspect.signature(schema).parameters})
+        assert artifact.name.split("/")[-1] == schema.name
+
+
+def test_no_two_files_are_in_one_place_or_have_one_name():
+    files = [*MADE_BY, *LISTS.values()]
+    assert len({artifact.path for artifact in files}) == len(files)
+    assert len({artifact.name for artifact in MADE_BY}) == len(MADE_BY)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=by_name)
+def test_declared_keys_exist(stage):
+    declared = (*stage.keys, stage.shards_key, stage.batch_key, stage.items_key)
+    for key in filter(None, declared):
+        value_of(STUDY, key.replace("*", "one"))
+    for key in EXECUTION_KEYS:
+        value_of(STUDY, key.replace("*", "one"))
+
+
+@pytest.mark.parametrize("stage", RUNS_A_MODEL, ids=by_name)
+def test_results_do_not_depend_on_how_a_model_is_run(stage):
+    section, key = stage.batch_key.split(".")
+    changed = STUDY.model_copy(
+        update={
+            section: getattr(STUDY, section).model_copy(update={key: 3}),
+            "models": {
+                "one": STUDY.models["one"].model_copy(
+                    update={"batch_size": 5, "device_map": "auto"}
+                )
+            },
+        }
+    )
+    assert stage_config(changed, stage, "one") == stage_config(STUDY, stage, "one")
+
+
+def test_other_keys_are_refused():
+    study = restricted(STUDY, ("seed", "extract.shards", "models.*.family", "probes"))
+    assert study.seed == 0
+    assert study.extract.shards == 3
+    assert study.models["one"].family == "llava"
+    assert study.probes.folds == STUDY.probes.folds
+    for read in (
+        lambda: study.study,
+        lambda: study.extract.batch_size,
+        lambda: study.models["one"].dtype,
+        lambda: study.mask,
+    ):
+        with pytest.raises(UndeclaredError, match="is not declared for this stage"):
+            read()
+
+
+def test_methods_of_a_section_read_declared_keys_only():
+    data = restricted(STUDY, ("data.images",)).data
+    with pytest.raises(UndeclaredError, match=r"data\.folder is not declared"):
+        data.folder  # noqa: B018
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=by_name)
+def test_the_command_of_a_rule_is_understood_by_the_command_line(stage):
+    """Every option that the rule spells is one of the subcommand's, and the other way round."""
+    words = command_line(stage).split("2>&1")[0].split()
+    spelt = {word for word in words if word.startswith("--")}
+    subcommands: Any = build_parser()._subparsers
+    parser = subcommands._group_actions[0].choices[stage.command]
+    known = {option for action in parser._actions for option in action.option_strings}
+    assert spelt == known - {"-h", "--help"}
+    assert [option.artifact.option for option in path_options(stage)] == [
+        word for word in words if word in {o.artifact.option for o in path_options(stage)}
+    ]
+
+
+def test_jobs_have_distinct_outputs_and_logs():
+    jobs = list(StudyLayout(STUDY).jobs())
+    outputs = [path for job in jobs for path in job.outputs]
+    assert len(outputs) == len(set(outputs))
+    assert len({job.log for job in jobs}) == len(jobs)
+    assert sum(job.stage == "extract" for job in jobs) == 2 * 3
+    assert sum(job.stage == "gather" for job in jobs) == 2 * len(LISTS)
+
+
+def test_a_stage_that_is_switched_off_has_no_jobs_and_no_files():
+    off = STUDY.model_copy(update={"mask": STUDY.mask.model_copy(update={"enabled": False})})
+    layout = StudyLayout(off)
+    assert "mask" not in {job.stage for job in layout.jobs()}
+    assert layout.paths(LISTS["mask"]) == []
+    assert layout.paths(LISTS["ablate"])
+
+
+def test_the_page_of_stages_is_up_to_date():
+    assert (ROOT / "docs" / "stages.md").read_text(encoding="utf-8") == stages_page()
