@@ -20,15 +20,17 @@ from vrp.report.answer import (
     hidden_state_answer,
 )
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import Effect, Number
+from vrp.report.numbers import Effect, ReportedEstimate
 
 # Estimates of each kind, around a null of 0.5 or 0: what is told apart is p, not the value.
-ABOVE = Number(0.70, 0.66, 0.74, p_adjusted=0.001, p_equivalence=0.999, n=900, n_groups=300)
-BELOW = Number(0.30, 0.26, 0.34, p_adjusted=0.001, p_equivalence=0.999)
-CHANCE = Number(0.51, 0.49, 0.53, p_adjusted=1.0, p_equivalence=0.001)
-TINY = Number(0.52, 0.505, 0.535, p_adjusted=0.01, p_equivalence=0.001)
-OPEN = Number(0.56, 0.45, 0.67, p_adjusted=0.6, p_equivalence=0.6)
-UNDEFINED = Number(math.nan, note="one class only")
+ABOVE = ReportedEstimate(
+    0.70, 0.66, 0.74, p_adjusted=0.001, p_equivalence=0.999, n=900, n_groups=300
+)
+BELOW = ReportedEstimate(0.30, 0.26, 0.34, p_adjusted=0.001, p_equivalence=0.999)
+CHANCE = ReportedEstimate(0.51, 0.49, 0.53, p_adjusted=1.0, p_equivalence=0.001)
+TINY = ReportedEstimate(0.52, 0.505, 0.535, p_adjusted=0.01, p_equivalence=0.001)
+OPEN = ReportedEstimate(0.56, 0.45, 0.67, p_adjusted=0.6, p_equivalence=0.6)
+UNDEFINED = ReportedEstimate(math.nan, note="one class only")
 
 
 def evidence(name="m", *, metrics=None, probes=None, effects=None, **more):
@@ -103,17 +105,18 @@ def test_attention_without_significance_is_not_a_no():
 
 
 @pytest.mark.parametrize(
-    ("entropy", "clusters", "words"),
+    ("entropy", "words"),
     [
-        (Number(0.0, -0.03, 0.03, 1.0, 0.001), Number(0.01, -0.02, 0.04, 1.0, 0.001),
-         "both equivalent to uncorrelated"),
-        (Number(0.3, 0.2, 0.4, 0.001, 0.99), Number(0.01, -0.02, 0.04, 1.0, 0.001),
-         "H_s or C_k correlates with correctness in m (R(H_s) 0.30 [0.20, 0.40]"),
-        (Number(0.05, -0.1, 0.2, 0.6, 0.4), Number(0.01, -0.02, 0.04, 1.0, 0.001),
-         "neither shown nor excluded"),
+        (ReportedEstimate(0.0, -0.03, 0.03, 1.0, 0.001), "both equivalent to uncorrelated"),
+        (
+            ReportedEstimate(0.3, 0.2, 0.4, 0.001, 0.99),
+            "H_s or C_k correlates with correctness in m (R(H_s) 0.30 [0.20, 0.40]",
+        ),
+        (ReportedEstimate(0.05, -0.1, 0.2, 0.6, 0.4), "neither shown nor excluded"),
     ],
-)  # fmt: skip
-def test_the_papers_correlations_are_judged_within_task(entropy, clusters, words):
+)
+def test_the_papers_correlations_are_judged_within_task(entropy, words):
+    clusters = ReportedEstimate(0.01, -0.02, 0.04, 1.0, 0.001)
     metrics = {
         "spatial_entropy": CHANCE,
         ("spatial_entropy", "r", "pooled_within"): entropy,
@@ -139,8 +142,10 @@ def test_generation_states_precision_where_all_samples_agree():
     metrics = {
         "token_confidence": ABOVE,
         "self_consistency": OPEN,
-        ("self_consistency", "precision_unanimous", "pooled"): Number(0.908, 0.884, 0.928),
-        ("model", "accuracy", "pooled"): Number(0.676, 0.66, 0.69),
+        ("self_consistency", "precision_unanimous", "pooled"): ReportedEstimate(
+            0.908, 0.884, 0.928
+        ),
+        ("model", "accuracy", "pooled"): ReportedEstimate(0.676, 0.66, 0.69),
     }
     body = generation_answer([evidence(metrics=metrics, k=10)]).body
     assert "where all 10 sampled answers agree" in body
@@ -154,7 +159,7 @@ HOLDING = {
     ("linear_best", "auroc", "answer_no"): ABOVE,
     "permuted_linear_best": CHANCE,
 }
-GAP = Number(0.10, 0.06, 0.14, p_adjusted=0.002)
+GAP = ReportedEstimate(0.10, 0.06, 0.14, p_adjusted=0.002)
 CONTRASTS = dict.fromkeys(
     ("blind_linear_best", "question_only", "answer_only", "task_only", "token_confidence"), GAP
 )
@@ -176,20 +181,26 @@ def test_hidden_states_better_than_the_output_and_guarded():
 
 
 def test_hidden_states_no_better_than_the_output():
-    same = {**CONTRASTS, "token_confidence": Number(0.0, -0.03, 0.03)}
+    same = {**CONTRASTS, "token_confidence": ReportedEstimate(0.0, -0.03, 0.03)}
     answer = hidden_state_answer([probed(contrasts=same)])
     assert answer.lead.startswith("Yes, but not shown to be better than the output")
     assert "reads no more than the best output signal" in answer.body
-    worse = {**CONTRASTS, "token_confidence": Number(-0.1, -0.15, -0.06, p_adjusted=0.002)}
+    worse = {
+        **CONTRASTS,
+        "token_confidence": ReportedEstimate(-0.1, -0.15, -0.06, p_adjusted=0.002),
+    }
     assert "reads less than" in hidden_state_answer([probed(contrasts=worse)]).body
-    uncorrected = {**CONTRASTS, "token_confidence": Number(0.1, 0.01, 0.19, p_adjusted=0.2)}
+    uncorrected = {
+        **CONTRASTS,
+        "token_confidence": ReportedEstimate(0.1, 0.01, 0.19, p_adjusted=0.2),
+    }
     assert "not settled in m" in hidden_state_answer([probed(contrasts=uncorrected)]).body
-    wide = {**CONTRASTS, "token_confidence": Number(0.02, -0.1, 0.14)}
+    wide = {**CONTRASTS, "token_confidence": ReportedEstimate(0.02, -0.1, 0.14)}
     assert "not settled in m" in hidden_state_answer([probed(contrasts=wide)]).body
 
 
 def test_a_probe_that_only_knows_the_answer_fails_its_guard():
-    probes = {**HOLDING, ("linear_best", "auroc", "answer_yes"): Number(0.5, 0.46, 0.54)}
+    probes = {**HOLDING, ("linear_best", "auroc", "answer_yes"): ReportedEstimate(0.5, 0.46, 0.54)}
     model = probed(probes=probes)
     assert {g.name: g.outcome for g in guards(model)}["within answer yes"] == FAILS
     answer = hidden_state_answer([model])
@@ -198,8 +209,8 @@ def test_a_probe_that_only_knows_the_answer_fails_its_guard():
 
 
 def test_guard_outcomes():
-    blind = {**CONTRASTS, "blind_linear_best": Number(0.01, -0.02, 0.04)}
-    wide = {**CONTRASTS, "blind_linear_best": Number(0.05, -0.05, 0.15)}
+    blind = {**CONTRASTS, "blind_linear_best": ReportedEstimate(0.01, -0.02, 0.04)}
+    wide = {**CONTRASTS, "blind_linear_best": ReportedEstimate(0.05, -0.05, 0.15)}
     for contrasts, outcome in (
         (CONTRASTS, HOLDS),
         (blind, FAILS),
@@ -208,17 +219,17 @@ def test_guard_outcomes():
     ):
         found = {g.name: g.outcome for g in guards(probed(contrasts=contrasts))}
         assert found["blank image"] == outcome
-    leaking = probed(probes={**HOLDING, "permuted_linear_best": Number(0.6, 0.56, 0.64)})
+    leaking = probed(probes={**HOLDING, "permuted_linear_best": ReportedEstimate(0.6, 0.56, 0.64)})
     assert {g.name: g.outcome for g in guards(leaking)}["permuted labels"] == FAILS
 
 
 def test_what_counts_as_no_effect_is_the_studys_margin():
     """With ±0.02 a guard 0.04 wide fails no more, and the output is no equal of the probe."""
     contrasts = {
-        "blind_linear_best": Number(0.01, -0.02, 0.04),
-        "token_confidence": Number(0.0, -0.03, 0.03),
+        "blind_linear_best": ReportedEstimate(0.01, -0.02, 0.04),
+        "token_confidence": ReportedEstimate(0.0, -0.03, 0.03),
     }
-    probes = {**HOLDING, "permuted_linear_best": Number(0.54, 0.51, 0.57)}
+    probes = {**HOLDING, "permuted_linear_best": ReportedEstimate(0.54, 0.51, 0.57)}
     outcomes, words = [], []
     for auroc in (0.05, 0.02):
         model = probed(probes=probes, contrasts=contrasts, margins=Margins(auroc=auroc))
@@ -246,10 +257,10 @@ def test_hidden_states_otherwise(number, verdict, lead):
     assert "guard" not in answer.body
 
 
-COSTS = Number(-5.0, -7.0, -3.0, p_adjusted=0.001, p_equivalence=0.99)
-SPARES = Number(0.1, -0.8, 0.9, p_adjusted=0.9, p_equivalence=0.001)
-WIDE = Number(-1.5, -5.0, 2.0, p_adjusted=0.4, p_equivalence=0.4)
-REVERSED = Number(5.0, 3.0, 7.0, p_adjusted=0.001, p_equivalence=0.99)
+COSTS = ReportedEstimate(-5.0, -7.0, -3.0, p_adjusted=0.001, p_equivalence=0.99)
+SPARES = ReportedEstimate(0.1, -0.8, 0.9, p_adjusted=0.9, p_equivalence=0.001)
+WIDE = ReportedEstimate(-1.5, -5.0, 2.0, p_adjusted=0.4, p_equivalence=0.4)
+REVERSED = ReportedEstimate(5.0, 3.0, 7.0, p_adjusted=0.001, p_equivalence=0.99)
 
 
 def intervened(patches, neurons, name="m"):
@@ -329,7 +340,7 @@ def test_four_sentences_even_of_nothing():
 
 
 def test_permuted_labels_at_chance_needs_equivalence():
-    wide = Number(0.52, 0.40, 0.64, p_adjusted=1.0, p_equivalence=0.3)
+    wide = ReportedEstimate(0.52, 0.40, 0.64, p_adjusted=1.0, p_equivalence=0.3)
     probes = {**HOLDING, "permuted_linear_best": wide}
     outcome = {guard.name: guard.outcome for guard in guards(probed(probes=probes))}
     assert outcome["permuted labels"] == "unsettled"

@@ -5,7 +5,7 @@ import pytest
 
 from vrp.report.consistency_table import mean_difference, sampled_against_exact
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import Number
+from vrp.report.numbers import ReportedEstimate
 
 CONSISTENCY = pl.DataFrame(
     {
@@ -30,8 +30,8 @@ def test_the_difference_by_hand():
 
 def test_one_row_a_model():
     aurocs = {
-        ("self_consistency", "auroc", "macro", -1): Number(0.7),
-        ("expected_self_consistency", "auroc", "macro", -1): Number(0.75),
+        ("self_consistency", "auroc", "macro", -1): ReportedEstimate(0.7),
+        ("expected_self_consistency", "auroc", "macro", -1): ReportedEstimate(0.75),
     }
     models = [
         ModelEvidence("one", metrics=aurocs, consistency=CONSISTENCY),

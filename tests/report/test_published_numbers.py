@@ -9,7 +9,7 @@ from vrp.report.comparison import (
     compared_with_published,
 )
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import Number
+from vrp.report.numbers import ReportedEstimate
 from vrp.report.published import CHECKPOINTS, POOLED, PUBLISHED, published
 
 
@@ -47,9 +47,9 @@ def model(name, family):
     return ModelEvidence(
         name=name,
         family=family,
-        metrics={("model", "accuracy", "pooled", -1): Number(0.62, 0.60, 0.64)},
+        metrics={("model", "accuracy", "pooled", -1): ReportedEstimate(0.62, 0.60, 0.64)},
         best_layers=(3, 3),
-        probes={("linear_best", "auroc", "macro", -1): Number(0.81, 0.78, 0.84)},
+        probes={("linear_best", "auroc", "macro", -1): ReportedEstimate(0.81, 0.78, 0.84)},
     )
 
 
@@ -68,8 +68,8 @@ def test_ours_stand_beside_their_family():
 def test_textvqa_stands_beside_the_published_where_the_study_asks_it():
     asked = replace(
         model("big", "qwen2_vl"),
-        metrics={("token_confidence", "auroc", "text", -1): Number(0.77, 0.7, 0.8)},
-        probes={("linear_best", "auroc", "text", -1): Number(0.85, 0.8, 0.9)},
+        metrics={("token_confidence", "auroc", "text", -1): ReportedEstimate(0.77, 0.7, 0.8)},
+        probes={("linear_best", "auroc", "text", -1): ReportedEstimate(0.85, 0.8, 0.9)},
     )
     rows = {row[0].text: row for row in compared_with_published([asked]).rows}
     output, probe = (rows[f"AUROC on TextVQA: {name}"] for name in ("output", "probe"))

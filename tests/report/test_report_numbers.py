@@ -6,7 +6,7 @@ import math
 import pytest
 
 from vrp.report.numbers import (
-    Number,
+    ReportedEstimate,
     Standing,
     decimal,
     listed,
@@ -23,12 +23,12 @@ from vrp.report.numbers import (
     ("number", "expected"),
     [
         (None, Standing.MISSING),
-        (Number(math.nan), Standing.MISSING),
-        (Number(0.7, 0.6, 0.8, 0.01, 0.9), Standing.ABOVE),
-        (Number(0.3, 0.2, 0.4, 0.01, 0.9), Standing.BELOW),
-        (Number(0.7, 0.4, 0.9, 0.20, 0.9), Standing.UNSETTLED),
-        (Number(0.7, 0.4, 0.9), Standing.UNSETTLED),
-        (Number(0.52, 0.51, 0.53, 0.01, 0.001), Standing.EQUIVALENT),
+        (ReportedEstimate(math.nan), Standing.MISSING),
+        (ReportedEstimate(0.7, 0.6, 0.8, 0.01, 0.9), Standing.ABOVE),
+        (ReportedEstimate(0.3, 0.2, 0.4, 0.01, 0.9), Standing.BELOW),
+        (ReportedEstimate(0.7, 0.4, 0.9, 0.20, 0.9), Standing.UNSETTLED),
+        (ReportedEstimate(0.7, 0.4, 0.9), Standing.UNSETTLED),
+        (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.001), Standing.EQUIVALENT),
     ],
 )
 def test_standing(number, expected):
@@ -44,10 +44,10 @@ def test_printing():
     assert p_value(0.0004) == "<0.001"
     assert p_value(0.04) == "0.040"
     assert p_value(math.nan) == "–"
-    assert with_interval(Number(0.5, 0.4, 0.6)) == "0.50 [0.40, 0.60]"
-    assert with_interval(Number(0.5)) == "0.50"
-    assert percent(Number(0.908, 0.884, 0.928)) == "90.8% [88.4, 92.8]"
-    assert points(Number(-8.2, -9.9, -6.5)) == "−8.2 pp [−9.9, −6.5]"
+    assert with_interval(ReportedEstimate(0.5, 0.4, 0.6)) == "0.50 [0.40, 0.60]"
+    assert with_interval(ReportedEstimate(0.5)) == "0.50"
+    assert percent(ReportedEstimate(0.908, 0.884, 0.928)) == "90.8% [88.4, 92.8]"
+    assert points(ReportedEstimate(-8.2, -9.9, -6.5)) == "−8.2 pp [−9.9, −6.5]"
     assert listed([]) == ""
     assert listed(["a", "b"]) == "a and b"
     assert listed(["a", "b", "c"]) == "a, b and c"

@@ -6,13 +6,13 @@ from planted_study import CONDITIONS
 
 from vrp.report.evidence import ModelEvidence
 from vrp.report.evidence_tables import effects_table
-from vrp.report.numbers import Effect, Number
+from vrp.report.numbers import Effect, ReportedEstimate
 from vrp.report.page import symbols
 from vrp.report.tabular import Cell, whisker_cell, without_repeats
 
 
 def model(*conditions):
-    effect = Effect(Number(-1.0, -2.0, 0.0, n=10), 0.7, 0.6, 0.1, math.nan, (-1.0,))
+    effect = Effect(ReportedEstimate(-1.0, -2.0, 0.0, n=10), 0.7, 0.6, 0.1, math.nan, (-1.0,))
     effects = {(*name, "all"): effect for name in conditions}
     return ModelEvidence("m", effects=effects, conditions=CONDITIONS)
 
@@ -42,11 +42,11 @@ def test_runs_of_rows_are_named_once():
 
 
 def test_whisker_positions():
-    drawn = whisker_cell(Number(0.6, 0.55, 1.2), low=0.5, high=1.0, null=0.5).whisker
+    drawn = whisker_cell(ReportedEstimate(0.6, 0.55, 1.2), low=0.5, high=1.0, null=0.5).whisker
     assert drawn[:4] == (10.0, 20.0, 100.0, 0.0)
     assert drawn.clear
-    assert not whisker_cell(Number(0.6, 0.4, 0.8), low=0, high=1, null=0.5).whisker.clear
-    assert whisker_cell(Number(math.nan), low=0, high=1, null=0.5).whisker is None
+    assert not whisker_cell(ReportedEstimate(0.6, 0.4, 0.8), low=0, high=1, null=0.5).whisker.clear
+    assert whisker_cell(ReportedEstimate(math.nan), low=0, high=1, null=0.5).whisker is None
 
 
 def test_symbols_are_set_after_escaping():

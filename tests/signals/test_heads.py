@@ -1,39 +1,8 @@
-import math
-
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
 from vrp.signals import heads
-from vrp.signals.structural import cluster_count_components, cluster_count_dbscan
-
-
-def test_head_signals_hand_worked():
-    rows = np.zeros((2, 2, 16))
-    rows[0, 0] = 0.01  # uniform, mass 0.16
-    rows[0, 1, 5] = 0.5  # one cell
-    rows[1, 0] = np.nan
-    signals = heads.head_signals(rows, grid_h=4, grid_w=4)
-    np.testing.assert_allclose(
-        signals.spatial_entropy, [[math.log(16), 0.0], [np.nan, np.nan]], atol=1e-7
-    )
-    np.testing.assert_allclose(signals.image_mass, [[0.16, 0.5], [np.nan, 0.0]])
-    np.testing.assert_array_equal(signals.cluster_count, [[0, 0], [np.nan, np.nan]])
-
-
-def test_head_signals_count_by_either_definition():
-    rows = np.random.default_rng(0).random((3, 4, 5, 12 * 10)) ** 4
-    for definition, count in (
-        ("dbscan", cluster_count_dbscan),
-        ("components", cluster_count_components),
-    ):
-        signals = heads.head_signals(rows, grid_h=12, grid_w=10, definition=definition)
-        assert signals.cluster_count.shape == (3, 4, 5)
-        assert signals.cluster_count[2, 1, 3] == count(rows[2, 1, 3].reshape(12, 10))
-    with pytest.raises(ValueError, match="definition"):
-        heads.head_signals(rows, grid_h=12, grid_w=10, definition="other")
-    with pytest.raises(ValueError, match="grid"):
-        heads.head_signals(rows, grid_h=12, grid_w=11)
 
 
 def test_heads_are_ranked_by_absolute_mean():

@@ -64,36 +64,6 @@ def test_layer_peak():
     np.testing.assert_array_equal(peak.layer, [1, 2, np.nan])
 
 
-@pytest.mark.parametrize("stored_gain_offset", [0.0, 1.0])
-def test_contributions_sum_to_the_last_layers_logit_difference(stored_gain_offset):
-    rng = np.random.default_rng(5)
-    n_items, n_layers, d_model, vocabulary, epsilon = 6, 4, 16, 11, 1e-6
-    embed = rng.standard_normal((n_items, d_model))
-    attention = rng.standard_normal((n_items, n_layers, d_model))
-    mlp = 2 * rng.standard_normal((n_items, n_layers, d_model))
-    unembedding = rng.standard_normal((vocabulary, d_model))
-    weight = rng.standard_normal(d_model)
-    gain = stored_gain_offset + weight
-
-    # The model itself: residual stream, RMS norm, unembedding.
-    residual = embed + attention.sum(axis=1) + mlp.sum(axis=1)
-    scale = np.sqrt(np.mean(np.square(residual), axis=1, keepdims=True) + epsilon)
-    logits = (residual / scale * (stored_gain_offset + weight)) @ unembedding.T
-    pair = mechanistic.decision_pair(logits)
-    expected = np.array([logits[i, pair.top[i]] - logits[i, pair.runner_up[i]] for i in range(6)])
-
-    direction = unembedding[pair.top] - unembedding[pair.runner_up]
-    rms = mechanistic.residual_rms(residual, epsilon)
-    np.testing.assert_allclose(rms, scale[:, 0])
-
-    def project(component):
-        return mechanistic.frozen_norm_projection(component, gain, rms[:, None], direction[:, None])
-
-    total = project(embed[:, None])[:, 0] + (project(attention) + project(mlp)).sum(axis=1)
-    np.testing.assert_allclose(total, expected, rtol=1e-12)
-    np.testing.assert_allclose(total, mechanistic.decision_margin(logits), rtol=1e-12)
-
-
 def test_contribution_shares_are_ratios_of_sums():
     attention = [[1.0, 1.0], [0.0, 10.0], [np.nan, 1.0]]
     mlp = [[6.0, 0.0], [0.0, -10.0], [100.0, 100.0]]

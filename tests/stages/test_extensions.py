@@ -5,6 +5,7 @@ import runpy
 
 import polars as pl
 import pytest
+from page_text import text_of
 from stage_jobs import run_job
 from synthetic_study import CONDITION_SECTIONS, K, write_synthetic_study
 
@@ -13,7 +14,6 @@ from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.plots import figures as known_figures
 from vrp.plots.figures import figure_names, load_figures, register_figure
-from vrp.report.page import text_of
 from vrp.signals.registry import SIGNALS
 from vrp.stages import metrics
 from vrp.tables.answers import ANSWERS

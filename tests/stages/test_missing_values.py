@@ -22,7 +22,7 @@ from vrp.config.sample import ScoringConfig
 from vrp.errors import InputError
 from vrp.report.accounting import dropped_table
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import Number
+from vrp.report.numbers import ReportedEstimate
 from vrp.running.attention_captures import attention_rows
 from vrp.running.captures import answer_rows, lens_rows
 from vrp.signals.registry import SIGNALS
@@ -89,7 +89,12 @@ class Judged:
     def accounting(self) -> list[str]:
         """Rows of the report's table of left-out items, as text."""
         estimates = {
-            (row["predictor"], row["metric"], row["scope"], row["layer"]): Number.from_row(row)
+            (
+                row["predictor"],
+                row["metric"],
+                row["scope"],
+                row["layer"],
+            ): ReportedEstimate.from_row(row)
             for row in self.metrics.iter_rows(named=True)
         }
         model = ModelEvidence(name="m", metrics=estimates, answers=self.answers)

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 import synthetic_study
+from page_text import external_references, text_of
 from PIL import Image
 from stage_jobs import run_job
 
@@ -17,7 +18,7 @@ from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
-from vrp.report.page import SECTIONS, external_references, text_of
+from vrp.report.page import SECTIONS
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS

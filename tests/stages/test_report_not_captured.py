@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from page_text import text_of
 from stage_jobs import run_job
 from synthetic_study import CONDITION_SECTIONS, CONDITIONS, write_synthetic_study
 
@@ -11,7 +12,6 @@ from vrp.config.data import DataConfig
 from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.overlays import _mean_map
-from vrp.report.page import text_of
 from vrp.signals.registry import SIGNALS
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import NOT_CAPTURED

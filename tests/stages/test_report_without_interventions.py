@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from page_text import text_of
 from stage_jobs import run_job
 from synthetic_study import CONDITION_SECTIONS, write_synthetic_study
 
@@ -11,7 +12,6 @@ from vrp.config.effects import EffectsConfig
 from vrp.config.figures import FiguresConfig
 from vrp.config.report import ReportConfig
 from vrp.plots.figures import figure_names
-from vrp.report.page import text_of
 from vrp.tables.effects import EFFECTS
 from vrp.tables.files import read_table
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from vrp.stats.auroc import auroc, bootstrap_auroc, clustered_auroc, delong, delong_difference
+from vrp.stats.auroc import auroc, bootstrap_auroc, clustered_auroc, delong
 from vrp.stats.bootstrap import resample_groups
 
 
@@ -44,25 +44,6 @@ def test_equals_brute_force_and_sklearn(levels):
     estimate = delong(signal, correct)
     assert estimate.high - estimate.value == pytest.approx(1.959964 * point.se, rel=1e-5)
     assert estimate.p == pytest.approx(2 * stats.norm.sf(abs(value - 0.5) / point.se), rel=1e-9)
-
-
-def test_paired_difference_equals_brute_force():
-    random = np.random.default_rng(1)
-    first, correct = _normal_scores(random, 120, 0.7)
-    second = first + random.normal(size=120)
-    positive, negative = correct == 1, correct == 0
-
-    def kernel(s):
-        a, b = s[positive][:, None], s[negative]
-        return (a > b) + 0.5 * (a == b)
-
-    d = kernel(first) - kernel(second)
-    variance = np.var(d.mean(1), ddof=1) / positive.sum() + np.var(d.mean(0), ddof=1) / (
-        negative.sum()
-    )
-    ours = delong_difference(first, second, correct)
-    assert ours.value == pytest.approx(d.mean(), abs=1e-12)
-    assert (ours.high - ours.low) / 2 / 1.959964 == pytest.approx(math.sqrt(variance), rel=1e-5)
 
 
 def test_strata_compare_only_within():

@@ -6,7 +6,7 @@ import pytest
 from vrp.errors import InputError
 from vrp.stats.auroc import bootstrap_auroc
 from vrp.stats.bootstrap import (
-    Bootstrapped,
+    BootstrapEstimate,
     bootstrap_within,
     difference,
     generator,
@@ -52,8 +52,8 @@ def test_unknown_image_and_empty_input_are_refused():
         resample_groups([], seed="s")
 
 
-def _boot(value, replicates, key="k", note="") -> Bootstrapped:
-    return Bootstrapped(value, np.asarray(replicates, dtype=float), 10, 5, key, note)
+def _boot(value, replicates, key="k", note="") -> BootstrapEstimate:
+    return BootstrapEstimate(value, np.asarray(replicates, dtype=float), 10, 5, key, note)
 
 
 def test_percentile_interval_and_its_p_value_by_hand():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vrp.errors import InputError
-from vrp.stats.risk_coverage import risk_coverage, selective_accuracy
+from vrp.stats.risk_coverage import risk_coverage
 
 
 def test_hand_worked():
@@ -14,7 +14,6 @@ def test_hand_worked():
     assert curve.aurc == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
     # Perfect order: risks 0, 0, 1/3, 1/2.
     assert curve.excess_aurc == pytest.approx(curve.aurc - (1 / 3 + 1 / 2) / 4)
-    assert selective_accuracy(curve, [0.25, 0.5, 0.6, 1.0]) == pytest.approx([1, 0.5, 2 / 3, 0.5])
 
 
 def test_missing_confidence_comes_last():
@@ -45,14 +44,6 @@ def test_constant_confidence_has_the_base_rate_everywhere():
     curve = risk_coverage(np.zeros(10), [1] * 7 + [0] * 3)
     assert curve.risk == pytest.approx(np.full(10, 0.3))
     assert curve.coverage[[0, -1]].tolist() == [0.1, 1.0]
-
-
-def test_coverage_counts_are_not_moved_by_rounding():
-    curve = risk_coverage(np.arange(10, 0, -1), [1] * 7 + [0] * 3)
-    assert selective_accuracy(curve, [0.7])[0] == 1.0
-    assert selective_accuracy(curve, [0.71])[0] == pytest.approx(7 / 8)
-    with pytest.raises(InputError):
-        selective_accuracy(curve, [0.0])
 
 
 def test_better_order_lower_area():

@@ -16,6 +16,8 @@ from stage_jobs import run_job
 from vrp.config.ablate import AblateConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.probes import ProbesConfig
+from vrp.config.study import study_from_mapping
+from vrp.interventions.conditions import conditions_by_name
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
@@ -38,6 +40,9 @@ TOP_LOSS = 0.3
 ORIGIN = {"study": "planted", "model": "toy"}
 CONDITION_SECTIONS = {"mask": MaskConfig(), "ablate": AblateConfig()}
 """Sections of the config that the conditions are of."""
+CONDITIONS = conditions_by_name(
+    study_from_mapping({"study": "planted", "models": {"toy": {"family": "x", "checkpoint": "x"}}})
+)
 # What of the tables is null where it was not captured.
 COLUMNS_OF = {
     "attention": ("maps", "image_mass"),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from page_text import text_of
 from real_data import REAL_DATA, needs_real_data
 
-from vrp.report.page import text_of
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS

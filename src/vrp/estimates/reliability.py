@@ -14,9 +14,9 @@ from scipy.stats import norm
 
 from vrp.config.margins import Margins
 from vrp.stats.auroc import bootstrap_auroc, delong
-from vrp.stats.bootstrap import Bootstrapped, Resamples, macro_average, resample_groups
+from vrp.stats.bootstrap import BootstrapEstimate, Resamples, macro_average, resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
-from vrp.stats.equivalence import two_one_sided_tests
+from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import SIGNAL_MISSING, Estimate, n_kept_labels, undefined
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference
@@ -236,9 +236,9 @@ def _within(
     value: NDArray[np.floating],
     items: EvaluationItems,
     strata: NDArray[np.integer] | None = None,
-) -> dict[str, Bootstrapped]:
+) -> dict[str, BootstrapEstimate]:
     """The statistic in every scope that is a subset, and its macro average over tasks."""
-    parts: dict[str, Bootstrapped] = {
+    parts: dict[str, BootstrapEstimate] = {
         scope: statistic(
             value[chosen],
             items.correct[chosen],
@@ -283,7 +283,7 @@ def share_rows(
 
 def _share(
     hits: NDArray[np.bool_], groups: NDArray[np.int64], resamples: Resamples
-) -> Bootstrapped:
+) -> BootstrapEstimate:
     percent = bootstrap_difference(np.zeros(len(hits)), hits, groups, resamples=resamples)
     return percent._replace(value=percent.value / 100, replicates=percent.replicates / 100)
 
@@ -293,21 +293,19 @@ def _row(
     layer: int,
     scope: str,
     metric: str,
-    part: Bootstrapped,
+    part: BootstrapEstimate,
     items: EvaluationItems,
     *,
     null: float | None,
     margin: tuple[float, float] | None = None,
 ) -> EstimateRow:
     p = p_equivalence = math.nan
-    if math.isfinite(part.value) and part.se > 0:
-        if null is not None:
-            # From the standard error, as the equivalence test: counting replicates cannot go
-            # below 2 / (replicates + 1), which no Holm correction over many predictors survives.
-            p = 2 * float(norm.sf(abs(part.value - null) / part.se))
-        if margin is not None:
-            low, high = margin
-            p_equivalence = two_one_sided_tests(part, bound_low=low, bound_high=high).p
+    if null is not None and math.isfinite(part.value) and (se := part.se) > 0:
+        # From the standard error, as the equivalence test: counting replicates cannot go below
+        # 2 / (replicates + 1), which no Holm correction over many predictors survives.
+        p = 2 * float(norm.sf(abs(part.value - null) / se))
+    if margin is not None:
+        p_equivalence = equivalence_p(part, low=margin[0], high=margin[1])
     asked = items.n_of_scope.get(scope, len(items.correct))
     return estimate_row(
         predictor,

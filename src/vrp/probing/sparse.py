@@ -76,16 +76,6 @@ def fit_sparse(
     return cross_fit(name, features, items, plan, sparse_learner(penalty))
 
 
-def top_neurons(weights: ArrayLike, k: int) -> NDArray[np.int64]:
-    """The up to `k` neurons of largest |weight|, largest first; the lower index on a tie.
-
-    Neurons of weight zero are never among them, so that fewer than `k` may come back.
-    """
-    size = np.abs(np.asarray(weights, dtype=np.float64))
-    order = np.argsort(-size, kind="stable")[:k]
-    return order[size[order] > 0].astype(np.int64)
-
-
 def share_of_top(weights: ArrayLike, k: int = 5) -> float:
     """Share of the total |weight| that lies on the `k` largest; NaN where all weights are zero."""
     size = np.sort(np.abs(np.asarray(weights, dtype=np.float64)))[::-1]

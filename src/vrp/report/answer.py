@@ -12,7 +12,7 @@ from vrp.estimates.predictors import predictor_label
 from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence, strongest
 from vrp.report.numbers import (
-    Number,
+    ReportedEstimate,
     Standing,
     decimal,
     listed,
@@ -149,7 +149,7 @@ def _tells(model: ModelEvidence, names: Sequence[str]) -> tuple[Verdict, list[st
     return (Verdict.NO if settled else Verdict.UNDECIDED), []
 
 
-def _turned_round(number: Number | None) -> str:
+def _turned_round(number: ReportedEstimate | None) -> str:
     return ", against the expected direction" if number is not None and number.value < 0.5 else ""
 
 
@@ -260,7 +260,7 @@ class Guard(NamedTuple):
     """Short name, as in running text."""
     outcome: str
     """holds, fails, unsettled or not run."""
-    number: Number | None
+    number: ReportedEstimate | None
     """What it rests on."""
     measure: str
     """What that number is."""
@@ -297,7 +297,7 @@ def guards(model: ModelEvidence) -> list[Guard]:
     return found
 
 
-def _above(number: Number | None, null: float, margin: float) -> str:
+def _above(number: ReportedEstimate | None, null: float, margin: float) -> str:
     """Whether the interval lies above, does not, or leaves it open."""
     if number is None or not number.defined:
         return NOT_RUN
@@ -306,7 +306,7 @@ def _above(number: Number | None, null: float, margin: float) -> str:
     return FAILS if number.high < null + margin else UNSETTLED
 
 
-def _at_chance(number: Number | None, margin: float) -> str:
+def _at_chance(number: ReportedEstimate | None, margin: float) -> str:
     if number is None or not number.defined:
         return NOT_RUN
     # "At chance" is shown by equivalence, never by an interval that merely covers 0.5.
@@ -570,7 +570,7 @@ def _all_of(n: int) -> str:
     return "both models" if n == 2 else f"all {number_word(n)} models"
 
 
-def _auroc(number: Number | None) -> str:
+def _auroc(number: ReportedEstimate | None) -> str:
     return f"AUROC {with_interval(number)}" if number is not None else ""
 
 

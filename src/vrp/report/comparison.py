@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vrp.report.evidence import PROBE, ModelEvidence
-from vrp.report.numbers import Effect, Number, decimal, listed, with_interval
+from vrp.report.numbers import Effect, ReportedEstimate, decimal, listed, with_interval
 from vrp.report.published import CHECKPOINTS, POOLED, published
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.tables.effects import OBJECT_IDENTIFICATION
@@ -117,7 +117,7 @@ def _masking(model: ModelEvidence) -> Cell:
 
 
 def _head_r2(model: ModelEvidence) -> Cell:
-    judged: dict[str, Number] = {
+    judged: dict[str, ReportedEstimate] = {
         metric.removeprefix("r2_top_"): number
         for (predictor, metric, _, _), number in model.metrics.items()
         if predictor == "top_heads" and metric.startswith("r2_top_")
@@ -143,7 +143,7 @@ def _last_state(model: ModelEvidence) -> Cell:
     return missing() if last is None else estimate_cell(model.auroc_by_layer()[last])
 
 
-def _peak(model: ModelEvidence) -> tuple[int, Number] | None:
+def _peak(model: ModelEvidence) -> tuple[int, ReportedEstimate] | None:
     for (predictor, metric, _, layer), number in model.metrics.items():
         if (predictor, metric) == ("truth_margin", "peak"):
             return layer, number

@@ -7,7 +7,7 @@ import polars as pl
 from scipy.stats import norm
 
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import NONE, Number, decimal, thousands
+from vrp.report.numbers import NONE, ReportedEstimate, decimal, thousands
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.stats.clusters import clustered_se
 
@@ -22,7 +22,7 @@ def sampled_against_exact(models: Sequence[ModelEvidence]) -> Table:
     return Table(_COLUMNS, [_row(model) for model in models if len(model.consistency)])
 
 
-def mean_difference(consistency: pl.DataFrame) -> Number:
+def mean_difference(consistency: pl.DataFrame) -> ReportedEstimate:
     """Mean over items of sampled S_SC minus the middle of its exact bounds, clustered by image.
 
     Args:
@@ -41,7 +41,7 @@ def mean_difference(consistency: pl.DataFrame) -> Number:
     value = float(difference.mean())
     half = float(norm.ppf(0.975)) * clustered_se((difference - value) / len(known), groups)
     n_groups = int(groups.max()) + 1
-    return Number(value, value - half, value + half, n=len(known), n_groups=n_groups)
+    return ReportedEstimate(value, value - half, value + half, n=len(known), n_groups=n_groups)
 
 
 def _row(model: ModelEvidence) -> list[Cell]:

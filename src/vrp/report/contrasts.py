@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vrp.report.numbers import Number
+from vrp.report.numbers import ReportedEstimate
 from vrp.signals.registry import SIGNALS
 from vrp.stats.auroc import bootstrap_auroc
-from vrp.stats.bootstrap import Bootstrapped, bootstrap_within, difference, resample_groups
+from vrp.stats.bootstrap import BootstrapEstimate, bootstrap_within, difference, resample_groups
 from vrp.stats.multiplicity import holm
 
 PROBE = "linear_best"
@@ -27,7 +27,9 @@ _RIVALS = (
 _N_BOOT = 1000
 
 
-def probe_contrasts(signals: pl.DataFrame, predictions: pl.DataFrame) -> dict[str, Number]:
+def probe_contrasts(
+    signals: pl.DataFrame, predictions: pl.DataFrame
+) -> dict[str, ReportedEstimate]:
     """Best probe's AUROC minus each rival's, on the items that both have.
 
     Scores of different folds come from different fits, so that both sides compare items within a
@@ -65,7 +67,9 @@ def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def _contrast(joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool) -> Number | None:
+def _contrast(
+    joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool
+) -> ReportedEstimate | None:
     probe = joined[PROBE].to_numpy().astype(np.float64)
     kept = np.isfinite(probe) & np.isfinite(rival)
     if not kept.any():
@@ -75,7 +79,7 @@ def _contrast(joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool)
     groups = some["group"].to_numpy().astype(str)
     resamples = resample_groups(groups, seed="report/contrasts", n_boot=_N_BOOT)
 
-    def judged(values: NDArray[np.float64]) -> Bootstrapped:
+    def judged(values: NDArray[np.float64]) -> BootstrapEstimate:
         correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
         if pooled:
             return bootstrap_auroc(values, correct, groups, resamples=resamples, strata=folds)
@@ -85,11 +89,11 @@ def _contrast(joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool)
         ).macro  # fmt: skip
 
     gap = difference(judged(probe[kept]), judged(rival[kept]))
-    number = Number.from_estimate(gap.estimate(null=0.0))
+    number = ReportedEstimate.from_estimate(gap.estimate(null=0.0))
     return number._replace(n_dropped=int((~kept).sum()))
 
 
-def _corrected(found: Mapping[str, Number]) -> dict[str, Number]:
+def _corrected(found: Mapping[str, ReportedEstimate]) -> dict[str, ReportedEstimate]:
     adjusted = holm([number.p_adjusted for number in found.values()])
     return {
         name: number._replace(p_adjusted=float(p))

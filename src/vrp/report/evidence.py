@@ -15,7 +15,7 @@ from vrp.errors import InputError
 from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import PROBE_LABELS
 from vrp.report.contrasts import PROBE, probe_contrasts
-from vrp.report.numbers import Effect, Number
+from vrp.report.numbers import Effect, ReportedEstimate
 from vrp.signals.registry import SIGNALS
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
@@ -49,15 +49,15 @@ class ModelEvidence:
     """As the tables record it; empty where they do not."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Provenance of its answers: revision, digests, versions."""
-    metrics: Mapping[Key, Number] = field(default_factory=dict)
+    metrics: Mapping[Key, ReportedEstimate] = field(default_factory=dict)
     """Estimates of signals."""
-    probes: Mapping[Key, Number] = field(default_factory=dict)
+    probes: Mapping[Key, ReportedEstimate] = field(default_factory=dict)
     """Estimates of probes and guards."""
     effects: Mapping[EffectKey, Effect] = field(default_factory=dict)
     """Effects of interventions."""
     conditions: StudyConditions = field(default_factory=StudyConditions)
     """The study's interventions."""
-    contrasts: Mapping[str, Number] = field(default_factory=dict)
+    contrasts: Mapping[str, ReportedEstimate] = field(default_factory=dict)
     """Best probe's AUROC minus that of a predictor, macro-averaged over tasks; `task_only`: over
     all items."""
     signal_means: Mapping[str, float] = field(default_factory=dict)
@@ -92,17 +92,17 @@ class ModelEvidence:
 
     def metric(
         self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER
-    ) -> Number | None:
+    ) -> ReportedEstimate | None:
         """An estimate of a signal."""
         return self.metrics.get((predictor, metric, scope, layer))
 
     def probe(
         self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER
-    ) -> Number | None:
+    ) -> ReportedEstimate | None:
         """An estimate of a probe or guard."""
         return self.probes.get((predictor, metric, scope, layer))
 
-    def auroc(self, predictor: str, scope: str = "macro") -> Number | None:
+    def auroc(self, predictor: str, scope: str = "macro") -> ReportedEstimate | None:
         """AUROC of a signal or probe."""
         return self.metric(predictor, "auroc", scope) or self.probe(predictor, "auroc", scope)
 
@@ -110,7 +110,7 @@ class ModelEvidence:
         """An intervention's effect."""
         return self.effects.get((intervention, condition, scope))
 
-    def auroc_by_layer(self) -> dict[int, Number]:
+    def auroc_by_layer(self) -> dict[int, ReportedEstimate]:
         """Macro AUROC of the linear probe of every layer."""
         rows = {
             layer: number
@@ -247,9 +247,11 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
     )
 
 
-def _estimates(table: pl.DataFrame) -> dict[Key, Number]:
+def _estimates(table: pl.DataFrame) -> dict[Key, ReportedEstimate]:
     return {
-        (row["predictor"], row["metric"], row["scope"], row["layer"]): Number.from_row(row)
+        (row["predictor"], row["metric"], row["scope"], row["layer"]): ReportedEstimate.from_row(
+            row
+        )
         for row in table.iter_rows(named=True)
     }
 

@@ -11,7 +11,7 @@ from vrp.report.evidence import PROBE, ModelEvidence
 from vrp.report.numbers import (
     NONE,
     Effect,
-    Number,
+    ReportedEstimate,
     Standing,
     decimal,
     p_value,
@@ -82,7 +82,7 @@ def signals_table(model: ModelEvidence) -> Table:
     return Table(columns, rows, caption=model.name, text_columns=(2,))
 
 
-def _auroc_cells(model: ModelEvidence, name: str, number: Number | None) -> list[Cell]:
+def _auroc_cells(model: ModelEvidence, name: str, number: ReportedEstimate | None) -> list[Cell]:
     return [
         estimate_cell(number),
         whisker_cell(number, low=0.3, high=1.0, null=0.5),
@@ -215,7 +215,7 @@ def _effect_row(
     ]
 
 
-def _verdict_cell(effect: Number) -> Cell:
+def _verdict_cell(effect: ReportedEstimate) -> Cell:
     words = {
         Standing.EQUIVALENT: ("no effect", "good"),
         Standing.ABOVE: ("differs", ""),
@@ -267,7 +267,7 @@ def _ordered_conditions(model: ModelEvidence) -> list[tuple[str, Condition | Con
     return sorted(((kind, model.conditions.named(kind, name)) for kind, name in found), key=order)
 
 
-def _p_cell(number: Number | None) -> Cell:
+def _p_cell(number: ReportedEstimate | None) -> Cell:
     """Holm's p, with that of the equivalence test in small print."""
     if number is None:
         return Cell(NONE, kind="muted")
@@ -275,12 +275,12 @@ def _p_cell(number: Number | None) -> Cell:
     return Cell(p_value(number.p_adjusted), detail, "strong" if number.p_adjusted < ALPHA else "")
 
 
-def _bare(number: Number | None) -> Cell:
+def _bare(number: ReportedEstimate | None) -> Cell:
     """The value alone, for columns that are many."""
     if number is None or not number.defined:
         return Cell(NONE, kind="muted")
     return Cell(decimal(number.value, 3))
 
 
-def _share_cell(number: Number | None) -> Cell:
+def _share_cell(number: ReportedEstimate | None) -> Cell:
     return Cell(NONE, kind="muted") if number is None else Cell(percent(number))

@@ -13,7 +13,7 @@ NONE = "–"
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-class Number(NamedTuple):
+class ReportedEstimate(NamedTuple):
     """An estimate with what is needed to judge and print it."""
 
     value: float
@@ -36,13 +36,13 @@ class Number(NamedTuple):
     """Why items were left out, or the value is missing."""
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "Number":
+    def from_row(cls, row: Mapping[str, Any]) -> "ReportedEstimate":
         """Take a row of an estimates table."""
         values = {name: row[name] for name in cls._fields}
         return cls(**{**values, "note": values["note"] or ""})
 
     @classmethod
-    def from_estimate(cls, estimate: Estimate) -> "Number":
+    def from_estimate(cls, estimate: Estimate) -> "ReportedEstimate":
         """Take an estimate that is tested on its own, without a family to correct for."""
         return cls(
             estimate.value, estimate.low, estimate.high, estimate.p,
@@ -67,7 +67,7 @@ class Number(NamedTuple):
 class Effect(NamedTuple):
     """What an intervention does to accuracy."""
 
-    effect: Number
+    effect: ReportedEstimate
     """Percentage points."""
     baseline: float
     """Accuracy at baseline (of the control, for a contrast of two conditions)."""
@@ -83,7 +83,7 @@ class Effect(NamedTuple):
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Effect":
         """Take a row of the effects table."""
-        effect = Number(
+        effect = ReportedEstimate(
             row["effect"], row["low"], row["high"], row["p_adjusted"], row["p_equivalence"],
             row["n"], row["n_groups"],
         )  # fmt: skip
@@ -113,7 +113,7 @@ class Standing(StrEnum):
     """Neither a difference nor equivalence is shown."""
 
 
-def standing(number: Number | None, *, null: float) -> Standing:
+def standing(number: ReportedEstimate | None, *, null: float) -> Standing:
     """Judge an estimate; equivalence comes first, since a tiny effect can differ from none."""
     if number is None or not number.defined:
         return Standing.MISSING
@@ -145,7 +145,7 @@ def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def interval(number: Number, digits: int = 2, *, scale: float = 1.0) -> str:
+def interval(number: ReportedEstimate, digits: int = 2, *, scale: float = 1.0) -> str:
     """Print the interval alone, such as `[0.49, 0.53]`; nothing where there is none."""
     if not (math.isfinite(number.low) and math.isfinite(number.high)):
         return ""
@@ -153,19 +153,24 @@ def interval(number: Number, digits: int = 2, *, scale: float = 1.0) -> str:
 
 
 def with_interval(
-    number: Number, digits: int = 2, *, scale: float = 1.0, signed: bool = False, unit: str = ""
+    number: ReportedEstimate,
+    digits: int = 2,
+    *,
+    scale: float = 1.0,
+    signed: bool = False,
+    unit: str = "",
 ) -> str:
     """Print an estimate and its interval, such as `0.51 [0.49, 0.53]`."""
     value = decimal(scale * number.value, digits, signed=signed) + (unit if number.defined else "")
     return f"{value} {interval(number, digits, scale=scale)}".rstrip()
 
 
-def percent(number: Number, digits: int = 1) -> str:
+def percent(number: ReportedEstimate, digits: int = 1) -> str:
     """Print a share as a percentage with its interval."""
     return with_interval(number, digits, scale=100, unit="%")
 
 
-def points(number: Number, digits: int = 1) -> str:
+def points(number: ReportedEstimate, digits: int = 1) -> str:
     """Print an effect in percentage points with its sign and interval."""
     return with_interval(number, digits, signed=True, unit=" pp")
 

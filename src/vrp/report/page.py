@@ -1,8 +1,7 @@
 """The page: one HTML file that needs nothing but itself."""
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -34,7 +33,7 @@ from vrp.report.evidence_tables import (
     signals_table,
 )
 from vrp.report.figures import Figure
-from vrp.report.numbers import Number, decimal, listed, percent, thousands, with_interval
+from vrp.report.numbers import ReportedEstimate, decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
 
 SECTIONS = (
@@ -61,7 +60,7 @@ class PageInputs(NamedTuple):
     title: str
     study: StudyEvidence
     answers: Sequence[Answer]
-    pooled: Mapping[str, Number]
+    pooled: Mapping[str, ReportedEstimate]
     """R over all models together."""
     figures: Sequence[Figure]
     overlays: Mapping[str, Sequence[Overlay]]
@@ -170,7 +169,7 @@ def _out_of_their_world(study: StudyEvidence) -> str:
     """What embedded models' numbers are worth on images that are not rendered scenes."""
     models = [model for model in study.models if model.embedded]
     shares = [
-        f"{model.name} {percent(Number(sum(model.answers['correct']) / len(model.answers)))}"
+        f"{model.name} {decimal(100 * sum(model.answers['correct']) / len(model.answers), 1)}%"
         for model in models
         if len(model.answers)
     ]
@@ -215,16 +214,3 @@ def _limits(study: StudyEvidence) -> list[str]:
             "as much as the others in every mean over tasks."
         )
     return limits
-
-
-def text_of(html: str) -> str:
-    """The page's words without its markup, styles and embedded images."""
-    without = re.sub(r"<style>.*?</style>", " ", html, flags=re.DOTALL)
-    return " ".join(str(Markup(re.sub(r"<[^>]*>", " ", without)).unescape()).split())
-
-
-def external_references(html: str) -> list[str]:
-    """Everything in the page that a browser would fetch; must be empty."""
-    found: list[Any] = re.findall(r"(?:src|href|srcset|poster|data)\s*=\s*[\"']([^\"']*)", html)
-    found += re.findall(r"url\(\s*[\"']?([^\"')]*)", html)
-    return [link for link in found if not link.startswith(("#", "data:"))]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from vrp.report.numbers import Number
+from vrp.report.numbers import ReportedEstimate
 from vrp.stats.bootstrap import resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial
 from vrp.tables.captured import NOT_CAPTURED
@@ -14,7 +14,7 @@ POOLED_SIGNALS = ("cluster_count_dbscan", "spatial_entropy", "self_consistency")
 _N_BOOT = 1000
 
 
-def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Number]:
+def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, ReportedEstimate]:
     """R of C_k, H_s and S_SC over the items of all models.
 
     Both sides are centred within model × task, so that neither a better model nor an easier task
@@ -42,11 +42,13 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Number]
     for name in POOLED_SIGNALS:
         values = together[name].to_numpy().astype(np.float64)
         if together[name].null_count() == len(together):
-            found[name] = Number(np.nan, note=NOT_CAPTURED, n_dropped=len(together))
+            found[name] = ReportedEstimate(np.nan, note=NOT_CAPTURED, n_dropped=len(together))
             continue
         estimate = bootstrap_point_biserial(
             values, together["correct"].to_numpy(), groups,
             resamples=resamples, strata=together["stratum"].to_numpy().astype(str),
         ).estimate(null=0.0)  # fmt: skip
-        found[name] = Number.from_estimate(estimate)._replace(n_dropped=int(np.isnan(values).sum()))
+        found[name] = ReportedEstimate.from_estimate(estimate)._replace(
+            n_dropped=int(np.isnan(values).sum())
+        )
     return found

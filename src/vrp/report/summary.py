@@ -9,7 +9,7 @@ from vrp.report.accounting import versions
 from vrp.report.answer import Answer, guards
 from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import PROBE, ModelEvidence, StudyEvidence
-from vrp.report.numbers import Number, plain
+from vrp.report.numbers import ReportedEstimate, plain
 from vrp.report.published import CHECKPOINTS, PUBLISHED
 
 FORMAT = 1
@@ -24,7 +24,7 @@ _CORRELATED = {
 def study_summary(
     study: StudyEvidence,
     answers: Sequence[Answer],
-    pooled: Mapping[str, Number],
+    pooled: Mapping[str, ReportedEstimate],
     *,
     provenance: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -173,5 +173,5 @@ def _interventions(model: ModelEvidence) -> dict[str, Any]:
     return found
 
 
-def _json(number: Number | None) -> dict[str, Any] | None:
+def _json(number: ReportedEstimate | None) -> dict[str, Any] | None:
     return None if number is None else number.as_json()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vrp.report.numbers import NONE, Number, decimal, interval
+from vrp.report.numbers import NONE, ReportedEstimate, decimal, interval
 from vrp.tables.captured import NOT_CAPTURED
 
 NOT_RUN = "not run"
@@ -66,14 +66,14 @@ def name_cell(text: str, detail: str = "") -> Cell:
     return Cell(text, detail, "name")
 
 
-def missing(number: Number | None = None) -> Cell:
+def missing(number: ReportedEstimate | None = None) -> Cell:
     """A number that this study does not have: not run, or not captured where `number` says so."""
     captured = number is None or number.captured
     return Cell(NOT_RUN if captured else NOT_CAPTURED, kind="muted")
 
 
 def estimate_cell(
-    number: Number | None,
+    number: ReportedEstimate | None,
     digits: int = 3,
     *,
     scale: float = 1.0,
@@ -89,7 +89,7 @@ def estimate_cell(
     return Cell(text, interval(number, digits, scale=scale))
 
 
-def whisker_cell(number: Number | None, *, low: float, high: float, null: float) -> Cell:
+def whisker_cell(number: ReportedEstimate | None, *, low: float, high: float, null: float) -> Cell:
     """The estimate drawn on an axis from `low` to `high`; what lies outside is cut off there."""
     if number is None or not number.defined:
         return Cell("")
@@ -108,7 +108,7 @@ def whisker_cell(number: Number | None, *, low: float, high: float, null: float)
 
 
 def common_axis(
-    numbers: Iterable[Number | None], *, null: float, least: float
+    numbers: Iterable[ReportedEstimate | None], *, null: float, least: float
 ) -> tuple[float, float]:
     """An axis that holds every interval and at least `least` on both sides of `null`."""
     values = [null - least, null + least]

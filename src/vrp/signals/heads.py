@@ -4,34 +4,13 @@ Source: arXiv 2605.08200 (R² of the top-k heads' attention with correctness).
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vrp.signals.structural import (
-    cluster_count_components,
-    cluster_count_dbscan,
-    renormalise,
-    spatial_entropy,
-)
-
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
-ClusterDefinition = Literal["dbscan", "components"]
-
-_CLUSTER_COUNT = {"dbscan": cluster_count_dbscan, "components": cluster_count_components}
-
-
-class HeadSignals(NamedTuple):
-    """Signals of every head, each of the rows' leading shape, such as (n_layers, n_heads)."""
-
-    spatial_entropy: FloatArray
-    """H_s of the head's own renormalised map, nats."""
-    cluster_count: FloatArray
-    """C_k of the head's own map."""
-    image_mass: FloatArray
-    """Share of the head's attention on image tokens."""
 
 
 class HeadRanking(NamedTuple):
@@ -56,27 +35,6 @@ class TopHeadR2(NamedTuple):
     """R² corrected for the number of regressors; NaN where too few items are left."""
     n_items: int
     """Items with finite features, over which every fit runs."""
-
-
-def head_signals(
-    rows: ArrayLike, *, grid_h: int, grid_w: int, definition: ClusterDefinition = "dbscan"
-) -> HeadSignals:
-    """Compute H_s, C_k and image mass of every head.
-
-    Shapes: rows (..., n_layers, n_heads, S), attention to the image tokens, S = grid_h · grid_w;
-    each result (..., n_layers, n_heads). NaN for a head whose row is unusable. Raises ValueError
-    where S does not fit the grid or the definition is unknown.
-    """
-    if definition not in _CLUSTER_COUNT:
-        raise ValueError(f"cluster definition {definition!r} is none of {list(_CLUSTER_COUNT)}")
-    attention = renormalise(rows)
-    leading, n_tokens = attention.map.shape[:-1], attention.map.shape[-1]
-    if n_tokens != grid_h * grid_w:
-        raise ValueError(f"{n_tokens} image tokens do not fit a grid of {grid_h}×{grid_w}")
-    grids = attention.map.reshape(*leading, grid_h, grid_w)
-    return HeadSignals(
-        spatial_entropy(attention.map), _CLUSTER_COUNT[definition](grids), attention.image_mass
-    )
 
 
 def rank_heads(contributions: ArrayLike) -> HeadRanking:

@@ -127,33 +127,6 @@ def layer_peak(values: ArrayLike) -> LayerPeak:
     return LayerPeak(peak, np.where(np.isnan(peak), np.nan, by_layer.argmax(axis=-1)))
 
 
-def residual_rms(residual: ArrayLike, epsilon: float) -> FloatArray:
-    """Compute the final norm's scale √(mean h² + ε) of a residual: (..., d_model) → (...)."""
-    values = np.asarray(residual, dtype=np.float64)
-    return np.sqrt((values**2).mean(axis=-1) + epsilon)
-
-
-def frozen_norm_projection(
-    component: ArrayLike, gain: ArrayLike, rms: ArrayLike, direction: ArrayLike
-) -> FloatArray:
-    """Project a part of the residual stream on an unembedding difference, in logits.
-
-    Σ_d component_d · gain_d · direction_d / rms: the final RMS norm with its scale frozen at the
-    last residual and its gain folded in. It is linear, so the projections of the embedding, of
-    every attention and of every MLP output add up to the last layer's logit difference
-    (arXiv 2605.08200).
-
-    Args:
-        component: (..., d_model), what one component wrote into the residual stream.
-        gain: (d_model,), the gain that multiplies: Gemma's is 1 + its stored weight.
-        rms: (...) or broadcastable to it, `residual_rms` of the last residual.
-        direction: (..., d_model) or broadcastable, unembedding of one token minus another's.
-    """
-    part = np.asarray(component, dtype=np.float64)
-    folded = np.asarray(direction, dtype=np.float64) * np.asarray(gain, dtype=np.float64)
-    return (part * folded).sum(axis=-1) / np.asarray(rms, dtype=np.float64)
-
-
 def contribution_shares(attention: ArrayLike, mlp: ArrayLike) -> ContributionShares:
     """Share the growth of the decided margin between attention and MLPs (arXiv 2605.08200).
 

@@ -13,14 +13,14 @@ from vrp.config.effects import EffectsConfig
 from vrp.errors import InputError
 from vrp.interventions.conditions import StudyConditions, conditions_by_name
 from vrp.stats.bootstrap import (
-    Bootstrapped,
+    BootstrapEstimate,
     Resamples,
     difference,
     macro_average,
     resample_groups,
 )
 from vrp.stats.clusters import group_sums
-from vrp.stats.equivalence import two_one_sided_tests
+from vrp.stats.equivalence import equivalence_p
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference, mcnemar, sign_flip_test
 from vrp.study.context import StageContext
@@ -179,10 +179,7 @@ def _effect(
     """
     boot = _macro(reference, runs, resamples) if macro else _difference(reference, runs, resamples)
     estimate = boot.estimate()
-    bound = effects.equivalence_pp
-    equivalence = math.nan
-    if boot.se > 0:
-        equivalence = two_one_sided_tests(boot, bound_low=-bound, bound_high=bound).p
+    margin = effects.equivalence_pp
     p, p_mcnemar = math.nan, math.nan
     if tested and not macro:
         p = _sign_flip(reference, runs, resamples, effects)
@@ -197,17 +194,17 @@ def _effect(
         "high": estimate.high,
         "p": p,
         "p_mcnemar": p_mcnemar,
-        "p_equivalence": equivalence,
+        "p_equivalence": equivalence_p(boot, low=-margin, high=margin),
         "changed": float(runs.changed.mean()),
         "per_seed": _per_seed(reference, runs),
     }
 
 
-def _difference(reference: Runs, runs: Runs, resamples: Resamples) -> Bootstrapped:
+def _difference(reference: Runs, runs: Runs, resamples: Resamples) -> BootstrapEstimate:
     return difference(_mean(runs, resamples), _mean(reference, resamples))
 
 
-def _mean(runs: Runs, resamples: Resamples) -> Bootstrapped:
+def _mean(runs: Runs, resamples: Resamples) -> BootstrapEstimate:
     """Accuracy in percent, averaged over seeds replicate by replicate."""
     nothing = np.zeros(len(runs.before), dtype=bool)
     parts = [
@@ -220,7 +217,7 @@ def _mean(runs: Runs, resamples: Resamples) -> Bootstrapped:
     )
 
 
-def _macro(reference: Runs, runs: Runs, resamples: Resamples) -> Bootstrapped:
+def _macro(reference: Runs, runs: Runs, resamples: Resamples) -> BootstrapEstimate:
     parts = {}
     for task in np.unique(runs.tasks).tolist():
         chosen = runs.tasks == task

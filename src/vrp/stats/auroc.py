@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vrp.errors import InputError
-from vrp.stats.bootstrap import Bootstrapped, Resamples
+from vrp.stats.bootstrap import BootstrapEstimate, Resamples
 from vrp.stats.clusters import group_sums, n_distinct
 from vrp.stats.estimate import (
     Estimate,
-    PointSE,
+    PointEstimate,
     check_level,
     codes_of,
     complete_sample,
@@ -127,7 +126,7 @@ def _variance(
     )
 
 
-def _wald(point: PointSE, *, null: float, level: float, method: str) -> Estimate:
+def _wald(point: PointEstimate, *, null: float, level: float, method: str) -> Estimate:
     value, se = point.value, point.se
     if not math.isfinite(value):
         return undefined(n=point.n, n_groups=point.n_groups, method=method, note=point.note)
@@ -148,7 +147,7 @@ def clustered_auroc(
     *,
     groups: ArrayLike | None = None,
     strata: ArrayLike | None = None,
-) -> PointSE:
+) -> PointEstimate:
     """AUROC with DeLong's standard error; with `groups`, Obuchowski's clustered one.
 
     Raises:
@@ -160,10 +159,10 @@ def clustered_auroc(
     n_groups = int(codes.max(initial=-1)) + 1
     place = _placements(sample.signal, sample.correct, codes_of(strata, sample.kept, name="strata"))
     if not math.isfinite(place.value):
-        return PointSE(math.nan, math.nan, n, n_groups, join_notes(sample.note, ONE_CLASS))
+        return PointEstimate(math.nan, math.nan, n, n_groups, join_notes(sample.note, ONE_CLASS))
     variance = _variance(place.influence, sample.correct, place.paired, codes)
     se = math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
-    return PointSE(place.value, se, n, n_groups, sample.note)
+    return PointEstimate(place.value, se, n, n_groups, sample.note)
 
 
 def delong(
@@ -196,40 +195,6 @@ def delong(
     return estimate._replace(
         low=float(np.clip(estimate.low, 0.0, 1.0)), high=float(np.clip(estimate.high, 0.0, 1.0))
     )
-
-
-def delong_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    correct: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    strata: ArrayLike | None = None,
-    level: float = 0.95,
-) -> Estimate:
-    """Difference of two signals' AUROC on the same items (DeLong's paired test); p against 0.
-
-    Items where either signal is missing are dropped.
-
-    Raises:
-        InputError: lengths differ, labels are not 0 or 1, a bad level.
-    """
-    check_level(level)
-    one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if one.shape != two.shape:
-        raise InputError(f"two signals of the same items are needed: {one.shape}, {two.shape}")
-    sample = complete_sample(np.where(np.isnan(two), math.nan, one), correct)
-    n = sample.signal.size
-    codes = np.arange(n) if groups is None else codes_of(groups, sample.kept, name="groups")
-    within = codes_of(strata, sample.kept, name="strata")
-    a = _placements(sample.signal, sample.correct, within)
-    b = _placements(two[sample.kept], sample.correct, within)
-    variance = _variance(a.influence - b.influence, sample.correct, a.paired, codes)
-    note = sample.note if math.isfinite(a.value) else join_notes(sample.note, ONE_CLASS)
-    se = math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
-    point = PointSE(a.value - b.value, se, n, int(codes.max(initial=-1)) + 1, note)
-    method = "delong" if groups is None else "clustered-delong"
-    return _wald(point, null=0.0, level=level, method=method)
 
 
 def _weighted_wins(
@@ -268,7 +233,7 @@ def bootstrap_auroc(
     *,
     resamples: Resamples,
     strata: ArrayLike | None = None,
-) -> Bootstrapped:
+) -> BootstrapEstimate:
     """AUROC bootstrapped over images.
 
     The signal is sorted once; in every resample the weight of the wrong items under each right
@@ -299,4 +264,4 @@ def bootstrap_auroc(
     value = _value(ranked)
     note = sample.note if math.isfinite(value) else join_notes(sample.note, ONE_CLASS)
     n_groups = n_distinct(codes)
-    return Bootstrapped(value, replicates, sample.signal.size, n_groups, resamples.key, note)
+    return BootstrapEstimate(value, replicates, sample.signal.size, n_groups, resamples.key, note)

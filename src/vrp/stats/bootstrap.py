@@ -117,7 +117,7 @@ def resample_groups(groups: ArrayLike, *, seed: str, n_boot: int = 2000) -> Resa
     return Resamples(group_ids, weights, key)
 
 
-class Bootstrapped(NamedTuple):
+class BootstrapEstimate(NamedTuple):
     """An estimate with its bootstrap replicates, so that it can be combined with others."""
 
     value: float
@@ -178,7 +178,7 @@ class Bootstrapped(NamedTuple):
         )
 
 
-def _check_joint(parts: Sequence[Bootstrapped]) -> None:
+def _check_joint(parts: Sequence[BootstrapEstimate]) -> None:
     if len({part.key for part in parts}) > 1:
         raise InputError(
             "estimates from different resamples cannot be combined; "
@@ -186,7 +186,7 @@ def _check_joint(parts: Sequence[Bootstrapped]) -> None:
         )
 
 
-def macro_average(parts: dict[str, Bootstrapped], *, n_groups: int) -> Bootstrapped:
+def macro_average(parts: dict[str, BootstrapEstimate], *, n_groups: int) -> BootstrapEstimate:
     """Unweighted mean over strata (tasks), bootstrapped jointly.
 
     A stratum where the estimate is undefined is left out and named in the note.
@@ -210,22 +210,22 @@ def macro_average(parts: dict[str, Bootstrapped], *, n_groups: int) -> Bootstrap
     first = next(iter(parts.values()))
     n = sum(part.n for part in used.values())
     if not used:
-        return Bootstrapped(
+        return BootstrapEstimate(
             math.nan, np.full_like(first.replicates, math.nan), n, n_groups, first.key, note
         )
     replicates = np.mean([part.replicates for part in used.values()], axis=0)
     value = float(np.mean([part.value for part in used.values()]))
-    return Bootstrapped(value, replicates, n, n_groups, first.key, note)
+    return BootstrapEstimate(value, replicates, n, n_groups, first.key, note)
 
 
-def difference(first: Bootstrapped, second: Bootstrapped) -> Bootstrapped:
+def difference(first: BootstrapEstimate, second: BootstrapEstimate) -> BootstrapEstimate:
     """`first − second`, replicate by replicate.
 
     Raises:
         InputError: the two come from different resamples.
     """
     _check_joint([first, second])
-    return Bootstrapped(
+    return BootstrapEstimate(
         first.value - second.value,
         first.replicates - second.replicates,
         min(first.n, second.n),
@@ -238,14 +238,14 @@ def difference(first: Bootstrapped, second: Bootstrapped) -> Bootstrapped:
 class ByStratum(NamedTuple):
     """A statistic within each stratum and its macro average."""
 
-    parts: dict[str, Bootstrapped]
+    parts: dict[str, BootstrapEstimate]
     """Stratum → estimate, in the strata's sorted order."""
-    macro: Bootstrapped
+    macro: BootstrapEstimate
     """Unweighted mean over the strata where the estimate is defined."""
 
 
 def bootstrap_within(
-    statistic: Callable[..., Bootstrapped],
+    statistic: Callable[..., BootstrapEstimate],
     signal: ArrayLike,
     correct: ArrayLike,
     groups: ArrayLike,
@@ -273,7 +273,7 @@ def bootstrap_within(
     if not names.shape == values.shape == labels.shape == images.shape:
         raise InputError("signal, labels, groups and strata must have one value per item each")
     inner = None if strata is None else np.asarray(strata)
-    parts: dict[str, Bootstrapped] = {}
+    parts: dict[str, BootstrapEstimate] = {}
     for name in sorted(set(names.tolist())):
         here = names == name
         parts[name] = statistic(

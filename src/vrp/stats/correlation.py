@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vrp.stats.bootstrap import Bootstrapped, Resamples
-from vrp.stats.clusters import clustered_se, n_distinct
+from vrp.stats.bootstrap import BootstrapEstimate, Resamples
+from vrp.stats.clusters import n_distinct
 from vrp.stats.estimate import (
     Estimate,
-    PointSE,
     check_level,
     codes_of,
     complete_sample,
@@ -121,7 +120,7 @@ def bootstrap_point_biserial(
     *,
     resamples: Resamples,
     strata: ArrayLike | None = None,
-) -> Bootstrapped:
+) -> BootstrapEstimate:
     """Point-biserial R bootstrapped over images; strata are centred anew in every resample.
 
     Args:
@@ -158,30 +157,4 @@ def bootstrap_point_biserial(
     r = _correlation(centred)
     note = centred.note if math.isfinite(r) else join_notes(centred.note, TOO_CONSTANT)
     n_used = n_distinct(codes)
-    return Bootstrapped(r, _ratio(xy, xx, yy), x.size, n_used, resamples.key, note)
-
-
-def clustered_point_biserial(
-    signal: ArrayLike,
-    correct: ArrayLike,
-    groups: ArrayLike,
-    *,
-    strata: ArrayLike | None = None,
-) -> PointSE:
-    """Point-biserial R with a standard error clustered by image, from its influence function.
-
-    `ψ = z_x z_y − R (z_x² + z_y²)/2` (Devlin, Gnanadesikan & Kettenring 1975), summed by image.
-
-    Raises:
-        InputError: as `point_biserial`; groups are not one per item.
-    """
-    centred = _centre(signal, correct, strata)
-    codes = codes_of(groups, centred.kept, name="groups")
-    r, n = _correlation(centred), centred.signal.size
-    n_groups = int(codes.max(initial=-1)) + 1
-    if not math.isfinite(r):
-        return PointSE(r, math.nan, n, n_groups, join_notes(centred.note, TOO_CONSTANT))
-    zx = centred.signal / math.sqrt(float(np.mean(centred.signal**2)))
-    zy = centred.correct / math.sqrt(float(np.mean(centred.correct**2)))
-    influence = (zx * zy - r / 2 * (zx**2 + zy**2)) / n
-    return PointSE(r, clustered_se(influence, codes), n, n_groups, centred.note)
+    return BootstrapEstimate(r, _ratio(xy, xx, yy), x.size, n_used, resamples.key, note)

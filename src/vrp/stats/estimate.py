@@ -36,7 +36,7 @@ SIGNAL_MISSING = "signal missing"
 """Why items are dropped, as far as a statistic can know it."""
 
 
-class PointSE(NamedTuple):
+class PointEstimate(NamedTuple):
     """An estimate with its analytic standard error."""
 
     value: float

@@ -4,16 +4,15 @@ Signs: negative means that the intervention cost accuracy.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.bootstrap import Bootstrapped, Resamples, generator
-from vrp.stats.clusters import clustered_se, group_sums
-from vrp.stats.estimate import Estimate, PointSE, as_labels, codes_of, take_kept
+from vrp.stats.bootstrap import BootstrapEstimate, Resamples, generator
+from vrp.stats.estimate import as_labels, take_kept
 
 SignFlipMethod = Literal["auto", "enumerate", "convolve", "monte-carlo"]
 ENUMERATION_LIMIT = 2**14
@@ -21,23 +20,6 @@ ENUMERATION_LIMIT = 2**14
 CONVOLUTION_LIMIT = 200_000
 """Sum of absolute nets up to which the exact distribution is built by convolution."""
 PERCENT = 100.0
-
-
-class PairedEffect(NamedTuple):
-    """What an intervention did to accuracy."""
-
-    effect: Estimate
-    """After minus before in percentage points; p from the sign-flip test."""
-    accuracy_before: float
-    """Share right before, 0 to 1."""
-    accuracy_after: float
-    """Share right after, 0 to 1."""
-    n_gained: int
-    """Items wrong before and right after."""
-    n_lost: int
-    """Items right before and wrong after."""
-    mcnemar_p: float
-    """Exact McNemar p-value, which takes items as independent; for comparison only."""
 
 
 def mcnemar(n_gained: int, n_lost: int) -> float:
@@ -124,7 +106,7 @@ def sign_flip_test(
 
 def _bootstrap_mean(
     values: NDArray[np.float64], groups: ArrayLike, resamples: Resamples
-) -> Bootstrapped:
+) -> BootstrapEstimate:
     """Mean over items, bootstrapped over images, in percentage points."""
     kept = np.ones(values.size, dtype=bool)
     codes = resamples.codes(take_kept(groups, kept, name="groups"))
@@ -135,7 +117,7 @@ def _bootstrap_mean(
     for part, weights in resamples.blocks():
         total, n = np.stack([sums, counts]) @ weights.astype(np.float64)
         replicates[part] = np.where(n > 0, total / np.maximum(n, 1.0), math.nan)
-    return Bootstrapped(
+    return BootstrapEstimate(
         PERCENT * float(values.mean()),
         PERCENT * replicates,
         values.size,
@@ -155,7 +137,7 @@ def _both(before: ArrayLike, after: ArrayLike) -> tuple[NDArray[np.bool_], NDArr
 
 def bootstrap_difference(
     before: ArrayLike, after: ArrayLike, groups: ArrayLike, *, resamples: Resamples
-) -> Bootstrapped:
+) -> BootstrapEstimate:
     """After minus before in percentage points with its replicates, for macro averages.
 
     Args:
@@ -169,110 +151,3 @@ def bootstrap_difference(
     """
     first, second = _both(before, after)
     return _bootstrap_mean(second.astype(float) - first.astype(float), groups, resamples)
-
-
-def paired_difference(
-    before: ArrayLike,
-    after: ArrayLike,
-    groups: ArrayLike,
-    *,
-    resamples: Resamples,
-    level: float = 0.95,
-) -> PairedEffect:
-    """Effect of an intervention on accuracy, with everything that is reported beside it.
-
-    The interval is the image-clustered bootstrap's; p is from the sign-flip test on per-image
-    net differences.
-
-    Raises:
-        InputError: as `bootstrap_difference`; a bad level.
-    """
-    first, second = _both(before, after)
-    boot = bootstrap_difference(first, second, groups, resamples=resamples)
-    change = second.astype(np.float64) - first.astype(np.float64)
-    nets = group_sums(change, resamples.codes(groups))
-    effect = boot.estimate(level=level)._replace(p=sign_flip_test(nets, seed=resamples.key))
-    n_gained, n_lost = int((change > 0).sum()), int((change < 0).sum())
-    return PairedEffect(
-        effect,
-        float(first.mean()),
-        float(second.mean()),
-        n_gained,
-        n_lost,
-        mcnemar(n_gained, n_lost),
-    )
-
-
-def clustered_difference(before: ArrayLike, after: ArrayLike, groups: ArrayLike) -> PointSE:
-    """After minus before in percentage points with a standard error clustered by image.
-
-    Raises:
-        InputError: lengths differ, no items, labels are not 0 or 1.
-    """
-    first, second = _both(before, after)
-    change = PERCENT * (second.astype(np.float64) - first.astype(np.float64))
-    codes = codes_of(groups, np.ones(change.size, dtype=bool), name="groups")
-    mean = float(change.mean())
-    se = clustered_se((change - mean) / change.size, codes)
-    return PointSE(mean, se, change.size, int(codes.max()) + 1, "")
-
-
-def _stack_controls(top: NDArray[np.bool_], controls: ArrayLike) -> NDArray[np.float64]:
-    runs = np.asarray(controls)
-    if runs.ndim != 2 or runs.shape[0] == 0 or runs.shape[1] != top.size:
-        raise InputError(
-            f"random controls must be (seeds, {top.size} items), found shape {runs.shape}"
-        )
-    return np.stack([as_labels(run) for run in runs]).astype(np.float64)
-
-
-def control_effects(
-    before: ArrayLike, controls: ArrayLike, *, groups: ArrayLike, resamples: Resamples
-) -> tuple[PairedEffect, ...]:
-    """Effect of each random control, one per seed: the control's distribution.
-
-    Args:
-        before: (n,) 0 or 1.
-        controls: (n_seeds, n) 0 or 1, correctness under each random control.
-        groups: (n,) images.
-        resamples: the study's resampled images.
-
-    Raises:
-        InputError: as `paired_difference`; controls of another shape.
-    """
-    runs = _stack_controls(as_labels(before), controls)
-    return tuple(paired_difference(before, run, groups, resamples=resamples) for run in runs)
-
-
-def specificity(
-    top: ArrayLike,
-    controls: ArrayLike,
-    groups: ArrayLike,
-    *,
-    resamples: Resamples,
-    level: float = 0.95,
-) -> Estimate:
-    """Top minus random: what the *choice* of patches or neurons did, in percentage points.
-
-    Item by item, correctness under the top condition minus its mean over the random controls;
-    interval and test as for any paired effect. The random controls' own spread over seeds is
-    not in this interval; `control_effects` shows it.
-
-    Args:
-        top: (n,) 0 or 1, correctness with the chosen patches or neurons removed.
-        controls: (n_seeds, n) 0 or 1, with as many at random.
-        groups: (n,) images.
-        resamples: the study's resampled images.
-        level: confidence level.
-
-    Raises:
-        InputError: shapes differ, labels are not 0 or 1, an unknown image, a bad level.
-    """
-    chosen = as_labels(top)
-    runs = _stack_controls(chosen, controls)
-    n_seeds = runs.shape[0]
-    # Times the number of seeds, the differences are whole numbers and the test stays exact.
-    scaled = n_seeds * chosen.astype(np.float64) - runs.sum(axis=0)
-    boot = _bootstrap_mean(scaled / n_seeds, groups, resamples)
-    nets = group_sums(scaled, resamples.codes(groups))
-    return boot.estimate(level=level)._replace(p=sign_flip_test(nets, seed=resamples.key))

@@ -5,7 +5,6 @@ tied in confidence count in every order at once (their expected number of errors
 so that no result hangs on the order of rows.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -68,24 +67,3 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
     return RiskCoverage(
         k / n, risk, aurc, aurc - float(best.mean()), n, int(np.isnan(values).sum())
     )
-
-
-def selective_accuracy(curve: RiskCoverage, coverages: ArrayLike) -> NDArray[np.float64]:
-    """Accuracy on the most confident share of items, `ceil(coverage · n)` of them.
-
-    Args:
-        curve: from `risk_coverage`.
-        coverages: (k,) shares in (0, 1].
-
-    Returns:
-        (k,) expected accuracy.
-
-    Raises:
-        InputError: a coverage outside (0, 1].
-    """
-    shares = np.atleast_1d(np.asarray(coverages, dtype=np.float64))
-    if ((shares <= 0) | (shares > 1) | np.isnan(shares)).any():
-        raise InputError(f"coverages must lie in (0, 1]: {shares.tolist()}")
-    # 0.7·10 is 7.000000000000001 in floating point and must not become 8 items.
-    counts = np.array([math.ceil(round(share * curve.n, 9)) for share in shares])
-    return 1.0 - curve.risk[np.maximum(counts, 1) - 1]
