@@ -100,19 +100,18 @@ def test_an_extension_adds_a_family(checkpoints):
         name = "brief"
         prompts = {"short_answer": "{question} Be brief."}  # noqa: RUF012
 
-    for _ in range(2):  # an extension may be read again
-        register_family("brief", Brief)
+    register_family(Brief)
     try:
         assert "brief" in family_names()
         vlm = load_vlm(checkpoints["llava"], family="brief", device="cpu")
         assert vlm.render_prompt("Is it red?").endswith("Is it red? Be brief. ASSISTANT:")
+        with pytest.raises(InputError, match="'brief' exists already"):
+            register_family(Brief)
     finally:
         REGISTERED.clear()
-    with pytest.raises(InputError, match="'other' calls itself 'brief'"):
-        register_family("other", Brief)
     Brief.name = "paligemma"
     with pytest.raises(InputError, match="'paligemma' exists already"):
-        register_family("paligemma", Brief)
+        register_family(Brief)
 
 
 def test_an_unknown_family_is_refused_with_the_nearest():

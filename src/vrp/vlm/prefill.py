@@ -138,6 +138,7 @@ def run_to_fit(
 def _expanded_prompts(
     vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
 ) -> list[list[int]]:
+    # Each prompt holds one placeholder, which stands for as many image tokens as the item has.
     rows = vlm.family.prompt_token_ids([item.question for item in inputs])
     image = vlm.image_token_id
     expanded = []
@@ -148,8 +149,9 @@ def _expanded_prompts(
 
 
 def _left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    # On the left, so that the last position of every row is `prompt_end`, and answers line up.
     longest = max(len(prompt) for prompt in prompts)
-    pad = vlm.eos_token_ids[0]  # any token but the image's: padding is masked
+    pad = vlm.eos_token_ids[0]  # any but the image's token would do: padding is masked
     ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=vlm.device), torch.tensor(mask, device=vlm.device)
@@ -158,6 +160,7 @@ def _left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, 
 def _encode_once(
     vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
 ) -> tuple[torch.Tensor, ...]:
+    # A study asks several questions about an image, and encoding it is most of an item's cost.
     place: dict[str | int, int] = {}
     images: list[Image.Image] = []
     for item in inputs:
@@ -225,7 +228,7 @@ class Decoder:
             position_ids=prepared.positions.prompt,
             mm_encoder_outputs={"image": images},
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=1,  # of a whole prompt they would be (B, T, V)
             **{self._cache_argument: self.cache},
             **family.prefill_inputs(prepared.input_ids),
         )
@@ -252,8 +255,8 @@ class Decoder:
     def fork(self) -> "Decoder":
         """Return a decoder at the same point, to be continued on its own; no tensor is copied.
 
-        Sound because nothing writes into the tensors of a cache: a step appends to new ones, and
-        selecting rows makes new ones.
+        This is safe because nothing writes into the tensors of a cache: a step appends by making
+        new ones, and so does selecting rows.
         """
         twin = copy(self)
         twin.cache = copy(self.cache)

@@ -108,13 +108,14 @@ def _check(vlm: VLM, edit: Edit) -> None:
 def _hook_edit(vlm: VLM, edit: Edit) -> Any:
     layer = vlm.layers[edit.layer]
     if isinstance(edit, MlpBypass):
+        # Zeroed where it is added to the stream: after the norm that follows the MLP, if any.
         writer = vlm.family.mlp_writer(layer)
         return writer.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
     neurons = torch.as_tensor(np.asarray(edit.neurons, dtype=np.int64))
     values = torch.as_tensor(np.broadcast_to(edit.value, neurons.shape).astype(np.float32))
 
     def replace(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
-        edited = output.clone()
+        edited = output.clone()  # the layer's own tensor may be in use elsewhere
         edited[..., neurons.to(output.device)] = values.to(output.device, output.dtype)
         return edited
 
@@ -125,6 +126,7 @@ def _hook_reads(vlm: VLM, tap: ResidualTap) -> list[Any]:
     handles: list[Any] = []
     if tap.hidden or tap.image_tokens is not None:
         first = vlm.layers[0]
+        # The embedding is read as it enters layer 0: image tokens are merged into it by then.
         handles.append(first.register_forward_pre_hook(_read_embed(tap), with_kwargs=True))
         for layer in vlm.layers:
             handles.append(layer.register_forward_hook(_read_layer(tap), with_kwargs=True))
@@ -164,7 +166,8 @@ def _read_layer(tap: ResidualTap) -> Any:
     def read(module: Any, args: Any, kwargs: Any, output: torch.Tensor) -> None:
         if tap.hidden:
             tap.residuals.append(_last(output))
-        if tap.image_tokens is not None and output.shape[1] > 1:  # the prefill, not a decode step
+        # Decode steps have one position, and no image token.
+        if tap.image_tokens is not None and output.shape[1] > 1:
             tap.updates.append(
                 mean_update(entering_stream(module, args, kwargs), output, tap.image_tokens)
             )

@@ -123,18 +123,20 @@ def sample_answers(
     rule = SamplingRule(temperature, top_p, max_new_tokens, k, seed, floor)
 
     def run(prepared: Prepared, rows: slice) -> list[ItemSamples]:
-        return _grown(vlm, prepared, rule)
+        return _grow_to_fit(vlm, prepared, rule)
 
     return run_to_fit(vlm, inputs, run, max_new_tokens=max_new_tokens)
 
 
-def _grown(vlm: VLM, prepared: Prepared, rule: SamplingRule) -> list[ItemSamples]:
-    """Grow the answers of a batch; those of a single item in as small parts as memory asks for."""
+def _grow_to_fit(vlm: VLM, prepared: Prepared, rule: SamplingRule) -> list[ItemSamples]:
+    """Grow the answers of a batch; those of a single item in parts as small as memory requires."""
 
     def grow(max_rows: int) -> list[ItemSamples]:
         return _AnswerTree(vlm, prepared, rule, max_rows).grow()
 
     max_rows = _ROWS_AN_ITEM * prepared.n_items
+    # A larger batch is halved by the caller; one item cannot be, so fewer of its prefixes run at
+    # a time.
     while prepared.n_items == 1 and max_rows > 1:
         found = unless_out_of_memory(grow, max_rows)
         if found is not None:
@@ -145,18 +147,18 @@ def _grown(vlm: VLM, prepared: Prepared, rule: SamplingRule) -> list[ItemSamples
 
 @dataclass
 class _Prefix:
-    """A row of the decoder: the start of an answer, and who follows it."""
+    """A row of the decoder: the start of an answer, and which samples begin with it."""
 
     item: int
     tokens: tuple[int, ...] = ()
     probability: float = 0.0
-    """Of this start, where it is followed for the distribution; else 0."""
+    """Probability of this start where the distribution follows it; else 0."""
     samples: list[int] = field(default_factory=list)
-    """Samples that begin so."""
+    """Samples that begin with these tokens."""
 
 
 class _Part(NamedTuple):
-    """Prefixes that go on together, and the decoder whose rows they come from."""
+    """Prefixes that are decoded together, and the decoder whose rows they continue."""
 
     decoder: Decoder
     """At the token before the last of each prefix."""
@@ -168,7 +170,8 @@ class _Part(NamedTuple):
     """Rows of the decoder."""
 
     def step(self) -> tuple[Decoder, torch.Tensor, list[_Prefix]]:
-        """Feed the prefixes' last tokens; return the logits of what comes behind them."""
+        """Feed the prefixes' last tokens; return the logits of the next ones."""
+        # Selecting copies the whole cache, so it is skipped where every row has one continuation.
         if self.parents != list(range(self.n_rows)):
             self.decoder.select(torch.tensor(self.parents))
         tokens = torch.tensor(
@@ -193,18 +196,19 @@ class _AnswerTree:
         self.leaves: list[dict[tuple[int, ...], float]] = [{} for _ in self.ids]
         self.unresolved: list[list[float]] = [[] for _ in self.ids]
         self.close_draws = [0] * len(self.ids)
-        self.broken: set[int] = set()
-        """Items whose logits were not finite somewhere."""
+        self.non_finite: set[int] = set()
+        """Items whose logits were not finite at some step."""
         self.max_rows = max_rows
 
     def grow(self) -> list[ItemSamples]:
         decoder = Decoder(self.vlm, self.prepared)
         logits = decoder.prefill()
-        certain = 0.0 if self.rule.floor is None else 1.0
-        everyone = range(self.rule.k)
-        rows = [_Prefix(i, (), certain, list(everyone)) for i in range(len(self.ids))]
+        # The empty prefix is certain; a probability of 0 keeps the distribution from following it.
+        root_probability = 0.0 if self.rule.floor is None else 1.0
+        samples = range(self.rule.k)
+        rows = [_Prefix(i, (), root_probability, list(samples)) for i in range(len(self.ids))]
         waiting = self._continuations(decoder, logits, rows)
-        del logits  # once branched, nobody asks for them
+        del logits  # (B, V) would stay in memory while the whole tree grows
         while waiting:
             waiting += self._continuations(*waiting.pop().step())
         return self._collected()
@@ -212,16 +216,16 @@ class _AnswerTree:
     def _continuations(
         self, decoder: Decoder, logits: torch.Tensor, rows: list[_Prefix]
     ) -> "list[_Part]":
-        """Extend the prefixes of the decoder's rows by the token that `logits` are of.
+        """Extend the prefixes of the decoder's rows by one token, given its logits.
 
         Returns:
-            Those that go on in parts of what memory allows, the last first: what waits is a stack,
-            so that one part is followed to its end before the next takes its place in memory.
+            Prefixes that continue, in parts that fit memory, the last first: `grow` keeps a stack,
+            so that one part is followed to its end before the next is decoded.
         """
         step = len(rows[0].tokens)
-        branches, parents = self._growing(*self._branch(rows, logits, step))
+        branches, parents = self._split_off_full(*self._branch(rows, logits, step))
         slices = list(_parts(len(branches), self.max_rows))
-        # The last part takes over the decoder, whose rows nobody needs any more.
+        # The last part takes over the decoder itself, so that its old cache is freed by selecting.
         parts = [
             _Part(decoder if place is slices[-1] else decoder.fork(), branches[place],
                   parents[place], len(rows))
@@ -232,25 +236,26 @@ class _AnswerTree:
     def _branch(
         self, rows: list[_Prefix], logits: torch.Tensor, step: int
     ) -> tuple[list[_Prefix], list[int]]:
-        """Return the prefixes that go on, one for each distinct continuation, and their parents."""
-        rows, sound = self._sound(logits, rows)
+        """Return one prefix for each distinct continuation, and the row that each continues."""
+        rows, places = self._finite_rows(logits, rows)
         if not rows:
             return [], []
         rule = self.rule
         nucleus = find_nucleus(
-            logits[sound], temperature=rule.temperature, top_p=rule.top_p, dtype=self.vlm.dtype
+            logits[places], temperature=rule.temperature, top_p=rule.top_p, dtype=self.vlm.dtype
         )
         drawn = self._draw(rows, nucleus, step) if rule.k else [[] for _ in rows]
         followed = self._follow(rows, nucleus.probabilities) if rule.floor else [{} for _ in rows]
         branches: list[_Prefix] = []
         parents: list[int] = []
-        for place, (row, parent) in enumerate(zip(rows, sound, strict=True)):
+        for place, (row, parent) in enumerate(zip(rows, places, strict=True)):
+            # One child for each token, whether followed for the distribution, drawn, or both.
             children = {
                 token: _Prefix(row.item, (*row.tokens, token), probability)
                 for token, probability in followed[place].items()
             }
             for sample, token in zip(row.samples, drawn[place], strict=True):
-                if token in self.vlm.eos_token_ids:
+                if token in self.vlm.eos_token_ids:  # the sample is the row's own prefix
                     continue
                 child = children.setdefault(token, _Prefix(row.item, (*row.tokens, token)))
                 child.samples.append(sample)
@@ -259,10 +264,10 @@ class _AnswerTree:
             parents.extend([parent] * len(children))
         return branches, parents
 
-    def _growing(
+    def _split_off_full(
         self, branches: list[_Prefix], parents: list[int]
     ) -> tuple[list[_Prefix], list[int]]:
-        """Book the answers that are as long as they may be; return the others."""
+        """Record the answers that have reached their longest length; return the others."""
         found = []
         for prefix, parent in zip(branches, parents, strict=True):
             if len(prefix.tokens) < self.limits[prefix.item]:
@@ -271,12 +276,15 @@ class _AnswerTree:
                 self.leaves[prefix.item][prefix.tokens] = prefix.probability
         return [prefix for prefix, _ in found], [parent for _, parent in found]
 
-    def _sound(self, logits: torch.Tensor, rows: list[_Prefix]) -> tuple[list[_Prefix], list[int]]:
-        """Return the rows whose item has finite logits so far, and their places among all."""
+    def _finite_rows(
+        self, logits: torch.Tensor, rows: list[_Prefix]
+    ) -> tuple[list[_Prefix], list[int]]:
+        """Return the rows whose item has had finite logits so far, and their places."""
         finite = logits.isfinite().all(-1).tolist()
-        self.broken |= {row.item for row, fine in zip(rows, finite, strict=True) if not fine}
-        sound = [place for place, row in enumerate(rows) if row.item not in self.broken]
-        return [rows[place] for place in sound], sound
+        self.non_finite |= {row.item for row, fine in zip(rows, finite, strict=True) if not fine}
+        # All prefixes of such an item are dropped: it will have no answers at all.
+        kept = [place for place, row in enumerate(rows) if row.item not in self.non_finite]
+        return [rows[place] for place in kept], kept
 
     def _draw(self, rows: list[_Prefix], nucleus: Nucleus, step: int) -> list[list[int]]:
         """Return the token that each sample of each row draws; count the close draws."""
@@ -290,11 +298,12 @@ class _AnswerTree:
         return [drawn.tokens for drawn in draws]
 
     def _follow(self, rows: list[_Prefix], probabilities: torch.Tensor) -> list[dict[int, float]]:
-        """Return, per row, the likely continuations; book ends of answers and what is left out."""
+        """Return, per row, the likely continuations; record ended answers and unresolved mass."""
         assert self.rule.floor is not None
         prior = torch.tensor([row.probability for row in rows], dtype=torch.float64)
         joint = probabilities * prior.to(probabilities.device)[:, None]
         eos = torch.tensor(self.vlm.eos_token_ids, device=joint.device)
+        # Several tokens may end an answer; to the answer they are one event.
         ended = joint[:, eos].sum(-1).tolist()
         joint[:, eos] = 0.0
         likely = joint >= self.rule.floor
@@ -310,17 +319,17 @@ class _AnswerTree:
         return found
 
     def _collected(self) -> list[ItemSamples]:
-        wanted = {tokens for item in (*self.sampled, *self.leaves) for tokens in item}
-        distinct = sorted(wanted)
+        # Decoding to text is slow, and most samples repeat one another.
+        distinct = sorted({tokens for item in (*self.sampled, *self.leaves) for tokens in item})
         text_of = dict(zip(distinct, self.vlm.decode(distinct), strict=True))
         return [self._item(index, text_of) for index in range(len(self.ids))]
 
     def _item(self, index: int, text_of: dict[tuple[int, ...], str]) -> ItemSamples:
-        if index in self.broken:
+        if index in self.non_finite:
             return ItemSamples(self.ids[index], (), (), finite=False)
         followed = None
         if self.rule.floor is not None:
-            # Rounded once, so that it does not matter in which parts the tree has grown.
+            # fsum rounds once, so the order in which the tree was grown does not matter.
             unresolved = math.fsum(self.unresolved[index])
             followed = _distribution(self.leaves[index], unresolved, text_of)
         sequences = self.sampled[index]

@@ -97,12 +97,14 @@ def _combine(
     key: torch.Tensor,
 ) -> torch.Tensor:
     n_queries, n_keys = query.shape[2], key.shape[2]
+    # The queries are the newest positions: all of them in the prefill, one in a decode step.
     own = torch.arange(n_keys - n_queries, n_keys, device=query.device)[:, None]
     columns = torch.arange(n_keys, device=query.device)[None, :]
     visible = torch.ones(keep.shape[0], n_keys, dtype=torch.bool, device=query.device)
     visible[:, : keep.shape[1]] = keep.to(query.device)  # generated tokens are always visible
+    # A hidden token sees itself: a row of attention with nothing to see would be NaN.
     allowed = visible[:, None, None, :] | (own == columns)
-    if mask is None:
+    if mask is None:  # sdpa would then have used its own causal flag, which a mask switches off
         if getattr(module, "is_causal", True):
             allowed = allowed & (columns <= own)
         return allowed
@@ -127,6 +129,7 @@ def last_query_rows(
     """
     batch, n_heads, _, width = query.shape
     n_groups = key.shape[1]
+    # Query heads that share a key head are the rows of one product: keys are never repeated.
     grouped = query[:, :, -1].reshape(batch * n_groups, n_heads // n_groups, width)
     products = _float32_products(grouped, key.flatten(0, 1).transpose(1, 2))
     scores = products.reshape(batch, n_heads, -1) * scaling
@@ -188,6 +191,7 @@ def tapped_attention_forward(
     if tap.collect:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         rows = last_query_rows(query, key, mask, scale)
+        # Answers are appended on the right: positions within the prompt stay valid in every step.
         index = tap.image_index.to(rows.device)[:, None, :].expand(-1, rows.shape[1], -1)
         tap.rows[module.layer_idx] = rows.gather(2, index)
     return output

@@ -24,14 +24,12 @@ def get_family(name: str) -> type[Family]:
     return import_module(f"{__name__}.{name}").FAMILY
 
 
-def register_family(name: str, family: type[Family]) -> None:
-    """Add a family from outside the package; `models.*.family` may then name it.
+def register_family(family: type[Family]) -> None:
+    """Add a family, under its `name`, to those that `models.*.family` can name.
 
     Raises:
-        InputError: the name is taken by another family, or is not the family's own.
+        InputError: there is a family of this name.
     """
-    if family.name != name:
-        raise InputError(f"model family {name!r} calls itself {family.name!r}; use one name")
-    if name in family_names() and REGISTERED.get(name) is not family:
-        raise InputError(f"model family {name!r} exists already; choose another name")
-    REGISTERED[name] = family
+    if family.name in family_names():
+        raise InputError(f"model family {family.name!r} exists already; give yours another name")
+    REGISTERED[family.name] = family
