@@ -20,13 +20,13 @@ import torch
 from extraction import in_batches, questions
 from hardware import hardware
 from judged import write_whole
+from published_models import build_model
 from scipy.stats import spearmanr
 
 from vrp.planning.published import published_checkpoint
 from vrp.signals.structural import cluster_count_dbscan, renormalise, spatial_entropy
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, run_batch
-from vrp.vlm.full_size import build_model
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.model import VLM
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint

@@ -30,15 +30,14 @@ import torch
 from hardware import hardware
 from judged import Goal, Spread, in_rounds, ratio_of, write_whole
 from PIL import Image
+from published_models import build_model
 
-from vrp.planning.architecture import read_architecture
 from vrp.planning.compute import item_flops
-from vrp.planning.published import PublishedCheckpoint, published_checkpoint
+from vrp.planning.published import PublishedCheckpoint, measure_published, published_checkpoint
 from vrp.running.attention_captures import attention_rows
 from vrp.running.captures import hidden_rows, lens_rows
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
-from vrp.vlm.full_size import build_model
 from vrp.vlm.model import VLM
 from vrp.vlm.sampling import sample_answers
 from vrp.vlm.tap import ATTENTION_NAME
@@ -79,10 +78,11 @@ def questions(n_items: int) -> list[VlmInput]:
 
 def tiny(published: PublishedCheckpoint) -> PublishedCheckpoint:
     """The same classes with small sizes, for a trial on a small machine."""
-    return published._replace(
-        config=_with_tiny_sizes(published.config),
-        image_processor=_with_tiny_sizes(published.image_processor),
-    )
+    config = _with_tiny_sizes(published.config)
+    processor = _with_tiny_sizes(published.image_processor)
+    parts = {"source": published.checkpoint, "config": config, "preprocessor_config": processor}
+    dimensions = measure_published({**parts, "family": published.family, "n_frame_tokens": 0})
+    return published._replace(config=config, image_processor=processor, dimensions=dimensions)
 
 
 def _with_tiny_sizes(fields: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     prepared = prepare(vlm, contest.items[:1])
     flops = sum(
         item_flops(
-            read_architecture(published.config, published.image_processor),
+            published.dimensions,
             n_image_tokens=prepared.grids[0].n_tokens,
             n_tokens=prepared.prompt_lengths[0],
             n_answer_tokens=options.new_tokens,

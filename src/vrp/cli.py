@@ -306,7 +306,7 @@ def _plan(options: argparse.Namespace) -> None:
     gpu = DEVICES[options.gpu]
     study = load_study(options.config)
     known = read_measured(options.measured, gpu=gpu)
-    plan = make_plan(study, device=gpu, calibration=known)
+    plan = make_plan(study, device=gpu, calibration=known, measure=True)
     if options.save_rates:
         write_text(options.save_rates, known.as_json())
     if options.json:

@@ -12,11 +12,6 @@ ROOT = Path(__file__).parents[2]
 MODELS = ("llava-1.5-7b", "paligemma-3b-mix-224", "qwen2-vl-7b-instruct")
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-
-
 def test_ratios_are_taken_round_by_round_and_judged_by_their_median() -> None:
     from judged import Goal, ratio_of
 

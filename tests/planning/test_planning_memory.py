@@ -6,41 +6,42 @@ import sys
 import pytest
 
 from vrp.errors import InputError
-from vrp.planning.architecture import Architecture, read_architecture
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
 from vrp.planning.published import published_checkpoint
 from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.dimensions import Dimensions
 
 
-def architecture_of(name: str) -> Architecture:
-    published = published_checkpoint(name)
-    return read_architecture(published.config, published.image_processor)
+def shipped(name: str) -> Dimensions:
+    return published_checkpoint(name).dimensions
 
 
 @pytest.fixture(scope="module")
-def llava() -> Architecture:
-    return architecture_of("llava-1.5-7b")
+def llava() -> Dimensions:
+    return shipped("llava-1.5-7b")
 
 
-def test_cache_by_hand(llava: Architecture) -> None:
+def test_cache_by_hand(llava: Dimensions) -> None:
     # Keys and values, 32 layers, 4096 numbers, two bytes: half a mebibyte a token.
     assert kv_cache_bytes_per_token(llava) == 2 * 32 * 4_096 * 2 == 524_288
     assert kv_cache_bytes_per_token(llava, dtype="float32") == 1_048_576
     # One head of 256 for all queries; four of 128.
-    gemma, qwen = architecture_of("paligemma-3b-mix-224"), architecture_of("qwen2-vl-7b-instruct")
+    gemma, qwen = shipped("paligemma-3b-mix-224"), shipped("qwen2-vl-7b-instruct")
     assert kv_cache_bytes_per_token(gemma) == 2 * 18 * 256 * 2 == 18_432
     assert kv_cache_bytes_per_token(qwen) == 2 * 28 * 512 * 2 == 57_344
 
 
-def test_parts_by_hand(llava: Architecture) -> None:
+def test_parts_by_hand(llava: Dimensions) -> None:
     memory = predict_memory(
         llava, n_tokens=640, batch_size=16, capture=CaptureSpec.full(), dtype="bfloat16"
     )
     assert memory.weights == 2 * 7_063_427_072
     assert memory.cache == 16 * 640 * 524_288
     assert memory.image_tokens == 16 * 576 * 4_096 * 2
-    # Inside an MLP: the layer's input, its norm, and three tensors 11008 wide.
-    assert memory.layer == 16 * 640 * 2 * (2 * 4_096 + 3 * 11_008)
+    # Inside the last MLP: three tensors 11008 wide, the residual, its norm, the layer's input, the
+    # embeddings, sines and cosines of rotation, all of the cache; and the mask, a byte a key.
+    inside = 2 * (3 * 11_008 + 4 * 4_096 + 2 * 128)
+    assert memory.prompt == 16 * 640 * (inside + 524_288 + 640)
     # 32 layers, 32 heads, 576 image tokens, float32: 2.36 MB an item.
     assert memory.attention_rows == 16 * 32 * 32 * 576 * 4
     # 2²⁵ logits hold 65 layers of 16 items' 32,064: all 32 fit, with a masked copy.
@@ -50,7 +51,7 @@ def test_parts_by_hand(llava: Architecture) -> None:
     assert memory.hidden == 16 * 4_096 * 4 * (2 * 33 + 5 * 32)
 
 
-def test_the_peak_is_the_largest_phase(llava: Architecture) -> None:
+def test_the_peak_is_the_largest_phase(llava: Dimensions) -> None:
     memory = predict_memory(llava, n_tokens=640, batch_size=16, capture=CaptureSpec.full())
     assert memory.activations == max(memory.phases.values())
     assert memory.total == memory.weights + memory.activations
@@ -58,21 +59,21 @@ def test_the_peak_is_the_largest_phase(llava: Architecture) -> None:
     assert 20e9 < memory.total < 22e9
 
 
-def test_what_is_not_captured_costs_nothing(llava: Architecture) -> None:
+def test_what_is_not_captured_costs_nothing(llava: Dimensions) -> None:
     bare = predict_memory(llava, n_tokens=640, batch_size=4)
     assert bare.attention_rows == bare.hidden == bare.lens == bare.contributions == 0
     full = predict_memory(llava, n_tokens=640, batch_size=4, capture=CaptureSpec.full())
     assert bare.activations < full.activations < 1.15 * bare.activations
 
 
-def test_the_batch_scales_all_but_the_weights(llava: Architecture) -> None:
+def test_the_batch_scales_all_but_the_weights(llava: Dimensions) -> None:
     one = predict_memory(llava, n_tokens=700, batch_size=1)
     eight = predict_memory(llava, n_tokens=700, batch_size=8)
     assert eight.weights == one.weights
     assert eight.activations == 8 * one.activations
 
 
-def test_a_full_map_would_cost_far_more_than_the_rows(llava: Architecture) -> None:
+def test_a_full_map_would_cost_far_more_than_the_rows(llava: Dimensions) -> None:
     rows = predict_memory(
         llava, n_tokens=640, batch_size=1, capture=CaptureSpec(attention=True)
     ).attention_rows
@@ -81,7 +82,7 @@ def test_a_full_map_would_cost_far_more_than_the_rows(llava: Architecture) -> No
 
 
 def test_dynamic_images_are_bounded_by_the_prompt_unless_given() -> None:
-    qwen = architecture_of("qwen2-vl-7b-instruct")
+    qwen = shipped("qwen2-vl-7b-instruct")
     bound = predict_memory(qwen, n_tokens=500, batch_size=2)
     known = predict_memory(qwen, n_tokens=500, batch_size=2, n_image_tokens=391)
     assert bound.image_tokens == 2 * 500 * 3_584 * 2
@@ -97,7 +98,7 @@ def test_dynamic_images_are_bounded_by_the_prompt_unless_given() -> None:
     ],
 )
 def test_bad_requests_are_refused(
-    llava: Architecture, changes: dict[str, object], message: str
+    llava: Dimensions, changes: dict[str, object], message: str
 ) -> None:
     arguments = {"n_tokens": 640, "batch_size": 1, **changes}
     with pytest.raises(InputError, match=message):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from stage_jobs import run_job
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
+from vrp.planning.published import published_checkpoint
 from vrp.running.checkpoints import read_manifest
+from vrp.vlm.dimensions import Dimensions
 
 
 @pytest.fixture
@@ -49,8 +53,40 @@ def test_the_manifest_lists_what_is_loaded_with_its_digest(folder: Path, tmp_pat
         "revision": None,
         "files": files,
         "digest": hashlib.sha256(compact.encode()).hexdigest(),
+        "dimensions": None,
     }
     assert read_manifest(output, model_in(folder)).identity == written["digest"]
+
+
+def test_a_model_without_dimensions_is_fetched_and_said(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
+    (record,) = caplog.records
+    assert str(folder) in record.getMessage()
+    assert "cannot be measured" in record.getMessage()
+
+
+def test_the_manifest_holds_the_models_dimensions(
+    tiny_checkpoint: Callable[[str], Path], tmp_path: Path
+):
+    model = ModelConfig(family="auto", checkpoint=str(tiny_checkpoint("llava")))
+    written = []
+    for name in ("a.json", "b.json"):
+        run_job("fetch_model", {"manifest": tmp_path / name}, model=model)
+        written.append((tmp_path / name).read_text())
+    assert written[0] == written[1]
+    dimensions = Dimensions.from_json(json.loads(written[0])["dimensions"])
+    assert (dimensions.n_layers, dimensions.d_model, dimensions.images.n_tokens) == (4, 32, 36)
+
+
+def test_what_ships_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "vrp.vlm.measuring", None)
+    model = ModelConfig(family="llava", checkpoint="zoo:llava")
+    run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model)
+    written = json.loads((tmp_path / "m.json").read_text())
+    shipped = published_checkpoint("zoo:llava").dimensions
+    assert Dimensions.from_json(written["dimensions"]) == shipped
 
 
 def test_changed_weights_are_noticed(folder: Path, tmp_path: Path):

@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from vrp.data.scoring import normalise_answer, surface_forms
+from vrp.planning.published import published_checkpoint
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.model import VLM
@@ -255,6 +256,21 @@ def test_the_vocabulary_has_the_published_size(tokenizers, name, length):
 def test_llava_text_gives_the_ids_that_others_publish(tokenizers, text, ids):
     tokenizer = tokenizers("llava")
     assert tokenizer(text)["input_ids"] == ids
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("llava-1.5-7b", "llava"),
+        ("llava-1.5-13b", "llava"),
+        ("paligemma-3b-mix-224", "paligemma"),
+        ("qwen2-vl-7b-instruct", "qwen2_vl"),
+    ],
+)
+def test_frames_that_planning_counts_with_are_those_of_the_tokenizers(name, family):
+    # All but the image's token and the four of "Is it red?".
+    n_frame = len(PINNED[family, "short_answer"]) - 1 - 4
+    assert published_checkpoint(name).dimensions.n_frame_tokens == n_frame
 
 
 def test_every_variant_of_every_family_is_pinned():

@@ -14,6 +14,9 @@ TEXT = "text"
 
 YES_NO = ("yes", "no")
 
+ImageSize = tuple[int, int]
+"""Width and height in pixels, in PIL's order."""
+
 
 def make_item_id(dataset: str, split: str, question_id: str) -> str:
     """The stable name of an item: it depends on nothing but where the question comes from."""

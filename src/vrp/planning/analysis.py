@@ -1,7 +1,7 @@
 """What the stages without a model have to do: one number that their time grows with."""
 
 from vrp.config.study import StudyConfig
-from vrp.planning.sources import architecture_of
+from vrp.planning.sources import dimensions_of
 from vrp.planning.workload import Work, n_items
 from vrp.study.declarations import Cost, CostInputs, Stage
 from vrp.study.graph import STAGES
@@ -33,7 +33,7 @@ def amount_of(
         InputError: the model's dimensions are not known.
     """
     assert isinstance(stage.cost, Cost)
-    dimensions = architecture_of(study.models[model]) if model and stage.per == "model" else None
+    dimensions = dimensions_of(study.models[model]) if model and stage.per == "model" else None
     intervened = sum(
         found.n_answers
         for stages in (work or {}).values()

@@ -16,7 +16,7 @@ from vrp.planning.analysis import amount_of, planned_analyses
 from vrp.planning.devices import CPU, Device
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.fitting import Line, Measured, Power, fit_line, fit_power
-from vrp.planning.sources import wants_gpu
+from vrp.planning.sources import read_manifests, wants_gpu
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
 
 _MOST_START = 8.0
@@ -172,6 +172,7 @@ def _study(results: Path, gpu: Device) -> Calibration:
             "as results/demo"
         )
     study = load_study(results / "config.yaml")
+    read_manifests(study, results)
     lengths = {name: _lengths(results, study, name) for name in study.models}
     work = {name: model_work(study, name, found) for name, found in lengths.items()}
     timings = tuple(_timings(results, study, work, gpu))

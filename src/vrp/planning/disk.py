@@ -9,8 +9,7 @@ from vrp.config.study import StudyConfig
 from vrp.data.dataset import ImageSet
 from vrp.data.datasets import get_dataset
 from vrp.planning.analysis import INTERVENTIONS
-from vrp.planning.architecture import Architecture
-from vrp.planning.sources import architecture_of, is_embedded
+from vrp.planning.sources import dimensions_of, is_embedded
 from vrp.planning.workload import Lengths, Work, n_items
 from vrp.study.declarations import Sizes
 from vrp.study.graph import (
@@ -23,14 +22,12 @@ from vrp.study.graph import (
     STAGES,
 )
 from vrp.study.layout import StudyLayout
+from vrp.vlm.dimensions import Dimensions
 
 FOOTER = 8_000
 """Bytes of a file before its first row: schema, statistics, provenance."""
 
 _SCENE_BYTES = 9_000
-# Checkpoints whose published weights are in 32 bits.
-_IN_32_BITS = "google/paligemma"
-
 
 _TABLES = {artifact.name: artifact for artifact in MADE_BY if artifact.schema}
 
@@ -71,7 +68,7 @@ def model_tables(
     Raises:
         InputError: the model's dimensions are not known.
     """
-    sizes = _sizes(study, architecture_of(study.models[name]), lengths)
+    sizes = _sizes(study, dimensions_of(study.models[name]), lengths)
     layout = StudyLayout(study)
     for artifact, stage in MADE_BY.items():
         if "model" not in artifact.wildcards or not artifact.schema or not stage.enabled(study):
@@ -87,13 +84,13 @@ def model_tables(
         yield TableSize(artifact.name, name, n_rows, len(layout.shards(stage)), n_bytes)
 
 
-def _sizes(study: StudyConfig, arch: Architecture, lengths: Lengths) -> Sizes:
+def _sizes(study: StudyConfig, dimensions: Dimensions, lengths: Lengths) -> Sizes:
     return Sizes(
         n_items=n_items(study),
         n_positions=len(study.extract.positions),
-        n_layers=arch.n_layers,
-        n_heads=arch.n_heads,
-        d_model=arch.d_model,
+        n_layers=dimensions.n_layers,
+        n_heads=dimensions.n_heads,
+        d_model=dimensions.d_model,
         value_bytes={"float32": 4, "float16": 2}[study.extract.hidden_dtype],
         n_image_tokens=lengths.n_image,
         n_answer_tokens=lengths.n_answer,
@@ -159,5 +156,4 @@ def checkpoint_bytes(model: ModelConfig) -> int:
     """
     if is_embedded(model) or Path(model.checkpoint).expanduser().is_dir():
         return 0
-    width = 4 if model.checkpoint.startswith(_IN_32_BITS) else 2
-    return width * architecture_of(model).parameters.total
+    return dimensions_of(model).checkpoint_bytes

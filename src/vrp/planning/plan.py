@@ -26,7 +26,7 @@ from vrp.planning.disk import (
     model_tables,
     study_tables,
 )
-from vrp.planning.sources import wants_gpu
+from vrp.planning.sources import measure_where_unknown, read_manifests, wants_gpu
 from vrp.planning.workload import (
     Lengths,
     Work,
@@ -152,7 +152,11 @@ class Plan(NamedTuple):
 
 
 def make_plan(
-    study: StudyConfig, *, device: Device, calibration: Calibration | None = None
+    study: StudyConfig,
+    *,
+    device: Device,
+    calibration: Calibration | None = None,
+    measure: bool = False,
 ) -> Plan:
     """Plan a study.
 
@@ -160,13 +164,17 @@ def make_plan(
         study: the configuration.
         device: what models run on that want a GPU.
         calibration: what finished studies tell; None: published speeds and assumptions.
+        measure: whether dimensions that are not known may be measured, which loads torch.
     """
+    read_manifests(study)
     known = Calibration() if calibration is None else calibration
     notes: list[str] = []
     lengths: dict[str, Lengths] = {}
     work: dict[str, dict[str, Work]] = {}
     for name, model in study.models.items():
         try:
+            if measure:
+                measure_where_unknown(model)
             lengths[name] = known.lengths_of(study, model) or assumed_lengths(study, model)
             work[name] = model_work(study, name, lengths[name])
         except InputError as error:

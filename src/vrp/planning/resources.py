@@ -16,7 +16,7 @@ from vrp.planning.analysis import amount_of
 from vrp.planning.devices import DEFAULT_GPU, Device
 from vrp.planning.disk import model_tables
 from vrp.planning.plan import assumed_seconds, device_of, n_gpus
-from vrp.planning.sources import is_embedded, wants_gpu
+from vrp.planning.sources import is_embedded, read_manifests, wants_gpu
 from vrp.planning.workload import (
     Work,
     assumed_lengths,
@@ -67,29 +67,37 @@ class StudyResources:
         """
         self._study = study
         self._device = device
-        self._of = cache(self._job)
+        self._known = cache(self._known_job)
+        read_manifests(study)
 
     def mem_mb(self, stage: str, model: str = "", attempt: int = 1) -> int:
         """Return the main memory of a job, MB; it grows with every attempt."""
-        return self._of(stage, model).mem_mb * attempt
+        return self._job(stage, model).mem_mb * attempt
 
     def runtime(self, stage: str, model: str = "", attempt: int = 1) -> int:
         """Return the minutes of a job; they grow with every attempt."""
-        return self._of(stage, model).runtime * attempt
+        return self._job(stage, model).runtime * attempt
 
     def gpu(self, stage: str, model: str = "") -> int:
         """Return the GPUs of a job."""
-        return self._of(stage, model).gpu
+        return self._job(stage, model).gpu
 
     def _job(self, stage: str, model: str) -> JobResources:
-        if stage.startswith("fetch"):
-            return JobResources(_ANALYSIS_MB, _FETCH_MINUTES, 0)
         try:
-            if STAGE[stage].runs_model:
-                return self._model_job(stage, model)
-            return self._analysis_job(stage, model)
+            return self._known(stage, model)
+        except InputError:
+            read_manifests(self._study)  # the model may have been fetched since
+        try:
+            return self._known(stage, model)
         except InputError:  # said by the stage that fetches the model, or by `vrp plan`
             return self._unknown_job(stage, model)
+
+    def _known_job(self, stage: str, model: str) -> JobResources:
+        if stage.startswith("fetch"):
+            return JobResources(_ANALYSIS_MB, _FETCH_MINUTES, 0)
+        if STAGE[stage].runs_model:
+            return self._model_job(stage, model)
+        return self._analysis_job(stage, model)
 
     def _model_job(self, stage: str, name: str) -> JobResources:
         study, model = self._study, self._study.models[name]

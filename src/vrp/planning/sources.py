@@ -1,49 +1,97 @@
 """Where a model's dimensions come from, without a network and without its weights."""
 
+import json
 import os
 from functools import cache
 from pathlib import Path
 
 from vrp.config.models import ModelConfig
+from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.planning.architecture import Architecture, read_architecture, read_checkpoint_folder
 from vrp.planning.published import published_checkpoint
-from vrp.zoo import zoo_checkpoint
+from vrp.study.graph import MANIFEST
+from vrp.study.sharing import other_folder
+from vrp.vlm.dimensions import Dimensions
+from vrp.zoo import ZOO_PREFIX
 
-ZOO_PREFIX = "zoo:"
+# Of models whose manifest was read, or that were measured here.
+_KNOWN: dict[ModelConfig, Dimensions] = {}
+
+
+def dimensions_of(model: ModelConfig) -> Dimensions:
+    """Return the dimensions of a model of the study, with its pixel bounds.
+
+    They are those of its manifest, those measured here, or those that ship with the project.
+
+    Raises:
+        InputError: there are none, or they do not go with the pixel bounds.
+    """
+    found = _KNOWN.get(model) or _published(model.checkpoint)
+    if found is None:
+        raise InputError(
+            f"the dimensions of checkpoint {model.checkpoint} are not known: it is neither "
+            "published with this project nor on this machine; run `vrp fetch` first"
+        )
+    return found.with_pixel_bounds(min_pixels=model.min_pixels, max_pixels=model.max_pixels)
+
+
+def read_manifests(study: StudyConfig, results: Path | None = None) -> None:
+    """Take up what manifests say of a study's models that are not known yet.
+
+    Args:
+        study: the configuration.
+        results: its folder, where it is not the usual one.
+    """
+    folders = [Path(study.results, study.study) if results is None else results]
+    if study.extraction_from is not None:
+        folders.append(other_folder(study))
+    for name, model in study.models.items():
+        for folder in folders:
+            if model in _KNOWN:
+                break
+            try:
+                path = folder / MANIFEST.path.replace("{model}", name)
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+                if (manifest["family"], manifest["checkpoint"]) == (model.family, model.checkpoint):
+                    _KNOWN[model] = Dimensions.from_json(manifest["dimensions"])
+            except (OSError, ValueError, KeyError, TypeError, InputError):
+                continue  # not there yet, or without dimensions: what needs them says so
+
+
+def measure_where_unknown(model: ModelConfig) -> None:
+    """Measure a model that is on this machine and not known yet; this loads torch.
+
+    Raises:
+        InputError: it cannot be measured.
+    """
+    if model in _KNOWN or _published(model.checkpoint):
+        return
+    folder = Path(model.checkpoint).expanduser()
+    found = folder if folder.is_dir() else cached_folder(model)
+    if found is not None:
+        _KNOWN[model] = measured(model, found)
+
+
+def measured(model: ModelConfig, folder: Path) -> Dimensions:
+    """Return the dimensions of a model whose checkpoint is in a folder; most are measured there.
+
+    Raises:
+        InputError: they cannot be measured.
+    """
+    published = _published(model.checkpoint)
+    if published is not None:
+        return published
+    from vrp.vlm.measuring import measure_folder
+
+    return measure_folder(folder, model.family)
 
 
 @cache
-def architecture_of(model: ModelConfig) -> Architecture:
-    """Return the dimensions of a model of the study, with its pixel bounds.
-
-    They are read from the embedded model's or the folder's `config.json`, from the published
-    dimensions that the project knows, or from the hub's cache.
-
-    Raises:
-        InputError: none of them has it, or it cannot be read.
-    """
-    architecture = _unbounded(model)
-    return architecture.with_pixel_bounds(min_pixels=model.min_pixels, max_pixels=model.max_pixels)
-
-
-def _unbounded(model: ModelConfig) -> Architecture:
-    if model.checkpoint.startswith(ZOO_PREFIX):
-        return read_checkpoint_folder(zoo_checkpoint(model.checkpoint))
-    folder = Path(model.checkpoint).expanduser()
-    if folder.is_dir():
-        return read_checkpoint_folder(folder)
+def _published(checkpoint: str) -> Dimensions | None:
     try:
-        published = published_checkpoint(model.checkpoint)
+        return published_checkpoint(checkpoint).dimensions
     except InputError:
-        cached = cached_folder(model)
-        if cached is None:
-            raise InputError(
-                f"the dimensions of checkpoint {model.checkpoint} are not known: it is neither "
-                "published with this project nor in the hub's cache; run `vrp fetch` first"
-            ) from None
-        return read_checkpoint_folder(cached)
-    return read_architecture(published.config, published.image_processor)
+        return None
 
 
 def cached_folder(model: ModelConfig) -> Path | None:

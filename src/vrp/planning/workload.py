@@ -14,23 +14,19 @@ from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.masking import mask_conditions
-from vrp.planning.architecture import Architecture
-from vrp.planning.compute import decode_flops, image_flops, item_flops, prefill_flops, unembed_flops
+from vrp.planning.compute import decode_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
-from vrp.planning.memory import BYTES_PER_VALUE, predict_memory
-from vrp.planning.sources import architecture_of, is_embedded
+from vrp.planning.memory import predict_memory
+from vrp.planning.sources import dimensions_of
 from vrp.study.declarations import Stage
 from vrp.study.graph import STAGE, STAGES
 from vrp.study.keys import batch_size, value_of
 from vrp.study.layout import StudyLayout
 from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.dimensions import BYTES_PER_VALUE, Dimensions
 
-# Prompt tokens beside the image's: each family's frame, and a question of eight words or so.
-_TEXT_TOKENS = {"llava": 65, "paligemma": 12, "qwen2_vl": 42}
-_OTHER_TEXT_TOKENS = 50
-# The embedded models know words of scenes only, and short frames.
-_EMBEDDED_TEXT_TOKENS = {"llava": 18, "paligemma": 10, "qwen2_vl": 26}
-# A longer question than most.
+# Tokens of a question of eight words or so, and what a longer one than most has beyond them.
+_QUESTION_TOKENS = 10
 _LONG_QUESTION = 40
 # "yes", "2", "left": one or two tokens, and the end of the sequence.
 _ANSWER_TOKENS = 2
@@ -107,14 +103,14 @@ def assumed_lengths(study: StudyConfig, model: ModelConfig) -> Lengths:
     Raises:
         InputError: the model's dimensions are not known.
     """
-    architecture = architecture_of(model)
+    dimensions = dimensions_of(model)
     answer = min(_ANSWER_TOKENS, longest_answer(study))
     asked = study.sample.splits
     n_image = sum(
-        split.count * architecture.n_image_tokens(_image_size(study, split.dataset))
+        split.count * dimensions.n_image_tokens(_image_size(study, split.dataset))
         for split in asked
     ) / n_items(study)
-    return Lengths(_text_tokens(model, architecture), n_image, answer)
+    return Lengths(dimensions.n_frame_tokens + _QUESTION_TOKENS, n_image, answer)
 
 
 def _image_size(study: StudyConfig, dataset: str) -> tuple[int, int]:
@@ -133,11 +129,6 @@ def _largest_image(study: StudyConfig) -> tuple[int, int]:
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
-def _text_tokens(model: ModelConfig, architecture: Architecture) -> int:
-    known = _EMBEDDED_TEXT_TOKENS if is_embedded(model) else _TEXT_TOKENS
-    return known.get(architecture.family, _OTHER_TEXT_TOKENS)
-
-
 def model_work(study: StudyConfig, name: str, lengths: Lengths | None = None) -> dict[str, Work]:
     """Return what each stage that runs the model has to do, by stage; only those that run.
 
@@ -150,12 +141,12 @@ def model_work(study: StudyConfig, name: str, lengths: Lengths | None = None) ->
         InputError: the model's dimensions are not known.
     """
     model = study.models[name]
-    architecture = architecture_of(model)
+    dimensions = dimensions_of(model)
     lengths = assumed_lengths(study, model) if lengths is None else lengths
     everyone = n_items(study)
     found: dict[str, Work] = {}
     for stage in model_stages(study):
-        n, n_answers, flops = _counts(stage)(study, architecture, lengths, everyone)
+        n, n_answers, flops = _counts(stage)(study, dimensions, lengths, everyone)
         batch = batch_size(study, stage, name)
         found[stage.name] = Work(
             stage.name, name, n, n_answers, flops, value_of(study, stage.shards_key), batch,
@@ -170,11 +161,11 @@ def model_stages(study: StudyConfig) -> list[Stage]:
     return [stage for stage in STAGES if stage.runs_model and layout.runs(stage)]
 
 
-def _counts(stage: Stage) -> Callable[[StudyConfig, Architecture, Lengths, int], "_Count"]:
+def _counts(stage: Stage) -> Callable[[StudyConfig, Dimensions, Lengths, int], "_Count"]:
     """Return the function that the graph names as the stage's cost."""
     assert isinstance(stage.cost, str)
     module, name = stage.cost.split(":")
-    count: Callable[[StudyConfig, Architecture, Lengths, int], _Count]
+    count: Callable[[StudyConfig, Dimensions, Lengths, int], _Count]
     count = getattr(importlib.import_module(module), name)
     return count
 
@@ -211,11 +202,11 @@ def _n_images(study: StudyConfig, dataset: str) -> int | None:
     return declared.n_images
 
 
-def _ablation_starts(study: StudyConfig, arch: Architecture) -> list[int]:
+def _ablation_starts(study: StudyConfig, dimensions: Dimensions) -> list[int]:
     """For every run of an item, the first layer that it computes anew."""
-    best = round(_BEST_DEPTH * (arch.n_layers - 1))
+    best = round(_BEST_DEPTH * (dimensions.n_layers - 1))
     conditions = ablation_conditions(study.ablate)
-    return [one.first_changed_layer(arch.n_layers, best_layer=best) for one in conditions]
+    return [one.first_changed_layer(dimensions.n_layers, best_layer=best) for one in conditions]
 
 
 # Items, answers and operations of each stage.
@@ -223,37 +214,41 @@ def _ablation_starts(study: StudyConfig, arch: Architecture) -> list[int]:
 _Count = tuple[int, int, int]
 
 
-def extract_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def extract_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
     """Return items, answers and operations of the extraction."""
     capture = capture_plan(study.extract)
-    return n, n, n * _answer(arch, lengths, capture, questions_per_image(study))
+    return n, n, n * _answer(dimensions, lengths, capture, questions_per_image(study))
 
 
-def blind_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def blind_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
     """Return items, answers and operations of the blank-image run."""
     # Grey images of one size are one image, once a batch.
     batch = study.extract.batch_size
     sharing = batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
-    return n, n, n * _answer(arch, lengths, CaptureSpec(hidden=("prompt_end",)), sharing)
+    return n, n, n * _answer(dimensions, lengths, CaptureSpec(hidden=("prompt_end",)), sharing)
 
 
-def consistency_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def consistency_counts(
+    study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int
+) -> _Count:
     """Return items, answers and operations of the sampling."""
-    one = _answer(arch, lengths._replace(n_answer=1), None, questions_per_image(study))
+    one = _answer(dimensions, lengths._replace(n_answer=1), None, questions_per_image(study))
     steps = round(lengths.n_answer) - 1
     rows = min(_TREE_ROWS, study.consistency.k)
-    tree = rows * sum(decode_flops(arch, lengths.n_prompt + step + 1) for step in range(steps))
+    tree = rows * sum(
+        decode_flops(dimensions, lengths.n_prompt + step + 1) for step in range(steps)
+    )
     return n, n, n * (one + tree)
 
 
-def mask_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def mask_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
     """Return items, answers and operations of the masking."""
     mask = study.mask
     n_masked = min(mask.items, n)
     n_dosed = min(mask.dose_items, n_masked)
-    image = image_flops(arch, round(lengths.n_image))
+    image = dimensions.image_flops.at(round(lengths.n_image))
     sharing = questions_per_image(study, n_masked / n)
-    bare = _answer(arch, lengths, None, sharing) - round(image / sharing)
+    bare = _answer(dimensions, lengths, None, sharing) - round(image / sharing)
     answers = flops = 0
     for n_part, dose in ((n_dosed, True), (n_masked - n_dosed, False)):
         conditions = mask_conditions(mask, dose=dose)
@@ -268,19 +263,19 @@ def mask_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int
     return n_masked, answers, flops
 
 
-def ablate_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: int) -> _Count:
+def ablate_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
     """Return items, answers and operations of the ablation."""
     n_ablated = min(study.ablate.items, n)
-    starts = _ablation_starts(study, arch)
+    starts = _ablation_starts(study, dimensions)
     n_tokens = lengths.n_prompt
-    image = image_flops(arch, round(lengths.n_image))
-    unembed = unembed_flops(arch)
-    layers = prefill_flops(arch, n_tokens) - unembed
-    decode = _answer(arch, lengths, None, 1.0) - image - layers - unembed
+    image = dimensions.image_flops.at(round(lengths.n_image))
+    unembed = unembed_flops(dimensions)
+    layers = prefill_flops(dimensions, n_tokens) - unembed
+    decode = _answer(dimensions, lengths, None, 1.0) - image - layers - unembed
     # The layers under the edits once, then what lies above each.
     trunk = layers + unembed if any(starts) else 0
     above = sum(
-        round((arch.n_layers - start) / arch.n_layers * layers) + unembed + decode
+        round((dimensions.n_layers - start) / dimensions.n_layers * layers) + unembed + decode
         for start in starts
     )
     one = round(image / questions_per_image(study, n_ablated / n)) + trunk + above
@@ -288,11 +283,11 @@ def ablate_counts(study: StudyConfig, arch: Architecture, lengths: Lengths, n: i
 
 
 def _answer(
-    arch: Architecture, lengths: Lengths, capture: CaptureSpec | None, sharing: float
+    dimensions: Dimensions, lengths: Lengths, capture: CaptureSpec | None, sharing: float
 ) -> int:
     """Operations of one item from image to answer."""
     return item_flops(
-        arch,
+        dimensions,
         n_image_tokens=round(lengths.n_image),
         n_tokens=lengths.n_prompt,
         n_answer_tokens=max(1, round(lengths.n_answer)),
@@ -314,16 +309,16 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
         InputError: the model's dimensions are not known.
     """
     model = study.models[name]
-    arch = architecture_of(model)
-    n_image = arch.n_image_tokens(_largest_image(study))
-    n_text = _text_tokens(model, arch) + _LONG_QUESTION
+    dimensions = dimensions_of(model)
+    n_image = dimensions.n_image_tokens(_largest_image(study))
+    n_text = dimensions.n_frame_tokens + _QUESTION_TOKENS + _LONG_QUESTION
     n_tokens = n_image + n_text + longest_answer(study)
     captures = {
         "extract": capture_plan(study.extract),
         "blind": CaptureSpec(hidden=tuple(study.extract.positions)),
     }
     memory = predict_memory(
-        arch,
+        dimensions,
         n_tokens=n_tokens,
         batch_size=batch_size,
         capture=captures.get(stage),
@@ -333,11 +328,11 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
     activations = memory.activations
     if stage == "consistency":
         rows = _MOST_TREE_ROWS
-        nucleus = 8 * _NUCLEUS_COPIES * rows * batch_size * arch.vocabulary
+        nucleus = 8 * _NUCLEUS_COPIES * rows * batch_size * dimensions.vocabulary
         activations = max(activations, memory.held + rows * memory.cache + nucleus)
     if stage == "ablate":  # the trunk's cache, and its residuals at each start
-        starts = set(_ablation_starts(study, arch))
-        residual = BYTES_PER_VALUE[model.dtype] * arch.d_model * batch_size * n_tokens
+        starts = set(_ablation_starts(study, dimensions))
+        residual = BYTES_PER_VALUE[model.dtype] * dimensions.d_model * batch_size * n_tokens
         activations += memory.cache + len(starts) * residual
     return round(MEMORY_MARGIN * (memory.weights + activations))
 
@@ -364,7 +359,7 @@ def weight_bytes(model: ModelConfig) -> int:
     Raises:
         InputError: the model's dimensions are not known.
     """
-    return BYTES_PER_VALUE[model.dtype] * architecture_of(model).parameters.total
+    return BYTES_PER_VALUE[model.dtype] * dimensions_of(model).n_parameters
 
 
 def by_model(study: StudyConfig, lengths: Mapping[str, Lengths]) -> dict[str, dict[str, Work]]:

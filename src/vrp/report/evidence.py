@@ -27,6 +27,7 @@ from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
+from vrp.zoo import ZOO_PREFIX
 
 Key = tuple[str, str, str, int]
 """Predictor, metric, scope, layer."""
@@ -88,7 +89,7 @@ class ModelEvidence:
     @property
     def embedded(self) -> bool:
         """Whether it is one of the project's own tiny models."""
-        return self.checkpoint.startswith("zoo:")
+        return self.checkpoint.startswith(ZOO_PREFIX)
 
     def metric(
         self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER

@@ -6,14 +6,13 @@ import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vrp.config.models import ModelConfig
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
 from vrp.tables.files import write_text
-
-ZOO_PREFIX = "zoo:"
+from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
 
 WEIGHTS = "model.safetensors"
 """The weights in one file …"""
@@ -46,6 +45,8 @@ class Manifest(NamedTuple):
     """File name → SHA-256."""
     digest: str
     """SHA-256 over `files`."""
+    dimensions: dict[str, Any] | None = None
+    """As `vrp.vlm.dimensions.Dimensions.as_json`; None: they could not be measured."""
 
     @property
     def identity(self) -> str:
@@ -60,9 +61,7 @@ def local_folder(checkpoint: str) -> Path | None:
         InputError: an unknown embedded model, or a path that is no folder.
     """
     if checkpoint.startswith(ZOO_PREFIX):
-        from vrp.zoo import zoo_checkpoint
-
-        return zoo_checkpoint(checkpoint.removeprefix(ZOO_PREFIX))
+        return zoo_checkpoint(checkpoint)
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return path

@@ -1,7 +1,9 @@
 """Fetch a checkpoint and record exactly what it is."""
 
 import logging
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
@@ -43,7 +45,8 @@ def run(context: StageContext) -> None:
             weights that are cut short.
     """
     model, output = context.model_config, context.write("manifest")
-    write_manifest(output, fetch(model))
+    manifest = fetch(model)
+    write_manifest(output, manifest._replace(dimensions=_dimensions(model, manifest)))
 
 
 def fetch(model: ModelConfig) -> Manifest:
@@ -68,6 +71,20 @@ def fetch(model: ModelConfig) -> Manifest:
     manifest = describe_folder(model, folder, revision=None)
     check_weights(folder, manifest.files, where=f"checkpoint {model.checkpoint}")
     return manifest
+
+
+def _dimensions(model: ModelConfig, manifest: Manifest) -> dict[str, Any] | None:
+    """Return what planning needs to know of the model; None where it cannot be measured."""
+    folder = local_folder(model.checkpoint) or snapshot_folder(
+        Repository("model", model.checkpoint, model.revision), str(manifest.revision)
+    )
+    # Imported by name, since it changes no result: another way to measure makes nothing anew.
+    sources = import_module("vrp.planning.sources")
+    try:
+        return sources.measured(model, folder).as_json()
+    except InputError as error:
+        logger.warning("%s; its jobs ask for what a large model needs", error)
+        return None
 
 
 def _from_hub(model: ModelConfig, repository: Repository) -> Manifest:

@@ -43,7 +43,7 @@ def shared_stages(study: StudyConfig, *, directory: Path = Path()) -> SharedStag
     """
     if study.extraction_from is None:
         return SharedStages({}, {})
-    folder = _other_folder(study)
+    folder = other_folder(study)
     if folder == Path(study.results, study.study):
         raise InputError(f"{_KEY} names this very study; remove the key")
     there = directory / folder
@@ -68,7 +68,8 @@ def shared_stages(study: StudyConfig, *, directory: Path = Path()) -> SharedStag
     return SharedStages(shared, own)
 
 
-def _other_folder(study: StudyConfig) -> Path:
+def other_folder(study: StudyConfig) -> Path:
+    """Return the folder of the study that `extraction_from` names."""
     named = str(study.extraction_from)
     return Path(named) if "/" in named else Path(study.results, named)
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 from vrp.errors import InputError
 
-__all__ = ["ZOO_FAMILIES", "zoo_checkpoint"]
+__all__ = ["ZOO_FAMILIES", "ZOO_PREFIX", "zoo_checkpoint"]
 
+ZOO_PREFIX = "zoo:"
+"""What the checkpoint of an embedded model begins with, in place of a hub id or a folder."""
 ZOO_FAMILIES = ("llava", "paligemma", "qwen2_vl")
 
 
@@ -15,11 +17,11 @@ def zoo_checkpoint(name: str) -> Path:
     Raises:
         InputError: no such model, or its weights are not installed.
     """
-    family = name.removeprefix("zoo:")
+    family = name.removeprefix(ZOO_PREFIX)
     if family not in ZOO_FAMILIES:
         raise InputError(
             f"there is no embedded model {name!r}; give one of "
-            + ", ".join(f"zoo:{known}" for known in ZOO_FAMILIES)
+            + ", ".join(f"{ZOO_PREFIX}{known}" for known in ZOO_FAMILIES)
         )
     folder = Path(__file__).parent / "weights" / family
     if not (folder / "model.safetensors").is_file():
