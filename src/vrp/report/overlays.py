@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrp.data.images import file_sha256, open_image
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.report.evidence import ModelEvidence, ordered_tasks
 from vrp.tables.attention import ATTENTION
 from vrp.tables.files import read_provenance, read_table
 
-ImageSize = tuple[int, int]
-"""Width and height in pixels, in PIL's order."""
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the original image."""
 

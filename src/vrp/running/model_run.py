@@ -16,7 +16,7 @@ from tqdm import tqdm
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.data.images import file_sha256, open_image
-from vrp.data.item import Item
+from vrp.data.item import ImageSize, Item
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.data.sharding import shard_items
 from vrp.errors import InputError
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from vrp.vlm.model import VLM
 
 logger = logging.getLogger(__name__)
-
-ImageSize = tuple[int, int]
 
 # Decoded images kept for the next batch that asks about them.
 _CACHE_BYTES = 256 * 2**20

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
-from vrp.vlm.families.base import ImageSize
 from vrp.vlm.model import VLM
 
 # Lengths within one bucket differ by less than this, so little of a batch is padding.

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
-from vrp.vlm.families.base import ImageSize
 from vrp.vlm.prefill import Prepared
 
 MID_GREY = 128

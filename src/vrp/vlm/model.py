@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from vrp.vlm.families.base import Family, Grid, ImageSize
+from vrp.data.item import ImageSize
+from vrp.vlm.families.base import Family, Grid
 
 
 @dataclass(frozen=True)

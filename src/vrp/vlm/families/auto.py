@@ -21,13 +21,13 @@ from transformers import AutoModelForImageTextToText, ProcessorMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
     FamilyOptions,
     Grid,
-    ImageSize,
     Positions,
     decoder_refusal,
     uniform_boxes,

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
 
 SHORT_ANSWER_SUFFIX = "\nAnswer the question using a single word or phrase."
@@ -24,9 +25,6 @@ ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 # Stands for any question, where only what surrounds it is asked for.
 _ANY_QUESTION = "Is it red?"
-
-ImageSize = tuple[int, int]
-"""Width and height in pixels, in PIL's order."""
 
 
 class Grid(NamedTuple):

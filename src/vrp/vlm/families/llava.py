@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
     FamilyOptions,
     Grid,
-    ImageSize,
     uniform_boxes,
 )
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from transformers import PaliGemmaForConditionalGeneration
 
+from vrp.data.item import ImageSize
 from vrp.vlm.families.base import (
     Family,
     FamilyOptions,
     Grid,
-    ImageSize,
     Positions,
     uniform_boxes,
 )

@@ -8,13 +8,13 @@ import torch
 from transformers import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
     FamilyOptions,
     Grid,
-    ImageSize,
     Positions,
     uniform_boxes,
 )
