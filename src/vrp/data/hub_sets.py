@@ -323,7 +323,7 @@ def _stream(parquet: Path, label: str, where: str, columns: HubColumns) -> Itera
         split="train",
         streaming=True,
         batch_size=_ROWS_AT_ONCE,
-        # Else a whole row group is read ahead, and another beside it.
+        # Otherwise two whole row groups are read ahead.
         fragment_scan_options=ParquetFragmentScanOptions(
             use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False
         ),

@@ -132,8 +132,8 @@ class ImageIndex:
     def find_id(self, image_id: str) -> str | None:
         """The image with a COCO id, or with the id as its file name without suffix, or None.
 
-        Where a photograph lies there under several years' names, the 2014 one is taken: POPE asks
-        for that, and one photograph must be one group.
+        Of a photograph under several years' names, the 2014 one is taken: POPE asks for that, and
+        one photograph must be one group.
         """
         if image_id not in self._found_ids:
             self._found_ids[image_id] = self._find_id(image_id)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 POPE = "pope"
-"""The data set with an official parser of its own, whose verdict is kept beside ours."""
+"""The data set with an official parser of its own, whose verdict is stored, too."""
 
 EXISTENCE = "existence"
 COUNTING = "counting"

@@ -236,7 +236,7 @@ def score_answer(
 def surface_forms(task: str, reference: str) -> tuple[str, ...]:
     """Ways to write the reference, each parsing to it: for the first tokens of the truth margin.
 
-    Lower case, Capitalised, Each Word, UPPER CASE; number words beside digits ("2", "two", "Two");
+    Lower case, Capitalised, Each Word, UPPER CASE; number words next to digits ("2", "two", "Two");
     each with and without a leading space. Forms that open with an article or a mark also parse to
     the reference but are left out: their first token announces any answer.
     """

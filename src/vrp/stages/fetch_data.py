@@ -3,12 +3,11 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from vrp.config.data import DataConfig
 from vrp.data.archives import archives_of, download_official, downloaded_digests
-from vrp.data.dataset import Dataset
 from vrp.data.datasets import dataset_names, load_datasets
 from vrp.data.hub_sets import fetch_hub_set
 from vrp.data.images import file_sha256
@@ -51,32 +50,25 @@ def fetch(data: DataConfig) -> dict[str, object]:
         download_official(folder, archives)
     elif data.origin == "hub":
         repositories = _fetch_from_hub(data)
-    files = question_files(data)
+    named = _question_files(data)
+    there = {
+        dataset: [name for name in names if (folder / name).is_file()]
+        for dataset, names in named.items()
+    }
+    files = [name for names in there.values() for name in names]
     if not files:
-        expected = ", ".join(data.question_files(_all_splits()))
+        expected = ", ".join(name for names in named.values() for name in names)
         raise InputError(
             f"{folder}: has none of the question files named in the config's data section "
             f"({expected}); put them there or set data.origin"
         )
-    _require_images(data, files)
+    _require_images(data, there)
     manifest = _manifest(data, files)
     if repositories:
         manifest["repositories"] = repositories
     if data.origin == "official":
         manifest["archives"] = downloaded_digests(folder, archives)
     return manifest
-
-
-def question_files(data: DataConfig) -> list[str]:
-    """The question files that are there, relative to the data folder."""
-    named = data.question_files(_all_splits())
-    return [name for name in named if (Path(data.folder) / name).is_file()]
-
-
-def _all_splits(datasets: Sequence[Dataset] | None = None) -> list[tuple[str, str]]:
-    """(data set, split) of these data sets, or of all; of one without splits once, unnamed."""
-    known = load_datasets() if datasets is None else datasets
-    return [(dataset.name, split) for dataset in known for split in dataset.splits or ("",)]
 
 
 def _fetch_from_hub(data: DataConfig) -> dict[str, str]:
@@ -89,29 +81,37 @@ def _fetch_from_hub(data: DataConfig) -> dict[str, str]:
     return fetched
 
 
-def _require_images(data: DataConfig, files: list[str]) -> None:
-    """Say which question files are without images; refuse where all are.
+def _question_files(data: DataConfig) -> dict[str, list[str]]:
+    """Data set → the files of all its splits, relative to the data folder."""
+    return {
+        dataset.name: data.question_files(
+            (dataset.name, split) for split in dataset.splits or ("",)
+        )
+        for dataset in load_datasets()
+    }
+
+
+def _require_images(data: DataConfig, there: Mapping[str, list[str]]) -> None:
+    """Log which question files are without images; refuse where all are.
 
     A file of a data set that the study does not ask about may well be there without any.
+
+    Args:
+        data: the `data` section.
+        there: data set → its question files that are there.
     """
-    folder = Path(data.folder)
     without: dict[str, list[str]] = {}
-    keys: dict[str, str] = {}
-    for dataset in load_datasets():
-        place = data.places(dataset.name).images
-        keys.setdefault(
-            place, "data.images" if place == data.images else f"data.files.{dataset.name}.images"
-        )
-        named = data.question_files(_all_splits([dataset]))
-        there = [name for name in named if name in files]
-        if there and not any(path.is_file() for path in (folder / place).rglob("*")):
-            without.setdefault(place, []).extend(there)
+    asked = {dataset: names for dataset, names in there.items() if names}
+    for dataset, names in asked.items():
+        place = data.places(dataset).images
+        if not any(path.is_file() for path in Path(data.folder, place).rglob("*")):
+            without.setdefault(place, []).extend(names)
     lines = [
-        f"{folder / place}: holds no images for {', '.join(names)}"
+        f"{Path(data.folder, place)}: holds no images for {', '.join(names)}"
         for place, names in without.items()
     ]
-    if lines and sorted(name for names in without.values() for name in names) == sorted(files):
-        key = "data.images" if data.images in without else keys[next(iter(without))]
+    if sum(map(len, without.values())) == sum(map(len, asked.values())):
+        key = "data.images" if data.images in without else f"data.files.{next(iter(asked))}.images"
         raise InputError(f"{'; '.join(lines)}; put them there or set {key}")
     for line in lines:
         logger.warning(line)

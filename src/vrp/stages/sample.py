@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from vrp.config.data import DataConfig
@@ -30,15 +31,14 @@ def run(context: StageContext) -> None:
     data_manifest = context.read("data")
     if not data_manifest.is_file():
         raise InputError(f"{data_manifest}: no such file; run `vrp fetch-data` first")
-    images = _Images(data)
-    readings = _read(data, sample, images)
+    readings, images = _read(data, sample)
     items: list[Item] = []
     rows: list[SampleRow] = []
     for split in sample.splits:
         reading = readings[split.dataset, split.split]
         if get_dataset(split.dataset).splits_share_questions:
             reading = _without_taken(reading, items)
-        inspect = images.of(split.dataset).inspect
+        inspect = images[split.dataset].inspect
         taken, row = sample_split(reading, split.count, seed, inspect=inspect)
         items.extend(taken)
         rows.append(row)
@@ -62,38 +62,27 @@ def _warn_missing_images(row: SampleRow, report: Path) -> None:
             )
 
 
-class _Images:
-    """The images of each data set; a folder is listed when it is first asked for."""
-
-    def __init__(self, data: DataConfig) -> None:
-        self._data = data
-        self._by_folder: dict[str, ImageIndex] = {}
-
-    def of(self, dataset: str) -> ImageIndex:
-        """Raises InputError where there is no such folder."""
-        places = self._data.places(dataset)
-        if places.images not in self._by_folder:
-            self._by_folder[places.images] = ImageIndex(places.folder, places.images)
-        return self._by_folder[places.images]
-
-
 def _read(
-    data: DataConfig, sample: SampleConfig, images: _Images
-) -> dict[tuple[str, str], Reading]:
-    """Readings of all splits that the study names, by data set and split."""
+    data: DataConfig, sample: SampleConfig
+) -> tuple[dict[tuple[str, str], Reading], dict[str, ImageIndex]]:
+    """Readings of all splits that the study names, and the images of their data sets."""
     asked: dict[str, dict[str, str]] = {}
     for split in sample.splits:
         asked.setdefault(split.dataset, {})[split.split] = split.task
+    index = cache(ImageIndex)  # a folder of several data sets is listed once
     readings: dict[tuple[str, str], Reading] = {}
+    images: dict[str, ImageIndex] = {}
     for dataset, tasks in asked.items():
-        found = get_dataset(dataset).read(data.places(dataset), images.of(dataset), tasks)
+        places = data.places(dataset)
+        images[dataset] = index(places.folder, places.images)
+        found = get_dataset(dataset).read(places, images[dataset], tasks)
         if unknown := [split for split in tasks if split not in found]:
             raise InputError(
                 f"sample.splits: {dataset} has no split {unknown[0]!r}; "
                 f"choose from {', '.join(found)}"
             )
         readings |= {(dataset, split): reading for split, reading in found.items()}
-    return readings
+    return readings, images
 
 
 def _without_taken(reading: Reading, items: Sequence[Item]) -> Reading:
