@@ -134,7 +134,7 @@ class _Transfer:
                 return self._attempt(before)
             except (requests.RequestException, _CutError) as error:
                 reason = _reason(error)
-                self._refuse_what_stays(error, reason)
+                self._raise_if_permanent(error, reason)
             failures = 0 if _size(self._part) > before else failures + 1
             if failures == ATTEMPTS:
                 raise InputError(
@@ -144,7 +144,7 @@ class _Transfer:
             logger.warning(f"{self.name}: cut ({reason}); going on at byte {_size(self._part)}")
             time.sleep(pause * 2 ** max(failures - 1, 0))
 
-    def _refuse_what_stays(self, error: Exception, reason: str) -> None:
+    def _raise_if_permanent(self, error: Exception, reason: str) -> None:
         """Raise where the server's answer would be the same another time."""
         reply = getattr(error, "response", None)
         if reply is not None and reply.status_code not in _TRANSIENT:

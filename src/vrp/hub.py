@@ -25,14 +25,14 @@ __all__ = [
     "cached_checksum",
     "cached_snapshot",
     "download_file",
-    "explained",
     "is_commit",
     "link_snapshot",
     "list_files",
     "remove_cached",
     "require_access",
-    "short",
+    "short_revision",
     "snapshot_folder",
+    "translated_errors",
 ]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -64,7 +64,7 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def short(commit: str | None) -> str:
+def short_revision(commit: str | None) -> str:
     """A revision as messages show it."""
     return commit[:7] if commit is not None and is_commit(commit) else str(commit)
 
@@ -80,7 +80,7 @@ def list_files(repository: Repository) -> Listing:
 
     kind, name, revision = repository
     api = HfApi(endpoint=constants.ENDPOINT)
-    with explained(repository):
+    with translated_errors(repository):
         # Asked for a commit, too: without a network this fails at once, the listing after minutes.
         revision = api.repo_info(name, repo_type=kind, revision=revision).sha
         entries = api.list_repo_tree(name, repo_type=kind, revision=revision, recursive=True)
@@ -104,18 +104,18 @@ def require_access(repository: Repository, listing: Listing) -> None:
     if listing.files:
         # Of the largest file: what introduces a repository may be open where its content is not.
         largest = max(listing.files.values(), key=lambda file: (file.size, file.path))
-        with explained(repository):
+        with translated_errors(repository):
             _metadata(repository, listing.commit, largest.path)
 
 
-def download_file(repository: Repository, listing: Listing, path: str, goal: Path) -> None:
+def download_file(repository: Repository, listing: Listing, path: str, target: Path) -> None:
     """Bring one file of a revision to a place on disk, resumed and checked.
 
     Raises:
         HubUnreachableError: the hub cannot be asked.
         InputError: the file cannot be had, is not for everyone, or arrives damaged twice.
     """
-    _transfer(repository, listing, path, lambda etag: goal)
+    _transfer(repository, listing, path, lambda etag: target)
 
 
 def cache_file(repository: Repository, listing: Listing, path: str) -> None:
@@ -132,23 +132,23 @@ def cache_file(repository: Repository, listing: Listing, path: str) -> None:
 
 
 def _transfer(
-    repository: Repository, listing: Listing, path: str, goal_of: Callable[[str], Path]
+    repository: Repository, listing: Listing, path: str, target_of: Callable[[str], Path]
 ) -> None:
     from huggingface_hub import constants
     from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
     file = listing.files[path]
-    with explained(repository):
+    with translated_errors(repository):
         url, metadata = _metadata(repository, listing.commit, path)
     etag = metadata.etag or file.checksum.value
-    goal = goal_of(etag)
+    target = target_of(etag)
     # As the hub's library does: two models of a study may be one checkpoint.
     lock = Path(constants.HF_HUB_CACHE, ".locks", _storage(repository).name, f"{etag}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(lock):
         download(
             url,
-            goal,
+            target,
             name=f"{repository.name}/{path}",
             headers=build_hf_headers(),
             size=file.size,
@@ -180,7 +180,7 @@ def link_snapshot(repository: Repository, paths: Collection[str], commit: str) -
     from huggingface_hub import snapshot_download
 
     patterns = [glob.escape(path) for path in paths]
-    with explained(repository):
+    with translated_errors(repository):
         # A branch or tag is asked for by its name, too: offline it is then known by it.
         names = [] if is_commit(repository.revision) else [repository.revision or "main"]
         for revision in (commit, *names):
@@ -264,7 +264,7 @@ def _no_bar() -> Any:
 
 
 @contextlib.contextmanager
-def explained(repository: Repository) -> Iterator[None]:
+def translated_errors(repository: Repository) -> Iterator[None]:
     """Turn the hub's errors into one line that says what to do.
 
     Raises:

@@ -32,19 +32,19 @@ def download_official(folder: Path, archives: Iterable[Archive]) -> None:
             where it stopped at the next call.
     """
     for archive in archives:
-        done = _done_mark(folder, archive)
+        done = _marker(folder, archive)
         if done.exists():
             continue
-        goal = _goal(folder, archive)
-        advice = f"put the file at {goal}"
+        target = _target(folder, archive)
+        advice = f"put the file at {target}"
         checksum = Checksum("sha256", archive.sha256) if archive.sha256 else None
-        download(archive.url, goal, checksum=checksum, advice=advice)
-        digest = file_checksum(goal, "sha256").value
-        if goal.suffix == ".zip":
-            unpack(goal, folder / archive.folder)
-            goal.unlink()
+        download(archive.url, target, checksum=checksum, advice=advice)
+        digest = file_checksum(target, "sha256").value
+        if target.suffix == ".zip":
+            unpack(target, folder / archive.folder)
+            target.unlink()
         else:
-            _refuse_what_is_not_json(goal)
+            _require_json(target)
         write_text(done, json.dumps({"url": archive.url, "sha256": digest}) + "\n")
 
 
@@ -53,7 +53,7 @@ def not_downloaded(folder: Path, archives: Iterable[Archive]) -> list[str]:
     return [
         _file_name(archive)
         for archive in archives
-        if not _done_mark(folder, archive).exists() and not _goal(folder, archive).exists()
+        if not _marker(folder, archive).exists() and not _target(folder, archive).exists()
     ]
 
 
@@ -61,7 +61,7 @@ def downloaded_digests(folder: Path, archives: Iterable[Archive]) -> dict[str, s
     """Address → SHA-256 of every archive as it arrived; those unpacked without record left out."""
     found = {}
     for archive in archives:
-        mark = _done_mark(folder, archive)
+        mark = _marker(folder, archive)
         text = mark.read_text(encoding="utf-8") if mark.is_file() else ""
         if text.strip():  # an empty mark is of a version that kept none
             record = json.loads(text)
@@ -73,19 +73,19 @@ def _file_name(archive: Archive) -> str:
     return archive.url.rsplit("/", 1)[1]
 
 
-def _goal(folder: Path, archive: Archive) -> Path:
+def _target(folder: Path, archive: Archive) -> Path:
     """Where the file itself goes; one that was put there by hand is not downloaded."""
     name = _file_name(archive)
     place = ".downloads" if name.endswith(".zip") else archive.folder
     return folder / place / name
 
 
-def _done_mark(folder: Path, archive: Archive) -> Path:
+def _marker(folder: Path, archive: Archive) -> Path:
     """The file that says that an archive is there, whole and unpacked."""
     return folder / ".downloads" / f"{_file_name(archive)}.done"
 
 
-def _refuse_what_is_not_json(path: Path) -> None:
+def _require_json(path: Path) -> None:
     """Delete and refuse what a proxy's page or an error message left under a JSON file's name."""
     with path.open("rb") as file:
         start = file.read(_JSON_START)

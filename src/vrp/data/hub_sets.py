@@ -30,7 +30,7 @@ from vrp.hub import (
     is_commit,
     list_files,
     require_access,
-    short,
+    short_revision,
 )
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def _fetch(
             drafts.add(listing, part, f"{name}, part {number} of {len(parts)}")
     except HubUnreachableError as error:
         if current is not None:
-            kept = short(current.commit)
+            kept = short_revision(current.commit)
             logger.warning(f"{repository.name}: the hub cannot be reached; keeping {kept}")
             return current
         raise InputError(
@@ -158,7 +158,7 @@ def _fetch(
     _record_path(places.folder, name).write_text(json.dumps(record._asdict()), encoding="utf-8")
     shutil.rmtree(work)
     logger.info(
-        f"{repository.name}@{short(listing.commit)}: {len(record.images)} images, "
+        f"{repository.name}@{short_revision(listing.commit)}: {len(record.images)} images, "
         f"{', '.join(files)}"
     )
     return record

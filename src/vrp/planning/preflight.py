@@ -140,7 +140,7 @@ def _cache(name: str, model: ModelConfig) -> Check:
 
 
 def _licence(name: str, model: ModelConfig) -> Check:
-    from vrp.hub import HubUnreachableError, Repository, explained
+    from vrp.hub import HubUnreachableError, Repository, translated_errors
 
     what = f"licence of {name}"
     if is_embedded(model) or Path(model.checkpoint).expanduser().is_dir():
@@ -151,7 +151,7 @@ def _licence(name: str, model: ModelConfig) -> Check:
 
         if constants.HF_HUB_OFFLINE:
             raise HubUnreachableError("going online is switched off")
-        with explained(Repository("model", model.checkpoint, model.revision)):
+        with translated_errors(Repository("model", model.checkpoint, model.revision)):
             HfApi(endpoint=constants.ENDPOINT).auth_check(model.checkpoint)
 
     try:

@@ -17,7 +17,7 @@ from vrp.hub import (
     link_snapshot,
     list_files,
     remove_cached,
-    short,
+    short_revision,
     snapshot_folder,
 )
 from vrp.running.checkpoints import (
@@ -96,7 +96,7 @@ def _from_hub(model: ModelConfig, repository: Repository) -> Manifest:
     folder = snapshot_folder(repository, str(manifest.revision))
     check_weights(folder, manifest.files, where=str(repository))
     n_bytes = sum((folder / name).stat().st_size for name in manifest.files)
-    commit = short(manifest.revision)
+    commit = short_revision(manifest.revision)
     logger.info(
         f"{repository.name}@{commit}: {len(manifest.files)} files, {n_bytes / 1e9:.2f} GB, whole"
     )
