@@ -118,7 +118,7 @@ def test_an_overlay_says_it():
 
 def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
     """What was not looked at in one model says nothing of another."""
-    from vrp.report.answer import attention_answer
+    from vrp.report.conclusions import conclude_attention
     from vrp.report.evidence import gather_evidence
     from vrp.study.results import open_results
 
@@ -139,7 +139,7 @@ def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
         study="two",
         data_manifest=tmp_path / "data.json", sampling=tmp_path / "sampling.json",
     )  # fmt: skip
-    found = attention_answer(study.models)
+    found = conclude_attention(study.models)
     assert found.verdicts["beta"] == NOT_CAPTURED
     assert found.verdicts["alpha"] != NOT_CAPTURED
     assert found.lead not in ("Not captured", "It depends on the model")

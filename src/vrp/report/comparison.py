@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vrp.report.evidence import PROBE, ModelEvidence
-from vrp.report.numbers import Effect, ReportedEstimate, decimal, listed, with_interval
+from vrp.report.numbers import (
+    Effect,
+    ReportedEstimate,
+    decimal,
+    layers_in_words,
+    listed,
+    with_interval,
+)
 from vrp.report.published import CHECKPOINTS, POOLED, published
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.tables.effects import OBJECT_IDENTIFICATION
@@ -131,11 +138,8 @@ def _head_r2(model: ModelEvidence) -> Cell:
 
 def _best_probe(model: ModelEvidence) -> Cell:
     cell = estimate_cell(model.auroc(PROBE))
-    if not model.best_layers:
-        return cell
-    picked = sorted(set(model.best_layers))
-    word = "layer" if len(picked) == 1 else "layers"
-    return cell._replace(detail=f"{cell.detail}, {word} {listed([str(x) for x in picked])}")
+    layers = model.picked_layers()
+    return cell._replace(detail=f"{cell.detail}, {layers_in_words(layers)}") if layers else cell
 
 
 def _last_state(model: ModelEvidence) -> Cell:
@@ -167,9 +171,7 @@ def _peak_margin(model: ModelEvidence) -> Cell:
 def _ablation_layer(model: ModelEvidence) -> Cell:
     if model.main_condition("ablate") is None or not model.best_layers:
         return missing()
-    return Cell(
-        listed([str(layer) for layer in sorted(set(model.best_layers))]), "best probe layer"
-    )
+    return Cell(listed(model.picked_layers()), "best probe layer")
 
 
 def _ablation_baseline(model: ModelEvidence) -> Cell:

@@ -14,16 +14,11 @@ from vrp.stats.multiplicity import holm
 
 PROBE = "linear_best"
 # A task's own rate says nothing within the task: it is compared over all items.
-POOLED_ONLY = "task_only"
+TASK_ONLY = "task_only"
 OUTPUT_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy", "decision_margin")
 _RIVALS = (
-    "margin_only",
-    "fusion",
-    "question_only",
-    "answer_only",
-    "blind_linear_best",
-    "task_only",
-)
+    "margin_only", "fusion", "question_only", "answer_only", "blind_linear_best", TASK_ONLY,
+)  # fmt: skip
 _N_BOOT = 1000
 
 
@@ -50,7 +45,7 @@ def probe_contrasts(
     rivals = _oriented(joined)
     found = {}
     for name, values in rivals.items():
-        number = _contrast(joined, values, pooled=name == POOLED_ONLY)
+        number = _contrast(joined, values, pooled=name == TASK_ONLY)
         if number is not None:
             found[name] = number
     return _corrected(found)

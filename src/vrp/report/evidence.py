@@ -146,6 +146,10 @@ class ModelEvidence:
         contrast = self.conditions.contrasts(intervention).get(main.name) if main else None
         return self.effect(intervention, contrast.name, scope) if contrast else None
 
+    def picked_layers(self) -> list[str]:
+        """The layers that were picked in some fold, ascending, as text."""
+        return [str(layer) for layer in sorted(set(self.best_layers))]
+
     def signals(self) -> list[str]:
         """Signals that were judged, or said to be not captured, in the registry's order."""
         return [name for name in SIGNALS if self.metric(name, "auroc", "macro")]
@@ -249,12 +253,9 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
 
 
 def _estimates(table: pl.DataFrame) -> dict[Key, ReportedEstimate]:
-    return {
-        (row["predictor"], row["metric"], row["scope"], row["layer"]): ReportedEstimate.from_row(
-            row
-        )
-        for row in table.iter_rows(named=True)
-    }
+    rows = table.iter_rows(named=True)
+    keys = ("predictor", "metric", "scope", "layer")
+    return {tuple(row[key] for key in keys): ReportedEstimate.from_row(row) for row in rows}
 
 
 def _mean(values: pl.Series) -> float:
@@ -277,7 +278,7 @@ def _json(path: Path) -> Any:
         raise InputError(f"{path}: is not readable JSON ({error}); delete it and rerun") from None
 
 
-def strongest(model: ModelEvidence, predictors: Sequence[str]) -> str | None:
+def most_discriminative(model: ModelEvidence, predictors: Sequence[str]) -> str | None:
     """The predictor whose macro AUROC is farthest from chance; None where none has one."""
     distance = {
         name: abs(number.value - 0.5)

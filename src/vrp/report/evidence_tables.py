@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from vrp.estimates.predictors import predictor_label
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.report.answer import FAILS, HOLDS, UNSETTLED, guards
-from vrp.report.contrasts import OUTPUT_SIGNALS, POOLED_ONLY
+from vrp.report.contrasts import OUTPUT_SIGNALS, TASK_ONLY
 from vrp.report.evidence import PROBE, ModelEvidence
+from vrp.report.guards import Outcome, guards
 from vrp.report.numbers import (
     NONE,
     Effect,
@@ -33,7 +33,7 @@ from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
 from vrp.tables.effects import OBJECT_IDENTIFICATION
 
-_GUARD_KINDS = {HOLDS: "good", FAILS: "bad", UNSETTLED: "muted"}
+_OUTCOME_KINDS = {Outcome.HOLDS: "good", Outcome.FAILS: "bad", Outcome.UNSETTLED: "muted"}
 
 
 def glance_table(models: Sequence[ModelEvidence]) -> Table:
@@ -120,13 +120,13 @@ def guards_table(models: Sequence[ModelEvidence]) -> Table:
     for index, guard in enumerate(first):
         cells = [name_cell(guard.name, guard.measure)]
         for model in models:
-            its = found[model.name][index]
-            if its.number is None or not its.number.defined:
+            here = found[model.name][index]
+            if here.number is None or not here.number.defined:
                 cells += [missing(), Cell("")]
                 continue
-            signed = "minus" in its.measure
-            cells.append(estimate_cell(its.number, signed=signed))
-            cells.append(Cell(its.outcome, kind=_GUARD_KINDS.get(its.outcome, "")))
+            signed = "minus" in here.measure
+            cells.append(estimate_cell(here.number, signed=signed))
+            cells.append(Cell(here.outcome, kind=_OUTCOME_KINDS.get(here.outcome, "")))
         rows.append(cells)
     columns = ["guard", *(text for _ in models for text in ("estimate", "verdict"))]
     groups = [("", 1), *((model.name, 2) for model in models)]
@@ -138,7 +138,7 @@ def rivals_table(models: Sequence[ModelEvidence]) -> Table:
     names = list(dict.fromkeys(name for model in models for name in model.contrasts))
     rows = []
     for name in names:
-        cells = [name_cell(predictor_label(name), "over all items" if name == POOLED_ONLY else "")]
+        cells = [name_cell(predictor_label(name), "over all items" if name == TASK_ONLY else "")]
         for model in models:
             gap = model.contrasts.get(name)
             cells += [estimate_cell(gap, signed=True), _p_cell(gap)]

@@ -192,6 +192,11 @@ def number_word(n: int) -> str:
     return _WORDS[n] if 0 <= n < len(_WORDS) else str(n)
 
 
+def layers_in_words(layers: Sequence[str]) -> str:
+    """Name layers as in running text: `layer 3`, `layers 3 and 4`."""
+    return f"{'layer' if len(layers) == 1 else 'layers'} {listed(layers)}"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Join names as in running text: `a`, `a and b`, `a, b and c`."""
     if len(parts) < 2:

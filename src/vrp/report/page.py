@@ -16,9 +16,9 @@ from vrp.report.accounting import (
     splits_table,
     versions,
 )
-from vrp.report.answer import Answer
 from vrp.report.answer_tables import answers_table, rates_table, vqa_rules_table
 from vrp.report.comparison import compared_pooled, compared_with_published
+from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
 from vrp.report.costs import costs_source, costs_table, measured_costs
 from vrp.report.evidence import StudyEvidence
@@ -59,7 +59,7 @@ class PageInputs(NamedTuple):
 
     title: str
     study: StudyEvidence
-    answers: Sequence[Answer]
+    conclusions: Sequence[Conclusion]
     pooled: Mapping[str, ReportedEstimate]
     """R over all models together."""
     figures: Sequence[Figure]
@@ -86,7 +86,7 @@ def render_page(inputs: PageInputs) -> str:
         title=inputs.title,
         study=study.study,
         sections=SECTIONS,
-        answers=inputs.answers,
+        conclusions=inputs.conclusions,
         lead=_lead_line(study),
         warnings=_warnings(study),
         embedded=[model.name for model in models if model.embedded],

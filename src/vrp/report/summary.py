@@ -6,9 +6,10 @@ from typing import Any
 import polars as pl
 
 from vrp.report.accounting import versions
-from vrp.report.answer import Answer, guards
+from vrp.report.conclusions import Conclusion
 from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import PROBE, ModelEvidence, StudyEvidence
+from vrp.report.guards import guards
 from vrp.report.numbers import ReportedEstimate, plain
 from vrp.report.published import CHECKPOINTS, PUBLISHED
 
@@ -23,7 +24,7 @@ _CORRELATED = {
 
 def study_summary(
     study: StudyEvidence,
-    answers: Sequence[Answer],
+    conclusions: Sequence[Conclusion],
     pooled: Mapping[str, ReportedEstimate],
     *,
     provenance: Mapping[str, str],
@@ -34,7 +35,7 @@ def study_summary(
 
     Args:
         study: what the tables say.
-        answers: the four sentences.
+        conclusions: the four sentences.
         pooled: correlations over all models.
         provenance: of the report itself.
     """
@@ -43,12 +44,12 @@ def study_summary(
         "study": study.study,
         "answers": [
             {
-                "question": answer.question,
-                "sentence": answer.sentence,
-                "short": answer.lead,
-                "verdicts": {model: str(verdict) for model, verdict in answer.verdicts.items()},
+                "question": conclusion.question,
+                "sentence": conclusion.sentence,
+                "short": conclusion.lead,
+                "verdicts": {model: str(verdict) for model, verdict in conclusion.verdicts.items()},
             }
-            for answer in answers
+            for conclusion in conclusions
         ],
         "items": _items(study),
         "models": {model.name: _model(model) for model in study.models},

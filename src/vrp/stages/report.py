@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from vrp.report.answer import four_answers
+from vrp.report.conclusions import four_conclusions
 from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
 from vrp.report.overlays import overlays
@@ -31,7 +31,7 @@ def run(context: StageContext) -> None:
         data_manifest=context.read("data"),
         sampling=context.read("sampling"),
     )
-    answers = four_answers(evidence.models)
+    conclusions = four_conclusions(evidence.models)
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
     shown = {
         model.name: overlays(
@@ -46,14 +46,14 @@ def run(context: StageContext) -> None:
         PageInputs(
             report.title,
             evidence,
-            answers,
+            conclusions,
             pooled,
             read_figures(context.read_all("figures")),
             shown,
             provenance,
         )
     )
-    numbers = study_summary(evidence, answers, pooled, provenance=provenance)
+    numbers = study_summary(evidence, conclusions, pooled, provenance=provenance)
     write_text(
         context.write("summary"),
         json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n",

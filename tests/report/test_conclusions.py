@@ -6,21 +6,17 @@ import pytest
 from planted_study import CONDITIONS
 
 from vrp.config.margins import Margins
-from vrp.report.answer import (
-    FAILS,
-    HOLDS,
-    NOT_RUN,
-    UNSETTLED,
-    Verdict,
-    attention_answer,
-    causal_answer,
-    four_answers,
-    generation_answer,
-    guards,
-    hidden_state_answer,
+from vrp.report.conclusions import (
+    conclude_attention,
+    conclude_generation,
+    conclude_hidden_states,
+    conclude_interventions,
+    four_conclusions,
 )
 from vrp.report.evidence import ModelEvidence
+from vrp.report.guards import Outcome, guards
 from vrp.report.numbers import Effect, ReportedEstimate
+from vrp.report.sentences import Verdict
 
 # Estimates of each kind, around a null of 0.5 or 0: what is told apart is p, not the value.
 ABOVE = ReportedEstimate(
@@ -67,7 +63,7 @@ ATTENTION_CASES = [
 
 @pytest.mark.parametrize(("metrics", "verdict", "lead"), ATTENTION_CASES)
 def test_attention_verdicts(metrics, verdict, lead):
-    answer = attention_answer([evidence(metrics=metrics)])
+    answer = conclude_attention([evidence(metrics=metrics)])
     assert answer.verdicts == {"m": verdict}
     assert answer.lead == lead
     assert answer.sentence.startswith(f"{lead}: ")
@@ -75,17 +71,19 @@ def test_attention_verdicts(metrics, verdict, lead):
 
 
 def test_attention_names_the_strongest_with_its_interval():
-    answer = attention_answer([evidence(metrics={"spatial_entropy": ABOVE, "image_mass": CHANCE})])
+    answer = conclude_attention(
+        [evidence(metrics={"spatial_entropy": ABOVE, "image_mass": CHANCE})]
+    )
     assert "does tell right from wrong in m (spatial entropy H_s, AUROC 0.70 [0.66, 0.74])" in (
         answer.body
     )
-    none = attention_answer([evidence(metrics={"spatial_entropy": CHANCE, "image_mass": CHANCE})])
+    none = conclude_attention([evidence(metrics={"spatial_entropy": CHANCE, "image_mass": CHANCE})])
     assert "strongest of 2" in none.body
     assert "equivalent to chance" in none.body
 
 
 def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
-    answer = attention_answer([evidence(metrics={"spatial_entropy": BELOW})])
+    answer = conclude_attention([evidence(metrics={"spatial_entropy": BELOW})])
     assert answer.verdicts["m"] is Verdict.YES
     assert "against the expected direction" in answer.body
 
@@ -93,13 +91,13 @@ def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
 def test_a_model_trained_on_attention_counts_as_attention():
     blind_signals = {"spatial_entropy": CHANCE}
     told = evidence(metrics=blind_signals, probes={"attention_trees": ABOVE})
-    answer = attention_answer([told])
+    answer = conclude_attention([told])
     assert answer.verdicts["m"] is Verdict.YES
     assert "tree ensemble" in answer.body
 
 
 def test_attention_without_significance_is_not_a_no():
-    answer = attention_answer([evidence(metrics={"spatial_entropy": OPEN})])
+    answer = conclude_attention([evidence(metrics={"spatial_entropy": OPEN})])
     assert "No" not in answer.lead
     assert "not all of them are shown to be equivalent" in answer.body
 
@@ -122,7 +120,7 @@ def test_the_papers_correlations_are_judged_within_task(entropy, words):
         ("spatial_entropy", "r", "pooled_within"): entropy,
         ("cluster_count_dbscan", "r", "pooled_within"): clusters,
     }
-    assert words in attention_answer([evidence(metrics=metrics)]).body
+    assert words in conclude_attention([evidence(metrics=metrics)]).body
 
 
 @pytest.mark.parametrize(
@@ -135,7 +133,7 @@ def test_the_papers_correlations_are_judged_within_task(entropy, words):
     ],
 )
 def test_generation_verdicts(metrics, verdict):
-    assert generation_answer([evidence(metrics=metrics)]).verdicts == {"m": verdict}
+    assert conclude_generation([evidence(metrics=metrics)]).verdicts == {"m": verdict}
 
 
 def test_generation_states_precision_where_all_samples_agree():
@@ -147,7 +145,7 @@ def test_generation_states_precision_where_all_samples_agree():
         ),
         ("model", "accuracy", "pooled"): ReportedEstimate(0.676, 0.66, 0.69),
     }
-    body = generation_answer([evidence(metrics=metrics, k=10)]).body
+    body = conclude_generation([evidence(metrics=metrics, k=10)]).body
     assert "where all 10 sampled answers agree" in body
     assert "90.8% [88.4, 92.8] against 67.6% [66.0, 69.0] of all in m" in body
     assert "self-consistency S_SC AUROC 0.56" in body
@@ -173,7 +171,7 @@ def probed(name="m", *, probes=HOLDING, contrasts=CONTRASTS, **more):
 
 
 def test_hidden_states_better_than_the_output_and_guarded():
-    answer = hidden_state_answer([probed()])
+    answer = conclude_hidden_states([probed()])
     assert answer.lead == "Yes, and better than the output, and it survives the guards"
     assert "AUROC 0.70 [0.66, 0.74], layers 3 and 4" in answer.body
     assert "+0.10 [0.06, 0.14] over token confidence P_tok" in answer.body
@@ -182,28 +180,28 @@ def test_hidden_states_better_than_the_output_and_guarded():
 
 def test_hidden_states_no_better_than_the_output():
     same = {**CONTRASTS, "token_confidence": ReportedEstimate(0.0, -0.03, 0.03)}
-    answer = hidden_state_answer([probed(contrasts=same)])
+    answer = conclude_hidden_states([probed(contrasts=same)])
     assert answer.lead.startswith("Yes, but not shown to be better than the output")
     assert "reads no more than the best output signal" in answer.body
     worse = {
         **CONTRASTS,
         "token_confidence": ReportedEstimate(-0.1, -0.15, -0.06, p_adjusted=0.002),
     }
-    assert "reads less than" in hidden_state_answer([probed(contrasts=worse)]).body
+    assert "reads less than" in conclude_hidden_states([probed(contrasts=worse)]).body
     uncorrected = {
         **CONTRASTS,
         "token_confidence": ReportedEstimate(0.1, 0.01, 0.19, p_adjusted=0.2),
     }
-    assert "not settled in m" in hidden_state_answer([probed(contrasts=uncorrected)]).body
+    assert "not settled in m" in conclude_hidden_states([probed(contrasts=uncorrected)]).body
     wide = {**CONTRASTS, "token_confidence": ReportedEstimate(0.02, -0.1, 0.14)}
-    assert "not settled in m" in hidden_state_answer([probed(contrasts=wide)]).body
+    assert "not settled in m" in conclude_hidden_states([probed(contrasts=wide)]).body
 
 
 def test_a_probe_that_only_knows_the_answer_fails_its_guard():
     probes = {**HOLDING, ("linear_best", "auroc", "answer_yes"): ReportedEstimate(0.5, 0.46, 0.54)}
     model = probed(probes=probes)
-    assert {g.name: g.outcome for g in guards(model)}["within answer yes"] == FAILS
-    answer = hidden_state_answer([model])
+    assert {g.name: g.outcome for g in guards(model)}["within answer yes"] == Outcome.FAILS
+    answer = conclude_hidden_states([model])
     assert answer.lead.endswith("but not every guard holds")
     assert "failing: within answer yes" in answer.body
 
@@ -212,15 +210,15 @@ def test_guard_outcomes():
     blind = {**CONTRASTS, "blind_linear_best": ReportedEstimate(0.01, -0.02, 0.04)}
     wide = {**CONTRASTS, "blind_linear_best": ReportedEstimate(0.05, -0.05, 0.15)}
     for contrasts, outcome in (
-        (CONTRASTS, HOLDS),
-        (blind, FAILS),
-        (wide, UNSETTLED),
-        ({}, NOT_RUN),
+        (CONTRASTS, Outcome.HOLDS),
+        (blind, Outcome.FAILS),
+        (wide, Outcome.UNSETTLED),
+        ({}, Outcome.NOT_RUN),
     ):
         found = {g.name: g.outcome for g in guards(probed(contrasts=contrasts))}
         assert found["blank image"] == outcome
     leaking = probed(probes={**HOLDING, "permuted_linear_best": ReportedEstimate(0.6, 0.56, 0.64)})
-    assert {g.name: g.outcome for g in guards(leaking)}["permuted labels"] == FAILS
+    assert {g.name: g.outcome for g in guards(leaking)}["permuted labels"] == Outcome.FAILS
 
 
 def test_what_counts_as_no_effect_is_the_studys_margin():
@@ -235,8 +233,8 @@ def test_what_counts_as_no_effect_is_the_studys_margin():
         model = probed(probes=probes, contrasts=contrasts, margins=Margins(auroc=auroc))
         found = {guard.name: guard.outcome for guard in guards(model)}
         outcomes.append((found["blank image"], found["permuted labels"]))
-        words.append(hidden_state_answer([model]).body)
-    assert outcomes == [(FAILS, UNSETTLED), (UNSETTLED, FAILS)]
+        words.append(conclude_hidden_states([model]).body)
+    assert outcomes == [(Outcome.FAILS, Outcome.UNSETTLED), (Outcome.UNSETTLED, Outcome.FAILS)]
     assert "reads no more than the best output signal in m" in words[0]
     assert "more than the best output signal is not settled in m" in words[1]
 
@@ -251,7 +249,7 @@ def test_what_counts_as_no_effect_is_the_studys_margin():
     ],
 )
 def test_hidden_states_otherwise(number, verdict, lead):
-    answer = hidden_state_answer([probed(probes={"linear_best": number})])
+    answer = conclude_hidden_states([probed(probes={"linear_best": number})])
     assert answer.verdicts == {"m": verdict}
     assert answer.lead == lead
     assert "guard" not in answer.body
@@ -289,13 +287,13 @@ def intervened(patches, neurons, name="m"):
     ],
 )  # fmt: skip
 def test_causal_verdicts(patches, neurons, lead, verdict):
-    answer = causal_answer([intervened(patches, neurons)])
+    answer = conclude_interventions([intervened(patches, neurons)])
     assert answer.lead == lead
     assert answer.verdicts == {"m": verdict}
 
 
 def test_causal_states_top_random_and_difference():
-    body = causal_answer([intervened(COSTS, None)]).body
+    body = conclude_interventions([intervened(COSTS, None)]).body
     assert (
         "(30% of patches: −5.0 pp [−7.0, −3.0], random +0.1 pp, difference −5.0 pp [−7.0, −3.0])"
         in body
@@ -308,7 +306,7 @@ def test_models_that_disagree_are_named_apart():
         evidence("two", metrics={"spatial_entropy": CHANCE}),
         evidence("three", metrics={"spatial_entropy": OPEN}),
     ]
-    answer = attention_answer(models)
+    answer = conclude_attention(models)
     assert answer.lead == "It depends on the model"
     assert [str(v) for v in answer.verdicts.values()] == ["yes", "no", "undecided"]
     yes, no, undecided = answer.body.split("; ")
@@ -319,20 +317,20 @@ def test_models_that_disagree_are_named_apart():
 
 def test_models_that_agree_are_counted():
     models = [evidence(name, metrics={"spatial_entropy": CHANCE}) for name in ("a", "b", "c")]
-    assert "in all three models: a (" in attention_answer(models).body
-    assert "in both models: a (" in attention_answer(models[:2]).body
+    assert "in all three models: a (" in conclude_attention(models).body
+    assert "in both models: a (" in conclude_attention(models[:2]).body
 
 
 def test_a_model_without_numbers_leaves_the_others_their_answer():
     models = [evidence("one", metrics={"self_consistency": ABOVE}), evidence("two")]
-    answer = generation_answer(models)
+    answer = conclude_generation(models)
     assert answer.lead == "Yes"
     assert "not judged in two" in answer.body
 
 
 def test_four_sentences_even_of_nothing():
     for models in ([], [evidence()]):
-        answers = four_answers(models)
+        answers = four_conclusions(models)
         assert len(answers) == 4
         for answer in answers:
             assert answer.sentence.strip().endswith(".")
