@@ -5,7 +5,7 @@ them (`vrp.planning.calibration`).
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from vrp.config.extract import ExtractConfig, answer_limits
@@ -360,8 +360,3 @@ def weight_bytes(model: ModelConfig) -> int:
         InputError: the model's dimensions are not known.
     """
     return BYTES_PER_VALUE[model.dtype] * dimensions_of(model).n_parameters
-
-
-def by_model(study: StudyConfig, lengths: Mapping[str, Lengths]) -> dict[str, dict[str, Work]]:
-    """Return the work of every model, by model and stage; `lengths` are measured ones."""
-    return {name: model_work(study, name, lengths.get(name)) for name in study.models}
