@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from vrp.plots.figures import figure_names
 from vrp.plots.panels import NOT_RUN
 from vrp.plots.style import WIDTH, house_style
-from vrp.study import provenance
+from vrp.study import digests
 from vrp.study.results import ModelResults, StudyResults
 
 
@@ -57,12 +57,12 @@ def test_figures_come_in_reading_order(modules):
     assert orders == sorted(orders)
 
 
-def test_an_edit_to_a_figure_changes_the_stage_that_draws_it_and_no_other():
-    closure = provenance.import_closure("vrp.stages.figures")
-    assert {f"vrp.plots.figures.{name}" for name in figure_names()} <= closure
+def test_a_figure_is_part_of_the_stages_that_show_it_and_of_no_other():
+    drawn = {f"vrp.plots.figures.{name}:draw" for name in figure_names()}
+    assert drawn <= digests.stage_definitions("figures").keys()
     for stage in ("extract", "metrics", "probes", "effects"):
-        others = provenance.import_closure(f"vrp.stages.{stage}")
-        assert not any(module.startswith("vrp.plots") for module in others)
+        others = digests.stage_definitions(stage)
+        assert not any(name.startswith("vrp.plots") for name in others)
 
 
 def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):

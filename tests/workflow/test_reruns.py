@@ -1,15 +1,25 @@
 """What an edit makes run again, and that the dry-run's own reason names the edit.
 
-A tiny study of two models has run with a stand-in for `vrp`; each case edits one thing, plans,
-and takes the edit back.
+Of edits of the source, all are compared by the stages' digests; some of them, and all edits of the
+configuration, by dry-runs: a tiny study of two models has run with a stand-in for `vrp`; each case
+edits one thing, plans, and takes the edit back.
 """
 
+import ast
+import contextlib
+import functools
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
+from source_edits import FAMILIES, MODEL_RUNS, NOTHING, SOMETHING
 
+import vrp
 from vrp.config.study import load_study
+from vrp.study import digests
+from vrp.study.graph import STAGE
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -45,100 +55,137 @@ def test_the_snapshot_is_the_whole_configuration(finished):
     assert yaml.safe_load(snapshot.read_text())["consistency"]["k"] == 10
 
 
-STAGES = "src/vrp/stages"
-ADDED = ("", "EDITED = 1")
-# What is edited: file, text to replace (none: append), new text, the stages that run again.
-CODE_EDITS = {
-    "a comment": (f"{STAGES}/probes.py", "", "# A remark.", set()),
-    "a docstring": (f"{STAGES}/probes.py", '"""', '"""Once more: ', set()),
-    "an attribute's docstring": (
-        "src/vrp/config/probes.py",
-        '    """',
-        '    """Once more: ',
-        set(),
-    ),
-    "an editor's swap file": (f"{STAGES}/.probes.py.swp", "", "swapped", set()),
-    "one more published checkpoint": ("src/vrp/planning/checkpoints/new.json", "", "{}", set()),
-    "a figure": ("src/vrp/plots/figures/masking.py", *ADDED, {"figures", "report"}),
-    "the page's style": ("src/vrp/report/templates/style.css", "", "p { margin: 0 }", {"report"}),
-    "the report": (f"{STAGES}/report.py", *ADDED, {"report"}),
-    "the effects": (f"{STAGES}/effects.py", *ADDED, JOINT),
-    "the probes": (f"{STAGES}/probes.py", *ADDED, AFTER_PROBES),
-    "the masking": (f"{STAGES}/mask.py", *ADDED, {"mask"} | LISTED),
-    "a prompt": ("src/vrp/vlm/families/llava.py", *ADDED, ALL_BUT_FETCH - {"sample"}),
-    "the sampling": (f"{STAGES}/sample.py", *ADDED, ALL_BUT_FETCH),
-    "the entropy formula": (
-        "src/vrp/signals/structural.py",
-        "-(values * np.log(values + ENTROPY_OFFSET))",
-        "-(values * np.log2(values + ENTROPY_OFFSET))",
-        {"extract"} | AFTER_EXTRACT,  # H_s of every head is computed there
-    ),
-    "a signal's label": (
-        "src/vrp/signals/registry.py",
-        *ADDED,
-        AFTER_METRICS,
-    ),
-    "the AUROC": ("src/vrp/stats/auroc.py", *ADDED, AFTER_METRICS),
-    "the probe's solver": ("src/vrp/probing/linear.py", *ADDED, AFTER_PROBES),
-    "a schema's field": (
-        "src/vrp/tables/lens.py",
-        '"the pair\'s logit difference"',
-        '"logit difference of the pair"',
-        {"extract"} | AFTER_EXTRACT,
-    ),
-    "a schema's field of one table": (
-        "src/vrp/tables/effects.py",
-        *ADDED,
-        JOINT,
-    ),
-    "the exact consistency": (
-        "src/vrp/signals/exact_consistency.py",
-        *ADDED,
-        {"consistency", "gather"} | AFTER_METRICS,
-    ),
-    "the list of shards": (f"{STAGES}/gather.py", *ADDED, AFTER_EXTRACT),
-    "the status": (f"{STAGES}/status.py", *ADDED, set()),
-    "the plan": ("src/vrp/planning/plan.py", *ADDED, set()),
+AFTER = {
+    "fetch_data": set(),  # its manifest comes out the same
+    "sample": ALL_BUT_FETCH - {"sample"},
+    "extract": AFTER_EXTRACT,
+    "blind": {"gather"} | AFTER_PROBES,
+    "consistency": {"gather"} | AFTER_METRICS,
+    "gather": AFTER_EXTRACT,
+    "metrics": AFTER_METRICS,
+    "probes": AFTER_PROBES,
+    "mask": LISTED,
+    "ablate": LISTED,
+    "effects": JOINT,
+    "figures": {"report"},
+    "report": set(),
 }
-# Where what is edited is no stage's own module: the stage whose reason must name it, and how.
-NAMED = {
-    "a figure": ("figures", "vrp.plots.figures.masking"),
-    "the page's style": ("report", "vrp.report.page"),
-    "a prompt": ("extract", "vrp.vlm.families.llava"),
-    "the entropy formula": ("extract", "vrp.signals.structural"),
-    "a signal's label": ("metrics", "vrp.signals.registry"),
-    "the AUROC": ("metrics", "vrp.stats.auroc"),
-    "the probe's solver": ("probes", "vrp.probing.linear"),
-    "a schema's field": ("extract", "vrp.tables.lens"),
-    "a schema's field of one table": ("effects", "vrp.tables.effects"),
-    "the exact consistency": ("consistency", "vrp.signals.exact_consistency"),
-}
+"""Stage → the rules that run again after it."""
+EDITS = {**NOTHING, **SOMETHING}
 
 
-@pytest.mark.parametrize("edit", CODE_EDITS)
-def test_code_edit(finished, edit):
-    path, old, new, expected = CODE_EDITS[edit]
-    file = finished.folder / path
-    before = file.read_text() if file.exists() else None
-    if before is None:
-        file.write_text(new)
-    else:
-        finished.edit(path, old, new)
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A copy of the package's source that a test may edit."""
+    folder = tmp_path_factory.mktemp("source") / "vrp"
+    ignore = shutil.ignore_patterns("__pycache__", "weights")
+    shutil.copytree(Path(vrp.__file__).parent, folder, ignore=ignore)
+    return folder
+
+
+def digests_of_all(monkeypatch, package):
+    """(stage, family) → definitions that it depends on; one family where it runs no model."""
+    monkeypatch.setattr(digests, "_FOLDER", package)
+    digests.sources.cache_clear()
+    digests.stage_definitions.cache_clear()
+    return {
+        (stage, family): dict(
+            digests.stage_definitions(stage, digests.Chosen((family,), ("pope", "vqa")))
+        )
+        for stage in STAGE
+        for family in (FAMILIES if stage in MODEL_RUNS else ("llava",))
+    }
+
+
+@pytest.fixture(scope="module")
+def before(package):
+    """What every stage depends on before any edit."""
+    with pytest.MonkeyPatch.context() as patch:
+        return digests_of_all(patch, package)
+
+
+@pytest.fixture(autouse=True)
+def forget_digests():
+    """Leave no digest of an edited copy behind, and parse what is not edited once."""
+    parse, ast.parse = ast.parse, _PARSE_ONCE  # by its bytes
+    yield
+    ast.parse = parse
+    digests.sources.cache_clear()
+    digests.stage_definitions.cache_clear()
+
+
+_PARSE_ONCE = functools.cache(ast.parse)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_changes_the_stages_that_depend_on_it_and_no_other(
+    monkeypatch, package, before, name
+):
+    edit = EDITS[name]
+    with edited(package, edit):
+        now = digests_of_all(monkeypatch, package)
+    changed = {job for job in before if before[job] != now[job]}
+    assert changed == {
+        (stage, family)
+        for stage in edit.stages
+        for family in (FAMILIES if stage in MODEL_RUNS else ("llava",))
+        if edit.family in ("", family)
+    }
+    if edit.definition:
+        differ = {
+            definition
+            for job in changed
+            for definition in before[job] | now[job]
+            if before[job].get(definition) != now[job].get(definition)
+        }
+        assert edit.definition in differ
+
+
+@contextlib.contextmanager
+def edited(package, edit):
+    """Carry an edit out, and take it back."""
+    files = {package / path for path, _, _ in edit.changes}
+    texts = {file: file.read_text() if file.exists() else None for file in files}
+    edit.apply(package)
     try:
-        result = plan(finished)
+        yield
     finally:
-        if before is None:
-            file.unlink()
-        else:
-            file.write_text(before)
+        for file, text in texts.items():
+            if text is None:
+                file.unlink()
+            else:
+                file.write_text(text)
 
-    assert set(result.planned) == expected
-    if expected:
-        stage, module = NAMED.get(edit, (file.stem, f"vrp.stages.{file.stem}"))
-        for reason in result.reasons(stage):
-            assert "Params have changed" in reason
-            # The edited module and no other.
-            assert set(re.findall(r"{'([a-z_.]+)': ", reason)) == {module}
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a docstring", "the wording of a hub error", "a progress bar's text",
+        "the cleaning of temporary files", "the choice of a GPU", "a function beside others",
+        "a new family", "LLaVA's system prompt", "PaliGemma's prompt", "the attention tap",
+        "the seed that samples are handed", "a signal beside others", "the AUROC",
+        "the probe's penalties", "the effects", "the list of shards", "a figure",
+        "the page's style",
+    ],
+)  # fmt: skip
+def test_a_dry_run_plans_what_an_edit_changes_and_names_the_definition(finished, name):
+    edit = EDITS[name]
+    with edited(finished.folder / "src" / "vrp", edit):
+        result = plan(finished)
+    ours = edit.family in ("", "llava", "qwen2_vl")  # the study's models
+    stages = edit.stages if ours else set()
+    assert set(result.planned) == set(stages).union(*(AFTER[stage] for stage in stages))
+    module, _, inner = edit.definition.partition(":")
+    reasons = [reason for stage in stages for reason in result.reasons(stage)]
+    # The others follow from an input that runs again.
+    reasons = [reason for reason in reasons if "Params have changed" in reason]
+    assert bool(reasons) == bool(stages)
+    for reason in reasons:
+        # The edited module and no other; of a family, all that its model's jobs depend on.
+        named = set(re.findall(r"'([a-z_.]+)': {", reason))
+        assert module in named if edit.family else named == {module}
+        assert f"'{inner}': '" in reason
+        assert not edit.family or "model=one" in reason
 
 
 # What `--config` changes, the stages that run again, the words of the first one's reason.

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from vrp.config.study import load_study
+from vrp.study.digests import code_digest
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
-from vrp.study.provenance import code_digest, digest
+from vrp.study.provenance import digest
 from vrp.tables.files import write_table
 from vrp.tables.predictions import PREDICTIONS
 
@@ -38,7 +39,7 @@ def write_shards(folder, *, revision="r1", code=None, config=None, blind=True, m
             "model": "one",
             "revision": revision,
             "config": config or digest(stage_config(study, STAGE[stage], "one")),
-            "code": code or code_digest(f"vrp.stages.{stage}"),
+            "code": code or code_digest(study, stage, "one"),
         }
         for table in STAGE[stage].writes:
             for shard in ("000",) if stage == "mask" else ("000", "001"):

@@ -167,6 +167,7 @@ def stage_context(
     Raises:
         InputError: no such model, or a list of shards is missing or malformed.
     """
+    from vrp.study.digests import code_digest
     from vrp.study.provenance import provenance
     from vrp.tables.shard_list import listed_shards
 
@@ -191,6 +192,7 @@ def stage_context(
             study=study.study,
             stage=stage.name,
             config=stage_config(study, stage, model or None),
+            code=code_digest(study, stage.name, model),
             model=model,
         ),
     )

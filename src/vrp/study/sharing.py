@@ -10,9 +10,10 @@ import yaml
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.study.declarations import Artifact, Stage
+from vrp.study.digests import code_digest
 from vrp.study.graph import ITEMS, MADE_BY, MANIFEST, STAGE, STAGES
 from vrp.study.keys import stage_config, value_of
-from vrp.study.provenance import code_digest, digest
+from vrp.study.provenance import digest
 
 _KEY = "extraction_from"
 
@@ -139,7 +140,7 @@ def _require_same_shard(
             f"{_KEY}: {path} was made with another configuration"
             f"{_difference(folder, stage, model, wanted)}; make them equal or remove the key"
         )
-    if origin.get("code") != code_digest(f"vrp.stages.{stage.name}"):
+    if origin.get("code") != code_digest(study, stage.name, model):
         raise InputError(
             f"{_KEY}: {path} was made by other code of the stage {stage.name}; rerun that study "
             "with this version, or remove the key"

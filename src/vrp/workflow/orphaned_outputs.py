@@ -26,9 +26,10 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
     pending_submissions,
 )
 from vrp.config.study import StudyConfig
+from vrp.study.digests import code_digest
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
-from vrp.study.provenance import code_digest, digest
+from vrp.study.provenance import digest
 from vrp.workflow.lock import results_are_locked
 
 # Stands in Snakemake's marks of incomplete files for the id of the job that began them.
@@ -105,7 +106,7 @@ def expected_provenance(study: StudyConfig, rule: str, model: str) -> dict[str, 
     return {
         "stage": rule,
         "model": model,
-        "code": code_digest(f"vrp.stages.{rule}"),
+        "code": code_digest(study, rule, model),
         "config": digest(keys),
     }
 

@@ -2,17 +2,17 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vrp.config.study import StudyConfig
 from vrp.planning.resources import StudyResources
 from vrp.study.command import command_line, path_options
 from vrp.study.declarations import Artifact, Stage
+from vrp.study.digests import by_module, job_definitions, shared_definitions
 from vrp.study.graph import LIST_OF, LISTS, MADE_BY, STAGE
 from vrp.study.keys import stage_config
 from vrp.study.layout import StudyLayout, gather_rule
-from vrp.study.provenance import module_digests
 
 
 class StudyRules:
@@ -90,29 +90,33 @@ class StudyRules:
         return {name: cache_signature(function) for name, function in found.items()}
 
     def rerun_params(self, stage: str) -> list[Any]:
-        """Params that change with the stage's code, comments and formatting aside, and its keys.
+        """Params that change with the code that a stage's result depends on, and with its keys.
 
         In pieces, so that a rerun's reason names what changed: Snakemake prints the params that
-        differ, without their names, and each is a mapping of one module to its digest or of one
-        key to its value. They have no names, since naming some sixty of each job takes Snakemake a
-        tenth of its planning. A model's keys share one param: a function for each is slow, too.
+        differ, without their names, and each is the definitions of one module, or one key with its
+        value. They have no names, since naming some sixty of each job takes Snakemake a tenth of
+        its planning. What is a model's own shares one param: a function for each is slow, too.
         """
         declared = STAGE[stage]
-        runs_model = any(key.startswith("models.") for key in declared.keys)
-        first = next(iter(self.study.models))
-        keys = stage_config(self.study, declared, first if runs_model else None)
-        parts = [*module_digests(f"vrp.stages.{stage}").items(), *keys.items()]
-        params: list[Any] = [{n: value} for n, value in parts if not n.startswith("models.")]
-        if runs_model:
-            params.append(
-                cache_signature(lambda wildcards: self._model_keys(stage, wildcards.model))
-            )
-        return params
+        if not any(key.startswith("models.") for key in declared.keys):
+            code = job_definitions(self.study, stage)
+            return _in_pieces({**by_module(code), **stage_config(self.study, declared)})
+        keys = stage_config(self.study, declared, next(iter(self.study.models)))
+        keys = {key: value for key, value in keys.items() if not key.startswith("models.")}
+        params = _in_pieces({**by_module(shared_definitions(self.study, stage)), **keys})
+        return [
+            *params,
+            cache_signature(lambda wildcards: self._model_params(stage, wildcards.model)),
+        ]
 
     @functools.cache  # noqa: B019  one study for the life of the process
-    def _model_keys(self, stage: str, model: str) -> dict[str, Any]:
+    def _model_params(self, stage: str, model: str) -> dict[str, Any]:
+        """Those that are a model's own: definitions of its family, and its keys."""
+        shared = shared_definitions(self.study, stage)
+        code = job_definitions(self.study, stage, model)
+        own = {name: digits for name, digits in code.items() if name not in shared}
         keys = stage_config(self.study, STAGE[stage], model)
-        return {
+        return by_module(own) | {
             key.replace("*", model, 1): value
             for key, value in keys.items()
             if key.startswith("models.")
@@ -143,6 +147,10 @@ class StudyRules:
         example, listed = next(iter(LISTS.items()))
         (pattern,) = self.layout.pattern(listed)
         return pattern.replace(f"/{example}.json", "/{stage}.json")
+
+
+def _in_pieces(mapping: Mapping[str, Any]) -> list[Any]:
+    return [{name: value} for name, value in mapping.items()]
 
 
 def cache_signature(function: Callable[..., Any]) -> Callable[..., Any]:

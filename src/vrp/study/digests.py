@@ -1,0 +1,222 @@
+"""Digests of what a stage's result depends on, definition by definition.
+
+A stage's result depends on the functions, classes, constants and data files that its entry
+reaches, on those of its model's own family, and on nothing else of the package: see
+`vrp.study.definitions` for how names are followed and what never counts. What the text does not
+tell is declared here: what is read by a name that is made up while running, and which definitions
+cannot change a number.
+"""
+
+import ast
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vrp.config.study import StudyConfig
+from vrp.study.declarations import Stage
+from vrp.study.definitions import Reached, Sources, Uncounted
+from vrp.study.graph import STAGE
+from vrp.study.provenance import digest
+
+_FOLDER = Path(__file__).parents[1]
+
+CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
+    # What tells people something.
+    "vrp.running.model_run:progress": "a progress bar",
+    "vrp.running.model_run:warn_skipped_items": "a message",
+    "vrp.stages.sample:_warn_missing_images": "a message",
+    "vrp.logs:*": "how messages are printed",
+    "vrp.download:_bar": "a progress bar",
+    "vrp.hub_errors:remedy": "the wording of an error that ends the stage either way",
+    "vrp.vlm.loading:_explained": "the wording of an error that ends the stage either way",
+    "vrp.vlm.out_of_memory:ItemTooLargeError.__init__": "a message",
+    "vrp.vlm.family_names:check_family": "refuses a name, or does nothing",
+    "vrp.vlm.families.base:decoder_refusal": "refuses a checkpoint, or does nothing",
+    "vrp.vlm.verification:*": "refuses a checkpoint, or does nothing",
+    # How files get onto the disk, which is the same file or an error.
+    "vrp.tables.files:whole_file": "a file appears whole or not at all",
+    "vrp.tables.files:require_writable": "an error, earlier",
+    "vrp.tables.files:remove_abandoned_parts": "cleans up after killed jobs",
+    "vrp.running.finished_batches:FinishedBatches.discard": "cleans up",
+    # Where and how a stage runs.
+    "vrp.stages.fetch_model:_dimensions": "planning alone reads them",
+    "vrp.running.gpus:*": "which of the machine's GPUs is taken",
+    "vrp.termination:*": "how a stage ends when it is told to",
+    # What is handed to a stage counts by its values: keys are params of its rule, files its inputs.
+    "vrp.config.study:load_study": "what it returns are the keys",
+    "vrp.study.context:restricted": "refuses a key, or does nothing",
+    "vrp.study.context:StageContext.label": "names the job in messages",
+    "vrp.study.keys:batch_size": "results do not depend on it, but for rounding",
+    "vrp.study.command:path_options": "which files there are",
+    "vrp.study.layout:*": "where files are",
+    "vrp.study.graph:*": "declares files and keys; of a stage, its files and shards count",
+    # What states what made a table, in the table's metadata.
+    "vrp.study.keys:stage_config": "the values of keys",
+    "vrp.study.provenance:*": "versions and digests",
+    "vrp.study.digests:*": "digests",
+}
+"""Definitions that no result depends on → why. They are not followed, and a statement that calls
+one does not count. `module:*` is all of a module."""
+
+MESSAGE_ARGUMENTS: Mapping[str, Sequence[str | int]] = {
+    "vrp.tables.schema:column": (2, "description"),
+    "vrp.running.model_run:progress": ("*",),
+    "vrp.download:_bar": ("*",),
+    "vrp.running.shard:write_shard": ("description", "unit", "answers"),
+    "vrp.running.finished_batches:FinishedBatches": ("stage",),
+}
+"""Definitions → arguments that only say something to people: names, positions, `*` for all."""
+
+_UNCOUNTED = Uncounted(CANNOT_CHANGE_A_NUMBER, MESSAGE_ARGUMENTS)
+_FIGURE = ("ORDER", "TITLE", "CAPTION", "TABLES", "draw")
+
+
+class Chosen(NamedTuple):
+    """What a job uses of what is looked up by name; None: all that there is."""
+
+    families: tuple[str, ...] | None = None
+    """Model families."""
+    datasets: tuple[str, ...] | None = None
+    """Data sets."""
+
+
+ALL = Chosen()
+
+
+def chosen_by(study: StudyConfig, model: str = "") -> Chosen:
+    """Return what a job of a study uses.
+
+    Args:
+        study: the configuration.
+        model: the model of the job; empty: it is of the whole study.
+    """
+    models = [study.models[model]] if model else list(study.models.values())
+    datasets = {split.dataset for split in study.sample.splits}
+    datasets |= {*study.data.official, *study.data.hub, *study.data.files}
+    return Chosen(tuple(sorted({one.family for one in models})), tuple(sorted(datasets)))
+
+
+def dynamic_reads(chosen: Chosen = ALL) -> Mapping[str, Sequence[str]]:
+    """Return what the package reads by names that no text holds: definition → what it reads."""
+    families = _known("vlm.families", chosen.families, but=("base",))
+    datasets = _known("data.datasets", chosen.datasets)
+    figures = _known("plots.figures")
+    return {
+        "vrp.vlm.families:get_family": _read(families, "FAMILY"),
+        "vrp.data.datasets:get_dataset": _read(datasets, "DATASET"),
+        "vrp.plots.figures:_from_module": _read(figures, *_FIGURE),
+    }
+
+
+def _read(modules: Iterable[str], *names: str) -> tuple[str, ...]:
+    return tuple(f"{module}:{name}" for module in modules for name in names)
+
+
+def _known(package: str, chosen: Sequence[str] | None = None, but: Sequence[str] = ()) -> list[str]:
+    """Modules of a package that discovers its own: those that are chosen, or all."""
+    names = {path.stem for path in _FOLDER.joinpath(*package.split(".")).glob("*.py")}
+    names -= {"__init__", *but}
+    return [f"vrp.{package}.{n}" for n in sorted(names if chosen is None else names & {*chosen})]
+
+
+@functools.cache
+def sources() -> Sources:
+    """Return the package's source, parsed once a process."""
+    return Sources({"vrp": _FOLDER}, _UNCOUNTED)
+
+
+def reach_stage(stage: str, chosen: Chosen = ALL) -> Reached:
+    """Follow names from a stage's entries.
+
+    Args:
+        stage: name of the stage.
+        chosen: what its job uses of what is looked up by name.
+    """
+    sections = {key.partition(".")[0] for key in STAGE[stage].keys}
+    runs = {"vrp.study.command:run_stage": (f"vrp.stages.{stage}:run",)}
+    entry = "run_gather" if STAGE[stage].per == "list" else "run_stage"
+    return sources().reach(
+        [f"vrp.study.command:{entry}"],
+        reads={**dynamic_reads(chosen), **runs},
+        values_of=("vrp.config.study:StudyConfig", sections),
+    )
+
+
+@functools.cache
+def stage_definitions(stage: str, chosen: Chosen = ALL) -> Mapping[str, str]:
+    """Return `module:definition` → digest for all that a stage's result depends on.
+
+    Files of the package that it opens are named `package:path`.
+
+    Args:
+        stage: name of the stage.
+        chosen: what its job uses of what is looked up by name.
+    """
+    handed_over = f"vrp.study.graph:STAGE[{stage}]"
+    return {**reach_stage(stage, chosen).digests, handed_over: _handed_over(STAGE[stage])}
+
+
+def _handed_over(stage: Stage) -> str:
+    """Return the digest of what the graph says that a stage is handed."""
+    files = {"reads": stage.reads, "writes": stage.writes}
+    named = {key: sorted(one.name for one in found) for key, found in files.items()}
+    return digest({**named, "shards": stage.shards_key})[:8]
+
+
+def job_definitions(study: StudyConfig, stage: str, model: str = "") -> Mapping[str, str]:
+    """Return `stage_definitions` of one job of a study.
+
+    Args:
+        study: the configuration.
+        stage: name of the stage.
+        model: the model of the job; empty: it is of the whole study.
+    """
+    return stage_definitions(stage, chosen_by(study, model))
+
+
+def shared_definitions(study: StudyConfig, stage: str) -> Mapping[str, str]:
+    """Return those of `job_definitions` that are the same whatever the model's family."""
+    return stage_definitions(stage, chosen_by(study)._replace(families=()))
+
+
+def code_digest(study: StudyConfig, stage: str, model: str = "") -> str:
+    """Return one digest of `job_definitions`, 16 hexadecimal digits."""
+    return digest(dict(job_definitions(study, stage, model)))
+
+
+def by_module(definitions: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return definitions as module → {definition: digest}.
+
+    A rule has a param for each module, so that of a job that runs again Snakemake prints the
+    definitions of the edited module alone.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, digits in definitions.items():
+        module, _, inner = name.partition(":")
+        found.setdefault(module, {})[inner] = digits
+    return found
+
+
+def changed_definitions(before: Iterable[str], now: Iterable[str]) -> list[str]:
+    """Return which definitions differ between the params of a job as recorded and as they are.
+
+    Args:
+        before: params as Snakemake records them: the `repr` of each.
+        now: params of the same job now, likewise.
+    """
+    old, new = _definitions_in(before), _definitions_in(now)
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def _definitions_in(params: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for param in params:
+        try:
+            value: Any = ast.literal_eval(param)
+        except (ValueError, SyntaxError):
+            continue  # not one of ours
+        for module, names in value.items() if isinstance(value, dict) else ():
+            if isinstance(names, dict):
+                found |= {f"{module}:{name}": digits for name, digits in names.items()}
+    return found
