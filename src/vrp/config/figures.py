@@ -8,7 +8,7 @@ from vrp.config.section import Section
 
 
 class FiguresConfig(Section):
-    """How figures are written."""
+    """Format of the figure files."""
 
     formats: tuple[Literal["svg", "png"], ...] = ("svg", "png")
     """File types."""

@@ -1,4 +1,4 @@
-"""Equivalence margins: how close to no effect still counts as none."""
+"""Equivalence margins: distances from no effect that still count as none."""
 
 from typing import NamedTuple
 

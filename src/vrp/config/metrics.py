@@ -1,4 +1,4 @@
-"""Signals and their agreement with correctness."""
+"""Signals and how well they tell right answers from wrong ones."""
 
 from pydantic import Field, field_validator
 

@@ -6,7 +6,7 @@ from vrp.config.section import Section
 
 
 class ReportConfig(Section):
-    """What the report shows."""
+    """Contents of the report."""
 
     title: str = "Where can this model's reliability be read?"
     """Its heading."""

@@ -8,7 +8,7 @@ from vrp.signals.registry import SIGNALS
 PREDICTOR_KINDS = (
     "structural", "mechanistic", "behavioural", "supervised_attention", "probes", "guards",
 )  # fmt: skip
-"""In the order in which they are shown."""
+"""Kinds of predictors, in the order in which they are shown."""
 
 SYMBOL = re.compile(r"(?<![A-Za-z])([HCSP])_(tok|SC|s|k)\b")
 """The papers' symbols in labels and sentences: H_s, C_k, S_SC, P_tok, a letter with an index."""
@@ -18,14 +18,14 @@ _GUARD_WORDS = ("blind", "permut", "shuffle", "only")
 
 
 def predictor_label(predictor: str) -> str:
-    """What a signal or probe is called where people read it; its own name if it has no other."""
+    """Label of a signal or probe in figures and report; its name in words where it has no label."""
     if predictor in SIGNALS:
         return SIGNALS[predictor].label
     return PROBE_LABELS.get(predictor, predictor.replace("_", " "))
 
 
 def predictor_kind(predictor: str) -> str:
-    """What a predictor is read from or stands for: one of `PREDICTOR_KINDS`."""
+    """Kind of a predictor, one of `PREDICTOR_KINDS`."""
     if predictor in SIGNALS:
         return SIGNALS[predictor].kind
     if any(word in predictor for word in _GUARD_WORDS) and predictor != "margin_only":

@@ -1,4 +1,4 @@
-"""How well a value per item tells right answers from wrong ones, as rows of an estimates table."""
+"""Rows of the estimates tables: how well one value per item tells right answers from wrong ones."""
 
 import math
 from collections import Counter
@@ -42,7 +42,7 @@ class EvaluationItems:
     resamples: Resamples
     """Shared by every statistic, which makes them joint."""
     margins: Margins
-    """What counts as no effect."""
+    """Margins of the equivalence tests."""
 
     @classmethod
     def from_frame(

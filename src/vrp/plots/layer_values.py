@@ -81,7 +81,7 @@ def right_and_wrong_keys() -> list[Artist]:
 
 
 def counts_note(values: NDArray[np.float64], right: NDArray[np.bool_]) -> str:
-    """How many items are behind the two curves: those with a value in any layer.
+    """Numbers of right and wrong answers with a value in any layer.
 
     Args:
         values: (n_items, n_layers).

@@ -161,7 +161,7 @@ def not_run(ax: Axes, reason: str = NOT_RUN) -> None:
 
 
 def absence(frame: pl.DataFrame, *columns: str) -> str | None:
-    """Why a per-item table has nothing to show in these columns; None where it has something."""
+    """Reason why a per-item table has no values in these columns; None where it has some."""
     if frame.is_empty():
         return NOT_RUN
     return None if all(is_captured(frame[name]) for name in columns) else NOT_CAPTURED

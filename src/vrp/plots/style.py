@@ -1,4 +1,4 @@
-"""One look for all figures: sizes, type, and colours that keep their meaning from one to the next.
+"""Style of all figures: sizes, type, and colours with one meaning each.
 
 Colours are Okabe and Ito's, which stay apart under the common kinds of colour blindness.
 """

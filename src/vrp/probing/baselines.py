@@ -1,4 +1,4 @@
-"""What a probe could reach without reading reliability: its guards.
+"""Baselines and guards: what a probe could reach without reading reliability.
 
 A probe over four tasks can win by recognising the task, the kind of question or the answer that
 was given; these baselines see only that. Label permutation shows what chance looks like here.

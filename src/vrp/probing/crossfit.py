@@ -19,7 +19,7 @@ NO_WEIGHTS = np.zeros(0)
 
 
 class TrainingPart(NamedTuple):
-    """What a learner may see of one split."""
+    """Data of one split that a learner is given."""
 
     features: Any
     """(n_train, …) array; a `RowView` where the probe was given one."""
@@ -34,7 +34,7 @@ class TrainingPart(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What a learner returns for one split."""
+    """Result of a learner for one split."""
 
     scores: NDArray[np.float64]
     """(n_test,) probability of a right answer."""
@@ -47,11 +47,11 @@ class Fitted(NamedTuple):
     inner_auroc: float = math.nan
     """Their AUROC, macro-averaged over tasks."""
     note: str = ""
-    """What went less than well."""
+    """Problems of the fit; empty where there were none."""
 
 
 class FoldFit(NamedTuple):
-    """What was fitted for one fold."""
+    """Fit of one fold."""
 
     fold: int
     """The fold held out."""
@@ -68,7 +68,7 @@ class FoldFit(NamedTuple):
     inner_auroc: float
     """AUROC within the training part (out of inner fold, macro over tasks); NaN where not made."""
     note: str
-    """Why scores are missing, or what went less than well; else empty."""
+    """Why scores are missing, or problems of the fit; empty where there were none."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class RowView:
     matrix: NDArray[Any]
     """(n, d)"""
     rows: NDArray[np.integer]
-    """Which of its rows."""
+    """(rows,) indices of its rows."""
 
     @classmethod
     def of(cls, matrix: NDArray[Any]) -> "RowView":

@@ -1,4 +1,4 @@
-"""What probes, baselines and guards are called where people read them."""
+"""Labels of probes, baselines and guards in figures and report."""
 
 from typing import Final
 

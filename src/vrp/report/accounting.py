@@ -1,4 +1,4 @@
-"""What was run, on how many items, and which numbers rest on fewer."""
+"""Tables of the models and items of the study, and of the numbers that rest on fewer items."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def splits_table(study: StudyEvidence) -> Table:
 
 
 def sampling_table(study: StudyEvidence) -> Table:
-    """Found, usable, dropped with reasons, taken."""
+    """Questions found, usable, dropped (with reasons) and taken, by split."""
     rows = []
     for row in study.sampling:
         dropped = [f"{reason}: {thousands(n)}" for reason, n in row.get("dropped", {}).items()]
@@ -52,7 +52,7 @@ def _lost_images(row: Mapping[str, Any]) -> str:
 
 
 def models_table(models: Sequence[ModelEvidence]) -> Table:
-    """Which checkpoint each model is."""
+    """Family, checkpoint, revision and settings of each model."""
     rows = [
         [
             name_cell(model.name),
@@ -72,7 +72,7 @@ def models_table(models: Sequence[ModelEvidence]) -> Table:
 
 
 def prompts_table(models: Sequence[ModelEvidence]) -> Table:
-    """What the first item of each task was asked, as the model saw it."""
+    """Prompt of the first item of each task, as the model saw it."""
     rows = []
     for model in models:
         for first in json.loads(model.origin.get("first_prompts", "[]")):
@@ -94,14 +94,14 @@ def _token_ids(first: Mapping[str, Any]) -> str:
 
 
 def _captured_words(model: ModelEvidence) -> str:
-    """What was read beside answers and hidden states."""
+    """Names of the quantities that were captured, as text."""
     if model.captured is None:
         return NONE
     return model.captured.replace(",", ", ").replace("_", " ") or "answers, hidden states"
 
 
 def dropped_table(models: Sequence[ModelEvidence]) -> Table:
-    """Every number that rests on fewer items than were asked, with the reason."""
+    """Numbers that rest on fewer items than the study has, with the reason."""
     rows = []
     for model in models:
         found: dict[tuple[int, str], list[str]] = {}

@@ -1,4 +1,4 @@
-"""What the models answered: the tables that make a scoring or prompting artefact visible."""
+"""Tables of the models' answers, which make an artefact of scoring or prompting visible."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""Ours beside the published: one row per quantity of the papers, one column per model."""
+"""Comparison with the papers: one row per published quantity, one column per model."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ class Quantity(NamedTuple):
     """One quantity that the papers report."""
 
     key: str
-    """Of the published numbers."""
+    """Key of the published numbers."""
     label: str
-    """As printed."""
+    """Name in the table."""
     ours: Ours
-    """How this study's number is found."""
+    """Function that finds this study's number."""
 
 
 def compared_with_published(models: Sequence[ModelEvidence]) -> Table:

@@ -128,9 +128,10 @@ def _attention(model: ModelEvidence) -> Finding:
 
 
 def _discriminates(model: ModelEvidence, names: Sequence[str]) -> tuple[Verdict, str | None]:
-    """Whether any of the predictors tells right from wrong, and the one that tells most.
+    """Verdict on a set of predictors, and the most discriminative one among those that tell.
 
-    Where none tells, it is the one farthest from chance; None where none has an estimate.
+    Where none tells right from wrong, it is the most discriminative of all; None where none has an
+    estimate.
     """
     best = most_discriminative(model, names)
     if best is None:
@@ -293,7 +294,7 @@ def best_output_signal(model: ModelEvidence) -> str | None:
 
 
 def _rivalry(model: ModelEvidence) -> Finding:
-    """Where the probe stands against the best output signal."""
+    """Comparison of the probe with the best output signal."""
     rival = best_output_signal(model)
     gap = model.contrasts.get(rival) if rival else None
     if rival is None or gap is None or not gap.defined:
@@ -403,7 +404,7 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
 
 
 def _joint(verdicts: set[Verdict | Standing]) -> Verdict:
-    """One word for both: it hangs on something, on nothing, or it is not known."""
+    """Combine the verdicts on patches and neurons: yes if either is, no only if both are."""
     for verdict in (Verdict.YES, Verdict.UNDECIDED):
         if verdict in verdicts:
             return verdict

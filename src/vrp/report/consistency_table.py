@@ -1,4 +1,4 @@
-"""Self-consistency as sampled, beside what the exact distribution over answers says of it."""
+"""Self-consistency as sampled, compared with the exact distribution over answers."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The best probe against everything that stands beside it: paired differences of AUROC."""
+"""Paired differences of AUROC between the best probe and its rivals."""
 
 from collections.abc import Mapping
 

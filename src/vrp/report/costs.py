@@ -1,4 +1,4 @@
-"""What reading each signal costs beside the answer, as `benchmarks/extraction.py` measured it."""
+"""Cost of reading each signal in addition to the answer, measured by `benchmarks/extraction.py`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from vrp.tables.consistency import EXACT_COLUMNS
 
 
 class _Part(NamedTuple):
-    """Something that is read or run."""
+    """One thing that is read or run, and measured by itself."""
 
     label: str
     columns: tuple[str, ...] = ()
     """Columns of tables that it gives, as a signal names what it needs; a table's name stands for
     its columns that no other part gives."""
     also: str = ""
-    """What else rests on it."""
+    """Other uses of it than signals."""
 
 
 _PARTS: dict[str, _Part] = {
@@ -70,7 +70,7 @@ def costs_table(costs: Mapping[str, Any]) -> Table:
 
 
 def costs_source(costs: Mapping[str, Any]) -> str:
-    """What the costs were measured on, in one line."""
+    """Hardware and settings of the measurement, in one line."""
     hardware, settings = costs["hardware"], costs["settings"]
     return (
         f"Embedded models, batches of {settings['batch_size']}, {settings['threads']} threads of "
@@ -83,7 +83,7 @@ def costs_source(costs: Mapping[str, Any]) -> str:
 
 
 def part_of(column: str) -> str:
-    """What has to be read or run for a column of a table, such as `lens.truth_margin`."""
+    """Name of the part that gives a column of a table, such as `lens.truth_margin`."""
     for wanted in (column, column.partition(".")[0]):
         for name, part in _PARTS.items():
             if wanted in part.columns:
@@ -92,7 +92,7 @@ def part_of(column: str) -> str:
 
 
 def _signals(part: str) -> str:
-    """Labels of the signals that need it, and what else does."""
+    """Labels of the signals that need a part, and its other uses."""
     labels = [s.label for s in SIGNALS.values() if part in map(part_of, s.needs)]
     if len(labels) > 3:
         labels = [*labels[:2], f"{len(labels) - 2} more signals"]

@@ -1,4 +1,4 @@
-"""What the study's tables say of each model, ready to be looked up by name."""
+"""The study's results as the report looks them up: estimates and effects by name, per model."""
 
 import json
 import math
@@ -42,12 +42,12 @@ def ordered_tasks(items: pl.DataFrame) -> list[str]:
 
 @dataclass(frozen=True)
 class ModelEvidence:
-    """Everything the report knows of one model."""
+    """Results of one model."""
 
     name: str
     """Name in the config."""
     family: str = ""
-    """As the tables record it; empty where they do not."""
+    """Family as recorded in the tables; empty where they do not record it."""
     origin: Mapping[str, str] = field(default_factory=dict)
     """Provenance of its answers: revision, digests, versions."""
     metrics: Mapping[Key, ReportedEstimate] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class ModelEvidence:
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Answers beside their items."""
     margins: Margins = field(default_factory=Margins)
-    """What counts as no effect."""
+    """Margins of the study's equivalence tests."""
 
     @property
     def checkpoint(self) -> str:
@@ -83,7 +83,7 @@ class ModelEvidence:
 
     @property
     def captured(self) -> str | None:
-        """What its extraction read, comma-joined; None where the tables do not say."""
+        """Quantities captured by its extraction, comma-joined; None where the tables do not say."""
         return self.origin.get(CAPTURED)
 
     @property
@@ -168,19 +168,19 @@ class ModelEvidence:
 
 @dataclass(frozen=True)
 class StudyEvidence:
-    """Everything the report knows of the study."""
+    """Results of the study."""
 
     study: str
     items: pl.DataFrame
     """Rows of `items.parquet`."""
     models: tuple[ModelEvidence, ...]
-    """In the order in which their tables were given."""
+    """Models in the order in which their tables were given."""
     sampling: tuple[Mapping[str, Any], ...]
     """Rows of the sampling report."""
     data: Mapping[str, Any]
     """The data manifest."""
     margins: Margins
-    """What counts as no effect."""
+    """Margins of the study's equivalence tests."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
 
@@ -279,7 +279,7 @@ def _json(path: Path) -> Any:
 
 
 def most_discriminative(model: ModelEvidence, predictors: Sequence[str]) -> str | None:
-    """The predictor whose macro AUROC is farthest from chance; None where none has one."""
+    """The predictor whose macro AUROC is farthest from 0.5; None where none has an estimate."""
     distance = {
         name: abs(number.value - 0.5)
         for name in predictors

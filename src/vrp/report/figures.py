@@ -17,9 +17,9 @@ class Figure(NamedTuple):
     name: str
     """File name without its ending."""
     title: str
-    """What it shows, in one line."""
+    """Title, in one line."""
     caption: str
-    """How to read it; empty for a file that is none of the project's figures."""
+    """Caption; empty for a file that is not one of the known figures."""
     uri: str
     """The file in a data URI: as an image it can neither run scripts nor load anything."""
 

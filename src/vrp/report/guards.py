@@ -1,4 +1,4 @@
-"""Guards of the best probe: ways in which it could win without reading reliability."""
+"""Guards of the best probe: checks that it does not succeed without reading reliability."""
 
 from enum import StrEnum
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from vrp.stats.estimate import ALPHA
 
 
 class Outcome(StrEnum):
-    """What a guard's number says."""
+    """Outcome of a guard."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -19,15 +19,15 @@ class Outcome(StrEnum):
 
 
 class Guard(NamedTuple):
-    """One way in which a probe could win without reading reliability."""
+    """One way in which a probe could succeed without reading reliability."""
 
     name: str
     """Short name, as in running text."""
     outcome: Outcome
     number: ReportedEstimate | None
-    """What it rests on."""
+    """The estimate that decides."""
     measure: str
-    """What that number is."""
+    """Name of that estimate."""
 
 
 def guards(model: ModelEvidence) -> list[Guard]:
@@ -59,7 +59,7 @@ def guards(model: ModelEvidence) -> list[Guard]:
 
 
 def _above(number: ReportedEstimate | None, null: float, margin: float) -> Outcome:
-    """Whether the interval lies above, does not, or leaves it open."""
+    """Decide by the interval: above the null, below the null plus the margin, or open."""
     if number is None or not number.defined:
         return Outcome.NOT_RUN
     if number.low > null:

@@ -1,4 +1,4 @@
-"""Estimates as the report reads them, where they stand, and how they are printed."""
+"""Estimates as the report reads, judges and prints them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class ReportedEstimate(NamedTuple):
     n_dropped: int = 0
     """Items left out."""
     note: str = ""
-    """Why items were left out, or the value is missing."""
+    """Reason why items were left out, or the value is missing."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ReportedEstimate":
@@ -51,12 +51,12 @@ class ReportedEstimate(NamedTuple):
 
     @property
     def defined(self) -> bool:
-        """Whether there is a value at all."""
+        """Whether the value is a number."""
         return math.isfinite(self.value)
 
     @property
     def captured(self) -> bool:
-        """Whether what it would be computed from was captured."""
+        """Whether its inputs were captured."""
         return self.note != NOT_CAPTURED
 
     def as_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class ReportedEstimate(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """What an intervention does to accuracy."""
+    """Effect of an intervention on accuracy."""
 
     effect: ReportedEstimate
     """Percentage points."""
@@ -76,7 +76,7 @@ class Effect(NamedTuple):
     changed: float
     """Share of answers that changed."""
     p_mcnemar: float
-    """For comparison."""
+    """Exact McNemar test, which takes items as independent; for comparison."""
     per_seed: tuple[float, ...]
     """Effect of every seed, percentage points."""
 
@@ -99,7 +99,7 @@ class Effect(NamedTuple):
 
 
 class Standing(StrEnum):
-    """Where an estimate stands against "no effect"."""
+    """Comparison of an estimate with "no effect"."""
 
     MISSING = "missing"
     """There is no estimate."""

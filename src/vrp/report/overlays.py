@@ -1,4 +1,4 @@
-"""Where the model looked, laid over the actual images."""
+"""Attention of the models, overlaid on the images."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ class Overlay(NamedTuple):
     attended: str
     """The image with its attention as a PNG data URI; empty where it cannot be shown."""
     problem: str
-    """Why it cannot be shown."""
+    """Reason why it cannot be shown; empty where it can."""
 
 
 def overlays(

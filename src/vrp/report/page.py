@@ -55,7 +55,7 @@ SECTIONS = (
 
 
 class PageInputs(NamedTuple):
-    """What the page is made of."""
+    """Contents of the page."""
 
     title: str
     study: StudyEvidence
@@ -66,7 +66,7 @@ class PageInputs(NamedTuple):
     overlays: Mapping[str, Sequence[Overlay]]
     """Model → its overlays."""
     provenance: Mapping[str, str]
-    """Of the report itself."""
+    """Provenance of the report itself."""
 
 
 def render_page(inputs: PageInputs) -> str:
@@ -142,7 +142,7 @@ def _lead_line(study: StudyEvidence) -> str:
 
 
 def _warnings(study: StudyEvidence) -> list[str]:
-    """What a reader must know before comparing with the papers."""
+    """Warnings to read before comparing with the papers."""
     found = []
     embedded = [model.name for model in study.models if model.embedded]
     if embedded:
@@ -166,7 +166,7 @@ def _warnings(study: StudyEvidence) -> list[str]:
 
 
 def _out_of_their_world(study: StudyEvidence) -> str:
-    """What embedded models' numbers are worth on images that are not rendered scenes."""
+    """Warning about embedded models on images that are not rendered scenes."""
     models = [model for model in study.models if model.embedded]
     shares = [
         f"{model.name} {decimal(100 * sum(model.answers['correct']) / len(model.answers), 1)}%"

@@ -28,9 +28,9 @@ class Published(NamedTuple):
     family: str
     """Family, or `POOLED`."""
     value: float
-    """As printed in the paper."""
+    """The value as printed in the paper."""
     text: str
-    """How it is printed here."""
+    """The value as the report prints it."""
     detail: str = ""
     """The interval, layer or p-value that the paper gives with it."""
     source: str = ATTENTION_AND_PROBES

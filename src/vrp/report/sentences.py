@@ -9,7 +9,7 @@ from vrp.tables.captured import NOT_CAPTURED
 
 
 class Verdict(StrEnum):
-    """What the numbers of one model say."""
+    """Verdict on one model."""
 
     YES = "yes"
     NO = "no"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What was found of one model."""
+    """Finding about one model."""
 
     model: str
     verdict: Verdict | Standing
@@ -28,16 +28,16 @@ class Finding(NamedTuple):
 
 
 class Wording(NamedTuple):
-    """How a clause is put; `{models}` stands for its models and their numbers."""
+    """Text of a clause; `{models}` stands for its models and their numbers."""
 
     first: str
-    """Where it opens the matter."""
+    """Text of the first clause of a sentence."""
     after: str = ""
-    """Where another clause went before; empty: the same."""
+    """Text after another clause; empty: the same."""
 
 
 Wordings = Mapping[Verdict, Wording] | Mapping[Standing, Wording]
-"""In the order of the clauses."""
+"""Verdict → text, in the order of the clauses."""
 
 
 def clauses(findings: Sequence[Finding], wordings: Wordings) -> str:

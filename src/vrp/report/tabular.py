@@ -17,9 +17,9 @@ class Whisker(NamedTuple):
     value: float
     high: float
     null: float
-    """Where "no effect" lies."""
+    """Position of "no effect"."""
     clear: bool
-    """Whether the interval leaves "no effect" out."""
+    """Whether the interval excludes "no effect"."""
 
 
 class Cell(NamedTuple):

@@ -28,7 +28,7 @@ class TopHeadR2(NamedTuple):
     """In-sample fit of correctness from the top-k heads, one entry for each k."""
 
     k: IndexArray
-    """How many heads enter."""
+    """(n_k,) numbers of heads."""
     r2: FloatArray
     """In-sample R²; it can only grow with k, even where the heads know nothing."""
     adjusted_r2: FloatArray

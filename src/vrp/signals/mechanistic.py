@@ -28,7 +28,7 @@ class DecisionPair(NamedTuple):
 
 
 class LayerPeak(NamedTuple):
-    """Where along the layers a value is largest."""
+    """Largest value over layers, and its layer."""
 
     value: FloatArray
     """The largest value, in its own unit."""
@@ -54,7 +54,7 @@ class ContributionShares(NamedTuple):
 
 
 class LateForcing(NamedTuple):
-    """How much of the image tokens' residual update comes late."""
+    """Late part of the residual update of the image tokens."""
 
     late: FloatArray
     """Mean update over the last quarter of layers."""

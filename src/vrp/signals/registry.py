@@ -32,7 +32,7 @@ _EXPECTED = ("consistency.expected_consistency_low", "consistency.expected_consi
 
 @dataclass(frozen=True, kw_only=True)
 class SignalInputs:
-    """What the signals of a batch of items are computed from.
+    """Columns that the signals of a batch of items are computed from.
 
     Items may differ in their grid. Layers are decoder layers 0 … n_layers − 1.
     """
@@ -107,13 +107,13 @@ class Signal:
     name: str
     """Column in the signals table."""
     label: str
-    """What it is called where people read it; `H_s` and the like stand for the papers' symbols."""
+    """Name in figures and report; `H_s` and the like stand for the papers' symbols."""
     kind: SignalKind
-    """What it is read from: attention, the residual stream, or the answers."""
+    """Source: attention (structural), the residual stream (mechanistic), answers (behavioural)."""
     reliable_when: Direction | None
-    """Which way should mean a right answer; None where no claim is made."""
+    """Direction that should mean a right answer; None where no claim is made."""
     deployable: bool
-    """Whether it can be had without the label; only such a one may feed a predictor."""
+    """Whether it is computed without the label; only such a signal may feed a predictor."""
     unit: str
     """Unit of the value; "1" for a pure number."""
     description: str
@@ -206,8 +206,8 @@ def _token_confidence(inputs: SignalInputs) -> FloatArray:
     return np.array([token_confidence(logprobs) for logprobs in answers], dtype=np.float64)
 
 
-def _structural(
-    name: str, label: str, unit: str, description: str, reliable_when: Direction | None
+def _of_the_map(
+    name: str, label: str, unit: str, description: str, reliable_when: Direction
 ) -> Signal:
     """Describe one attention feature, whose column bears its name."""
     return Signal(
@@ -224,189 +224,111 @@ def _structural(
 
 
 _BUILT_IN: tuple[Signal, ...] = (
-    _structural(
-        "spatial_entropy",
-        "spatial entropy H_s",
-        "nat",
-        "spatial entropy H_s of the attention map",
-        "low",
+    _of_the_map(
+        "spatial_entropy", "spatial entropy H_s", "nat",
+        "spatial entropy H_s of the attention map", "low",
     ),
-    _structural("relative_spatial_entropy", "H_s / log S", "1", "H_s as a share of log S", "low"),
-    _structural(
-        "cluster_count_dbscan",
-        "cluster count C_k (DBSCAN)",
-        "1",
-        "attention clusters C_k, by DBSCAN",
-        "low",
+    _of_the_map("relative_spatial_entropy", "H_s / log S", "1", "H_s as a share of log S", "low"),
+    _of_the_map(
+        "cluster_count_dbscan", "cluster count C_k (DBSCAN)", "1",
+        "attention clusters C_k, by DBSCAN", "low",
     ),
-    _structural(
-        "cluster_count_components",
-        "cluster count C_k (components)",
-        "1",
-        "attention regions C_k, by components",
-        "low",
+    _of_the_map(
+        "cluster_count_components", "cluster count C_k (components)", "1",
+        "attention regions C_k, by components", "low",
     ),
-    _structural("image_mass", "image mass", "1", "share of attention on image tokens", "high"),
-    _structural(
-        "entropy_last_layer",
-        "H_s of the last layer",
-        "nat",
-        "spatial entropy of the last layer's map",
-        "low",
+    _of_the_map("image_mass", "image mass", "1", "share of attention on image tokens", "high"),
+    _of_the_map(
+        "entropy_last_layer", "H_s of the last layer", "nat",
+        "spatial entropy of the last layer's map", "low",
     ),
-    _structural(
-        "largest_entropy_drop",
-        "largest drop ΔH_s",
-        "nat",
-        "ΔH_s(l) at its largest drop over layers",
-        "low",
+    _of_the_map(
+        "largest_entropy_drop", "largest drop ΔH_s", "nat",
+        "ΔH_s(l) at its largest drop over layers", "low",
     ),
-    _structural(
-        "attention_top10_mass",
-        "top-10% mass",
-        "1",
-        "attention on the top 10% of image tokens",
+    _of_the_map(
+        "attention_top10_mass", "top-10% mass", "1", "attention on the top 10% of image tokens",
         "high",
     ),
-    _structural(
-        "attention_max",
-        "largest attention",
-        "1",
-        "attention on the most attended image token",
+    _of_the_map(
+        "attention_max", "largest attention", "1", "attention on the most attended image token",
         "high",
     ),
-    _structural(
+    _of_the_map(
         "attention_gini", "Gini of attention", "1", "Gini coefficient of the attention map", "high"
     ),
-    _structural(
-        "attention_spread",
-        "spread of attention",
-        "1",
-        "spread about the centre of mass, of the diagonal",
-        "low",
+    _of_the_map(
+        "attention_spread", "spread of attention", "1",
+        "spread about the centre of mass, of the diagonal", "low",
     ),
     Signal(
-        name="residual_update_late",
-        label="late residual update",
-        kind="mechanistic",
-        reliable_when=None,
-        deployable=True,
-        unit="1",
+        name="residual_update_late", label="late residual update", kind="mechanistic",
+        reliable_when=None, deployable=True, unit="1",
         description="residual update of the image tokens, mean of the last quarter of layers",
-        needs=("lens.residual_update",),
-        compute=_residual_update_late,
+        needs=("lens.residual_update",), compute=_residual_update_late,
     ),
     Signal(
-        name="truth_margin_last",
-        label="truth margin, last layer",
-        kind="mechanistic",
-        reliable_when="high",
-        deployable=False,
-        unit="logit",
+        name="truth_margin_last", label="truth margin, last layer", kind="mechanistic",
+        reliable_when="high", deployable=False, unit="logit",
         description="truth margin ΔM at the last layer (diagnostic: it holds the label)",
-        needs=("lens.truth_margin",),
-        compute=_last_layer("lens.truth_margin"),
+        needs=("lens.truth_margin",), compute=_last_layer("lens.truth_margin"),
     ),
     Signal(
-        name="truth_margin_peak",
-        label="truth margin, peak",
-        kind="mechanistic",
-        reliable_when="high",
-        deployable=False,
-        unit="logit",
+        name="truth_margin_peak", label="truth margin, peak", kind="mechanistic",
+        reliable_when="high", deployable=False, unit="logit",
         description="truth margin ΔM at its peak over layers (diagnostic: it holds the label)",
-        needs=("lens.truth_margin",),
-        compute=_peak("lens.truth_margin"),
+        needs=("lens.truth_margin",), compute=_peak("lens.truth_margin"),
     ),
     Signal(
-        name="decision_margin",
-        label="decision margin",
-        kind="mechanistic",
-        reliable_when="high",
-        deployable=True,
-        unit="logit",
+        name="decision_margin", label="decision margin", kind="mechanistic",
+        reliable_when="high", deployable=True, unit="logit",
         description="top token's logit minus its runner-up's, last layer",
-        needs=("lens.decision_margin",),
-        compute=_last_layer("lens.decision_margin"),
+        needs=("lens.decision_margin",), compute=_last_layer("lens.decision_margin"),
     ),
     Signal(
-        name="decision_margin_peak",
-        label="decision margin, peak over layers",
-        kind="mechanistic",
-        reliable_when="high",
-        deployable=True,
-        unit="logit",
+        name="decision_margin_peak", label="decision margin, peak over layers", kind="mechanistic",
+        reliable_when="high", deployable=True, unit="logit",
         description="decision margin of the logit lens at its peak over layers",
-        needs=("lens.decision_margin",),
-        compute=_peak("lens.decision_margin"),
+        needs=("lens.decision_margin",), compute=_peak("lens.decision_margin"),
     ),
     Signal(
-        name="margin_growth",
-        label="margin growth",
-        kind="mechanistic",
-        reliable_when="high",
-        deployable=True,
-        unit="logit",
+        name="margin_growth", label="margin growth", kind="mechanistic",
+        reliable_when="high", deployable=True, unit="logit",
         description="growth of the decided pair's logit difference from embedding to last layer",
-        needs=("lens.attention_contribution", "lens.mlp_contribution"),
-        compute=_margin_growth,
+        needs=("lens.attention_contribution", "lens.mlp_contribution"), compute=_margin_growth,
     ),
     Signal(
-        name="mlp_contribution_sum",
-        label="sum of MLP contributions",
-        kind="mechanistic",
-        reliable_when=None,
-        deployable=True,
-        unit="logit",
+        name="mlp_contribution_sum", label="sum of MLP contributions", kind="mechanistic",
+        reliable_when=None, deployable=True, unit="logit",
         description="what all MLPs add to the decided pair's logit difference",
-        needs=("lens.mlp_contribution",),
-        compute=_mlp_contribution_sum,
+        needs=("lens.mlp_contribution",), compute=_mlp_contribution_sum,
     ),
     Signal(
-        name="self_consistency",
-        label="self-consistency S_SC",
-        kind="behavioural",
-        reliable_when="high",
-        deployable=True,
-        unit="1",
+        name="self_consistency", label="self-consistency S_SC", kind="behavioural",
+        reliable_when="high", deployable=True, unit="1",
         description="share of the majority among K sampled answers, S_SC",
         needs=("consistency.self_consistency",),
         compute=_as_stored("consistency.self_consistency"),
     ),
     Signal(
-        name="expected_self_consistency",
-        label="expected S_SC, exact",
-        kind="behavioural",
-        reliable_when="high",
-        deployable=True,
-        unit="1",
+        name="expected_self_consistency", label="expected S_SC, exact", kind="behavioural",
+        reliable_when="high", deployable=True, unit="1",
         description="expected S_SC of K samples, from the exact distribution over answers",
-        needs=_EXPECTED,
-        compute=_expected_self_consistency,
+        needs=_EXPECTED, compute=_expected_self_consistency,
     ),
     Signal(
-        name="token_confidence",
-        label="token confidence P_tok",
-        kind="behavioural",
-        reliable_when="high",
-        deployable=True,
-        unit="nat",
+        name="token_confidence", label="token confidence P_tok", kind="behavioural",
+        reliable_when="high", deployable=True, unit="nat",
         description="mean log-probability of the greedy answer's tokens, P_tok",
-        needs=("answers.token_logprobs",),
-        compute=_token_confidence,
+        needs=("answers.token_logprobs",), compute=_token_confidence,
     ),
     Signal(
-        name="logit_entropy",
-        label="logit entropy",
-        kind="behavioural",
-        reliable_when="low",
-        deployable=True,
-        unit="nat",
+        name="logit_entropy", label="logit entropy", kind="behavioural",
+        reliable_when="low", deployable=True, unit="nat",
         description="entropy of the first answer token's distribution",
-        needs=("answers.first_token_entropy",),
-        compute=_as_stored("answers.first_token_entropy"),
+        needs=("answers.first_token_entropy",), compute=_as_stored("answers.first_token_entropy"),
     ),
-)
+)  # fmt: skip
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _BUILT_IN}
 """Every signal by its name, in the order of the columns."""
 _OTHER_COLUMNS = frozenset({"item_id", "group", "task", "answer", "correct"})

@@ -33,7 +33,7 @@ _SUM_TOLERANCE = 1e-2
 
 
 class MapProblem(IntEnum):
-    """Why a map gives no signal."""
+    """Reason why a map gives no signal."""
 
     NONE = 0
     NON_FINITE = 1

@@ -1,4 +1,4 @@
-"""Every figure of the study, drawn from its tables."""
+"""Draw every figure of the study from its tables."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every signal of every item, and how well each tells right answers from wrong ones."""
+"""Compute every signal of every item, and how well each tells right answers from wrong ones."""
 
 import math
 from collections import Counter
@@ -67,7 +67,7 @@ ByHead = Mapping[str, NDArray[np.float32] | None]
 
 
 def run(context: StageContext) -> None:
-    """Compute the signals of one model and judge them.
+    """Compute the signals of one model and how well each tells right answers from wrong ones.
 
     A signal whose inputs were not captured has a null column, and rows that say so in place of
     numbers. An item without finite logits has no signal at all.
@@ -75,49 +75,52 @@ def run(context: StageContext) -> None:
     Raises:
         InputError: a table is missing, or the shards do not hold the study's items.
     """
-    seed, metrics, items = context.study.seed, context.study.metrics, context.read("items")
+    metrics = context.study.metrics
     answers, attention = context.read_all("answers"), context.read_all("attention")
     schemas = _schemas_to_read()
     paths = {name: context.read_all(name) for name in ("answers", "lens", "consistency")}
-    tables = _read_tables(items, paths, schemas)
-    looked = read_table(attention, ATTENTION.only("note"))
-    _require_same_items(tables["items"], looked, attention)
+    tables = _read_tables(context.read("items"), paths, schemas)
+    attention_notes = read_table(attention, ATTENTION.only("note"))
+    _require_same_items(tables["items"], attention_notes, attention)
     signal_values, by_head = _compute(tables, attention, schemas["attention"], metrics.layers)
     table = _signal_table(tables, signal_values)
-    judged = EvaluationItems.from_frame(
+    items = EvaluationItems.from_frame(
         table,
-        seed=seed,
+        seed=context.study.seed,
         n_boot=metrics.bootstrap,
         margins=Margins(auroc=metrics.auroc_margin, r=metrics.r_margin),
     )
     answer_notes = tables["answers"]["note"]
     notes = {
         "answers": _texts(answer_notes),
-        "attention": _texts(looked["note"]),
+        "attention": _texts(attention_notes["note"]),
         "lens": _texts(tables["lens"]["note"].fill_null(answer_notes)),
     }
-    rows = _answer_rows(tables["answers"], judged)
+    rows = _answer_rows(tables["answers"], items)
     for signal in SIGNALS.values():
-        rows += _signal_rows(signal, signal_values[signal.name], judged, notes)
-    rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], judged)
+        rows += _signal_rows(signal, signal_values[signal.name], items, notes)
+    rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], items)
     of_heads = notes["attention"][_without_heads(by_head, len(table))]
-    rows += with_reasons(_head_rows(by_head, judged, metrics.top_heads), of_heads)
+    rows += with_reasons(_head_rows(by_head, items, metrics.top_heads), of_heads)
     lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
     rows += with_reasons(lens_rows, notes["answers"])
     rows += _peak_rows(tables["lens"], notes["lens"])
     provenance = {**context.provenance, "revision": read_provenance(answers[0]).get("revision", "")}
     write_table(
-        context.write("heads"), HEADS, _head_table(by_head, judged.correct), provenance=provenance
+        context.write("heads"),
+        HEADS,
+        _head_table(by_head, items.correct),
+        provenance=provenance,
     )
     write_table(context.write("signals"), signal_table(), table, provenance=provenance)
     write_table(context.write("metrics"), METRICS, adjusted(rows), provenance=provenance)
 
 
 def _schemas_to_read() -> dict[str, TableSchema]:
-    """Table → the columns of it that this stage or a signal needs.
+    """Table → its key and the columns that this stage or a signal needs.
 
     Raises:
-        InputError: a signal needs a column that there is not.
+        InputError: a signal needs a column that does not exist.
     """
     columns = {table: list(names) for table, names in _COLUMNS.items()}
     for signal in SIGNALS.values():
@@ -135,7 +138,7 @@ def _schemas_to_read() -> dict[str, TableSchema]:
 def _read_tables(
     items: Path, paths: Mapping[str, Sequence[Path]], schemas: Mapping[str, TableSchema]
 ) -> dict[str, pl.DataFrame]:
-    """Read the items, and all tables that fit into memory, of the same items in the same order."""
+    """Read the items and the tables that fit into memory, rows of all in the same order."""
     tables = {"items": read_table(items, ITEMS.only("group", "task"))}
     for name, files in paths.items():
         tables[name] = read_table(files, schemas[name])
@@ -145,17 +148,17 @@ def _read_tables(
 
 def _require_same_items(frame: pl.DataFrame, table: pl.DataFrame, paths: Sequence[Path]) -> None:
     missing = frame.join(table, on="item_id", how="anti")["item_id"]
-    strange = table.join(frame, on="item_id", how="anti")["item_id"]
-    if len(missing) or len(strange):
-        which, name = ("lacks", missing[0]) if len(missing) else ("contains unknown", strange[0])
+    unknown = table.join(frame, on="item_id", how="anti")["item_id"]
+    if len(missing) or len(unknown):
+        which, name = ("lacks", missing[0]) if len(missing) else ("contains unknown", unknown[0])
         raise InputError(
             f"{paths[0].parent}: {which} item {name!r} "
-            f"({len(missing)} missing, {len(strange)} unknown); rerun the stage that makes it"
+            f"({len(missing)} missing, {len(unknown)} unknown); rerun the stage that makes it"
         )
 
 
 class _Computed(NamedTuple):
-    """What is computed item by item, rows in the order of item_id."""
+    """Values computed item by item, in the order of item_id."""
 
     signals: dict[str, NDArray[np.float64] | None]
     """Signal → (n_items,) values, NaN where missing; None where not captured."""
@@ -189,12 +192,14 @@ def _compute(
         progress.update(len(batch))
     progress.close()
     # Null in all rows of all batches: not captured. In some rows: another capture, refused.
-    lacking = {column for column in n_null if not _is_there(column, n_null[column], n_items)}
+    lacking = {column for column in n_null if not _was_captured(column, n_null[column], n_items)}
     # Without finite logits there is no answer that a value could speak of.
-    broken = (tables["answers"]["note"] == NON_FINITE).fill_null(False).to_numpy()
+    no_answer = (tables["answers"]["note"] == NON_FINITE).fill_null(False).to_numpy()
     return _Computed(
         {
-            name: None if lacking & set(signal.needs) else np.where(broken, np.nan, signals[name])
+            name: None
+            if lacking & set(signal.needs)
+            else np.where(no_answer, np.nan, signals[name])
             for name, signal in SIGNALS.items()
         },
         {
@@ -204,7 +209,7 @@ def _compute(
     )
 
 
-def _is_there(column: str, n_null: int, n_rows: int) -> bool:
+def _was_captured(column: str, n_null: int, n_rows: int) -> bool:
     table, _, name = column.partition(".")
     if table in _SCHEMAS and captured_as_a_whole(_SCHEMAS[table].columns.field(name)):
         return captured(name, n_null, n_rows)
@@ -217,7 +222,7 @@ def _signal_inputs(
     attention: pl.DataFrame,
     layers: tuple[int, ...] | None,
 ) -> SignalInputs:
-    """Inputs of the items of one piece of the attention table, which are these rows of the rest."""
+    """Inputs of the items of one batch of the attention table, at these rows of the others."""
     columns: dict[str, Any] = {}
     for need in {need for signal in SIGNALS.values() for need in signal.needs}:
         table, _, name = need.partition(".")
@@ -232,17 +237,17 @@ def _signal_inputs(
 def _signal_rows(
     signal: Signal,
     values: NDArray[np.float64] | None,
-    judged: EvaluationItems,
+    items: EvaluationItems,
     notes: Mapping[str, NDArray[np.str_]],
 ) -> list[EstimateRow]:
-    """How well a signal tells right from wrong; why items, or all of it, are missing.
+    """How well a signal tells right from wrong, and why items, or all of them, are missing.
 
-    The reasons are those that the table has which the signal is computed from.
+    The reasons are the notes of the table that the signal is computed from.
     """
     if values is None:
-        return not_captured_rows(signal.name, judged)
+        return not_captured_rows(signal.name, items)
     rows = reliability_rows(
-        signal.name, values, judged, higher_is_reliable=signal.reliable_when != "low"
+        signal.name, values, items, higher_is_reliable=signal.reliable_when != "low"
     )
     table = next((name for name in ("attention", "lens") if name in signal.tables), "answers")
     missing = notes[table][np.isnan(values)]
@@ -271,37 +276,37 @@ def _signal_table(
     )
 
 
-def _answer_rows(answers: pl.DataFrame, judged: EvaluationItems) -> list[EstimateRow]:
+def _answer_rows(answers: pl.DataFrame, items: EvaluationItems) -> list[EstimateRow]:
     """Accuracy and what can distort it: parse rate and yes-rate, by task and by answer."""
-    rows = share_rows("model", "accuracy", judged.correct, judged)
+    rows = share_rows("model", "accuracy", items.correct, items)
     parsed = answers["parsed"].is_not_null().to_numpy()
-    rows += share_rows("model", "parse_rate", parsed, judged)
-    existence = judged.tasks == "existence"
+    rows += share_rows("model", "parse_rate", parsed, items)
+    existence = items.tasks == "existence"
     if not existence.any():
         return rows
-    yes = existence & (judged.answers == "yes")
+    yes = existence & (items.answers == "yes")
     official = answers["correct_official"].fill_null(False).to_numpy()
     for metric, hits in (("yes_rate", yes), ("accuracy_official", official)):
-        rows += [r for r in share_rows("model", metric, hits, judged) if r["scope"] == "existence"]
+        rows += [r for r in share_rows("model", metric, hits, items) if r["scope"] == "existence"]
     return rows
 
 
 def _consistency_rows(
-    consistency: pl.DataFrame, agreement: NDArray[np.float64] | None, judged: EvaluationItems
+    consistency: pl.DataFrame, agreement: NDArray[np.float64] | None, items: EvaluationItems
 ) -> list[EstimateRow]:
     """Precision where all K answers agree, and the majority answer's own accuracy."""
     if agreement is None:
         return []
     sampled = np.isfinite(agreement)
     unanimous = agreement >= 1.0
-    scopes = {**judged.scopes, "pooled": np.ones(len(unanimous), dtype=bool)}
+    scopes = {**items.scopes, "pooled": np.ones(len(unanimous), dtype=bool)}
     rows = []
     for scope, asked in scopes.items():
         chosen = asked & sampled
         kept = unanimous & chosen
-        n_groups = len(np.unique(judged.groups[kept]))
+        n_groups = len(np.unique(items.groups[kept]))
         if kept.any():
-            hits = int(judged.correct[kept].sum())
+            hits = int(items.correct[kept].sum())
             precision = wilson(hits, int(kept.sum()), n_groups=n_groups)
             rows.append(estimate_row("self_consistency", scope, "precision_unanimous", precision))
         coverage = plain_row(
@@ -311,7 +316,7 @@ def _consistency_rows(
         )  # fmt: skip
         rows.append(coverage)
     majority = consistency["majority_correct"].to_numpy()
-    return rows + share_rows("majority_answer", "accuracy", majority, judged, known=sampled)
+    return rows + share_rows("majority_answer", "accuracy", majority, items, known=sampled)
 
 
 def _ranking(by_head: ByHead) -> HeadRanking | None:
@@ -322,9 +327,9 @@ def _ranking(by_head: ByHead) -> HeadRanking | None:
     return rank_heads(contribution)
 
 
-def _head_rows(by_head: ByHead, judged: EvaluationItems, ks: Sequence[int]) -> list[EstimateRow]:
+def _head_rows(by_head: ByHead, items: EvaluationItems, ks: Sequence[int]) -> list[EstimateRow]:
     """R² of correctness on H_s and C_k of the heads that add most to the answer's logit."""
-    n_items = len(judged.correct)
+    n_items = len(items.correct)
     names = [f"{kind}_top_{k}" for k in ks for kind in ("r2", "adjusted_r2")]
     signals = [values for name in _HEAD_SIGNALS if (values := by_head[name]) is not None]
     if by_head["head_contribution"] is None or len(signals) < len(_HEAD_SIGNALS):
@@ -339,7 +344,7 @@ def _head_rows(by_head: ByHead, judged: EvaluationItems, ks: Sequence[int]) -> l
     fitting = [k for k in ks if k <= n_heads_total]
     used = ranking.order[: max(fitting, default=0)]
     features = np.stack([values.reshape(n_items, -1)[:, used] for values in signals], axis=2)
-    fit = top_head_r2(features, judged.correct, np.arange(len(used)), fitting)
+    fit = top_head_r2(features, items.correct, np.arange(len(used)), fitting)
     rows = []
     for k, r2, adjusted_r2 in zip(fit.k, fit.r2, fit.adjusted_r2, strict=True):
         dropped = n_items - fit.n_items
@@ -390,7 +395,7 @@ def _doubles(column: pl.Series) -> NDArray[np.float64] | None:
 
 
 def _share_rows(lens: pl.DataFrame) -> list[EstimateRow]:
-    """What attention and MLPs add to the answer's margin, as shares of its growth."""
+    """Shares of attention and of the MLPs in the growth of the answer's margin."""
     by_attention = _doubles(lens["attention_contribution"])
     by_mlp = _doubles(lens["mlp_contribution"])
     n_items = len(lens)
@@ -408,7 +413,7 @@ def _share_rows(lens: pl.DataFrame) -> list[EstimateRow]:
 
 
 def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[EstimateRow]:
-    """Where the mean truth margin is largest, and why items have none."""
+    """Layer and value of the largest mean truth margin."""
     margins = _doubles(lens["truth_margin"])
     if margins is None:
         return [missing_row("truth_margin", "pooled", "peak", n_dropped=len(lens))]
@@ -426,7 +431,7 @@ def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[EstimateRow]
 
 
 def _forcing_rows(lens: pl.DataFrame) -> list[EstimateRow]:
-    """How much the last layers still rewrite the image tokens."""
+    """Mean update of the image tokens in the last layers."""
     updates = _doubles(lens["residual_update"])
     if updates is None:
         return [missing_row("residual_update", "pooled", "late", n_dropped=len(lens))]

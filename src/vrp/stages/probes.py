@@ -1,4 +1,4 @@
-"""Probes: what a fitted model reads of correctness, in hidden states, attention and signals."""
+"""Fit probes of correctness to hidden states, attention and signals, with their guards."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -93,7 +93,7 @@ class Layers:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the probes of one model are fitted on; every array has one row per used item."""
+    """Data that the probes of one model are fitted on, one row per used item."""
 
     items: ProbeItems
     layers: Layers
@@ -107,9 +107,9 @@ class Inputs:
     maps: "Maps | None"
     """Attention maps; None where they were not captured or no probe wants them."""
     left_out: tuple[str, ...]
-    """Why each item that is not used is left out."""
+    """Reason for each item that is left out."""
     without_map: tuple[str, ...]
-    """Why each used item without a usable map has none."""
+    """Reason for each used item that has no usable map."""
 
 
 class Maps(NamedTuple):
@@ -122,7 +122,7 @@ class Maps(NamedTuple):
 
 
 def run(context: StageContext) -> None:
-    """Fit and judge every probe of one model.
+    """Fit and evaluate every probe of one model, on images that it was not fitted on.
 
     Items with non-finite hidden states are left out of every probe and counted. A probe whose
     inputs were not captured is skipped, and its rows say so.
@@ -141,29 +141,32 @@ def run(context: StageContext) -> None:
     plan = plan_folds(
         inputs.items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=str(seed)
     )
-    judged = EvaluationItems.from_frame(
+    all_items = EvaluationItems.from_frame(
         table,
         seed=seed,
         n_boot=probes.bootstrap,
         margins=Margins(auroc=context.study.metrics.auroc_margin),
     )
+    # All probes have one plan: the scores of an item come from the same training items.
     by_layer = _fit_layers(inputs.layers, inputs.items, plan, probes, "layers")
     fitted = fit_probes(inputs, plan, by_layer, probes)
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
     guards = _guards(inputs, plan, probes)
 
-    spread = _Spread(table["item_id"].to_numpy(), inputs.items.item_id)
+    scatter = _Scatter(table["item_id"].to_numpy(), inputs.items.item_id)
     rows: list[EstimateRow] = []
     for layer, result in by_layer.items():
-        its_rows = _judge("linear", result.scores, plan, judged, spread, layer=_number(layer))
-        rows += with_reasons(its_rows, inputs.left_out)
+        layer_rows = _evaluate(
+            "linear", result.scores, plan, all_items, scatter, layer=_number(layer)
+        )
+        rows += with_reasons(layer_rows, inputs.left_out)
     for name, result in {**fitted, **guards}.items():
         more = inputs.without_map if name in _ATTENTION_PROBES else ()
-        its_rows = _judge(name, result.scores, plan, judged, spread)
-        rows += with_reasons(its_rows, (*inputs.left_out, *more))
+        probe_rows = _evaluate(name, result.scores, plan, all_items, scatter)
+        rows += with_reasons(probe_rows, (*inputs.left_out, *more))
     for name in not_captured_probes(inputs, probes):
-        rows += not_captured_rows(name, judged, correlation=False)
-    rows += with_reasons(_permuted_rows(inputs, judged, spread, probes, seed), inputs.left_out)
+        rows += not_captured_rows(name, all_items, correlation=False)
+    rows += with_reasons(_permuted_rows(inputs, all_items, scatter, probes, seed), inputs.left_out)
     rows += _architecture_rows(rows, fitted["linear_best"], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
@@ -179,7 +182,7 @@ def run(context: StageContext) -> None:
 def fit_probes(
     inputs: Inputs, plan: FoldPlan, by_layer: Mapping[str, ProbeResult], probes: ProbesConfig
 ) -> dict[str, ProbeResult]:
-    """Every probe that could be deployed or that stress-tests a claim; name → result.
+    """Fit the probes that could be deployed or that stress-test a claim; name → result.
 
     Args:
         inputs: what they are fitted on.
@@ -245,7 +248,7 @@ def not_captured_probes(inputs: Inputs, probes: ProbesConfig) -> list[str]:
 
 
 def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, ProbeResult]:
-    """What could be reached without reading reliability; name → result."""
+    """Fit the baselines that can score without reading reliability; name → result."""
     items = inputs.items
     found = {
         "task_only": task_only(items, plan),
@@ -259,19 +262,20 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
 
 
 def _permuted_rows(
-    inputs: Inputs, judged: EvaluationItems, spread: "_Spread", probes: ProbesConfig, seed: int
+    inputs: Inputs, all_items: EvaluationItems, scatter: "_Scatter", probes: ProbesConfig, seed: int
 ) -> list[EstimateRow]:
-    """The best-layer probe fitted to permuted labels, and judged by those: chance, or a leak."""
+    """The best-layer probe fitted to permuted labels and evaluated on them: chance, or a leak."""
     rows: list[EstimateRow] = []
     for repeat in range(probes.permutations):
         key = f"{seed}/permutation/{repeat}"
+        # Labels are permuted before folds and layer are chosen: what leaks there would show here.
         items = permute_labels(inputs.items, seed=key)
         plan = plan_folds(items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=key)
         by_layer = _fit_layers(inputs.layers, items, plan, probes, f"permuted labels {repeat}")
         best = nested_best_layer(by_layer, plan)
-        labels = spread.labels(judged.correct, items.correct)
+        labels = scatter.labels(all_items.correct, items.correct)
         name = "permuted_linear_best" + (f"_{repeat}" if repeat else "")
-        rows += _judge(name, best.scores, plan, replace(judged, correct=labels), spread)
+        rows += _evaluate(name, best.scores, plan, replace(all_items, correct=labels), scatter)
     return rows
 
 
@@ -303,14 +307,15 @@ def _read(
     blind_hidden: Sequence[Path],
 ) -> Inputs:
     """Read everything but the hidden states themselves, for the items that can be used."""
-    asked = read_table(items, ITEMS, columns=["question"])
-    said = read_table(answers, ANSWERS, columns=["parsed", "note"])
-    margins = read_table(lens, LENS, columns=["decision_margin"])
-    looked = read_table(attention, ATTENTION, columns=["note"]) if attention else None
-    for name, other in (("items", asked), ("answers", said), ("lens", margins),
-                        ("attention", looked)):  # fmt: skip
+    questions = read_table(items, ITEMS.only("question"))
+    parsed = read_table(answers, ANSWERS.only("parsed", "note"))
+    margins = read_table(lens, LENS.only("decision_margin"))
+    map_notes = read_table(attention, ATTENTION.only("note")) if attention else None
+    for name, other in (("items", questions), ("answers", parsed), ("lens", margins),
+                        ("attention", map_notes)):  # fmt: skip
         if other is not None and not other["item_id"].equals(table["item_id"]):
             raise InputError(f"{name} and signals hold different items; rerun the metrics stage")
+    # One set of items for all probes and guards, so that their differences are paired.
     usable = _finite_rows(hidden, len(table))
     margin_rows = None
     if is_captured(margins["decision_margin"]):
@@ -320,7 +325,7 @@ def _read(
         usable &= _finite_rows(blind_hidden, len(table))
     used = table.filter(usable)
     maps = _maps(attention, used["item_id"])
-    notes = None if looked is None else looked.filter(usable)["note"]
+    notes = None if map_notes is None else map_notes.filter(usable)["note"]
     return Inputs(
         items=ProbeItems.of(
             used["item_id"].to_numpy(), used["correct"].to_numpy(),
@@ -331,10 +336,10 @@ def _read(
         blind_layers=_layers(blind_hidden, usable) if blind_hidden else None,
         margins=None if margin_rows is None else margin_rows[usable],
         signals=used,
-        questions=asked.filter(usable)["question"].to_numpy(),
-        answers=said.filter(usable)["parsed"].fill_null("").to_numpy(),
+        questions=questions.filter(usable)["question"].to_numpy(),
+        answers=parsed.filter(usable)["parsed"].fill_null("").to_numpy(),
         maps=maps,
-        left_out=tuple(said.filter(~usable)["note"].fill_null(_NOT_FINITE).to_list()),
+        left_out=tuple(parsed.filter(~usable)["note"].fill_null(_NOT_FINITE).to_list()),
         without_map=_without_map(notes, maps),
     )  # fmt: skip
 
@@ -358,7 +363,7 @@ def _maps(paths: Sequence[Path], item_ids: pl.Series) -> Maps | None:
         rows = item_ids.search_sorted(some["item_id"]).to_numpy()
         usable[rows] = [bool(np.isfinite(m).all()) for m in maps]
         found = concatenate_maps([np.nan_to_num(m) for m in maps])
-        if not features.size:
+        if not features.size:  # how wide the common grid is shows with the first maps
             features = np.empty((len(item_ids), found.shape[1]), np.float32)
         features[rows] = found
     if not n_rows or not captured("maps", n_null, n_rows):
@@ -397,8 +402,8 @@ def _vectors(column: pl.Series) -> NDArray[np.floating]:
 
 
 @dataclass(frozen=True)
-class _Spread:
-    """Puts scores of the used items among all items, with NaN for those left out."""
+class _Scatter:
+    """Puts values of the used items in their places among all items."""
 
     all_ids: NDArray[Any]
     used_ids: NDArray[Any]
@@ -424,23 +429,23 @@ class _Spread:
         return into
 
 
-def _judge(
+def _evaluate(
     name: str,
     scores: NDArray[np.floating],
     plan: FoldPlan,
-    judged: EvaluationItems,
-    spread: _Spread,
+    all_items: EvaluationItems,
+    scatter: _Scatter,
     *,
     layer: int = NOT_A_LAYER,
 ) -> list[EstimateRow]:
-    everywhere = spread.scores(scores)
+    everywhere = scatter.scores(scores)
     rows = reliability_rows(
-        name, everywhere, judged,
-        layer=layer, correlation=False, strata=spread.folds(plan.fold),
+        name, everywhere, all_items,
+        layer=layer, correlation=False, strata=scatter.folds(plan.fold),
     )  # fmt: skip
     if layer == NOT_A_LAYER:
-        right = (everywhere > 0.5) == judged.correct
-        rows += share_rows(name, "accuracy", right, judged, known=np.isfinite(everywhere))
+        right = (everywhere > 0.5) == all_items.correct
+        rows += share_rows(name, "accuracy", right, all_items, known=np.isfinite(everywhere))
     return rows
 
 
@@ -448,6 +453,7 @@ def _architecture_rows(
     rows: Sequence[EstimateRow], best: ProbeResult, sparse: Mapping[str, ProbeResult]
 ) -> list[EstimateRow]:
     """Fragile or distributed: how concentrated the probe's weight is, over neurons and layers."""
+    # The sparse probe of the layer that the fold's training items picked.
     chosen = [(fit, sparse[fit.layer].fits[i].weights) for i, fit in enumerate(best.fits)]
     n = int(sum(fit.n_test for fit, _ in chosen))
     weights = [weight for _, weight in chosen if weight.size]
@@ -508,6 +514,7 @@ def _neurons(
         for split, fit in zip(plan.splits, result.fits, strict=True):
             d_model = matrix.shape[1]
             weights = fit.weights if fit.weights.size else np.zeros(d_model)
+            # The inverse of the order by |weight|; equal weights are ranked by their index.
             rank = np.empty(d_model, dtype=np.int32)
             rank[np.argsort(-np.abs(weights), kind="stable")] = np.arange(d_model)
             values = {

@@ -39,7 +39,7 @@ def generator(*parts: str | int) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Resamples:
-    """How often each image was drawn in each bootstrap replicate."""
+    """Number of times that each image was drawn in each bootstrap replicate."""
 
     group_ids: NDArray[np.generic]
     """(n_groups,) images, sorted: the draws do not depend on the order of rows."""

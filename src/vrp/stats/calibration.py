@@ -1,4 +1,4 @@
-"""Does a confidence of 0.8 mean right in 80% of cases?"""
+"""Calibration of confidences: whether 0.8 means right in 80% of cases."""
 
 import math
 from typing import Literal, NamedTuple

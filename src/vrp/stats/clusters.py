@@ -13,7 +13,7 @@ def group_sums(values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray
 
 
 def n_distinct(codes: NDArray[np.int64]) -> int:
-    """How many groups occur among `codes` (n,), which number them from 0; without sorting."""
+    """Number of groups among `codes` (n,), which number them from 0; without sorting."""
     return int(np.count_nonzero(np.bincount(codes)))
 
 

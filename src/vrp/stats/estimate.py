@@ -1,4 +1,4 @@
-"""A number with its interval, its p-value and the sample that it rests on."""
+"""Estimates with interval, p-value and sample size; samples without missing values."""
 
 import math
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from vrp.errors import InputError
 
 
 class Estimate(NamedTuple):
-    """A point estimate and what stands behind it."""
+    """A point estimate with interval, p-value and sample size."""
 
     value: float
     """The estimate; NaN where it is undefined (`note` then says why)."""
@@ -25,15 +25,15 @@ class Estimate(NamedTuple):
     n_groups: int
     """Images among the items used."""
     method: str
-    """How the interval was made: `fisher-z`, `delong`, `cluster-bootstrap`, `wilson`, …"""
+    """Method of the interval: `fisher-z`, `delong`, `cluster-bootstrap`, `wilson`, …"""
     note: str = ""
-    """What the reader must know: items dropped and why, why the value is undefined."""
+    """Items dropped and why; why the value is undefined."""
 
 
 ALPHA = 0.05
 """Level of every test; intervals hold 1 − ALPHA."""
 SIGNAL_MISSING = "signal missing"
-"""Why items are dropped, as far as a statistic can know it."""
+"""Reason for dropping items whose signal is NaN, as a statistic states it."""
 
 
 class PointEstimate(NamedTuple):
@@ -81,7 +81,7 @@ class Sample(NamedTuple):
     kept: NDArray[np.bool_]
     """(items given,) True where an item is used."""
     note: str
-    """How many items were dropped and why."""
+    """Number of items dropped and why."""
 
 
 def as_labels(correct: ArrayLike) -> NDArray[np.bool_]:
@@ -138,7 +138,7 @@ def take_kept(values: ArrayLike, kept: NDArray[np.bool_], *, name: str) -> NDArr
 
 
 def n_kept_labels(labels: ArrayLike, kept: NDArray[np.bool_]) -> int:
-    """How many different labels (groups) the items kept have.
+    """Number of different labels (groups) of the items kept.
 
     Raises:
         InputError: labels are not one per item.

@@ -58,11 +58,11 @@ class StudyResults(Results):
     """The tables of a study: its own, such as items and effects, and those of each model."""
 
     models: tuple[ModelResults, ...] = ()
-    """In the order in which their files were given."""
+    """Models in the order in which their files were given."""
     conditions: StudyConditions = field(default_factory=StudyConditions)
     """The conditions of its interventions."""
     margins: Margins = field(default_factory=Margins)
-    """What counts as no effect in this study."""
+    """Margins of the study's equivalence tests."""
     origins: tuple[Mapping[str, str], ...] = ()
     """Provenance of the tables, one for each stage and model."""
 

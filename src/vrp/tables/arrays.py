@@ -51,7 +51,7 @@ def as_matrices(column: pl.Series) -> Iterator[NDArray[np.floating]]:
 
 
 def captured_as_a_whole(field: pa.Field) -> bool:
-    """Whether a column has a value in all rows or in none: matrices, and one value a layer."""
+    """Whether a column was captured for all rows or for none: matrices, and lists over layers."""
     nested = pa.types.is_list(field.type) and pa.types.is_list(field.type.value_type)
     return nested or _of_one_shape(field)
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from vrp.tables.schema import TableSchema, column, integer, precise, text
 
 NOT_A_LAYER = -1
-"""In the column `layer` of what belongs to no single layer."""
+"""Value of the column `layer` where an estimate belongs to no single layer."""
 
 
 def estimates_table(name: str) -> TableSchema:

@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec:
-    """One figure: what it shows, what it reads, and how it is drawn."""
+    """A figure: its texts, the tables that it reads, and the function that draws it."""
 
     name: str
     """Stem of its files."""
     order: int
-    """Place in a report, ascending."""
+    """Position in a report, ascending."""
     title: str
-    """What is shown, in one line."""
+    """Title, in one line."""
     caption: str
-    """How to read it, in one or two sentences."""
+    """Caption, in one or two sentences."""
     tables: "tuple[TableSchema, ...]"
     """The tables, or those of their columns, that it reads."""
     draw: "Callable[[StudyResults], Figure]"
-    """Draw it; a panel says what a study did not run."""
+    """Draws it from a study's results; a panel without data says `not run`."""
 
 
 _MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))

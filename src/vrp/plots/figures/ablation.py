@@ -1,4 +1,4 @@
-"""What silencing neurons does to accuracy."""
+"""Effect of silencing neurons on accuracy."""
 
 import polars as pl
 from matplotlib.figure import Figure

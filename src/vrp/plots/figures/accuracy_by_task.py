@@ -1,4 +1,4 @@
-"""Accuracy by task, and what can distort it."""
+"""Accuracy by task, with parse rate and yes-rate."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

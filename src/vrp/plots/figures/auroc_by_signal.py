@@ -1,4 +1,4 @@
-"""How well each signal and probe tells right answers from wrong ones."""
+"""AUROC of each signal and probe."""
 
 import math
 from typing import NamedTuple

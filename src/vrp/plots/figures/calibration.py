@@ -1,4 +1,4 @@
-"""Whether a probe's probabilities can be taken at their word."""
+"""Calibration of the probes' probabilities."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Into how many clusters attention falls."""
+"""Number of clusters of attention, for right and wrong answers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Whether attention or the MLPs build the answer."""
+"""Contribution of attention and of the MLPs to the answer, by layer."""
 
 import numpy as np
 from matplotlib.figure import Figure

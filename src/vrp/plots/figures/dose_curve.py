@@ -1,4 +1,4 @@
-"""Accuracy as more and more image tokens are hidden."""
+"""Accuracy by share of hidden image tokens."""
 
 import numpy as np
 import polars as pl

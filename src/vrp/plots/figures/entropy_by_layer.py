@@ -1,4 +1,4 @@
-"""How concentrated attention is, layer by layer."""
+"""Spatial entropy of attention, by layer."""
 
 import numpy as np
 import polars as pl

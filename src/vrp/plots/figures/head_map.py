@@ -1,4 +1,4 @@
-"""What every attention head adds to the answer, and whether its entropy tells right from wrong."""
+"""Contribution of each attention head, and correlation of its entropy with correctness."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""How the answer forms, read by the logit lens."""
+"""Truth and decision margin of the logit lens, by layer."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What hiding image tokens does to accuracy."""
+"""Effect of hiding image tokens on accuracy."""
 
 import polars as pl
 from matplotlib.figure import Figure

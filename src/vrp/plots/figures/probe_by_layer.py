@@ -1,4 +1,4 @@
-"""At which layer a probe reads correctness."""
+"""AUROC of the probe of each layer."""
 
 import polars as pl
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""How much each layer rewrites the image tokens."""
+"""Norm of each layer's update of the image tokens."""
 
 from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""What abstaining on the least confident items buys."""
+"""Risk–coverage curves: errors left when the least confident items are not answered."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How often the answer is right when sampled answers agree."""
+"""Accuracy by agreement of the sampled answers."""
 
 import numpy as np
 import polars as pl
