@@ -113,6 +113,7 @@ def reliability_rows(
     under scope `pooled_within`, plain under `pooled` (as the papers report it). AUROC ranks values
     that differ by rounding only as ties.
     """
+    # Values equal up to rounding are ties: their order would depend on the batch plan.
     ranked = level_ties(value)
     oriented = ranked if higher_is_reliable else -ranked
     parts = _within(bootstrap_auroc, oriented, items, strata)

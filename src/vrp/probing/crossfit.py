@@ -200,6 +200,7 @@ def cross_fit(
         if len(matrix) != items.n_items:
             raise InputError(f"{name}: {len(matrix)} rows of features for {items.n_items} items")
         labels = items.correct[split.train]
+        # NaN, as a constant score would count as a probe at chance.
         if labels.all() or not labels.any():
             only = "right" if labels.any() else "wrong"
             fitted = Fitted(
@@ -212,6 +213,7 @@ def cross_fit(
                 matrix[split.train], labels, items.task[split.train], split.inner, seed
             )
             fitted = learner(part, matrix[split.test])
+            # A second model needs inner scores from every fold.
             nested = nested and fitted.inner_scores is not None
         scores[split.test] = stacked[row, split.test] = fitted.scores
         if fitted.inner_scores is not None:

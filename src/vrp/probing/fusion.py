@@ -76,6 +76,7 @@ def fit_fusion(
             raise InputError(f"{name}: probe {probe!r} has no nested scores for these items")
     if not columns and not extra:
         raise InputError(f"{name}: no signals to fuse")
+    # Missingness can be informative: the model failed to give a map or samples.
     indicated = [signal for signal, column in columns.items() if np.isnan(column).any()]
     indicators = [np.isnan(columns[signal]).astype(np.float64) for signal in indicated]
     grid = check_penalties(penalties)

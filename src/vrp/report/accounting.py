@@ -110,6 +110,7 @@ def dropped_table(models: Sequence[ModelEvidence]) -> Table:
             found[len(frame), f"{note} (answer kept and scored)"] = ["answers"]
         for estimates in (model.metrics, model.probes):
             for (predictor, metric, scope, layer), number in estimates.items():
+                # The other metrics and scopes of a predictor lack the same items.
                 shown = (metric, scope) == ("auroc", "pooled") or metric in _DESCRIPTIVE
                 if number.n_dropped and shown and layer < 0:
                     what = (

@@ -74,7 +74,7 @@ def _contrast(
     groups = some["group"].to_numpy().astype(str)
     resamples = resample_groups(groups, seed="report/contrasts", n_boot=_N_BOOT)
 
-    def judged(values: NDArray[np.float64]) -> BootstrapEstimate:
+    def auroc(values: NDArray[np.float64]) -> BootstrapEstimate:
         correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
         if pooled:
             return bootstrap_auroc(values, correct, groups, resamples=resamples, strata=folds)
@@ -83,7 +83,7 @@ def _contrast(
             by=some["task"].to_numpy().astype(str), resamples=resamples, strata=folds,
         ).macro  # fmt: skip
 
-    gap = difference(judged(probe[kept]), judged(rival[kept]))
+    gap = difference(auroc(probe[kept]), auroc(rival[kept]))
     number = ReportedEstimate.from_estimate(gap.estimate(null=0.0))
     return number._replace(n_dropped=int((~kept).sum()))
 

@@ -36,6 +36,7 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Reporte
     if not frames:
         return {}
     together = pl.concat(frames)
+    # An image drawn takes its items of all models along: their errors are not independent.
     groups = together["group"].to_numpy().astype(str)
     resamples = resample_groups(groups, seed="report/pooled", n_boot=_N_BOOT)
     found = {}

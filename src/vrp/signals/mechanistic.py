@@ -145,6 +145,7 @@ def contribution_shares(attention: ArrayLike, mlp: ArrayLike) -> ContributionSha
     mlp_sum = by_mlp[finite].sum(axis=0)
     n_items = int(finite.sum())
     growth = float(attention_sum.sum() + mlp_sum.sum())
+    # Ratios of sums: an item whose margin hardly grew would have shares without bound.
     divisor = growth if growth != 0 else np.nan
     return ContributionShares(
         attention=float(attention_sum.sum() / divisor),

@@ -133,6 +133,7 @@ def _condition_rows(
         for scope, chosen in _scopes(runs).items():
             name = {"model": model, "intervention": intervention, "scope": scope}
             some = runs.where(chosen)
+            # Items that were right before can only get worse: there a drop alone proves nothing.
             tested = scope != OBJECT_IDENTIFICATION
             before = some._replace(after=some.before[None])
             rows.append(

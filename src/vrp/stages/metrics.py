@@ -102,6 +102,7 @@ def run(context: StageContext) -> None:
     rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], items)
     of_heads = notes["attention"][_without_heads(by_head, len(table))]
     rows += with_reasons(_head_rows(by_head, items, metrics.top_heads), of_heads)
+    # The answer's note explains missing lens values; the truth margin has a note of its own.
     lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
     rows += with_reasons(lens_rows, notes["answers"])
     rows += _peak_rows(tables["lens"], notes["lens"])
@@ -302,6 +303,7 @@ def _consistency_rows(
     scopes = {**items.scopes, "pooled": np.ones(len(unanimous), dtype=bool)}
     rows = []
     for scope, asked in scopes.items():
+        # Items without samples are dropped; they neither agree nor disagree.
         chosen = asked & sampled
         kept = unanimous & chosen
         n_groups = len(np.unique(items.groups[kept]))
@@ -342,6 +344,7 @@ def _head_rows(by_head: ByHead, items: EvaluationItems, ks: Sequence[int]) -> li
         ]
     n_heads_total = len(ranking.order)
     fitting = [k for k in ks if k <= n_heads_total]
+    # Only the heads of the largest k enter: all heads would not fit into memory as doubles.
     used = ranking.order[: max(fitting, default=0)]
     features = np.stack([values.reshape(n_items, -1)[:, used] for values in signals], axis=2)
     fit = top_head_r2(features, items.correct, np.arange(len(used)), fitting)
@@ -378,6 +381,7 @@ def _head_table(by_head: ByHead, correct: NDArray[np.bool_]) -> dict[str, object
     if by_head["head_contribution"] is not None:
         table["contribution"] = np.full(n_total, np.nan)
     if ranking is not None:
+        # The inverse of the order: each head's place in it.
         rank = np.empty(n_total, dtype=np.int32)
         rank[ranking.order] = np.arange(n_total)
         table |= {"rank": rank, "contribution": ranking.mean_contribution.ravel()}

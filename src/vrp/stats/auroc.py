@@ -259,6 +259,7 @@ def bootstrap_auroc(
             won, compared = _weighted_wins(s, weights, codes)
             wins[part] += won
             pairs[part] += compared
+    # A resample without a pair, as where it drew right answers only, leaves the AUROC undefined.
     with np.errstate(invalid="ignore"):
         replicates = np.where(pairs > 0, wins / np.maximum(pairs, 1.0), math.nan)
     value = _value(ranked)

@@ -283,5 +283,6 @@ def bootstrap_within(
             resamples=resamples,
             strata=None if inner is None else inner[here],
         )
+    # Tasks share images: their counts cannot be added up.
     used = ~np.isnan(values.astype(np.float64))
     return ByStratum(parts, macro_average(parts, n_groups=n_kept_labels(images, used)))

@@ -86,6 +86,7 @@ def _estimates(model: ModelResults) -> pl.DataFrame:
     rows = pl.concat([model.table(METRICS), model.table(PROBES)]).filter(
         pl.col("metric") == "auroc", pl.col("scope") == "macro", pl.col("value").is_finite()
     )
+    # Probes of each layer have a figure of their own; one that has a single layer is shown here.
     whole = rows.filter(pl.col("layer") < 0)
     single = rows.filter(pl.col("layer") >= 0, pl.len().over("predictor") == 1)
     return pl.concat([whole, single]).unique("predictor", keep="first", maintain_order=True)

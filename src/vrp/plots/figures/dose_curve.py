@@ -61,6 +61,7 @@ def _dose_runs(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     each = runs.group_by("item_id", "group", "answered_right", "kind", "share").agg(
         accuracy=pl.col("correct").cast(pl.Float64).mean()
     )
+    # Shares are compared over the same items: those that were run at every share.
     top = each.filter(pl.col("kind") == "top")
     counts = top.group_by("item_id").len()
     complete = counts.filter(pl.col("len") == top["share"].n_unique())["item_id"]

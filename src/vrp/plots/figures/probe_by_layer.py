@@ -44,6 +44,7 @@ def draw(study: StudyResults) -> Figure:
         study, TITLE, heights=[3.0], share_y=True, y_labels=["AUROC, mean over tasks"]
     )
     rows_of = [_macro_auroc(model) for model in study.models]
+    # Predictors with one row a layer are lines, those with a single row stand beside them.
     layered = [rows.filter(pl.len().over("predictor") > 1) for rows in rows_of]
     names = sorted({name for rows in layered for name in rows["predictor"]}, key=_main_first)
     colours = dict(zip(names, [BLUE, *_MORE_COLOURS * len(names)], strict=False))
