@@ -1,6 +1,5 @@
 """Per-layer columns as arrays, and their means over the images that items share."""
 
-from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,14 +10,14 @@ from numpy.typing import NDArray
 
 from vrp.plots.panels import line_key, ribbon
 from vrp.plots.style import RIGHT, WRONG
-from vrp.stats.clusters import clustered_se
+from vrp.stats.clusters import clustered_mean
+from vrp.tables.arrays import as_array
 
 # Dashes let the other curve show through where the two lie on each other.
 _RIGHT_LOOK: dict[str, Any] = {"colour": RIGHT, "label": "right"}
 _WRONG_LOOK: dict[str, Any] = {
     "colour": WRONG, "label": "wrong", "linestyle": (0, (4, 2)), "markerfacecolor": "white",
 }  # fmt: skip
-_Z = NormalDist().inv_cdf(0.975)
 
 
 class MeanInterval(NamedTuple):
@@ -32,9 +31,9 @@ class MeanInterval(NamedTuple):
     """(k,) upper end."""
 
 
-def stacked(column: pl.Series) -> NDArray[np.float64]:
-    """A column of equally long lists as an array (n_items, n_layers)."""
-    return column.explode().to_numpy().astype(np.float64).reshape(len(column), -1)
+def by_layer(column: pl.Series) -> NDArray[np.float64]:
+    """A column of lists over layers as an array (n_items, n_layers)."""
+    return as_array(column).astype(np.float64)
 
 
 def clustered_means(values: NDArray[np.float64], groups: NDArray) -> MeanInterval:
@@ -44,16 +43,8 @@ def clustered_means(values: NDArray[np.float64], groups: NDArray) -> MeanInterva
         values: NaN where missing; such items are left out of that column alone.
         groups: (n,) image of each item.
     """
-    means, errors = np.full((2, values.shape[1]), np.nan)
-    for k, column in enumerate(values.T):
-        kept = np.isfinite(column)
-        n = int(kept.sum())
-        if n == 0:
-            continue
-        means[k] = column[kept].mean()
-        codes = np.unique(groups[kept], return_inverse=True)[1]
-        errors[k] = clustered_se((column[kept] - means[k]) / n, codes)
-    return MeanInterval(means, means - _Z * errors, means + _Z * errors)
+    means = [clustered_mean(column, groups) for column in values.T]
+    return MeanInterval(*(np.array(ends) for ends in zip(*(m[:3] for m in means), strict=True)))
 
 
 def draw_right_and_wrong(

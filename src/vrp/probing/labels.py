@@ -2,9 +2,18 @@
 
 from typing import Final
 
+LINEAR: Final = "linear"
+"""The probe of every single layer."""
+LINEAR_BEST: Final = "linear_best"
+"""The probe of the layer picked on each fold's training items: the study's main probe."""
+BLIND_LINEAR_BEST: Final = "blind_linear_best"
+"""The same of a run that saw no image."""
+PERMUTED_LINEAR_BEST: Final = "permuted_linear_best"
+"""The same fitted to permuted labels."""
+
 PROBE_LABELS: Final = {
-    "linear": "linear probe",
-    "linear_best": "linear probe, best layer",
+    LINEAR: "linear probe",
+    LINEAR_BEST: "linear probe, best layer",
     "linear_last_layers": "linear probe, last layers",
     "sparse": "sparse probe (L1), best layer",
     "mlp": "MLP probe, best layer",
@@ -17,7 +26,7 @@ PROBE_LABELS: Final = {
     "task_only": "task only",
     "question_only": "question only",
     "answer_only": "answer only",
-    "blind_linear_best": "linear probe, blank image",
-    "permuted_linear_best": "linear probe, permuted labels",
+    BLIND_LINEAR_BEST: "linear probe, blank image",
+    PERMUTED_LINEAR_BEST: "linear probe, permuted labels",
 }
 """In the order in which they are shown."""

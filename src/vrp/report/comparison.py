@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from vrp.report.evidence import PROBE, ModelEvidence
+from vrp.probing.labels import LINEAR_BEST
+from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import (
     Effect,
     ReportedEstimate,
@@ -137,7 +138,7 @@ def _head_r2(model: ModelEvidence) -> Cell:
 
 
 def _best_probe(model: ModelEvidence) -> Cell:
-    cell = estimate_cell(model.auroc(PROBE))
+    cell = estimate_cell(model.auroc(LINEAR_BEST))
     layers = model.picked_layers()
     return cell._replace(detail=f"{cell.detail}, {layers_in_words(layers)}") if layers else cell
 
@@ -222,7 +223,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("vqa_output", "AUROC on all of VQA v2: output", _absent),
     Quantity("vqa_probe", "AUROC on all of VQA v2: probe", _absent),
     Quantity("textvqa_output", "AUROC on TextVQA: output", _auroc("token_confidence", "text")),
-    Quantity("textvqa_probe", "AUROC on TextVQA: probe", _auroc(PROBE, "text")),
+    Quantity("textvqa_probe", "AUROC on TextVQA: probe", _auroc(LINEAR_BEST, "text")),
     Quantity("peak_layer", "layer where the truth margin peaks", _peak_layer),
     Quantity("peak_margin", "truth margin at its peak, logits", _peak_margin),
     Quantity("mlp_share", "MLPs' share of the margin's growth", _share("mlp", "growth_share")),

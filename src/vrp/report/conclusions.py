@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vrp.estimates.predictors import predictor_label
-from vrp.report.contrasts import OUTPUT_SIGNALS, PROBE
+from vrp.probing.labels import LINEAR_BEST
+from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import ModelEvidence, most_discriminative
 from vrp.report.guards import Guard, Outcome, guards
 from vrp.report.numbers import (
@@ -270,7 +271,7 @@ def conclude_hidden_states(models: Sequence[ModelEvidence]) -> Conclusion:
 
 
 def _hidden(model: ModelEvidence) -> Finding:
-    number = model.auroc(PROBE)
+    number = model.auroc(LINEAR_BEST)
     if number is None or not number.defined:
         return Finding(model.name, Verdict.NOT_RUN)
     verdict = {

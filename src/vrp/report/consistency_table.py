@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
-from scipy.stats import norm
 
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import NONE, ReportedEstimate, decimal, thousands
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
-from vrp.stats.clusters import clustered_se
+from vrp.stats.clusters import clustered_mean
 
 _COLUMNS = [
     "model", "items", "close draws", "S_SC, sampled", "expected S_SC, exact", "sampled − exact",
@@ -36,12 +34,8 @@ def mean_difference(consistency: pl.DataFrame) -> ReportedEstimate:
             "expected_consistency_low", "expected_consistency_high", "self_consistency",
         )
     )  # fmt: skip
-    difference = sampled - (low + high) / 2
-    _, groups = np.unique(known["group"].to_numpy(), return_inverse=True)
-    value = float(difference.mean())
-    half = float(norm.ppf(0.975)) * clustered_se((difference - value) / len(known), groups)
-    n_groups = int(groups.max()) + 1
-    return ReportedEstimate(value, value - half, value + half, n=len(known), n_groups=n_groups)
+    mean = clustered_mean(sampled - (low + high) / 2, known["group"].to_numpy())
+    return ReportedEstimate.from_estimate(mean)
 
 
 def _row(model: ModelEvidence) -> list[Cell]:

@@ -6,18 +6,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST
 from vrp.report.numbers import ReportedEstimate
 from vrp.signals.registry import SIGNALS
 from vrp.stats.auroc import bootstrap_auroc
 from vrp.stats.bootstrap import BootstrapEstimate, bootstrap_within, difference, resample_groups
 from vrp.stats.multiplicity import holm
 
-PROBE = "linear_best"
 # A task's own rate says nothing within the task: it is compared over all items.
 TASK_ONLY = "task_only"
 OUTPUT_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy", "decision_margin")
 _RIVALS = (
-    "margin_only", "fusion", "question_only", "answer_only", "blind_linear_best", TASK_ONLY,
+    "margin_only", "fusion", "question_only", "answer_only", BLIND_LINEAR_BEST, TASK_ONLY,
 )  # fmt: skip
 _N_BOOT = 1000
 
@@ -39,7 +39,7 @@ def probe_contrasts(
         rival → difference; empty where the best probe was not fitted.
     """
     scores = predictions.pivot("probe", index=("item_id", "fold"), values="score")
-    if PROBE not in scores.columns:
+    if LINEAR_BEST not in scores.columns:
         return {}
     joined = signals.join(scores, on="item_id", how="inner").sort("item_id")
     rivals = _oriented(joined)
@@ -65,7 +65,7 @@ def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
 def _contrast(
     joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool
 ) -> ReportedEstimate | None:
-    probe = joined[PROBE].to_numpy().astype(np.float64)
+    probe = joined[LINEAR_BEST].to_numpy().astype(np.float64)
     kept = np.isfinite(probe) & np.isfinite(rival)
     if not kept.any():
         return None

@@ -13,8 +13,8 @@ from vrp.config.margins import Margins
 from vrp.data.datasets import tasks_in_order
 from vrp.errors import InputError
 from vrp.interventions.conditions import Condition, StudyConditions
-from vrp.probing.labels import PROBE_LABELS
-from vrp.report.contrasts import PROBE, probe_contrasts
+from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
+from vrp.report.contrasts import probe_contrasts
 from vrp.report.numbers import Effect, ReportedEstimate
 from vrp.signals.registry import SIGNALS
 from vrp.study.results import ModelResults, StudyResults
@@ -116,7 +116,7 @@ class ModelEvidence:
         rows = {
             layer: number
             for (predictor, metric, scope, layer), number in self.probes.items()
-            if (predictor, metric, scope) == ("linear", "auroc", "macro") and layer >= 0
+            if (predictor, metric, scope) == (LINEAR, "auroc", "macro") and layer >= 0
         }
         return dict(sorted(rows.items()))
 
@@ -227,7 +227,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
     answers = model.table(ANSWERS.only("answer", "parsed", "correct", "note"))
     predictions, signals = model.table(PREDICTIONS), model.table(signal_table())
     origin = read_provenance(model.paths(ANSWERS)[0])
-    best = predictions.filter(probe=PROBE).unique(["fold", "layer"]).sort("fold")["layer"]
+    best = predictions.filter(probe=LINEAR_BEST).unique(["fold", "layer"]).sort("fold")["layer"]
     return ModelEvidence(
         name=model.name,
         margins=study.margins,

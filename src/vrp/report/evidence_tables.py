@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from vrp.estimates.predictors import predictor_label
 from vrp.interventions.conditions import Condition, Contrast
+from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.report.contrasts import OUTPUT_SIGNALS, TASK_ONLY
-from vrp.report.evidence import PROBE, ModelEvidence
+from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import Outcome, guards
 from vrp.report.numbers import (
     NONE,
@@ -38,7 +39,7 @@ _OUTCOME_KINDS = {Outcome.HOLDS: "good", Outcome.FAILS: "bad", Outcome.UNSETTLED
 
 def glance_table(models: Sequence[ModelEvidence]) -> Table:
     """The headline estimates of every model, drawn: what stands for each question."""
-    aurocs = ("spatial_entropy", "cluster_count_dbscan", *OUTPUT_SIGNALS[:2], PROBE)
+    aurocs = ("spatial_entropy", "cluster_count_dbscan", *OUTPUT_SIGNALS[:2], LINEAR_BEST)
     gaps = [m.specificity(kind) for m in models for kind in ("mask", "ablate")]
     least = max((model.margins.effect_pp for model in models), default=0.0)
     reach = common_axis((gap.effect for gap in gaps if gap), null=0.0, least=least)
@@ -154,7 +155,7 @@ def layers_table(models: Sequence[ModelEvidence]) -> Table:
     for model in models:
         peak = model.peak_layer()
         number = model.auroc_by_layer().get(peak) if peak is not None else None
-        near = model.probe("linear", "layers_within_0.02", "macro")
+        near = model.probe(LINEAR, "layers_within_0.02", "macro")
         last = model.last_layer()
         rows.append([
             name_cell(model.name),

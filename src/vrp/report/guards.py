@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import NamedTuple
 
-from vrp.report.contrasts import PROBE, TASK_ONLY
+from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST, PERMUTED_LINEAR_BEST
+from vrp.report.contrasts import TASK_ONLY
 from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import ReportedEstimate
 from vrp.stats.estimate import ALPHA
@@ -41,10 +42,10 @@ def guards(model: ModelEvidence) -> list[Guard]:
     margin = model.margins.auroc
     found = []
     for answer in ("yes", "no"):
-        number, measure = model.auroc(PROBE, f"answer_{answer}"), "AUROC of the probe"
+        number, measure = model.auroc(LINEAR_BEST, f"answer_{answer}"), "AUROC of the probe"
         found.append(Guard(f"within answer {answer}", _above(number, 0.5, margin), number, measure))
     for rival, name in (
-        ("blind_linear_best", "blank image"),
+        (BLIND_LINEAR_BEST, "blank image"),
         ("question_only", "question only"),
         ("answer_only", "answer only"),
         (TASK_ONLY, "task only"),
@@ -53,7 +54,7 @@ def guards(model: ModelEvidence) -> list[Guard]:
         scope = ", all items" if rival == TASK_ONLY else ""
         measure = f"AUROC of the probe minus this one’s{scope}"
         found.append(Guard(name, _above(number, 0.0, margin), number, measure))
-    number, measure = model.auroc("permuted_linear_best"), "AUROC of a probe so fitted"
+    number, measure = model.auroc(PERMUTED_LINEAR_BEST), "AUROC of a probe so fitted"
     found.append(Guard("permuted labels", _at_chance(number, margin), number, measure))
     return found
 

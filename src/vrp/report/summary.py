@@ -5,10 +5,11 @@ from typing import Any
 
 import polars as pl
 
+from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.report.accounting import versions
 from vrp.report.conclusions import Conclusion
 from vrp.report.contrasts import OUTPUT_SIGNALS
-from vrp.report.evidence import PROBE, ModelEvidence, StudyEvidence
+from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
 from vrp.report.numbers import ReportedEstimate, plain
 from vrp.report.published import CHECKPOINTS, PUBLISHED
@@ -142,7 +143,7 @@ def _correlation(model: ModelEvidence, name: str) -> dict[str, Any]:
 def _probe(model: ModelEvidence) -> dict[str, Any]:
     rivals = {name: _json(model.contrasts.get(name)) for name in OUTPUT_SIGNALS}
     return {
-        "best": _json(model.auroc(PROBE)),
+        "best": _json(model.auroc(LINEAR_BEST)),
         "best_layer_by_fold": list(model.best_layers),
         "peak_layer": model.peak_layer(),
         "auroc_by_layer": {
@@ -152,7 +153,7 @@ def _probe(model: ModelEvidence) -> dict[str, Any]:
         **{
             name: number.value if (number := model.probe(predictor, name, scope)) else None
             for predictor, name, scope in (
-                ("linear", "layers_within_0.02", "macro"),
+                (LINEAR, "layers_within_0.02", "macro"),
                 ("sparse", "share_nonzero", "pooled"),
                 ("sparse", "weight_share_top_5", "pooled"),
             )

@@ -40,6 +40,7 @@ from vrp.probing.baselines import (
 from vrp.probing.crossfit import ProbeResult
 from vrp.probing.folds import FoldPlan, ProbeItems, plan_folds
 from vrp.probing.fusion import fit_fusion
+from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR, LINEAR_BEST, PERMUTED_LINEAR_BEST
 from vrp.probing.linear import chosen_layer_features, fit_layers, last_layers, nested_best_layer
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
@@ -157,7 +158,7 @@ def run(context: StageContext) -> None:
     rows: list[EstimateRow] = []
     for layer, result in by_layer.items():
         layer_rows = _evaluate(
-            "linear", result.scores, plan, all_items, scatter, layer=_number(layer)
+            LINEAR, result.scores, plan, all_items, scatter, layer=_number(layer)
         )
         rows += with_reasons(layer_rows, inputs.left_out)
     for name, result in {**fitted, **guards}.items():
@@ -167,10 +168,10 @@ def run(context: StageContext) -> None:
     for name in not_captured_probes(inputs, probes):
         rows += not_captured_rows(name, all_items, correlation=False)
     rows += with_reasons(_permuted_rows(inputs, all_items, scatter, probes, seed), inputs.left_out)
-    rows += _architecture_rows(rows, fitted["linear_best"], sparse_by_layer)
+    rows += _architecture_rows(rows, fitted[LINEAR_BEST], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
-    neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted["linear_best"])
+    neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted[LINEAR_BEST])
     provenance = {**context.provenance, "revision": read_provenance(answers[0]).get("revision", "")}
     write_table(context.write("neurons"), NEURONS, neuron_columns, provenance=provenance)
     write_table(
@@ -191,7 +192,7 @@ def fit_probes(
         probes: the `probes` section.
     """
     items = inputs.items
-    best = nested_best_layer(by_layer, plan, name="linear_best")
+    best = nested_best_layer(by_layer, plan, name=LINEAR_BEST)
     features = chosen_layer_features(best, inputs.layers.read)
     deployable = {
         signal.name: inputs.signals[signal.name].to_numpy()
@@ -204,7 +205,7 @@ def fit_probes(
         "fusion": lambda: fit_fusion(deployable, items, plan, penalties=probes.penalties).result,
         "fusion_with_probe": lambda: (
             fit_fusion(
-                deployable, items, plan, probes={"linear_best": best}, penalties=probes.penalties
+                deployable, items, plan, probes={LINEAR_BEST: best}, penalties=probes.penalties
             ).result
         ),
     }
@@ -218,7 +219,7 @@ def fit_probes(
         makers |= _attention_makers(inputs, maps, plan)
     if best.stacked is None:
         del makers["fusion_with_probe"]
-    fitted = {"linear_best": best}
+    fitted = {LINEAR_BEST: best}
     for name in tqdm(makers, unit="probe", desc="probes", mininterval=1):
         fitted[name] = makers[name]()
     return fitted
@@ -257,7 +258,7 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
     }
     if inputs.blind_layers is not None:
         blind = _fit_layers(inputs.blind_layers, items, plan, probes, "blank image")
-        found["blind_linear_best"] = nested_best_layer(blind, plan)
+        found[BLIND_LINEAR_BEST] = nested_best_layer(blind, plan)
     return found
 
 
@@ -274,7 +275,7 @@ def _permuted_rows(
         by_layer = _fit_layers(inputs.layers, items, plan, probes, f"permuted labels {repeat}")
         best = nested_best_layer(by_layer, plan)
         labels = scatter.labels(all_items.correct, items.correct)
-        name = "permuted_linear_best" + (f"_{repeat}" if repeat else "")
+        name = PERMUTED_LINEAR_BEST + (f"_{repeat}" if repeat else "")
         rows += _evaluate(name, best.scores, plan, replace(all_items, correct=labels), scatter)
     return rows
 
@@ -468,14 +469,14 @@ def _architecture_rows(
     macro = {
         row["layer"]: row["value"]
         for row in rows
-        if (row["predictor"], row["scope"], row["metric"]) == ("linear", "macro", "auroc")
+        if (row["predictor"], row["scope"], row["metric"]) == (LINEAR, "macro", "auroc")
     }
     peak = int(max(macro, key=lambda layer: macro[layer]))
     near = sum(value >= macro[peak] - NEAR_BEST for value in macro.values())
     return [
         *found,
-        plain_row("linear", "macro", "layers_within_0.02", float(near), n=n),
-        plain_row("linear", "macro", "peak_layer", float(peak), n=n),
+        plain_row(LINEAR, "macro", "layers_within_0.02", float(near), n=n),
+        plain_row(LINEAR, "macro", "peak_layer", float(peak), n=n),
     ]
 
 

@@ -17,6 +17,7 @@ from vrp.plots.panels import (
     note,
 )
 from vrp.plots.style import BLACK, BLUE, GREY
+from vrp.probing.labels import LINEAR_BEST
 from vrp.stats.calibration import Calibration, calibration
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
@@ -44,7 +45,7 @@ class _Probe(NamedTuple):
 
 _PROBES = (
     _Probe("fusion", "fusion of signals", BLACK),
-    _Probe("linear_best", "linear probe", BLUE),
+    _Probe(LINEAR_BEST, "linear probe", BLUE),
 )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from vrp.plots.layer_values import stacked
+from vrp.plots.layer_values import by_layer
 from vrp.plots.panels import (
     absence,
     add_key,
@@ -43,7 +43,7 @@ def draw(study: StudyResults) -> Figure:
         if reason := absence(lens, *_CONTRIBUTIONS):
             not_run(ax, reason)
             continue
-        shares = contribution_shares(*(stacked(lens[name]) for name in _CONTRIBUTIONS))
+        shares = contribution_shares(*(by_layer(lens[name]) for name in _CONTRIBUTIONS))
         layers = np.arange(len(shares.mlp_by_layer))
         ax.bar(layers - _BAR / 2, 100 * shares.attention_by_layer, _BAR, color=ATTENTION)
         ax.bar(layers + _BAR / 2, 100 * shares.mlp_by_layer, _BAR, color=MLP)

@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vrp.plots.layer_values import (
+    by_layer,
     counts_note,
     draw_right_and_wrong,
     right_and_wrong_keys,
-    stacked,
 )
 from vrp.plots.panels import (
     absence,
@@ -48,7 +48,7 @@ def draw(study: StudyResults) -> Figure:
             if reason := absence(frame, name):
                 not_run(ax, reason)
                 continue
-            margins = stacked(frame[name])
+            margins = by_layer(frame[name])
             draw_right_and_wrong(ax, margins, right, groups)
             zero_line(ax)
             layer_axis(ax, margins.shape[1], label=row == len(_ROWS) - 1)

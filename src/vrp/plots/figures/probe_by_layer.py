@@ -20,6 +20,7 @@ from vrp.plots.panels import (
     zero_line,
 )
 from vrp.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import PROBES
 
@@ -33,9 +34,7 @@ CAPTION = (
 )
 TABLES = (PROBES,)
 
-_MAIN = "linear"
 _MORE_COLOURS = (GREEN, PURPLE, SKY)
-_BEST = "linear_best"
 
 
 def draw(study: StudyResults) -> Figure:
@@ -77,7 +76,7 @@ def _macro_auroc(model: ModelResults) -> pl.DataFrame:
 
 
 def _main_first(predictor: str) -> tuple[bool, str]:
-    return predictor != _MAIN, predictor
+    return predictor != LINEAR, predictor
 
 
 def _draw_line(ax: Axes, rows: pl.DataFrame, colour: str) -> None:
@@ -91,7 +90,7 @@ def _draw_line(ax: Axes, rows: pl.DataFrame, colour: str) -> None:
 def _draw_beside(ax: Axes, rows: pl.DataFrame, n_layers: int) -> None:
     """Dots right of the last layer for the best-layer probe and its guards."""
     kinds = (
-        (lambda name: name == _BEST, BLUE),
+        (lambda name: name == LINEAR_BEST, BLUE),
         (is_blind, ORANGE),
         (is_permuted, GREY),
     )
@@ -108,7 +107,7 @@ def _draw_beside(ax: Axes, rows: pl.DataFrame, n_layers: int) -> None:
 
 
 def _name_best_layer(ax: Axes, rows: pl.DataFrame) -> None:
-    main = rows.filter(pl.col("predictor") == _MAIN, pl.col("value").is_finite())
+    main = rows.filter(pl.col("predictor") == LINEAR, pl.col("value").is_finite())
     if len(main):
         best = main.sort("value", "layer", descending=[True, False]).row(0, named=True)
         note(ax, f"linear probe highest at layer {best['layer']}: {best['value']:.2f}")

@@ -3,10 +3,10 @@
 from matplotlib.figure import Figure
 
 from vrp.plots.layer_values import (
+    by_layer,
     counts_note,
     draw_right_and_wrong,
     right_and_wrong_keys,
-    stacked,
 )
 from vrp.plots.panels import (
     absence,
@@ -42,7 +42,7 @@ def draw(study: StudyResults) -> Figure:
         if reason := absence(frame, "residual_update"):
             not_run(ax, reason)
             continue
-        updates = stacked(frame["residual_update"])
+        updates = by_layer(frame["residual_update"])
         right = frame["answered_right"].to_numpy()
         draw_right_and_wrong(ax, updates, right, frame["group"].to_numpy())
         n_layers = updates.shape[1]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vrp.estimates.predictors import predictor_label
 from vrp.plots.panels import absence, from_zero, model_panels, not_run, note
 from vrp.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, with_symbols
+from vrp.probing.labels import LINEAR_BEST
 from vrp.signals.registry import SIGNALS
 from vrp.stats.risk_coverage import risk_coverage
 from vrp.study.results import ModelResults, StudyResults
@@ -29,7 +30,7 @@ CAPTION = (
 
 _FIRST_COVERAGE = 0.05
 _POINTS = 300  # of a curve, so that files stay small
-_PROBES = (("fusion", BLACK, "-"), ("linear_best", BLUE, "-"))
+_PROBES = (("fusion", BLACK, "-"), (LINEAR_BEST, BLUE, "-"))
 _CURVES = (
     ("decision_margin", GREEN, "-"),
     ("self_consistency", PURPLE, "-"),
