@@ -369,15 +369,15 @@ REACHED = {
     "a definition by a string": ("def run(): return load('pkg.small:N')", {"small:N"}),
     "what an import runs": (
         "import pkg.loud.inner\ndef run(): return 1",
-        {"loud:<statements>", "loud:register", "loud:TABLE", "loud.inner:<statements>"},
+        {"loud:<register a>", "loud:register", "loud:TABLE", "loud.inner:<print imported>"},
     ),
     "what a function's import runs": (
         "def run():\n    import pkg.loud\n    return 1",
-        {"loud:<statements>", "loud:register", "loud:TABLE"},
+        {"loud:<register a>", "loud:register", "loud:TABLE"},
     ),
     "what an import decorates": (
         "from pkg import decorated\ndef run(): return 1",
-        {"decorated:<statements>", "decorated:f", "decorated:N"},
+        {"decorated:<route>", "decorated:f", "decorated:N"},
     ),
     "an import that may fail": (
         "try:\n    from pkg.small import f\nexcept ImportError:\n    f = None\ndef run(): return f",
@@ -515,13 +515,79 @@ def test_of_the_classes_of_values_that_are_handed_over_only_named_methods_count(
     assert set(found) == {"pkg.main:run", "pkg.config:Inner.name", "pkg.config:LETTERS"}
 
 
-def test_a_single_file_counts_like_a_package(tmp_path):
-    mine = tmp_path / "my_study.py"
-    mine.write_text("from pkg.other import helper\ndef signal(x): return helper(x)\ndef other(): 1")
-    sources = package(tmp_path, {})
-    sources.roots["my_study"] = mine
-    assert set(sources.reach(["my_study:signal"]).digests) == {
-        "my_study:signal", "pkg.other:helper", "pkg.other:LIMIT",
+EXTENSION = """
+    from pkg.registry import Colour, register_colour, register_shape
+    def red(x): return x
+    def blue(x): return x
+    register_colour("red", red)
+    register_colour("blue", blue)
+    SQUARE = Colour("square")
+    register_shape(SQUARE)
+    def unused(): return 1
+    """
+REGISTRY = """
+    COLOURS = {}
+    _SHAPES = {}
+    class Colour:
+        def __init__(self, name): self.name = name
+    def _put(name, made): COLOURS[name] = made
+    def register_colour(name, made): _put(name, made)
+    def register_shape(shape): _SHAPES[shape.name] = shape
+    def colours(): return COLOURS
+    def shapes(): return _SHAPES
+    """
+
+
+def extended(folder: Path, main: str) -> Sources:
+    """A package with two registries, and a file that adds to them."""
+    sources = package(folder, {"registry": REGISTRY, "main": main})
+    mine = folder / "my_study.py"
+    mine.write_text(textwrap.dedent(EXTENSION))
+    return Sources(sources.roots, UNCOUNTED, {"my_study": mine})
+
+
+def added(sources: Sources, **registered: set[str]) -> set[str]:
+    """What counts of the file."""
+    names = {f"pkg.registry:{function}": chosen for function, chosen in registered.items()}
+    found = sources.reach(["pkg.main:run"], registered=names).digests
+    return {name.removeprefix("my_study:") for name in found if name.startswith("my_study:")}
+
+
+def test_what_an_extension_registers_counts_where_the_registry_is_read(tmp_path):
+    colours = "from pkg.registry import colours\ndef run(): return colours()"
+    assert added(extended(tmp_path / "1", colours)) == {
+        "<register_colour red>", "<register_colour blue>", "red", "blue",
+    }  # fmt: skip
+    shapes = "from pkg import registry\ndef run(): return registry.shapes()"
+    assert added(extended(tmp_path / "2", shapes)) == {"<register_shape>", "SQUARE"}
+    assert added(extended(tmp_path / "3", "def run(): return 1")) == set()
+
+
+def test_of_what_an_extension_registers_by_name_only_what_is_used_counts(tmp_path):
+    both = "from pkg.registry import colours, shapes\ndef run(): return colours(), shapes()"
+    sources = extended(tmp_path, both)
+    assert added(sources, register_colour={"blue"}, register_shape={"square"}) == {
+        "<register_colour blue>", "blue", "<register_shape>", "SQUARE",
+    }  # fmt: skip
+    assert added(sources, register_colour=set(), register_shape={"circle"}) == set()
+
+
+def test_an_extension_that_is_part_of_a_package_counts_with_its_package(tmp_path):
+    for name, text in {
+        "__init__": "",
+        "inner/__init__": "",
+        "inner/mine": "from web import add\nfrom own.more import f\nadd('x', f)",
+        "more": "def f(): return 1",
+    }.items():
+        path = tmp_path / "own" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+    path = tmp_path / "own" / "inner" / "mine.py"
+    base = package(tmp_path, {"main": "def run(): return 1"})
+    sources = Sources(base.roots, UNCOUNTED, {"own.inner.mine": path})
+    # What another package registers may be used anywhere.
+    assert set(sources.reach(["pkg.main:run"]).digests) == {
+        "pkg.main:run", "own.inner.mine:<add x>", "own.more:f",
     }  # fmt: skip
 
 

@@ -57,7 +57,6 @@ _EXCEPTIONS = frozenset(
     for name, value in vars(builtins).items()
     if isinstance(value, type) and issubclass(value, BaseException)
 )
-_STATEMENTS = "<statements>"
 _ALL = "*"
 _NO_DATA = ("__pycache__", "weights")  # a model's manifest accounts for its weights
 _COPIES = ("~", ".swp", ".swo", ".bak", ".orig", ".rej", ".tmp")
@@ -92,6 +91,8 @@ class Definition:
     nodes: list[ast.stmt]
     members: "dict[str, Definition]" = field(default_factory=dict)
     """Methods and properties of a class."""
+    is_effect: bool = False
+    """Whether it is a statement that a module runs for its effect."""
 
     @cached_property
     def id(self) -> str:
@@ -136,6 +137,37 @@ class Definition:
     def is_function(self) -> bool:
         """Whether it is a function."""
         return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in self.nodes)
+
+    @cached_property
+    def is_variable(self) -> bool:
+        """Whether it is a variable of a module."""
+        return any(
+            isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) for node in self.nodes
+        )
+
+    @cached_property
+    def called_functions(self) -> "list[Definition]":
+        """Functions of the package that its statements call."""
+        calls = (c for node in self.nodes for c in ast.walk(node) if isinstance(c, ast.Call))
+        found = (self.module.meaning(_chain(call.func)) for call in calls)
+        return [one for one in found if isinstance(one, Definition) and one.is_function]
+
+    @cached_property
+    def variables(self) -> "set[Definition]":
+        """Module-level variables that a function, or one that it names, names."""
+        seen, waiting = {self}, [self]
+        while waiting:
+            for target in waiting.pop().content.targets:
+                if target not in seen:
+                    seen.add(target)
+                    waiting += [target] if target.is_function else []
+        return {one for one in seen if one.is_variable}
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Words among its strings, and among those of the variables and classes that it names."""
+        named = [one for one in self.content.targets if not one.is_function]
+        return [word for one in (self, *named) for node in one.nodes for word in _words_in(node)]
 
     @cached_property
     def is_logger(self) -> bool:
@@ -192,8 +224,10 @@ class Module:
         self._meanings: dict[Chain, Definition | Module | str] = {}
         self._effects: list[ast.stmt] = []
         self._add(ast.parse(path.read_bytes()).body)
-        self.effects = Definition(self, _STATEMENTS, self._effects) if self._effects else None
-        """What it runs for its effect."""
+        self.effects: list[Definition] = []
+        """What it runs for its effect, named by what it calls."""
+        for node in self._effects:
+            self._add_effect(node)
 
     @property
     def package(self) -> str:
@@ -285,19 +319,41 @@ class Module:
         if not (assigns and names):
             self._effects.append(node)
 
+    def _add_effect(self, node: ast.stmt) -> None:
+        calls = [ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)]
+        name = f"<{' '.join([*(calls[:1] or ['statements']), *_words_in(node)[:1]])}>"
+        known = {effect.name: effect for effect in self.effects}
+        if name in known:
+            known[name].nodes.append(node)
+        else:
+            self.effects.append(Definition(self, name, [node], is_effect=True))
+
 
 class Sources:
     """Packages and single files, by the names under which they are imported."""
 
-    def __init__(self, roots: Mapping[str, Path], uncounted: Uncounted) -> None:
+    def __init__(
+        self,
+        roots: Mapping[str, Path],
+        uncounted: Uncounted,
+        extensions: Mapping[str, Path] = MappingProxyType({}),
+    ) -> None:
         """Name the source.
 
         Args:
             roots: top-level name → folder of the package, or the file.
             uncounted: what cannot change a result.
+            extensions: module → file of modules that are imported before anything runs, to
+                register what they hold.
         """
         self.roots = dict(roots)
         self.uncounted = uncounted
+        self.extensions = tuple(extensions)
+        for name, path in extensions.items():
+            first, *inner = name.split(".")
+            # The folder of the package that a module is in; a module alone is its file.
+            levels = len(inner) + (path.stem == "__init__")
+            self.roots[first] = path.parents[levels - 1] if levels else path
         self._modules: dict[str, Module | None] = {}
 
     def module(self, name: str) -> Module | None:
@@ -344,6 +400,7 @@ class Sources:
         *,
         reads: Mapping[str, Sequence[str]] = MappingProxyType({}),
         values_of: tuple[str, Collection[str]] | None = None,
+        registered: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> "Reached":
         """Follow names from entries to all that running them can depend on.
 
@@ -352,11 +409,15 @@ class Sources:
             reads: definition → entries that it reads by names which its text does not hold.
             values_of: a class, of whose instance the entries are handed some fields: of the classes
                 of what these hold, only methods and properties count, and only those named.
+            registered: function by which extensions register → names that count; another function
+                is not restricted.
 
         Raises:
             KeyError: there is no such entry.
         """
-        reached = Reached(self, reads)
+        reached = Reached(self, reads, registered)
+        for extension in self.extensions:
+            reached.import_module(extension)
         for entry in entries:
             reached.enter(entry)
         if values_of is not None:
@@ -404,13 +465,21 @@ class Sources:
 class Reached:
     """What was reached from entries."""
 
-    def __init__(self, sources: Sources, reads: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        reads: Mapping[str, Sequence[str]],
+        registered: Mapping[str, Collection[str]],
+    ) -> None:
         self.definitions: dict[str, Definition] = {}
         """`module:name` → definition."""
         self.modules: dict[str, Module] = {}
         """All modules that are imported on the way, also those of which nothing counts."""
         self._sources = sources
         self._reads = reads
+        self._registered = registered
+        self._registrations: list[Definition] = []
+        """Of extensions, while nothing is reached that they change."""
         self._mentions: set[str] = set()
         self._waiting_members: dict[str, list[Definition]] = {}
         self._new: list[Definition] = []
@@ -447,18 +516,35 @@ class Reached:
     def follow(self) -> None:
         """Follow everything that was reached and is not followed yet."""
         while self._new:
-            definition = self._new.pop()
-            content = definition.content
-            for target in content.targets:
-                self._reach(target)
-            for module in content.modules:
-                self._reach_module(module)
-            for name in content.mentions - self._mentions:
-                for member in self._waiting_members.pop(name, ()):
-                    self._reach(member)
-            self._mentions |= content.mentions
-            for name in content.imported:
-                self._import(name)
+            self._follow(self._new.pop())
+            if not self._new:
+                for effect in [one for one in self._registrations if self._is_seen(one)]:
+                    self._registrations.remove(effect)
+                    self._reach(effect)
+
+    def _follow(self, definition: Definition) -> None:
+        content = definition.content
+        for target in content.targets:
+            self._reach(target)
+        for module in content.modules:
+            self._reach_module(module)
+        for name in content.mentions - self._mentions:
+            for member in self._waiting_members.pop(name, ()):
+                self._reach(member)
+        self._mentions |= content.mentions
+        for name in content.imported:
+            self.import_module(name)
+
+    def _is_seen(self, effect: Definition) -> bool:
+        """Whether something is reached that what an extension runs may change."""
+        functions = effect.called_functions
+        for function in functions:
+            names = self._registered.get(function.id)
+            words = set(effect.words)
+            if names is not None and words and not words & set(names):
+                return False
+        changed = {variable for function in functions for variable in function.variables}
+        return not changed or bool(changed & self._seen)
 
     def _reach(self, definition: Definition) -> None:
         if definition in self._seen:
@@ -466,7 +552,7 @@ class Reached:
         self._seen.add(definition)
         if not definition.counts:
             return
-        self._import(definition.module.name)
+        self.import_module(definition.module.name)
         for entry in self._reads.get(definition.id, ()):
             self.enter(entry)
         self.definitions[definition.id] = definition
@@ -479,11 +565,11 @@ class Reached:
         self.wait_for_members(definition)
 
     def _reach_module(self, module: Module) -> None:
-        self._import(module.name)
+        self.import_module(module.name)
         for definition in module.definitions.values():
             self._reach(definition)
 
-    def _import(self, name: str) -> None:
+    def import_module(self, name: str) -> None:
         """Run what importing a module, its packages and all that they import runs."""
         waiting = [] if name in self.modules else [name]
         while waiting:
@@ -494,8 +580,11 @@ class Reached:
             if module is None:
                 continue
             self.modules[name] = module
-            if module.effects is not None:
-                self._reach(module.effects)
+            if name in self._sources.extensions:
+                self._registrations += module.effects
+            else:
+                for effect in module.effects:
+                    self._reach(effect)
             waiting += module.imported
             waiting.append(name.rpartition(".")[0])
 
@@ -546,7 +635,7 @@ class _Reader:
         """Read the definition."""
         targets: dict[Definition, None] = {}
         for node in self._definition.nodes:
-            if self._definition.name == _STATEMENTS and hasattr(node, "decorator_list"):
+            if self._definition.is_effect and hasattr(node, "decorator_list"):
                 targets[self._module.definitions[node.name]] = None  # type: ignore[attr-defined]
             elif isinstance(node, ast.ClassDef):
                 self._class(node, methods=False)
@@ -977,6 +1066,12 @@ def _is_plain(*nodes: ast.stmt) -> bool:
     decorators = [found for node in nodes for found in getattr(node, "decorator_list", ())]
     calls = (found.func if isinstance(found, ast.Call) else found for found in decorators)
     return all(_chain(found)[-1:] and _chain(found)[-1] in _PLAIN_DECORATORS for found in calls)
+
+
+def _words_in(node: ast.AST) -> list[str]:
+    """Strings that are words, in their order."""
+    values = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
+    return [value for value in values if isinstance(value, str) and value.isidentifier()]
 
 
 def _is_special(name: str) -> bool:

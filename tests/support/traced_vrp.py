@@ -1,0 +1,90 @@
+"""`vrp`, which also writes down every definition of the package that a stage runs."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from types import CodeType, FrameType
+
+import vrp
+from vrp.cli import main
+from vrp.study import digests
+from vrp.study.definitions import Definition
+
+PACKAGE = Path(vrp.__file__).parent
+# A stage runs from where the command has read its options and the configuration.
+ENTRIES = {"vrp.study.command:run_stage", "vrp.study.command:run_gather"}
+
+
+def definition_of(code: CodeType) -> Definition | None:
+    """The definition whose text holds the code of a function of the package."""
+    path = Path(code.co_filename)
+    if not path.is_relative_to(PACKAGE):
+        return None
+    parts = ("vrp", *path.relative_to(PACKAGE).with_suffix("").parts)
+    module = digests.sources().module(".".join(part for part in parts if part != "__init__"))
+    assert module is not None
+    for outer in module.definitions.values():
+        for definition in (*outer.members.values(), outer):
+            for node in definition.nodes:
+                first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+                if first <= code.co_firstlineno <= (node.end_lineno or first):
+                    return definition
+    return next(
+        (
+            e
+            for e in module.effects
+            if e.nodes[0].lineno <= code.co_firstlineno <= (e.nodes[-1].end_lineno or 0)
+        ),
+        None,
+    )
+
+
+class Trace(threading.local):
+    """What runs in one thread."""
+
+    def __init__(self) -> None:
+        self.in_stage = 0
+        self.left_out = 0
+        """Frames of module bodies, which importing runs, and of definitions that do not count."""
+
+
+def install(record: Path) -> None:
+    """Write the names of definitions to a file, each as soon as it first runs."""
+    trace = Trace()
+    known: dict[CodeType, Definition | None] = {}
+    written: set[str] = set()
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        if event not in ("call", "return"):
+            return
+        code = frame.f_code
+        if code.co_name == "<module>":
+            trace.left_out += 1 if event == "call" else -1
+            return
+        if code not in known:
+            sys.setprofile(None)
+            known[code] = definition_of(code)
+            sys.setprofile(profile)
+        definition = known[code]
+        if definition is None:
+            return
+        if definition.id in ENTRIES and not code.co_name.startswith("<"):
+            trace.in_stage += 1 if event == "call" else -1
+        if not definition.counts:
+            trace.left_out += 1 if event == "call" else -1
+        elif event == "call" and not trace.left_out and definition.id not in written:
+            if trace.in_stage or threading.current_thread() is not threading.main_thread():
+                written.add(definition.id)
+                with record.open("a") as file:
+                    file.write(f"{definition.id}\n")
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+
+
+if __name__ == "__main__":
+    model = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else ""
+    stage = sys.argv[1].replace("-", "_")
+    install(Path(os.environ["VRP_TRACE"], f"{stage} {model}".strip()))
+    main()
