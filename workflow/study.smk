@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
+from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count
 from vrp.workflow.lock import acquire_results_lock
@@ -53,3 +54,4 @@ if STUDY.extraction_from is not None and workflow.is_main_process:
 os.environ.update(VRP_RUN_BY=str(os.getpid()), VRP_KEEP_BATCHES="1")
 
 recover_orphaned_outputs(workflow, STUDY)
+log_changed_code(workflow, RULES)

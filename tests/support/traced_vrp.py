@@ -24,20 +24,13 @@ def definition_of(code: CodeType) -> Definition | None:
     parts = ("vrp", *path.relative_to(PACKAGE).with_suffix("").parts)
     module = digests.sources().module(".".join(part for part in parts if part != "__init__"))
     assert module is not None
-    for outer in module.definitions.values():
-        for definition in (*outer.members.values(), outer):
-            for node in definition.nodes:
-                first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
-                if first <= code.co_firstlineno <= (node.end_lineno or first):
-                    return definition
-    return next(
-        (
-            e
-            for e in module.effects
-            if e.nodes[0].lineno <= code.co_firstlineno <= (e.nodes[-1].end_lineno or 0)
-        ),
-        None,
-    )
+    inside = [d for outer in module.definitions.values() for d in (*outer.members.values(), outer)]
+    for definition in (*inside, *module.effects):
+        for node in definition.nodes:
+            lines = [node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))]
+            if min(lines) <= code.co_firstlineno <= (node.end_lineno or 0):
+                return definition
+    return None
 
 
 class Trace(threading.local):
@@ -74,7 +67,8 @@ def install(record: Path) -> None:
         if not definition.counts:
             trace.left_out += 1 if event == "call" else -1
         elif event == "call" and not trace.left_out and definition.id not in written:
-            if trace.in_stage or threading.current_thread() is not threading.main_thread():
+            aside = threading.current_thread() is not threading.main_thread()
+            if trace.in_stage or aside:
                 written.add(definition.id)
                 with record.open("a") as file:
                     file.write(f"{definition.id}\n")

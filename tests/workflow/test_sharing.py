@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+from base64 import urlsafe_b64encode
 
 import pytest
 import yaml
 
 from vrp.config.study import load_study
-from vrp.study.digests import code_digest
+from vrp.study.digests import by_module, code_digest, job_definitions
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
 from vrp.study.provenance import digest
@@ -167,6 +168,18 @@ def test_signals_wait_until_the_shards_are_checked(two):
 def test_shards_of_other_origin_are_refused(two, change, words):
     write_shards(two.folder, **change)
     assert words in refused(two)
+
+
+def test_the_definition_that_differs_is_named(two):
+    write_shards(two.folder, code="other")
+    shard = "results/first/one/answers/000.parquet"
+    study = load_study(two.folder / "config" / "first.yaml")
+    made_with = dict(job_definitions(study, "extract", "one")) | {"vrp.vlm.tap:active": "0123abcd"}
+    record = two.folder / ".snakemake" / "metadata" / urlsafe_b64encode(shard.encode()).decode()
+    record.parent.mkdir(parents=True, exist_ok=True)
+    params = [repr({name: found}) for name, found in by_module(made_with).items()]
+    record.write_text(json.dumps({"params": params}))
+    assert "other code of the stage extract: vrp.vlm.tap:active; rerun" in refused(two)
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,11 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.termination:*": "how a stage ends when it is told to",
     # What is handed to a stage counts by its values: keys are params of its rule, files its inputs.
     "vrp.config.study:load_study": "what it returns are the keys",
-    "vrp.study.context:restricted": "refuses a key, or does nothing",
     "vrp.study.context:StageContext.label": "names the job in messages",
     "vrp.study.keys:batch_size": "results do not depend on it, but for rounding",
     "vrp.study.command:path_options": "which files there are",
     "vrp.study.layout:*": "where files are",
+    "vrp.study.declarations:*": "which files there are",
     "vrp.study.graph:*": "declares files and keys; of a stage, its files and shards count",
     # What states what made a table, in the table's metadata.
     "vrp.study.keys:stage_config": "the values of keys",
@@ -202,11 +202,18 @@ def changed_definitions(before: Iterable[str], now: Iterable[str]) -> list[str]:
     """Return which definitions differ between the params of a job as recorded and as they are.
 
     Args:
-        before: params as Snakemake records them: the `repr` of each.
+        before: params as Snakemake records them: the `repr` of each; without any definition among
+            them, nothing is known and nothing returned.
         now: params of the same job now, likewise.
     """
     old, new = _definitions_in(before), _definitions_in(now)
-    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return sorted(n for n in {*old, *new} if old.get(n) != new.get(n)) if old else []
+
+
+def in_words(definitions: Sequence[str], most: int = 3) -> str:
+    """Return names of definitions for a message: the first ones, and how many others there are."""
+    others = len(definitions) - most
+    return ", ".join(definitions[:most]) + (f" and {others} more" if others > 0 else "")
 
 
 def _definitions_in(params: Iterable[str]) -> dict[str, str]:

@@ -10,10 +10,17 @@ import yaml
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.study.declarations import Artifact, Stage
-from vrp.study.digests import code_digest
+from vrp.study.digests import (
+    by_module,
+    changed_definitions,
+    code_digest,
+    in_words,
+    job_definitions,
+)
 from vrp.study.graph import ITEMS, MADE_BY, MANIFEST, STAGE, STAGES
 from vrp.study.keys import stage_config, value_of
 from vrp.study.provenance import digest
+from vrp.study.records import recorded_params
 
 _KEY = "extraction_from"
 
@@ -142,8 +149,9 @@ def _require_same_shard(
         )
     if origin.get("code") != code_digest(study, stage.name, model):
         raise InputError(
-            f"{_KEY}: {path} was made by other code of the stage {stage.name}; rerun that study "
-            "with this version, or remove the key"
+            f"{_KEY}: {path} was made by other code of the stage {stage.name}"
+            f"{_changed_code(study, path, stage, model)}; rerun that study with this version, or "
+            "remove the key"
         )
     for key, expected in (("model", model), ("revision", revision)):
         if origin.get(key) != expected:
@@ -151,6 +159,13 @@ def _require_same_shard(
                 f"{_KEY}: {path} was made with {key} {origin.get(key)!r}, not {expected!r}; "
                 "rerun that study or remove the key"
             )
+
+
+def _changed_code(study: StudyConfig, path: Path, stage: Stage, model: str) -> str:
+    """Return which definitions differ, as a remark; empty where no record of the shard is here."""
+    now = [repr(by_module(job_definitions(study, stage.name, model)))]
+    changed = changed_definitions(recorded_params(path, Path()), now)
+    return f": {in_words(changed)}" if changed else ""
 
 
 def _revision(manifest: Path) -> str:

@@ -12,7 +12,6 @@ others. What a job's files say:
 
 import json
 import time
-from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from vrp.config.study import StudyConfig
 from vrp.study.graph import ITEMS, STAGES
 from vrp.study.keys import value_of
 from vrp.study.layout import Job, StudyLayout
+from vrp.study.records import is_marked_incomplete
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")
@@ -236,24 +236,6 @@ def is_locked(directory: Path, results: Path) -> bool:
         except OSError:
             continue  # given back at this moment
     return False
-
-
-def is_marked_incomplete(path: Path, directory: Path) -> bool:
-    """Whether Snakemake has noted that the file's job began and did not end."""
-    # Snakemake names the file as the configuration does: within the folder, or from the root.
-    names = {str(path)} | (
-        {str(path.relative_to(directory))} if path.is_relative_to(directory) else set()
-    )
-    marks = directory / ".snakemake" / "incomplete"
-    return any((marks / _record_of(name)).is_file() for name in names)
-
-
-def _record_of(name: str) -> Path:
-    """Where Snakemake keeps a record of a file, within the folder of such records."""
-    encoded = urlsafe_b64encode(name.encode()).decode()
-    # One folder after another, where the whole would be too long for a file's name.
-    *folders, last = (encoded[start : start + 254] for start in range(0, len(encoded), 254))
-    return Path(*(f"@{folder}" for folder in folders), last)
 
 
 def _planned(plan: Path) -> list[int]:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path, PurePath
 
 from vrp.study.graph import STAGES
-from vrp.study.status import is_marked_incomplete
+from vrp.study.records import is_marked_incomplete
 
 
 def remove_finished_batches(results: Path) -> None:
