@@ -28,7 +28,11 @@ files = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
 overrides = " with --config" if workflow.config_settings.config else ""
 
 try:
-    STUDY = study_from_mapping(config, where=f"{files}{overrides}")
+    STUDY = study_from_mapping(
+        config,
+        where=f"{files}{overrides}",
+        beside=[Path(path).parent for path in workflow.configfiles],
+    )
     RULES = StudyRules(STUDY)
 except InputError as error:
     # One line and no traceback: the message says what to mend.

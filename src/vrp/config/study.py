@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from vrp.config.section import Folder, Section
 from vrp.data.dataset import Dataset
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
+from vrp.extensions import load_extensions
 
 
 class StudyConfig(Section):
@@ -40,6 +42,9 @@ class StudyConfig(Section):
     are read in place of own ones: refused unless model, items, code and the keys that they were
     made with are the same. Its masking is read, too, where it is the very same; an ablation is
     the study's own, and made only where `ablate.enabled: true` asks for it."""
+    extensions: tuple[str, ...] = ()
+    """Python files, relative to this one, or entry points of installed packages, that register
+    signals, figures, data sets, model families or conditions of one's own."""
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     scoring: ScoringConfig = ScoringConfig()
@@ -155,15 +160,28 @@ def load_study(path: Path | str) -> StudyConfig:
         raise InputError(f"{path}: is not valid YAML ({reason})") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path}: must be a mapping of keys, such as `study: demo`")
-    return study_from_mapping(raw, where=str(path))
+    return study_from_mapping(raw, where=str(path), beside=[path.parent])
 
 
-def study_from_mapping(raw: dict[str, Any], *, where: str = "configuration") -> StudyConfig:
-    """Validate a mapping, such as Snakemake's `config`.
+def study_from_mapping(
+    raw: dict[str, Any], *, where: str = "configuration", beside: Sequence[Path] = ()
+) -> StudyConfig:
+    """Validate a mapping, such as Snakemake's `config`; its extensions are loaded first.
+
+    Args:
+        raw: the mapping.
+        where: names it in messages.
+        beside: folders of the files that it was read from.
 
     Raises:
-        InputError: an unknown or wrong key, in one line.
+        InputError: an unknown or wrong key, or an extension that cannot be loaded, in one line.
     """
+    named = raw.get("extensions", ())
+    if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
+        try:
+            raw = {**raw, "extensions": load_extensions(named, beside=beside)}
+        except InputError as error:
+            raise InputError(f"{where}: key 'extensions': {error}") from None
     try:
         return StudyConfig.model_validate(raw)
     except ValidationError as error:

@@ -69,7 +69,7 @@ def model_tables(
         InputError: the model's dimensions are not known.
     """
     sizes = _sizes(study, dimensions_of(study.models[name]), lengths)
-    layout = StudyLayout(study)
+    layout = StudyLayout(study, ahead=True)
     for artifact, stage in MADE_BY.items():
         if "model" not in artifact.wildcards or not artifact.schema or not stage.enabled(study):
             continue

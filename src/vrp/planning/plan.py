@@ -187,7 +187,7 @@ def make_plan(
     stages += _analyses(study, work, known)
     order = list(STAGE)
     stages.sort(key=lambda found: order.index(found.stage))
-    layout = StudyLayout(study)
+    layout = StudyLayout(study, ahead=True)
     own = {made.name for made, stage in MADE_BY.items() if layout.runs(stage)}
     sizes = [
         size

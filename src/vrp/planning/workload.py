@@ -157,7 +157,7 @@ def model_work(study: StudyConfig, name: str, lengths: Lengths | None = None) ->
 
 def model_stages(study: StudyConfig) -> list[Stage]:
     """Return the stages of a study that run a model; not those whose shards another study has."""
-    layout = StudyLayout(study)
+    layout = StudyLayout(study, ahead=True)
     return [stage for stage in STAGES if stage.runs_model and layout.runs(stage)]
 
 

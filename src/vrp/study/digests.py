@@ -9,11 +9,13 @@ cannot change a number.
 
 import ast
 import functools
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vrp.config.study import StudyConfig
+from vrp.extensions import loaded_extensions
 from vrp.study.declarations import Stage
 from vrp.study.definitions import Reached, Sources, Uncounted
 from vrp.study.graph import STAGE
@@ -51,6 +53,13 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.study.layout:*": "where files are",
     "vrp.study.declarations:*": "which files there are",
     "vrp.study.graph:*": "declares files and keys; of a stage, its files and shards count",
+    # What an extension registers counts by itself, where it is looked up: `registered_objects`.
+    "vrp.signals.registry:register_signal": "adds a signal",
+    "vrp.plots.figures:register_figure": "adds a figure",
+    "vrp.data.datasets:register_dataset": "adds a data set",
+    "vrp.vlm.families:register_family": "adds a model family",
+    "vrp.interventions.conditions:register_condition": "adds a kind of condition",
+    "vrp.extensions:*": "imports extensions",
     # What states what made a table, in the table's metadata.
     "vrp.study.keys:stage_config": "the values of keys",
     "vrp.study.provenance:*": "versions and digests",
@@ -102,11 +111,14 @@ def dynamic_reads(chosen: Chosen = ALL) -> Mapping[str, Sequence[str]]:
     families = _known("vlm.families", chosen.families, but=("base",))
     datasets = _known("data.datasets", chosen.datasets)
     figures = _known("plots.figures")
-    return {
+    found = {
         "vrp.vlm.families:get_family": _read(families, "FAMILY"),
         "vrp.data.datasets:get_dataset": _read(datasets, "DATASET"),
         "vrp.plots.figures:_from_module": _read(figures, *_FIGURE),
     }
+    for registry, objects in registered_objects(chosen).items():
+        found[registry] = (*found.get(registry, ()), *_code_of(objects))
+    return found
 
 
 def _read(modules: Iterable[str], *names: str) -> tuple[str, ...]:
@@ -117,13 +129,69 @@ def _known(package: str, chosen: Sequence[str] | None = None, but: Sequence[str]
     """Modules of a package that discovers its own: those that are chosen, or all."""
     names = {path.stem for path in _FOLDER.joinpath(*package.split(".")).glob("*.py")}
     names -= {"__init__", *but}
-    return [f"vrp.{package}.{n}" for n in sorted(names if chosen is None else names & {*chosen})]
+    # One that an extension registers may build on any of the package's.
+    if chosen is None or not {*chosen} <= names:
+        chosen = sorted(names)
+    return [f"vrp.{package}.{name}" for name in sorted(chosen)]
+
+
+# Definition that looks up what extensions register → the registry, and whose names choose of it.
+_REGISTRIES: Mapping[str, tuple[str, str, str]] = {
+    "vrp.vlm.families:get_family": ("vrp.vlm.family_names", "REGISTERED", "families"),
+    "vrp.data.datasets:get_dataset": ("vrp.data.datasets", "_REGISTERED", "datasets"),
+    "vrp.plots.figures:load_figures": ("vrp.plots.figures", "_REGISTERED", ""),
+    "vrp.signals.registry:SIGNALS": ("vrp.signals.registry", "SIGNALS", ""),
+    "vrp.interventions.masking:MASK_KINDS": ("vrp.interventions.masking", "MASK_KINDS", ""),
+    "vrp.interventions.ablation:ABLATION_KINDS": (
+        "vrp.interventions.ablation", "ABLATION_KINDS", "",
+    ),
+}  # fmt: skip
+
+
+def registered_objects(chosen: Chosen = ALL) -> Mapping[str, list[Any]]:
+    """Return what loaded extensions have registered: definition that looks it up → objects.
+
+    Args:
+        chosen: what a job uses of what is looked up by name.
+    """
+    found: dict[str, list[Any]] = {}
+    extensions = loaded_extensions()
+    for lookup, (module, registry, field) in _REGISTRIES.items() if extensions else ():
+        wanted = getattr(chosen, field) if field else None
+        # Without an extension that registers anything there, the module is not imported at all.
+        for name, one in getattr(sys.modules.get(module), registry, {}).items():
+            if wanted is not None and name not in wanted:
+                continue
+            if any(code.partition(":")[0] in extensions for code in _code_of([one])):
+                found.setdefault(lookup, []).append(one)
+    return found
+
+
+def _code_of(objects: Iterable[Any]) -> tuple[str, ...]:
+    """Definitions of classes, or of the functions that dataclasses hold."""
+    functions = [
+        value
+        for one in objects
+        for value in ([one] if isinstance(one, type) else vars(one).values())
+        if callable(value) and hasattr(value, "__qualname__")
+    ]
+    return tuple(f"{one.__module__}:{one.__qualname__}" for one in functions)
+
+
+def _plain_values(one: Any) -> str:
+    """Digest of what a registered dataclass says besides its functions."""
+    values = {} if isinstance(one, type) else vars(one)
+    return digest({name: repr(v) for name, v in values.items() if not callable(v)})[:8]
+
+
+def sources() -> Sources:
+    """Return the source of the package and of loaded extensions, parsed once a process."""
+    return _parsed(tuple(loaded_extensions().items()))
 
 
 @functools.cache
-def sources() -> Sources:
-    """Return the package's source, parsed once a process."""
-    return Sources({"vrp": _FOLDER}, _UNCOUNTED)
+def _parsed(extensions: tuple[tuple[str, Path], ...]) -> Sources:
+    return Sources({"vrp": _FOLDER, **dict(extensions)}, _UNCOUNTED)
 
 
 def reach_stage(stage: str, chosen: Chosen = ALL) -> Reached:
@@ -143,7 +211,6 @@ def reach_stage(stage: str, chosen: Chosen = ALL) -> Reached:
     )
 
 
-@functools.cache
 def stage_definitions(stage: str, chosen: Chosen = ALL) -> Mapping[str, str]:
     """Return `module:definition` → digest for all that a stage's result depends on.
 
@@ -153,8 +220,17 @@ def stage_definitions(stage: str, chosen: Chosen = ALL) -> Mapping[str, str]:
         stage: name of the stage.
         chosen: what its job uses of what is looked up by name.
     """
-    handed_over = f"vrp.study.graph:STAGE[{stage}]"
-    return {**reach_stage(stage, chosen).digests, handed_over: _handed_over(STAGE[stage])}
+    return _definitions(stage, chosen, tuple(loaded_extensions()))
+
+
+@functools.cache
+def _definitions(stage: str, chosen: Chosen, extensions: tuple[str, ...]) -> Mapping[str, str]:
+    found = dict(reach_stage(stage, chosen).digests)
+    found[f"vrp.study.graph:STAGE[{stage}]"] = _handed_over(STAGE[stage])
+    for lookup, objects in registered_objects(chosen).items():
+        if lookup in found:
+            found |= {f"{lookup}[{one.name}]": _plain_values(one) for one in objects}
+    return found
 
 
 def _handed_over(stage: Stage) -> str:

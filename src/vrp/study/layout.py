@@ -34,17 +34,22 @@ class Job(NamedTuple):
 class StudyLayout:
     """The files and jobs of one study."""
 
-    def __init__(self, study: StudyConfig, *, directory: Path = Path()) -> None:
+    def __init__(
+        self, study: StudyConfig, *, directory: Path = Path(), ahead: bool = False
+    ) -> None:
         """Bind a configuration.
 
         Args:
             study: the configuration.
             directory: where the workflow runs: paths are relative to it, but those of jobs, which
                 hold it.
+            ahead: another study that `extraction_from` names may yet have to be made: what it
+                cannot show now counts as shared.
 
         Raises:
             InputError: the extraction that `extraction_from` names cannot stand for an own one.
         """
+        self._ahead = ahead
         self.study = study
         self.directory = directory
         self.results = Path(study.results, study.study)
@@ -52,7 +57,7 @@ class StudyLayout:
     @cached_property
     def shared(self) -> SharedStages:
         """Stages whose shards are another study's."""
-        return shared_stages(self.study, directory=self.directory)
+        return shared_stages(self.study, directory=self.directory, ahead=self._ahead)
 
     def runs(self, stage: Stage) -> bool:
         """Whether the study has jobs of the stage."""

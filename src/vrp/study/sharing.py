@@ -34,7 +34,9 @@ class SharedStages(NamedTuple):
     """Shareable stages that the study runs itself although `extraction_from` is set → why."""
 
 
-def shared_stages(study: StudyConfig, *, directory: Path = Path()) -> SharedStages:
+def shared_stages(
+    study: StudyConfig, *, directory: Path = Path(), ahead: bool = False
+) -> SharedStages:
     """Return whose shards stand for own ones.
 
     The extraction's must; of the other shareable stages, those that the other study has made with
@@ -45,6 +47,8 @@ def shared_stages(study: StudyConfig, *, directory: Path = Path()) -> SharedStag
     Args:
         study: the configuration.
         directory: what relative paths are relative to; the folders are relative to it, too.
+        ahead: the other study may yet have to be made: nothing is refused, and what it cannot
+            show now counts as shared.
 
     Raises:
         InputError: the extraction cannot be shared; one line says what differs.
@@ -55,25 +59,35 @@ def shared_stages(study: StudyConfig, *, directory: Path = Path()) -> SharedStag
     if folder == Path(study.results, study.study):
         raise InputError(f"{_KEY} names this very study; remove the key")
     there = directory / folder
-    if not there.is_dir():
-        raise InputError(f"{_KEY}: {folder} does not exist; give a study under {study.results}")
-    _require_same_items(study, there)
-    _require_same(study, STAGE["extract"], there)
+    if not ahead:
+        if not there.is_dir():
+            raise InputError(f"{_KEY}: {folder} does not exist; give a study under {study.results}")
+        _require_same_items(study, there)
+        _require_same(study, STAGE["extract"], there)
     shared, own = {"fetch_model": folder, "extract": folder}, {}
     for stage in STAGES:
-        if not (stage.shareable and stage.per == "shard" and stage.enabled(study)):
+        if stage.name in shared or not (stage.shareable and stage.enabled(study)):
             continue
-        if stage.name in shared:
-            continue
-        if _has_begun(study, stage, directory):
-            own[stage.name] = "its own shards are there"
-            continue
-        try:
-            _require_same(study, stage, there)
+        reason = _why_own(study, stage, there, directory, ahead)
+        if reason:
+            own[stage.name] = reason
+        else:
             shared[stage.name] = folder
-        except InputError as error:
-            own[stage.name] = str(error).removeprefix(f"{_KEY}: ")
     return SharedStages(shared, own)
+
+
+def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahead: bool) -> str:
+    """Why a stage is the study's own; empty: it is shared."""
+    if _has_begun(study, stage, directory):
+        return "its own shards are there"
+    follows = any(MADE_BY[read].per == "shard" for read in stage.reads)
+    if ahead and not follows and not _has_any(study, stage, there):
+        return ""
+    try:
+        _require_same(study, stage, there)
+    except (InputError, OSError) as error:
+        return str(error).removeprefix(f"{_KEY}: ")
+    return ""
 
 
 def other_folder(study: StudyConfig) -> Path:
@@ -84,10 +98,13 @@ def other_folder(study: StudyConfig) -> Path:
 
 def _has_begun(study: StudyConfig, stage: Stage, directory: Path) -> bool:
     """Whether own shards of a stage are there, or finished batches of one."""
-    own = directory / study.results / study.study
+    return _has_any(study, stage, directory / study.results / study.study)
+
+
+def _has_any(study: StudyConfig, stage: Stage, results: Path) -> bool:
     return any(
-        any(_folder(own, table, model).glob("*.parquet"))
-        or any(_folder(own, table, model).glob(".*.batches"))
+        any(_folder(results, table, model).glob("*.parquet"))
+        or any(_folder(results, table, model).glob(".*.batches"))
         for model in study.models
         for table in stage.writes
     )

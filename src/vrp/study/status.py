@@ -130,7 +130,7 @@ def run(study: StudyConfig, *, directory: Path = Path(), now: float | None = Non
     locked = is_locked(directory, Path(study.results, study.study))
     items = _item_counts(study, results)
     groups: dict[tuple[str, str], list[JobStatus]] = {}
-    for job in StudyLayout(study, directory=directory).jobs():
+    for job in StudyLayout(study, directory=directory, ahead=True).jobs():
         found = _job_status(job, directory, locked, moment)
         groups.setdefault((job.model, job.rule), []).append(found)
     troubled = [job for jobs in groups.values() for job in jobs if job.state in _TROUBLE]
