@@ -82,6 +82,10 @@ ALIKE = {
         "    n: Files = x\n    k: int\n    return n",
         "def run(x, *y, z=1):\n    n = x\n    return n",
     ),
+    "the type of a cast": (
+        FROM_OTHER.format("Files") + "from typing import cast\ndef run(x): return cast(Files, x)",
+        "from typing import cast\ndef run(x): return cast(int, x)",
+    ),
     "a constant's annotation": (
         "N: int = 1\ndef run(): return N", "N = 1\ndef run(): return N",
     ),

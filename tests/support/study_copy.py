@@ -30,7 +30,7 @@ class Ended(NamedTuple):
 class StudyCopy:
     """A folder with workflow, configs and profiles; `vrp` there writes down what it does."""
 
-    def __init__(self, folder: Path, *, seconds_a_batch: float = 0) -> None:
+    def __init__(self, folder: Path, *, seconds_a_batch: float = 0, program: Path = PROBED) -> None:
         self.folder = folder
         self._seconds_a_batch = seconds_a_batch
         self.record = folder / "record.jsonl"
@@ -40,7 +40,7 @@ class StudyCopy:
         for link in ("profiles", "slurm"):
             (folder / link).symlink_to((ROOT / link).readlink())
         (folder / "slurm" / "site.yaml").unlink(missing_ok=True)
-        write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{PROBED}" "$@"')
+        write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{program}" "$@"')
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start snakemake; its output goes to a file, so that orphans hold no pipe open."""

@@ -109,6 +109,11 @@ class Definition:
         """What its text holds."""
         return _Reader(self).content()
 
+    @property
+    def whole_content(self) -> "Content":
+        """What its text holds, with all that does not count but docstrings and annotations."""
+        return _Reader(self, leaves_out=False).content()
+
     @cached_property
     def digest(self) -> str:
         """Hexadecimal digits that change with its text and with what its names stand for."""
@@ -642,7 +647,7 @@ class _Reader:
             else:
                 self._write(node)
         if self._misled:
-            return _Reader(self._definition, leaves_out=False).content()
+            return self._definition.whole_content
         # Of a statement that is no definition itself: what it imports.
         self._origins |= {(origin, ()) for origin in self._scope.aliases.values()}
         names: set[str] = set()
@@ -939,6 +944,8 @@ class _Reader:
             return (_ALL,) if meaning.is_exception else uncounted.arguments.get(meaning.id, ())
         if isinstance(meaning, str) and meaning.startswith("tqdm."):
             return [word.arg for word in node.keywords if word.arg]
+        if meaning == "typing.cast":
+            return (0, "typ")  # the value is handed back as it is
         return (_ALL,) if meaning in _EXCEPTIONS else ()
 
     def _only_tells(self, node: ast.stmt) -> bool:
