@@ -50,11 +50,14 @@ lint: venv ## Check format, style, types and the workflow
 	$(ACTIVE) mypy
 	$(ACTIVE) snakefmt --check Snakefile workflow
 	$(ACTIVE) snakemake --lint
+	$(ACTIVE) lint-imports
 	$(ACTIVE) python -m vrp.config.reference config --check
+	$(ACTIVE) python -m vrp.study.reference docs --check
 
-.PHONY: config-reference
-config-reference: venv ## Rewrite config/README.md and config/schema.json from the types
+.PHONY: reference
+reference: venv ## Rewrite config/README.md, config/schema.json and docs/stages.md
 	@$(ACTIVE) python -m vrp.config.reference config
+	@$(ACTIVE) python -m vrp.study.reference docs
 
 .PHONY: lock
 lock: ## Renew requirements.lock: what a fresh install of pyproject.toml yields today

@@ -53,6 +53,25 @@ def test_after_a_kill_only_the_rest_is_computed(tmp_path, caplog):
     assert "2 of 3 batches were finished by an earlier run" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("other", "rest"),
+    [
+        ([("a",), ("b",), ("c",), ("d",), ("e",)], [("d",), ("e",)]),
+        ([("a", "c", "d"), ("b", "e")], [("d",), ("e",)]),
+        ([("d", "e", "a", "b", "c")], [("d", "e")]),
+    ],
+)
+def test_with_another_batch_size_the_finished_ones_stay(tmp_path, other, rest):
+    interrupted(tmp_path)
+    work = Work()
+    tables = complete(finished(tmp_path, other), work)
+    assert work.computed == rest
+    assert [t["id"].to_pylist() for t in tables] == [["a", "b", "c", "d", "e"]] * 2
+    again = Work()
+    complete(finished(tmp_path, PLAN), again)
+    assert again.computed == []
+
+
 def test_tables_are_made_beside_the_next_batch(tmp_path):
     """Each batch but the last waits for its successor to begin: one after the other would hang."""
     begun = {batch: threading.Event() for batch in PLAN}
@@ -122,8 +141,8 @@ def test_discarded_leaves_nothing(tmp_path):
     "changed",
     [
         {"made_by": {**MADE_BY, "code": "2"}},
-        {"plan": [("a", "b", "c"), ("d", "e")]},
-        {"plan": [("a", "b"), ("c",), ("e", "d")]},
+        {"made_by": {**MADE_BY, "model": "n"}},
+        {"plan": [("a", "b"), ("c",), ("d", "f")]},
     ],
 )
 def test_batches_of_other_work_are_not_taken_over(tmp_path, changed):

@@ -36,24 +36,25 @@ class FinishedBatches:
     ) -> None:
         """Take over what an earlier run of the very same work left, or start afresh.
 
+        Where that run had other batches, since the batch size was changed in between, its finished
+        ones stay, and the rest is planned as now.
+
         Args:
             output: the shard's table (the first, where there are several).
             plan: the item ids of each batch.
             provenance: what makes the tables (model, code, config …): batches that were made by
                 anything else are thrown away.
             stage: named in messages.
-
         """
         self.folder = output.parent / f".{output.stem}.batches"
-        self.plan = plan
         self._stage = stage
-        work = {"provenance": dict(sorted(provenance.items())), "plan": [list(b) for b in plan]}
-        self._description = json.dumps(work, indent=1) + "\n"
-        # In each batch, too: a job that was given up may still write its own ones beside the plan.
-        self._identity = hashlib.sha256(self._description.encode()).hexdigest()
-        self._described = self._is_of_this_work()
-        if not self._described:
+        self._provenance = dict(sorted(provenance.items()))
+        earlier = self._earlier_plan()
+        same_items = {i for batch in earlier for i in batch} == {i for batch in plan for i in batch}
+        if not same_items:
             self.discard()
+        self.plan = self._continued(earlier, plan) if same_items else list(plan)
+        self._described = same_items and self.plan == earlier
 
     def complete(
         self,
@@ -102,9 +103,33 @@ class FinishedBatches:
         """Remove the side files: the shard's tables are written, or they are of other work."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _is_of_this_work(self) -> bool:
-        described = self.folder / _PLAN
-        return described.is_file() and described.read_text("utf-8") == self._description
+    def _earlier_plan(self) -> list[Batch]:
+        """The plan of an earlier run of this work; empty where there is none."""
+        try:
+            work = json.loads((self.folder / _PLAN).read_text("utf-8"))
+            if work["provenance"] != self._provenance:
+                return []
+            return [tuple(batch) for batch in work["plan"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def _continued(self, earlier: Sequence[Batch], plan: Sequence[Batch]) -> list[Batch]:
+        """The batches that an earlier run had finished, then what is left of the plan."""
+        if list(earlier) == list(plan):
+            return list(plan)
+        n_finished = 0
+        while n_finished < len(earlier) and self._path(n_finished).is_file():
+            n_finished += 1
+        finished = list(earlier[:n_finished])
+        done = {item_id for batch in finished for item_id in batch}
+        rest = [tuple(item_id for item_id in batch if item_id not in done) for batch in plan]
+        return finished + [batch for batch in rest if batch]
+
+    def _identity(self, index: int) -> str:
+        """Names the work of a batch, in its file, too: a job that was given up may still write its
+        own ones beside the plan."""
+        work = json.dumps([self._provenance, self.plan[index]])
+        return hashlib.sha256(work.encode()).hexdigest()
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.batch"
@@ -119,12 +144,13 @@ class FinishedBatches:
     def _save(self, index: int, tables: BatchTables) -> None:
         """One line of JSON (of which work, digest, sizes), then each table as an Arrow stream."""
         if not self._described:
-            write_text(self.folder / _PLAN, self._description)
+            work = {"provenance": self._provenance, "plan": self.plan}
+            write_text(self.folder / _PLAN, json.dumps(work, indent=1) + "\n")
             self._described = True
         streams = [_as_stream(table) for table in tables]
         payload = b"".join(streams)
         head = {
-            "work": self._identity,
+            "work": self._identity(index),
             "sha256": hashlib.sha256(payload).hexdigest(),
             "sizes": [len(stream) for stream in streams],
         }
@@ -138,7 +164,7 @@ class FinishedBatches:
             head, payload = self._path(index).read_bytes().split(b"\n", 1)
             stated = json.loads(head)
             sizes, digest = list(map(int, stated["sizes"])), stated["sha256"]
-            of_this_work = stated["work"] == self._identity
+            of_this_work = stated["work"] == self._identity(index)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         whole = hashlib.sha256(payload).hexdigest() == digest and sum(sizes) == len(payload)

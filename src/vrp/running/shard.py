@@ -47,7 +47,7 @@ def write_shard(
 
     Args:
         outputs: what is written; a batch has one table for each, in this order.
-        plan: item ids of each batch.
+        plan: item ids of each batch; those of an earlier run that finished some stay.
         compute: the tables of one batch, or what `tabulate` makes them of.
         provenance: written into the tables; finished batches of anything else do not count.
         description: names the run in the progress bar and in messages.
@@ -60,8 +60,8 @@ def write_shard(
     """
     finished = FinishedBatches(outputs[0].path, plan, provenance, stage=description.strip())
     rows: list[BatchTables] = []
-    with progress(sum(answers(batch) for batch in plan), description, unit=unit) as bar:
-        for batch, tables in zip(plan, finished.complete(compute, tabulate), strict=True):
+    with progress(sum(answers(batch) for batch in finished.plan), description, unit=unit) as bar:
+        for batch, tables in zip(finished.plan, finished.complete(compute, tabulate), strict=True):
             rows.append(tables)
             bar.update(answers(batch))
     write_together(
@@ -70,7 +70,7 @@ def write_shard(
             for place, output in enumerate(outputs)
         ],
         provenance=provenance,
-        of_first={BATCH_PLAN: json.dumps([list(batch) for batch in plan])},
+        of_first={BATCH_PLAN: json.dumps([list(batch) for batch in finished.plan])},
     )
     # The workflow clears them away itself, when it has taken note of the tables: killed before
     # that, it deletes the tables and starts the job again.
