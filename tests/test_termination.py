@@ -13,10 +13,10 @@ WRITES = """
 import sys, time
 from pathlib import Path
 from vrp import cli
-from vrp.tables.files import whole_file
+from vrp.tables.files import atomic_write
 
 def write(options):
-    with whole_file(Path(sys.argv[1])) as part:
+    with atomic_write(Path(sys.argv[1])) as part:
         part.write_text("half")
         Path(sys.argv[1] + ".started").touch()
         time.sleep(60)

@@ -42,12 +42,12 @@ def interrupted(tmp_path):
 
 def test_after_a_kill_only_the_rest_is_computed(tmp_path, caplog):
     caplog.set_level("INFO", logger="vrp")
-    undisturbed = complete(finished(tmp_path / "other"), Work())
+    uninterrupted = complete(finished(tmp_path / "other"), Work())
     interrupted(tmp_path)
     work = Work()
     resumed = complete(finished(tmp_path), work)
     assert work.computed == [("d", "e")]
-    for one, other in zip(undisturbed, resumed, strict=True):
+    for one, other in zip(uninterrupted, resumed, strict=True):
         assert one.to_pydict().__repr__() == other.to_pydict().__repr__()
         assert one.schema == other.schema
     assert "2 of 3 batches were finished by an earlier run" in caplog.text

@@ -10,14 +10,14 @@ from programs import write_program
 
 from vrp.config.models import ModelConfig
 from vrp.running import gpus as gpu_choice
-from vrp.running.gpus import VISIBLE, take_gpus, visible_gpus
+from vrp.running.gpus import VISIBLE, claim_gpus, visible_gpus
 
 TAKES = """
 import sys
 from vrp.config.models import ModelConfig
-from vrp.running.gpus import take_gpus
+from vrp.running.gpus import claim_gpus
 options = {"device_map": "auto"} if "spread" in sys.argv else {}
-print(take_gpus(ModelConfig(family="llava", checkpoint="zoo:llava", **options)), flush=True)
+print(claim_gpus(ModelConfig(family="llava", checkpoint="zoo:llava", **options)), flush=True)
 sys.stdin.read()
 """
 
@@ -77,7 +77,7 @@ def test_models_spread_over_several_take_as_many_as_were_put_aside(taker):
 @pytest.mark.parametrize("visible", ["", "-1", "0", "GPU-5a"])
 def test_one_gpu_or_none_is_no_choice(monkeypatch, visible):
     monkeypatch.setenv(VISIBLE, visible)
-    assert take_gpus(model()) is None
+    assert claim_gpus(model()) is None
     assert os.environ[VISIBLE] == visible
 
 
@@ -86,7 +86,7 @@ def test_one_gpu_or_none_is_no_choice(monkeypatch, visible):
 )
 def test_a_stated_device_is_left_alone(monkeypatch, options):
     monkeypatch.setenv(VISIBLE, "0,1")
-    assert take_gpus(model(**options)) is None
+    assert claim_gpus(model(**options)) is None
 
 
 def test_runs_in_one_allocation_of_several_take_different_ones(taker, monkeypatch):
@@ -97,7 +97,7 @@ def test_runs_in_one_allocation_of_several_take_different_ones(taker, monkeypatc
 def test_a_scheduler_has_chosen_already(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv(VISIBLE, "2")
-    assert take_gpus(model()) is None
+    assert claim_gpus(model()) is None
     assert os.environ[VISIBLE] == "2"
 
 
@@ -115,7 +115,7 @@ def test_the_choice_is_made_once(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(gpu_choice, "_held", [])
     monkeypatch.setattr(gpu_choice.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert take_gpus(model()) == "3"
+    assert claim_gpus(model()) == "3"
     assert os.environ[VISIBLE] == "3"
-    assert take_gpus(model()) is None
+    assert claim_gpus(model()) is None
     assert len(list(Path(tmp_path).rglob("3.0"))) == 1

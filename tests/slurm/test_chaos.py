@@ -1,4 +1,4 @@
-"""Runs that are killed at a random moment and resumed end like an undisturbed one.
+"""Runs that are killed at a random moment and resumed end like an uninterrupted one.
 
 VRP_CHAOS=25 pytest -m chaos -s     all of them; three by default
 """
@@ -123,9 +123,9 @@ def scenarios() -> list[Scenario]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> StudyCopy:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> StudyCopy:
     """The same study without a disturbance, on this machine."""
-    copy = new_copy(tmp_path_factory.mktemp("undisturbed"))
+    copy = new_copy(tmp_path_factory.mktemp("uninterrupted"))
     ended = copy.run(REPORT, "--configfile", "config/chaos.yaml", *LOCAL)
     assert ended.status == 0, ended.output[-5000:]
     assert copy.computed_again() == 0
@@ -142,7 +142,7 @@ def new_copy(folder: Path, *, seconds_a_batch: float = 0) -> StudyCopy:
 @pytest.mark.parametrize("scenario", scenarios(), ids=str)
 def test_nothing_is_lost(
     scenario: Scenario,
-    undisturbed: StudyCopy,
+    uninterrupted: StudyCopy,
     tmp_path: Path,
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture[str],
@@ -161,9 +161,9 @@ def test_nothing_is_lost(
     chance = random.Random(f"{scenario.kind} {scenario.seed}")
     began = time.monotonic()
 
-    with disk_of(scenario, copy, undisturbed, chance) as enlarge:
+    with disk_of(scenario, copy, uninterrupted, chance) as enlarge:
         process = copy.start(*arguments)
-        at = moment(scenario, undisturbed, chance)
+        at = moment(scenario, uninterrupted, chance)
         what = disturb(scenario, copy, process, at, cluster)
         status = process.wait(600)
         if scenario.kind == "full disk":
@@ -178,7 +178,7 @@ def test_nothing_is_lost(
             status = copy.run(*arguments).status
         assert status == 0, copy.log()[-5000:]
         results = copy.folder / "results" / "chaos"
-        check_tables(results, undisturbed.folder / "results" / "chaos", scenario)
+        check_tables(results, uninterrupted.folder / "results" / "chaos", scenario)
         assert not list(results.rglob(".*.batches"))
 
     again, cut_short = copy.computed_again(), copy.cut_short()
@@ -207,8 +207,8 @@ def differing(results: Path, expected: Path) -> list[str]:
     return [line for line in found if line not in allowed]
 
 
-def moment(scenario: Scenario, undisturbed: StudyCopy, chance: random.Random) -> Moment:
-    batches = [event["batch"] for event in undisturbed.events("batch")]
+def moment(scenario: Scenario, uninterrupted: StudyCopy, chance: random.Random) -> Moment:
+    batches = [event["batch"] for event in uninterrupted.events("batch")]
     if scenario.target == UP_TO_METRICS:
         batches = [batch for batch in batches if not any(f"/{s}/" in batch for s in LATE_STAGES)]
     stage = chance.choice(LIGHT_STAGES) if scenario.strikes_light_stages else None
@@ -218,13 +218,13 @@ def moment(scenario: Scenario, undisturbed: StudyCopy, chance: random.Random) ->
 
 
 def disk_of(
-    scenario: Scenario, copy: StudyCopy, undisturbed: StudyCopy, chance: random.Random
+    scenario: Scenario, copy: StudyCopy, uninterrupted: StudyCopy, chance: random.Random
 ) -> "Disk":
     if scenario.kind != "full disk":
         return Disk(None, 0)
     if os.geteuid() != 0:
         pytest.skip("a small disk is mounted as root")
-    files = (undisturbed.folder / "results").rglob("*.parquet")
+    files = (uninterrupted.folder / "results").rglob("*.parquet")
     size = sum(path.stat().st_size for path in files)
     return Disk(copy.folder / "results", int(chance.uniform(0.1, 0.8) * size))
 
@@ -297,7 +297,7 @@ def wait_for_victim(
 
 @pytest.mark.skipif(len(scenarios()) < 25, reason="takes minutes: part of all 25 (VRP_CHAOS=25)")
 def test_a_job_at_the_end_of_its_time_goes_on_in_the_next(
-    undisturbed: StudyCopy,
+    uninterrupted: StudyCopy,
     tmp_path: Path,
     cluster: SlurmCluster,
     capsys: pytest.CaptureFixture[str],
@@ -313,7 +313,7 @@ def test_a_job_at_the_end_of_its_time_goes_on_in_the_next(
     with capsys.disabled():
         print(f"\nout of time: {cut_short} tries cut short, {again} batches computed again")
     assert again <= cut_short >= 1
-    results, expected = (its.folder / "results" / "chaos" for its in (copy, undisturbed))
+    results, expected = (its.folder / "results" / "chaos" for its in (copy, uninterrupted))
     assert "llava/answers" in study_tables(results)
     assert differing(results, expected) == []
 

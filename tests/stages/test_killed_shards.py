@@ -1,4 +1,4 @@
-"""A killed shard continues where it stopped, and its tables are those of an undisturbed run."""
+"""A killed shard continues where it stopped, and its tables are those of an uninterrupted run."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def side_files(folder: Path) -> list[Path]:
 def test_a_killed_shard_continues(stage: str, small_study: Any, monkeypatch: pytest.MonkeyPatch):
     study = small_study()
     run = getattr(study, stage)
-    undisturbed = tables(run(batch_size=3, name="undisturbed"))
+    uninterrupted = tables(run(batch_size=3, name="uninterrupted"))
 
     module, name = (sampling, "sample_answers") if stage == "consistency" else (decode, "run_batch")
     original, calls = getattr(module, name), []
@@ -51,7 +51,7 @@ def test_a_killed_shard_continues(stage: str, small_study: Any, monkeypatch: pyt
     resumed = run(batch_size=3, name="killed")
     n_batches = -(-study.n_items // 3)
     assert len(calls) <= n_batches + 1  # the batch that was lost is not among the finished two
-    assert tables(resumed) == undisturbed
+    assert tables(resumed) == uninterrupted
     assert side_files(study.folder) == []
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from vrp.errors import InputError
 from vrp.tables.files import (
+    atomic_write,
     read_batches,
     read_provenance,
     read_table,
     remove_abandoned_parts,
-    whole_file,
     write_table,
 )
 from vrp.tables.schema import TableSchema, column, integer, numbers, text
@@ -113,7 +113,7 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path):
     path.write_text("old")
 
     def fail():
-        with whole_file(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise RuntimeError("stop")
 
@@ -126,8 +126,8 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path):
 WRITER = """
 import os, sys
 from pathlib import Path
-from vrp.tables.files import whole_file
-with whole_file(Path(sys.argv[1])) as outer, whole_file(outer) as part:
+from vrp.tables.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as outer, atomic_write(outer) as part:
     part.write_text("half")
     print("writing", flush=True)
     sys.stdin.read()

@@ -28,11 +28,11 @@ class ExtractConfig(Section):
     """Longest answers, in tokens, of tasks that differ from `max_new_tokens`, such as
     `existence: 2`."""
     capture: tuple[Captured, ...] = _CAPTURED
-    """What is read in the pass beside answers and hidden states; what is left out costs nothing
-    and is reported as not captured. `attention`: rows to the image tokens, mean over heads;
-    `heads`: H_s and C_k of every head (with `attention`); `lens`: logit-lens margins of every
-    layer; `contributions`: what embedding, attention, MLPs and heads add to the answer's logit
-    difference; `residual_update`: change of the image tokens by layer."""
+    """What is read in the pass beside answers and hidden states; quantities that are not listed
+    are skipped and reported as "not captured". `attention`: rows to the image tokens, mean over
+    heads; `heads`: H_s and C_k of every head (with `attention`); `lens`: logit-lens margins of
+    every layer; `contributions`: what embedding, attention, MLPs and heads add to the answer's
+    logit difference; `residual_update`: change of the image tokens by layer."""
     positions: tuple[Position, ...] = ("prompt_end",)
     """Where the residual stream is kept; `prompt_end` is the last prompt token, which the probes
     read."""

@@ -35,7 +35,9 @@ COMPRESSED = {name: artifact.compressed for name, artifact in _TABLES.items()}
 """Table → what is left of its raw bytes after zstd; of what is not here: 1."""
 REPETITIVE = tuple(name for name, artifact in _TABLES.items() if artifact.repetitive)
 """Tables whose rows repeat."""
-BATCHED = tuple(made.name for stage in STAGES if stage.runs_model for made in stage.writes)
+CHECKPOINTED_TABLES = tuple(
+    made.name for stage in STAGES if stage.runs_model for made in stage.writes
+)
 """Tables whose finished batches are kept next to them, uncompressed, until the run succeeds."""
 
 

@@ -16,7 +16,7 @@ from vrp.planning.devices import (
     Device,
 )
 from vrp.planning.disk import (
-    BATCHED,
+    CHECKPOINTED_TABLES,
     COMPRESSED,
     FOOTER,
     OTHER_BYTES,
@@ -203,7 +203,7 @@ def make_plan(
         n_items=n_items(study),
         stages=tuple(stages),
         tables=tuple(_table(study, size, known) for size in sizes),
-        batch_bytes=sum(size.raw_bytes for size in sizes if size.table in BATCHED),
+        batch_bytes=sum(size.raw_bytes for size in sizes if size.table in CHECKPOINTED_TABLES),
         data_bytes=data_bytes(study),
         checkpoint_bytes={name: checkpoint_bytes(study.models[name]) for name in work},
         shards=_good_shards(study, stages),

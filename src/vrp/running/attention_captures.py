@@ -105,10 +105,14 @@ def _maps_of_stack(stack: Sequence["ItemCapture"]) -> list[MapsOfItem]:
     found = []
     for i, capture in enumerate(stack):
         entropy = clusters = None
-        its_heads = None
+        head_problems = None
         if heads is not None:
-            entropy, clusters, its_heads = heads.entropy[i], heads.clusters[i], heads.problems[i]
-        why = _attention_note(capture, problems[i], its_heads)
+            entropy, clusters, head_problems = (
+                heads.entropy[i],
+                heads.clusters[i],
+                heads.problems[i],
+            )
+        why = _attention_note(capture, problems[i], head_problems)
         found.append(MapsOfItem(maps[i], mass[i], entropy, clusters, why))
     return found
 

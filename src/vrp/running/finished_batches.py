@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vrp.tables.files import whole_file, write_text
+from vrp.tables.files import atomic_write, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class FinishedBatches:
             "sizes": [len(stream) for stream in streams],
         }
         # One that a power cut damages is noticed by its digest and computed again.
-        with whole_file(self._path(index), lasting=False) as part:
+        with atomic_write(self._path(index), durable=False) as part:
             part.write_bytes(json.dumps(head).encode() + b"\n" + payload)
 
     def _load(self, index: int) -> BatchTables | None:

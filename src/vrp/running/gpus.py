@@ -15,14 +15,14 @@ from typing import IO
 from vrp.config.models import ModelConfig
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# How many GPUs the workflow has put aside for the job.
-PUT_ASIDE = "VRP_GPUS"
+# How many GPUs the workflow has reserved for the job.
+GPU_COUNT_VARIABLE = "VRP_GPUS"
 
 # Open for as long as the process lives: closing a file would unlock it.
 _held: list[IO[str]] = []
 
 
-def take_gpus(model: ModelConfig) -> str | None:
+def claim_gpus(model: ModelConfig) -> str | None:
     """Let this process see only GPUs that no other run on this machine holds.
 
     To be called before torch first looks at the GPUs. A model takes one; with a `device_map`, as
@@ -36,7 +36,7 @@ def take_gpus(model: ModelConfig) -> str | None:
     """
     if model.device not in ("auto", "cuda") or _held:
         return None
-    wanted = 1 if model.device_map is None else _put_aside()
+    wanted = 1 if model.device_map is None else _reserved_count()
     gpus = visible_gpus()
     if not 0 < wanted < len(gpus):
         return None
@@ -48,9 +48,9 @@ def take_gpus(model: ModelConfig) -> str | None:
     return os.environ[VISIBLE]
 
 
-def _put_aside() -> int:
+def _reserved_count() -> int:
     """GPUs that the workflow counts for this job; 0 where a stage is run by hand."""
-    stated = os.environ.get(PUT_ASIDE, "")
+    stated = os.environ.get(GPU_COUNT_VARIABLE, "")
     return int(stated) if stated.isdigit() else 0
 
 
@@ -70,7 +70,7 @@ def visible_gpus() -> list[str]:
 
 
 def _lock_one(gpus: Sequence[str], folder: Path) -> str:
-    """Lock the first GPU that is free; where none is, take a place beside the fewest others."""
+    """Lock a free GPU, or share the least used one."""
     folder.mkdir(mode=0o700, exist_ok=True)
     place = 0
     while True:

@@ -21,7 +21,7 @@ from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.data.sharding import shard_items
 from vrp.errors import InputError
 from vrp.running.checkpoints import Manifest, local_folder
-from vrp.running.gpus import take_gpus
+from vrp.running.gpus import claim_gpus
 from vrp.study.context import StageContext
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
@@ -45,7 +45,7 @@ def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
     Raises:
         InputError: the checkpoint cannot be loaded, or an option does not fit it.
     """
-    take_gpus(model)
+    claim_gpus(model)
     import torch
 
     from vrp.vlm.loading import load_vlm
@@ -68,7 +68,7 @@ def with_revision(provenance: Mapping[str, str], manifest: Manifest) -> dict[str
     }
 
 
-def how_it_ran(vlm: "VLM", model: ModelConfig) -> dict[str, str]:
+def run_metadata(vlm: "VLM", model: ModelConfig) -> dict[str, str]:
     """What a reader of the tables must know of a run beside its weights, for the provenance."""
     return {
         "dtype": model.dtype,

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vrp.running.finished_batches import Batch, BatchTables, FinishedBatches
 from vrp.running.model_run import progress
-from vrp.tables.files import whole_file, write_table
+from vrp.tables.files import atomic_write, write_table
 from vrp.tables.schema import TableSchema
 
 BATCH_PLAN = "batch_plan"
@@ -95,7 +95,7 @@ def write_together(
         InputError: a folder cannot be written, or the disk is full.
     """
     with ExitStack() as stack:
-        parts = [stack.enter_context(whole_file(output.path)) for output, _ in tables]
+        parts = [stack.enter_context(atomic_write(output.path)) for output, _ in tables]
         for part, (output, table) in zip(parts, tables, strict=True):
             filled = output.schema.columns.empty_table() if table is None else table
             rows = _with_nulls(filled, output.schema)

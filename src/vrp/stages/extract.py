@@ -11,8 +11,8 @@ from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
     first_prompts,
-    how_it_ran,
     load_model,
+    run_metadata,
     shard_of_items,
     with_revision,
 )
@@ -82,7 +82,7 @@ def run(context: StageContext) -> None:
         whole if on_cpu else compute,
         tabulate=None if on_cpu else tabulate,
         provenance=with_revision(context.provenance, recorded)
-        | how_it_ran(vlm, model)
+        | run_metadata(vlm, model)
         | first_prompts(vlm, asked, images)
         | {CAPTURED: ",".join(extract.capture)},
         description=context.label,

@@ -8,7 +8,7 @@ from vrp.plots.figures import FigureSpec, load_figures
 from vrp.plots.style import house_style
 from vrp.study.context import StageContext
 from vrp.study.results import StudyResults, read_results
-from vrp.tables.files import whole_file
+from vrp.tables.files import atomic_write
 
 # Without these the same tables always give the same bytes.
 _NO_METADATA: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "png": {"Software": None}}
@@ -45,5 +45,5 @@ def _write(
         figure.set_layout_engine("none")
         for path in files:
             kind = path.suffix[1:]
-            with whole_file(path) as part:
+            with atomic_write(path) as part:
                 figure.savefig(part, format=kind, dpi=figures.dpi, metadata=_NO_METADATA[kind])

@@ -37,7 +37,7 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.vlm.families.base:decoder_refusal": "refuses a checkpoint, or does nothing",
     "vrp.vlm.verification:*": "refuses a checkpoint, or does nothing",
     # How files get onto the disk, which is the same file or an error.
-    "vrp.tables.files:whole_file": "a file appears whole or not at all",
+    "vrp.tables.files:atomic_write": "a file appears whole or not at all",
     "vrp.tables.files:require_writable": "an error, earlier",
     "vrp.tables.files:remove_abandoned_parts": "cleans up after killed jobs",
     "vrp.running.finished_batches:FinishedBatches.discard": "cleans up",

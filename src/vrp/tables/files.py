@@ -29,12 +29,12 @@ _PREFIX = "vrp."
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends well.
 
     Args:
         path: the file.
-        lasting: have the content on the disk before the file has its name, so that a machine that
+        durable: have the content on the disk before the file has its name, so that a machine that
             loses its power keeps all of it or nothing.
 
     Raises:
@@ -52,7 +52,7 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o644)  # mkstemp's 0600 would hide results from a shared group
-        if lasting:
+        if durable:
             _write_through(part)
         part.replace(path)
     except OSError as error:
@@ -74,7 +74,7 @@ def _write_through(path: Path) -> None:
 
 
 def remove_abandoned_parts(folder: Path, *, of: str | None = None) -> None:
-    """Remove temporary files of `whole_file` whose writer was killed before it could.
+    """Remove temporary files of `atomic_write` whose writer was killed before it could.
 
     Those of a process of this machine that is gone, and, since of other machines' processes
     nothing is known here, those that nobody has written to for six hours.
@@ -137,7 +137,7 @@ def require_writable(*paths: Path) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write a text file whole (UTF-8)."""
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         part.write_text(content, encoding="utf-8")
 
 
@@ -167,7 +167,7 @@ def write_table(
     metadata = {f"{_PREFIX}{key}": value for key, value in sorted(provenance.items())}
     metadata[f"{_PREFIX}table"] = schema.name
     table = table.replace_schema_metadata(metadata)
-    with whole_file(path) as part:
+    with atomic_write(path) as part:
         # A dictionary of floats that hardly repeat makes a file larger than no dictionary.
         dictionaries = _text_paths(table.schema)
         pq.write_table(table, part, compression="zstd", use_dictionary=dictionaries)
