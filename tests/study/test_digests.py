@@ -3,6 +3,7 @@
 import ast
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -143,6 +144,55 @@ def test_a_template_is_part_of_the_report():
     assert "vrp.report:templates/style.css" in digests.stage_definitions("report")
     assert "vrp.report:signal_costs.json" in digests.stage_definitions("report")
     assert "vrp.report:templates/style.css" not in digests.stage_definitions("figures")
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """An extension, which is read and not imported."""
+    path = Path(__file__).parents[1] / "support" / "own_extension.py"
+    monkeypatch.setattr(digests, "loaded_extensions", lambda: {"own_extension": path})
+
+
+def of_the_extension(stage, model="", **changes):
+    study = STUDY.model_copy(update=changes)
+    found = digests.job_definitions(study, stage, model)
+    return {name.partition(":")[2] for name in found if name.startswith("own_extension:")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_an_extension_registers_counts_where_it_is_used(extension, stage):
+    signals = {"<register_signal distinct_answers>", "distinct_answers"}
+    shown = {"<register_figure answer_counts>", "draw", "DISTINCT"}
+    expected = {"metrics": signals, "probes": signals, "figures": signals | shown}
+    expected["report"] = expected["figures"]
+    assert of_the_extension(stage) == expected.get(stage, set())
+
+
+@pytest.mark.parametrize("stage", ["fetch_data", "sample", "figures", "report"])
+def test_a_data_set_of_an_extension_counts_where_it_is_asked_for(extension, stage):
+    assert "read_colours" not in of_the_extension(stage)
+    split = SimpleNamespace(dataset="colours")
+    asked = of_the_extension(stage, sample=SimpleNamespace(splits=[split]))
+    assert {"<register_dataset colours>", "read_colours"} <= asked
+
+
+@pytest.mark.parametrize("stage", MODEL_RUNS)
+def test_a_family_of_an_extension_counts_for_its_models(extension, stage):
+    polite = STUDY.models["one"].model_copy(update={"family": "polite"})
+    models = {**STUDY.models, "three": polite}
+    assert of_the_extension(stage, "one", models=models) == set()
+    assert of_the_extension(stage, "three", models=models) == {"<register_family>", "Polite"}
+    study = STUDY.model_copy(update={"models": models})
+    assert "vrp.vlm.families.llava:Llava" in digests.job_definitions(study, stage, "three")
+
+
+def test_a_condition_of_an_extension_counts_where_it_is_asked_for(extension):
+    mask = STUDY.mask.model_copy(update={"controls": ("upper", "no_image")})
+    for stage, model in (("mask", "one"), ("effects", "")):
+        assert of_the_extension(stage, model) == set()
+        named = of_the_extension(stage, model, mask=mask)
+        assert named == {"<register_condition upper>", "upper_half"}
+    assert of_the_extension("ablate", "one", mask=mask) == set()
 
 
 # Ways to reach what no text names: attributes of any object, and built-in functions.

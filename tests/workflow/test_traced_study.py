@@ -51,7 +51,7 @@ def test_what_a_stage_runs_is_part_of_its_digest(ran):
     study = load_study(Path(__file__).parents[2] / CONFIG)
     escaped = {}
     for (stage, *model), names in ran.items():
-        reached = digests.reach_stage(stage, digests.chosen_by(study, *model)).definitions
+        reached = digests.reach_stage(stage, digests.chosen_by(study, stage, *model)).definitions
         missing = names - reached.keys()
         escaped[stage, *model] = missing - named_in_messages(list(reached.values()))
     assert {job: names for job, names in escaped.items() if names} == {}

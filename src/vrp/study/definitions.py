@@ -169,10 +169,13 @@ class Definition:
         return {one for one in seen if one.is_variable}
 
     @cached_property
-    def words(self) -> list[str]:
-        """Words among its strings, and among those of the variables and classes that it names."""
+    def registered_names(self) -> set[str]:
+        """Names under which a statement may register: `name="…"` in it and in the variables and
+        classes that it names, or else its first word."""
         named = [one for one in self.content.targets if not one.is_function]
-        return [word for one in (self, *named) for node in one.nodes for word in _words_in(node)]
+        nodes = [node for one in (self, *named) for node in one.nodes]
+        found = {word for node in nodes for word in _names_in(node)}
+        return found or set([word for node in nodes for word in _words_in(node)][:1])
 
     @cached_property
     def is_logger(self) -> bool:
@@ -545,8 +548,8 @@ class Reached:
         functions = effect.called_functions
         for function in functions:
             names = self._registered.get(function.id)
-            words = set(effect.words)
-            if names is not None and words and not words & set(names):
+            own = effect.registered_names
+            if names is not None and own and not own & set(names):
                 return False
         changed = {variable for function in functions for variable in function.variables}
         return not changed or bool(changed & self._seen)
@@ -1079,6 +1082,18 @@ def _words_in(node: ast.AST) -> list[str]:
     """Strings that are words, in their order."""
     values = (part.value for part in ast.walk(node) if isinstance(part, ast.Constant))
     return [value for value in values if isinstance(value, str) and value.isidentifier()]
+
+
+def _names_in(node: ast.AST) -> Iterator[str]:
+    """Words that are given or assigned as `name`."""
+    for part in ast.walk(node):
+        match part:
+            case (
+                ast.keyword(arg="name", value=ast.Constant(value=str(word)))
+                | ast.Assign(targets=[ast.Name(id="name")], value=ast.Constant(value=str(word)))
+                | ast.AnnAssign(target=ast.Name(id="name"), value=ast.Constant(value=str(word)))
+            ):
+                yield word
 
 
 def _is_special(name: str) -> bool:

@@ -9,7 +9,6 @@ cannot change a number.
 
 import ast
 import functools
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,12 +52,7 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.study.layout:*": "where files are",
     "vrp.study.declarations:*": "which files there are",
     "vrp.study.graph:*": "declares files and keys; of a stage, its files and shards count",
-    # What an extension registers counts by itself, where it is looked up: `registered_objects`.
-    "vrp.signals.registry:register_signal": "adds a signal",
-    "vrp.plots.figures:register_figure": "adds a figure",
-    "vrp.data.datasets:register_dataset": "adds a data set",
-    "vrp.vlm.families:register_family": "adds a model family",
-    "vrp.interventions.conditions:register_condition": "adds a kind of condition",
+    # What an extension registers counts where it is looked up.
     "vrp.extensions:*": "imports extensions",
     # What states what made a table, in the table's metadata.
     "vrp.study.keys:stage_config": "the values of keys",
@@ -88,22 +82,41 @@ class Chosen(NamedTuple):
     """Model families."""
     datasets: tuple[str, ...] | None = None
     """Data sets."""
+    conditions: tuple[str, ...] | None = None
+    """Kinds of conditions that an extension may have registered."""
+
+    @property
+    def registered(self) -> dict[str, Sequence[str]]:
+        """Function by which extensions register → the names that count."""
+        chosen = {
+            "vrp.vlm.families:register_family": self.families,
+            "vrp.data.datasets:register_dataset": self.datasets,
+            "vrp.interventions.conditions:register_condition": self.conditions,
+        }
+        return {function: names for function, names in chosen.items() if names is not None}
 
 
 ALL = Chosen()
 
 
-def chosen_by(study: StudyConfig, model: str = "") -> Chosen:
+def chosen_by(study: StudyConfig, stage: str, model: str = "") -> Chosen:
     """Return what a job of a study uses.
 
     Args:
         study: the configuration.
+        stage: name of the stage.
         model: the model of the job; empty: it is of the whole study.
     """
     models = [study.models[model]] if model else list(study.models.values())
     datasets = {split.dataset for split in study.sample.splits}
     datasets |= {*study.data.official, *study.data.hub, *study.data.files}
-    return Chosen(tuple(sorted({one.family for one in models})), tuple(sorted(datasets)))
+    conditions = {
+        "mask": {*study.mask.controls},
+        "ablate": {entry.neurons for entry in study.ablate.conditions},
+    }
+    used = conditions.get(stage, set().union(*conditions.values()))
+    sets = ({one.family for one in models}, datasets, used)
+    return Chosen(*(tuple(sorted(names)) for names in sets))
 
 
 def dynamic_reads(chosen: Chosen = ALL) -> Mapping[str, Sequence[str]]:
@@ -111,14 +124,11 @@ def dynamic_reads(chosen: Chosen = ALL) -> Mapping[str, Sequence[str]]:
     families = _known("vlm.families", chosen.families, but=("base",))
     datasets = _known("data.datasets", chosen.datasets)
     figures = _known("plots.figures")
-    found = {
+    return {
         "vrp.vlm.families:get_family": _read(families, "FAMILY"),
         "vrp.data.datasets:get_dataset": _read(datasets, "DATASET"),
         "vrp.plots.figures:_from_module": _read(figures, *_FIGURE),
     }
-    for registry, objects in registered_objects(chosen).items():
-        found[registry] = (*found.get(registry, ()), *_code_of(objects))
-    return found
 
 
 def _read(modules: Iterable[str], *names: str) -> tuple[str, ...]:
@@ -135,55 +145,6 @@ def _known(package: str, chosen: Sequence[str] | None = None, but: Sequence[str]
     return [f"vrp.{package}.{name}" for name in sorted(chosen)]
 
 
-# Definition that looks up what extensions register → the registry, and whose names choose of it.
-_REGISTRIES: Mapping[str, tuple[str, str, str]] = {
-    "vrp.vlm.families:get_family": ("vrp.vlm.family_names", "REGISTERED", "families"),
-    "vrp.data.datasets:get_dataset": ("vrp.data.datasets", "_REGISTERED", "datasets"),
-    "vrp.plots.figures:load_figures": ("vrp.plots.figures", "_REGISTERED", ""),
-    "vrp.signals.registry:SIGNALS": ("vrp.signals.registry", "SIGNALS", ""),
-    "vrp.interventions.masking:MASK_KINDS": ("vrp.interventions.masking", "MASK_KINDS", ""),
-    "vrp.interventions.ablation:ABLATION_KINDS": (
-        "vrp.interventions.ablation", "ABLATION_KINDS", "",
-    ),
-}  # fmt: skip
-
-
-def registered_objects(chosen: Chosen = ALL) -> Mapping[str, list[Any]]:
-    """Return what loaded extensions have registered: definition that looks it up → objects.
-
-    Args:
-        chosen: what a job uses of what is looked up by name.
-    """
-    found: dict[str, list[Any]] = {}
-    extensions = loaded_extensions()
-    for lookup, (module, registry, field) in _REGISTRIES.items() if extensions else ():
-        wanted = getattr(chosen, field) if field else None
-        # Without an extension that registers anything there, the module is not imported at all.
-        for name, one in getattr(sys.modules.get(module), registry, {}).items():
-            if wanted is not None and name not in wanted:
-                continue
-            if any(code.partition(":")[0] in extensions for code in _code_of([one])):
-                found.setdefault(lookup, []).append(one)
-    return found
-
-
-def _code_of(objects: Iterable[Any]) -> tuple[str, ...]:
-    """Definitions of classes, or of the functions that dataclasses hold."""
-    functions = [
-        value
-        for one in objects
-        for value in ([one] if isinstance(one, type) else vars(one).values())
-        if callable(value) and hasattr(value, "__qualname__")
-    ]
-    return tuple(f"{one.__module__}:{one.__qualname__}" for one in functions)
-
-
-def _plain_values(one: Any) -> str:
-    """Digest of what a registered dataclass says besides its functions."""
-    values = {} if isinstance(one, type) else vars(one)
-    return digest({name: repr(v) for name, v in values.items() if not callable(v)})[:8]
-
-
 def sources() -> Sources:
     """Return the source of the package and of loaded extensions, parsed once a process."""
     return _parsed(tuple(loaded_extensions().items()))
@@ -191,7 +152,7 @@ def sources() -> Sources:
 
 @functools.cache
 def _parsed(extensions: tuple[tuple[str, Path], ...]) -> Sources:
-    return Sources({"vrp": _FOLDER, **dict(extensions)}, _UNCOUNTED)
+    return Sources({"vrp": _FOLDER}, _UNCOUNTED, dict(extensions))
 
 
 def reach_stage(stage: str, chosen: Chosen = ALL) -> Reached:
@@ -208,6 +169,7 @@ def reach_stage(stage: str, chosen: Chosen = ALL) -> Reached:
         [f"vrp.study.command:{entry}"],
         reads={**dynamic_reads(chosen), **runs},
         values_of=("vrp.config.study:StudyConfig", sections),
+        registered=chosen.registered,
     )
 
 
@@ -220,17 +182,13 @@ def stage_definitions(stage: str, chosen: Chosen = ALL) -> Mapping[str, str]:
         stage: name of the stage.
         chosen: what its job uses of what is looked up by name.
     """
-    return _definitions(stage, chosen, tuple(loaded_extensions()))
+    return _definitions(stage, chosen, sources())
 
 
 @functools.cache
-def _definitions(stage: str, chosen: Chosen, extensions: tuple[str, ...]) -> Mapping[str, str]:
-    found = dict(reach_stage(stage, chosen).digests)
-    found[f"vrp.study.graph:STAGE[{stage}]"] = _handed_over(STAGE[stage])
-    for lookup, objects in registered_objects(chosen).items():
-        if lookup in found:
-            found |= {f"{lookup}[{one.name}]": _plain_values(one) for one in objects}
-    return found
+def _definitions(stage: str, chosen: Chosen, source: Sources) -> Mapping[str, str]:
+    handed_over = f"vrp.study.graph:STAGE[{stage}]"
+    return {**reach_stage(stage, chosen).digests, handed_over: _handed_over(STAGE[stage])}
 
 
 def _handed_over(stage: Stage) -> str:
@@ -248,12 +206,12 @@ def job_definitions(study: StudyConfig, stage: str, model: str = "") -> Mapping[
         stage: name of the stage.
         model: the model of the job; empty: it is of the whole study.
     """
-    return stage_definitions(stage, chosen_by(study, model))
+    return stage_definitions(stage, chosen_by(study, stage, model))
 
 
 def shared_definitions(study: StudyConfig, stage: str) -> Mapping[str, str]:
     """Return those of `job_definitions` that are the same whatever the model's family."""
-    return stage_definitions(stage, chosen_by(study)._replace(families=()))
+    return stage_definitions(stage, chosen_by(study, stage)._replace(families=()))
 
 
 def code_digest(study: StudyConfig, stage: str, model: str = "") -> str:
