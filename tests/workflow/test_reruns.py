@@ -86,8 +86,8 @@ def package(tmp_path_factory):
 def digests_of_all(monkeypatch, package):
     """(stage, family) → definitions that it depends on; one family where it runs no model."""
     monkeypatch.setattr(digests, "_FOLDER", package)
-    digests.sources.cache_clear()
-    digests.stage_definitions.cache_clear()
+    digests._parsed.cache_clear()
+    digests._definitions.cache_clear()
     return {
         (stage, family): dict(
             digests.stage_definitions(stage, digests.Chosen((family,), ("pope", "vqa")))
@@ -110,8 +110,8 @@ def forget_digests():
     parse, ast.parse = ast.parse, _PARSE_ONCE  # by its bytes
     yield
     ast.parse = parse
-    digests.sources.cache_clear()
-    digests.stage_definitions.cache_clear()
+    digests._parsed.cache_clear()
+    digests._definitions.cache_clear()
 
 
 _PARSE_ONCE = functools.cache(ast.parse)
