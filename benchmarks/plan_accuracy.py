@@ -21,11 +21,10 @@ import yaml
 from hardware import hardware
 
 from vrp.config.study import load_study
-from vrp.planning.analysis import ANALYSES
 from vrp.planning.calibration import Calibration, job_seconds, read_measured
 from vrp.planning.devices import DEFAULT_GPU
 from vrp.planning.plan import Plan, make_plan
-from vrp.planning.workload import MODEL_STAGES
+from vrp.study.graph import STAGES
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "plan_accuracy.json"
@@ -87,7 +86,9 @@ def taken(results: Path, stage: str) -> tuple[float, float]:
 
 def compare(plan: Plan, results: Path) -> dict[str, object]:
     planned = by_stage(plan)
-    measured = {stage: taken(results, stage) for stage in (*MODEL_STAGES, *ANALYSES)}
+    measured = {
+        stage: taken(results, stage) for stage in (stage.name for stage in STAGES if stage.cost)
+    }
     own, clock = (sum(pair[i] for pair in measured.values()) for i in (0, 1))
     total = sum(planned.values())
     n_bytes = sum(path.stat().st_size for path in results.rglob("*") if path.is_file())

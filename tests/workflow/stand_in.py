@@ -9,25 +9,7 @@ from typing import Any
 
 from vrp.cli import build_parser
 from vrp.config.study import StudyConfig, load_study
-from vrp.plots.figures import figure_names
-
-OUTPUTS = {
-    "fetch-data": ["output"],
-    "fetch-model": ["output"],
-    "sample": ["output", "report"],
-    "extract": ["answers", "attention", "hidden", "lens"],
-    "blind": ["answers", "hidden"],
-    "consistency": ["output"],
-    "gather": ["output"],
-    "metrics": ["signals", "heads", "output"],
-    "probes": ["predictions", "neurons", "output"],
-    "mask": ["output"],
-    "ablate": ["output"],
-    "effects": ["output"],
-    "figures": ["output"],
-    "report": ["summary", "output"],
-}
-RUNS_A_MODEL = ("extract", "blind", "consistency", "mask", "ablate")
+from vrp.study.graph import STAGE
 
 
 def main() -> None:
@@ -37,21 +19,25 @@ def main() -> None:
     print(f"{command}: 5/5 items, {os.environ['OMP_NUM_THREADS']} threads", file=sys.stderr)
     if command == os.environ.get("FAILING_STAGE"):
         sys.exit(f"vrp {command}: nothing works today")
-    if command in RUNS_A_MODEL and os.environ.get("HF_HUB_OFFLINE") != "1":
+    stage = STAGE[command.replace("-", "_")]
+    if stage.runs_model and os.environ.get("HF_HUB_OFFLINE") != "1":
         sys.exit(f"vrp {command}: would use the network")
-    outputs = [options.pop(name) for name in OUTPUTS[command]]
-    for value in options.values():
-        for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, Path) and not path.exists():
+    written = {made.name for made in stage.writes}
+    outputs: list[Path] = []
+    for name, value in options.items():
+        paths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, Path)]
+        if name.removeprefix("path ") in written or name == "list":
+            outputs += paths
+            continue
+        for path in paths:
+            if not path.exists():
                 sys.exit(f"vrp {command}: {path} does not exist")
-    for path in outputs:
-        figures = [f"{name}.{kind}" for name in figure_names() for kind in study.figures.formats]
-        for file in [path / name for name in figures] if command == "figures" else [path]:
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(
-                manifest(command, study, options)
-                or f"{study.study} {command} {options.get('model')} {options.get('shard')}"
-            )
+    for file in outputs:
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_text(
+            manifest(command, study, options)
+            or f"{study.study} {command} {options.get('model')} {options.get('shard')}"
+        )
 
 
 def manifest(command: str, study: StudyConfig, options: dict[str, Any]) -> str:

@@ -92,7 +92,7 @@ def test_without_interventions_of_its_own_no_gpu_is_held(two):
     result = two.run(*PLAN, "--until", "probes")
     assert set(result.planned) == {"fetch_data", "sample", "gather", "metrics", "probes"}
     assert "gpu=" not in result.output
-    assert "The masking is the study's own and asks for the model" in result.output
+    assert "The stage mask is the study's own: " in result.output
 
 
 def model_runs(two) -> set[str]:

@@ -79,7 +79,7 @@ def shared_stages(
 def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahead: bool) -> str:
     """Why a stage is the study's own; empty: it is shared."""
     if _has_begun(study, stage, directory):
-        return "its own shards are there"
+        return "its own jobs have begun"
     follows = any(MADE_BY[read].per == "shard" for read in stage.reads)
     if ahead and not follows and not _has_any(study, stage, there):
         return ""
@@ -97,8 +97,9 @@ def other_folder(study: StudyConfig) -> Path:
 
 
 def _has_begun(study: StudyConfig, stage: Stage, directory: Path) -> bool:
-    """Whether own shards of a stage are there, or finished batches of one."""
-    return _has_any(study, stage, directory / study.results / study.study)
+    """Whether own jobs of a stage have begun."""
+    own = directory / study.results / study.study
+    return any(_folder(own, stage.writes[0], model).is_dir() for model in study.models)
 
 
 def _has_any(study: StudyConfig, stage: Stage, results: Path) -> bool:
