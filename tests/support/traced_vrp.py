@@ -19,8 +19,8 @@ ENTRIES = {"vrp.study.command:run_stage", "vrp.study.command:run_gather"}
 def definition_of(code: CodeType) -> Definition | None:
     """The definition whose text holds the code of a function of the package."""
     path = Path(code.co_filename)
-    if not path.is_relative_to(PACKAGE):
-        return None
+    if path.suffix != ".py" or not path.is_relative_to(PACKAGE):
+        return None  # templates are compiled, too
     parts = ("vrp", *path.relative_to(PACKAGE).with_suffix("").parts)
     module = digests.sources().module(".".join(part for part in parts if part != "__init__"))
     assert module is not None
@@ -46,14 +46,16 @@ def install(record: Path) -> None:
     """Write the names of definitions to a file, each as soon as it first runs."""
     trace = Trace()
     known: dict[CodeType, Definition | None] = {}
-    written: set[str] = set()
+    done: set[CodeType] = set()
+    """Code of which nothing more is to be found out: most calls end at once."""
 
     def profile(frame: FrameType, event: str, argument: object) -> None:
-        if event not in ("call", "return"):
-            return
         code = frame.f_code
+        if code in done or event not in ("call", "return"):
+            return
+        begins = 1 if event == "call" else -1
         if code.co_name == "<module>":
-            trace.left_out += 1 if event == "call" else -1
+            trace.left_out += begins
             return
         if code not in known:
             sys.setprofile(None)
@@ -61,20 +63,23 @@ def install(record: Path) -> None:
             sys.setprofile(profile)
         definition = known[code]
         if definition is None:
-            return
-        if definition.id in ENTRIES and not code.co_name.startswith("<"):
-            trace.in_stage += 1 if event == "call" else -1
-        if not definition.counts:
-            trace.left_out += 1 if event == "call" else -1
-        elif event == "call" and not trace.left_out and definition.id not in written:
-            aside = threading.current_thread() is not threading.main_thread()
-            if trace.in_stage or aside:
-                written.add(definition.id)
-                with record.open("a") as file:
-                    file.write(f"{definition.id}\n")
+            done.add(code)
+        elif definition.id in ENTRIES and not code.co_name.startswith("<"):
+            trace.in_stage += begins
+        elif not definition.counts:
+            trace.left_out += begins
+        elif not trace.left_out and (trace.in_stage or is_aside()):
+            done.add(code)
+            with record.open("a") as file:
+                file.write(f"{definition.id}\n")
 
     threading.setprofile(profile)
     sys.setprofile(profile)
+
+
+def is_aside() -> bool:
+    """Whether this thread was started by a stage."""
+    return threading.current_thread() is not threading.main_thread()
 
 
 if __name__ == "__main__":
