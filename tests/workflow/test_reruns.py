@@ -180,6 +180,9 @@ def test_a_dry_run_plans_what_an_edit_changes_and_names_the_definition(finished,
     # The others follow from an input that runs again.
     reasons = [reason for reason in reasons if "Params have changed" in reason]
     assert bool(reasons) == bool(stages)
+    said = re.findall(r"^(\w+)(?: of one)?: (.+) changed since it ran\.$", result.output, re.M)
+    assert {stage for stage, _ in said} == stages
+    assert all(edit.definition in names for _, names in said)
     for reason in reasons:
         # The edited module and no other; of a family, all that its model's jobs depend on.
         named = set(re.findall(r"'([a-z_.]+)': {", reason))
@@ -204,10 +207,6 @@ CONFIG_EDITS = [
      ("probes", "probes.penalties", [0.01])),
     ("ablate={items: 500}", {"ablate"} | LISTED, ("ablate", "ablate.items", 500)),
     ("mask={random_seeds: 7}", {"mask"} | LISTED, ("mask", "mask.random_seeds", 7)),
-    ("extract={batch_size: 8}", {"extract", "blind"} | AFTER_EXTRACT,
-     ("extract", "extract.batch_size", 8)),
-    ("consistency={batch_size: 8}", {"consistency", "gather"} | AFTER_METRICS,
-     ("consistency", "consistency.batch_size", 8)),
     ("scoring={vqa_threshold: 0.9}", ALL_BUT_FETCH - {"sample"},
      ("extract", "scoring.vqa_threshold", 0.9)),
     ("data={scenes: {n_vqa_images: 700}}", {"fetch_data", "report"} | ALL_BUT_FETCH,
@@ -228,6 +227,11 @@ def test_config_edit(finished, change, expected, cause):
         assert reason.count(f"'{key}': ") == 2
         assert f"{{'{key}': {value!r}}}" in reason
         assert set(re.findall(r"{'([a-z_]+(?:\.[a-z_]+)*)'", reason)) == {key}
+
+
+@pytest.mark.parametrize("change", ["extract={batch_size: 8}", "consistency={batch_size: 8}"])
+def test_how_a_stage_is_executed_reruns_nothing(finished, change):
+    assert plan(finished, "--config", change).planned == {}
 
 
 def test_another_item_count_samples_and_asks_again(finished):
@@ -272,7 +276,7 @@ def test_without_the_interventions_nothing_is_asked_again(finished):
 
 def test_only_the_samples_are_listed_again(finished):
     result = plan(finished, "--config", "consistency={k: 4}")
-    assert {re.search(r"run=(\w+)", reason)[1] for reason in result.reasons("gather")} == {
+    assert {re.search(r"stage=(\w+)", reason)[1] for reason in result.reasons("gather")} == {
         "consistency"
     }
 
