@@ -228,6 +228,9 @@ UNLIKE = {
     "which exception": (
         "def run():\n    raise ValueError('no')", "def run():\n    raise TypeError('no')",
     ),
+    "a built-in exception's data": (
+        "def run():\n    raise OSError(1, 'no')", "def run():\n    raise OSError(2, 'no')",
+    ),
     "an exception's data": (
         FROM_OTHER.format("CodeError") + "def run():\n    raise CodeError(1)",
         FROM_OTHER.format("CodeError") + "def run():\n    raise CodeError(2)",

@@ -198,7 +198,7 @@ def test_a_condition_of_an_extension_counts_where_it_is_asked_for(extension):
 # Ways to reach what no text names: attributes of any object, and built-in functions.
 BY_ATTRIBUTE = {
     "import_module", "iter_modules", "entry_points", "attrgetter", "methodcaller", "__dict__",
-    "__subclasses__",
+    "__subclasses__", "get_type_hints", "__annotations__",
 }  # fmt: skip
 BY_NAME = {"globals", "locals", "vars", "eval", "exec", "__import__", "__file__", "__path__"}
 # Definitions that use one and reach no definition by it, or only what is declared → why.
@@ -238,6 +238,16 @@ def test_nothing_is_reached_by_a_made_up_name_that_is_not_declared(stage):
     reached = digests.reach_stage(stage).definitions
     places = {name: dynamic_places(definition) for name, definition in reached.items()}
     assert {name: found for name, found in places.items() if found and name not in HARMLESS} == {}
+
+
+def test_no_class_registers_its_subclasses():
+    """A subclass that nothing names would then be used, and not counted."""
+    for path in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                assert not any(word.arg == "metaclass" for word in node.keywords), path
+                names = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+                assert "__init_subclass__" not in names, path
 
 
 def test_what_is_harmless_is_still_there():

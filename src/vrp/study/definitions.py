@@ -37,25 +37,20 @@ _PASSIVE_BASES = frozenset(
 )
 # Decorators that only wrap what they decorate; another one may register it somewhere.
 _PLAIN_DECORATORS = frozenset(
-    {"property", "cached_property", "classmethod", "staticmethod", "abstractmethod", "dataclass"}
-    | {
-        "cache",
-        "lru_cache",
-        "contextmanager",
-        "no_grad",
-        "inference_mode",
-        "wraps",
-        "total_ordering",
-    }
-    | {"setter", "getter", "deleter", "override", "overload", "final", "runtime_checkable"}
+    {"property", "setter", "getter", "deleter", "cached_property", "classmethod", "staticmethod"}
+    | {"abstractmethod", "override", "overload", "final", "dataclass", "runtime_checkable"}
+    | {"cache", "lru_cache", "wraps", "contextmanager", "no_grad", "inference_mode"}
 )
-_LOG_METHODS = frozenset(
-    {"debug", "info", "warning", "error", "exception", "critical", "log"}
-)  # fmt: skip
-_EXCEPTIONS = frozenset(
-    name
+_LOG_METHODS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
+_EXCEPTIONS = {
+    name: value
     for name, value in vars(builtins).items()
     if isinstance(value, type) and issubclass(value, BaseException)
+}
+# Whose arguments are more than a message.
+_DATA_EXCEPTIONS = (OSError, SystemExit, StopIteration, StopAsyncIteration)
+_MESSAGE_EXCEPTIONS = frozenset(
+    name for name, value in _EXCEPTIONS.items() if not issubclass(value, _DATA_EXCEPTIONS)
 )
 _ALL = "*"
 _NO_DATA = ("__pycache__", "weights")  # a model's manifest accounts for its weights
@@ -192,7 +187,7 @@ class Definition:
         if "__init__" in self.members:
             return False
         return any(
-            base.is_exception if isinstance(base, Definition) else base in _EXCEPTIONS
+            base.is_exception if isinstance(base, Definition) else base in _MESSAGE_EXCEPTIONS
             for base in self.bases
         )
 
@@ -937,8 +932,10 @@ class _Reader:
     def _holds_data(self, function: ast.expr) -> bool:
         """Whether this is an exception class that holds more than a message."""
         meaning = self._meaning(function)
-        is_class = isinstance(meaning, Definition) and bool(meaning.bases)
-        return not self._leaves_out or (is_class and not meaning.is_exception)  # type: ignore[union-attr]
+        if isinstance(meaning, Definition):
+            return bool(meaning.bases) and not meaning.is_exception
+        known = isinstance(meaning, str) and meaning in _EXCEPTIONS
+        return not self._leaves_out or (known and meaning not in _MESSAGE_EXCEPTIONS)
 
     def _only_messages(self, node: ast.Call) -> Collection[str | int]:
         """Arguments of a call that cannot change a result: names, positions, `*` for all."""
@@ -949,7 +946,7 @@ class _Reader:
             return [word.arg for word in node.keywords if word.arg]
         if meaning == "typing.cast":
             return (0, "typ")  # the value is handed back as it is
-        return (_ALL,) if meaning in _EXCEPTIONS else ()
+        return (_ALL,) if meaning in _MESSAGE_EXCEPTIONS else ()
 
     def _only_tells(self, node: ast.stmt) -> bool:
         """Whether a statement is a call that only tells something, or cannot change a result."""
