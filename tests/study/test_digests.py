@@ -9,8 +9,9 @@ import pytest
 
 import vrp
 from vrp.config.study import study_from_mapping
+from vrp.source.content import content_of
+from vrp.source.definitions import Definition
 from vrp.study import digests
-from vrp.study.definitions import Definition
 from vrp.study.graph import STAGE
 
 FOLDER = Path(vrp.__file__).parent
@@ -128,7 +129,7 @@ def test_every_file_that_ships_is_part_of_a_definition():
         if (module := found.module(name)) is not None
         for outer in module.definitions.values()
         for definition in (outer, *outer.members.values())
-        for file in definition.content.files.values()
+        for file in content_of(definition).files.values()
     }
     shipped = {
         path

@@ -8,8 +8,8 @@ from types import CodeType, FrameType
 
 import vrp
 from vrp.cli import main
+from vrp.source.definitions import Definition
 from vrp.study import digests
-from vrp.study.definitions import Definition
 
 PACKAGE = Path(vrp.__file__).parent
 # A stage runs from where the command has read its options and the configuration.

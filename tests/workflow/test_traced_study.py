@@ -9,8 +9,9 @@ import pytest
 from study_copy import StudyCopy
 
 from vrp.config.study import load_study
+from vrp.source.content import whole_content_of
+from vrp.source.definitions import Definition
 from vrp.study import digests
-from vrp.study.definitions import Definition
 from vrp.study.layout import StudyLayout
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
@@ -44,7 +45,7 @@ def test_every_stage_ran(ran):
 
 def named_in_messages(definitions: list[Definition]) -> set[str]:
     """Definitions that texts which do not count name, such as arguments of exceptions."""
-    return {target.id for one in definitions for target in one.whole_content.targets}
+    return {target.id for one in definitions for target in whole_content_of(one).targets}
 
 
 def test_what_a_stage_runs_is_part_of_its_digest(ran):

@@ -2,7 +2,7 @@
 
 A stage's result depends on the functions, classes, constants and data files that its entry
 reaches, on those of its model's own family, and on nothing else of the package: see
-`vrp.study.definitions` for how names are followed and what never counts. What the text does not
+`vrp.source` for how names are followed and what never counts. What the text does not
 tell is declared here: what is read by a name that is made up while running, and which definitions
 cannot change a number.
 """
@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from vrp.config.study import StudyConfig
 from vrp.extensions import loaded_extensions
+from vrp.source.definitions import Sources, Uncounted
+from vrp.source.reach import Reached, reach
 from vrp.study.declarations import Stage
-from vrp.study.definitions import Reached, Sources, Uncounted
 from vrp.study.graph import STAGE
 from vrp.study.provenance import digest
 
@@ -165,7 +166,8 @@ def reach_stage(stage: str, chosen: Chosen = ALL) -> Reached:
     sections = {key.partition(".")[0] for key in STAGE[stage].keys}
     runs = {"vrp.study.command:run_stage": (f"vrp.stages.{stage}:run",)}
     entry = "run_gather" if STAGE[stage].per == "list" else "run_stage"
-    return sources().reach(
+    return reach(
+        sources(),
         [f"vrp.study.command:{entry}"],
         reads={**dynamic_reads(chosen), **runs},
         values_of=("vrp.config.study:StudyConfig", sections),

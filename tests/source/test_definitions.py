@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vrp.study.definitions import Sources, Uncounted
+from vrp.source.definitions import Sources, Uncounted
+from vrp.source.reach import reach
 
 UNCOUNTED = Uncounted(
     {"pkg.tell:say": "a message", "pkg.clean:*": "cleans up", "pkg.other:Files.tidy": "cleans up"},
@@ -53,7 +54,7 @@ def package(folder: Path, files: dict[str, str]) -> Sources:
 def digests_of(folder: Path, main: str, *more: str, **files: str) -> dict[str, str]:
     """Digests of what `pkg.main:run` reaches, in a package in which `main` is that module."""
     sources = package(folder, {"main": main, **files})
-    return sources.reach(["pkg.main:run", *more]).digests
+    return reach(sources, ["pkg.main:run", *more]).digests
 
 
 def names_in(folder: Path, main: str, *more: str, **files: str) -> set[str]:
@@ -489,7 +490,7 @@ def test_what_is_read_by_a_made_up_name_is_declared(tmp_path):
     main = "def load(name): return import_module(f'pkg.{name}')\ndef run(): return load('small')"
     sources = package(tmp_path, {"main": main, **MORE})
     reads = {"pkg.main:load": ("pkg.small:N",)}
-    found = sources.reach(["pkg.main:run"], reads=reads).digests
+    found = reach(sources, ["pkg.main:run"], reads=reads).digests
     assert set(found) == {"pkg.main:run", "pkg.main:load", "pkg.small:N"}
 
 
@@ -518,7 +519,7 @@ def test_of_the_classes_of_values_that_are_handed_over_only_named_methods_count(
     }
     sources = package(tmp_path, {"main": "def run(config): return config.inners[0].name", **files})
     handed = ("pkg.config:Config", {"inners"})
-    found = sources.reach(["pkg.main:run"], values_of=handed).digests
+    found = reach(sources, ["pkg.main:run"], values_of=handed).digests
     assert set(found) == {"pkg.main:run", "pkg.config:Inner.name", "pkg.config:LETTERS"}
 
 
@@ -556,7 +557,7 @@ def extended(folder: Path, main: str) -> Sources:
 def added(sources: Sources, **registered: set[str]) -> set[str]:
     """What counts of the file."""
     names = {f"pkg.registry:{function}": chosen for function, chosen in registered.items()}
-    found = sources.reach(["pkg.main:run"], registered=names).digests
+    found = reach(sources, ["pkg.main:run"], registered=names).digests
     return {name.removeprefix("my_study:") for name in found if name.startswith("my_study:")}
 
 
@@ -593,7 +594,7 @@ def test_an_extension_that_is_part_of_a_package_counts_with_its_package(tmp_path
     base = package(tmp_path, {"main": "def run(): return 1"})
     sources = Sources(base.roots, UNCOUNTED, {"own.inner.mine": path})
     # What another package registers may be used anywhere.
-    assert set(sources.reach(["pkg.main:run"]).digests) == {
+    assert set(reach(sources, ["pkg.main:run"]).digests) == {
         "pkg.main:run", "own.inner.mine:<add x>", "own.more:f",
     }  # fmt: skip
 
@@ -602,15 +603,15 @@ def test_an_extension_that_is_part_of_a_package_counts_with_its_package(tmp_path
 def test_an_entry_that_does_not_exist_is_an_error(tmp_path, entry):
     sources = package(tmp_path, {"main": "class A: ...\ndef run(): return 1"})
     with pytest.raises(KeyError):
-        sources.reach([entry])
+        reach(sources, [entry])
 
 
 def test_the_order_of_entries_and_the_process_do_not_matter(tmp_path):
     main = "from pkg.other import helper, Files\ndef run(): return Files().read(), helper(1)"
     files = {"main": main}
     entries = ["pkg.main:run", "pkg.other:column", "pkg.other:write"]
-    one = package(tmp_path / "1", files).reach(entries).digests
-    other = package(tmp_path / "2", files).reach(entries[::-1]).digests
+    one = reach(package(tmp_path / "1", files), entries).digests
+    other = reach(package(tmp_path / "2", files), entries[::-1]).digests
     assert list(one.items()) == list(other.items())
     # The digits themselves: a change here reruns everybody's studies.
     assert one["pkg.other:helper"] == "82d1d543"
