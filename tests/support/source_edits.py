@@ -221,7 +221,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "the effects": _edit(
         "effects", "vrp.stages.effects:run",
-        ("stages/effects.py", 'for schema in (MASK, ABLATE):', 'for schema in (MASK,):'),
+        ("stages/effects.py", 'for schema in (MASK, ABLATE):', 'for schema in (ABLATE, MASK):'),
     ),
     # Inputs and outputs.
     "how a table is written": _edit(

@@ -163,7 +163,7 @@ def edited(package, edit):
         "a docstring", "the wording of a hub error", "a progress bar's text",
         "the cleaning of temporary files", "the choice of a GPU", "a function beside others",
         "a new family", "LLaVA's system prompt", "PaliGemma's prompt", "the attention tap",
-        "the seed that samples are handed", "a signal beside others", "the AUROC",
+        "the seed of the samples", "a signal beside others", "the AUROC",
         "the probe's penalties", "the effects", "the list of shards", "a figure",
         "the page's style",
     ],

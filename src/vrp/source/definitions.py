@@ -226,18 +226,23 @@ class Module:
 
     def _add_other(self, node: ast.stmt) -> None:
         """Variables count by their names, other statements for their effect."""
-        names = [
-            found.id
-            for found in ast.walk(node)
-            if isinstance(found, ast.Name) and isinstance(found.ctx, ast.Store)
-        ]
-        assigns = isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign)
-        for inner in () if assigns else ast.walk(node):
-            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                names.append(inner.name)
-            elif isinstance(inner, ast.Import | ast.ImportFrom):
-                self.imported |= imported_by(inner, self.package)
-                names += [name for name, _ in bindings_of(inner, self.package)]
+        match node:
+            case ast.Assign():
+                assigns, parts = True, list[ast.AST](node.targets)
+            case ast.AnnAssign() | ast.AugAssign():
+                assigns, parts = True, [node.target]
+            case _:
+                assigns, parts = False, [node]
+        names: list[str] = []
+        for inner in (found for part in parts for found in ast.walk(part)):
+            match inner:
+                case ast.Name(ctx=ast.Store(), id=name):
+                    names.append(name)
+                case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                    names.append(inner.name)
+                case ast.Import() | ast.ImportFrom():
+                    self.imported |= imported_by(inner, self.package)
+                    names += [name for name, _ in bindings_of(inner, self.package)]
         for name in dict.fromkeys(names):
             self._define(name, node)
         if not (assigns and names):

@@ -60,7 +60,7 @@ def _classes_held(root: Definition, fields: Collection[str]) -> Iterator[Definit
     seen: set[Definition] = set()
     waiting = [
         found
-        for node in ast.walk(root.nodes[0])
+        for node in getattr(root.nodes[0], "body", ())
         if isinstance(node, ast.AnnAssign) and chain_of(node.target)[0] in fields
         for part in ast.walk(node.annotation)
         if isinstance(found := root.module.meaning(chain_of(part)), Definition)
