@@ -80,9 +80,9 @@ def sampled(tmp_path_factory):
     manifest, items, report = (
         folder / name for name in ("data.json", "items.parquet", "sampling.json")
     )
-    main(["fetch-data", "--config", str(config), "--output", str(manifest)])
-    main(["sample", "--config", str(config), "--data", str(manifest), "--output", str(items),
-          "--report", str(report)])  # fmt: skip
+    main(["fetch-data", "--config", str(config), "--data", str(manifest)])
+    main(["sample", "--config", str(config), "--data", str(manifest), "--items", str(items),
+          "--sampling", str(report)])  # fmt: skip
     lines = {
         split: [
             json.loads(line)

@@ -116,7 +116,7 @@ class Study:
         manifest.write_text("{}")
         self._capsys.readouterr()
         main(["sample", "--config", str(config), "--data", str(manifest),
-              "--output", str(self.items), "--report", str(self.report)])  # fmt: skip
+              "--items", str(self.items), "--sampling", str(self.report)])  # fmt: skip
         return self._capsys.readouterr().err
 
     def refusal(self, dataset, *, count=N_IMAGES):
