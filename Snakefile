@@ -42,20 +42,10 @@ report: "workflow/report/workflow.rst"
 container: "envs/vrp.sif"
 
 
-include: "workflow/rules/fetch_data.smk"
-include: "workflow/rules/fetch_model.smk"
-include: "workflow/rules/sample.smk"
-include: "workflow/rules/extract.smk"
-include: "workflow/rules/blind.smk"
-include: "workflow/rules/consistency.smk"
-include: "workflow/rules/gather.smk"
-include: "workflow/rules/metrics.smk"
-include: "workflow/rules/probes.smk"
-include: "workflow/rules/mask.smk"
-include: "workflow/rules/ablate.smk"
-include: "workflow/rules/effects.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/report.smk"
+# One file a stage, in the order in which data flows.
+for stage in STAGES:
+
+    include: f"workflow/rules/{stage.name}.smk"
 
 
 rule all:

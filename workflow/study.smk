@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
+from vrp.study.graph import STAGES
 from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count

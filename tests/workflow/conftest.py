@@ -29,6 +29,21 @@ class Result(NamedTuple):
         rows = re.findall(r"^(\w+) +(\d+)$", table, flags=re.MULTILINE)
         return {name: int(count) for name, count in rows if name not in ("total", "all")}
 
+    @property
+    def jobs(self) -> dict[frozenset[str], dict[str, set[str]]]:
+        """Outputs of every job that a dry-run prints → its rule, inputs, log and benchmark."""
+        jobs: dict[frozenset[str], dict[str, set[str]]] = {}
+        for rule, block in re.findall(
+            r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", self.output, flags=re.MULTILINE
+        ):
+            fields = re.findall(r"^    (input|output|log|benchmark): (.*)$", block, re.MULTILINE)
+            parts = {name: set(paths.split(", ")) for name, paths in fields}
+            if rule != "all":
+                outputs = frozenset(parts.pop("output"))
+                assert outputs not in jobs
+                jobs[outputs] = {"rule": {rule}, "input": set(), **parts}
+        return jobs
+
     def reasons(self, rule: str) -> list[str]:
         """The reason of every job of a rule, with its wildcards."""
         blocks = re.split(r"^(?=(?:local)?rule \w+:)", self.output, flags=re.MULTILINE)

@@ -12,6 +12,7 @@ from vrp.config.study import load_study
 from vrp.study.digests import by_module, code_digest, job_definitions
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
+from vrp.study.layout import StudyLayout
 from vrp.study.provenance import digest
 from vrp.tables.files import write_table
 from vrp.tables.predictions import PREDICTIONS
@@ -81,7 +82,13 @@ def test_no_model_is_asked_again(two):
         "fetch_data", "sample", "gather", "metrics", "probes", "mask", "gather_interventions",
         "effects", "figures", "report",
     }  # fmt: skip
-    # Shards are read where they lie, and nothing is written there.
+    study = load_study(two.folder / "config" / "second.yaml")
+    declared = {
+        frozenset(str(path.relative_to(two.folder)) for path in job.outputs): {job.rule}
+        for job in StudyLayout(study, directory=two.folder).jobs()
+    }
+    assert {outputs: job["rule"] for outputs, job in result.jobs.items()} == declared
+    # Shards are read where they are, and nothing is written there.
     assert "results/first/one/hidden/001.parquet" in result.output
     assert "output: results/first" not in result.output
 
