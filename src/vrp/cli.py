@@ -5,7 +5,6 @@ stage is called.
 """
 
 import argparse
-import difflib
 import importlib.metadata
 import os
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vrp.command_parser import CommandParser, load_extensions_for_help
 from vrp.config.study import load_study
 from vrp.errors import InputError
 from vrp.logs import configure_logging
@@ -28,14 +28,18 @@ Run = Callable[[argparse.Namespace], None]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; exit 2 with one line on bad input."""
-    options = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = "vrp"
     configure_logging()
     install_sigterm_handler()
     try:
+        load_extensions_for_help(words)
+        options = build_parser().parse_args(words)
+        command = f"vrp {options.command}"
         options.run(options)
         sys.stdout.flush()
     except InputError as error:
-        print(f"vrp {options.command}: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         # Whoever read the output has gone, as `head` does: no more is wanted, and Python's own
@@ -47,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.strerror is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        print(
-            f"vrp {options.command}: {place}{error.strerror}; check permissions and free space",
-            file=sys.stderr,
-        )
+        hint = "check permissions and free space"
+        print(f"{command}: {place}{error.strerror}; {hint}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -58,20 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         exit_at_once(told)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Names the nearest subcommand where one is misspelt."""
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            close = difflib.get_close_matches(str(value), action.choices, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"see `{self.prog} --help`"
-            raise argparse.ArgumentError(None, f"unknown {action.metavar} {value!r}; {hint}")
-        super()._check_value(action, value)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """All subcommands and their options."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="vrp",
         description="When can a vision-language model's answer be trusted, and where in the "
         "model can that be read? Each stage of the workflow is a subcommand; tools follow.",
@@ -114,6 +105,7 @@ def _add_stage(commands: Any, stage: Stage) -> None:
     parser = _command(
         commands, stage.command, stage.help, lambda options: _run_stage(stage, options), details
     )
+    parser.stage = stage
     _config_option(parser)
     if stage.per != "study":
         _model_option(parser)

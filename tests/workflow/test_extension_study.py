@@ -116,6 +116,22 @@ def test_the_plan_counts_them(folder):
     assert mask["n_answers"] == len(table(folder, "polite/mask/*.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("metrics", "Signals: decision_margin"),
+        ("metrics", "distinct_answers"),
+        ("figures", "answer_counts"),
+        ("sample", "Data sets: colours"),
+        ("fetch-model", "paligemma, polite"),
+        ("mask", "random, top, upper"),
+    ],
+)
+def test_help_lists_them(folder, command, words):
+    text = run(folder, "vrp", command, "--config", "config/extended.yaml", "--help")
+    assert words in " ".join(text.split())
+
+
 def test_nothing_is_rerun_and_the_snapshot_finds_it(folder):
     text = run(folder, "snakemake", "-n", "--configfile", "config/extended.yaml")
     assert "Nothing to be done" in text

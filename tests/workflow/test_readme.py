@@ -2,9 +2,11 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from finished_extraction import write_extraction
 
 ROOT = Path(__file__).parents[2]
 INPUTS = {"fetch_data", "fetch_model", "sample"}
@@ -34,10 +36,15 @@ def test_the_table_was_found():
 @pytest.mark.parametrize("command", recipes())
 def test_a_recipe_plans(checkout, command):
     arguments = [word for word in shlex.split(command)[1:] if word != "-n"]
+    if "extraction_from=demo" in arguments:
+        write_extraction(checkout.folder / "config" / "demo.yaml", checkout.folder)
     result = checkout.run("-n", *arguments)
     assert result.status == 0, result.output
     if command in PLANS:
         assert set(result.planned) == PLANS[command]
+    if "extraction_from=demo" in arguments:
+        assert not MODEL_RUNS & set(result.planned)
+        shutil.rmtree(checkout.folder / "results")
     if "llava" in command:
         assert result.planned["extract"] == 1
 

@@ -6,16 +6,11 @@ import shutil
 from base64 import urlsafe_b64encode
 
 import pytest
-import yaml
+from finished_extraction import write_extraction
 
 from vrp.config.study import load_study
-from vrp.study.digests import by_module, code_digest, job_definitions
-from vrp.study.graph import STAGE
-from vrp.study.keys import stage_config
+from vrp.study.digests import by_module, job_definitions
 from vrp.study.layout import StudyLayout
-from vrp.study.provenance import digest
-from vrp.tables.files import write_table
-from vrp.tables.predictions import PREDICTIONS
 
 pytestmark = pytest.mark.workflow
 
@@ -26,33 +21,14 @@ models:
 extract: {shards: 2}
 """
 SECOND = STUDY.replace("first", "second") + "extraction_from: first\nprobes: {sparse_c: 0.5}\n"
+WITH_MASK = ("extract", "blind", "consistency", "mask")
 MODEL_RUNS = {"extract", "blind", "consistency", "fetch_model"}
 PLAN = ("-n", "--configfile", "config/second.yaml")
 
 
-def write_shards(folder, *, revision="r1", code=None, config=None, blind=True, mask=False):
-    """The first study's extraction: any table will do, only its provenance counts here."""
-    study = load_study(folder / "config" / "first.yaml")
-    results = folder / "results" / "first"
-    for stage in ("extract", "blind", "consistency", "mask"):
-        if (stage == "blind" and not blind) or (stage == "mask" and not mask):
-            continue
-        origin = {
-            "model": "one",
-            "revision": revision,
-            "config": config or digest(stage_config(study, STAGE[stage], "one")),
-            "code": code or code_digest(study, stage, "one"),
-        }
-        for table in STAGE[stage].writes:
-            for shard in ("000",) if stage == "mask" else ("000", "001"):
-                path = results / table.path.format(model="one", shard=shard)
-                columns = {name: [] for name in PREDICTIONS.columns.names}
-                write_table(path, PREDICTIONS, columns, provenance=origin)
-    (results / "models").mkdir(exist_ok=True)
-    manifest = {"revision": None, "digest": "r1"}
-    (results / "models" / "one.json").write_text(json.dumps(manifest))
-    (results / "config.yaml").write_text(yaml.safe_dump(study.model_dump(mode="json")))
-    (results / "items.parquet").write_text("items")
+def write_shards(folder, **different):
+    """The first study's extraction."""
+    write_extraction(folder / "config" / "first.yaml", folder, **different)
 
 
 @pytest.fixture
@@ -119,7 +95,7 @@ def real_models(two, more: str = "") -> None:
 def test_other_probes_cost_no_gpu_second(two):
     """The masking is read where it is the very same; the ablation runs where it is asked for."""
     real_models(two)
-    write_shards(two.folder, mask=True)
+    write_shards(two.folder, stages=WITH_MASK)
     assert model_runs(two) == set()
     result = two.run(*PLAN)
     assert "results/first/one/mask/000.parquet" in result.output
@@ -133,7 +109,7 @@ def test_other_probes_cost_no_gpu_second(two):
 
 
 def test_a_masking_that_is_not_the_very_same_is_the_studys_own(two):
-    write_shards(two.folder, mask=True)
+    write_shards(two.folder, stages=WITH_MASK)
     config = two.folder / "config" / "second.yaml"
     config.write_text(SECOND)
     assert model_runs(two) == set()
@@ -169,7 +145,7 @@ def test_signals_wait_until_the_shards_are_checked(two):
     [
         ({"code": "other"}, "other code of the stage extract"),
         ({"revision": "r2"}, "revision 'r2', not 'r1'"),
-        ({"config": "other"}, "another configuration"),
+        ({"config_digest": "other"}, "another configuration"),
     ],
 )
 def test_shards_of_other_origin_are_refused(two, change, words):
@@ -192,7 +168,7 @@ def test_the_definition_that_differs_is_named(two):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("shards: 2}", "shards: 2, batch_size: 3}", "extract.batch_size is 32 there, 3 here"),
+        ("shards: 2}", "shards: 2, max_new_tokens: 3}", "extract.max_new_tokens is 6 there, 3"),
         (
             '"zoo:llava"}',
             '"zoo:llava", prompt: plain}',

@@ -3,6 +3,7 @@
 Nothing heavy is imported: the workflow reads the graph while it plans.
 """
 
+import importlib
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,6 +138,9 @@ class Stage:
     `models.*` for the one model that a job runs."""
     details: str = ""
     """Sentences that `vrp <stage> --help` adds."""
+    choices: tuple[str, str] | None = None
+    """What `vrp <stage> --help` lists, extensions included: what they are called, and where their
+    names are, such as `vrp.signals.registry:SIGNALS` or a function that returns them."""
     enabled: Callable[[StudyConfig], bool] = _always
     """Whether a study has the stage."""
     shards_key: str = ""
@@ -157,6 +161,14 @@ class Stage:
     memory_copies: int = 1
     """Copies of the tables that it reads in memory, measured: nested lists become Python's, and
     fits copy what they read."""
+
+    def choice_names(self) -> list[str]:
+        """Names of the registered things that a study may choose for this stage."""
+        if self.choices is None:
+            return []
+        module, name = self.choices[1].split(":")
+        registered = getattr(importlib.import_module(module), name)
+        return sorted(registered() if callable(registered) else registered)
 
     @property
     def command(self) -> str:

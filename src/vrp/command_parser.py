@@ -1,0 +1,41 @@
+"""The command line's parser: near misses are named, and help lists what can be chosen."""
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vrp.config.study import load_study
+from vrp.study.declarations import Stage
+
+
+def load_extensions_for_help(words: Sequence[str]) -> None:
+    """Load what a configuration names, so that `vrp metrics --config … --help` lists it."""
+    if not {"-h", "--help"} & set(words):
+        return
+    given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    given.add_argument("--config", type=Path)
+    config = given.parse_known_args(words)[0].config
+    if config is not None:
+        load_study(config)
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Names the nearest subcommand where one is misspelt; its help lists what can be chosen."""
+
+    stage: Stage | None = None
+
+    def format_help(self) -> str:
+        """Return the help, with the names that a study may choose for the stage."""
+        if self.stage is not None and self.stage.choices is not None:
+            names = ", ".join(self.stage.choice_names())
+            self.epilog = f"{self.stage.choices[0].capitalize()}: {names}."
+        return super().format_help()
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            close = difflib.get_close_matches(str(value), action.choices, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"see `{self.prog} --help`"
+            raise argparse.ArgumentError(None, f"unknown {action.metavar} {value!r}; {hint}")
+        super()._check_value(action, value)
