@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from vrp.study.command import command_line
+from vrp.study.graph import STAGE
 from vrp.termination import RUN_BY, is_alive
 
 WRITES = """
@@ -39,8 +41,6 @@ def end():
         time.sleep(0.5)
         print("last words", file=sys.stderr, flush=True)
 """
-
-RULES = Path(__file__).parents[1] / "workflow" / "rules"
 
 
 def wait_for(path: Path) -> None:
@@ -118,11 +118,11 @@ def test_a_forked_process_ends_alone():
 
 def test_sigterm_to_a_whole_job_is_logged_to_its_end(tmp_path):
     """As a cluster sends it: to the shell, the stage and what logs it, all at once."""
-    rule = (RULES / "probes.smk").read_text()
-    logged = rule[rule.index("2>&1 |") : rule.rindex('"""')].strip()
+    rule = command_line(STAGE["probes"])
+    logged = rule[rule.index("2>&1 |") :].replace("{log:q}", "log")
     code = WRITES.replace("time.sleep(60)", "end()").replace("def write", NOISY_END + "\ndef write")
     (tmp_path / "stage.py").write_text(code)
-    stage = f"'{sys.executable}' stage.py table {logged.replace('{log}', 'log')}"
+    stage = f"'{sys.executable}' stage.py table {logged}"
     job = subprocess.Popen(
         ["bash", "-c", f"set -o pipefail; trap : TERM; {stage}; echo $? > status"],
         cwd=tmp_path,

@@ -14,26 +14,7 @@ from typing import Any, NamedTuple
 
 from vrp.download import Checksum, download
 from vrp.errors import InputError
-from vrp.hub_errors import HubUnreachableError, Repository, remedy
-
-__all__ = [
-    "HubUnreachableError",
-    "Listing",
-    "RemoteFile",
-    "Repository",
-    "cache_file",
-    "cached_checksum",
-    "cached_snapshot",
-    "download_file",
-    "is_commit",
-    "link_snapshot",
-    "list_files",
-    "remove_cached",
-    "require_access",
-    "short_revision",
-    "snapshot_folder",
-    "translated_errors",
-]
+from vrp.hub_errors import Repository, remedy
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -115,7 +96,7 @@ def download_file(repository: Repository, listing: Listing, path: str, target: P
         HubUnreachableError: the hub cannot be asked.
         InputError: the file cannot be had, is not for everyone, or arrives damaged twice.
     """
-    _transfer(repository, listing, path, lambda etag: target)
+    _transfer(repository, listing, path, lambda checksum: target)
 
 
 def cache_file(repository: Repository, listing: Listing, path: str) -> None:
@@ -128,7 +109,7 @@ def cache_file(repository: Repository, listing: Listing, path: str) -> None:
         InputError: the file cannot be had, is not for everyone, or arrives damaged twice.
     """
     blobs = _storage(repository) / "blobs"
-    _transfer(repository, listing, path, lambda etag: blobs / etag)
+    _transfer(repository, listing, path, lambda checksum: blobs / checksum)
 
 
 def _transfer(
@@ -192,7 +173,7 @@ def link_snapshot(repository: Repository, paths: Collection[str], commit: str) -
                 max_workers=1,
                 tqdm_class=_no_bar(),
             )
-    return _storage(repository) / "snapshots" / commit
+    return snapshot_folder(repository, commit)
 
 
 def cached_snapshot(repository: Repository, patterns: Collection[str]) -> Path | None:

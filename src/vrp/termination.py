@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -88,21 +87,9 @@ def _watch_workflow(workflow: int) -> None:
 
 def is_alive(process: int) -> bool:
     """Whether a process exists and is not merely waiting to be reaped."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace")
-    except OSError:
-        if Path("/proc/self").exists():
-            return False
-        return _accepts_signals(process)
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
+    import psutil
 
-
-def _accepts_signals(process: int) -> bool:
-    """Whether a process exists, where there is no /proc."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
-        return True
-    return True

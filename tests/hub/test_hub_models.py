@@ -12,7 +12,8 @@ from stage_jobs import run_job
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
-from vrp.hub import Repository, cached_checksum, list_files
+from vrp.hub import cached_checksum, list_files
+from vrp.hub_errors import Repository
 from vrp.running.checkpoints import read_manifest
 
 NAME = "some-lab/tiny-vlm"

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from vrp.cli import main
-from vrp.config.extract import ExtractConfig
 from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.analysis import amount_of, planned_analyses
@@ -28,7 +27,6 @@ from vrp.planning.resources import StudyResources
 from vrp.planning.workload import (
     Lengths,
     assumed_lengths,
-    capture_plan,
     device_memory,
     largest_batch,
     model_work,
@@ -101,17 +99,6 @@ def test_the_trunk_is_computed_once(paper: StudyConfig) -> None:
     two = model_work(changed(paper, ablate=twice), "llava-1.5-7b")["ablate"].flops
     # A second edit at the top costs an unembedding and a decode step: 15 GFLOP of 8.7 TFLOP.
     assert (two - one) / 1_000 == pytest.approx(2 * 131e6 + 2 * 6.476e9 + 2 * 131e6, rel=0.05)
-
-
-def test_capture_is_the_stages_own() -> None:
-    from vrp.stages.extract import capture_spec
-
-    for capture in ((), ("attention", "lens"), ("attention", "heads", "residual_update")):
-        extract = ExtractConfig(capture=capture, positions=("prompt_end", "answer_end"))  # type: ignore[arg-type]
-        spec, planned = capture_spec(extract), capture_plan(extract)
-        for name in ("attention", "head_rows", "hidden", "lens", "contributions"):
-            assert getattr(spec, name) == getattr(planned, name)
-        assert spec.residual_update == planned.residual_update
 
 
 def test_questions_that_share_an_image(demo: StudyConfig) -> None:

@@ -22,16 +22,15 @@ from vrp.data.hub_columns import image_stem
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
 from vrp.hub import (
-    HubUnreachableError,
     Listing,
     RemoteFile,
-    Repository,
     download_file,
     is_commit,
     list_files,
     require_access,
     short_revision,
 )
+from vrp.hub_errors import HubUnreachableError, Repository
 
 logger = logging.getLogger(__name__)
 

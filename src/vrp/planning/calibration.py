@@ -4,10 +4,10 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
@@ -54,14 +54,18 @@ class FileSize(NamedTuple):
 
 
 class MeasuredLengths(NamedTuple):
-    """Mean lengths of a checkpoint's items."""
+    """Mean lengths of a checkpoint's items, in tokens."""
 
     checkpoint: str
     """Checkpoint."""
     origin: str
     """Where the data came from."""
-    lengths: Lengths
-    """What was found."""
+    n_text: float
+    """Prompt, image tokens left out."""
+    n_image: float
+    """Image tokens."""
+    n_answer: float
+    """Predicted tokens, end-of-sequence included."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +78,14 @@ class Calibration:
     """Of files."""
     lengths: tuple[MeasuredLengths, ...] = ()
     """Of items."""
-    studies: tuple[str, ...] = field(default=())
+    studies: tuple[str, ...] = ()
     """Where from."""
 
     def lengths_of(self, study: StudyConfig, model: ModelConfig) -> Lengths | None:
         """Return measured lengths of a model's items; None where there are none."""
         for found in reversed(self.lengths):
             if (found.checkpoint, found.origin) == (model.checkpoint, study.data.origin):
-                return found.lengths
+                return Lengths(found.n_text, found.n_image, found.n_answer)
         return None
 
     @cached_property
@@ -105,25 +109,13 @@ class Calibration:
             for table, rows in by_table.items()
         }
 
-    def joined(self, other: "Calibration") -> "Calibration":
-        """Return what both tell."""
-        return Calibration(
-            self.timings + other.timings,
-            self.sizes + other.sizes,
-            self.lengths + other.lengths,
-            self.studies + other.studies,
-        )
-
     def as_json(self) -> str:
         """Return it as JSON, to be kept and read again."""
         plain = {
             "studies": self.studies,
             "timings": [timing._asdict() for timing in self.timings],
             "sizes": [size._asdict() for size in self.sizes],
-            "lengths": [
-                {"checkpoint": one.checkpoint, "origin": one.origin, **one.lengths._asdict()}
-                for one in self.lengths
-            ],
+            "lengths": [lengths._asdict() for lengths in self.lengths],
         }
         return json.dumps(plain, indent=1) + "\n"
 
@@ -138,10 +130,13 @@ def read_measured(places: Sequence[Path], *, gpu: Device) -> Calibration:
     Raises:
         InputError: a folder that holds no finished study, or a file that holds no rates.
     """
-    found = Calibration()
-    for place in places:
-        found = found.joined(_kept(place) if place.is_file() else _study(place, gpu))
-    return found
+    found = [_kept(place) if place.is_file() else _study(place, gpu) for place in places]
+    return Calibration(
+        timings=tuple(timing for one in found for timing in one.timings),
+        sizes=tuple(size for one in found for size in one.sizes),
+        lengths=tuple(lengths for one in found for lengths in one.lengths),
+        studies=tuple(name for one in found for name in one.studies),
+    )
 
 
 def _kept(path: Path) -> Calibration:
@@ -150,7 +145,7 @@ def _kept(path: Path) -> Calibration:
         return Calibration(
             timings=tuple(Timing(**row) for row in plain["timings"]),
             sizes=tuple(FileSize(**row) for row in plain["sizes"]),
-            lengths=tuple(_kept_lengths(row) for row in plain["lengths"]),
+            lengths=tuple(MeasuredLengths(**row) for row in plain["lengths"]),
             studies=tuple(plain["studies"]),
         )
     except (OSError, ValueError, TypeError, KeyError):
@@ -158,11 +153,6 @@ def _kept(path: Path) -> Calibration:
             f"{path}: holds no measured rates; give a results folder, or a file that "
             "`vrp plan --save-rates` wrote"
         ) from None
-
-
-def _kept_lengths(row: dict[str, Any]) -> MeasuredLengths:
-    lengths = Lengths(row["n_text"], row["n_image"], row["n_answer"])
-    return MeasuredLengths(row["checkpoint"], row["origin"], lengths)
 
 
 def _study(results: Path, gpu: Device) -> Calibration:
@@ -179,12 +169,11 @@ def _study(results: Path, gpu: Device) -> Calibration:
     sizes = tuple(_sizes(results, study, work, lengths))
     if not timings and not sizes:
         raise InputError(f"{results}: holds neither tables nor benchmarks; run the study first")
-    origin = study.data.origin
     return Calibration(
         timings=timings,
         sizes=sizes,
         lengths=tuple(
-            MeasuredLengths(study.models[name].checkpoint, origin, found)
+            MeasuredLengths(study.models[name].checkpoint, study.data.origin, *found)
             for name, found in lengths.items()
         ),
         studies=(study.study,),
@@ -222,17 +211,17 @@ def _timings(
 ) -> Iterator[Timing]:
     for name, stages in work.items():
         model = study.models[name]
+        on_gpu = wants_gpu(model)
+        device = gpu.name if on_gpu else CPU.name
         for stage, planned in stages.items():
-            on_gpu = wants_gpu(model)
             part = planned.tflop / planned.n_shards
             for path in sorted((results / "benchmarks" / stage / name).glob("*.tsv")):
                 for seconds in job_seconds(path, on_gpu=on_gpu):
-                    device = gpu.name if on_gpu else CPU.name
                     yield Timing(stage, device, model.checkpoint, part, seconds)
     for light, _ in planned_analyses():
         for name in study.models if light.per == "model" else [""]:
-            path = results / "benchmarks" / f"{light.name}/{name}".rstrip("/")
-            path = path.with_name(f"{path.name}.tsv")
+            place = f"{light.name}/{name}" if name else light.name
+            path = results / "benchmarks" / f"{place}.tsv"
             if path.is_file():
                 amount = amount_of(study, light, name, work)
                 for seconds in job_seconds(path, on_gpu=False):

@@ -1,9 +1,11 @@
 """Whether the installed versions are those that the project names."""
 
 import importlib.metadata
-import re
 from pathlib import Path
 from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 
 class Versions(NamedTuple):
@@ -34,7 +36,7 @@ def check_versions(lock: Path) -> Versions:
         try:
             installed = importlib.metadata.version(name).split("+")[0]
         except importlib.metadata.PackageNotFoundError:
-            if _plain(name) in needed:
+            if canonicalize_name(name) in needed:
                 problems.append(f"{name} is missing (locked: {version})")
             continue
         n += 1
@@ -46,17 +48,11 @@ def check_versions(lock: Path) -> Versions:
 def _needed() -> set[str]:
     """Distributions that the package requires, those of the workflow included."""
     try:
-        requirements = importlib.metadata.requires("vrp") or []
+        texts = importlib.metadata.requires("vrp") or []
     except importlib.metadata.PackageNotFoundError:
         return set()
-    extras = ("extra ==", "extra==")
-    wanted = [
-        text
-        for text in requirements
-        if not any(extra in text for extra in extras) or "workflow" in text
-    ]
-    return {_plain(re.split(r"[\s<>=!~;\[(]", text)[0]) for text in wanted}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, texts)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": "workflow"})
+    }

@@ -12,6 +12,7 @@ from vrp.config.study import StudyConfig, load_study
 from vrp.data.archives import archives_of, not_downloaded
 from vrp.data.datasets import get_dataset, load_datasets
 from vrp.data.hub_sets import is_fetched
+from vrp.data.images import IMAGE_SUFFIXES
 from vrp.errors import InputError
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
@@ -25,7 +26,6 @@ from vrp.planning.workload import device_memory, model_stages, n_items, weight_b
 _NETWORK_SECONDS = 20.0
 # Room to leave beside what is planned: logs, side files of a shard, the estimate's own error.
 _DISK_MARGIN = 1.2
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _KIB = 1024
 
 
@@ -140,7 +140,8 @@ def _cache(name: str, model: ModelConfig) -> Check:
 
 
 def _licence(name: str, model: ModelConfig) -> Check:
-    from vrp.hub import HubUnreachableError, Repository, translated_errors
+    from vrp.hub import translated_errors
+    from vrp.hub_errors import HubUnreachableError, Repository
 
     what = f"licence of {name}"
     if is_embedded(model) or Path(model.checkpoint).expanduser().is_dir():
@@ -219,7 +220,7 @@ def _data(study: StudyConfig) -> Check:
         return Check("data", "failed", str(error), "or give more `answers` to each question")
     n_images = 0
     for place in data.image_folders(split.dataset for split in study.sample.splits):
-        found = sum(path.suffix.lower() in _IMAGES for path in (folder / place).rglob("*"))
+        found = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in (folder / place).rglob("*"))
         if not found:
             return Check("data", "failed", f"{folder / place} holds no image", remedy)
         n_images += found
@@ -328,17 +329,11 @@ def quota_left(output: str, device: str) -> int | None:
 
 def _device_of(place: Path) -> str:
     """The device that a folder is mounted from, as the kernel names it."""
-    best = ("", "")
-    try:
-        mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    for line in mounts.splitlines():
-        device, mounted_at = line.split()[:2]
-        inside = place.resolve().is_relative_to(mounted_at)
-        if inside and len(mounted_at) >= len(best[1]):
-            best = (device, mounted_at)
-    return best[0]
+    import psutil
+
+    mounts = {disk.mountpoint: disk.device for disk in psutil.disk_partitions(all=True)}
+    around = (str(folder) for folder in (place.resolve(), *place.resolve().parents))
+    return next((mounts[folder] for folder in around if folder in mounts), "")
 
 
 def _existing(path: Path) -> Path:

@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vrp.config.extract import ExtractConfig, answer_limits
+from vrp.config.extract import answer_limits
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
@@ -170,11 +170,6 @@ def _counts(stage: Stage) -> Callable[[StudyConfig, Dimensions, Lengths, int], "
     return count
 
 
-def capture_plan(extract: ExtractConfig) -> CaptureSpec:
-    """Return what the extraction reads."""
-    return CaptureSpec.of(extract.capture, hidden=extract.positions)
-
-
 def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
     """Return how many of a study's items ask about one image, in the mean.
 
@@ -216,7 +211,7 @@ _Count = tuple[int, int, int]
 
 def extract_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
     """Return items, answers and operations of the extraction."""
-    capture = capture_plan(study.extract)
+    capture = CaptureSpec.of(study.extract.capture, hidden=study.extract.positions)
     return n, n, n * _answer(dimensions, lengths, capture, questions_per_image(study))
 
 
@@ -313,9 +308,10 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
     n_image = dimensions.n_image_tokens(_largest_image(study))
     n_text = dimensions.n_frame_tokens + _QUESTION_TOKENS + _LONG_QUESTION
     n_tokens = n_image + n_text + longest_answer(study)
+    positions = study.extract.positions
     captures = {
-        "extract": capture_plan(study.extract),
-        "blind": CaptureSpec(hidden=tuple(study.extract.positions)),
+        "extract": CaptureSpec.of(study.extract.capture, hidden=positions),
+        "blind": CaptureSpec(hidden=positions),
     }
     memory = predict_memory(
         dimensions,

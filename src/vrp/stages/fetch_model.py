@@ -8,9 +8,7 @@ from typing import Any
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.hub import (
-    HubUnreachableError,
     Listing,
-    Repository,
     cache_file,
     cached_checksum,
     cached_snapshot,
@@ -20,6 +18,7 @@ from vrp.hub import (
     short_revision,
     snapshot_folder,
 )
+from vrp.hub_errors import HubUnreachableError, Repository
 from vrp.running.checkpoints import (
     INDEX,
     PATTERNS,
