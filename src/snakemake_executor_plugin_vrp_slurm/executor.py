@@ -99,13 +99,12 @@ class Executor(UpstreamExecutor):
         for name in SLURM_PLUGIN_ATTRIBUTES:
             if not hasattr(self, name):
                 raise WorkflowError(describe_missing(SLURM_PLUGIN, f"Executor().{name}"))
-        # Upstream would query the default partition without a time limit.
         self._fallback_partition = self._default_partition
 
     def _check_cluster(self) -> None:
         try:
-            partitions = queue.partitions()
-            self._default_partition = queue.default_partition()
+            # Upstream would query the default partition without a time limit.
+            partitions, self._default_partition = queue.partitions()
         except SlurmError as error:
             raise WorkflowError(
                 f"SLURM does not answer ({error}). Is this a login node of the cluster? "
@@ -115,17 +114,13 @@ class Executor(UpstreamExecutor):
             raise WorkflowError("\n".join(errors))
         no_accounting = queue.accounting_error()
         self._accounting = no_accounting is None
-        self.logger.info(
-            "SLURM answers; jobs are followed with squeue"
-            + (
-                f" alone: {no_accounting}."
-                if no_accounting
-                else ", and sacct for those that it forgot."
-            )
+        how = (
+            f" alone: {no_accounting}" if no_accounting else ", and sacct for those that it forgot"
         )
+        self.logger.info(f"SLURM answers; jobs are followed with squeue{how}.")
         file = self._site_file
         exists = file is not None and file.is_file()
-        source = f"{file}" if exists else f"there is no {file or 'site file'}"
+        source = file if exists else f"there is no {file or 'site file'}"
         self.logger.info(f"{source}: {self._site.describe()}.")
 
     # Submission -----------------------------------------------------------------------------
@@ -152,7 +147,8 @@ class Executor(UpstreamExecutor):
                 return
             except SlurmError as error:
                 reason = str(error)
-            if full := bool(_QUEUE_FULL.search(reason)) and self._own_jobs_are_queued():
+            # The end of any job of this user makes room in a full queue.
+            if full := bool(_QUEUE_FULL.search(reason)) and queue.has_own_jobs():
                 end = time.monotonic() + pause + self._silence_limit()
             helps = full or _TRANSIENT.search(reason)
             if not helps or time.monotonic() + pause > end or not self.wait:
@@ -188,7 +184,8 @@ class Executor(UpstreamExecutor):
         parameters = {
             "run_uuid": self.run_uuid,
             "slurm_logfile": log,
-            "comment_str": self._comment(job),
+            # What the job is, for people, and its key, by which it is found in the queue.
+            "comment_str": f"{_name(job)} {job_key(job)}",
             "account": self._account_options(job),
             "partition": self.get_partition_arg(job),
             "workdir": self.workflow.workdir_init,
@@ -205,10 +202,6 @@ class Executor(UpstreamExecutor):
         kind = "group" if job.is_group() else "rule"
         folder: Path = self.slurm_logdir / f"{kind}_{job.name}" / get_job_wildcards(job)
         return folder / f"{slurm_id}.log"
-
-    def _comment(self, job: JobExecutorInterface) -> str:
-        """What the job is, for people, and its key, by which it is found in the queue."""
-        return f"{_name(job)} {job_key(job)}"
 
     def _account_options(self, job: JobExecutorInterface) -> str:
         """Account and quality of service: the rule's own, else the site's, else the default."""
@@ -229,22 +222,12 @@ class Executor(UpstreamExecutor):
         if not holds_gpu(job):
             return
         # A site without `--gpus` is asked by `gres`, which names the type itself.
-        if (
-            self._site.gpu_type
-            and not job.resources.get("gpu_model")
-            and not job.resources.get("gres")
-        ):
+        has_type = job.resources.get("gpu_model") or job.resources.get("gres")
+        if self._site.gpu_type and not has_type:
             job.add_aux_resource("gpu_model", self._site.gpu_type)
         # One process uses them all: SLURM would be free to give one on each of two nodes.
         if int(job.resources.get("gpu") or 0) > 1 and not job.resources.get("nodes"):
             job.add_aux_resource("nodes", 1)
-
-    def _own_jobs_are_queued(self) -> bool:
-        """Whether any job of this user is in the queue, whose end makes room."""
-        try:
-            return queue.has_own_jobs()
-        except SlurmError:
-            return False
 
     def _report_submitted(self, job: JobExecutorInterface, answer: str) -> None:
         """Record the id that SLURM gave a job, and have the job tracked."""
@@ -313,7 +296,7 @@ class Executor(UpstreamExecutor):
             error = None
             if now >= next_try:
                 error, next_try = queue.cancel([slurm_id]), now + _CANCEL_INTERVAL
-            if not self._retry_until_answer(lambda: queue.is_unfinished(slurm_id, run)):
+            if slurm_id not in self._retry_until_answer(lambda: queue.unfinished(run)):
                 return
             if now > end:
                 raise WorkflowError(
@@ -363,10 +346,7 @@ class Executor(UpstreamExecutor):
             assert state is not None
             place = (state.partition, holds_gpu(info.job))
             if place not in self._nodes:
-                try:
-                    self._nodes[place] = queue.has_nodes(place[0], gpu=place[1])
-                except SlurmError:
-                    return True  # asked again at the next check
+                self._nodes[place] = queue.has_nodes(place[0], gpu=place[1])
             return self._nodes[place]
 
         return self._state_policy.decide(info.external_jobid, state, has_nodes=has_nodes)
@@ -384,10 +364,8 @@ class Executor(UpstreamExecutor):
                 return decision
         if all(has_finished(member) for member in members(info.job)):
             return Decision("done")
-        return Decision(
-            "failed",
-            f"SLURM no longer knows job {slurm_id}, and it has not written all its tables.",
-        )
+        why = f"SLURM no longer knows job {slurm_id}, and it has not written all its tables."
+        return Decision("failed", why)
 
     def _check_silence(self, error: SlurmError, active_jobs: list[SubmittedJobInfo]) -> None:
         """Measure the time without an answer; end the run when it is too long."""
@@ -443,7 +421,7 @@ def _unfinished(slurm_id: str, run: str, key: str) -> list[str]:
     """The job of a run if it has not ended; where its id is not known, those with the key."""
     if not slurm_id:
         return queue.unfinished_with(key, run)
-    return [slurm_id] if queue.is_unfinished(slurm_id, run) else []
+    return [slurm_id] if slurm_id in queue.unfinished(run) else []
 
 
 def holds_gpu(job: JobExecutorInterface) -> bool:

@@ -84,15 +84,6 @@ def unfinished(run: str) -> set[str]:
     return set(_own_queue(f"--name={run}", "--format=%i").split())
 
 
-def is_unfinished(job: str, run: str) -> bool:
-    """Whether a job of a run is pending, running or just ending.
-
-    Raises:
-        SlurmError: SLURM does not answer.
-    """
-    return job in unfinished(run)
-
-
 def unfinished_with(comment: str, run: str) -> list[str]:
     """Return the jobs of a run that have not ended and whose comment ends with `comment`.
 
@@ -105,21 +96,22 @@ def unfinished_with(comment: str, run: str) -> list[str]:
 
 
 def has_own_jobs() -> bool:
-    """Whether any job of this user is pending, running or just ending.
-
-    Raises:
-        SlurmError: SLURM does not answer.
-    """
-    return bool(_own_queue("--format=%i").split())
+    """Whether any job of this user is known to be pending, running or just ending."""
+    try:
+        return bool(_own_queue("--format=%i").split())
+    except SlurmError:
+        return False
 
 
 def has_nodes(partition: str, *, gpu: bool) -> bool:
     """Whether a node of a partition, with a GPU if one is wanted, is in service, busy or not.
 
-    Raises:
-        SlurmError: SLURM does not answer.
+    True where SLURM does not answer: nobody knows of the contrary.
     """
-    text = query("sinfo", "--noheader", f"--partition={partition}", "--format=%T|%G")
+    try:
+        text = query("sinfo", "--noheader", f"--partition={partition}", "--format=%T|%G")
+    except SlurmError:
+        return True
     rows = [line.strip().lower().partition("|") for line in text.splitlines()]
     return any(
         not _OUT_OF_SERVICE.match(state) and (not gpu or "gpu" in resources)
@@ -141,43 +133,40 @@ def accounting_error() -> str | None:
     """Return why finished jobs cannot be looked up in the accounting, None where they can."""
     if shutil.which("sacct") is None:
         return "no sacct"
-    try:
-        query("sacct", "-X", "--noheader", "--starttime=now-1minutes")
-    except SlurmError as error:
-        return str(error)
-    return None
+    return _error_of("sacct", "-X", "--noheader", "--starttime=now-1minutes")
 
 
 def cancel(jobs: Sequence[str]) -> str | None:
     """Cancel jobs; return SLURM's error, None where there is none.
 
-    There is one for jobs that have ended already, too: `is_unfinished` tells the two apart.
+    There is one for jobs that have ended already, too: `unfinished` tells the two apart.
     """
+    return _error_of("scancel", *jobs)
+
+
+def _error_of(*command: str) -> str | None:
     try:
-        query("scancel", *jobs)
+        query(*command)
     except SlurmError as error:
         return str(error)
     return None
 
 
-def default_partition() -> str:
-    """Return the partition of jobs that name none; empty where the cluster has none.
+def partitions() -> tuple[dict[str, set[str]], str]:
+    """Return the generic resources (gpu:a100:4, ...) of every partition, and the default partition.
 
-    Raises:
-        SlurmError: SLURM does not answer.
-    """
-    names = query("sinfo", "--noheader", "--all", "--format=%P").split()
-    return next((name.removesuffix("*") for name in names if name.endswith("*")), "")
-
-
-def partitions() -> dict[str, set[str]]:
-    """Return the generic resources (gpu:a100:4, ...) of every partition, by its name.
+    Returns:
+        Name → resources, and the partition of jobs that name none; empty where there is none.
 
     Raises:
         SlurmError: SLURM does not answer.
     """
     found: dict[str, set[str]] = {}
-    for line in query("sinfo", "--noheader", "--all", "--format=%R|%G").splitlines():
-        name, _, resources = line.partition("|")
-        found.setdefault(name.strip(), set()).update(resources.strip().split(","))
-    return found
+    default = ""
+    for line in query("sinfo", "--noheader", "--all", "--format=%P|%G").splitlines():
+        marked, _, resources = line.partition("|")
+        name = marked.strip().removesuffix("*")
+        found.setdefault(name, set()).update(resources.strip().split(","))
+        if marked.strip().endswith("*"):
+            default = name
+    return found, default

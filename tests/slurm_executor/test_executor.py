@@ -361,7 +361,7 @@ def test_a_job_that_still_works_on_the_outputs_is_cancelled_first(
 
     monkeypatch.setattr(queue, "cancel", cancel)
     monkeypatch.setattr(
-        queue, "is_unfinished", lambda job, run: len(cancelled) < 2 or clock.now < 15
+        queue, "unfinished", lambda run: {"5"} if len(cancelled) < 2 or clock.now < 15 else set()
     )
     executor.run_job(shard)
     assert cancelled == ["5", "5"]
@@ -378,7 +378,7 @@ def test_an_orphaned_job_of_a_run_that_never_learnt_its_id(executor, monkeypatch
     asked: list[tuple[str, str]] = []
     monkeypatch.setattr(queue, "unfinished_with", lambda *about: asked.append(about) or ["9"])
     monkeypatch.setattr(queue, "cancel", cancelled.extend)
-    monkeypatch.setattr(queue, "is_unfinished", lambda job, run: not cancelled)
+    monkeypatch.setattr(queue, "unfinished", lambda run: set() if cancelled else {"9"})
     executor.run_job(shard)
     assert (asked, cancelled) == ([(job_key(shard), "old")], ["9"])
     assert sbatch.submitted == ["7"]
@@ -389,7 +389,7 @@ def test_an_orphaned_job_that_does_not_end_is_an_error(executor, monkeypatch, cl
     shard = job("").job
     submit(shard, "5")
     monkeypatch.setattr(queue, "cancel", lambda jobs: None)
-    monkeypatch.setattr(queue, "is_unfinished", lambda job, run: True)
+    monkeypatch.setattr(queue, "unfinished", lambda run: {"5"})
     executor.run_job(shard)
     assert sbatch.calls == 0
     assert "SLURM job 5 of an earlier try does not end" in sbatch.failed[0]
@@ -498,7 +498,7 @@ def test_jobs_are_found_by_their_comment(monkeypatch):
 
 
 PROGRAMS = {
-    "sinfo": 'case "$*" in *%P*) echo "main*";; *) echo "main|gpu:4";; esac',
+    "sinfo": 'case "$*" in *%P*) echo "main*|gpu:4";; *) echo "main|gpu:4";; esac',
     "squeue": "true",
     "sacct": "exit 1",
     "scancel": "true",

@@ -71,8 +71,7 @@ def make_executor() -> Any:
 @pytest.mark.parametrize("missing", SLURM_PLUGIN_ATTRIBUTES)
 def test_a_missing_attribute_is_reported_when_the_executor_is_made(monkeypatch, missing):
     for name, answer in (
-        ("partitions", {}),
-        ("default_partition", "cpu"),
+        ("partitions", ({}, "cpu")),
         ("accounting_error", ""),
     ):
         monkeypatch.setattr(queue, name, lambda answer=answer: answer)

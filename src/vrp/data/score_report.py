@@ -9,6 +9,7 @@ from vrp.data.images import file_sha256
 from vrp.data.score_file import PopeScore, VqaScore, score_pope_files, score_vqa_file
 from vrp.errors import InputError
 from vrp.tables.files import write_text
+from vrp.text_table import aligned
 
 YES_NO_COLUMNS = ("parser", "n", "accuracy", "precision", "recall", "F1", "yes-rate", "parse rate")
 
@@ -95,7 +96,7 @@ def _tables(pope: Sequence[PopeScore], vqa: Sequence[VqaScore], threshold: float
         ]
         correct = f"correct (≥ {threshold:g})"
         head = ["VQA", "rule", "n", "accuracy", correct, "parse rate"]
-        blocks.append(_aligned([head, *rows], n_text=2))
+        blocks.append(aligned([head, *rows], n_text=2))
     if pope:
         first = "VQA, majority yes or no" if vqa else "POPE"
         notes.append(
@@ -110,21 +111,9 @@ def _tables(pope: Sequence[PopeScore], vqa: Sequence[VqaScore], threshold: float
             ]
             for s in pope
         ]
-        blocks.append(_aligned([[first, *YES_NO_COLUMNS], *rows], n_text=2))
+        blocks.append(aligned([[first, *YES_NO_COLUMNS], *rows], n_text=2))
     return [*blocks, "Percent. " + " ".join(notes)]
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]], *, n_text: int) -> str:
-    """Columns two spaces apart: the first `n_text` to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < n_text else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vrp.planning.plan import Plan, StagePlan
+from vrp.text_table import aligned
 
 
 def plan_text(plan: Plan) -> str:
@@ -122,18 +123,7 @@ def _largest_job(plan: Plan) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            # Names to the left, numbers to the right.
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return aligned([head, *rows], n_text=2) if rows else ""
 
 
 def _duration(seconds: float) -> str:

@@ -23,6 +23,7 @@ from vrp.study.graph import ITEMS, STAGES
 from vrp.study.keys import value_of
 from vrp.study.layout import Job, StudyLayout
 from vrp.study.records import is_marked_incomplete
+from vrp.text_table import aligned
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "stopped", "waiting")
@@ -100,15 +101,10 @@ class StudyStatus:
     def as_text(self) -> str:
         """A table of models × stages, then what failed and where its log lies."""
         head = ("model", "stage", "jobs", *STATES, "items/s", "left")
-        rows = [head, *(_row(stage) for stage in self.stages)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = [f"{self.study}: {self.results}{' (a workflow holds the lock)' * self.locked}"]
-        for row in rows:
-            cells = [
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
+        lines = [
+            f"{self.study}: {self.results}{' (a workflow holds the lock)' * self.locked}",
+            aligned([head, *(_row(stage) for stage in self.stages)], n_text=2),
+        ]
         for job in self.failed:
             name = " ".join(part for part in (job.stage, job.model, job.shard) if part)
             batches = f", {job.batches_done} of {job.batches} batches kept" if job.batches else ""
@@ -170,19 +166,19 @@ def _n_rows(path: Path) -> int:
 
 
 def _job_status(job: Job, directory: Path, locked: bool, now: float) -> JobStatus:
-    status = JobStatus(job.rule, job.model, job.shard, "waiting", log=str(job.log))
+    status = JobStatus(job.rule, job.model, job.shard, "waiting")
     unfinished = any(is_marked_incomplete(path, directory) for path in job.outputs)
     if all(path.is_file() for path in job.outputs) and not unfinished:
         status.state = "done"
         status.seconds = _benchmark_seconds(job.benchmark)
         return status
-    batches = sorted(job.outputs[0].parent.glob(f".{job.outputs[0].stem}.batches/*.batch"))
-    planned = _planned(job.outputs[0].with_name(f".{job.outputs[0].stem}.batches") / "plan.json")
+    side = job.outputs[0].with_name(f".{job.outputs[0].stem}.batches")
+    batches = sorted(side.glob("*.batch"))
+    planned = _planned(side / "plan.json")
     status.batches_done, status.batches = len(batches), len(planned)
     log = _log_of(job, directory)
     signs = [path.stat().st_mtime for path in (*batches, *([log] if log else []))]
     if not signs:
-        status.log = ""
         return status
     status.log = str(log or "")
     tail = _tail(log) if log else []
@@ -209,12 +205,12 @@ def _stage_status(stage: str, model: str, jobs: Sequence[JobStatus], n_items: in
     rates = [of_job / job.seconds for job in jobs if job.seconds and n_items]
     rates = rates or [job.items_per_second for job in jobs if job.items_per_second]
     rate = sum(rates) / len(rates) if rates else None
-    left = (len(jobs) - sum(shares)) * of_job
-    at_once = max(1, counts["running"])
-    if not n_items:  # a stage that is not counted in items
-        seconds = 0.0 if counts["done"] == len(jobs) else None
-    else:
-        seconds = 0.0 if not left else left / rate / at_once if rate else None
+    seconds_left = None
+    if counts["done"] == len(jobs):
+        seconds_left = 0.0
+    elif n_items and rate:
+        left = (len(jobs) - sum(shares)) * of_job
+        seconds_left = left / rate / max(1, counts["running"])
     return StageStatus(
         stage=stage,
         model=model,
@@ -222,7 +218,7 @@ def _stage_status(stage: str, model: str, jobs: Sequence[JobStatus], n_items: in
         **{state: counts[state] for state in STATES},
         share_done=sum(shares) / len(jobs),
         items_per_second=rate,
-        seconds_left=seconds,
+        seconds_left=seconds_left,
     )
 
 
@@ -287,25 +283,26 @@ def _log_of(job: Job, directory: Path) -> Path | None:
 
 def _names(log: Path, outputs: Sequence[str]) -> bool:
     """Whether a log begins with what Snakemake says of a job with these outputs."""
-    try:
-        with log.open("rb") as file:
-            text = file.read(_HEAD_BYTES).decode("utf-8", errors="replace")
-    except OSError:
-        return False
-    return any(output in text for output in outputs)
+    head = _text_from(log, 0, _HEAD_BYTES)
+    return any(output in head for output in outputs)
 
 
 def _tail(log: Path) -> list[str]:
     """The last lines that are no bare progress."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
+    text = _text_from(log, -_TAIL_BYTES, _TAIL_BYTES)
     # A progress bar redraws its line: only what it last said counts.
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
     return [line for line in lines if line][-2 * _LAST_LINES :]
+
+
+def _text_from(log: Path, start: int, n_bytes: int) -> str:
+    """A part of a log, from its end where `start` is negative; empty where it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start if start >= 0 else max(0, log.stat().st_size + start))
+            return file.read(n_bytes).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _is_error(line: str, stage: str) -> bool:
