@@ -101,39 +101,29 @@ def _maps_of_stack(stack: Sequence["ItemCapture"]) -> list[MapsOfItem]:
     rows[unanswered] = np.nan
     maps, mass = renormalise(rows)
     problems = map_problem(rows)
-    heads = _heads_of_stack(stack, unanswered)
-    found = []
-    for i, capture in enumerate(stack):
-        entropy = clusters = None
-        head_problems = None
-        if heads is not None:
-            entropy, clusters, head_problems = (
-                heads.entropy[i],
-                heads.clusters[i],
-                heads.problems[i],
-            )
-        why = _attention_note(capture, problems[i], head_problems)
-        found.append(MapsOfItem(maps[i], mass[i], entropy, clusters, why))
-    return found
+    entropy, clusters, head_problems = _heads_of_stack(stack, unanswered)
+    return [
+        MapsOfItem(
+            maps[i], mass[i], entropy[i], clusters[i],
+            _attention_note(capture, problems[i], head_problems[i]),
+        )
+        for i, capture in enumerate(stack)
+    ]  # fmt: skip
 
 
-class _HeadsOfStack(NamedTuple):
-    """Signals of every head of the items of one stack, (n_items, L, H) each."""
-
-    entropy: np.ndarray
-    clusters: np.ndarray
-    problems: np.ndarray
-
-
-def _heads_of_stack(stack: Sequence["ItemCapture"], unanswered: np.ndarray) -> _HeadsOfStack | None:
-    """Return H_s, C_k and the problem of every head's own map; None where not captured."""
+def _heads_of_stack(
+    stack: Sequence["ItemCapture"], unanswered: np.ndarray
+) -> tuple[Sequence[np.ndarray | None], ...]:
+    """Return H_s, C_k and the problem of every head's own map, (L, H) for each item; None where
+    not captured."""
     if stack[0].head_rows is None:
-        return None
+        return ([None] * len(stack),) * 3
     rows = np.stack([given(capture.head_rows) for capture in stack]).astype(np.float64)
     rows[unanswered] = np.nan
     maps = renormalise(rows).map
     grids = maps.reshape(*maps.shape[:-1], stack[0].grid_h, stack[0].grid_w)
-    return _HeadsOfStack(spatial_entropy(maps), cluster_count_dbscan(grids), map_problem(rows))
+    found = (spatial_entropy(maps), cluster_count_dbscan(grids), map_problem(rows))
+    return tuple(list(values) for values in found)
 
 
 def _attention_note(

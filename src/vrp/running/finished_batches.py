@@ -26,6 +26,7 @@ BatchTables = tuple[pa.Table, ...]
 """Rows of one batch, one table for each output of the stage."""
 
 _PLAN = "plan.json"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class FinishedBatches:
@@ -115,8 +116,6 @@ class FinishedBatches:
 
     def _continued(self, earlier: Sequence[Batch], plan: Sequence[Batch]) -> list[Batch]:
         """The batches that an earlier run had finished, then what is left of the plan."""
-        if list(earlier) == list(plan):
-            return list(plan)
         n_finished = 0
         while n_finished < len(earlier) and self._path(n_finished).is_file():
             n_finished += 1
@@ -125,14 +124,14 @@ class FinishedBatches:
         rest = [tuple(item_id for item_id in batch if item_id not in done) for batch in plan]
         return finished + [batch for batch in rest if batch]
 
-    def _identity(self, index: int) -> str:
-        """Names the work of a batch, in its file, too: a job that was given up may still write its
-        own ones beside the plan."""
-        work = json.dumps([self._provenance, self.plan[index]])
-        return hashlib.sha256(work.encode()).hexdigest()
-
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.batch"
+
+    def _digest(self, index: int, content: bytes) -> bytes:
+        """Digest a batch's work and content: a job that was given up may still write its own
+        batches beside the plan."""
+        work = json.dumps([self._provenance, self.plan[index]])
+        return hashlib.sha256(work.encode() + content).digest()
 
     def _tabulated(
         self, index: int, tabulate: Callable[[Any], BatchTables], computed: Any
@@ -142,44 +141,31 @@ class FinishedBatches:
         return tables
 
     def _save(self, index: int, tables: BatchTables) -> None:
-        """One line of JSON (of which work, digest, sizes), then each table as an Arrow stream."""
+        """Write a batch: a digest, then one Arrow stream after another."""
         if not self._described:
             work = {"provenance": self._provenance, "plan": self.plan}
             write_text(self.folder / _PLAN, json.dumps(work, indent=1) + "\n")
             self._described = True
-        streams = [_as_stream(table) for table in tables]
-        payload = b"".join(streams)
-        head = {
-            "work": self._identity(index),
-            "sha256": hashlib.sha256(payload).hexdigest(),
-            "sizes": [len(stream) for stream in streams],
-        }
+        sink = io.BytesIO()
+        for table in tables:
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+        content = sink.getvalue()
         # One that a power cut damages is noticed by its digest and computed again.
         with atomic_write(self._path(index), durable=False) as part:
-            part.write_bytes(json.dumps(head).encode() + b"\n" + payload)
+            part.write_bytes(self._digest(index, content) + content)
 
     def _load(self, index: int) -> BatchTables | None:
         """Read a batch; None where there is none, a damaged one or one of other work."""
         try:
-            head, payload = self._path(index).read_bytes().split(b"\n", 1)
-            stated = json.loads(head)
-            sizes, digest = list(map(int, stated["sizes"])), stated["sha256"]
-            of_this_work = stated["work"] == self._identity(index)
-        except (OSError, ValueError, KeyError, TypeError):
+            written = self._path(index).read_bytes()
+        except OSError:
             return None
-        whole = hashlib.sha256(payload).hexdigest() == digest and sum(sizes) == len(payload)
-        if not (whole and of_this_work):
+        digest, content = written[:_DIGEST_BYTES], written[_DIGEST_BYTES:]
+        if digest != self._digest(index, content):
             return None
-        tables, start = [], 0
-        for size in sizes:
-            with pa.ipc.open_stream(payload[start : start + size]) as reader:
+        tables, streams = [], pa.BufferReader(content)
+        while streams.tell() < streams.size():
+            with pa.ipc.open_stream(streams) as reader:
                 tables.append(reader.read_all())
-            start += size
         return tuple(tables)
-
-
-def _as_stream(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()

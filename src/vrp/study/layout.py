@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vrp.config.study import StudyConfig
 from vrp.study.declarations import Artifact, Stage
-from vrp.study.graph import ITEMS, LIST_OF, LISTS, MADE_BY, STAGE, STAGES
+from vrp.study.graph import LIST_OF, LISTS, MADE_BY, STAGE, STAGES
 from vrp.study.keys import value_of
 from vrp.study.sharing import SharedStages, shared_stages
 
@@ -94,29 +94,17 @@ class StudyLayout:
 
     def paths(self, artifact: Artifact, *, model: str = "", shard: str = "") -> list[Path]:
         """Paths of an artifact: of one model and shard where they are given, of all else."""
-        filled: list[Path] = []
-        maker = MADE_BY.get(artifact, LIST_OF.get(artifact))
-        assert maker is not None, artifact.name
+        maker = MADE_BY.get(artifact) or LIST_OF[artifact]
         if not maker.enabled(self.study):
-            return filled
+            return []
         models = [model] if model else list(self.study.models)
         shards = [shard] if shard else self.shards(maker)
-        for pattern in self.pattern(artifact):
-            for one in models if "model" in artifact.wildcards else [""]:
-                for name in shards if "shard" in artifact.wildcards else [""]:
-                    path = pattern.replace("{model}", one).replace("{shard}", name)
-                    filled.append(Path(path))
-        return filled
-
-    def shard_files(self, listed: Stage, model: str) -> list[Path]:
-        """All shards of all tables of a stage that a list holds."""
-        return [path for table in listed.writes for path in self.paths(table, model=model)]
-
-    def compared_items(self) -> list[Path]:
-        """Items tables that must be equal, where shards are another study's."""
-        others = dict.fromkeys(self.shared.folders.values())
-        own = self.results / ITEMS.path
-        return [own, *(folder / ITEMS.path for folder in others)] if others else []
+        return [
+            Path(pattern.replace("{model}", one).replace("{shard}", name))
+            for pattern in self.pattern(artifact)
+            for one in (models if "model" in artifact.wildcards else [""])
+            for name in (shards if "shard" in artifact.wildcards else [""])
+        ]
 
     def final_files(self) -> list[Path]:
         """What the study makes but for shards: tables, figures, the report and its numbers."""

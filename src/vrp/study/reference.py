@@ -32,7 +32,8 @@ def _section(stage: Stage) -> str:
     summary = f"{stage.help[0].upper()}{stage.help[1:]}."
     lines = [f"## {stage.command}", "", f"{summary} {stage.details}".strip(), ""]
     if stage.per == "list":
-        lines.append(f"- one job for each model and stage in shards: {_stages_in_shards()}")
+        sharded = ", ".join(f"`{listed.command}`" for listed in LIST_OF.values())
+        lines.append(f"- one job for each model and stage in shards: {sharded}")
         return "\n".join([*lines, ""])
     per = {"study": "one job", "model": "one job a model", "shard": "one job a model and shard"}
     lines.append(f"- {per[stage.per]}{', on a GPU where there is one' * stage.runs_model}")
@@ -49,10 +50,6 @@ def _file(artifact: Artifact) -> str:
     maker = MADE_BY.get(artifact) or LIST_OF[artifact]
     where = f" (if the study runs `{maker.command}`)" if maker.optional else ""
     return f"`{place}`: {artifact.help}{where}"
-
-
-def _stages_in_shards() -> str:
-    return ", ".join(f"`{stage.command}`" for stage in LIST_OF.values())
 
 
 def main() -> None:

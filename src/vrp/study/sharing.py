@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -78,7 +78,8 @@ def shared_stages(
 
 def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahead: bool) -> str:
     """Why a stage is the study's own; empty: it is shared."""
-    if _has_begun(study, stage, directory):
+    results = directory / study.results / study.study
+    if any(_folder(results, stage.writes[0], model).is_dir() for model in study.models):
         return "its own jobs have begun"
     follows = any(MADE_BY[read].per == "shard" for read in stage.reads)
     if ahead and not follows and not _has_any(study, stage, there):
@@ -96,12 +97,6 @@ def other_folder(study: StudyConfig) -> Path:
     return Path(named) if "/" in named else Path(study.results, named)
 
 
-def _has_begun(study: StudyConfig, stage: Stage, directory: Path) -> bool:
-    """Whether own jobs of a stage have begun."""
-    own = directory / study.results / study.study
-    return any(_folder(own, stage.writes[0], model).is_dir() for model in study.models)
-
-
 def _has_any(study: StudyConfig, stage: Stage, results: Path) -> bool:
     return any(
         any(_folder(results, table, model).glob("*.parquet"))
@@ -117,21 +112,20 @@ def _folder(results: Path, table: Artifact, model: str) -> Path:
 
 def _require_same(study: StudyConfig, stage: Stage, folder: Path) -> None:
     """Refuse shards of a stage that own jobs would not make just so."""
-    n_shards = int(value_of(study, stage.shards_key))
     for model in study.models:
         revision = _revision(folder / MANIFEST.path.replace("{model}", model))
         for table in stage.writes:
-            paths = _existing_shards(_folder(folder, table, model), stage, n_shards)
+            paths = _existing_shards(study, stage, _folder(folder, table, model))
             for path in dict.fromkeys((paths[0], paths[-1])):
                 _require_same_shard(study, folder, path, stage, model, revision)
             for read in stage.reads:
                 if MADE_BY[read].per == "shard":
-                    n_read = int(value_of(study, MADE_BY[read].shards_key))
-                    older = _existing_shards(_folder(folder, read, model), MADE_BY[read], n_read)
+                    older = _existing_shards(study, MADE_BY[read], _folder(folder, read, model))
                     _require_later(paths, older)
 
 
-def _existing_shards(folder: Path, stage: Stage, n_shards: int) -> list[Path]:
+def _existing_shards(study: StudyConfig, stage: Stage, folder: Path) -> list[Path]:
+    n_shards = int(value_of(study, stage.shards_key))
     paths = [folder / f"{shard:03d}.parquet" for shard in range(n_shards)]
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     for path in paths:
@@ -159,17 +153,18 @@ def _require_same_shard(
     from vrp.tables.files import read_provenance  # seconds, which planning another study spares
 
     origin = read_provenance(path)
-    wanted = stage_config(study, stage, model)
-    if origin.get("config") != digest(wanted):
+    if origin.get("config") != digest(stage_config(study, stage, model)):
+        differing = next(_differences(study, folder, stage, model), "")
         raise InputError(
             f"{_KEY}: {path} was made with another configuration"
-            f"{_difference(folder, stage, model, wanted)}; make them equal or remove the key"
+            f"{differing and f': {differing}'}; make them equal or remove the key"
         )
     if origin.get("code") != code_digest(study, stage.name, model):
+        now = [repr(by_module(job_definitions(study, stage.name, model)))]
+        changed = in_words(changed_definitions(recorded_params(path, Path()), now))
         raise InputError(
             f"{_KEY}: {path} was made by other code of the stage {stage.name}"
-            f"{_changed_code(study, path, stage, model)}; rerun that study with this version, or "
-            "remove the key"
+            f"{changed and f': {changed}'}; rerun that study with this version, or remove the key"
         )
     for key, expected in (("model", model), ("revision", revision)):
         if origin.get(key) != expected:
@@ -177,13 +172,6 @@ def _require_same_shard(
                 f"{_KEY}: {path} was made with {key} {origin.get(key)!r}, not {expected!r}; "
                 "rerun that study or remove the key"
             )
-
-
-def _changed_code(study: StudyConfig, path: Path, stage: Stage, model: str) -> str:
-    """Return which definitions differ, as a remark; empty where no record of the shard is here."""
-    now = [repr(by_module(job_definitions(study, stage.name, model)))]
-    changed = changed_definitions(recorded_params(path, Path()), now)
-    return f": {in_words(changed)}" if changed else ""
 
 
 def _revision(manifest: Path) -> str:
@@ -200,30 +188,25 @@ def _revision(manifest: Path) -> str:
 
 def _require_same_items(study: StudyConfig, folder: Path) -> None:
     """Refuse other items as soon as the keys that they are sampled by tell."""
-    stage = MADE_BY[ITEMS]
-    for key, here, there in _differences(folder, stage, None, stage_config(study, stage)):
-        if key != "study":
+    for difference in _differences(study, folder, MADE_BY[ITEMS]):
+        if not difference.startswith("study is "):
             raise InputError(
-                f"{_KEY}: {folder} has other items: {key} is {there!r} there, {here!r} here; "
-                "make them equal or remove the key"
+                f"{_KEY}: {folder} has other items: {difference}; make them equal or remove the key"
             )
 
 
-def _difference(folder: Path, stage: Stage, model: str, wanted: dict[str, Any]) -> str:
-    """The first key that differs, as a remark; empty where that study's snapshot does not tell."""
-    for key, here, there in _differences(folder, stage, model, wanted):
-        return f": {key.replace('*', model, 1)} is {there!r} there, {here!r} here"
-    return ""
-
-
 def _differences(
-    folder: Path, stage: Stage, model: str | None, wanted: dict[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
+    study: StudyConfig, folder: Path, stage: Stage, model: str | None = None
+) -> Iterator[str]:
+    """Keys with other values in that study, in words; none where its snapshot does not tell."""
+    wanted = stage_config(study, stage, model)
     try:
         raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
         found = stage_config(StudyConfig.model_validate(raw), stage, model)
     except (OSError, ValueError, KeyError, yaml.YAMLError):
         return  # the shards' own provenance decides
     for key in sorted({*wanted, *found}):
-        if wanted.get(key) != found.get(key):
-            yield key, wanted.get(key), found.get(key)
+        here, there = wanted.get(key), found.get(key)
+        if here != there:
+            name = key.replace("*", model or "", 1)
+            yield f"{name} is {there!r} there, {here!r} here"

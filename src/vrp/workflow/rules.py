@@ -10,7 +10,7 @@ from vrp.planning.resources import StudyResources
 from vrp.study.command import command_line, path_options
 from vrp.study.declarations import Artifact, Stage
 from vrp.study.digests import by_module, job_definitions, shared_definitions
-from vrp.study.graph import LIST_OF, LISTS, MADE_BY, STAGE
+from vrp.study.graph import ITEMS, LIST_OF, LISTS, MADE_BY, STAGE
 from vrp.study.keys import stage_config
 from vrp.study.layout import StudyLayout, gather_rule
 
@@ -131,7 +131,9 @@ class StudyRules:
     def listed_shards(self, wildcards: Any) -> list[str]:
         """Shards of all tables that a list holds."""
         return [
-            str(path) for path in self.layout.shard_files(STAGE[wildcards.stage], wildcards.model)
+            str(path)
+            for table in STAGE[wildcards.stage].writes
+            for path in self.layout.paths(table, model=wildcards.model)
         ]
 
     def listed_folder(self, wildcards: Any) -> str:
@@ -140,7 +142,9 @@ class StudyRules:
 
     def compared_items(self) -> list[str]:
         """Items tables that must be equal, where shards are another study's."""
-        return [str(path) for path in self.layout.compared_items()]
+        others = dict.fromkeys(self.layout.shared.folders.values())
+        folders = [self.layout.results, *others] if others else []
+        return [str(folder / ITEMS.path) for folder in folders]
 
     def list_pattern(self) -> str:
         """Path of the list of a stage's shards."""
