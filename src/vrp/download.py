@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +88,9 @@ def download(
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    transfer = _Transfer(url, part, name or url, dict(headers or {}), size, advice)
+    # A compressed transfer has no meaningful ranges and another length.
+    sent = {**(headers or {}), "Accept-Encoding": "identity"}
+    transfer = _Transfer(url, part, name or url, sent, size, f", or {advice}" if advice else "")
     for last_chance in (False, True):
         if size is None or _size(part) != size:
             transfer.run(pause)
@@ -105,81 +108,67 @@ def download(
     part.replace(path)
 
 
+@dataclass(frozen=True)
 class _Transfer:
     """The attempts to get the bytes of one file."""
 
-    def __init__(
-        self,
-        url: str,
-        part: Path,
-        name: str,
-        headers: dict[str, str],
-        size: int | None,
-        advice: str,
-    ) -> None:
-        self.name = name
-        self._url = url
-        self._part = part
-        # A compressed transfer has no meaningful ranges and another length.
-        self._headers = {**headers, "Accept-Encoding": "identity"}
-        self._size = size
-        self._advice = f", or {advice}" if advice else ""
+    url: str
+    part: Path
+    name: str
+    headers: dict[str, str]
+    size: int | None
+    advice: str
 
     def run(self, pause: float) -> None:
         """Attempt until the file is whole; raise InputError where that is without hope."""
         failures = 0
         while True:
-            before = _size(self._part)
+            before = _size(self.part)
             try:
                 return self._attempt(before)
             except (requests.RequestException, _CutError) as error:
-                reason = _reason(error)
-                self._raise_if_permanent(error, reason)
-            failures = 0 if _size(self._part) > before else failures + 1
+                reason, reply = _reason(error), getattr(error, "response", None)
+            if reply is not None and reply.status_code not in _TRANSIENT:
+                raise InputError(
+                    f"{self.name}: the server refuses it ({reason}); check the address and your "
+                    f"access{self.advice}"
+                )
+            failures = 0 if _size(self.part) > before else failures + 1
             if failures == ATTEMPTS:
                 raise InputError(
                     f"{self.name}: download stopped ({reason}); run it again to go on where it "
-                    f"stopped{self._advice}"
+                    f"stopped{self.advice}"
                 )
-            logger.warning(f"{self.name}: cut ({reason}); going on at byte {_size(self._part)}")
+            logger.warning(f"{self.name}: cut ({reason}); going on at byte {_size(self.part)}")
             time.sleep(pause * 2 ** max(failures - 1, 0))
 
-    def _raise_if_permanent(self, error: Exception, reason: str) -> None:
-        """Raise where the server's answer would be the same another time."""
-        reply = getattr(error, "response", None)
-        if reply is not None and reply.status_code not in _TRANSIENT:
-            raise InputError(
-                f"{self.name}: the server refuses it ({reason}); check the address and your "
-                f"access{self._advice}"
-            ) from None
-
     def _attempt(self, have: int) -> None:
-        headers = self._headers | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(self._url, headers=headers, stream=True, timeout=_TIMEOUT) as reply:
+        headers = self.headers | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(self.url, headers=headers, stream=True, timeout=_TIMEOUT) as reply:
             if reply.status_code == requests.codes.requested_range_not_satisfiable:
-                self._part.unlink()
+                self.part.unlink()
                 raise _CutError("what was there does not fit")
             reply.raise_for_status()
             if reply.status_code != requests.codes.partial_content:
                 have = 0
             elif _range_start(reply) != have:
-                self._part.unlink()
+                self.part.unlink()
                 raise _CutError("the server sent another range than it was asked for")
             self._receive(reply, have)
 
     def _receive(self, reply: requests.Response, have: int) -> None:
         length = reply.headers.get("Content-Length")
         total = have + int(length) if length else None
-        if self._size is not None and total is not None and total != self._size:
-            raise InputError(f"{self.name}: has {total} bytes, announced were {self._size}")
+        if self.size is not None and total is not None and total != self.size:
+            raise InputError(f"{self.name}: has {total} bytes, announced were {self.size}")
         label = self.name.rsplit("/", 1)[-1]
-        with self._part.open("ab" if have else "wb") as file, _bar(label, total, have) as bar:
+        with self.part.open("ab" if have else "wb") as file, _bar(label, total, have) as bar:
             for block in reply.iter_content(_BLOCK):
                 file.write(block)
                 bar.update(len(block))
-        expected = self._size or total
-        if expected is not None and _size(self._part) != expected:
-            raise _CutError(f"{_size(self._part)} of {expected} bytes")
+        expected = self.size or total
+        if expected is not None and _size(self.part) != expected:
+            raise _CutError(f"{_size(self.part)} of {expected} bytes")
 
 
 def _size(path: Path) -> int:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from pydantic.fields import FieldInfo
 
-from vrp.config.section import Section
+from vrp.config.section import Section, section_in
 from vrp.config.study import StudyConfig
 
 _BEGIN = "<!-- keys: begin, written by `python -m vrp.config.reference config` -->"
@@ -39,7 +39,7 @@ class Key(NamedTuple):
 def all_keys(section: type[Section] = StudyConfig, prefix: str = "") -> Iterator[Key]:
     """All keys of a section and of the sections in it, in the order of their definition."""
     for name, field in section.model_fields.items():
-        inner = _section_in(field.annotation)
+        inner = section_in(field.annotation)
         path = f"{prefix}{name}{_SUFFIX[_container(field.annotation)]}"
         if inner is None or _container(field.annotation) == "list":
             shown = f"{prefix}{name}" if inner is None else path
@@ -59,7 +59,7 @@ def markdown_table() -> str:
     for head, found in sections.items():
         if head:
             name = head.removesuffix("[]")
-            inner = _section_in(StudyConfig.model_fields[name].annotation)
+            inner = section_in(StudyConfig.model_fields[name].annotation)
             parts += [f"### `{name}`", "", _first_line(inner), ""]
         else:
             parts += ["### The study", ""]
@@ -102,14 +102,6 @@ def _container(annotation: Any) -> Literal["one", "list", "map"]:
     return "map" if origin is dict else "one"
 
 
-def _section_in(annotation: Any) -> type[Section] | None:
-    """The section that a field holds, or holds a list or a mapping of."""
-    if inspect.isclass(annotation) and issubclass(annotation, Section):
-        return annotation
-    found = [_section_in(inner) for inner in get_args(annotation)]
-    return next((inner for inner in found if inner is not None), None)
-
-
 def _type(field: FieldInfo) -> str:
     bounds = [
         f"{sign} {getattr(rule, name):g}"
@@ -137,7 +129,7 @@ def _type_words(annotation: Any) -> str:
         return f"list of {_type_words(arguments[0])}"
     if annotation is type(None):
         return "`null`"
-    if _section_in(annotation) is not None:
+    if section_in(annotation) is not None:
         return "entries"
     return {str: "text", int: "whole number", float: "number", bool: "`true`, `false`"}[annotation]
 

@@ -21,7 +21,7 @@ from vrp.config.models import ModelConfig
 from vrp.config.probes import ProbesConfig
 from vrp.config.report import ReportConfig
 from vrp.config.sample import SampleConfig, ScoringConfig
-from vrp.config.section import Folder, Section
+from vrp.config.section import Folder, Section, section_in
 from vrp.data.dataset import Dataset
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
@@ -205,21 +205,11 @@ def study_from_mapping(
 
 def _nearest(location: tuple[int | str, ...]) -> str:
     """The known key nearest to the unknown one, as a remark for the error message."""
-    section: Any = StudyConfig
+    section: type[Section] = StudyConfig
     for part in location[:-1]:
-        section = _child(section, part)
-    if not (isinstance(section, type) and issubclass(section, Section)):
-        return ""
+        # A model's name and a place in a list are no keys of the section.
+        if field := section.model_fields.get(str(part)):
+            section = section_in(field.annotation) or section
     known = list(section.model_fields)
     close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"
-
-
-def _child(annotation: Any, part: int | str) -> Any:
-    """The type found under one step of a key path."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        field = annotation.model_fields.get(str(part))
-        return field.annotation if field else None
-    arguments = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type)]
-    sections = [a for a in arguments if issubclass(a, Section)]
-    return sections[0] if sections else None

@@ -29,8 +29,6 @@ class PublishedCheckpoint(NamedTuple):
     """Short name, such as `llava-1.5-7b`."""
     checkpoint: str
     """Model id on the hub, or `zoo:<family>`."""
-    same_dimensions: tuple[str, ...]
-    """Other model ids with the same configuration."""
     family: str
     """Family in the registry."""
     config: dict[str, Any]
@@ -53,7 +51,6 @@ def published_checkpoint(name: str) -> PublishedCheckpoint:
             return PublishedCheckpoint(
                 name=short,
                 checkpoint=fields["source"],
-                same_dimensions=tuple(fields.get("same_dimensions", ())),
                 family=fields["family"],
                 config=fields.get("config", {}),
                 image_processor=fields.get("preprocessor_config", {}),

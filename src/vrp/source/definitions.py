@@ -186,7 +186,11 @@ class Module:
             match node:
                 case ast.Import() | ast.ImportFrom():
                     self.imported |= imported_by(node, self.package)
-                    self._add_import(node)
+                    for name, origin in bindings_of(node, self.package):
+                        if name == ALL:
+                            self.starred.append(origin[0])
+                        else:
+                            self.aliases[name] = origin
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
                     self._define(node.name, node)
                     if not is_plain(node):
@@ -201,13 +205,6 @@ class Module:
                     pass
                 case _:
                     self._add_other(node)
-
-    def _add_import(self, node: ast.Import | ast.ImportFrom) -> None:
-        for name, origin in bindings_of(node, self.package):
-            if name == ALL:
-                self.starred.append(origin[0])
-            else:
-                self.aliases[name] = origin
 
     def _define(self, name: str, node: ast.stmt) -> Definition:
         definition = self.definitions.setdefault(name, Definition(self, name, []))

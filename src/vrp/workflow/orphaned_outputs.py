@@ -37,9 +37,6 @@ _MARK = "orphaned"
 _TABLE = ".parquet"
 _CLOCK_TOLERANCE = 1e-3  # seconds by which a recorded time may be rounded
 
-ExpectedProvenance = Callable[[str, str], Mapping[str, str]]
-"""Rule and model → what a table of theirs states when it is made now: stage, code, config, ..."""
-
 
 class OrphanedOutputs(NamedTuple):
     """Submissions whose outputs were finished, most of them without Snakemake."""
@@ -102,17 +99,18 @@ def expected_provenance(study: StudyConfig, rule: str, model: str) -> dict[str, 
     """Return what a table of a rule states when it is made now; of lists of shards, nothing."""
     if rule not in STAGE or STAGE[rule].per == "list":
         return {}
-    keys = stage_config(study, STAGE[rule], model or None)
     return {
         "stage": rule,
         "model": model,
         "code": code_digest(study, rule, model),
-        "config": digest(keys),
+        "config": digest(stage_config(study, STAGE[rule], model or None)),
     }
 
 
 def find_orphaned_outputs(
-    submissions: Iterable[Submission], records: Any, expected: ExpectedProvenance
+    submissions: Iterable[Submission],
+    records: Any,
+    expected: Callable[[str, str], Mapping[str, str]],
 ) -> OrphanedOutputs:
     """Sort the submissions whose outputs exist.
 
@@ -122,7 +120,7 @@ def find_orphaned_outputs(
     Args:
         submissions: those whose end is not known to be recorded.
         records: Snakemake's persistence.
-        expected: what a table would state if it were made now.
+        expected: rule and model → what a table would state if it were made now.
     """
     found = OrphanedOutputs([], [], [])
     finished = [
@@ -205,16 +203,10 @@ def _changed_input(one: Submission, slurm_ids: Mapping[str, str]) -> str:
     """An input that is newer than the submission, unless the same SLURM job made it."""
     for path in one.inputs:
         same_job = path in one.group_outputs and slurm_ids.get(path, one.slurm_id) == one.slurm_id
-        if not same_job and not _is_no_newer(path, one.time):
+        there = Path(path).exists()
+        if not same_job and not (there and Path(path).stat().st_mtime <= one.time):
             return f"{path} has changed since"
     return ""
-
-
-def _is_no_newer(path: str, time: float) -> bool:
-    try:
-        return Path(path).stat().st_mtime <= time
-    except OSError:
-        return False
 
 
 def _other_provenance(one: Submission, expected: Mapping[str, str], *, recorded: bool) -> str:
