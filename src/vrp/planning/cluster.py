@@ -3,15 +3,13 @@
 import importlib.util
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from vrp.errors import InputError
+from vrp.planning.check import Check
 from vrp.planning.outside import ask
-
-Found = tuple[str, Literal["ok", "failed", "skipped"], str, str]
-"""Name, status, detail and remedy of a check."""
 
 _USE_SQUEUE = "write `slurm-status-command: squeue` into the profile"
 
@@ -61,23 +59,23 @@ def _profile_file(profile: str) -> Path:
     raise InputError(f"profile {profile!r} is neither here nor in ~/.config/snakemake")
 
 
-def check_scheduler(settings: SlurmSettings, *, needs_gpu: bool) -> list[Found]:
+def check_scheduler(settings: SlurmSettings, *, needs_gpu: bool) -> list[Check]:
     """Ask the cluster for its partitions, for a GPU among them, and for the state of jobs."""
     sinfo = ask("sinfo", "--noheader", "--format=%P|%a|%G")
     if not sinfo.ok:
         remedy = "run it on the login node; if it is one, ask your site: slurmctld does not answer"
         if not sinfo.found:
             remedy = "run it on a node where SLURM is installed"
-        return [("scheduler", "failed", f"sinfo: {sinfo.reason}", remedy)]
+        return [Check("scheduler", "failed", f"sinfo: {sinfo.reason}", remedy)]
     lines = [line.split("|") for line in sinfo.output.splitlines() if line.count("|") == 2]
     up = [(name.rstrip("*"), gres) for name, state, gres in lines if state == "up"]
     if not up:
-        return [("scheduler", "failed", "no partition is up", "ask your site")]
+        return [Check("scheduler", "failed", "no partition is up", "ask your site")]
     names = ", ".join(dict.fromkeys(name for name, _ in up))
-    found: list[Found] = [("scheduler", "ok", f"partitions that are up: {names}", "")]
+    found = [Check("scheduler", "ok", f"partitions that are up: {names}")]
     if missing := [c for c in ("sbatch", "scancel") if not ask(c, "--version").ok]:
         what = f"{missing[0]} does not work here"
-        found.append(("submission", "failed", what, "run it on a node that may submit jobs"))
+        found.append(Check("submission", "failed", what, "run it on a node that may submit jobs"))
     if needs_gpu:
         found.append(_gpu_partition(up))
     if settings.site is not None:
@@ -86,31 +84,31 @@ def check_scheduler(settings: SlurmSettings, *, needs_gpu: bool) -> list[Found]:
     return found
 
 
-def _gpu_partition(up: list[tuple[str, str]]) -> Found:
+def _gpu_partition(up: list[tuple[str, str]]) -> Check:
     with_gpu = dict.fromkeys(name for name, gres in up if "gpu" in gres)
     if with_gpu:
-        return ("GPU partition", "ok", ", ".join(with_gpu), "")
+        return Check("GPU partition", "ok", ", ".join(with_gpu))
     remedy = "set `device: cpu`, or run on a cluster that has one"
-    return ("GPU partition", "failed", "no partition that is up has a GPU", remedy)
+    return Check("GPU partition", "failed", "no partition that is up has a GPU", remedy)
 
 
-def _site(path: Path, partitions: list[tuple[str, str]]) -> Found:
+def _site(path: Path, partitions: list[tuple[str, str]]) -> Check:
     """Whether the cluster has what the user's file asks for."""
     if not path.is_file():
-        return ("site", "skipped", f"there is no {path}: the cluster's defaults hold", "")
+        return Check("site", "skipped", f"there is no {path}: the cluster's defaults hold")
     offered: dict[str, set[str]] = {}
     for name, gres in partitions:
         offered.setdefault(name, set()).update(gres.split(","))
     reader = _site_reader()
     if reader is None:
-        return ("site", "skipped", "Snakemake's executor vrp-slurm is not installed here", "")
+        return Check("site", "skipped", "Snakemake's executor vrp-slurm is not installed here")
     try:
         problems = reader.site_errors(reader.read_site(path), offered, where=str(path))
     except reader.WorkflowError as error:
         problems = [str(error)]
     if problems:
-        return ("site", "failed", "; ".join(problems), f"mend {path}")
-    return ("site", "ok", f"{path}: the cluster has what it asks for", "")
+        return Check("site", "failed", "; ".join(problems), f"mend {path}")
+    return Check("site", "ok", f"{path}: the cluster has what it asks for")
 
 
 def _site_reader() -> Any:
@@ -133,7 +131,7 @@ def _site_reader() -> Any:
     return module
 
 
-def _status_command(settings: SlurmSettings) -> Found:
+def _status_command(settings: SlurmSettings) -> Check:
     """The plugin waits without end for a sacct that has no accounting behind it."""
     command = settings.status_command
     name = "status command"
@@ -142,13 +140,13 @@ def _status_command(settings: SlurmSettings) -> Found:
         command = "sacct" if sacct.found else "squeue"
     if command == "sacct":
         if sacct.ok:
-            return (name, "ok", "sacct answers", "")
-        return (name, "failed", f"sacct: {sacct.reason}", _USE_SQUEUE)
+            return Check(name, "ok", "sacct answers")
+        return Check(name, "failed", f"sacct: {sacct.reason}", _USE_SQUEUE)
     squeue = ask("squeue", "--noheader", "--me", "--format=%i|%T")
     if squeue.ok and command == "either":
         beside = "and so does sacct" if sacct.ok else f"which is enough (sacct: {sacct.reason})"
-        return (name, "ok", f"squeue answers, {beside}", "")
+        return Check(name, "ok", f"squeue answers, {beside}")
     if squeue.ok:
-        return (name, "ok", "squeue answers", "")
+        return Check(name, "ok", "squeue answers")
     remedy = "ask your site: slurmctld does not answer"
-    return (name, "failed", f"squeue: {squeue.reason}", remedy)
+    return Check(name, "failed", f"squeue: {squeue.reason}", remedy)

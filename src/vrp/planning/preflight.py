@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
@@ -14,6 +14,7 @@ from vrp.data.datasets import get_dataset, load_datasets
 from vrp.data.hub_sets import is_fetched
 from vrp.data.images import IMAGE_SUFFIXES
 from vrp.errors import InputError
+from vrp.planning.check import Check
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
 from vrp.planning.disk import checkpoint_bytes, data_bytes
@@ -27,30 +28,6 @@ _NETWORK_SECONDS = 20.0
 # Room to leave beside what is planned: logs, side files of a shard, the estimate's own error.
 _DISK_MARGIN = 1.2
 _KIB = 1024
-
-
-class Check(NamedTuple):
-    """One check's result."""
-
-    name: str
-    """What was checked."""
-    status: Literal["ok", "failed", "skipped"]
-    """Whether it holds."""
-    detail: str
-    """What was found, or why nothing was looked for."""
-    remedy: str = ""
-    """What to do, where it failed."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether it does not hold."""
-        return self.status == "failed"
-
-    @property
-    def line(self) -> str:
-        """The check as one line."""
-        remedy = f" -> {self.remedy}" if self.remedy and self.failed else ""
-        return f"{self.status:<7}  {self.name}: {self.detail}{remedy}"
 
 
 def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
@@ -101,12 +78,9 @@ def _writable(study: StudyConfig) -> Check:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        return Check(
-            "results",
-            "failed",
-            f"{folder} cannot be written ({error.strerror})",
-            "set `results` in the config to a folder that can, or change its permissions",
-        )
+        detail = f"{folder} cannot be written ({error.strerror})"
+        remedy = "set `results` in the config to a folder that can, or change its permissions"
+        return Check("results", "failed", detail, remedy)
     return Check("results", "ok", f"{folder} can be written")
 
 
@@ -207,13 +181,11 @@ def _data(study: StudyConfig) -> Check:
         "where the files were put there by hand"
     )
     if unfetched := _unfetched(data):
-        more = f" and {len(unfetched) - 1} more" if len(unfetched) > 1 else ""
-        detail = f"{unfetched[0]} was not fetched into {folder}, or not whole{more}"
+        detail = f"{unfetched[0]} was not fetched into {folder}, or not whole{_more(unfetched)}"
         return Check("data", "failed", detail, remedy)
-    missing = [name for name in wanted if not (folder / name).is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        return Check("data", "failed", f"{folder / missing[0]} is not there{more}", remedy)
+    if missing := [name for name in wanted if not (folder / name).is_file()]:
+        detail = f"{folder / missing[0]} is not there{_more(missing)}"
+        return Check("data", "failed", detail, remedy)
     try:
         _refuse_unreachable_scores(study)
     except InputError as error:
@@ -225,6 +197,10 @@ def _data(study: StudyConfig) -> Check:
             return Check("data", "failed", f"{folder / place} holds no image", remedy)
         n_images += found
     return Check("data", "ok", f"{len(wanted)} question files and {n_images:,} images in {folder}")
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 def _unfetched(data: DataConfig) -> list[str]:
@@ -356,7 +332,7 @@ def _scheduler(profile: str | None, *, needs_gpu: bool) -> list[Check]:
         return [Check("scheduler", "failed", str(error), "give a profile that is there")]
     if settings is None:
         return [Check("scheduler", "skipped", f"profile {profile} does not use SLURM")]
-    return [Check(*found) for found in check_scheduler(settings, needs_gpu=needs_gpu)]
+    return check_scheduler(settings, needs_gpu=needs_gpu)
 
 
 def _gpu(study: StudyConfig, profile: str | None) -> Check:
@@ -388,19 +364,16 @@ def _large_enough(study: StudyConfig, wanted: list[str], gpus: list[tuple[str, i
             }
         except InputError:
             continue
-        if not needs:
-            continue
-        stage, need = max(needs.items(), key=lambda found: found[1])
+        stage, need = max(needs.items(), key=lambda found: found[1], default=("", 0))
         have = sum(memory for _, memory in gpus) if model.device_map else largest
         if need > have:
             weights = round(MEMORY_MARGIN * weight_bytes(model))
-            return Check(
-                "GPU",
-                "failed",
+            detail = (
                 f"{described}; {name} needs {_gb(need)} for one item of its {stage} stage "
-                f"({_gb(weights)} of weights)",
-                "set `device_map: auto` and use more GPUs, a larger GPU, or bfloat16",
+                f"({_gb(weights)} of weights)"
             )
+            remedy = "set `device_map: auto` and use more GPUs, a larger GPU, or bfloat16"
+            return Check("GPU", "failed", detail, remedy)
     return Check("GPU", "ok", described)
 
 
