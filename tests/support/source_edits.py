@@ -189,8 +189,8 @@ SOMETHING: dict[str, Edit] = {
         ("config/extract.py", "lambda: extract.max", "lambda: 2 * extract.max"),
     ),
     "how a stage is handed its files": _edit(
-        EVERYTHING - {"gather"}, "vrp.study.command:stage_context",
-        ("study/command.py", "read.get(artifact.name, [])", "read[artifact.name]"),
+        EVERYTHING - {"gather"}, "vrp.study.command:run_stage",
+        ("study/command.py", "list(\n            given or", "sorted(\n            given or"),
     ),
     # Scoring, signals, statistics.
     "the scoring of POPE": _edit(

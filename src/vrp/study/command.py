@@ -85,22 +85,47 @@ def run_stage(
         files: option's artifact name → paths; what is left out is where the study's layout has it.
 
     Raises:
-        InputError: an input is missing or does not fit; nothing is written then.
+        InputError: no such model, or an input is missing or does not fit; nothing is written then.
     """
-    given = dict(files or {})
+    from vrp.study.digests import code_digest
+    from vrp.study.provenance import provenance
+    from vrp.tables.shard_list import listed_shards
+
+    if stage.per != "study":
+        _require_model(study, model)
     layout = StudyLayout(study)
-    inputs: dict[str, list[Path]] = {}
-    outputs: dict[str, list[Path]] = {}
+    paths: dict[str, list[Path]] = {}
     for option in path_options(stage):
-        paths = list(
-            given.get(option.artifact.name)
-            or layout.paths(option.artifact, model=model, shard=f"{shard:03d}")
+        artifact = option.artifact
+        given = (files or {}).get(artifact.name)
+        paths[artifact.name] = list(
+            given or layout.paths(artifact, model=model, shard=f"{shard:03d}")
         )
-        if option.writes:
-            outputs[option.artifact.name] = paths
+    inputs: dict[str, list[Path]] = {}
+    for artifact in stage.reads:
+        maker = MADE_BY[artifact]
+        if maker.per == "shard":
+            inputs[artifact.name] = listed_shards(paths[maker.name], artifact.name)
         else:
-            inputs[option.artifact.name] = paths
-    context = stage_context(stage, study, inputs, outputs, model=model, shard=shard)
+            inputs[artifact.name] = paths[artifact.name]
+    context = StageContext(
+        stage=stage.name,
+        study=restricted(study, stage.keys),
+        inputs=inputs,
+        outputs={artifact.name: paths[artifact.name] for artifact in stage.writes},
+        of_models=[one.name for one in stage.reads if "model" in one.wildcards],
+        model=model,
+        shard=shard,
+        n_shards=value_of(study, stage.shards_key) if stage.shards_key else 1,
+        batch_size=batch_size(study, stage, model) if stage.batch_key else 1,
+        provenance=provenance(
+            study=study.study,
+            stage=stage.name,
+            config=stage_config(study, stage, model or None),
+            code=code_digest(study, stage.name, model),
+            model=model,
+        ),
+    )
     importlib.import_module(f"vrp.stages.{stage.name}").run(context)
 
 
@@ -143,59 +168,6 @@ def run_gather(
             inputs={**inputs, ITEMS.name: list(items)}, outputs={"list": [output]},
         )
     )  # fmt: skip
-
-
-def stage_context(
-    stage: Stage,
-    study: StudyConfig,
-    inputs: Mapping[str, Sequence[Path]],
-    outputs: Mapping[str, Sequence[Path]],
-    *,
-    model: str = "",
-    shard: int = 0,
-) -> StageContext:
-    """Return what a job of a stage is given.
-
-    Args:
-        stage: the stage.
-        study: the configuration.
-        inputs: by name: the files of the command's options, lists of shards among them.
-        outputs: by name: files to write.
-        model: name of the model, where it has one.
-        shard: which shard, from 0.
-
-    Raises:
-        InputError: no such model, or a list of shards is missing or malformed.
-    """
-    from vrp.study.digests import code_digest
-    from vrp.study.provenance import provenance
-    from vrp.tables.shard_list import listed_shards
-
-    if stage.per != "study":
-        _require_model(study, model)
-    read = {name: list(paths) for name, paths in inputs.items()}
-    for artifact in stage.reads:
-        maker = MADE_BY[artifact]
-        if maker.per == "shard":
-            read[artifact.name] = listed_shards(list(inputs.get(maker.name, ())), artifact.name)
-    return StageContext(
-        stage=stage.name,
-        study=restricted(study, stage.keys),
-        inputs={artifact.name: read.get(artifact.name, []) for artifact in stage.reads},
-        outputs=outputs,
-        of_models=[one.name for one in stage.reads if "model" in one.wildcards],
-        model=model,
-        shard=shard,
-        n_shards=value_of(study, stage.shards_key) if stage.shards_key else 1,
-        batch_size=batch_size(study, stage, model) if stage.batch_key else 1,
-        provenance=provenance(
-            study=study.study,
-            stage=stage.name,
-            config=stage_config(study, stage, model or None),
-            code=code_digest(study, stage.name, model),
-            model=model,
-        ),
-    )
 
 
 def _require_model(study: StudyConfig, name: str) -> None:
