@@ -2,7 +2,9 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from multiprocessing import TimeoutError
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,39 +132,17 @@ def _licence(name: str, model: ModelConfig) -> Check:
             HfApi(endpoint=constants.ENDPOINT).auth_check(model.checkpoint)
 
     try:
-        if not _in_time(may_read):
-            return Check(what, "skipped", "the hub does not answer")
+        # Its thread is a daemon: nobody waits for an answer that never comes.
+        with ThreadPool(1) as pool:
+            pool.apply_async(may_read).get(_NETWORK_SECONDS)
+    except TimeoutError:
+        return Check(what, "skipped", "the hub does not answer")
     except HubUnreachableError as error:
         return Check(what, "skipped", f"the hub cannot be asked from here ({error})")
     except InputError as error:
         remedy = "accept it on the model's page, then log in with `hf auth login`"
         return Check(what, "failed", str(error), remedy)
     return Check(what, "ok", f"{model.checkpoint} may be read")
-
-
-def _in_time(call: Callable[[], None]) -> bool:
-    """Call something that asks the network; False where it does not answer in time.
-
-    Raises:
-        Exception: what the call raises.
-    """
-    import threading
-
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            call()
-        except Exception as error:
-            raised.append(error)
-
-    # A daemon: the process does not wait for an answer that never comes.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(_NETWORK_SECONDS)
-    if raised:
-        raise raised[0]
-    return not thread.is_alive()
 
 
 # Data and disk

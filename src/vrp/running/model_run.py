@@ -262,10 +262,14 @@ class ItemBatches:
         """
         from vrp.vlm.batching import plan_batches, require_planned_contexts
 
+        # Blank images are all alike: batches are then formed by length alone.
         rows = [
-            (item.item_id, item.question, self._images.size(item), self._plan_key(item))
+            (
+                item.item_id, item.question, self._images.size(item),
+                "" if self._blank else item.image_sha256,
+            )
             for item in self.items.values()
-        ]
+        ]  # fmt: skip
         tasks = {item_id: item.task for item_id, item in self.items.items()}
         entries = require_planned_contexts(self.vlm, rows, tasks, self._max_new_tokens)
         return plan_batches(entries, batch_size=self._batch_size)
@@ -292,10 +296,6 @@ class ItemBatches:
             image, key = self._images.open(shown), shown.image_sha256
         truth = self._truth_token_ids(item) if self._truth else ()
         return VlmInput(item.item_id, image, item.question, item.task, truth, key)
-
-    def _plan_key(self, item: Item) -> str:
-        # Blank images are all alike: batches are then formed by length alone.
-        return "" if self._blank else item.image_sha256
 
     def _truth_token_ids(self, item: Item) -> tuple[int, ...]:
         key = (item.task, item.reference)

@@ -23,7 +23,6 @@ def provenance(
     config: dict[str, Any],
     code: str,
     model: str = "",
-    revision: str = "",
 ) -> dict[str, str]:
     """What is written into every table's metadata.
 
@@ -33,7 +32,6 @@ def provenance(
         config: the keys that the stage reads.
         code: digest of the code that the result depends on (`vrp.study.digests.code_digest`).
         model: name of the model, where there is one.
-        revision: the model's revision or digest of its weights.
     """
     versions = {name: importlib.metadata.version(name) for name in (*_RECORDED, "vrp")}
     versions["python"] = ".".join(str(part) for part in sys.version_info[:3])
@@ -41,7 +39,7 @@ def provenance(
         "study": study,
         "stage": stage,
         "model": model,
-        "revision": revision,
+        "revision": "",  # of the weights, which a stage that runs a model adds
         "config": digest(config),
         "code": code,
         "versions": json.dumps(versions, sort_keys=True),
