@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 def declared_inputs(layout: StudyLayout, job) -> set[str]:
     """What the graph says that a job reads of what other jobs write."""
     if job.stage == "gather":
-        return {str(path) for path in layout.shard_files(STAGE[job.shard], job.model)}
+        tables = STAGE[job.shard].writes
+        return {str(path) for one in tables for path in layout.paths(one, model=job.model)}
     # Tables in shards are read through the list of their stage's shards.
     read = {LISTS.get(MADE_BY[artifact].name, artifact) for artifact in STAGE[job.stage].reads}
     return {
