@@ -1,0 +1,5 @@
+"""`python -m vrp` is `vrp`."""
+
+from vrp.cli import main
+
+main()
