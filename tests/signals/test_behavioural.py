@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,22 +40,3 @@ def test_token_confidence():
         behavioural.token_confidence([0.9])
     with pytest.raises(ValueError, match="one answer"):
         behavioural.token_confidence([[-0.5], [-0.5]])
-
-
-def test_logit_entropy_of_known_distributions():
-    assert behavioural.logit_entropy(np.full(32000, 7.5)) == pytest.approx(math.log(32000))
-    assert behavioural.logit_entropy([0.0, 1000.0]) == pytest.approx(0.0)
-    assert behavioural.logit_entropy([3.0, 3.0, -np.inf]) == pytest.approx(math.log(2))
-
-
-def test_logit_entropy_agrees_with_scipy():
-    logits = np.random.default_rng(0).normal(scale=4, size=(5, 3, 200))
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    np.testing.assert_allclose(
-        behavioural.logit_entropy(logits), scipy.stats.entropy(probabilities, axis=-1)
-    )
-
-
-def test_logit_entropy_of_non_finite_logits_is_nan():
-    bad = [[1.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf], [0.0, 0.0]]
-    assert np.isnan(behavioural.logit_entropy(bad)).tolist() == [True, True, True, False]

@@ -45,13 +45,6 @@ def test_renormalise_hand_worked():
     np.testing.assert_allclose(result.image_mass, [0.4, 0.5])
 
 
-def test_renormalise_along_another_axis():
-    rows = np.random.default_rng(0).random((3, 7, 2))
-    result = structural.renormalise(rows, axis=1)
-    np.testing.assert_allclose(result.map.sum(axis=1), 1.0)
-    np.testing.assert_allclose(result.map * result.image_mass[:, None, :], rows)
-
-
 def test_renormalise_names_what_it_cannot_use():
     rows = [[0.0, 0.0], [np.nan, 0.2], [np.inf, 0.2], [-0.1, 0.3], [0.2, 0.2]]
     result = structural.renormalise(rows)

@@ -6,8 +6,19 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from vrp.stats.auroc import auroc, bootstrap_auroc, clustered_auroc, delong
+from vrp.stats import auroc as auroc_module
+from vrp.stats.auroc import auroc, bootstrap_auroc
 from vrp.stats.bootstrap import resample_groups
+
+
+def delong(signal, correct, groups=None):
+    return auroc_module.delong(
+        signal, correct, groups=np.arange(len(signal)) if groups is None else groups
+    )
+
+
+def _se(estimate):
+    return (estimate.high - estimate.value) / stats.norm.ppf(0.975)
 
 
 def _brute_force(signal, correct):
@@ -37,13 +48,11 @@ def test_equals_brute_force_and_sklearn(levels):
     if levels:
         signal = np.digitize(signal, np.linspace(-2, 2, levels - 1)).astype(float)
     value, variance = _brute_force(signal, correct)
-    point = clustered_auroc(signal, correct)
+    point = delong(signal, correct)
     assert point.value == pytest.approx(roc_auc_score(correct, signal), abs=1e-12)
     assert point.value == pytest.approx(value, abs=1e-12)
-    assert point.se == pytest.approx(math.sqrt(variance), rel=1e-10)
-    estimate = delong(signal, correct)
-    assert estimate.high - estimate.value == pytest.approx(1.959964 * point.se, rel=1e-5)
-    assert estimate.p == pytest.approx(2 * stats.norm.sf(abs(value - 0.5) / point.se), rel=1e-9)
+    assert _se(point) == pytest.approx(math.sqrt(variance), rel=1e-10)
+    assert point.p == pytest.approx(2 * stats.norm.sf(abs(value - 0.5) / _se(point)), rel=1e-9)
 
 
 def test_strata_compare_only_within():
@@ -90,13 +99,10 @@ def test_clustered_standard_error_agrees_with_the_bootstrap():
     signal = shared[groups] + random.normal(size=1800)
     resamples = resample_groups(groups, seed="s", n_boot=1000)
     boot = bootstrap_auroc(signal, correct, groups, resamples=resamples)
-    clustered = clustered_auroc(signal, correct, groups=groups)
-    assert clustered.se == pytest.approx(boot.se, rel=0.1)
-    assert clustered.se > 1.2 * clustered_auroc(signal, correct).se
+    clustered = delong(signal, correct, groups)
+    assert _se(clustered) == pytest.approx(boot.se, rel=0.1)
+    assert _se(clustered) > 1.2 * _se(delong(signal, correct))
     assert clustered.n_groups == 300
-    # One item an image: clustering changes nothing.
-    alone = clustered_auroc(signal, correct, groups=np.arange(1800))
-    assert alone.se == pytest.approx(clustered_auroc(signal, correct).se, rel=1e-12)
 
 
 def test_clustering_narrows_the_interval_where_images_only_shift_the_signal():
@@ -107,9 +113,9 @@ def test_clustering_narrows_the_interval_where_images_only_shift_the_signal():
     signal = 3 * random.normal(size=300)[groups] + correct + random.normal(size=1800)
     resamples = resample_groups(groups, seed="s", n_boot=1000)
     boot = bootstrap_auroc(signal, correct, groups, resamples=resamples)
-    clustered = clustered_auroc(signal, correct, groups=groups)
-    assert clustered.se == pytest.approx(boot.se, rel=0.1)
-    assert clustered.se < 0.6 * clustered_auroc(signal, correct).se
+    clustered = delong(signal, correct, groups)
+    assert _se(clustered) == pytest.approx(boot.se, rel=0.1)
+    assert _se(clustered) < 0.6 * _se(delong(signal, correct))
 
 
 def test_interval_covers_a_planted_auroc():

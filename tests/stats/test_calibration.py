@@ -8,17 +8,17 @@ from vrp.stats.calibration import calibration
 
 
 def test_hand_worked():
-    # Bin (0, .5]: confidences .2 .4 → mean .3, accuracy .5; bin (.5, 1]: .9 .7 → .8, accuracy 1.
-    result = calibration([0.2, 0.4, 0.9, 0.7], [0, 1, 1, 1], n_bins=2)
-    assert result.ece == pytest.approx(0.5 * 0.2 + 0.5 * 0.2)
-    low, high = result.bins
-    assert (low.n, low.confidence, low.accuracy) == pytest.approx((2, 0.3, 0.5))
-    assert (high.n, high.confidence, high.accuracy) == pytest.approx((2, 0.8, 1.0))
+    # Bin (.2, .3]: confidences .22 .28 → mean .25, accuracy .5; bin (.8, .9]: .82 .88 → .85, 1.
+    result = calibration([0.22, 0.28, 0.82, 0.88], [0, 1, 1, 1])
+    assert result.ece == pytest.approx(0.5 * 0.25 + 0.5 * 0.15)
+    low, high = result.bins[2], result.bins[8]
+    assert (low.n, low.confidence, low.accuracy) == pytest.approx((2, 0.25, 0.5))
+    assert (high.n, high.confidence, high.accuracy) == pytest.approx((2, 0.85, 1.0))
 
 
 def test_edges_and_empty_bins():
-    result = calibration([0.0, 0.5, 1.0], [0, 1, 1], n_bins=4)
-    assert [b.n for b in result.bins] == [1, 1, 0, 1]
+    result = calibration([0.0, 0.5, 1.0], [0, 1, 1])
+    assert [b.n for b in result.bins] == [1, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     assert math.isnan(result.bins[2].accuracy)
     assert result.ece == pytest.approx(0.5 / 3)
 
@@ -31,16 +31,6 @@ def test_calibrated_confidence_has_small_error_and_inflated_has_not():
     # Confidence √p where the truth is p: the gap is E[√p − p] = 2/3 − 1/2.
     inflated = calibration(np.sqrt(confidence), correct)
     assert inflated.ece == pytest.approx(1 / 6, abs=0.02)
-
-
-def test_bins_of_equal_mass():
-    random = np.random.default_rng(1)
-    confidence = random.beta(8, 1, 1000)
-    bins = calibration(confidence, random.random(1000) < confidence, binning="mass").bins
-    assert {b.n for b in bins} == {100}
-    one = calibration(np.full(10, 0.7), [1] * 5 + [0] * 5, binning="mass")
-    assert one.ece == pytest.approx(0.2)
-    assert len(one.bins) == 1
 
 
 def test_missing_and_bad_confidence():

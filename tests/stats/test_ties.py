@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from vrp.stats import ties
 from vrp.stats.auroc import auroc
 from vrp.stats.ties import level_ties
 
@@ -16,7 +17,8 @@ def test_hand_worked():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_as_one_value_after_the_other(seed):
+def test_as_one_value_after_the_other(seed, monkeypatch):
+    monkeypatch.setattr(ties, "ROUNDING", 1e-3)
     rng = np.random.default_rng(seed)
     values = rng.normal(size=3000) * 10.0 ** rng.integers(-2, 2)
     values[::7] = values[0]
@@ -27,13 +29,13 @@ def test_as_one_value_after_the_other(seed):
             level, end = values[index], values[index] + 1e-3 * abs(values[index])
         expected[index] = level
     assert 100 < len(np.unique(expected)) < 2000
-    np.testing.assert_array_equal(level_ties(values, rounding=1e-3), expected)
+    np.testing.assert_array_equal(level_ties(values), expected)
 
 
 def test_a_dense_run_does_not_collapse_into_one_value():
-    dense = 1.0 + np.arange(2000) * 1e-6
-    levelled = level_ties(dense, rounding=1e-5)
-    assert np.all(np.abs(levelled - dense) <= 1e-5 * dense)
+    dense = 1.0 + np.arange(2000) * 2e-7
+    levelled = level_ties(dense)
+    assert np.all(np.abs(levelled - dense) <= 2e-6 * dense)
     assert len(np.unique(levelled)) == pytest.approx(200, abs=20)
     assert np.all(np.diff(levelled) >= 0)
 

@@ -10,7 +10,7 @@ from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST
 from vrp.report.numbers import ReportedEstimate
 from vrp.signals.registry import SIGNALS
 from vrp.stats.auroc import bootstrap_auroc
-from vrp.stats.bootstrap import BootstrapEstimate, bootstrap_within, difference, resample_groups
+from vrp.stats.bootstrap import BootstrapEstimate, difference, macro_average, resample_groups
 from vrp.stats.multiplicity import holm
 
 # A task's own rate says nothing within the task: it is compared over all items.
@@ -74,14 +74,19 @@ def _contrast(
     groups = some["group"].to_numpy().astype(str)
     resamples = resample_groups(groups, seed="report/contrasts", n_boot=_N_BOOT)
 
+    correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
+    tasks = some["task"].to_numpy()
+
+    def auroc_of(values: NDArray[np.float64], here: NDArray[np.bool_]) -> BootstrapEstimate:
+        return bootstrap_auroc(
+            values[here], correct[here], groups[here], resamples=resamples, strata=folds[here]
+        )
+
     def auroc(values: NDArray[np.float64]) -> BootstrapEstimate:
-        correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
         if pooled:
-            return bootstrap_auroc(values, correct, groups, resamples=resamples, strata=folds)
-        return bootstrap_within(
-            bootstrap_auroc, values, correct, groups,
-            by=some["task"].to_numpy().astype(str), resamples=resamples, strata=folds,
-        ).macro  # fmt: skip
+            return auroc_of(values, np.ones(len(values), dtype=bool))
+        parts = {task: auroc_of(values, tasks == task) for task in sorted(set(tasks))}
+        return macro_average(parts, n_groups=len(set(groups)))
 
     gap = difference(auroc(probe[kept]), auroc(rival[kept]))
     number = ReportedEstimate.from_estimate(gap.estimate(null=0.0))

@@ -1,6 +1,6 @@
 """Behavioural signals: what the answers themselves and their probabilities say.
 
-Source: arXiv 2606.17389 (self-consistency), arXiv 2605.08200 (token confidence, logit entropy).
+Source: arXiv 2606.17389 (self-consistency), arXiv 2605.08200 (token confidence).
 """
 
 from collections import Counter
@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import entr, softmax
-
-FloatArray = NDArray[np.float64]
+from numpy.typing import ArrayLike
 
 
 class SelfConsistency(NamedTuple):
@@ -50,13 +47,3 @@ def token_confidence(logprobs: ArrayLike) -> float:
     if (values > 1e-6).any():  # a hair over zero is rounding of a certain token
         raise ValueError(f"a log-probability cannot be positive, got {values.max():.6g}")
     return float(values.mean())
-
-
-def logit_entropy(logits: ArrayLike) -> FloatArray:
-    """Compute the entropy of softmax(logits) in nats: (..., vocabulary) → (...).
-
-    A logit of −inf is a token ruled out. NaN where a logit is NaN or +inf or all are −inf.
-    """
-    values = np.asarray(logits, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(entr(softmax(values, axis=-1)).sum(axis=-1), dtype=np.float64)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vrp.errors import InputError
 from vrp.signals.behavioural import token_confidence
-from vrp.signals.mechanistic import late_forcing, layer_peak
+from vrp.signals.mechanistic import late_update, layer_peak
 from vrp.signals.structural import FEATURE_NAMES, MapFeatures, map_features
 
 FloatArray = NDArray[np.float64]
@@ -183,7 +183,7 @@ def _as_stored(name: str) -> Callable[[SignalInputs], FloatArray]:
 
 
 def _residual_update_late(inputs: SignalInputs) -> FloatArray:
-    return late_forcing(inputs.numbers("lens.residual_update")).late
+    return late_update(inputs.numbers("lens.residual_update"))
 
 
 def _margin_growth(inputs: SignalInputs) -> FloatArray:

@@ -97,13 +97,13 @@ def map_problem(maps: ArrayLike) -> NDArray[np.int8]:
     return np.where(np.isfinite(total), problem, MapProblem.NON_FINITE).astype(np.int8)
 
 
-def renormalise(rows: ArrayLike, *, axis: int = -1) -> RenormalisedAttention:
+def renormalise(rows: ArrayLike) -> RenormalisedAttention:
     """Turn attention rows over image tokens into maps that sum to one.
 
     Rows that are not finite, hold a negative value or have no mass become NaN maps. A row without
     mass keeps its image mass of 0; the image mass of the other two is NaN.
     """
-    values = np.moveaxis(np.asarray(rows, dtype=np.float64), axis, -1)
+    values = np.asarray(rows, dtype=np.float64)
     problem = map_problem(values)
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum(axis=-1)
@@ -112,7 +112,7 @@ def renormalise(rows: ArrayLike, *, axis: int = -1) -> RenormalisedAttention:
     maps = np.full_like(values, np.nan)
     np.divide(values, divisor[..., None], out=maps, where=usable[..., None])
     mass = np.where(usable | (problem == MapProblem.NO_MASS), total, np.nan)
-    return RenormalisedAttention(np.moveaxis(maps, -1, axis), mass)
+    return RenormalisedAttention(maps, mass)
 
 
 def spatial_entropy(maps: ArrayLike) -> FloatArray:
@@ -210,14 +210,14 @@ def cluster_count_components(maps: ArrayLike) -> FloatArray:
     return np.where(usable, count, np.nan).reshape(leading)
 
 
-def top_mass(maps: ArrayLike, share: float = TOP_SHARE) -> FloatArray:
-    """Sum the mass on the round(share·S) most attended cells, at least one: (..., S) → (...).
+def top_mass(maps: ArrayLike) -> FloatArray:
+    """Sum the mass on the round(TOP_SHARE·S) most attended cells, at least one: (..., S) → (...).
 
     NaN for an unusable map. Raises ValueError for a map that does not sum to one.
     """
     values, usable = _usable_maps(maps)
     n_tokens = values.shape[-1]
-    n_top = max(1, token_count(n_tokens, share))
+    n_top = max(1, token_count(n_tokens, TOP_SHARE))
     top = np.partition(values, n_tokens - n_top, axis=-1)[..., n_tokens - n_top :]
     return np.where(usable, top.sum(axis=-1), np.nan)
 

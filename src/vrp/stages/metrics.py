@@ -26,7 +26,7 @@ from vrp.estimates.reliability import (
     with_reasons,
 )
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
-from vrp.signals.mechanistic import contribution_shares, late_forcing, layer_peak
+from vrp.signals.mechanistic import contribution_shares, late_update, layer_peak
 from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
@@ -439,7 +439,7 @@ def _forcing_rows(lens: pl.DataFrame) -> list[EstimateRow]:
     updates = _doubles(lens["residual_update"])
     if updates is None:
         return [missing_row("residual_update", "pooled", "late", n_dropped=len(lens))]
-    late = late_forcing(updates).late
+    late = late_update(updates)
     known = np.isfinite(late)
     if not known.any():
         return []

@@ -15,9 +15,8 @@ from scipy import stats
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples
 from vrp.stats.clusters import group_sums, n_distinct
 from vrp.stats.estimate import (
+    LEVEL,
     Estimate,
-    PointEstimate,
-    check_level,
     codes_of,
     complete_sample,
     join_notes,
@@ -126,74 +125,46 @@ def _variance(
     )
 
 
-def _wald(point: PointEstimate, *, null: float, level: float, method: str) -> Estimate:
-    value, se = point.value, point.se
-    if not math.isfinite(value):
-        return undefined(n=point.n, n_groups=point.n_groups, method=method, note=point.note)
-    if not (math.isfinite(se) and se > 0):
-        note = join_notes(point.note, "no interval: the scores leave no variance to estimate")
-        nan = math.nan
-        return Estimate(value, nan, nan, nan, point.n, point.n_groups, method, note)
-    half = float(stats.norm.ppf((1 + level) / 2)) * se
-    p = float(2 * stats.norm.sf(abs(value - null) / se))
-    return Estimate(
-        value, value - half, value + half, p, point.n, point.n_groups, method, point.note
-    )
+def delong(
+    signal: ArrayLike, correct: ArrayLike, *, groups: ArrayLike, strata: ArrayLike | None = None
+) -> Estimate:
+    """AUROC with DeLong's 95% interval in O(n log n), clustered by image; p against 0.5.
 
+    DeLong, DeLong & Clarke-Pearson 1988, by midranks as Sun & Xu 2014; the variance allows for
+    several items an image (Obuchowski 1997).
 
-def clustered_auroc(
-    signal: ArrayLike,
-    correct: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    strata: ArrayLike | None = None,
-) -> PointEstimate:
-    """AUROC with DeLong's standard error; with `groups`, Obuchowski's clustered one.
+    Args:
+        signal: (n,) larger means "more likely right"; NaN where missing (dropped, counted).
+        correct: (n,) 0 or 1.
+        groups: (n,) images.
+        strata: (n,) compare only within.
 
     Raises:
         InputError: lengths differ or labels are not 0 or 1.
     """
     sample = complete_sample(signal, correct)
-    n = sample.signal.size
-    codes = np.arange(n) if groups is None else codes_of(groups, sample.kept, name="groups")
-    n_groups = int(codes.max(initial=-1)) + 1
+    codes = codes_of(groups, sample.kept, name="groups")
     place = _placements(sample.signal, sample.correct, codes_of(strata, sample.kept, name="strata"))
-    if not math.isfinite(place.value):
-        return PointEstimate(math.nan, math.nan, n, n_groups, join_notes(sample.note, ONE_CLASS))
+    value = place.value
+    nothing = undefined(
+        n=sample.signal.size,
+        n_groups=int(codes.max(initial=-1)) + 1,
+        method="clustered-delong",
+        note=sample.note,
+    )
+    if not math.isfinite(value):
+        return nothing._replace(note=join_notes(sample.note, ONE_CLASS))
     variance = _variance(place.influence, sample.correct, place.paired, codes)
-    se = math.sqrt(max(variance, 0.0)) if math.isfinite(variance) else math.nan
-    return PointEstimate(place.value, se, n, n_groups, sample.note)
-
-
-def delong(
-    signal: ArrayLike,
-    correct: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    strata: ArrayLike | None = None,
-    level: float = 0.95,
-) -> Estimate:
-    """AUROC with DeLong's interval in O(n log n); p against 0.5.
-
-    DeLong, DeLong & Clarke-Pearson 1988, by midranks as Sun & Xu 2014; with `groups`, the
-    variance allows for several items an image (Obuchowski 1997).
-
-    Args:
-        signal: (n,) larger means "more likely right"; NaN where missing (dropped, counted).
-        correct: (n,) 0 or 1.
-        groups: (n,) images; `None` takes items as independent.
-        strata: (n,) compare only within.
-        level: confidence level.
-
-    Raises:
-        InputError: lengths differ, labels are not 0 or 1, a bad level.
-    """
-    check_level(level)
-    point = clustered_auroc(signal, correct, groups=groups, strata=strata)
-    method = "delong" if groups is None else "clustered-delong"
-    estimate = _wald(point, null=0.5, level=level, method=method)
-    return estimate._replace(
-        low=float(np.clip(estimate.low, 0.0, 1.0)), high=float(np.clip(estimate.high, 0.0, 1.0))
+    if not variance > 0:  # NaN included
+        note = join_notes(sample.note, "no interval: the scores leave no variance to estimate")
+        return nothing._replace(value=value, note=note)
+    se = math.sqrt(variance)
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * se
+    return nothing._replace(
+        value=value,
+        low=max(0.0, value - half),
+        high=min(1.0, value + half),
+        p=float(2 * stats.norm.sf(abs(value - 0.5) / se)),
     )
 
 

@@ -7,7 +7,7 @@ difference of two signals, is made replicate by replicate.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vrp.errors import InputError
-from vrp.stats.estimate import Estimate, check_level, join_notes, n_kept_labels
+from vrp.stats.estimate import LEVEL, Estimate, join_notes, undefined
 
 REPLICATE_BLOCK = 256
 """Replicates worked on at once: bounds memory, and keeps a block within the processor's cache."""
@@ -139,16 +139,12 @@ class BootstrapEstimate(NamedTuple):
         defined = self.replicates[np.isfinite(self.replicates)]
         return float(defined.std(ddof=1)) if defined.size > 1 else math.nan
 
-    def estimate(self, *, level: float = 0.95, null: float | None = None) -> Estimate:
+    def estimate(self, *, null: float | None = None) -> Estimate:
         """Percentile interval; with `null`, the two-sided p-value that agrees with it.
 
         The p-value inverts the interval: `2·min(#{b ≤ null}, #{b ≥ null})`, one added to count
         and total so that it is never 0 (Davison & Hinkley 1997, section 4.2).
-
-        Raises:
-            InputError: `level` is not between 0 and 1.
         """
-        check_level(level)
         defined = self.replicates[np.isfinite(self.replicates)]
         n_undefined = self.replicates.size - defined.size
         note = self.note
@@ -157,25 +153,17 @@ class BootstrapEstimate(NamedTuple):
                 note, f"{n_undefined} of {self.replicates.size} resamples left it undefined"
             )
         if defined.size == 0 or not math.isfinite(self.value):
-            nan = math.nan
-            return Estimate(
-                self.value, nan, nan, nan, self.n, self.n_groups, "cluster-bootstrap", note
+            found = undefined(
+                n=self.n, n_groups=self.n_groups, method="cluster-bootstrap", note=note
             )
-        low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+            return found._replace(value=self.value)
+        low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         p = math.nan
         if null is not None:
             beyond = min(int((defined <= null).sum()), int((defined >= null).sum()))
             p = min(1.0, 2 * (beyond + 1) / (defined.size + 1))
-        return Estimate(
-            self.value,
-            float(low),
-            float(high),
-            p,
-            self.n,
-            self.n_groups,
-            "cluster-bootstrap",
-            note,
-        )
+        ends = float(low), float(high)
+        return Estimate(self.value, *ends, p, self.n, self.n_groups, "cluster-bootstrap", note)
 
 
 def _check_joint(parts: Sequence[BootstrapEstimate]) -> None:
@@ -233,56 +221,3 @@ def difference(first: BootstrapEstimate, second: BootstrapEstimate) -> Bootstrap
         first.key,
         join_notes(first.note, second.note),
     )
-
-
-class ByStratum(NamedTuple):
-    """A statistic within each stratum and its macro average."""
-
-    parts: dict[str, BootstrapEstimate]
-    """Stratum → estimate, in the strata's sorted order."""
-    macro: BootstrapEstimate
-    """Unweighted mean over the strata where the estimate is defined."""
-
-
-def bootstrap_within(
-    statistic: Callable[..., BootstrapEstimate],
-    signal: ArrayLike,
-    correct: ArrayLike,
-    groups: ArrayLike,
-    *,
-    by: ArrayLike,
-    resamples: Resamples,
-    strata: ArrayLike | None = None,
-) -> ByStratum:
-    """A statistic within each task (or each answer), and its macro average.
-
-    Args:
-        statistic: `bootstrap_auroc` or `bootstrap_point_biserial`.
-        signal: (n,)
-        correct: (n,)
-        groups: (n,)
-        by: (n,) the task, or the parsed answer, of each item.
-        resamples: the study's resampled images.
-        strata: (n,) passed on to `statistic`.
-
-    Raises:
-        InputError: lengths differ, no items, or what `statistic` raises.
-    """
-    names = np.asarray(by).astype(str)
-    values, labels, images = np.asarray(signal), np.asarray(correct), np.asarray(groups)
-    if not names.shape == values.shape == labels.shape == images.shape:
-        raise InputError("signal, labels, groups and strata must have one value per item each")
-    inner = None if strata is None else np.asarray(strata)
-    parts: dict[str, BootstrapEstimate] = {}
-    for name in sorted(set(names.tolist())):
-        here = names == name
-        parts[name] = statistic(
-            values[here],
-            labels[here],
-            images[here],
-            resamples=resamples,
-            strata=None if inner is None else inner[here],
-        )
-    # Tasks share images: their counts cannot be added up.
-    used = ~np.isnan(values.astype(np.float64))
-    return ByStratum(parts, macro_average(parts, n_groups=n_kept_labels(images, used)))

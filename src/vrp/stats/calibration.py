@@ -1,7 +1,7 @@
 """Calibration of confidences: whether 0.8 means right in 80% of cases."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 from vrp.errors import InputError
 from vrp.stats.estimate import complete_sample
 from vrp.stats.proportion import wilson
+
+N_BINS = 10
+"""Bins of equal width."""
 
 
 class ReliabilityBin(NamedTuple):
@@ -43,39 +46,26 @@ class Calibration(NamedTuple):
     """Items dropped and why."""
 
 
-def calibration(
-    confidence: ArrayLike,
-    correct: ArrayLike,
-    *,
-    n_bins: int = 10,
-    binning: Literal["width", "mass"] = "width",
-) -> Calibration:
+def calibration(confidence: ArrayLike, correct: ArrayLike) -> Calibration:
     """Expected calibration error (Naeini et al. 2015; Guo et al. 2017) with its diagram.
 
     Args:
         confidence: (n,) probability of being right, in [0, 1]; NaN where missing (dropped).
         correct: (n,) 0 or 1.
-        n_bins: number of bins.
-        binning: `width` for bins of equal width, `mass` for quantile bins (equal edges merge).
 
     Raises:
         InputError: a confidence outside [0, 1], lengths differ, labels are not 0 or 1.
     """
     sample = complete_sample(confidence, correct)
     values, labels = sample.signal, sample.correct
-    if n_bins < 1 or ((values < 0) | (values > 1)).any():
-        raise InputError("calibration needs confidences in [0, 1] and at least one bin")
+    if ((values < 0) | (values > 1)).any():
+        raise InputError("calibration needs confidences in [0, 1]")
     if values.size == 0:
         return Calibration(math.nan, (), 0, sample.note or "no items")
-    edges = np.linspace(0.0, 1.0, n_bins + 1)
-    if binning == "mass":
-        edges = np.unique(np.quantile(values, edges))
-        if edges.size == 1:  # one value only: one bin
-            edges = np.repeat(edges, 2)
-    n_made = edges.size - 1
-    index = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, n_made - 1)
+    edges = np.linspace(0.0, 1.0, N_BINS + 1)
+    index = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, N_BINS - 1)
     bins, error = [], 0.0
-    for b in range(n_made):
+    for b in range(N_BINS):
         here = index == b
         n = int(here.sum())
         accuracy = wilson(int(labels[here].sum()), n)

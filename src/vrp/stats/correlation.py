@@ -14,8 +14,8 @@ from scipy import stats
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples
 from vrp.stats.clusters import n_distinct
 from vrp.stats.estimate import (
+    LEVEL,
     Estimate,
-    check_level,
     codes_of,
     complete_sample,
     join_notes,
@@ -61,37 +61,27 @@ def _correlation(centred: _Centred) -> float:
     return float(_ratio(x @ y, x @ x, y @ y))
 
 
-def point_biserial(
-    signal: ArrayLike,
-    correct: ArrayLike,
-    *,
-    strata: ArrayLike | None = None,
-    level: float = 0.95,
-) -> Estimate:
+def point_biserial(signal: ArrayLike, correct: ArrayLike) -> Estimate:
     """Point-biserial R with its Fisher-z interval, items taken as independent.
 
-    `tanh(atanh R ± z/√(n − strata − 2))`, which is the textbook `√(n−3)` without strata; p from
-    Student's t with `n − strata − 1` degrees of freedom.
+    `tanh(atanh R ± z/√(n−3))`; p from Student's t with n − 2 degrees of freedom.
 
     Args:
         signal: (n,) NaN where missing; those items are dropped and counted in the note.
         correct: (n,) 0 or 1.
-        strata: (n,) model × task of each item: centre within, for a pooled R.
-        level: confidence level.
 
     Raises:
-        InputError: lengths differ, labels are not 0 or 1, infinite values, a bad level.
+        InputError: lengths differ, labels are not 0 or 1, infinite values.
     """
-    check_level(level)
-    centred = _centre(signal, correct, strata)
+    centred = _centre(signal, correct, None)
     n, r = centred.signal.size, _correlation(centred)
     if not math.isfinite(r):
         note = join_notes(centred.note, TOO_CONSTANT)
         return undefined(n=n, n_groups=n, method="fisher-z", note=note)
-    df = n - centred.n_strata - 1
+    df = n - 2
     if df < 2:
         return Estimate(r, math.nan, math.nan, math.nan, n, n, "fisher-z", "too few items")
-    half = stats.norm.ppf((1 + level) / 2) / math.sqrt(df - 1)
+    half = stats.norm.ppf((1 + LEVEL) / 2) / math.sqrt(df - 1)
     with np.errstate(divide="ignore"):
         z = np.arctanh(r)
         t = r * math.sqrt(df) / np.sqrt(1 - r * r)
@@ -128,7 +118,7 @@ def bootstrap_point_biserial(
         correct: (n,) 0 or 1.
         groups: (n,) images, all among those of `resamples`.
         resamples: the study's resampled images.
-        strata: (n,) as in `point_biserial`.
+        strata: (n,) such as model × task: centre within.
 
     Raises:
         InputError: as `point_biserial`; an unknown image.

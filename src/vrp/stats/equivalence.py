@@ -10,10 +10,9 @@ from scipy import stats
 
 from vrp.errors import InputError
 from vrp.stats.bootstrap import BootstrapEstimate
-from vrp.stats.estimate import PointEstimate
 
 
-def equivalence_p(estimate: PointEstimate | BootstrapEstimate, *, low: float, high: float) -> float:
+def equivalence_p(estimate: BootstrapEstimate, *, low: float, high: float) -> float:
     """The larger p-value of two one-sided tests: below alpha, the truth lies within the bounds.
 
     NaN where the estimate or its standard error is undefined.

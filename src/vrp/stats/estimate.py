@@ -31,24 +31,11 @@ class Estimate(NamedTuple):
 
 
 ALPHA = 0.05
-"""Level of every test; intervals hold 1 − ALPHA."""
+"""Level of every test."""
+LEVEL = 0.95
+"""Confidence level of every interval."""
 SIGNAL_MISSING = "signal missing"
 """Reason for dropping items whose signal is NaN, as a statistic states it."""
-
-
-class PointEstimate(NamedTuple):
-    """An estimate with its analytic standard error."""
-
-    value: float
-    """Point estimate; NaN where undefined."""
-    se: float
-    """Standard error; NaN where undefined."""
-    n: int
-    """Items used."""
-    n_groups: int
-    """Images among them."""
-    note: str
-    """Items dropped and why; why the value is undefined."""
 
 
 def undefined(*, n: int, n_groups: int, method: str, note: str) -> Estimate:
@@ -59,16 +46,6 @@ def undefined(*, n: int, n_groups: int, method: str, note: str) -> Estimate:
 def join_notes(*notes: str) -> str:
     """The distinct non-empty notes in their order, as one line."""
     return "; ".join(dict.fromkeys(note for note in notes if note))
-
-
-def check_level(level: float) -> None:
-    """Refuse a confidence level outside (0, 1).
-
-    Raises:
-        InputError: `level` is not strictly between 0 and 1.
-    """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"confidence level must lie between 0 and 1, for example 0.95: {level}")
 
 
 class Sample(NamedTuple):

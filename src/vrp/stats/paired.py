@@ -4,7 +4,6 @@ Signs: negative means that the intervention cost accuracy.
 """
 
 import math
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +13,6 @@ from vrp.errors import InputError
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples, generator
 from vrp.stats.estimate import as_labels, take_kept
 
-SignFlipMethod = Literal["auto", "enumerate", "convolve", "monte-carlo"]
 ENUMERATION_LIMIT = 2**14
 """Sign assignments up to which all of them are listed."""
 CONVOLUTION_LIMIT = 200_000
@@ -64,9 +62,7 @@ def _drawn(nets: NDArray[np.float64], observed: float, seed: str, n_draws: int) 
     return (n_beyond + 1) / (n_draws + 1)
 
 
-def sign_flip_test(
-    nets: ArrayLike, *, seed: str, n_draws: int = 10_000, method: SignFlipMethod = "auto"
-) -> float:
+def sign_flip_test(nets: ArrayLike, *, seed: str, n_draws: int = 10_000) -> float:
     """Two-sided p-value of Σ nets under random signs, one sign an image.
 
     Exact wherever it can be: all assignments listed up to 2^14 of them, else the distribution
@@ -77,10 +73,9 @@ def sign_flip_test(
         nets: (n_groups,) net difference of each image; whole numbers where labels are 0 or 1.
         seed: names the random assignments.
         n_draws: how many, where they are random.
-        method: `auto`, or force one.
 
     Raises:
-        InputError: a net is not finite, or a forced method cannot serve these nets.
+        InputError: a net is not finite.
     """
     values = np.asarray(nets, dtype=np.float64)
     if not np.isfinite(values).all():
@@ -89,17 +84,9 @@ def sign_flip_test(
     observed = abs(float(values.sum()))
     if nonzero.size == 0:
         return 1.0
-    whole = bool((nonzero == np.rint(nonzero)).all()) and nonzero.sum() <= CONVOLUTION_LIMIT
-    few = nonzero.size <= math.log2(ENUMERATION_LIMIT)
-    if method == "auto":
-        method = "enumerate" if few else "convolve" if whole else "monte-carlo"
-    if method == "enumerate":
-        if not few:
-            raise InputError(f"{nonzero.size} images are too many to list all sign assignments")
+    if nonzero.size <= math.log2(ENUMERATION_LIMIT):
         return _enumerated(nonzero, observed)
-    if method == "convolve":
-        if not whole:
-            raise InputError("only whole-number nets of bounded sum can be convolved exactly")
+    if (nonzero == np.rint(nonzero)).all() and nonzero.sum() <= CONVOLUTION_LIMIT:
         return _convolved(nonzero.astype(np.int64), observed)
     return _drawn(nonzero, observed, seed, n_draws)
 

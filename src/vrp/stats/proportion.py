@@ -5,30 +5,26 @@ import math
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.estimate import Estimate, check_level, undefined
+from vrp.stats.estimate import LEVEL, Estimate, undefined
 
 
-def wilson(
-    n_successes: int, n: int, *, n_groups: int | None = None, level: float = 0.95
-) -> Estimate:
-    """Share of successes with Wilson's interval (Wilson 1927).
+def wilson(n_successes: int, n: int, *, n_groups: int | None = None) -> Estimate:
+    """Share of successes with Wilson's 95% interval (Wilson 1927).
 
     Args:
         n_successes: successes among the trials.
         n: trials.
         n_groups: images behind the trials, for the record; the interval takes items as independent.
-        level: confidence level.
 
     Raises:
-        InputError: successes outside 0…n, a bad level.
+        InputError: successes outside 0…n.
     """
-    check_level(level)
     if not 0 <= n_successes <= n:
         raise InputError(f"successes must lie between 0 and the trials: {n_successes} of {n}")
     groups = n if n_groups is None else n_groups
     if n == 0:
         return undefined(n=0, n_groups=0, method="wilson", note="no items")
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
     share = n_successes / n
     shrink = 1 + z * z / n
     centre = (share + z * z / (2 * n)) / shrink

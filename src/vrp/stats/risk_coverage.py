@@ -23,12 +23,6 @@ class RiskCoverage(NamedTuple):
     """(n,) expected share wrong among the items answered."""
     aurc: float
     """Area under the curve: mean risk over the coverages; lower is better."""
-    excess_aurc: float
-    """AURC minus that of a perfect order of the same items (Geifman et al. 2019)."""
-    n: int
-    """Items."""
-    n_missing: int
-    """Items without a confidence, placed last."""
 
 
 def _expected_errors(confidence: NDArray[np.float64], correct: NDArray) -> NDArray[np.float64]:
@@ -47,7 +41,7 @@ def _expected_errors(confidence: NDArray[np.float64], correct: NDArray) -> NDArr
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
-    """Risk–coverage curve, AURC and excess AURC.
+    """Risk–coverage curve and its area AURC.
 
     Args:
         confidence: (n,) larger means "more likely right"; NaN (missing) counts as least.
@@ -59,11 +53,6 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:
     values, labels = np.asarray(confidence, dtype=np.float64), as_labels(correct)
     if values.shape != labels.shape or values.size == 0:
         raise InputError(f"one confidence per item is needed: {values.shape} for {labels.size}")
-    n = values.size
-    k = np.arange(1, n + 1)
+    k = np.arange(1, values.size + 1)
     risk = _expected_errors(values, labels) / k
-    best = _expected_errors(labels.astype(np.float64), labels) / k
-    aurc = float(risk.mean())
-    return RiskCoverage(
-        k / n, risk, aurc, aurc - float(best.mean()), n, int(np.isnan(values).sum())
-    )
+    return RiskCoverage(k / values.size, risk, float(risk.mean()))

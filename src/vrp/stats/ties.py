@@ -10,21 +10,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ROUNDING", "level_ties"]
-
 ROUNDING: Final = 2e-6
 """Relative difference up to which two single-precision results of one quantity may lie apart."""
 
 
-def level_ties(values: ArrayLike, *, rounding: float = ROUNDING) -> NDArray[np.float64]:
+def level_ties(values: ArrayLike) -> NDArray[np.float64]:
     """Replace values that lie within rounding of each other by the least of them.
 
-    From below: a value takes in those above it up to `rounding` times its own size, then the
+    From below: a value takes in those above it up to `ROUNDING` times its own size, then the
     next one starts anew; so no value moves by more than that, however dense the values are.
 
     Args:
         values: (n,) in any order; NaN and infinities stay as they are.
-        rounding: relative width of a tie.
 
     Returns:
         (n,) the same order of values, ties made exact.
@@ -34,7 +31,7 @@ def level_ties(values: ArrayLike, *, rounding: float = ROUNDING) -> NDArray[np.f
     finite = np.flatnonzero(np.isfinite(given))
     order = finite[np.argsort(given[finite])]
     ordered = given[order]
-    reach = ordered + rounding * np.abs(ordered)
+    reach = ordered + ROUNDING * np.abs(ordered)
     # For each value, the first one above it that is out of its reach.
     beyond = np.searchsorted(ordered, reach, side="right").tolist()
     starts, start = [], 0

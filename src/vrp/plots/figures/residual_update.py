@@ -20,7 +20,7 @@ from vrp.plots.panels import (
 )
 from vrp.plots.rows import ANSWERED, answered_rows
 from vrp.plots.style import FAINT
-from vrp.signals.mechanistic import LATE_SHARE
+from vrp.signals.mechanistic import first_late_layer
 from vrp.study.results import StudyResults
 from vrp.tables.lens import LENS
 
@@ -46,8 +46,8 @@ def draw(study: StudyResults) -> Figure:
         right = frame["answered_right"].to_numpy()
         draw_right_and_wrong(ax, updates, right, frame["group"].to_numpy())
         n_layers = updates.shape[1]
-        first_late = n_layers - max(1, round(LATE_SHARE * n_layers))
-        ax.axvspan(first_late - 0.5, n_layers - 0.5, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
+        first = first_late_layer(n_layers) - 0.5
+        ax.axvspan(first, n_layers - 0.5, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
         ax.set_xlim(-0.5, n_layers - 0.5)
         from_zero([ax])
         note(ax, counts_note(updates, right))
