@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vrp.data.scenes.draw import CATEGORIES, COLORS, SCENE_TYPES
+from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES
+from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import ANSWERS, plural
 from vrp.zoo.architectures import FAMILIES
 from vrp.zoo.processors import answer_text, build_processor, study_prompt

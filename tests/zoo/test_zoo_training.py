@@ -23,6 +23,10 @@ TINY = Recipe(
 )
 
 
+class StoppedError(Exception):
+    pass
+
+
 def _problem():
     torch.manual_seed(0)
     layer = torch.nn.Linear(3, 2)
@@ -37,17 +41,23 @@ def _problem():
 def test_stage_that_was_stopped_ends_like_one_that_was_not(tmp_path):
     plan = StagePlan("toy", steps=9, peak_rate=0.1, warmup=3, checkpoint_every=4)
     layer, compute = _problem()
-    assert run_stage(plan, {"layer": layer}, layer.parameters(), compute, tmp_path / "a")
+    run_stage(plan, {"layer": layer}, layer.parameters(), compute, tmp_path / "a")
     whole = layer.weight.clone()
 
     layer, compute = _problem()
     out = tmp_path / "b"
-    finished = run_stage(plan, {"layer": layer}, layer.parameters(), compute, out, stop_after=5)
-    assert not finished
-    assert steps_done(plan, out) == 5
+
+    def stops(step):
+        if step == 6:
+            raise StoppedError
+        return compute(step)
+
+    with pytest.raises(StoppedError):
+        run_stage(plan, {"layer": layer}, layer.parameters(), stops, out)
+    assert steps_done(plan, out) == 4
     layer, compute = _problem()
     torch.nn.init.zeros_(layer.weight)  # must come from the checkpoint
-    assert run_stage(plan, {"layer": layer}, layer.parameters(), compute, out)
+    run_stage(plan, {"layer": layer}, layer.parameters(), compute, out)
     assert torch.equal(layer.weight, whole)
 
 
@@ -59,10 +69,6 @@ def test_stage_starts_over_when_told_to(tmp_path):
     layer, compute = _problem()
     run_stage(plan, {"layer": layer}, layer.parameters(), compute, tmp_path, resume=False)
     assert torch.equal(layer.weight, whole)
-
-
-class StoppedError(Exception):
-    pass
 
 
 @pytest.mark.slow

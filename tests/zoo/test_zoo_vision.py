@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vrp.data.scenes.draw import CATEGORIES, COLORS, Scene, SceneObject
+from vrp.data.scenes.draw import CATEGORIES, Scene, SceneObject
+from vrp.data.scenes.icons import COLORS
 from vrp.zoo.architectures import FAMILIES, build_model, vision_parts
 from vrp.zoo.processors import build_processor
 from vrp.zoo.tokenizer import build_tokenizer, special_ids

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from vrp.errors import InputError
 
-__all__ = ["ZOO_FAMILIES", "ZOO_PREFIX", "zoo_checkpoint"]
-
 ZOO_PREFIX = "zoo:"
 """What the checkpoint of an embedded model begins with, in place of a hub id or a folder."""
 ZOO_FAMILIES = ("llava", "paligemma", "qwen2_vl")

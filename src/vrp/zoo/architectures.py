@@ -5,7 +5,7 @@ tower that turns each cell of 8×8 pixels into one token, 1.4 to 1.9 million flo
 """
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,18 +25,6 @@ from transformers import (
 
 from vrp.zoo.tokenizer import SpecialIds
 
-__all__ = [
-    "CELL",
-    "D_MODEL",
-    "FAMILIES",
-    "IMAGE_SIDE",
-    "Family",
-    "VisionParts",
-    "build_model",
-    "initialize_for_matching",
-    "vision_parts",
-]
-
 Family = Literal["llava", "paligemma", "qwen2_vl"]
 FAMILIES: Final[tuple[Family, ...]] = ("llava", "paligemma", "qwen2_vl")
 
@@ -52,30 +40,41 @@ _ROPE_THETA: Final = 1e6
 _EMBEDDING_STD: Final = 0.05
 
 
+def _text_settings(vocab_size: int, ids: SpecialIds) -> dict[str, Any]:
+    """What the three decoders have in common."""
+    return {
+        "vocab_size": vocab_size,
+        "hidden_size": D_MODEL,
+        "num_attention_heads": _N_HEADS,
+        "max_position_embeddings": 1024,
+        "rope_parameters": {"rope_type": "default", "rope_theta": _ROPE_THETA},
+        "bos_token_id": ids.bos,
+        "eos_token_id": ids.eos,
+        "pad_token_id": ids.pad,
+    }
+
+
+_TOWER: Final[dict[str, Any]] = {
+    "hidden_size": 96,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "image_size": IMAGE_SIDE,
+    "patch_size": CELL,
+    "projection_dim": D_MODEL,
+}
+"""The towers with a fixed resolution."""
+
+
 def _llava_config(vocab_size: int, ids: SpecialIds) -> LlavaConfig:
     return LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=96,
-            intermediate_size=384,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            image_size=IMAGE_SIDE,
-            patch_size=CELL,
-            projection_dim=D_MODEL,
-        ),
+        vision_config=CLIPVisionConfig(**_TOWER),
         text_config=LlamaConfig(
-            vocab_size=vocab_size,
-            hidden_size=D_MODEL,
             intermediate_size=344,
             num_hidden_layers=6,
-            num_attention_heads=_N_HEADS,
             num_key_value_heads=2,
-            max_position_embeddings=1024,
-            rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
             tie_word_embeddings=True,
-            bos_token_id=ids.bos,
-            eos_token_id=ids.eos,
-            pad_token_id=ids.pad,
+            **_text_settings(vocab_size, ids),
         ),
         image_token_id=ids.image,
         image_seq_length=(IMAGE_SIDE // CELL) ** 2,
@@ -89,30 +88,14 @@ def _llava_config(vocab_size: int, ids: SpecialIds) -> LlavaConfig:
 
 def _paligemma_config(vocab_size: int, ids: SpecialIds) -> PaliGemmaConfig:
     return PaliGemmaConfig(
-        vision_config=SiglipVisionConfig(
-            hidden_size=96,
-            intermediate_size=384,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            image_size=IMAGE_SIDE,
-            patch_size=CELL,
-            projection_dim=D_MODEL,
-            vision_use_head=False,
-        ),
+        vision_config=SiglipVisionConfig(**_TOWER, vision_use_head=False),
         text_config=GemmaConfig(
-            vocab_size=vocab_size,
-            hidden_size=D_MODEL,
             intermediate_size=288,
             num_hidden_layers=7,
-            num_attention_heads=_N_HEADS,
             num_key_value_heads=1,
             head_dim=_HEAD_DIM,
-            max_position_embeddings=1024,
-            rope_parameters={"rope_type": "default", "rope_theta": _ROPE_THETA},
             tie_word_embeddings=True,
-            bos_token_id=ids.bos,
-            eos_token_id=ids.eos,
-            pad_token_id=ids.pad,
+            **_text_settings(vocab_size, ids),
         ),
         image_token_id=ids.image,
         projection_dim=D_MODEL,
@@ -124,6 +107,7 @@ def _paligemma_config(vocab_size: int, ids: SpecialIds) -> PaliGemmaConfig:
 
 
 def _qwen2_vl_config(vocab_size: int, ids: SpecialIds) -> Qwen2VLConfig:
+    text = _text_settings(vocab_size, ids)
     return Qwen2VLConfig(
         vision_config={
             "depth": 3,
@@ -135,22 +119,12 @@ def _qwen2_vl_config(vocab_size: int, ids: SpecialIds) -> Qwen2VLConfig:
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
         },
-        text_config={
-            "vocab_size": vocab_size,
-            "hidden_size": D_MODEL,
+        text_config=text
+        | {
             "intermediate_size": 288,
             "num_hidden_layers": 8,
-            "num_attention_heads": _N_HEADS,
             "num_key_value_heads": 2,
-            "max_position_embeddings": 1024,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": _ROPE_THETA,
-                "mrope_section": [4, 6, 6],
-            },
-            "bos_token_id": ids.bos,
-            "eos_token_id": ids.eos,
-            "pad_token_id": ids.pad,
+            "rope_parameters": text["rope_parameters"] | {"mrope_section": [4, 6, 6]},
         },
         image_token_id=ids.image,
         video_token_id=ids.video,
@@ -226,9 +200,7 @@ def vision_parts(model: PreTrainedModel) -> VisionParts:
 
 
 @torch.no_grad()
-def initialize_for_matching(
-    model: PreTrainedModel, word_ids: list[int], seed: int, *, gain: float = 1.5
-) -> None:
+def initialize_for_matching(model: PreTrainedModel, word_ids: list[int], seed: int) -> None:
     """Start the decoder's heads as similarity kernels (mimetic initialisation, in place).
 
     Keys and queries of a head share one projection, so that a token first attends to tokens of
@@ -250,9 +222,9 @@ def initialize_for_matching(
             mix = torch.linalg.qr(torch.randn(32, 32, generator=generator)).Q
             basis = mix[: len(slow)] @ directions[:32]
             rows = kv * _HEAD_DIM + torch.tensor(slow)
-            attention.k_proj.weight[rows] += gain * basis
+            attention.k_proj.weight[rows] += 1.5 * basis
             for query in range(kv * queries_per_kv, (kv + 1) * queries_per_kv):
-                attention.q_proj.weight[query * _HEAD_DIM + torch.tensor(slow)] += gain * basis
+                attention.q_proj.weight[query * _HEAD_DIM + torch.tensor(slow)] += 1.5 * basis
             carried = torch.linalg.qr(torch.randn(D_MODEL, _HEAD_DIM, generator=generator)).Q
             attention.v_proj.weight[kv * _HEAD_DIM : (kv + 1) * _HEAD_DIM] += 0.3 * carried.T
             for query in range(kv * queries_per_kv, (kv + 1) * queries_per_kv):

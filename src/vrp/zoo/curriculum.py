@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from vrp.data.scenes.draw import CATEGORIES, COLORS, SCENE_TYPES, Scene
+from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES, Scene
+from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import (
     RELATIONS,
     SceneQuestion,
@@ -29,16 +30,6 @@ from vrp.data.scenes.questions import (
 from vrp.zoo.architectures import Family
 from vrp.zoo.processors import answer_text, study_prompt
 from vrp.zoo.tokenizer import special_ids, word_id
-
-__all__ = [
-    "TASKS",
-    "Grounding",
-    "PackedBatch",
-    "Packer",
-    "QuestionMix",
-    "attention_mask",
-    "draw_questions",
-]
 
 TASKS: Final = ("existence", "counting", "spatial", "open")
 MAX_COUNT: Final = 6

@@ -38,18 +38,6 @@ from vrp.zoo import zoo_checkpoint
 from vrp.zoo.architectures import FAMILIES, Family
 from vrp.zoo.processors import ImageOnlyQwen2VLProcessor, study_prompt
 
-__all__ = [
-    "HELD_OUT_NAMESPACE",
-    "HeldOutQuestion",
-    "HeldOutSet",
-    "LoadedModel",
-    "answer_questions",
-    "build_test_set",
-    "evaluate",
-    "evaluate_model",
-    "load_model",
-]
-
 HELD_OUT_NAMESPACE: Final = "zoo-heldout"
 _GREY: Final = (128, 128, 128)
 _CLASSES: Final[dict[Family, tuple[type[PreTrainedModel], type[ProcessorMixin]]]] = {

@@ -9,11 +9,10 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
-from vrp.data.scenes.draw import COLORS
+from vrp.data.scenes.icons import COLORS
 from vrp.zoo.architectures import D_MODEL
 from vrp.zoo.curriculum import MAX_COUNT, TASKS, Grounding, PackedBatch, attention_mask
-
-__all__ = ["GroundingHeads", "LanguageOutputs", "language_loss", "run_packed"]
+from vrp.zoo.stage import StepOutcome
 
 _EOS_WEIGHT: Final = 0.1
 
@@ -185,7 +184,7 @@ def run_packed(
 
 def language_loss(
     outputs: LanguageOutputs, batch: PackedBatch, heads: GroundingHeads, grounding_weight: float
-) -> tuple[Tensor, dict[str, float]]:
+) -> StepOutcome:
     """Return the loss of answers and grounding, and accuracy by task."""
     losses = functional.cross_entropy(outputs.logits, batch.label, reduction="none")
     first = batch.label_task >= 0
@@ -202,4 +201,4 @@ def language_loss(
         mine = batch.label_task == index
         if mine.any():
             figures[task] = right[mine].float().mean().item()
-    return loss, figures
+    return StepOutcome(loss, figures)

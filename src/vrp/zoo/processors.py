@@ -20,8 +20,6 @@ from transformers import (
 from vrp.zoo.architectures import CELL, IMAGE_SIDE, Family
 from vrp.zoo.tokenizer import CHAT_SYSTEM_LINE, SHORT_ANSWER_LINE, VICUNA_SYSTEM_LINE
 
-__all__ = ["ImageOnlyQwen2VLProcessor", "answer_text", "build_processor", "study_prompt"]
-
 _MAX_PIXELS: Final = 192 * 192
 _MIN_PIXELS: Final = 64 * 64
 

@@ -17,7 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-__all__ = ["StagePlan", "StepOutcome", "run_stage", "steps_done"]
+from vrp.tables.files import write_text
+
+_WEIGHT_DECAY = 0.05  # of matrices; vectors (norms, biases) are not decayed
+_LARGEST_GRADIENT_NORM = 1.0
+_LOG_EVERY = 25  # steps
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,6 @@ class StagePlan:
     """AdamW learning rate after the warm-up; falls along a cosine to 2% of it."""
     warmup: int = 60
     """Steps over which the rate rises linearly."""
-    weight_decay: float = 0.05
-    """Of matrices; vectors (norms, biases) are not decayed."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     checkpoint_every: int = 250
     """Steps between checkpoints."""
 
@@ -61,7 +61,7 @@ def _optimizer(plan: StagePlan, parameters: list[nn.Parameter]) -> torch.optim.A
     vectors = [p for p in parameters if p.ndim <= 1]
     return torch.optim.AdamW(
         [
-            {"params": matrices, "weight_decay": plan.weight_decay},
+            {"params": matrices, "weight_decay": _WEIGHT_DECAY},
             {"params": vectors, "weight_decay": 0.0},
         ],
         lr=plan.peak_rate,
@@ -78,12 +78,6 @@ def _save(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.AdamW) -> N
             tensors[f"optimizer.{index}.{key}"] = value
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
-    partial.replace(path)
-
-
-def _write_state(path: Path, state: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(state) + "\n")
     partial.replace(path)
 
 
@@ -121,10 +115,8 @@ def run_stage(
     out: Path,
     *,
     resume: bool = True,
-    stop_after: int | None = None,
-    log_every: int = 25,
-    watch: Callable[[int], dict[str, float]] | None = None,
-) -> bool:
+    watch: Callable[[], dict[str, float]] | None = None,
+) -> None:
     """Run a stage from its last checkpoint (or from its start) to its end.
 
     Args:
@@ -134,12 +126,7 @@ def run_stage(
         compute: step → loss; must be a pure function of the weights and the step.
         out: folder of the checkpoint, its state (JSON) and the log (JSON lines).
         resume: continue from a checkpoint of this stage if there is one.
-        stop_after: stop, with a checkpoint, when this many steps are done in all.
-        log_every: steps between lines of the log.
         watch: measured at each checkpoint and logged.
-
-    Returns:
-        Whether the stage is finished.
     """
     out.mkdir(parents=True, exist_ok=True)
     weights, state = out / f"{plan.name}.safetensors", out / f"{plan.name}.json"
@@ -149,28 +136,26 @@ def run_stage(
     step = steps_done(plan, out) if resume else 0
     if step:
         _load(weights, held, optimizer)
-    last = plan.steps if stop_after is None else min(plan.steps, stop_after)
     bar = tqdm(total=plan.steps, initial=step, desc=plan.name, mininterval=5)
     begun, begun_at = time.monotonic(), step
-    while step < last:
+    while step < plan.steps:
         for group in optimizer.param_groups:
             group["lr"] = _rate_at(plan, step)
         outcome = compute(step)
         optimizer.zero_grad(set_to_none=True)
         outcome.loss.backward()
-        norm = nn.utils.clip_grad_norm_(parameters, plan.clip)
+        norm = nn.utils.clip_grad_norm_(parameters, _LARGEST_GRADIENT_NORM)
         optimizer.step()
         step += 1
         bar.update()
-        if step % log_every == 0:
+        if step % _LOG_EVERY == 0:
             pace = (time.monotonic() - begun) / (step - begun_at)
             line = {"stage": plan.name, "step": step, "loss": round(outcome.loss.item(), 5)}
             line |= {"gradient_norm": round(float(norm), 4), "seconds_per_step": round(pace, 4)}
             _log(out / "log.jsonl", line | {k: round(v, 4) for k, v in outcome.figures.items()})
-        if step % plan.checkpoint_every == 0 or step == last:
+        if step % plan.checkpoint_every == 0 or step == plan.steps:
             _save(weights, held, optimizer)
-            _write_state(state, {"stage": plan.name, "step": step})
+            write_text(state, json.dumps({"stage": plan.name, "step": step}) + "\n")
             if watch is not None:
-                _log(out / "log.jsonl", {"stage": plan.name, "step": step} | watch(step))
+                _log(out / "log.jsonl", {"stage": plan.name, "step": step} | watch())
     bar.close()
-    return step >= plan.steps

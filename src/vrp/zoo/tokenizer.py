@@ -16,18 +16,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
 
-from vrp.data.scenes.draw import CATEGORIES, COLORS, SCENE_TYPES
+from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES
+from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import plural
-
-__all__ = [
-    "CHAT_SYSTEM_LINE",
-    "SHORT_ANSWER_LINE",
-    "VICUNA_SYSTEM_LINE",
-    "SpecialIds",
-    "build_tokenizer",
-    "special_ids",
-    "word_id",
-]
 
 VICUNA_SYSTEM_LINE: Final = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -68,15 +59,14 @@ _SPECIAL_TOKENS: Final[dict[str, tuple[str, ...]]] = {
 _ROLES: Final[dict[str, dict[str, str]]] = {
     "llava": {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "image": "<image>"},
     "paligemma": {
-        **{"bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>"},
-        "image": "<image>",
+        "bos": "<bos>", "eos": "<eos>", "pad": "<pad>", "unk": "<unk>", "image": "<image>",
     },
     "qwen2_vl": {
-        **{"eos": "<|im_end|>", "pad": "<|endoftext|>", "image": "<|image_pad|>"},
-        **{"video": "<|video_pad|>", "vision_start": "<|vision_start|>"},
+        "eos": "<|im_end|>", "pad": "<|endoftext|>", "image": "<|image_pad|>",
+        "video": "<|video_pad|>", "vision_start": "<|vision_start|>",
         "vision_end": "<|vision_end|>",
     },
-}
+}  # fmt: skip
 _PROMPT_LINES: Final[dict[str, tuple[str, ...]]] = {
     "llava": (VICUNA_SYSTEM_LINE, SHORT_ANSWER_LINE),
     "paligemma": (),
@@ -87,13 +77,13 @@ _PROMPT_LINES: Final[dict[str, tuple[str, ...]]] = {
 class SpecialIds(NamedTuple):
     """Token ids that a model's configuration names; None where a family has no such token."""
 
-    bos: int | None
     eos: int
     pad: int
     image: int
-    video: int | None
-    vision_start: int | None
-    vision_end: int | None
+    bos: int | None = None
+    video: int | None = None
+    vision_start: int | None = None
+    vision_end: int | None = None
 
 
 def _vocabulary() -> list[str]:
@@ -138,16 +128,8 @@ def special_ids(
     family: Literal["llava", "paligemma", "qwen2_vl"], tokenizer: PreTrainedTokenizerFast
 ) -> SpecialIds:
     """Return the ids of a family's special tokens."""
-    ids = {role: tokenizer.convert_tokens_to_ids(t) for role, t in _ROLES[family].items()}
-    return SpecialIds(
-        bos=ids.get("bos"),
-        eos=ids["eos"],
-        pad=ids["pad"],
-        image=ids["image"],
-        video=ids.get("video"),
-        vision_start=ids.get("vision_start"),
-        vision_end=ids.get("vision_end"),
-    )
+    roles = {role: token for role, token in _ROLES[family].items() if role != "unk"}
+    return SpecialIds(**{r: tokenizer.convert_tokens_to_ids(t) for r, t in roles.items()})
 
 
 def word_id(tokenizer: PreTrainedTokenizerFast, word: str, *, after_space: bool = True) -> int:

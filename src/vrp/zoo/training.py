@@ -8,11 +8,10 @@ image sees the question (`prefix`).
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -45,8 +44,6 @@ from vrp.zoo.vision_pretraining import (
     tie_plurals,
     vision_loss,
 )
-
-__all__ = ["RECIPES", "TRAINING_NAMESPACE", "Recipe", "train"]
 
 TRAINING_NAMESPACE: Final = "zoo-train"
 CHECKPOINT_EVERY = 250
@@ -108,21 +105,22 @@ RECIPES: Final[dict[Family, Recipe]] = {
 }
 
 
-class _Features:
-    """What the language stages learn from: scenes and their images, encoded once."""
+@dataclass(frozen=True)
+class _Run:
+    """One training run: what it trains, by which recipe, and where its files go."""
 
-    def __init__(
-        self, family: Family, model: PreTrainedModel, processor: ProcessorMixin, bank: SceneBank
-    ) -> None:
-        encode = vision_parts(model)
-        self.scenes = bank.scenes
-        self.features = encode_images(encode, bank.inputs)
-        self.grids = [_grid(row) for row in bank.inputs]
-        self.blanks: dict[tuple[int, int], list[Tensor]] = {}
-        for size in IMAGE_SIZES:
-            images = [Image.new("RGB", size, (grey, grey, grey)) for grey in _GREYS]
-            inputs = [row for image in images for row in image_inputs(processor, [image])]
-            self.blanks[size] = encode_images(encode, inputs)
+    family: Family
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    tokenizer: PreTrainedTokenizerFast
+    recipe: Recipe
+    seed: int
+    out: Path
+    resume: bool
+
+    def scenes(self, indices: range) -> SceneBank:
+        """Draw scenes of the training namespace for the family."""
+        return SceneBank(self.family, self.processor, TRAINING_NAMESPACE, indices)
 
 
 def _plan(name: str, steps: int, peak_rate: float) -> StagePlan:
@@ -137,15 +135,17 @@ def _grid(row: dict[str, Tensor]) -> tuple[int, int]:
     return int(row["image_grid_thw"][1]) // 2, int(row["image_grid_thw"][2]) // 2
 
 
-def _vision_stage(
-    model: PreTrainedModel, bank: SceneBank, words: list[int], recipe: Recipe, seed: int
-) -> tuple[dict[str, Any], Callable[[int], StepOutcome]]:
-    """Return what the vision stage trains and its loss."""
-    parts = vision_parts(model)
+def _train_vision(run: _Run, words: list[int]) -> None:
+    """Run the vision stage; a finished one is loaded without drawing its scenes again."""
+    recipe, seed = run.recipe, run.seed
+    plan = _plan("vision", recipe.vision_steps, recipe.vision_rate)
+    done = run.resume and steps_done(plan, run.out) >= plan.steps
+    bank = run.scenes(range(0 if done else recipe.n_vision_scenes))
+    parts = vision_parts(run.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = CellHeads(parts.d_vision)
-    targets = WordTargets(model, words, seed)
+    targets = WordTargets(run.model, words, seed)
     trained = {id(p): p for m in (parts.encoder, parts.projector, heads) for p in m.parameters()}
 
     def compute(step: int) -> StepOutcome:
@@ -156,65 +156,69 @@ def _vision_stage(
         t = join_targets([bank.targets[i] for i in chosen])
         with torch.autocast("cpu", torch.bfloat16):
             features = torch.cat(parts.encode(collate_images([bank.inputs[i] for i in chosen])))
-            embeddings = parts.project(features)
-            return StepOutcome(*vision_loss(features, embeddings, heads, targets, t))
+            return vision_loss(features, parts.project(features), heads, targets, t)
 
-    modules = {"model": model, "heads": heads}
-    return {"modules": modules, "trained": trained.values()}, compute
+    modules = {"model": run.model, "heads": heads}
+    run_stage(plan, modules, trained.values(), compute, run.out, resume=run.resume)
 
 
 class _LanguageStage:
     """Packed questions about encoded scenes: one step, and the accuracy on unseen scenes."""
 
-    def __init__(
-        self,
-        family: Family,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        data: _Features,
-        recipe: Recipe,
-        seed: int,
-    ) -> None:
-        self.family, self.model, self.data = family, model, data
-        self.recipe, self.seed = recipe, seed
-        self.packer = Packer(family, tokenizer)
-        self.project = vision_parts(model).project
+    def __init__(self, run: _Run) -> None:
+        """Draw the scenes that follow those of the vision stage, and encode each image once."""
+        self.family, self.model = run.family, run.model
+        self.recipe, self.seed = run.recipe, run.seed
+        first = run.recipe.n_vision_scenes
+        n_asked = run.recipe.n_language_scenes + run.recipe.n_validation
+        bank = run.scenes(range(first, first + n_asked))
+        encode = vision_parts(run.model)
+        self.project = encode.project
+        self.scenes = bank.scenes
+        self.features = encode_images(encode, bank.inputs)
+        self.grids = [_grid(row) for row in bank.inputs]
+        self.blanks: dict[tuple[int, int], list[Tensor]] = {}
+        for size in IMAGE_SIZES:
+            images = [Image.new("RGB", size, (grey, grey, grey)) for grey in _GREYS]
+            inputs = [row for image in images for row in image_inputs(run.processor, [image])]
+            self.blanks[size] = encode_images(encode, inputs)
+        self.packer = Packer(run.family, run.tokenizer)
+        inner = run.model.model
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.heads = GroundingHeads(len(model.model.language_model.layers))
-        inner = model.model
-        projector = vision_parts(model).projector
+            torch.manual_seed(run.seed)
+            self.heads = GroundingHeads(len(inner.language_model.layers))
         self.trained = [
             *inner.language_model.parameters(),
-            *projector.parameters(),
+            *encode.projector.parameters(),
             *self.heads.parameters(),
         ]
 
     def packed_step(self, step: int) -> StepOutcome:
         """Return the loss of the language stage's step."""
         recipe, progress = self.recipe, step / max(1, self.recipe.language_steps)
-        rng = np.random.default_rng([self.seed, 1, step])
-        chosen = rng.integers(recipe.n_language_scenes, size=recipe.language_batch).tolist()
         weight = recipe.grounding_weight * (1 - 0.75 * progress)
         share = recipe.co_occurring_share if progress < 0.75 else 0.0
         mix = replace(recipe.mix, co_occurring=share)
-        return self._step(chosen, rng, mix, weight, image_sees_question=False)
+        return self._drawn_step(1, step, recipe.language_batch, mix, weight)
 
     def prior_step(self, step: int) -> StepOutcome:
         """Return the loss of a step in which few absent objects are plausible ones."""
-        rng = np.random.default_rng([self.seed, 4, step])
-        chosen = rng.integers(self.recipe.n_language_scenes, size=self.recipe.language_batch)
-        weight = 0.25 * self.recipe.grounding_weight
-        return self._step(
-            chosen.tolist(), rng, self.recipe.prior_mix, weight, image_sees_question=False
-        )
+        recipe = self.recipe
+        weight = 0.25 * recipe.grounding_weight
+        return self._drawn_step(4, step, recipe.language_batch, recipe.prior_mix, weight)
 
     def prefix_step(self, step: int) -> StepOutcome:
         """Return the loss of a step in which each image has one question and sees it."""
-        rng = np.random.default_rng([self.seed, 2, step])
-        chosen = rng.integers(self.recipe.n_language_scenes, size=self.recipe.prefix_batch).tolist()
         weight = 0.25 * self.recipe.grounding_weight
-        return self._step(chosen, rng, None, weight, image_sees_question=True)
+        return self._drawn_step(2, step, self.recipe.prefix_batch, None, weight)
+
+    def _drawn_step(
+        self, stream: int, step: int, size: int, mix: QuestionMix | None, weight: float
+    ) -> StepOutcome:
+        """Return the loss of a step on randomly drawn scenes; each stage has a stream."""
+        rng = np.random.default_rng([self.seed, stream, step])
+        chosen = rng.integers(self.recipe.n_language_scenes, size=size).tolist()
+        return self._step(chosen, rng, mix, weight, blank_share=self.recipe.blank_share)
 
     def _questions(self, scene: Scene, rng: np.random.Generator, mix: QuestionMix | None) -> list:
         if mix is not None:
@@ -233,87 +237,56 @@ class _LanguageStage:
         mix: QuestionMix | None,
         grounding_weight: float,
         *,
-        image_sees_question: bool,
+        blank_share: float,
     ) -> StepOutcome:
-        data = self.data
+        """Return the loss on some scenes.
+
+        Args:
+            chosen: the scenes.
+            rng: draws blank images and questions.
+            mix: questions of an image; None: a single one, which the image sees.
+            grounding_weight: of the auxiliary losses.
+            blank_share: share of images replaced by a grey one.
+        """
         features, shown = [], []
         for i in chosen:
-            blank = rng.random() < self.recipe.blank_share
-            blanks = data.blanks[data.scenes[i].image.size]
-            features.append(blanks[int(rng.integers(len(blanks)))] if blank else data.features[i])
+            blank = rng.random() < blank_share
+            blanks = self.blanks[self.scenes[i].image.size]
+            features.append(blanks[int(rng.integers(len(blanks)))] if blank else self.features[i])
             shown.append(not blank)
-        scenes = [data.scenes[i] for i in chosen]
+        scenes = [self.scenes[i] for i in chosen]
         questions = [self._questions(scene, rng, mix) for scene in scenes]
-        batch = self.packer.pack(scenes, questions, [data.grids[i] for i in chosen], grounded=shown)
+        batch = self.packer.pack(scenes, questions, [self.grids[i] for i in chosen], grounded=shown)
         with torch.autocast("cpu", torch.bfloat16):
             outputs = run_packed(
                 self.model,
                 batch,
                 self.project(torch.cat([f.float() for f in features])),
                 prefix_lm=self.family == "paligemma",
-                image_sees_question=image_sees_question,
+                image_sees_question=mix is None,
                 grounding_layers=self.heads.layers,
             )
-            return StepOutcome(*language_loss(outputs, batch, self.heads, grounding_weight))
+            return language_loss(outputs, batch, self.heads, grounding_weight)
 
     @torch.no_grad()
-    def watch(self, _step: int) -> dict[str, float]:
+    def watch(self) -> dict[str, float]:
         """Return packed accuracy by task on the validation scenes."""
         totals: dict[str, list[float]] = {}
         mix = QuestionMix(existence=6, counting=2, spatial=6, open=2, co_occurring=0.25)
-        start = self.recipe.n_language_scenes
-        recipe = replace(self.recipe, blank_share=0.0)
-        stage_recipe, self.recipe = self.recipe, recipe
-        for first in range(start, start + self.recipe.n_validation, 16):
+        start, end = self.recipe.n_language_scenes, len(self.scenes)
+        for first in range(start, end, 16):
             rng = np.random.default_rng([self.seed, 3, first])
-            chosen = list(range(first, min(first + 16, start + self.recipe.n_validation)))
-            for key, value in self._step(
-                chosen, rng, mix, 0.0, image_sees_question=False
-            ).figures.items():
+            chosen = list(range(first, min(first + 16, end)))
+            for key, value in self._step(chosen, rng, mix, 0.0, blank_share=0.0).figures.items():
                 totals.setdefault(key, []).append(value)
-        self.recipe = stage_recipe
         return {f"validation_{k}": round(float(np.mean(v)), 4) for k, v in totals.items()}
 
 
-def _train_vision(
-    family: Family,
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    words: list[int],
-    recipe: Recipe,
-    seed: int,
-    out: Path,
-    *,
-    resume: bool,
-) -> None:
-    """Run the vision stage; a finished one is loaded without drawing its scenes again."""
-    plan = _plan("vision", recipe.vision_steps, recipe.vision_rate)
-    done = resume and steps_done(plan, out) >= plan.steps
-    n_drawn = 0 if done else recipe.n_vision_scenes
-    bank = SceneBank(family, processor, TRAINING_NAMESPACE, range(n_drawn))
-    held, compute = _vision_stage(model, bank, words, recipe, seed)
-    run_stage(plan, **held, compute=compute, out=out, resume=resume)
-
-
-def _train_language(
-    family: Family,
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    tokenizer: PreTrainedTokenizerFast,
-    recipe: Recipe,
-    seed: int,
-    out: Path,
-    *,
-    resume: bool,
-) -> None:
+def _train_language(run: _Run) -> None:
     """Encode the scenes of the language stages once and run these stages."""
-    n_asked = recipe.n_language_scenes + recipe.n_validation
-    indices = range(recipe.n_vision_scenes, recipe.n_vision_scenes + n_asked)
-    bank = SceneBank(family, processor, TRAINING_NAMESPACE, indices)
-    data = _Features(family, model, processor, bank)
-    bank.inputs.clear()
-    stage = _LanguageStage(family, model, tokenizer, data, recipe, seed)
-    modules = {"model": model, "heads": stage.heads}
+    recipe = run.recipe
+    stage = _LanguageStage(run)
+    modules = {"model": run.model, "heads": stage.heads}
     for plan, compute in (
         (_plan("language", recipe.language_steps, recipe.language_rate), stage.packed_step),
         (_plan("prior", recipe.prior_steps, recipe.prior_rate), stage.prior_step),
@@ -321,7 +294,9 @@ def _train_language(
     ):
         if plan.steps:
             watch = None if plan.name == "prefix" else stage.watch
-            run_stage(plan, modules, stage.trained, compute, out, resume=resume, watch=watch)
+            run_stage(
+                plan, modules, stage.trained, compute, run.out, resume=run.resume, watch=watch
+            )
 
 
 def train(
@@ -330,7 +305,6 @@ def train(
     *,
     seed: int = 0,
     recipe: Recipe | None = None,
-    steps: int | None = None,
     resume: bool = True,
 ) -> Path:
     """Train a model of a family and save it, ready for `from_pretrained`.
@@ -340,7 +314,6 @@ def train(
         out: working folder; checkpoints and `log.jsonl` appear there, the model in `out/model`.
         seed: of initialisation and of every batch.
         recipe: the family's shipped recipe by default.
-        steps: replaces the recipe's number of language steps.
         resume: continue from the checkpoints in `out`.
 
     Returns:
@@ -351,41 +324,33 @@ def train(
     """
     if family not in FAMILIES:
         raise InputError(f"unknown family {family!r}; give one of {', '.join(FAMILIES)}")
-    recipe = RECIPES[family] if recipe is None else recipe
-    if steps is not None:
-        recipe = replace(recipe, language_steps=steps)
     tokenizer = build_tokenizer(family)
     processor = build_processor(family, tokenizer)
     model = build_model(family, len(tokenizer), special_ids(family, tokenizer), seed)
     words = tie_plurals(model, tokenizer)
     initialize_for_matching(model, words, seed)
     model.set_attn_implementation({"vision_config": "vrp_cells", "text_config": "vrp_packed"})
-    _train_vision(family, model, processor, words, recipe, seed, out, resume=resume)
-    _train_language(family, model, processor, tokenizer, recipe, seed, out, resume=resume)
-    return _save_model(family, model, processor, recipe, seed, out)
+    recipe = RECIPES[family] if recipe is None else recipe
+    run = _Run(family, model, processor, tokenizer, recipe, seed, out, resume)
+    _train_vision(run, words)
+    _train_language(run)
+    return _save_model(run)
 
 
-def _save_model(
-    family: Family,
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    recipe: Recipe,
-    seed: int,
-    out: Path,
-) -> Path:
+def _save_model(run: _Run) -> Path:
     """Save the model, its processor and how it was made."""
-    folder = out / "model"
-    model.set_attn_implementation("sdpa")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    folder = run.out / "model"
+    run.model.set_attn_implementation("sdpa")
+    run.model.save_pretrained(folder)
+    run.processor.save_pretrained(folder)
     made = {
-        "family": family,
-        "seed": seed,
+        "family": run.family,
+        "seed": run.seed,
         "namespace": TRAINING_NAMESPACE,
         "first_scene_seed": scene_seed(TRAINING_NAMESPACE, 0),
-        "recipe": asdict(recipe),
+        "recipe": asdict(run.recipe),
         "n_categories": len(CATEGORIES),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in run.model.parameters()),
         "precision": "float32 weights, bfloat16 autocast on the CPU",
         "versions": {
             "python": platform.python_version(),

@@ -25,25 +25,15 @@ from transformers import (
 )
 from transformers.masking_utils import eager_mask
 
-from vrp.data.scenes.draw import CATEGORIES, COLORS, Scene, draw_scene, scene_seed
+from vrp.data.scenes.draw import CATEGORIES, Scene, draw_scene, scene_seed
+from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import plural
 from vrp.zoo.architectures import CELL, D_MODEL, IMAGE_SIDE, Family, VisionParts
+from vrp.zoo.stage import StepOutcome
 from vrp.zoo.tokenizer import word_id
 
-__all__ = [
-    "CellHeads",
-    "CellTargets",
-    "SceneBank",
-    "VisionLoss",
-    "WordTargets",
-    "cell_targets",
-    "collate_images",
-    "encode_images",
-    "image_inputs",
-    "tie_plurals",
-]
-
 MAX_GRID: Final = 16
+_ENCODED_AT_ONCE: Final = 64  # images
 _MIN_SHARE: Final = 0.2
 """Share of a cell that an object must fill for the cell to be named after it."""
 
@@ -187,9 +177,6 @@ class SceneBank:
             self.inputs.append(row)
             self.targets.append(cell_targets(family, scene))
 
-    def __len__(self) -> int:
-        return len(self.scenes)
-
 
 class CellHeads(nn.Module):
     """Linear read-outs of one cell's features; thrown away after the pretraining."""
@@ -247,16 +234,9 @@ class WordTargets:
         )
 
 
-class VisionLoss(NamedTuple):
-    """The loss of a batch of cells and how well they were named."""
-
-    loss: Tensor
-    figures: dict[str, float]
-
-
 def vision_loss(
     features: Tensor, embeddings: Tensor, heads: CellHeads, words: WordTargets, t: CellTargets
-) -> VisionLoss:
+) -> StepOutcome:
     """Return the dense loss of a batch.
 
     Args:
@@ -282,12 +262,10 @@ def vision_loss(
     speaking = (error * weight).mean()
     loss = 2 * naming + 0.7 * coloring + 0.3 * placing + 0.5 * centring + 0.5 * shape + speaking
     with torch.no_grad():
+        right = category.argmax(-1) == t.category
         figures = {
-            "category_accuracy": (category.argmax(-1) == t.category)[shown].float().mean().item(),
-            "background_accuracy": (category.argmax(-1) == t.category)[~shown]
-            .float()
-            .mean()
-            .item(),
+            "category_accuracy": right[shown].float().mean().item(),
+            "background_accuracy": right[~shown].float().mean().item(),
             "color_accuracy": (color.argmax(-1) == t.color)[shown].float().mean().item(),
             "row_accuracy": (row.argmax(-1) == t.row).float().mean().item(),
             "column_accuracy": (column.argmax(-1) == t.column).float().mean().item(),
@@ -295,17 +273,15 @@ def vision_loss(
             "centre_precision": t.centre[centre[:, 0] > 0].mean().item(),
             "word_error": speaking.item(),
         }
-    return VisionLoss(loss, figures)
+    return StepOutcome(loss, figures)
 
 
 @torch.no_grad()
-def encode_images(
-    parts: VisionParts, inputs: Sequence[dict[str, Tensor]], *, batch: int = 64
-) -> list[Tensor]:
+def encode_images(parts: VisionParts, inputs: Sequence[dict[str, Tensor]]) -> list[Tensor]:
     """Return each image's features before projection, float16 (n_cells, d_vision)."""
     features: list[Tensor] = []
-    for start in tqdm(range(0, len(inputs), batch), desc="encoding", mininterval=5):
+    for start in tqdm(range(0, len(inputs), _ENCODED_AT_ONCE), desc="encoding", mininterval=5):
         with torch.autocast("cpu", torch.bfloat16):
-            out = parts.encode(collate_images(inputs[start : start + batch]))
+            out = parts.encode(collate_images(inputs[start : start + _ENCODED_AT_ONCE]))
         features += [f.half() for f in out]
     return features

@@ -12,7 +12,8 @@ from vrp.data.scenes.annotators import (
     error_probability,
     majority_answer,
 )
-from vrp.data.scenes.draw import CATEGORIES, COLORS, SCENE_TYPES, Scene, SceneObject
+from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES, Scene, SceneObject
+from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import ANSWERS, SceneQuestion
 
 PLAIN = SceneObject("cup", "red", (0, 0, 30, 30), 1.0, 30, 1.0)

@@ -39,8 +39,8 @@ def test_training_and_study_seeds_are_disjoint():
     assert len(set(seeds)) == len(NAMESPACES) * 100_000
 
 
-def test_each_purpose_and_variant_has_its_own_stream():
-    draws = {scene_rng(7, p, v).random() for p in Purpose for v in (0, 1)}
+def test_each_purpose_and_seed_has_its_own_stream():
+    draws = {scene_rng(seed, p).random() for p in Purpose for seed in (7, 8)}
     assert len(draws) == 2 * len(Purpose)
     assert scene_rng(7, Purpose.QUESTIONS).random() == np.random.default_rng([7, 1]).random()
 

@@ -14,22 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrp.data.scenes.backgrounds import Pixels, draw_background
-from vrp.data.scenes.icons import COLORS, ICONS, RGB, draw_icon
-
-__all__ = [
-    "CATEGORIES",
-    "COLORS",
-    "IMAGE_SIZES",
-    "MIN_VISIBLE_SHARE",
-    "RGB",
-    "SCENE_TYPES",
-    "Purpose",
-    "Scene",
-    "SceneObject",
-    "draw_scene",
-    "scene_rng",
-    "scene_seed",
-]
+from vrp.data.scenes.icons import COLORS, ICONS, draw_icon
 
 CATEGORIES: Final[tuple[str, ...]] = tuple(ICONS)
 
@@ -133,10 +118,9 @@ def scene_seed(namespace: str, index: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def scene_rng(seed: int, purpose: Purpose, variant: int = 0) -> np.random.Generator:
-    """Return the generator of one purpose of one scene; each variant is another stream."""
-    # numpy takes [a, b] and [a, b, 0] for the same entropy, so variant 0 is [seed, purpose].
-    return np.random.default_rng([seed, int(purpose), variant])
+def scene_rng(seed: int, purpose: Purpose) -> np.random.Generator:
+    """Return the generator of one purpose of one scene."""
+    return np.random.default_rng([seed, int(purpose)])
 
 
 def _plan_objects(rng: np.random.Generator, scene_type: str) -> list[_Plan]:

@@ -1,4 +1,4 @@
-"""Writes scenes as a data folder in the official layouts of COCO, POPE and VQA v2."""
+"""Writes scenes as a data folder in the official layouts of POPE and VQA v2, images as COCO's."""
 
 import importlib.metadata
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from vrp.data.scenes.annotators import annotate, majority_answer
-from vrp.data.scenes.draw import CATEGORIES, Purpose, Scene, draw_scene, scene_rng, scene_seed
+from vrp.data.scenes.draw import Purpose, Scene, draw_scene, scene_rng, scene_seed
 from vrp.data.scenes.pope_sampling import (
     OBJECTS_ASKED,
     POPE_SPLITS,
@@ -28,42 +28,10 @@ from vrp.data.scenes.questions import (
 from vrp.errors import InputError
 
 IMAGE_FOLDER: Final = "val2014"
-INSTANCES_FILE: Final = "annotations/instances_val2014.json"
 POPE_FILE: Final = "pope/coco_pope_{split}.json"
 VQA_QUESTIONS_FILE: Final = "vqa/v2_OpenEnded_mscoco_val2014_questions.json"
 VQA_ANNOTATIONS_FILE: Final = "vqa/v2_mscoco_val2014_annotations.json"
 PROVENANCE_FILE: Final = "scenes.json"
-
-_LICENSE: Final = {"id": 1, "name": "MIT License", "url": "https://opensource.org/license/mit"}
-_SUPERCATEGORIES: Final[dict[str, tuple[str, ...]]] = {
-    "vehicle": ("car", "boat"),
-    "animal": ("fish",),
-    "outdoor": ("house", "tree"),
-    "sports": ("kite", "ball"),
-    "accessory": ("umbrella",),
-    "kitchen": ("cup", "bottle"),
-    "indoor": ("clock", "book"),
-    "furniture": ("chair", "lamp"),
-}
-
-
-class SceneDatasetCounts(NamedTuple):
-    """What a written data folder holds."""
-
-    n_images: int
-    """Images in all."""
-    n_pope_images: int
-    """Images with POPE questions, six in each split."""
-    n_vqa_images: int
-    """Images with VQA questions; the smaller of the two sets is part of the other."""
-    n_pope_rows: int
-    """Rows of each POPE file."""
-    n_counting: int
-    """VQA questions that ask for a count."""
-    n_spatial: int
-    """VQA questions that state a spatial relation."""
-    n_open: int
-    """VQA questions about colours and places."""
 
 
 class _NumberedScene(NamedTuple):
@@ -78,11 +46,10 @@ def write_scene_dataset(
     folder: Path,
     *,
     namespace: str,
-    n_pope_images: int = 500,
-    n_vqa_images: int = 700,
-    seed: int = 0,
-) -> SceneDatasetCounts:
-    """Draw scenes and write images, COCO instances, POPE and VQA v2 files.
+    n_pope_images: int,
+    n_vqa_images: int,
+) -> None:
+    """Draw scenes and write images, POPE and VQA v2 files, and what they hold as `scenes.json`.
 
     The folder is written whole under a temporary name beside its place and then renamed. POPE
     takes images with at least three distinct categories, as the published one does; VQA shares
@@ -93,7 +60,6 @@ def write_scene_dataset(
         namespace: what the scenes' seeds derive from (see `scene_seed`).
         n_pope_images: images with existence questions.
         n_vqa_images: images with counting, spatial and open questions.
-        seed: another value gives other questions and annotators about the same images.
 
     Raises:
         InputError: the folder holds files that are not a scene data set.
@@ -105,14 +71,13 @@ def write_scene_dataset(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch, "fresh")
-        writer = _DatasetWriter(fresh, seed)
+        writer = _DatasetWriter(fresh)
         for numbered in _choose_scenes(namespace, n_pope_images, n_vqa_images):
             writer.add(numbered)
-        counts = writer.finish(namespace)
+        writer.finish(namespace)
         if folder.exists():
             folder.rename(Path(scratch, "replaced"))
         fresh.rename(folder)
-    return counts
 
 
 def _refuse_foreign_files(folder: Path) -> None:
@@ -148,11 +113,9 @@ def _choose_scenes(
 class _DatasetWriter:
     """Collects the rows of every file while images are written one by one."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.seed = seed
-        self.images: list[dict[str, Any]] = []
-        self.instances: list[dict[str, Any]] = []
+        self.n_images = 0
         self.pope_images: list[ImageObjects] = []
         self.questions: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
@@ -160,18 +123,13 @@ class _DatasetWriter:
         self.n_vqa_images = 0
         (folder / IMAGE_FOLDER).mkdir(parents=True)
 
-    def _rng(self, scene: Scene, purpose: Purpose) -> np.random.Generator:
-        return scene_rng(scene.seed, purpose, self.seed)
-
     def add(self, numbered: _NumberedScene) -> None:
-        """Write one image and collect its instances and questions."""
+        """Write one image and collect its questions."""
         image_id, file_name, scene, in_pope, in_vqa = numbered
         scene.image.save(self.folder / IMAGE_FOLDER / file_name, compress_level=4)
-        self.images.append(_coco_image(image_id, file_name, scene))
-        for index in range(len(scene.objects)):
-            self.instances.append(_coco_instance(len(self.instances) + 1, image_id, scene, index))
+        self.n_images += 1
         if in_pope:
-            rng = self._rng(scene, Purpose.POPE)
+            rng = scene_rng(scene.seed, Purpose.POPE)
             objects = shuffled_objects([o.category for o in scene.objects], rng)
             self.pope_images.append(ImageObjects(file_name, objects, int(rng.integers(2**63))))
         if in_vqa:
@@ -179,13 +137,13 @@ class _DatasetWriter:
 
     def _add_vqa(self, image_id: int, scene: Scene) -> None:
         self.n_vqa_images += 1
-        rng = self._rng(scene, Purpose.QUESTIONS)
+        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
         asked = [
             *counting_questions(scene, rng),
             *spatial_questions(scene, rng),
             *open_questions(scene, rng),
         ]
-        annotators = self._rng(scene, Purpose.ANNOTATORS)
+        annotators = scene_rng(scene.seed, Purpose.ANNOTATORS)
         for number, question in enumerate(asked):
             question_id = image_id * 1000 + number
             self.questions.append(
@@ -196,9 +154,8 @@ class _DatasetWriter:
             )
             self.tasks[question.task] += 1
 
-    def finish(self, namespace: str) -> SceneDatasetCounts:
-        """Write every file but the images, and say what there is."""
-        self._write_json(INSTANCES_FILE, _coco_file(self.images, self.instances))
+    def finish(self, namespace: str) -> None:
+        """Write every file but the images."""
         n_rows = 0
         for split in POPE_SPLITS:
             rows = pope_questions(self.pope_images, split)
@@ -210,19 +167,18 @@ class _DatasetWriter:
             {**_vqa_header(), "task_type": "Open-Ended", "questions": self.questions},
         )
         self._write_json(VQA_ANNOTATIONS_FILE, {**_vqa_header(), "annotations": self.annotations})
-        counts = SceneDatasetCounts(
-            n_images=len(self.images),
-            n_pope_images=len(self.pope_images),
-            n_vqa_images=self.n_vqa_images,
-            n_pope_rows=n_rows,
-            n_counting=self.tasks["counting"],
-            n_spatial=self.tasks["spatial"],
-            n_open=self.tasks["open"],
-        )
-        version = importlib.metadata.version("vrp")
-        about = {"made_by": f"vrp {version}", "namespace": namespace, "seed": self.seed}
-        self._write_json(PROVENANCE_FILE, {**about, **counts._asdict()}, indent=1)
-        return counts
+        about = {
+            "made_by": f"vrp {importlib.metadata.version('vrp')}",
+            "namespace": namespace,
+            "n_images": self.n_images,
+            "n_pope_images": len(self.pope_images),
+            "n_vqa_images": self.n_vqa_images,
+            "n_pope_rows": n_rows,
+            "n_counting": self.tasks["counting"],
+            "n_spatial": self.tasks["spatial"],
+            "n_open": self.tasks["open"],
+        }
+        self._write_json(PROVENANCE_FILE, about, indent=1)
 
     def _write_json(self, name: str, value: Any, *, indent: int | None = None) -> None:
         self._write_text(name, json.dumps(value, indent=indent) + "\n")
@@ -233,66 +189,12 @@ class _DatasetWriter:
         path.write_text(text, encoding="utf-8")
 
 
-def _coco_image(image_id: int, file_name: str, scene: Scene) -> dict[str, Any]:
-    width, height = scene.image.size
-    return {
-        "id": image_id,
-        "file_name": file_name,
-        "width": width,
-        "height": height,
-        "license": _LICENSE["id"],
-    }
-
-
-def _coco_instance(instance_id: int, image_id: int, scene: Scene, index: int) -> dict[str, Any]:
-    """Return the COCO annotation of one object: its visible part."""
-    o = scene.objects[index]
-    seen = scene.instance_map == index
-    x0, y0, x1, y1 = o.box
-    return {
-        "id": instance_id,
-        "image_id": image_id,
-        "category_id": CATEGORIES.index(o.category) + 1,
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": int(seen.sum()),
-        "iscrowd": 0,
-        "segmentation": {"size": list(seen.shape), "counts": run_lengths(seen)},
-        "attributes": {"color": o.color, "visible_share": round(o.visible_share, 4)},
-    }
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """Return COCO's uncompressed run-length code of a mask (height, width), dtype bool.
-
-    Lengths of alternating runs of 0 and 1 down the columns, beginning with 0.
-    """
-    flat = mask.T.reshape(-1)
-    changes = np.flatnonzero(np.diff(flat.astype(np.int8))) + 1
-    runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    return [0, *runs] if flat[0] else runs
-
-
-def _coco_file(images: list[dict[str, Any]], instances: list[dict[str, Any]]) -> dict[str, Any]:
-    groups = {name: group for group, names in _SUPERCATEGORIES.items() for name in names}
-    categories = [
-        {"id": number, "name": name, "supercategory": groups[name]}
-        for number, name in enumerate(CATEGORIES, start=1)
-    ]
-    return {
-        "info": {"description": "VRP scenes in COCO's layout", "version": "1.0"},
-        "licenses": [_LICENSE],
-        "images": images,
-        "annotations": instances,
-        "categories": categories,
-    }
-
-
 def _vqa_header() -> dict[str, Any]:
     return {
         "info": {"description": "VRP scenes in the layout of VQA v2.0", "version": "2.0"},
         "data_type": "mscoco",
         "data_subtype": IMAGE_FOLDER,
-        "license": {"url": _LICENSE["url"], "name": _LICENSE["name"]},
+        "license": {"url": "https://opensource.org/license/mit", "name": "MIT License"},
     }
 
 

@@ -6,21 +6,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from vrp.data.scenes.draw import CATEGORIES, COLORS, SCENE_TYPES, Scene, SceneObject
-
-__all__ = [
-    "ANSWERS",
-    "CLEAR_SEPARATION",
-    "NEAR_SEPARATION",
-    "RELATIONS",
-    "SceneQuestion",
-    "counting_questions",
-    "existence_question",
-    "open_questions",
-    "plural",
-    "spatial_questions",
-    "with_article",
-]
+from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES, Scene, SceneObject
+from vrp.data.scenes.icons import COLORS
 
 CLEAR_SEPARATION: Final = 18.0
 """Pixels between centres, along a relation's axis, from which the relation is plain."""
