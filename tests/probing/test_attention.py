@@ -9,10 +9,10 @@ from vrp.probing.attention import (
     N_TREES,
     area_resample,
     concatenate_maps,
-    fit_attention_mlp,
     fit_attention_trees,
 )
 from vrp.probing.folds import plan_folds, sklearn_seed
+from vrp.probing.mlp import fit_mlp
 from vrp.stats.auroc import auroc
 
 
@@ -40,8 +40,8 @@ def test_maps_of_different_grids_meet_on_one():
     left[:, :, :8] = 1 / 64  # all attention on the left half
     tall = np.zeros((2, 14, 10))
     tall[:, :, :5] = 1 / 70
-    rows = concatenate_maps([left, tall], (4, 4))
-    assert rows.shape == (2, 2 * 16)
+    rows = concatenate_maps([left, tall])
+    assert rows.shape == (2, 2 * 144)
     assert rows[0] == pytest.approx(rows[1], abs=1e-6)
     with pytest.raises(InputError, match="same layers"):
         concatenate_maps([left, tall[:1]])
@@ -80,7 +80,7 @@ def test_mlp_on_maps_finds_where_the_model_looked(planted):
         item[:, :, :half] += 1.0 if left else 0.0
         item[:, :, half:] += 0.0 if left else 1.0
         maps.append(item / item.sum(axis=(1, 2), keepdims=True))
-    result = fit_attention_mlp(concatenate_maps(maps, (4, 4)), made.items, plan)
+    result = fit_mlp(concatenate_maps(maps), made.items, plan, name="attention mlp")
     assert auroc(result.scores, made.items.correct, strata=plan.fold) > 0.8
 
 
@@ -100,11 +100,11 @@ def test_one_tree_at_a_time_is_the_ensemble(planted):
     features[:, 6] = made.evidence
     features[::7, 0] = np.nan
     plan = plan_folds(made.items, n_folds=2, seed="s")
-    found = fit_attention_trees(features, made.items, plan, name="trees")
+    found = fit_attention_trees(features, made.items, plan)
     for split, fit in zip(plan.splits, found.fits, strict=True):
         model = ExtraTreesClassifier(
             n_estimators=N_TREES, min_samples_leaf=MIN_LEAF_ITEMS,
-            random_state=sklearn_seed("probe", plan.seed, "trees", split.fold),
+            random_state=sklearn_seed("probe", plan.seed, "attention trees", split.fold),
         )  # fmt: skip
         model.fit(features[split.train], made.items.correct[split.train])
         scores = model.predict_proba(features[split.test])[:, 1]

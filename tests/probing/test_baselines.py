@@ -63,7 +63,6 @@ def test_question_only_reads_words(planted):
     assert auroc(telling.scores, items.correct, strata=plan.fold) > 0.75
     nothing = question_only([f"word{i}" for i in range(600)], items, plan)
     assert auroc(nothing.scores, items.correct, strata=plan.fold) == 0.5
-    assert "no words shared" in nothing.fits[0].note
 
 
 def test_margin_only_is_the_linear_probe_of_the_margins(planted):
@@ -71,7 +70,6 @@ def test_margin_only_is_the_linear_probe_of_the_margins(planted):
     plan = plan_folds(made.items, seed="s")
     margins = np.column_stack([made.random.normal(size=600), made.evidence])
     result = margin_only(margins, made.items, plan)
-    assert result.name == "margin only"
     assert auroc(result.scores, made.items.correct, strata=plan.fold) > 0.75
 
 

@@ -56,7 +56,6 @@ def test_one_fold_equals_scikit_learn_by_hand(planted):
     expected = model.predict_proba(scaler.transform(features[split.test]))[:, 1]
     assert result.scores[split.test] == pytest.approx(expected, abs=1e-5)
     assert result.fits[2].weights == pytest.approx(model.coef_[0], abs=1e-4)
-    assert result.fits[2].penalty == 0.01
     assert result.fits[2].n_test == split.test.size
 
 
@@ -76,15 +75,14 @@ def test_held_out_labels_never_reach_the_fit(planted):
     assert (after.scores[other] != before.scores[other]).any()
 
 
-def test_noise_is_at_chance_and_gets_the_strongest_penalty(planted):
+def test_noise_is_at_chance(planted):
     made = planted(1200)
     plan = plan_folds(made.items, seed="s")
     noise = made.random.normal(size=(1200, 40))
     result = fit_linear(noise, made.items, plan)
     within = plan.fold * 2 + (made.items.task == "counting")
-    estimate = delong(result.scores, made.items.correct, strata=within)
+    estimate = delong(result.scores, made.items.correct, groups=np.arange(1200), strata=within)
     assert estimate.low < 0.5 < estimate.high
-    assert {fit.penalty for fit in result.fits} <= {1e-4, 1e-3}
 
 
 def test_row_order_does_not_matter(planted):
@@ -161,17 +159,16 @@ def test_pooled_out_of_fold_auroc_is_pulled_down_and_strata_mend_it(planted):
     assert stats.ttest_1samp(pooled, 0.5, alternative="less").pvalue < 0.01
 
 
-def test_one_class_gives_a_reason_not_a_number(planted):
+def test_one_class_gives_no_number(planted):
     made = planted(100)
     plan = plan_folds(made.items, seed="s")
     result = fit_linear(_hidden(made), made.items.with_labels(np.ones(100)), plan)
     assert np.isnan(result.scores).all()
-    assert {fit.note for fit in result.fits} == {"not fitted: every training item is right"}
     best = nested_best_layer({"layer_00": result}, plan)
     assert np.isnan(best.scores).all()
 
 
-def test_one_wrong_image_leaves_one_fold_unfitted_and_says_so(planted):
+def test_one_wrong_image_leaves_one_fold_unfitted(planted):
     made = planted(100)
     correct = np.ones(100, dtype=bool)
     correct[made.items.group == made.items.group[0]] = False
@@ -181,7 +178,6 @@ def test_one_wrong_image_leaves_one_fold_unfitted_and_says_so(planted):
     holds_it = int(plan.fold[0])
     for fit in result.fits:
         if fit.fold == holds_it:
-            assert fit.note.startswith("not fitted")
             assert np.isnan(result.scores[plan.splits[holds_it].test]).all()
         else:
             assert np.isfinite(result.scores[plan.splits[fit.fold].test]).all()

@@ -13,7 +13,6 @@ from sklearn.tree import ExtraTreeClassifier
 from vrp.errors import InputError
 from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
 from vrp.probing.folds import FoldPlan, ProbeItems
-from vrp.probing.mlp import fit_mlp
 
 ATTENTION_FEATURES = (
     "spatial_entropy",
@@ -58,9 +57,7 @@ def _tree_learner(part: TrainingPart, test: NDArray) -> Fitted:
     return Fitted(scores / N_TREES, weights=importances)
 
 
-def fit_attention_trees(
-    features: ArrayLike, items: ProbeItems, plan: FoldPlan, *, name: str = "attention trees"
-) -> ProbeResult:
+def fit_attention_trees(features: ArrayLike, items: ProbeItems, plan: FoldPlan) -> ProbeResult:
     """Extremely randomised trees on the 11 attention features.
 
     Each fit's `weights` are the features' importances, which sum to 1.
@@ -69,7 +66,6 @@ def fit_attention_trees(
         features: (n, 11) in the order of `ATTENTION_FEATURES`; NaN where a feature is undefined.
         items: the items.
         plan: their splits.
-        name: the probe's name.
 
     Raises:
         InputError: another shape, or an infinite value.
@@ -77,10 +73,10 @@ def fit_attention_trees(
     matrix = np.asarray(features, dtype=np.float64)
     if matrix.shape != (items.n_items, len(ATTENTION_FEATURES)) or np.isinf(matrix).any():
         raise InputError(
-            f"{name}: features must be ({items.n_items}, {len(ATTENTION_FEATURES)}) without "
-            f"infinite values, found shape {matrix.shape}"
+            f"attention trees: features must be ({items.n_items}, {len(ATTENTION_FEATURES)}) "
+            f"without infinite values, found shape {matrix.shape}"
         )
-    return cross_fit(name, matrix, items, plan, _tree_learner)
+    return cross_fit("attention trees", matrix, items, plan, _tree_learner)
 
 
 def _overlaps(n_from: int, n_to: int) -> NDArray[np.float64]:
@@ -109,21 +105,18 @@ def area_resample(maps: NDArray[np.floating], size: tuple[int, int] = MAP_SIZE) 
     return rows @ np.asarray(maps, dtype=np.float64) @ columns.T
 
 
-def concatenate_maps(
-    maps: Sequence[NDArray[np.floating]], size: tuple[int, int] = MAP_SIZE
-) -> NDArray[np.float32]:
+def concatenate_maps(maps: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
     """M(l) of all layers as one feature row per item, on one grid for all items.
 
     Grids differ between items where a family keeps the image's aspect ratio (Qwen2-VL), so every
-    map is brought to `size` by `area_resample`: a feature is then the attention on one *part of
+    map is brought to `MAP_SIZE` by `area_resample`: a feature is then the attention on one *part of
     the image*, which padding would not give.
 
     Args:
         maps: one (n_layers, grid_h, grid_w) per item.
-        size: common grid.
 
     Returns:
-        (n, n_layers · size[0] · size[1]) float32.
+        (n, n_layers · 12 · 12) float32.
 
     Raises:
         InputError: no items, or maps that differ in their layers.
@@ -133,32 +126,11 @@ def concatenate_maps(
         raise InputError(
             "attention maps must be (n_layers, grid_h, grid_w) with the same layers for all items"
         )
-    rows = np.empty((len(maps), depths.pop() * size[0] * size[1]), dtype=np.float32)
+    rows = np.empty((len(maps), depths.pop() * MAP_SIZE[0] * MAP_SIZE[1]), dtype=np.float32)
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, item in enumerate(maps):
         by_shape.setdefault(np.shape(item), []).append(index)
     for indices in by_shape.values():
         stack = np.stack([maps[i] for i in indices])
-        rows[indices] = area_resample(stack, size).reshape(len(indices), -1)
+        rows[indices] = area_resample(stack).reshape(len(indices), -1)
     return rows
-
-
-def fit_attention_mlp(
-    features: NDArray[np.floating],
-    items: ProbeItems,
-    plan: FoldPlan,
-    *,
-    name: str = "attention mlp",
-) -> ProbeResult:
-    """MLP on the concatenated attention maps M(l).
-
-    Args:
-        features: (n, d) of `concatenate_maps`.
-        items: the items.
-        plan: their splits.
-        name: the probe's name.
-
-    Raises:
-        InputError: features of another shape, or not finite.
-    """
-    return fit_mlp(features, items, plan, name=name)

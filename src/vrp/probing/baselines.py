@@ -75,7 +75,7 @@ def _question_learner(part: TrainingPart, test: NDArray[Any]) -> Fitted:
         train = vectoriser.fit_transform(part.features)
     except ValueError:  # no word pattern occurs often enough: questions tell nothing
         rate = float(part.correct.mean())
-        return Fitted(np.full(test.size, rate), note="no words shared between training questions")
+        return Fitted(np.full(test.size, rate))
     return fit_penalised(train, part, vectoriser.transform(test), TEXT_PENALTIES)
 
 

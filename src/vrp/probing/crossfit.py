@@ -40,14 +40,10 @@ class Fitted(NamedTuple):
     """(n_test,) probability of a right answer."""
     weights: NDArray[np.float64] = NO_WEIGHTS
     """(d,) weights on standardised features; empty where the model has none."""
-    penalty: float = math.nan
-    """scikit-learn's C (inverse strength) that was picked; NaN where there is none."""
     inner_scores: NDArray[np.float64] | None = None
     """(n_train,) out-of-inner-fold scores at the picked penalty."""
     inner_auroc: float = math.nan
     """Their AUROC, macro-averaged over tasks."""
-    note: str = ""
-    """Problems of the fit; empty where there were none."""
 
 
 class FoldFit(NamedTuple):
@@ -55,31 +51,23 @@ class FoldFit(NamedTuple):
 
     fold: int
     """The fold held out."""
-    n_train: int
-    """Items fitted on."""
     n_test: int
     """Items scored."""
-    layer: str
+    layer: str = ""
     """The layer read, where one was chosen for this fold; else empty."""
-    weights: NDArray[np.float64]
+    weights: NDArray[np.float64] = NO_WEIGHTS
     """(d,) weights on standardised features; empty where the model has none."""
-    penalty: float
-    """scikit-learn's C that was picked; NaN where there is none."""
-    inner_auroc: float
+    inner_auroc: float = math.nan
     """AUROC within the training part (out of inner fold, macro over tasks); NaN where not made."""
-    note: str
-    """Why scores are missing, or problems of the fit; empty where there were none."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
     """A probe's out-of-fold scores and its fits."""
 
-    name: str
-    """The probe."""
     scores: NDArray[np.float64]
-    """(n,) probability of a right answer, in the caller's row order; NaN where it could not be
-    fitted (the fold's note says why)."""
+    """(n,) probability of a right answer, in the caller's row order; NaN where every training item
+    is right, or every one wrong."""
     fits: tuple[FoldFit, ...]
     """One per fold, ascending."""
     stacked: NDArray[np.float64] | None = None
@@ -178,10 +166,10 @@ def cross_fit(
     """Fit and score a probe over all splits.
 
     Rows reach the learner in the order of item ids, so that results do not depend on the order
-    of the caller's. A training part with one class only gives NaN scores and a note.
+    of the caller's. A training part with one class only gives NaN scores.
 
     Args:
-        name: the probe, which also enters its seeds.
+        name: the probe, which enters its seeds.
         features: (n, …) one row per item; or features that differ by fold.
         items: the items.
         plan: their splits.
@@ -202,11 +190,7 @@ def cross_fit(
         labels = items.correct[split.train]
         # NaN, as a constant score would count as a probe at chance.
         if labels.all() or not labels.any():
-            only = "right" if labels.any() else "wrong"
-            fitted = Fitted(
-                np.full(split.test.size, math.nan),
-                note=f"not fitted: every training item is {only}",
-            )
+            fitted = Fitted(np.full(split.test.size, math.nan))
         else:
             seed = sklearn_seed("probe", plan.seed, name, split.fold)
             part = TrainingPart(
@@ -218,10 +202,5 @@ def cross_fit(
         scores[split.test] = stacked[row, split.test] = fitted.scores
         if fitted.inner_scores is not None:
             stacked[row, split.train] = fitted.inner_scores
-        fits.append(
-            FoldFit(
-                split.fold, split.train.size, split.test.size, layer, fitted.weights,
-                fitted.penalty, fitted.inner_auroc, fitted.note,
-            )
-        )  # fmt: skip
-    return ProbeResult(name, scores, tuple(fits), stacked if nested else None)
+        fits.append(FoldFit(split.fold, split.test.size, layer, fitted.weights, fitted.inner_auroc))
+    return ProbeResult(scores, tuple(fits), stacked if nested else None)

@@ -5,7 +5,6 @@ margin, correctness, the majority answer's correctness).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,17 +13,6 @@ from vrp.errors import InputError
 from vrp.probing.crossfit import Fitted, PerFold, ProbeResult, TrainingPart, cross_fit
 from vrp.probing.folds import FoldPlan, ProbeItems
 from vrp.probing.linear import PENALTIES, check_penalties, fit_penalised
-
-MISSING_PREFIX = "missing: "
-
-
-class Fusion(NamedTuple):
-    """A fused predictor and the names of its weights."""
-
-    result: ProbeResult
-    """Out-of-fold scores; each fit's `weights` are on standardised columns."""
-    columns: tuple[str, ...]
-    """(d,) what each weight belongs to: signals, then probes, then missing-value indicators."""
 
 
 def _filled(train: NDArray[np.float64], test: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
@@ -42,13 +30,12 @@ def fit_fusion(
     *,
     probes: Mapping[str, ProbeResult] | None = None,
     penalties: Sequence[float] = PENALTIES,
-    name: str = "fusion",
-) -> Fusion:
+) -> ProbeResult:
     """Standardised logistic regression over signals, fitted on training folds.
 
     A missing value becomes the training part's median, and a signal with any missing value gets
-    an indicator column. Probes enter by their *nested* scores (`ProbeResult.stacked`): ordinary
-    out-of-fold scores of training items come from models that saw the held-out labels.
+    an indicator column after them. Probes enter by their *nested* scores (`ProbeResult.stacked`):
+    ordinary out-of-fold scores of training items come from models that saw the held-out labels.
 
     Args:
         signals: name → (n,) values, NaN where missing.
@@ -56,7 +43,6 @@ def fit_fusion(
         plan: their splits, the same that the probes were fitted with.
         probes: name → linear probe (or its best or last layers) to fuse as well.
         penalties: scikit-learn's C to choose from.
-        name: the fused predictor's name.
 
     Raises:
         InputError: nothing to fuse, a signal of another length or with infinite values, or a
@@ -67,18 +53,18 @@ def fit_fusion(
         column = np.asarray(values, dtype=np.float64)
         if column.shape != (items.n_items,) or np.isinf(column).any():
             raise InputError(
-                f"{name}: signal {signal!r} must have {items.n_items} values, none infinite"
+                f"fusion: signal {signal!r} must have {items.n_items} values, none infinite"
             )
         columns[signal] = column
     extra = dict(probes or {})
     for probe, result in extra.items():
         if result.stacked is None or result.stacked.shape[1] != items.n_items:
-            raise InputError(f"{name}: probe {probe!r} has no nested scores for these items")
+            raise InputError(f"fusion: probe {probe!r} has no nested scores for these items")
     if not columns and not extra:
-        raise InputError(f"{name}: no signals to fuse")
+        raise InputError("fusion: no signals to fuse")
     # Missingness can be informative: the model failed to give a map or samples.
-    indicated = [signal for signal, column in columns.items() if np.isnan(column).any()]
-    indicators = [np.isnan(columns[signal]).astype(np.float64) for signal in indicated]
+    absent = [np.isnan(column) for column in columns.values()]
+    indicators = [missing.astype(np.float64) for missing in absent if missing.any()]
     grid = check_penalties(penalties)
 
     def of_fold(fold: int) -> NDArray[np.float64]:
@@ -89,6 +75,4 @@ def fit_fusion(
         train, held_out = _filled(part.features, test)
         return fit_penalised(train, part, held_out, grid)
 
-    result = cross_fit(name, PerFold(of_fold), items, plan, learn)
-    names = (*columns, *extra, *(MISSING_PREFIX + signal for signal in indicated))
-    return Fusion(result, names)
+    return cross_fit("fusion", PerFold(of_fold), items, plan, learn)

@@ -7,6 +7,7 @@ stratified 80/20 split, in which an image's questions fall on both sides.
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ from vrp.probing.crossfit import (
     Features,
     Fitted,
     FoldFit,
-    Learner,
     PerFold,
     ProbeResult,
     TrainingPart,
@@ -31,7 +31,6 @@ from vrp.probing.crossfit import (
 )
 from vrp.probing.folds import FoldPlan, ProbeItems
 from vrp.stats.auroc import auroc
-from vrp.stats.estimate import join_notes
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """scikit-learn's C: 1e-4 suits thousands of standardised neurons, 1 suits a handful of signals."""
@@ -56,7 +55,7 @@ class _WarmFit:
     def fit(self, penalty: float) -> "_WarmFit":
         self._model.set_params(C=penalty)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # reported through `converged`
+            warnings.simplefilter("ignore", ConvergenceWarning)  # near enough after so many
             self._model.fit(self._features, self._correct)
         return self
 
@@ -66,10 +65,6 @@ class _WarmFit:
     @property
     def weights(self) -> NDArray[np.float64]:
         return np.asarray(self._model.coef_[0], dtype=np.float64)
-
-    @property
-    def converged(self) -> bool:
-        return int(self._model.n_iter_[0]) < MAX_ITERATIONS
 
 
 def _scaled(train: Any, *others: Any) -> tuple[Any, ...]:
@@ -143,19 +138,11 @@ def fit_penalised(
     choice = _choose_penalty(features, part, penalties)
     train, held_out = _scaled(features, test)
     model = _WarmFit(train, part.correct).fit(choice.penalty)
-    note = join_notes(
-        ""
-        if math.isfinite(choice.loss)
-        else f"no inner part holds both classes: C={choice.penalty:g} taken unchosen",
-        "" if model.converged else f"not converged in {MAX_ITERATIONS} iterations",
-    )
     return Fitted(
         scores=expit(model.log_odds(held_out)),
         weights=model.weights,
-        penalty=choice.penalty,
         inner_scores=expit(choice.log_odds),
         inner_auroc=_macro_auroc(choice.log_odds, part),
-        note=note,
     )
 
 
@@ -168,16 +155,6 @@ def check_penalties(penalties: Sequence[float]) -> tuple[float, ...]:
     if not penalties or min(penalties) <= 0:
         raise InputError(f"penalties (scikit-learn's C) must be positive: {tuple(penalties)}")
     return tuple(sorted(penalties))
-
-
-def linear_learner(penalties: Sequence[float] = PENALTIES) -> Learner:
-    """The L2 logistic learner for `cross_fit`.
-
-    Raises:
-        InputError: no penalties, or one that is not positive.
-    """
-    grid = check_penalties(penalties)
-    return lambda part, test: fit_penalised(part.features, part, test, grid)
 
 
 def fit_linear(
@@ -201,7 +178,12 @@ def fit_linear(
         InputError: features of another shape or not finite; bad penalties.
     """
     features = finite_features(features, n_items=items.n_items, name=name)
-    return cross_fit(name, features, items, plan, linear_learner(penalties))
+    grid = check_penalties(penalties)
+
+    def learn(part: TrainingPart, test: Any) -> Fitted:
+        return fit_penalised(part.features, part, test, grid)
+
+    return cross_fit(name, features, items, plan, learn)
 
 
 def fit_layers(
@@ -229,7 +211,7 @@ def fit_layers(
     for name, features in layers:
         result = fit_linear(features, items, plan, name=f"linear {name}", penalties=penalties)
         fits = tuple(fit._replace(layer=name) for fit in result.fits)
-        probes[name] = ProbeResult(result.name, result.scores, fits, result.stacked)
+        probes[name] = replace(result, fits=fits)
     return probes
 
 
@@ -242,9 +224,7 @@ def _chosen_layer(probes: Mapping[str, ProbeResult], fold_row: int) -> str:
     return best or next(iter(probes))
 
 
-def nested_best_layer(
-    probes: Mapping[str, ProbeResult], plan: FoldPlan, *, name: str = "best layer"
-) -> ProbeResult:
+def nested_best_layer(probes: Mapping[str, ProbeResult], plan: FoldPlan) -> ProbeResult:
     """The best layer, chosen for each fold on the other folds alone.
 
     The layer with the highest inner AUROC (macro over tasks) of the training part scores the
@@ -266,7 +246,7 @@ def nested_best_layer(
             stacked[row] = probe.stacked[row]
         else:
             stacked = None
-    return ProbeResult(name, scores, tuple(fits), stacked)
+    return ProbeResult(scores, tuple(fits), stacked)
 
 
 def chosen_layer_features(best: ProbeResult, load: Callable[[str], NDArray[Any]]) -> PerFold:
@@ -280,15 +260,12 @@ def chosen_layer_features(best: ProbeResult, load: Callable[[str], NDArray[Any]]
     return PerFold(lambda fold: load(layer[fold]), layer)
 
 
-def last_layers(
-    probes: Mapping[str, ProbeResult], *, n_layers: int = 5, name: str = "last layers"
-) -> ProbeResult:
+def last_layers(probes: Mapping[str, ProbeResult], *, n_layers: int) -> ProbeResult:
     """The last layers combined: the mean of their probes' log-odds, nothing further fitted.
 
     Args:
         probes: layer → result, from the first layer to the last.
         n_layers: how many of the last (all, where there are fewer).
-        name: the probe's name.
 
     Raises:
         InputError: no layers asked for or given.
@@ -300,12 +277,7 @@ def last_layers(
     def combined(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         return expit(np.mean([logit(np.clip(p, TINY, 1 - TINY)) for p in parts], axis=0))
 
-    fits = tuple(
-        FoldFit(
-            fit.fold, fit.n_train, fit.n_test, "", np.zeros(0), math.nan, math.nan, fit.note
-        )
-        for fit in used[0].fits
-    )  # fmt: skip
+    fits = tuple(FoldFit(fit.fold, fit.n_test) for fit in used[0].fits)
     rows = [probe.stacked for probe in used if probe.stacked is not None]
     stacked = combined(rows) if len(rows) == len(used) else None
-    return ProbeResult(name, combined([probe.scores for probe in used]), fits, stacked)
+    return ProbeResult(combined([probe.scores for probe in used]), fits, stacked)

@@ -12,7 +12,6 @@ from sklearn.preprocessing import StandardScaler
 from vrp.probing.crossfit import (
     Features,
     Fitted,
-    Learner,
     ProbeResult,
     RowView,
     TrainingPart,
@@ -64,38 +63,22 @@ def _probabilities(model: MLPClassifier, features: NDArray[np.float32]) -> NDArr
     return np.concatenate(parts).astype(np.float64)
 
 
-def mlp_learner(
-    *,
-    hidden_units: int = HIDDEN_UNITS,
-    learning_rate: float = LEARNING_RATE,
-    n_epochs: int = N_EPOCHS,
-) -> Learner:
-    """The MLP learner for `cross_fit`: standardised inputs, every epoch run, no early stop."""
-
-    def fit(part: TrainingPart, test: NDArray) -> Fitted:
-        train, held_out = standardised(part.features, test)
-        model = MLPClassifier(
-            hidden_layer_sizes=(hidden_units,), activation="relu", solver="adam",
-            learning_rate_init=learning_rate, max_iter=n_epochs,
-            n_iter_no_change=n_epochs + 1, random_state=part.seed,
-        )  # fmt: skip
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are the recipe
-            model.fit(train, part.correct)
-        return Fitted(_probabilities(model, held_out))
-
-    return fit
+def _mlp_learner(part: TrainingPart, test: NDArray | RowView) -> Fitted:
+    """Standardised inputs, every epoch run, no early stop."""
+    train, held_out = standardised(part.features, test)
+    model = MLPClassifier(
+        hidden_layer_sizes=(HIDDEN_UNITS,), activation="relu", solver="adam",
+        learning_rate_init=LEARNING_RATE, max_iter=N_EPOCHS,
+        n_iter_no_change=N_EPOCHS + 1, random_state=part.seed,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are the recipe
+        model.fit(train, part.correct)
+    return Fitted(_probabilities(model, held_out))
 
 
 def fit_mlp(
-    features: Features,
-    items: ProbeItems,
-    plan: FoldPlan,
-    *,
-    name: str = "mlp",
-    hidden_units: int = HIDDEN_UNITS,
-    learning_rate: float = LEARNING_RATE,
-    n_epochs: int = N_EPOCHS,
+    features: Features, items: ProbeItems, plan: FoldPlan, *, name: str = "mlp"
 ) -> ProbeResult:
     """MLP probe of one feature matrix (or of a layer per fold).
 
@@ -103,10 +86,7 @@ def fit_mlp(
         features: (n, d); or `chosen_layer_features`.
         items: the items.
         plan: their splits.
-        name: the probe's name.
-        hidden_units: width of the hidden layer.
-        learning_rate: Adam's.
-        n_epochs: passes over the training part.
+        name: the probe's name, which enters its seeds.
 
     Raises:
         InputError: features of another shape or not finite.
@@ -114,5 +94,4 @@ def fit_mlp(
     features = finite_features(features, n_items=items.n_items, name=name)
     if isinstance(features, np.ndarray):
         features = RowView.of(features)
-    learner = mlp_learner(hidden_units=hidden_units, learning_rate=learning_rate, n_epochs=n_epochs)
-    return cross_fit(name, features, items, plan, learner)
+    return cross_fit(name, features, items, plan, _mlp_learner)

@@ -13,7 +13,6 @@ from vrp.errors import InputError
 from vrp.probing.crossfit import (
     Features,
     Fitted,
-    Learner,
     ProbeResult,
     TrainingPart,
     cross_fit,
@@ -25,16 +24,28 @@ SPARSE_PENALTY = 0.1
 MAX_ITERATIONS = 1000
 
 
-def sparse_learner(penalty: float = SPARSE_PENALTY) -> Learner:
-    """The L1 logistic learner for `cross_fit`.
+def fit_sparse(
+    features: Features,
+    items: ProbeItems,
+    plan: FoldPlan,
+    *,
+    penalty: float = SPARSE_PENALTY,
+) -> ProbeResult:
+    """Sparse probe of one layer (or of a layer per fold).
+
+    Args:
+        features: (n, d_model) residual stream of one layer; or `chosen_layer_features`.
+        items: the items.
+        plan: their splits.
+        penalty: scikit-learn's C.
 
     Raises:
-        InputError: a penalty that is not positive.
+        InputError: features of another shape or not finite; a bad penalty.
     """
     if penalty <= 0:
         raise InputError(f"the sparse probe's C must be positive: {penalty}")
 
-    def fit(part: TrainingPart, test: NDArray) -> Fitted:
+    def learn(part: TrainingPart, test: NDArray) -> Fitted:
         scaler = StandardScaler()
         train = scaler.fit_transform(np.asarray(part.features, dtype=np.float64))
         # Coordinate descent reaches exact zeros; the intercept, which liblinear penalises too,
@@ -45,35 +56,10 @@ def sparse_learner(penalty: float = SPARSE_PENALTY) -> Learner:
         )  # fmt: skip
         model.fit(train, part.correct)
         held_out = scaler.transform(np.asarray(test, dtype=np.float64))
-        converged = int(model.n_iter_[0]) < MAX_ITERATIONS
-        note = "" if converged else f"not converged in {MAX_ITERATIONS} iterations"
-        return Fitted(model.predict_proba(held_out)[:, 1], model.coef_[0], penalty, note=note)
+        return Fitted(model.predict_proba(held_out)[:, 1], model.coef_[0])
 
-    return fit
-
-
-def fit_sparse(
-    features: Features,
-    items: ProbeItems,
-    plan: FoldPlan,
-    *,
-    name: str = "sparse",
-    penalty: float = SPARSE_PENALTY,
-) -> ProbeResult:
-    """Sparse probe of one layer (or of a layer per fold).
-
-    Args:
-        features: (n, d_model) residual stream of one layer; or `chosen_layer_features`.
-        items: the items.
-        plan: their splits.
-        name: the probe's name.
-        penalty: scikit-learn's C.
-
-    Raises:
-        InputError: features of another shape or not finite; a bad penalty.
-    """
-    features = finite_features(features, n_items=items.n_items, name=name)
-    return cross_fit(name, features, items, plan, sparse_learner(penalty))
+    features = finite_features(features, n_items=items.n_items, name="sparse")
+    return cross_fit("sparse", features, items, plan, learn)
 
 
 def share_of_top(weights: ArrayLike, k: int = 5) -> float:

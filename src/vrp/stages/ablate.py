@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from vrp.config.ablate import AblateConfig
 from vrp.config.extract import answer_limits
-from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.data.subsets import keyed_seed, stratified_subset
 from vrp.errors import InputError
@@ -42,7 +40,7 @@ from vrp.tables.predictions import PREDICTIONS
 from vrp.vlm.edits import Edit
 
 if TYPE_CHECKING:
-    from vrp.vlm.batching import AnswerLimit
+    from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.decode import ItemCapture
     from vrp.vlm.model import VLM
 
@@ -79,15 +77,19 @@ def run(context: StageContext) -> None:
     probes = read_probes(neurons)
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
     warn_skipped_items("ablate", frame.height - len(asked), "no probe held them out")
-    vlm = load_model(model, recorded)
-    ablated = AblatedModel(
-        vlm, ablate, StudyImages(study.data), seed, max_new_tokens, context.batch_size
-    )
-    parts = {}
+    vlm, images = load_model(model, recorded), StudyImages(study.data)
+    conditions = ablation_conditions(ablate)
+    sizes = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
+    edits: dict[int, list[Edit]] = {}
+    parts: dict[int, ItemBatches] = {}
     for fold in sorted({fold_of[item_id] for item_id in asked}):
         if fold not in probes:
             raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
-        parts[fold] = ablated.batches({k: item for k, item in asked.items() if fold_of[k] == fold})
+        edits[fold] = [edit_of(c, probes[fold], seed=seed, **sizes) for c in conditions]
+        items = {key: item for key, item in asked.items() if fold_of[key] == fold}
+        parts[fold] = ItemBatches(
+            vlm, items, images, batch_size=context.batch_size, max_new_tokens=max_new_tokens
+        )
 
     def compute(ids: Batch) -> BatchTables:
         from vrp.vlm.out_of_memory import split_to_fit
@@ -95,12 +97,11 @@ def run(context: StageContext) -> None:
         fold = fold_of[ids[0]]
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
+            answers = _answers(vlm, parts[fold].inputs(ids[some]), edits[fold], max_new_tokens)
             return [
                 _site(condition, edit)
                 | outcome(asked[capture.item_id], capture, baseline, study.scoring)
-                for condition, edit, captures in ablated.answers(
-                    parts[fold], ids[some], probes[fold]
-                )
+                for condition, edit, captures in zip(conditions, edits[fold], answers, strict=True)
                 for capture in captures
             ]
 
@@ -112,7 +113,7 @@ def run(context: StageContext) -> None:
         compute,
         provenance=provenance,
         description=context.label,
-        answers=lambda ids: len(ids) * len(ablated.conditions),
+        answers=lambda ids: len(ids) * len(conditions),
         unit="answer",
     )
 
@@ -194,67 +195,22 @@ def edit_of(
     return condition.edit(AblationSite(layer, probe, n, condition.value, key))
 
 
-class AblatedModel:
-    """A model that answers with parts of its residual stream silenced."""
+def _answers(
+    vlm: "VLM", inputs: "Sequence[VlmInput]", edits: Sequence[Edit], max_new_tokens: "AnswerLimit"
+) -> "Iterator[list[ItemCapture]]":
+    """Yield the answers of one batch under each edit.
 
-    def __init__(
-        self,
-        vlm: "VLM",
-        ablate: AblateConfig,
-        images: StudyImages,
-        seed: int,
-        max_new_tokens: "AnswerLimit",
-        batch_size: int,
-    ) -> None:
-        """Bind the model.
+    Its images are encoded, and the layers under an edit computed, once for all edits.
+    """
+    from vrp.vlm.decode import prepare, run_batch
+    from vrp.vlm.trunk import Trunk
 
-        Args:
-            vlm: the model.
-            ablate: the config.
-            images: the study's images.
-            seed: the study's seed.
-            max_new_tokens: longest answer, for all items or by task.
-            batch_size: items a forward.
-        """
-        self._vlm = vlm
-        self._batch_size = batch_size
-        self.conditions = ablation_conditions(ablate)
-        self._images = images
-        self._seed = seed
-        self._max_new_tokens = max_new_tokens
-
-    def batches(self, items: Mapping[str, Item]) -> ItemBatches:
-        """Return items of one fold in the batches that they are answered in."""
-        return ItemBatches(
-            self._vlm,
-            items,
-            self._images,
-            batch_size=self._batch_size,
-            max_new_tokens=self._max_new_tokens,
-        )
-
-    def answers(
-        self, batches: ItemBatches, ids: Sequence[str], probes: FoldProbes
-    ) -> "Iterator[tuple[AblationCondition, Edit, list[ItemCapture]]]":
-        """Yield the answers of one batch under each condition.
-
-        Its images are encoded, and the layers under an edit computed, once for all conditions.
-        """
-        from vrp.vlm.decode import prepare, run_batch
-        from vrp.vlm.trunk import Trunk
-
-        edits = self._edits(probes)
-        n = self._max_new_tokens
-        prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=n)
-        trunk = Trunk(self._vlm, prepared, edits)
-        for condition, edit in zip(self.conditions, edits, strict=True):
-            with trunk.under(edit):
-                captures = run_batch(self._vlm, prepared, max_new_tokens=n, edits=[edit])
-            yield condition, edit, captures
-
-    def _edits(self, probes: FoldProbes) -> list[Edit]:
-        sizes = {"n_layers": self._vlm.n_layers, "d_model": self._vlm.d_model}
-        return [edit_of(c, probes, seed=self._seed, **sizes) for c in self.conditions]
+    prepared = prepare(vlm, inputs, max_new_tokens=max_new_tokens)
+    trunk = Trunk(vlm, prepared, edits)
+    for edit in edits:
+        with trunk.under(edit):
+            captures = run_batch(vlm, prepared, max_new_tokens=max_new_tokens, edits=[edit])
+        yield captures
 
 
 def _site(condition: AblationCondition, edit: Edit) -> dict[str, Any]:

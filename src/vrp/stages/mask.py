@@ -1,6 +1,7 @@
 """Hide the most attended image tokens, and controls: does the answer hang on them?"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,12 @@ def run(context: StageContext) -> None:
         (as_items(frame.filter(~dosed)), mask_conditions(mask, dose=False)),
     ]
     vlm, images = load_model(model, recorded), StudyImages(study.data)
-    masked = MaskedModel(vlm, mask, images, seed, maps, subset, max_new_tokens, context.batch_size)
+    other: dict[str, str] = {}
+    if any(condition.shows == "other" for condition in mask_conditions(mask)):
+        other = other_image_items(subset, seed=seed)
+    masked = MaskedModel(
+        vlm, mask, images, seed, maps, as_items(subset), other, max_new_tokens, context.batch_size
+    )
     batches_of = [masked.batches(part) for part, _ in parts]
     masked.require_other_images_fit(as_items(frame))
     part_of = {item_id: place for place, (part, _) in enumerate(parts) for item_id in part}
@@ -135,52 +141,34 @@ def read_maps(paths: Sequence[Path], item_ids: Sequence[str]) -> dict[str, np.nd
     return maps
 
 
+@dataclass(frozen=True)
 class MaskedModel:
     """A model that answers with image tokens hidden."""
 
-    def __init__(
-        self,
-        vlm: "VLM",
-        mask: MaskConfig,
-        images: StudyImages,
-        seed: int,
-        maps: Mapping[str, np.ndarray],
-        subset: pl.DataFrame,
-        max_new_tokens: "AnswerLimit",
-        batch_size: int,
-    ) -> None:
-        """Bind the model.
-
-        Args:
-            vlm: the model.
-            mask: the config.
-            images: the study's images.
-            seed: the study's seed.
-            maps: M (S,) by item id.
-            subset: all items of the masking subset, whichever shard they are in.
-            max_new_tokens: longest answer, for all items or by task.
-            batch_size: items a forward.
-        """
-        self._vlm = vlm
-        self._batch_size = batch_size
-        self._max_new_tokens = max_new_tokens
-        self._mask = mask
-        self._images = images
-        self._seed = seed
-        self._maps = maps
-        self._everyone = as_items(subset)
-        self._other: dict[str, str] = {}
-        if any(condition.shows == "other" for condition in mask_conditions(mask)):
-            self._other = other_image_items(subset, seed=seed)
+    vlm: "VLM"
+    mask: MaskConfig
+    images: StudyImages
+    seed: int
+    """The study's seed."""
+    maps: Mapping[str, np.ndarray]
+    """M (S,) by item id."""
+    everyone: Mapping[str, Item]
+    """All items of the masking subset by id, whichever shard they are in."""
+    other: Mapping[str, str]
+    """Item → the item whose image it is shown instead; empty where no condition does so."""
+    max_new_tokens: "AnswerLimit"
+    """Longest answer, for all items or by task."""
+    batch_size: int
+    """Items a forward."""
 
     def batches(self, items: Mapping[str, Item]) -> ItemBatches:
         """Return items in the batches that they are answered in."""
         return ItemBatches(
-            self._vlm,
+            self.vlm,
             items,
-            self._images,
-            batch_size=self._batch_size,
-            max_new_tokens=self._max_new_tokens,
+            self.images,
+            batch_size=self.batch_size,
+            max_new_tokens=self.max_new_tokens,
         )
 
     def require_other_images_fit(self, items: Mapping[str, Item]) -> None:
@@ -191,14 +179,14 @@ class MaskedModel:
         """
         from vrp.vlm.batching import require_planned_contexts
 
-        if not self._other:
+        if not self.other:
             return
         asked = [
-            (item_id, item.question, self._images.size(self._everyone[self._other[item_id]]), "")
+            (item_id, item.question, self.images.size(self.everyone[self.other[item_id]]), "")
             for item_id, item in items.items()
         ]
         tasks = {item_id: item.task for item_id, item in items.items()}
-        require_planned_contexts(self._vlm, asked, tasks, self._max_new_tokens)
+        require_planned_contexts(self.vlm, asked, tasks, self.max_new_tokens)
 
     def answers(
         self, batches: ItemBatches, ids: Sequence[str], conditions: Sequence[MaskCondition]
@@ -209,11 +197,11 @@ class MaskedModel:
         """
         from vrp.vlm.decode import prepare, run_batch
 
-        n = self._max_new_tokens
-        prepared = prepare(self._vlm, batches.inputs(ids), max_new_tokens=n)
+        n = self.max_new_tokens
+        prepared = prepare(self.vlm, batches.inputs(ids), max_new_tokens=n)
         for condition in conditions:
             shown, hiding = self._shown(batches, prepared, condition)
-            yield condition, run_batch(self._vlm, shown, max_new_tokens=n, **hiding)
+            yield condition, run_batch(self.vlm, shown, max_new_tokens=n, **hiding)
 
     def _shown(
         self, batches: ItemBatches, prepared: "Prepared", condition: MaskCondition
@@ -225,28 +213,28 @@ class MaskedModel:
         if condition.shows == "blank":
             return [batches.input(item, blank=True) for item in asked], {}
         if condition.shows == "other":
-            others = [self._everyone[self._other[item.item_id]] for item in asked]
+            others = [self.everyone[self.other[item.item_id]] for item in asked]
             pairs = zip(asked, others, strict=True)
             return [batches.input(item, seen=other) for item, other in pairs], {}
         keep = [
             self._visible(condition, item.item_id, grid)
             for item, grid in zip(asked, prepared.grids, strict=True)
         ]
-        if self._mask.mode == "attention":
+        if self.mask.mode == "attention":
             return prepared, {"mask": AttentionMask(keep)}
-        if self._mask.mode == "embedding":
+        if self.mask.mode == "embedding":
             return prepared, {"replace": EmbeddingReplacement(keep, self._mean_embedding)}
         return [self._painted(entry, k) for entry, k in zip(prepared.inputs, keep, strict=True)], {}
 
     def _visible(self, condition: MaskCondition, item_id: str, grid: "Grid") -> np.ndarray:
         """Return (S,) boolean, False for the tokens that a condition hides of an item's image."""
-        attention = self._maps[item_id]
+        attention = self.maps[item_id]
         if len(attention) != grid.n_tokens:
             raise InputError(
                 f"the attention table has {len(attention)} image tokens for item {item_id!r}, the "
                 f"model {grid.n_tokens}; the image options have changed: rerun `vrp extract`"
             )
-        seed = keyed_seed(self._seed, "mask", item_id, condition.seed)
+        seed = keyed_seed(self.seed, "mask", item_id, condition.seed)
         keep = np.ones(grid.n_tokens, dtype=bool)
         image = MaskableImage(attention, grid.height, grid.width, seed)
         keep[condition.hidden_tokens(image)] = False
@@ -261,7 +249,7 @@ class MaskedModel:
     def _painted(self, entry: "VlmInput", visible: np.ndarray) -> "VlmInput":
         from vrp.vlm.interventions import grey_patches
 
-        boxes = self._vlm.patch_boxes(entry.image.size)
+        boxes = self.vlm.patch_boxes(entry.image.size)
         return entry._replace(image=grey_patches(entry.image, boxes, visible), image_key="")
 
     @cached_property
@@ -271,15 +259,15 @@ class MaskedModel:
         from vrp.vlm.interventions import image_embedding_sum
         from vrp.vlm.out_of_memory import split_to_fit
 
-        batches = self.batches(self._everyone)
+        batches = self.batches(self.everyone)
 
         def sums_of(ids: Sequence[str]) -> list[tuple[np.ndarray, int]]:
             def sum_of(some: slice) -> list[tuple[np.ndarray, int]]:
-                return [image_embedding_sum(prepare(self._vlm, batches.inputs(ids[some])))]
+                return [image_embedding_sum(prepare(self.vlm, batches.inputs(ids[some])))]
 
             return split_to_fit(ids, sum_of)
 
-        total, n_tokens = np.zeros(self._vlm.d_model), 0
+        total, n_tokens = np.zeros(self.vlm.d_model), 0
         for ids in batches.plan:
             for batch_sum, n in sums_of(ids):
                 total, n_tokens = total + batch_sum, n_tokens + n

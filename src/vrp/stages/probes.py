@@ -27,7 +27,6 @@ from vrp.estimates.reliability import (
 from vrp.probing.attention import (
     ATTENTION_FEATURES,
     concatenate_maps,
-    fit_attention_mlp,
     fit_attention_trees,
 )
 from vrp.probing.baselines import (
@@ -192,7 +191,7 @@ def fit_probes(
         probes: the `probes` section.
     """
     items = inputs.items
-    best = nested_best_layer(by_layer, plan, name=LINEAR_BEST)
+    best = nested_best_layer(by_layer, plan)
     features = chosen_layer_features(best, inputs.layers.read)
     deployable = {
         signal.name: inputs.signals[signal.name].to_numpy()
@@ -202,11 +201,9 @@ def fit_probes(
     makers: dict[str, Callable[[], ProbeResult]] = {
         "linear_last_layers": lambda: last_layers(by_layer, n_layers=probes.last_layers),
         "sparse": lambda: fit_sparse(features, items, plan, penalty=probes.sparse_c),
-        "fusion": lambda: fit_fusion(deployable, items, plan, penalties=probes.penalties).result,
-        "fusion_with_probe": lambda: (
-            fit_fusion(
-                deployable, items, plan, probes={LINEAR_BEST: best}, penalties=probes.penalties
-            ).result
+        "fusion": lambda: fit_fusion(deployable, items, plan, penalties=probes.penalties),
+        "fusion_with_probe": lambda: fit_fusion(
+            deployable, items, plan, probes={LINEAR_BEST: best}, penalties=probes.penalties
         ),
     }
     if probes.mlp:
@@ -236,7 +233,9 @@ def _attention_makers(
 
     return {
         "attention_trees": lambda: of_usable(fit_attention_trees(matrix, inputs.items, plan)),
-        "attention_mlp": lambda: of_usable(fit_attention_mlp(maps.features, inputs.items, plan)),
+        "attention_mlp": lambda: of_usable(
+            fit_mlp(maps.features, inputs.items, plan, name="attention mlp")
+        ),
     }
 
 

@@ -1,54 +1,44 @@
 """`effects.parquet`: what each intervention does to accuracy."""
 
-import pyarrow as pa
-
-from vrp.tables.schema import TableSchema, column, integer, numbers, precise, text
+from vrp.tables.schema import column, integer, numbers, precise, table, text
 
 OBJECT_IDENTIFICATION = "object_identification"
 """Scope of the existence items that are right at baseline."""
 
-EFFECTS = TableSchema(
-    name="effects",
-    key=("model", "intervention", "condition", "scope"),
-    columns=pa.schema(
-        [
-            column("model", text, "model"),
-            column("intervention", text, "mask or ablate"),
-            column(
-                "condition",
-                text,
-                "a condition (random ones averaged over seeds), or `top_30 - random_30`: the "
-                "specificity as its own estimate",
-            ),
-            column(
-                "scope",
-                text,
-                f"a task, `all`, `macro`, or `{OBJECT_IDENTIFICATION}` (existence items right at "
-                "baseline: can only fall)",
-            ),
-            column("n", integer, "items"),
-            column("n_groups", integer, "images"),
-            column("baseline", precise, "accuracy without the intervention", unit="share"),
-            column("accuracy", precise, "accuracy under the condition", unit="share"),
-            column("effect", precise, "paired difference", unit="percentage points"),
-            column("low", precise, "lower end of the 95% interval", unit="percentage points"),
-            column("high", precise, "upper end of the 95% interval", unit="percentage points"),
-            column("p", precise, "sign-flip test on per-image net differences; NaN: not tested"),
-            column(
-                "p_adjusted",
-                precise,
-                "after Holm's correction within model, intervention and scope",
-            ),
-            column("p_mcnemar", precise, "exact McNemar test, for comparison"),
-            column("p_equivalence", precise, "two one-sided tests against the margin"),
-            column("changed", precise, "answers that changed", unit="share"),
-            column(
-                "per_seed",
-                numbers,
-                "effect of every seed of a random condition",
-                unit="percentage points",
-                shape="n_seeds",
-            ),
-        ]
+EFFECTS = table(
+    "effects",
+    ("model", "intervention", "condition", "scope"),
+    column("model", text, "model"),
+    column("intervention", text, "mask or ablate"),
+    column(
+        "condition",
+        text,
+        "a condition (random ones averaged over seeds), or `top_30 - random_30`: the "
+        "specificity as its own estimate",
+    ),
+    column(
+        "scope",
+        text,
+        f"a task, `all`, `macro`, or `{OBJECT_IDENTIFICATION}` (existence items right at "
+        "baseline: can only fall)",
+    ),
+    column("n", integer, "items"),
+    column("n_groups", integer, "images"),
+    column("baseline", precise, "accuracy without the intervention", unit="share"),
+    column("accuracy", precise, "accuracy under the condition", unit="share"),
+    column("effect", precise, "paired difference", unit="percentage points"),
+    column("low", precise, "lower end of the 95% interval", unit="percentage points"),
+    column("high", precise, "upper end of the 95% interval", unit="percentage points"),
+    column("p", precise, "sign-flip test on per-image net differences; NaN: not tested"),
+    column("p_adjusted", precise, "after Holm's correction within model, intervention and scope"),
+    column("p_mcnemar", precise, "exact McNemar test, for comparison"),
+    column("p_equivalence", precise, "two one-sided tests against the margin"),
+    column("changed", precise, "answers that changed", unit="share"),
+    column(
+        "per_seed",
+        numbers,
+        "effect of every seed of a random condition",
+        unit="percentage points",
+        shape="n_seeds",
     ),
 )

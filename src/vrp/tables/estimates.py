@@ -1,8 +1,6 @@
 """`<model>/metrics.parquet` and `<model>/probes.parquet`: numbers with their uncertainty."""
 
-import pyarrow as pa
-
-from vrp.tables.schema import TableSchema, column, integer, precise, text
+from vrp.tables.schema import TableSchema, column, integer, optional, precise, table, text
 
 NOT_A_LAYER = -1
 """Value of the column `layer` where an estimate belongs to no single layer."""
@@ -10,37 +8,31 @@ NOT_A_LAYER = -1
 
 def estimates_table(name: str) -> TableSchema:
     """The shared shape of every table of estimates."""
-    return TableSchema(
-        name=name,
-        key=("predictor", "layer", "scope", "metric"),
-        columns=pa.schema(
-            [
-                column("predictor", text, "signal or probe"),
-                column("layer", integer, "decoder layer; -1 where it does not apply"),
-                column(
-                    "scope",
-                    text,
-                    "a task; `macro`: mean over tasks; `pooled`; `answer_yes`, `answer_no`: "
-                    "existence items with that answer",
-                ),
-                column("metric", text, "auroc, r, accuracy, r2, precision …"),
-                column("value", precise, "the estimate; NaN where it is undefined (see note)"),
-                column("low", precise, "lower end of the 95% interval"),
-                column("high", precise, "upper end of the 95% interval"),
-                column(
-                    "p",
-                    precise,
-                    "p-value, from the bootstrap's standard error; NaN where none is meant",
-                ),
-                column("p_adjusted", precise, "after Holm's correction within scope and metric"),
-                column("p_equivalence", precise, "two one-sided tests against the margin"),
-                column("n", integer, "items"),
-                column("n_groups", integer, "images"),
-                column("n_dropped", integer, "items left out (see note)"),
-                column("method", text, "how the interval was made"),
-                column("note", text, "why items were dropped or a value is missing", nullable=True),
-            ]
+    return table(
+        name,
+        ("predictor", "layer", "scope", "metric"),
+        column("predictor", text, "signal or probe"),
+        column("layer", integer, "decoder layer; -1 where it does not apply"),
+        column(
+            "scope",
+            text,
+            "a task; `macro`: mean over tasks; `pooled`; `answer_yes`, `answer_no`: "
+            "existence items with that answer",
         ),
+        column("metric", text, "auroc, r, accuracy, r2, precision …"),
+        column("value", precise, "the estimate; NaN where it is undefined (see note)"),
+        column("low", precise, "lower end of the 95% interval"),
+        column("high", precise, "upper end of the 95% interval"),
+        column(
+            "p", precise, "p-value, from the bootstrap's standard error; NaN where none is meant"
+        ),
+        column("p_adjusted", precise, "after Holm's correction within scope and metric"),
+        column("p_equivalence", precise, "two one-sided tests against the margin"),
+        column("n", integer, "items"),
+        column("n_groups", integer, "images"),
+        column("n_dropped", integer, "items left out (see note)"),
+        column("method", text, "how the interval was made"),
+        optional("note", text, "why items were dropped or a value is missing"),
     )
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vrp.errors import InputError
-from vrp.tables.schema import TableSchema, column, text
+from vrp.tables.schema import TableSchema, column, table, text
 
 EMBED = "embed"
 
@@ -23,17 +23,13 @@ def hidden_table(*, n_layers: int, d_model: int, dtype: str) -> TableSchema:
         column(layer_column(i), vector, f"residual after decoder layer {i}", shape="d_model")
         for i in range(n_layers)
     ]
-    return TableSchema(
-        name="hidden",
-        key=("item_id", "position"),
-        columns=pa.schema(
-            [
-                column("item_id", text, "item"),
-                column("position", text, "prompt_end (last prompt token) or answer_end"),
-                column(EMBED, vector, "input to decoder layer 0", shape="d_model"),
-                *layers,
-            ]
-        ),
+    return table(
+        "hidden",
+        ("item_id", "position"),
+        column("item_id", text, "item"),
+        column("position", text, "prompt_end (last prompt token) or answer_end"),
+        column(EMBED, vector, "input to decoder layer 0", shape="d_model"),
+        *layers,
     )
 
 

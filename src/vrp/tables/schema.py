@@ -1,6 +1,7 @@
 """How a table is declared: columns with type, unit, shape and meaning in the schema itself."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -27,6 +28,11 @@ class TableSchema:
         return TableSchema(self.name, pa.schema(fields), self.key)
 
 
+def table(name: str, key: tuple[str, ...], *columns: pa.Field) -> TableSchema:
+    """A table of these columns."""
+    return TableSchema(name, pa.schema(columns), key)
+
+
 def column(
     name: str,
     dtype: pa.DataType,
@@ -43,6 +49,20 @@ def column(
     if shape is not None:
         metadata["shape"] = shape
     return pa.field(name, dtype, nullable=nullable, metadata=metadata)
+
+
+optional = partial(column, nullable=True)
+"""A column in which a value may be missing."""
+
+
+def per_layer(name: str, description: str, *, unit: str | None = None) -> pa.Field:
+    """A number for each decoder layer; missing where it was not captured."""
+    return optional(name, numbers, description, unit=unit, shape="n_layers")
+
+
+def per_head(name: str, description: str, *, unit: str | None = None) -> pa.Field:
+    """A number for each attention head of each layer; missing where it was not captured."""
+    return optional(name, number_rows, description, unit=unit, shape="n_layers × n_heads")
 
 
 text = pa.string()

@@ -7,7 +7,7 @@ missing for the item alone.
 import pyarrow as pa
 
 from vrp.signals.registry import SIGNALS, Signal
-from vrp.tables.schema import TableSchema, column, flag, number, text
+from vrp.tables.schema import TableSchema, column, flag, number, optional, table, text
 
 
 def _signal_column(signal: Signal) -> pa.Field:
@@ -15,24 +15,18 @@ def _signal_column(signal: Signal) -> pa.Field:
         signal.reliable_when or "", ""
     )
     kind = "" if signal.deployable else "; diagnostic: holds the label"
-    return column(
-        signal.name, number, signal.description + way + kind, unit=signal.unit, nullable=True
-    )
+    return optional(signal.name, number, signal.description + way + kind, unit=signal.unit)
 
 
 def signal_table() -> TableSchema:
     """The schema, with a column for every signal that there is: extensions register more."""
-    return TableSchema(
-        name="signals",
-        key=("item_id",),
-        columns=pa.schema(
-            [
-                column("item_id", text, "item"),
-                column("group", text, "image"),
-                column("task", text, "task"),
-                column("answer", text, "normalised greedy answer"),
-                column("correct", flag, "whether the greedy answer is correct"),
-                *[_signal_column(signal) for signal in SIGNALS.values()],
-            ]
-        ),
+    return table(
+        "signals",
+        ("item_id",),
+        column("item_id", text, "item"),
+        column("group", text, "image"),
+        column("task", text, "task"),
+        column("answer", text, "normalised greedy answer"),
+        column("correct", flag, "whether the greedy answer is correct"),
+        *[_signal_column(signal) for signal in SIGNALS.values()],
     )
