@@ -214,10 +214,11 @@ def test_a_signal_that_cannot_be_registered_is_refused(wrong, words):
         register_signal(first_margin(**wrong))
 
 
-def test_a_signal_must_give_one_value_an_item(inputs):
+def test_a_signal_must_give_one_value_an_item(inputs, monkeypatch):
     whole = first_margin(compute=lambda batch: batch["lens.decision_margin"])
+    monkeypatch.setitem(SIGNALS, whole.name, whole)
     with pytest.raises(ValueError, match="'decision_margin_first' gave \\(6, 8\\) for 6 items"):
-        compute_signals(inputs, [whole])
+        compute_signals(inputs)
 
 
 def test_signals_load_without_torch():

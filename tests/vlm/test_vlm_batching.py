@@ -5,6 +5,7 @@ import random
 import pytest
 
 from vrp.errors import InputError
+from vrp.vlm import batching
 from vrp.vlm.batching import PlanEntry, plan_batches, plan_inputs
 from vrp.vlm.decode import prepare
 
@@ -52,8 +53,9 @@ def test_bad_plans_are_refused():
     assert plan_batches([], batch_size=2) == []
 
 
-def test_planned_lengths_are_the_prepared_ones(vlm, items):
+def test_planned_lengths_are_the_prepared_ones(vlm, items, monkeypatch):
+    monkeypatch.setattr(batching, "_TOKENISED_AT_ONCE", 3)
     rows = [(i.item_id, i.question, i.image.size, i.image_key) for i in items]
-    planned = plan_inputs(vlm, rows, chunk=3)
+    planned = plan_inputs(vlm, rows)
     assert [entry.n_tokens for entry in planned] == list(prepare(vlm, items).prompt_lengths)
     assert [entry.item_id for entry in planned] == [item.item_id for item in items]

@@ -130,8 +130,8 @@ def test_image_embedding_sum(vlm, items):
 def test_grey_patches_paint_hidden_boxes_and_nothing_else():
     image = Image.new("RGB", (4, 2), (10, 20, 30))
     boxes = np.array([[0, 0, 2, 1], [2, 0, 4, 1], [0, 1, 2, 2], [2, 1, 4, 2.0]])
-    painted = np.array(grey_patches(image, boxes, np.array([True, False, True, True]), grey=7))
-    assert painted[0, 2:].tolist() == [[7, 7, 7]] * 2
+    painted = np.array(grey_patches(image, boxes, np.array([True, False, True, True])))
+    assert painted[0, 2:].tolist() == [[128, 128, 128]] * 2
     assert painted[0, :2].tolist() == painted[1, :2].tolist() == [[10, 20, 30]] * 2
     assert image.getpixel((3, 0)) == (10, 20, 30)
     outside = grey_patches(image, boxes - 100, np.zeros(4, dtype=bool))

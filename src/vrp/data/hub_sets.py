@@ -41,21 +41,14 @@ _ROWS_AT_ONCE = 64
 class HubSource(Protocol):
     """Which data set on the hub is fetched."""
 
-    @property
-    def repository(self) -> str:
-        """Owner and name."""
-
-    @property
-    def revision(self) -> str:
-        """Commit, branch or tag."""
-
-    @property
-    def subset(self) -> str | None:
-        """The repository's configuration; None: its default one."""
-
-    @property
-    def split(self) -> str:
-        """The repository's split."""
+    repository: str
+    """Owner and name."""
+    revision: str
+    """Commit, branch or tag."""
+    subset: str | None
+    """The repository's configuration; None: its default one."""
+    split: str
+    """The repository's split."""
 
 
 class _Record(NamedTuple):

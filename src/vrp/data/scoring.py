@@ -9,9 +9,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
-from vrp.data.item import EXISTENCE, YES_NO
+from vrp.data.item import EXISTENCE, YES_NO, Item, Question
 from vrp.errors import InputError
 
 PopeParser = Literal["strict", "official"]
@@ -67,22 +67,6 @@ def _contractions() -> dict[str, str]:
 
 
 _CONTRACTIONS = _contractions()
-
-
-class Scorable(Protocol):
-    """What scoring needs to know of an item."""
-
-    @property
-    def task(self) -> str:
-        """``existence`` is scored as POPE, every other task as VQA."""
-
-    @property
-    def answers(self) -> Sequence[str]:
-        """Annotators' answers; for POPE the one label."""
-
-    @property
-    def reference(self) -> str:
-        """The label, or the majority answer."""
 
 
 class Scored(NamedTuple):
@@ -207,7 +191,7 @@ def normalise_answer(task: str, text: str) -> str:
 
 
 def score_answer(
-    item: Scorable,
+    item: Item | Question,
     text: str,
     *,
     pope_parser: PopeParser = "strict",

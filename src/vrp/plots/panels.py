@@ -111,13 +111,13 @@ def panels(
     return figure, [list(row) for row in grid]
 
 
-def add_key(figure: Figure, handles: Sequence[Artist], *, n_columns: int | None = None) -> None:
+def add_key(figure: Figure, handles: Sequence[Artist]) -> None:
     """Put a key under the title, left-aligned."""
     height = figure.get_size_inches()[1]
     place = (0.02 / WIDTH, 1 - (_TITLE_HEIGHT - 0.06) / height)
     legend = figure.legend(
         handles=list(handles), loc="upper left", bbox_to_anchor=place,
-        ncols=n_columns or len(handles), columnspacing=1.5, borderaxespad=0.2, handletextpad=0.5,
+        ncols=len(handles), columnspacing=1.5, borderaxespad=0.2, handletextpad=0.5,
         labelspacing=0.35,
     )  # fmt: skip
     legend.set_in_layout(False)

@@ -91,17 +91,13 @@ class ModelEvidence:
         """Whether it is one of the project's own tiny models."""
         return self.checkpoint.startswith(ZOO_PREFIX)
 
-    def metric(
-        self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER
-    ) -> ReportedEstimate | None:
+    def metric(self, predictor: str, metric: str, scope: str) -> ReportedEstimate | None:
         """An estimate of a signal."""
-        return self.metrics.get((predictor, metric, scope, layer))
+        return self.metrics.get((predictor, metric, scope, NOT_A_LAYER))
 
-    def probe(
-        self, predictor: str, metric: str, scope: str, layer: int = NOT_A_LAYER
-    ) -> ReportedEstimate | None:
+    def probe(self, predictor: str, metric: str, scope: str) -> ReportedEstimate | None:
         """An estimate of a probe or guard."""
-        return self.probes.get((predictor, metric, scope, layer))
+        return self.probes.get((predictor, metric, scope, NOT_A_LAYER))
 
     def auroc(self, predictor: str, scope: str = "macro") -> ReportedEstimate | None:
         """AUROC of a signal or probe."""
@@ -140,11 +136,11 @@ class ModelEvidence:
         main = self.main_condition(intervention)
         return None if main is None else self.effect(intervention, main.name)
 
-    def specificity(self, intervention: str, scope: str = "all") -> Effect | None:
-        """Top minus random, for the main condition."""
+    def specificity(self, intervention: str) -> Effect | None:
+        """Top minus random, for the main condition over all items."""
         main = self.main_condition(intervention)
         contrast = self.conditions.contrasts(intervention).get(main.name) if main else None
-        return self.effect(intervention, contrast.name, scope) if contrast else None
+        return self.effect(intervention, contrast.name) if contrast else None
 
     def picked_layers(self) -> list[str]:
         """The layers that were picked in some fold, ascending, as text."""

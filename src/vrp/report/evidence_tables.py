@@ -42,7 +42,7 @@ def glance_table(models: Sequence[ModelEvidence]) -> Table:
     aurocs = ("spatial_entropy", "cluster_count_dbscan", *OUTPUT_SIGNALS[:2], LINEAR_BEST)
     gaps = [m.specificity(kind) for m in models for kind in ("mask", "ablate")]
     least = max((model.margins.effect_pp for model in models), default=0.0)
-    reach = common_axis((gap.effect for gap in gaps if gap), null=0.0, least=least)
+    reach = common_axis((gap.effect for gap in gaps if gap), least=least)
     rows = []
     for name in aurocs:
         for model in models:
@@ -186,9 +186,7 @@ def effects_table(model: ModelEvidence) -> Table:
         for kind, condition in _ordered_conditions(model)
         if (kind, condition.name) in found
     ]
-    axis = common_axis(
-        (effect.effect for _, effect in ordered), null=0.0, least=model.margins.effect_pp
-    )
+    axis = common_axis((effect.effect for _, effect in ordered), least=model.margins.effect_pp)
     rows = [_effect_row(condition, effect, axis) for condition, effect in ordered]
     columns = [
         "condition", "items", "accuracy before, %", "after, %", "effect", "", "p (Holm)",

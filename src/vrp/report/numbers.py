@@ -165,14 +165,14 @@ def with_interval(
     return f"{value} {interval(number, digits, scale=scale)}".rstrip()
 
 
-def percent(number: ReportedEstimate, digits: int = 1) -> str:
+def percent(number: ReportedEstimate) -> str:
     """Print a share as a percentage with its interval."""
-    return with_interval(number, digits, scale=100, unit="%")
+    return with_interval(number, 1, scale=100, unit="%")
 
 
-def points(number: ReportedEstimate, digits: int = 1) -> str:
+def points(number: ReportedEstimate) -> str:
     """Print an effect in percentage points with its sign and interval."""
-    return with_interval(number, digits, signed=True, unit=" pp")
+    return with_interval(number, 1, signed=True, unit=" pp")
 
 
 def p_value(p: float) -> str:

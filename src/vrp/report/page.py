@@ -1,7 +1,6 @@
 """The page: one HTML file that needs nothing but itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -54,24 +53,27 @@ SECTIONS = (
 """Anchor and heading of every section, in order."""
 
 
-class PageInputs(NamedTuple):
-    """Contents of the page."""
+def render_page(
+    title: str,
+    study: StudyEvidence,
+    conclusions: Sequence[Conclusion],
+    pooled: Mapping[str, ReportedEstimate],
+    figures: Sequence[Figure],
+    overlays: Mapping[str, Sequence[Overlay]],
+    provenance: Mapping[str, str],
+) -> str:
+    """The whole page; every text that comes from data is escaped.
 
-    title: str
-    study: StudyEvidence
-    conclusions: Sequence[Conclusion]
-    pooled: Mapping[str, ReportedEstimate]
-    """R over all models together."""
-    figures: Sequence[Figure]
-    overlays: Mapping[str, Sequence[Overlay]]
-    """Model → its overlays."""
-    provenance: Mapping[str, str]
-    """Provenance of the report itself."""
-
-
-def render_page(inputs: PageInputs) -> str:
-    """The whole page; every text that comes from data is escaped."""
-    study, models = inputs.study, inputs.study.models
+    Args:
+        title: of the page.
+        study: what the tables say.
+        conclusions: the four sentences.
+        pooled: R over all models together.
+        figures: in the order in which they are shown.
+        overlays: model → its overlays.
+        provenance: of the report itself.
+    """
+    models = study.models
     costs = measured_costs()
     environment = Environment(
         loader=PackageLoader("vrp.report"),
@@ -83,10 +85,10 @@ def render_page(inputs: PageInputs) -> str:
     environment.filters["symbols"] = symbols
     environment.filters["multiple"] = lambda value: f"{decimal(value, 1)}×"
     return environment.get_template("report.html.j2").render(
-        title=inputs.title,
+        title=title,
         study=study.study,
         sections=SECTIONS,
-        conclusions=inputs.conclusions,
+        conclusions=conclusions,
         lead=_lead_line(study),
         warnings=_warnings(study),
         embedded=[model.name for model in models if model.embedded],
@@ -103,7 +105,7 @@ def render_page(inputs: PageInputs) -> str:
         pooled_numbers=compared_pooled(models),
         over_models={
             name: with_interval(number, 3) if number.captured else number.note
-            for name, number in inputs.pooled.items()
+            for name, number in pooled.items()
         },
         rates=rates_table(models),
         vqa_rules=vqa_rules_table(models),
@@ -119,11 +121,11 @@ def render_page(inputs: PageInputs) -> str:
         effect_tables=[
             (effects_table(model), effects_by_task_table(model)) for model in models
         ],
-        figures=inputs.figures,
-        overlays=inputs.overlays,
+        figures=figures,
+        overlays=overlays,
         limits=_limits(study),
-        provenance=provenance_table(study, inputs.provenance),
-        versions=versions(study, inputs.provenance),
+        provenance=provenance_table(study, provenance),
+        versions=versions(study, provenance),
     )  # fmt: skip
 
 

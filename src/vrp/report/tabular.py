@@ -107,12 +107,9 @@ def whisker_cell(number: ReportedEstimate | None, *, low: float, high: float, nu
     )
 
 
-def common_axis(
-    numbers: Iterable[ReportedEstimate | None], *, null: float, least: float
-) -> tuple[float, float]:
-    """An axis that holds every interval and at least `least` on both sides of `null`."""
-    values = [null - least, null + least]
+def common_axis(numbers: Iterable[ReportedEstimate], *, least: float) -> tuple[float, float]:
+    """An axis that holds every interval and at least `least` on both sides of 0."""
+    values = [-least, least]
     for number in numbers:
-        if number is not None:
-            values += [v for v in (number.value, number.low, number.high) if math.isfinite(v)]
+        values += [v for v in (number.value, number.low, number.high) if math.isfinite(v)]
     return min(values), max(values)

@@ -6,7 +6,7 @@ stage reads them. A new signal is one function of `SignalInputs` and one entry h
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -130,9 +130,7 @@ class Signal:
         return frozenset(need.partition(".")[0] for need in self.needs)
 
 
-def compute_signals(
-    inputs: SignalInputs, signals: Sequence[Signal] | None = None
-) -> dict[str, FloatArray]:
+def compute_signals(inputs: SignalInputs) -> dict[str, FloatArray]:
     """Compute each signal's column, (n_items,) float64, in the order of the registry.
 
     NaN is what an item has no value of, infinite values included, and a signal whose inputs were
@@ -140,14 +138,13 @@ def compute_signals(
 
     Args:
         inputs: the batch.
-        signals: which to compute; all by default.
 
     Raises:
         ValueError: maps do not fit their grid or do not sum to one; a signal gives other than one
             value an item.
     """
     columns = {}
-    for signal in SIGNALS.values() if signals is None else signals:
+    for signal in SIGNALS.values():
         if any(inputs.columns.get(name) is None for name in signal.needs):
             columns[signal.name] = np.full(inputs.n_items, np.nan)
             continue

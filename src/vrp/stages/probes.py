@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,20 +152,18 @@ def run(context: StageContext) -> None:
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
     guards = _guards(inputs, plan, probes)
 
-    scatter = _Scatter(table["item_id"].to_numpy(), inputs.items.item_id)
+    places = np.searchsorted(table["item_id"].to_numpy(), inputs.items.item_id)
     rows: list[EstimateRow] = []
     for layer, result in by_layer.items():
-        layer_rows = _evaluate(
-            LINEAR, result.scores, plan, all_items, scatter, layer=_number(layer)
-        )
+        layer_rows = _evaluate(LINEAR, result.scores, plan, all_items, places, layer=_number(layer))
         rows += with_reasons(layer_rows, inputs.left_out)
     for name, result in {**fitted, **guards}.items():
         more = inputs.without_map if name in _ATTENTION_PROBES else ()
-        probe_rows = _evaluate(name, result.scores, plan, all_items, scatter)
+        probe_rows = _evaluate(name, result.scores, plan, all_items, places)
         rows += with_reasons(probe_rows, (*inputs.left_out, *more))
     for name in not_captured_probes(inputs, probes):
         rows += not_captured_rows(name, all_items, correlation=False)
-    rows += with_reasons(_permuted_rows(inputs, all_items, scatter, probes, seed), inputs.left_out)
+    rows += with_reasons(_permuted_rows(inputs, all_items, places, probes, seed), inputs.left_out)
     rows += _architecture_rows(rows, fitted[LINEAR_BEST], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
@@ -262,7 +259,11 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
 
 
 def _permuted_rows(
-    inputs: Inputs, all_items: EvaluationItems, scatter: "_Scatter", probes: ProbesConfig, seed: int
+    inputs: Inputs,
+    all_items: EvaluationItems,
+    places: NDArray[np.intp],
+    probes: ProbesConfig,
+    seed: int,
 ) -> list[EstimateRow]:
     """The best-layer probe fitted to permuted labels and evaluated on them: chance, or a leak."""
     rows: list[EstimateRow] = []
@@ -273,9 +274,10 @@ def _permuted_rows(
         plan = plan_folds(items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=key)
         by_layer = _fit_layers(inputs.layers, items, plan, probes, f"permuted labels {repeat}")
         best = nested_best_layer(by_layer, plan)
-        labels = scatter.labels(all_items.correct, items.correct)
+        labels = all_items.correct.copy()
+        labels[places] = items.correct
         name = PERMUTED_LINEAR_BEST + (f"_{repeat}" if repeat else "")
-        rows += _evaluate(name, best.scores, plan, replace(all_items, correct=labels), scatter)
+        rows += _evaluate(name, best.scores, plan, replace(all_items, correct=labels), places)
     return rows
 
 
@@ -401,48 +403,22 @@ def _vectors(column: pl.Series) -> NDArray[np.floating]:
     return column.to_numpy().astype(np.float32, copy=False)
 
 
-@dataclass(frozen=True)
-class _Scatter:
-    """Puts values of the used items in their places among all items."""
-
-    all_ids: NDArray[Any]
-    used_ids: NDArray[Any]
-
-    def scores(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(n_all,) scores, NaN for items left out."""
-        return self._put(np.full(len(self.all_ids), np.nan), values)
-
-    def folds(self, values: NDArray[np.integer]) -> NDArray[np.int64]:
-        """(n_all,) folds; those of items left out do not matter, as they have no score."""
-        return self._put(np.zeros(len(self.all_ids), dtype=np.int64), values)
-
-    def labels(self, everyone: NDArray[np.bool_], values: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(n_all,) labels, those of the used items replaced."""
-        return self._put(everyone.copy(), values)
-
-    @cached_property
-    def _places(self) -> NDArray[np.integer]:
-        return np.searchsorted(self.all_ids, self.used_ids)
-
-    def _put(self, into: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-        into[self._places] = values
-        return into
-
-
 def _evaluate(
     name: str,
     scores: NDArray[np.floating],
     plan: FoldPlan,
     all_items: EvaluationItems,
-    scatter: _Scatter,
+    places: NDArray[np.intp],
     *,
     layer: int = NOT_A_LAYER,
 ) -> list[EstimateRow]:
-    everywhere = scatter.scores(scores)
+    n_items = len(all_items.correct)
+    # Items that were left out have no score; so their fold does not matter.
+    everywhere, folds = np.full(n_items, np.nan), np.zeros(n_items, dtype=np.int64)
+    everywhere[places], folds[places] = scores, plan.fold
     rows = reliability_rows(
-        name, everywhere, all_items,
-        layer=layer, correlation=False, strata=scatter.folds(plan.fold),
-    )  # fmt: skip
+        name, everywhere, all_items, layer=layer, correlation=False, strata=folds
+    )
     if layer == NOT_A_LAYER:
         right = (everywhere > 0.5) == all_items.correct
         rows += share_rows(name, "accuracy", right, all_items, known=np.isfinite(everywhere))

@@ -7,7 +7,7 @@ from vrp.report.conclusions import four_conclusions
 from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
 from vrp.report.overlays import overlays
-from vrp.report.page import PageInputs, render_page
+from vrp.report.page import render_page
 from vrp.report.pooled import pooled_over_models
 from vrp.report.summary import study_summary
 from vrp.study.context import StageContext
@@ -42,17 +42,8 @@ def run(context: StageContext) -> None:
         )
         for model, of_model in zip(evidence.models, results.models, strict=True)
     }
-    page = render_page(
-        PageInputs(
-            report.title,
-            evidence,
-            conclusions,
-            pooled,
-            read_figures(context.read_all("figures")),
-            shown,
-            provenance,
-        )
-    )
+    figures = read_figures(context.read_all("figures"))
+    page = render_page(report.title, evidence, conclusions, pooled, figures, shown, provenance)
     numbers = study_summary(evidence, conclusions, pooled, provenance=provenance)
     write_text(
         context.write("summary"),

@@ -11,6 +11,7 @@ from vrp.vlm.model import VLM
 
 # Lengths within one bucket differ by less than this, so little of a batch is padding.
 _BUCKET_WIDTH = 16
+_TOKENISED_AT_ONCE = 1024  # items
 
 
 AnswerLimit = int | Mapping[str, int]
@@ -45,14 +46,12 @@ class PlanEntry(NamedTuple):
     """Items with the same key are kept together, so that their image is encoded once."""
 
 
-def plan_inputs(
-    vlm: VLM, items: Iterable[tuple[str, str, ImageSize, str]], *, chunk: int = 1024
-) -> list[PlanEntry]:
+def plan_inputs(vlm: VLM, items: Iterable[tuple[str, str, ImageSize, str]]) -> list[PlanEntry]:
     """Return plan entries of (item_id, question, image size, image key), without any pixels."""
     rows = list(items)
     entries = []
-    for start in range(0, len(rows), chunk):
-        part = rows[start : start + chunk]
+    for start in range(0, len(rows), _TOKENISED_AT_ONCE):
+        part = rows[start : start + _TOKENISED_AT_ONCE]
         ids = vlm.family.prompt_token_ids([question for _, question, _, _ in part])
         for (item_id, _, size, key), prompt in zip(part, ids, strict=True):
             n_tokens = len(prompt) - 1 + vlm.grid(size).n_tokens

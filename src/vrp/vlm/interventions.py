@@ -16,7 +16,7 @@ from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.vlm.prefill import Prepared
 
-MID_GREY = 128
+MID_GREY = (128, 128, 128)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,12 @@ def image_embedding_sum(prepared: Prepared) -> tuple[np.ndarray, int]:
     return total.cpu().numpy(), sum(grid.n_tokens for grid in prepared.grids)
 
 
-def blank_image(size: ImageSize, *, grey: int = MID_GREY) -> Image.Image:
+def blank_image(size: ImageSize) -> Image.Image:
     """Return an image of one mid-grey, of the same size and so with the same grid."""
-    return Image.new("RGB", size, (grey, grey, grey))
+    return Image.new("RGB", size, MID_GREY)
 
 
-def grey_patches(
-    image: Image.Image, boxes: np.ndarray, keep: np.ndarray, *, grey: int = MID_GREY
-) -> Image.Image:
+def grey_patches(image: Image.Image, boxes: np.ndarray, keep: np.ndarray) -> Image.Image:
     """Return a copy of the image with the boxes of hidden tokens painted grey.
 
     Args:
@@ -104,7 +102,6 @@ def grey_patches(
         boxes: (S, 4) boxes x0, y0, x1, y1 in its pixels, as from `VLM.patch_boxes`; what lies
             outside the image is left out.
         keep: (S,) boolean, False where the box is painted.
-        grey: the level to paint with, 0…255.
     """
     painted = image.convert("RGB")  # a copy, also where the mode is RGB already
     painter = ImageDraw.Draw(painted)
@@ -113,5 +110,5 @@ def grey_patches(
     corners = np.clip(np.rint(boxes[~np.asarray(keep, dtype=bool)]), 0, bounds).astype(int)
     for x0, y0, x1, y1 in corners.tolist():
         if x1 > x0 and y1 > y0:
-            painter.rectangle((x0, y0, x1 - 1, y1 - 1), fill=(grey, grey, grey))
+            painter.rectangle((x0, y0, x1 - 1, y1 - 1), fill=MID_GREY)
     return painted

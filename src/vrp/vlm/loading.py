@@ -1,7 +1,8 @@
 """Load a checkpoint of any family, ready to be read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -180,48 +181,47 @@ def _looks_local(source: str) -> bool:
     return source.startswith((".", "~", os.sep)) or source.count("/") > 1
 
 
-class _explained:  # noqa: N801 - reads as a statement
+@contextmanager
+def _explained(source: str, revision: str | None) -> Iterator[None]:
     """Turn the loaders' errors into one line that says what to do."""
+    repository = Repository("model", source, revision)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        message = _remedy(error, repository)
+        if message is None:
+            raise
+        raise InputError(f"{repository}: {message}") from error
 
-    def __init__(self, source: str, revision: str | None) -> None:
-        self.repository = Repository("model", source, revision)
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if error is None or isinstance(error, InputError) or not isinstance(error, Exception):
-            return
-        message = self._remedy(error)
-        if message is not None:
-            raise InputError(f"{self.repository}: {message}") from error
-
-    def _remedy(self, error: Exception) -> str | None:
-        # transformers wraps the hub's errors in OSError: the cause tells them apart.
-        unreachable = False
-        for link in (error, error.__cause__, error.__context__):
-            try:
-                advice = remedy(link, self.repository) if link is not None else None
-            except HubUnreachableError:
-                unreachable = True
-            else:
-                if advice is not None:
-                    return advice
-        if unreachable:
-            return "it is not in the cache and the hub cannot be reached; run `vrp fetch` first"
-        if isinstance(error, SafetensorError):
-            return f"a weights file is damaged ({error}); fetch it again"
-        if any(words in str(error) for words in ("offloaded to the disk", "on the meta device")):
-            return _DOES_NOT_FIT  # weights that were left elsewhere and are wanted already
-        if isinstance(error, ImportError):
-            return (
-                f"a package that it needs is missing ({_first_line(error)}); "
-                "install it with `pip install --requirement requirements.lock`"
-            )
-        if isinstance(error, OSError | ValueError | KeyError):
-            first_line = _first_line(error)
-            return f"it cannot be loaded ({first_line}); check that its files are complete"
-        return None
+def _remedy(error: Exception, repository: Repository) -> str | None:
+    # transformers wraps the hub's errors in OSError: the cause tells them apart.
+    unreachable = False
+    for link in (error, error.__cause__, error.__context__):
+        try:
+            advice = remedy(link, repository) if link is not None else None
+        except HubUnreachableError:
+            unreachable = True
+        else:
+            if advice is not None:
+                return advice
+    if unreachable:
+        return "it is not in the cache and the hub cannot be reached; run `vrp fetch` first"
+    if isinstance(error, SafetensorError):
+        return f"a weights file is damaged ({error}); fetch it again"
+    if any(words in str(error) for words in ("offloaded to the disk", "on the meta device")):
+        return _DOES_NOT_FIT  # weights that were left elsewhere and are wanted already
+    if isinstance(error, ImportError):
+        return (
+            f"a package that it needs is missing ({_first_line(error)}); "
+            "install it with `pip install --requirement requirements.lock`"
+        )
+    if isinstance(error, OSError | ValueError | KeyError):
+        first_line = _first_line(error)
+        return f"it cannot be loaded ({first_line}); check that its files are complete"
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -55,22 +55,18 @@ class ItemSamples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SamplingRule:
-    """How answers are drawn and how far their distribution is followed."""
+class _Rule:
+    """How answers are drawn and how far their distribution is followed, as `sample_answers` has it.
+
+    Raises InputError where a parameter is out of range.
+    """
 
     temperature: float
-    """Logits are divided by it."""
     top_p: float
-    """Mass of the nucleus that is sampled from."""
     max_new_tokens: AnswerLimit
-    """Longest answer, for all items or by task."""
-    k: int = 0
-    """Samples an item."""
-    seed: int | str = 0
-    """The study's seed."""
-    floor: float | None = None
-    """Least probability of a prefix that is followed for the distribution; None: no distribution
-    is wanted."""
+    k: int
+    seed: int | str
+    floor: float | None
 
     def __post_init__(self) -> None:
         n = self.max_new_tokens
@@ -120,7 +116,7 @@ def sample_answers(
         InputError: a parameter out of range, or an item that cannot be prepared, does not leave
             its answer room in the context or does not fit into memory by itself.
     """
-    rule = SamplingRule(temperature, top_p, max_new_tokens, k, seed, floor)
+    rule = _Rule(temperature, top_p, max_new_tokens, k, seed, floor)
 
     def run(prepared: Prepared, rows: slice) -> list[ItemSamples]:
         return _grow_to_fit(vlm, prepared, rule)
@@ -128,7 +124,7 @@ def sample_answers(
     return run_to_fit(vlm, inputs, run, max_new_tokens=max_new_tokens)
 
 
-def _grow_to_fit(vlm: VLM, prepared: Prepared, rule: SamplingRule) -> list[ItemSamples]:
+def _grow_to_fit(vlm: VLM, prepared: Prepared, rule: _Rule) -> list[ItemSamples]:
     """Grow the answers of a batch; those of a single item in parts as small as memory requires."""
 
     def grow(max_rows: int) -> list[ItemSamples]:
@@ -184,7 +180,7 @@ class _Part(NamedTuple):
 class _AnswerTree:
     """The growing answers of one batch."""
 
-    def __init__(self, vlm: VLM, prepared: Prepared, rule: SamplingRule, max_rows: int) -> None:
+    def __init__(self, vlm: VLM, prepared: Prepared, rule: _Rule, max_rows: int) -> None:
         self.vlm = vlm
         self.prepared = prepared
         self.rule = rule

@@ -34,6 +34,7 @@ from vrp.data.scenes.pope_sampling import (
 )
 from vrp.data.scenes.questions import counting_questions, open_questions, spatial_questions
 from vrp.errors import InputError
+from vrp.tables.files import write_text
 from vrp.zoo import zoo_checkpoint
 from vrp.zoo.architectures import FAMILIES, Family
 from vrp.zoo.processors import ImageOnlyQwen2VLProcessor, study_prompt
@@ -224,8 +225,5 @@ def evaluate(
         family: evaluate_model(load_model(family, locate(family)), test_set) for family in chosen
     }
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_name(output.name + ".partial")
-        partial.write_text(json.dumps(figures, indent=2) + "\n")
-        partial.replace(output)
+        write_text(output, json.dumps(figures, indent=2) + "\n")
     return _table(figures)
