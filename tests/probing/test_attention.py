@@ -4,7 +4,6 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from vrp.errors import InputError
 from vrp.probing.attention import (
-    ATTENTION_FEATURES,
     MIN_LEAF_ITEMS,
     N_TREES,
     area_resample,
@@ -13,6 +12,7 @@ from vrp.probing.attention import (
 )
 from vrp.probing.folds import plan_folds, sklearn_seed
 from vrp.probing.mlp import fit_mlp
+from vrp.signals.structural import FEATURE_NAMES
 from vrp.stats.auroc import auroc
 
 
@@ -52,7 +52,7 @@ def test_maps_of_different_grids_meet_on_one():
 def test_trees_find_a_planted_feature_and_nothing_in_noise(planted):
     made = planted(500)
     plan = plan_folds(made.items, n_folds=2, seed="s")
-    features = made.random.normal(size=(500, len(ATTENTION_FEATURES)))
+    features = made.random.normal(size=(500, len(FEATURE_NAMES)))
     within = 2 * plan.fold + (made.items.task == "counting")
     noise = fit_attention_trees(features, made.items, plan)
     assert abs(auroc(noise.scores, made.items.correct, strata=within) - 0.5) < 0.08
@@ -96,7 +96,7 @@ def test_bad_features_are_refused(planted):
 def test_one_tree_at_a_time_is_the_ensemble(planted):
     """Scores and importances are scikit-learn's own, of all trees at once."""
     made = planted(200)
-    features = made.random.normal(size=(200, len(ATTENTION_FEATURES)))
+    features = made.random.normal(size=(200, len(FEATURE_NAMES)))
     features[:, 6] = made.evidence
     features[::7, 0] = np.nan
     plan = plan_folds(made.items, n_folds=2, seed="s")

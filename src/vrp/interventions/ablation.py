@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from vrp.errors import InputError, unknown_name
 from vrp.vlm.edits import Edit, LayerEdit, MlpBypass, NeuronEdit
 
 if TYPE_CHECKING:
@@ -96,17 +95,6 @@ ABLATION_KINDS: dict[str, AblationKind] = {
 """Every kind by its name, in the order in which figures and report show them."""
 
 
-def ablation_kind(name: str) -> AblationKind:
-    """Return a kind by its name.
-
-    Raises:
-        InputError: there is no such kind; the nearest right name is suggested.
-    """
-    if name not in ABLATION_KINDS:
-        raise InputError(unknown_name("ablation kind", name, ABLATION_KINDS))
-    return ABLATION_KINDS[name]
-
-
 @dataclass(frozen=True)
 class AblationCondition:
     """One way to answer an item with a part of the residual stream edited."""
@@ -127,7 +115,7 @@ class AblationCondition:
     @property
     def name(self) -> str:
         """Name in the tables, such as `top_5` or `random_50pct_mean`; repeats have the same."""
-        kind = ablation_kind(self.kind)
+        kind = ABLATION_KINDS[self.kind]
         stem = kind.stem or kind.name
         return stem + ("" if self.size is None else f"_{self.size:g}") + self.variant
 
@@ -144,7 +132,7 @@ class AblationCondition:
     @property
     def kind_label(self) -> str:
         """Which neurons are edited, or what else, in words."""
-        return ablation_kind(self.kind).label
+        return ABLATION_KINDS[self.kind].label
 
     @property
     def extent(self) -> str:
@@ -175,7 +163,7 @@ class AblationCondition:
     @property
     def control(self) -> str | None:
         """Name of the condition that it is compared to, where the study has it; None: of none."""
-        control = ablation_kind(self.kind).control
+        control = ABLATION_KINDS[self.kind].control
         return None if control is None else replace(self, kind=control).name
 
     def layer(self, n_layers: int, *, best_layer: int) -> int:
@@ -190,11 +178,11 @@ class AblationCondition:
     def first_changed_layer(self, n_layers: int, *, best_layer: int) -> int:
         """Return the first layer to be computed anew; n_layers where none must."""
         layer = self.layer(n_layers, best_layer=best_layer)
-        return ablation_kind(self.kind).edits.first_changed_layer_at(layer)
+        return ABLATION_KINDS[self.kind].edits.first_changed_layer_at(layer)
 
     def edit(self, site: AblationSite) -> Edit:
         """Return the edit that it makes there."""
-        return ablation_kind(self.kind).edit(site)
+        return ABLATION_KINDS[self.kind].edit(site)
 
     def n_neurons(self, d_model: int) -> int:
         """Return how many of a model's neurons are edited; 0 for kinds that take no size."""

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from vrp.errors import InputError, unknown_name
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -82,17 +80,6 @@ ALWAYS_RUN = ("top", "random")
 """Kinds of every masking; the others run where `mask.controls` names them."""
 
 
-def mask_kind(name: str) -> MaskKind:
-    """Return a kind by its name.
-
-    Raises:
-        InputError: there is no such kind; the nearest right name is suggested.
-    """
-    if name not in MASK_KINDS:
-        raise InputError(unknown_name("mask kind", name, MASK_KINDS))
-    return MASK_KINDS[name]
-
-
 @dataclass(frozen=True)
 class MaskCondition:
     """One way to answer an item with image tokens hidden, or with another image."""
@@ -117,7 +104,7 @@ class MaskCondition:
     @property
     def kind_label(self) -> str:
         """Which tokens are hidden, or which image is shown, in words."""
-        return mask_kind(self.kind).label
+        return MASK_KINDS[self.kind].label
 
     @property
     def extent(self) -> str:
@@ -142,21 +129,17 @@ class MaskCondition:
     @property
     def shows(self) -> str:
         """The image that is shown: `own`, `blank` or `other`."""
-        return mask_kind(self.kind).shows
+        return MASK_KINDS[self.kind].shows
 
     @property
     def control(self) -> str | None:
         """Name of the condition that it is compared to; None: of none."""
-        control = mask_kind(self.kind).control
+        control = MASK_KINDS[self.kind].control
         return None if control is None else MaskCondition(control, self.share).name
-
-    def first_changed_layer(self, n_layers: int, *, best_layer: int) -> int:
-        """Return the first layer to be computed anew: all, since the model's input changes."""
-        return 0
 
     def hidden_tokens(self, image: MaskableImage) -> "NDArray[np.intp]":
         """Return the image tokens that it hides; of conditions that show the item's own image."""
-        hides = mask_kind(self.kind).hides
+        hides = MASK_KINDS[self.kind].hides
         assert hides is not None
         return hides(image, self.share)
 
@@ -171,7 +154,7 @@ def mask_conditions(mask: "MaskConfig", *, dose: bool = True) -> list[MaskCondit
     conditions = [MaskCondition("top", mask.share)]
     conditions += [MaskCondition("random", mask.share, seed) for seed in range(mask.random_seeds)]
     for kind in mask.controls:
-        whole = mask_kind(kind).shows != "own"
+        whole = MASK_KINDS[kind].shows != "own"
         conditions.append(MaskCondition(kind) if whole else MaskCondition(kind, mask.share))
     for share in mask.dose if dose else ():
         if share != mask.share:

@@ -13,21 +13,8 @@ from sklearn.tree import ExtraTreeClassifier
 from vrp.errors import InputError
 from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
 from vrp.probing.folds import FoldPlan, ProbeItems
+from vrp.signals.structural import FEATURE_NAMES
 
-ATTENTION_FEATURES = (
-    "spatial_entropy",
-    "relative_spatial_entropy",
-    "cluster_count_dbscan",
-    "cluster_count_components",
-    "image_mass",
-    "attention_top10_mass",
-    "attention_max",
-    "attention_gini",
-    "attention_spread",
-    "largest_entropy_drop",
-    "entropy_last_layer",
-)
-"""The 11 features, in the order of the columns that `fit_attention_trees` takes."""
 N_TREES = 300
 MIN_LEAF_ITEMS = 5
 MAP_SIZE = (12, 12)
@@ -63,7 +50,7 @@ def fit_attention_trees(features: ArrayLike, items: ProbeItems, plan: FoldPlan) 
     Each fit's `weights` are the features' importances, which sum to 1.
 
     Args:
-        features: (n, 11) in the order of `ATTENTION_FEATURES`; NaN where a feature is undefined.
+        features: (n, 11) in the order of `FEATURE_NAMES`; NaN where a feature is undefined.
         items: the items.
         plan: their splits.
 
@@ -71,9 +58,9 @@ def fit_attention_trees(features: ArrayLike, items: ProbeItems, plan: FoldPlan) 
         InputError: another shape, or an infinite value.
     """
     matrix = np.asarray(features, dtype=np.float64)
-    if matrix.shape != (items.n_items, len(ATTENTION_FEATURES)) or np.isinf(matrix).any():
+    if matrix.shape != (items.n_items, len(FEATURE_NAMES)) or np.isinf(matrix).any():
         raise InputError(
-            f"attention trees: features must be ({items.n_items}, {len(ATTENTION_FEATURES)}) "
+            f"attention trees: features must be ({items.n_items}, {len(FEATURE_NAMES)}) "
             f"without infinite values, found shape {matrix.shape}"
         )
     return cross_fit("attention trees", matrix, items, plan, _tree_learner)

@@ -20,17 +20,13 @@ class HeadRanking(NamedTuple):
     """(n_layers · n_heads,), flat indices layer · n_heads + head, strongest first."""
     mean_contribution: FloatArray
     """(n_layers, n_heads), signed mean over items, in logits."""
-    n_items: int
-    """Items with finite contributions, over which the means run."""
 
 
 class TopHeadR2(NamedTuple):
     """In-sample fit of correctness from the top-k heads, one entry for each k."""
 
-    k: IndexArray
-    """(n_k,) numbers of heads."""
     r2: FloatArray
-    """In-sample R²; it can only grow with k, even where the heads know nothing."""
+    """(n_k,) in-sample R²; it can only grow with k, even where the heads know nothing."""
     adjusted_r2: FloatArray
     """R² corrected for the number of regressors; NaN where too few items are left."""
     n_items: int
@@ -51,7 +47,7 @@ def rank_heads(contributions: ArrayLike) -> HeadRanking:
         raise ValueError("no item has finite contributions of all heads")
     mean = values[finite].mean(axis=0)
     order = np.argsort(-np.abs(mean).ravel(), kind="stable")
-    return HeadRanking(order, mean, int(finite.sum()))
+    return HeadRanking(order, mean)
 
 
 def top_head_r2(
@@ -82,7 +78,6 @@ def top_head_r2(
     used, target = used[finite], target[finite]
     fits = [_r2(used[:, :k].reshape(len(used), -1), target) for k in ks]
     return TopHeadR2(
-        k=np.asarray(ks, dtype=np.intp),
         r2=np.array([r2 for r2, _ in fits]),
         adjusted_r2=np.array([adjusted for _, adjusted in fits]),
         n_items=len(target),

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -158,19 +158,15 @@ def _require_same_items(frame: pl.DataFrame, table: pl.DataFrame, paths: Sequenc
         )
 
 
-class _Computed(NamedTuple):
-    """Values computed item by item, in the order of item_id."""
-
-    signals: dict[str, NDArray[np.float64] | None]
-    """Signal → (n_items,) values, NaN where missing; None where not captured."""
-    by_head: dict[str, NDArray[np.float32] | None]
-    """`head_…` column → (n_items, n_layers, n_heads); None where not captured."""
-
-
 def _compute(
     tables: Tables, attention: Sequence[Path], schema: TableSchema, layers: tuple[int, ...] | None
-) -> _Computed:
-    """Compute all signals, with the attention of a few thousand items in memory at a time."""
+) -> tuple[dict[str, NDArray[np.float64] | None], ByHead]:
+    """Compute all signals, with the attention of a few thousand items in memory at a time.
+
+    Returns:
+        Signal → (n_items,) values in the order of item_id, NaN where missing; None where not
+        captured. And the values of every head.
+    """
     item_ids = tables["items"]["item_id"]
     n_items = len(item_ids)
     signals = {name: np.full(n_items, np.nan) for name in SIGNALS}
@@ -196,18 +192,14 @@ def _compute(
     lacking = {column for column in n_null if not _was_captured(column, n_null[column], n_items)}
     # Without finite logits there is no answer that a value could speak of.
     no_answer = (tables["answers"]["note"] == NON_FINITE).fill_null(False).to_numpy()
-    return _Computed(
-        {
-            name: None
-            if lacking & set(signal.needs)
-            else np.where(no_answer, np.nan, signals[name])
-            for name, signal in SIGNALS.items()
-        },
-        {
-            name: None if f"attention.{name}" in lacking else heads.get(name)
-            for name in _HEAD_COLUMNS
-        },
-    )
+    captured = {
+        name: None if lacking & set(signal.needs) else np.where(no_answer, np.nan, signals[name])
+        for name, signal in SIGNALS.items()
+    }
+    by_head = {
+        name: None if f"attention.{name}" in lacking else heads.get(name) for name in _HEAD_COLUMNS
+    }
+    return captured, by_head
 
 
 def _was_captured(column: str, n_null: int, n_rows: int) -> bool:
@@ -349,7 +341,7 @@ def _head_rows(by_head: ByHead, items: EvaluationItems, ks: Sequence[int]) -> li
     features = np.stack([values.reshape(n_items, -1)[:, used] for values in signals], axis=2)
     fit = top_head_r2(features, items.correct, np.arange(len(used)), fitting)
     rows = []
-    for k, r2, adjusted_r2 in zip(fit.k, fit.r2, fit.adjusted_r2, strict=True):
+    for k, r2, adjusted_r2 in zip(fitting, fit.r2, fit.adjusted_r2, strict=True):
         dropped = n_items - fit.n_items
         for metric, value in ((f"r2_top_{k}", r2), (f"adjusted_r2_top_{k}", adjusted_r2)):
             row = plain_row(

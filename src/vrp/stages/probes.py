@@ -24,7 +24,6 @@ from vrp.estimates.reliability import (
     with_reasons,
 )
 from vrp.probing.attention import (
-    ATTENTION_FEATURES,
     concatenate_maps,
     fit_attention_trees,
 )
@@ -43,6 +42,7 @@ from vrp.probing.linear import chosen_layer_features, fit_layers, last_layers, n
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.signals.registry import SIGNALS
+from vrp.signals.structural import FEATURE_NAMES
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
@@ -68,14 +68,12 @@ _ITEMS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class Layers:
-    """Hidden states of the used items at one position, read layer by layer."""
+    """Hidden states of the used items at `prompt_end`, read layer by layer."""
 
     paths: tuple[Path, ...]
     """All shards."""
     schema: TableSchema
     """Their schema."""
-    position: str
-    """prompt_end or answer_end."""
     rows: NDArray[np.bool_]
     """(n_items of the study,) the items used, in the order of item_id."""
 
@@ -87,7 +85,7 @@ class Layers:
     def read(self, layer: str) -> NDArray[np.floating]:
         """(n_used, d_model), one column of the files and no other."""
         frame = read_table(self.paths, self.schema, columns=[layer])
-        return _vectors(frame.filter(position=self.position)[layer])[self.rows]
+        return _vectors(frame.filter(position=PROMPT_END)[layer])[self.rows]
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ def _attention_makers(
     inputs: Inputs, maps: Maps, plan: FoldPlan
 ) -> dict[str, Callable[[], ProbeResult]]:
     """The stress tests; an item without a usable map gets no score from them."""
-    matrix = inputs.signals.select(ATTENTION_FEATURES).to_numpy()
+    matrix = inputs.signals.select(FEATURE_NAMES).to_numpy()
 
     def of_usable(result: ProbeResult) -> ProbeResult:
         return replace(result, scores=np.where(maps.usable, result.scores, np.nan))
@@ -381,7 +379,7 @@ def _without_map(notes: pl.Series | None, maps: Maps | None) -> tuple[str, ...]:
 
 
 def _layers(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers:
-    return Layers(tuple(paths), written_hidden_table(paths[0]), PROMPT_END, rows)
+    return Layers(tuple(paths), written_hidden_table(paths[0]), rows)
 
 
 def _finite_rows(paths: Sequence[Path], n_items: int) -> NDArray[np.bool_]:

@@ -22,11 +22,6 @@ class CaptureSpec:
     """Residual update of the image tokens, every layer."""
 
     @classmethod
-    def answers(cls) -> "CaptureSpec":
-        """Read nothing but answers."""
-        return cls()
-
-    @classmethod
     def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CaptureSpec":
         """Read everything."""
         return cls(

@@ -7,7 +7,7 @@ prefix-LM models up to the image tokens, which alone would see the question too)
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -260,14 +260,19 @@ def _facts(scene: Scene) -> dict[str, _Fact]:
     return facts
 
 
-class _Relation(NamedTuple):
-    gap: tuple[float, float]
-    direction: tuple[float, float]
-    holds: int
-
-
 _NAN: Final = (float("nan"), float("nan"))
-_NO_RELATION: Final = _Relation(_NAN, _NAN, -1)
+
+
+class _Noun(NamedTuple):
+    """One noun of a question; the fields after the position are those of `Grounding`."""
+
+    position: int
+    n_objects: int
+    place: tuple[float, float]
+    color: int
+    gap: tuple[float, float] = _NAN
+    direction: tuple[float, float] = _NAN
+    holds: int = -1
 
 
 def _direction(text: str) -> tuple[float, float]:
@@ -283,8 +288,7 @@ class _Block(NamedTuple):
     n_prompt: int
     labels: list[tuple[int, int, int]]
     """(position, token, task) of what is predicted; EOS is predicted but not fed."""
-    nouns: list[tuple[int, _Fact, _Relation]]
-    """(position, what is true of the noun, how the noun before it lies to it)."""
+    nouns: list[_Noun]
 
 
 def _block(
@@ -299,12 +303,15 @@ def _block(
     for i, (noun, position) in enumerate(zip(question.nouns, tail.noun_positions, strict=True)):
         if facts is None:
             break
-        relation = _NO_RELATION
+        found = _Noun(position, *facts[noun])
         if i == 1:
-            first, second = facts[question.nouns[0]].place, facts[noun].place
-            gap = (first[0] - second[0], first[1] - second[1])
-            relation = _Relation(gap, _direction(question.text), int(question.answer == "yes"))
-        nouns.append((position, facts[noun], relation))
+            first, second = facts[question.nouns[0]].place, found.place
+            found = found._replace(
+                gap=(first[0] - second[0], first[1] - second[1]),
+                direction=_direction(question.text),
+                holds=int(question.answer == "yes"),
+            )
+        nouns.append(found)
     return _Block([*tail.ids, *answer[:-1]], n_prompt, labels, nouns)
 
 
@@ -328,7 +335,7 @@ def _join(rows: list[_Row], pad: int, n_axes: int) -> PackedBatch:
     ids, block = np.full(shape, pad), np.full(shape, -1)
     is_prompt, positions = np.zeros(shape, bool), np.zeros((3, *shape), np.int64)
     labels: list[tuple[int, int, int, int]] = []
-    nouns: list[tuple[int, int, _Fact, _Relation]] = []
+    nouns: list[tuple[int, _Noun]] = []
     for i, row in enumerate(rows):
         n = len(row.context)
         ids[i, :n], block[i, :n], is_prompt[i, :n] = row.context, 0, True
@@ -340,7 +347,7 @@ def _join(rows: list[_Row], pad: int, n_axes: int) -> PackedBatch:
             is_prompt[i, start : start + b.n_prompt] = True
             positions[:, i, start:end] = row.next_position + np.arange(len(b.ids))
             labels += [(i, start + at, token, task) for at, token, task in b.labels]
-            nouns += [(i, start + at, fact, relation) for at, fact, relation in b.nouns]
+            nouns += [(i, n._replace(position=start + n.position)) for n in b.nouns]
     image, position, label, task = torch.tensor(labels).T
     return PackedBatch(
         input_ids=torch.from_numpy(ids),
@@ -353,16 +360,28 @@ def _join(rows: list[_Row], pad: int, n_axes: int) -> PackedBatch:
         label_position=position,
         label=label,
         label_task=task,
-        grounding=Grounding(
-            image=torch.tensor([n[0] for n in nouns], dtype=torch.long),
-            position=torch.tensor([n[1] for n in nouns], dtype=torch.long),
-            n_objects=torch.tensor([n[2].n_objects for n in nouns], dtype=torch.long),
-            place=torch.tensor([n[2].place for n in nouns]).view(-1, 2),
-            color=torch.tensor([n[2].color for n in nouns], dtype=torch.long),
-            gap=torch.tensor([n[3].gap for n in nouns]).view(-1, 2),
-            direction=torch.tensor([n[3].direction for n in nouns]).view(-1, 2),
-            holds=torch.tensor([n[3].holds for n in nouns], dtype=torch.long),
-        ),
+        grounding=_grounding(nouns),
+    )
+
+
+def _grounding(nouns: list[tuple[int, _Noun]]) -> Grounding:
+    """Turn (row of the batch, noun) pairs into tensors, a column each."""
+
+    def whole(values: Iterable[int]) -> Tensor:
+        return torch.tensor(list(values), dtype=torch.long)
+
+    def pairs(values: Iterable[tuple[float, float]]) -> Tensor:
+        return torch.tensor(list(values)).view(-1, 2)
+
+    return Grounding(
+        image=whole(image for image, _ in nouns),
+        position=whole(noun.position for _, noun in nouns),
+        n_objects=whole(noun.n_objects for _, noun in nouns),
+        place=pairs(noun.place for _, noun in nouns),
+        color=whole(noun.color for _, noun in nouns),
+        gap=pairs(noun.gap for _, noun in nouns),
+        direction=pairs(noun.direction for _, noun in nouns),
+        holds=whole(noun.holds for _, noun in nouns),
     )
 
 
