@@ -97,7 +97,6 @@ def test_the_first_changed_layer_is_that_of_the_edit(entry: dict[str, object], f
     probe = LayerProbe(np.arange(8)[::-1], np.linspace(0, 1, 8))
     site = AblationSite(layer, probe, condition.n_neurons(8), condition.value, seed=0)
     assert condition.edit(site).first_changed_layer == first
-    assert mask_conditions(MaskConfig())[0].first_changed_layer(32, best_layer=19) == 0
 
 
 def test_an_ablation_edits_the_neurons_that_its_kind_names():

@@ -373,9 +373,4 @@ def adjusted(rows: Sequence[EstimateRow]) -> dict[str, list[Any]]:
         values = holm([rows[index]["p"] for index in members])
         for index, value in zip(members, values, strict=True):
             p_adjusted[index] = float(value)
-    return {**_columns(rows), "p_adjusted": p_adjusted}
-
-
-def _columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    rows = list(rows)
-    return {key: [row[key] for row in rows] for key in rows[0]}
+    return {**{key: [row[key] for row in rows] for key in rows[0]}, "p_adjusted": p_adjusted}

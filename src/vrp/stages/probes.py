@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -480,9 +480,10 @@ def _predictions(
 
 def _neurons(
     inputs: Inputs, plan: FoldPlan, sparse: Mapping[str, ProbeResult], best: ProbeResult
-) -> dict[str, Any]:
+) -> pl.DataFrame:
+    """Every neuron's weight in the sparse probes, one row a layer, fold and neuron."""
     best_layer = {fit.fold: fit.layer for fit in best.fits}
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in NEURONS.columns.names}
+    parts = []
     for layer, result in sparse.items():
         matrix = inputs.layers.read(layer)
         for split, fit in zip(plan.splits, result.fits, strict=True):
@@ -491,7 +492,7 @@ def _neurons(
             # The inverse of the order by |weight|; equal weights are ranked by their index.
             rank = np.empty(d_model, dtype=np.int32)
             rank[np.argsort(-np.abs(weights), kind="stable")] = np.arange(d_model)
-            values = {
+            part = {
                 "layer": np.full(d_model, _number(layer)),
                 "fold": np.full(d_model, split.fold),
                 "neuron": np.arange(d_model),
@@ -500,6 +501,5 @@ def _neurons(
                 "mean": matrix[split.train].mean(axis=0),
                 "best_layer": np.full(d_model, layer == best_layer[split.fold]),
             }
-            for name, array in values.items():
-                parts[name].append(array)
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+            parts.append(pl.DataFrame(part))
+    return pl.concat(parts)

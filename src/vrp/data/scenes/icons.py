@@ -197,21 +197,13 @@ def _lamp(pen: _Pen) -> None:
 
 
 ICONS: Final[dict[str, Callable[[_Pen], None]]] = {
-    "car": _car,
-    "boat": _boat,
-    "fish": _fish,
-    "house": _house,
-    "tree": _tree,
-    "kite": _kite,
-    "umbrella": _umbrella,
-    "ball": _ball,
-    "clock": _clock,
-    "cup": _cup,
-    "bottle": _bottle,
-    "book": _book,
-    "chair": _chair,
-    "lamp": _lamp,
-}
+    draw.__name__.removeprefix("_"): draw
+    for draw in (
+        _car, _boat, _fish, _house, _tree, _kite, _umbrella, _ball, _clock, _cup, _bottle, _book,
+        _chair, _lamp,
+    )
+}  # fmt: skip
+"""Category → the function that draws it."""
 
 
 def draw_icon(category: str, color: RGB, n: int) -> Image.Image:
