@@ -18,11 +18,6 @@ ImageSize = tuple[int, int]
 """Width and height in pixels, in PIL's order."""
 
 
-def make_item_id(dataset: str, split: str, question_id: str) -> str:
-    """The stable name of an item: it depends on nothing but where the question comes from."""
-    return f"{dataset}/{split}/{question_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """A usable row of a question file: its image has been found but not yet opened."""
@@ -43,8 +38,8 @@ class Question:
 
     @property
     def item_id(self) -> str:
-        """The id that the item made from this question will have."""
-        return make_item_id(self.dataset, self.split, self.question_id)
+        """The stable id of its item: it depends on nothing but where the question comes from."""
+        return f"{self.dataset}/{self.split}/{self.question_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,11 @@ def run(
     """
     if not 0 < threshold <= 1:
         raise InputError(f"threshold {threshold} must be above 0 and at most 1")
-    _refuse_absent(questions=questions, answers=answers, annotations=[annotations])
+    given = {"questions": questions, "answers": answers, "annotations": [annotations]}
+    for option, paths in given.items():
+        for path in paths:
+            if path is not None and not path.is_file():
+                raise InputError(f"{path}: no such file; check the path given to --{option}")
     pope: list[PopeScore] = []
     vqa: list[VqaScore] = []
     if annotations is None:
@@ -61,13 +65,6 @@ def run(
         }
         write_text(output, json.dumps(scores, indent=1) + "\n")
     return "\n\n".join(_tables(pope, vqa, threshold))
-
-
-def _refuse_absent(**options: Sequence[Path | None]) -> None:
-    for option, paths in options.items():
-        for path in paths:
-            if path is not None and not path.is_file():
-                raise InputError(f"{path}: no such file; check the path given to --{option}")
 
 
 def split_names(questions: Sequence[Path]) -> dict[str, Path]:

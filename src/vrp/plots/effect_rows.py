@@ -35,19 +35,14 @@ def draw_effects(
         interval_dot(ax, place, row["effect"], row["low"], row["high"], colour=colour_of(condition))
     zero_line(ax, horizontal=False)
     contrasts = [condition.name for condition in conditions if isinstance(condition, Contrast)]
-    n, baseline = _largest_run(effects.filter(~pl.col("condition").is_in(contrasts)))
-    note(ax, f"{n:,} items, {100 * baseline:.0f}% right at baseline")
+    own = effects.filter(~pl.col("condition").is_in(contrasts))
+    largest = own.sort("n", "condition", descending=[True, False]).row(0, named=True)
+    note(ax, f"{largest['n']:,} items, {100 * largest['baseline']:.0f}% right at baseline")
     labels = [condition.label for condition in conditions] if labelled else []
     ax.set_yticks(range(len(conditions)), labels)
     ax.set_ylim(len(conditions) - 0.4, -0.6)
     ax.set_xlabel("change in accuracy, pp")
     ax.tick_params(axis="y", length=0)
-
-
-def _largest_run(effects: pl.DataFrame) -> tuple[int, float]:
-    """Items, and accuracy without the intervention, of the condition with the most items."""
-    row = effects.sort("n", "condition", descending=[True, False]).row(0, named=True)
-    return row["n"], row["baseline"]
 
 
 def effect_keys() -> list[Artist]:

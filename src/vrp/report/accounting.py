@@ -36,19 +36,15 @@ def sampling_table(study: StudyEvidence) -> Table:
     """Questions found, usable, dropped (with reasons) and taken, by split."""
     rows = []
     for row in study.sampling:
+        lost = first_few([*row.get("missing", ()), *row.get("unreadable", ())])
         dropped = [f"{reason}: {thousands(n)}" for reason, n in row.get("dropped", {}).items()]
         rows.append([
             name_cell(f"{row['dataset']}/{row['split']}"), Cell(thousands(row["found"])),
             Cell(thousands(row["usable"])), Cell(thousands(row["taken"])),
-            Cell("; ".join(dropped) or "none", _lost_images(row)),
+            Cell("; ".join(dropped) or "none", lost),
         ])  # fmt: skip
     columns = ["split", "questions found", "usable", "taken", "dropped, and why"]
     return Table(columns, rows, text_columns=(4,))
-
-
-def _lost_images(row: Mapping[str, Any]) -> str:
-    """The first images that were not found or could not be read."""
-    return first_few([*row.get("missing", ()), *row.get("unreadable", ())])
 
 
 def models_table(models: Sequence[ModelEvidence]) -> Table:

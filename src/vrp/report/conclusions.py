@@ -11,7 +11,7 @@ from vrp.estimates.predictors import predictor_label
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import ModelEvidence, most_discriminative
-from vrp.report.guards import Guard, Outcome, guards
+from vrp.report.guards import Outcome, guards
 from vrp.report.numbers import (
     ReportedEstimate,
     Standing,
@@ -324,7 +324,11 @@ def _guard_clause(models: Sequence[ModelEvidence]) -> str:
     if not models:
         return ""
     found = {model.name: guards(model) for model in models}
-    passing = [name for name, of_model in found.items() if all(map(_holds, of_model))]
+    passing = [
+        name
+        for name, of_model in found.items()
+        if all(guard.outcome is Outcome.HOLDS for guard in of_model)
+    ]
     names = listed([guard.name for guard in next(iter(found.values()))])
     parts = [f"all guards hold in {listed(passing)} ({names})"] if passing else []
     words = {
@@ -340,10 +344,6 @@ def _guard_clause(models: Sequence[ModelEvidence]) -> str:
             ]
             parts.append(f"guards in {model} – {', '.join(outcomes)}")
     return "; ".join(parts)
-
-
-def _holds(guard: Guard) -> bool:
-    return guard.outcome is Outcome.HOLDS
 
 
 def _guard_remark(models: Sequence[ModelEvidence]) -> str:

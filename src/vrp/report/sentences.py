@@ -51,7 +51,8 @@ def clauses(findings: Sequence[Finding], wordings: Wordings) -> str:
         ]
         if members:
             everyone = len(members) == len(findings) > 1
-            which = f"{_all_of(len(members))}: " if everyone else ""
+            how_many = "both" if len(members) == 2 else f"all {number_word(len(members))}"
+            which = f"{how_many} models: " if everyone else ""
             text = (found and wording.after) or wording.first
             found.append(text.format(models=which + listed(members)))
     return "; ".join(found)
@@ -65,7 +66,3 @@ def short_answer(findings: Sequence[Finding]) -> str:
     if len(verdicts) > 1:
         return "It depends on the model"
     return str(verdicts.pop()).capitalize()
-
-
-def _all_of(n: int) -> str:
-    return "both models" if n == 2 else f"all {number_word(n)} models"

@@ -159,11 +159,6 @@ def compute_signals(inputs: SignalInputs) -> dict[str, FloatArray]:
     return columns
 
 
-def _feature(name: str) -> Callable[[SignalInputs], FloatArray]:
-    """Read one attention feature."""
-    return lambda inputs: getattr(inputs.map_features, name)
-
-
 def _last_layer(name: str) -> Callable[[SignalInputs], FloatArray]:
     """Take the last layer's value of an (n_items, n_layers) column."""
     return lambda inputs: inputs.numbers(name)[:, -1]
@@ -216,7 +211,7 @@ def _of_the_map(
         unit=unit,
         description=description,
         needs=(_MAPS, _GRID_H, _GRID_W, _IMAGE_MASS),
-        compute=_feature(name),
+        compute=lambda inputs: getattr(inputs.map_features, name),
     )
 
 

@@ -127,7 +127,7 @@ def _condition_rows(
     contrasts = conditions.contrasts(intervention)
     for condition, runs in runs_of.items():
         conditions.named(intervention, condition)
-        resamples = _resamples(runs, seed, effects)
+        resamples = resample_groups(runs.groups, seed=f"{seed}/effects", n_boot=effects.bootstrap)
         contrast = contrasts.get(condition)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
         for scope, chosen in _scopes(runs).items():
@@ -147,10 +147,6 @@ def _condition_rows(
                     | _effect(against, some, resamples, effects, macro=scope == "macro")
                 )
     return rows
-
-
-def _resamples(runs: Runs, seed: int, effects: EffectsConfig) -> Resamples:
-    return resample_groups(runs.groups, seed=f"{seed}/effects", n_boot=effects.bootstrap)
 
 
 def _scopes(runs: Runs) -> dict[str, NDArray[np.bool_]]:
@@ -182,6 +178,7 @@ def _effect(
     estimate = boot.estimate()
     margin = effects.equivalence_pp
     p, p_mcnemar = math.nan, math.nan
+    before = 100 * float(reference.after.mean())
     if tested and not macro:
         p = _sign_flip(reference, runs, resamples, effects)
         p_mcnemar = _mcnemar(reference, runs)
@@ -197,7 +194,7 @@ def _effect(
         "p_mcnemar": p_mcnemar,
         "p_equivalence": equivalence_p(boot, low=-margin, high=margin),
         "changed": float(runs.changed.mean()),
-        "per_seed": _per_seed(reference, runs),
+        "per_seed": [100 * float(after.mean()) - before for after in runs.after],
     }
 
 
@@ -249,11 +246,6 @@ def _mcnemar(reference: Runs, runs: Runs) -> float:
         return math.nan
     before, after = reference.after[0], runs.after[0]
     return mcnemar(int((after & ~before).sum()), int((before & ~after).sum()))
-
-
-def _per_seed(reference: Runs, runs: Runs) -> list[float]:
-    base = 100 * float(reference.after.mean())
-    return [100 * float(after.mean()) - base for after in runs.after]
 
 
 def _adjust(rows: list[EffectRow]) -> None:

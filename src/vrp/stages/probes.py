@@ -325,7 +325,10 @@ def _read(
         usable &= _finite_rows(blind_hidden, len(table))
     used = table.filter(usable)
     maps = _maps(attention, used["item_id"])
-    notes = None if map_notes is None else map_notes.filter(usable)["note"]
+    without_map: list[str] = []
+    if map_notes is not None and maps is not None:
+        notes = map_notes.filter(usable)["note"].filter(~maps.usable)
+        without_map = notes.fill_null("no usable attention map").to_list()
     return Inputs(
         items=ProbeItems.of(
             used["item_id"].to_numpy(), used["correct"].to_numpy(),
@@ -340,7 +343,7 @@ def _read(
         answers=parsed.filter(usable)["parsed"].fill_null("").to_numpy(),
         maps=maps,
         left_out=tuple(parsed.filter(~usable)["note"].fill_null(_NOT_FINITE).to_list()),
-        without_map=_without_map(notes, maps),
+        without_map=tuple(without_map),
     )  # fmt: skip
 
 
@@ -369,13 +372,6 @@ def _maps(paths: Sequence[Path], item_ids: pl.Series) -> Maps | None:
     if not n_rows or not captured("maps", n_null, n_rows):
         return None
     return Maps(features, usable)
-
-
-def _without_map(notes: pl.Series | None, maps: Maps | None) -> tuple[str, ...]:
-    """The notes of items that have no usable map in some layer."""
-    if notes is None or maps is None:
-        return ()
-    return tuple(notes.filter(~maps.usable).fill_null("no usable attention map").to_list())
 
 
 def _layers(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers:

@@ -65,6 +65,9 @@ one does not count. `module:*` is all of a module."""
 
 MESSAGE_ARGUMENTS: Mapping[str, Sequence[str | int]] = {
     "vrp.tables.schema:column": (2, "description"),
+    "vrp.tables.schema:optional": (2, "description"),
+    "vrp.tables.schema:per_layer": (1, "description"),
+    "vrp.tables.schema:per_head": (1, "description"),
     "vrp.running.model_run:progress": ("*",),
     "vrp.download:_bar": ("*",),
     "vrp.running.shard:write_shard": ("description", "unit", "answers"),

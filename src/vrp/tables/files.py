@@ -192,8 +192,9 @@ def read_table(
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
     wanted = _wanted(schema, columns)
-    frames = [_read_checked(path, schema, wanted) for path in paths]
-    frame = pl.concat(frames) if frames else pl.DataFrame(_empty(schema, wanted))
+    nothing = schema.columns.empty_table().select(wanted)
+    tables = [_checked(path, schema, wanted).read(columns=wanted) for path in paths] or [nothing]
+    frame = pl.concat([_frame(table, wanted) for table in tables])
     if schema.key:
         frame = frame.sort(schema.key)
         doubled = frame.select(schema.key).is_duplicated()
@@ -230,9 +231,7 @@ def read_batches(
     wanted = _wanted(schema, columns)
     for path in [paths] if isinstance(paths, Path) else paths:
         for batch in _checked(path, schema, wanted).iter_batches(n_rows, columns=wanted):
-            frame = pl.from_arrow(batch)
-            assert isinstance(frame, pl.DataFrame)
-            yield frame.select(wanted)
+            yield _frame(batch, wanted)
 
 
 def read_provenance(path: Path) -> dict[str, str]:
@@ -301,10 +300,10 @@ def _wanted(schema: TableSchema, columns: Sequence[str] | None) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _read_checked(path: Path, schema: TableSchema, wanted: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(_checked(path, schema, wanted).read(columns=wanted))
+def _frame(data: pa.Table | pa.RecordBatch, columns: list[str]) -> pl.DataFrame:
+    frame = pl.from_arrow(data)
     assert isinstance(frame, pl.DataFrame)
-    return frame.select(wanted)
+    return frame.select(columns)
 
 
 def _checked(path: Path, schema: TableSchema, wanted: list[str]) -> pq.ParquetFile:
@@ -339,12 +338,6 @@ def _open(path: Path) -> pq.ParquetFile:
         raise InputError(
             f"{path}: is not a whole Parquet file ({reason}); delete it, rerun"
         ) from None
-
-
-def _empty(schema: TableSchema, wanted: list[str]) -> pl.DataFrame:
-    frame = pl.from_arrow(schema.columns.empty_table().select(wanted))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:

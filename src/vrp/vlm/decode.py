@@ -177,7 +177,9 @@ class _Pass:
             n_layers=vlm.n_layers,
             hidden=bool(spec.hidden) or spec.lens or spec.contributions,
             components=spec.contributions,
-            image_tokens=_image_tokens(prepared) if spec.residual_update else None,
+            image_tokens=ImageTokens(prepared.image_index, prepared.n_image_tokens)
+            if spec.residual_update
+            else None,
         )
         n_items = prepared.n_items
         self.tokens: list[list[int]] = [[] for _ in range(n_items)]
@@ -385,10 +387,6 @@ class _Pass:
 def _finite_items(values: np.ndarray) -> np.ndarray:
     """(B,) whether all values of each item are finite."""
     return np.isfinite(values).reshape(len(values), -1).all(axis=1)
-
-
-def _image_tokens(prepared: Prepared) -> ImageTokens:
-    return ImageTokens(prepared.image_index, prepared.n_image_tokens)
 
 
 def _greedy(logits: torch.Tensor, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -107,7 +107,8 @@ class _Parts:
 
 
 def _load_parts(source: str, family_class: type[Family], revision: str | None) -> _Parts:
-    if _looks_local(source) and not Path(source).is_dir():
+    looks_local = source.startswith((".", "~", os.sep)) or source.count("/") > 1
+    if looks_local and not Path(source).is_dir():
         raise InputError(f"checkpoint folder {source} does not exist; give a folder or a hub id")
     with _explained(source, revision):
         config = AutoConfig.from_pretrained(source, revision=revision)
@@ -175,10 +176,6 @@ def _require_on_devices(model: nn.Module, source: str) -> None:
     put_off = places & {"disk"} or (places & {"cpu"} if places - {"cpu"} else set())
     if put_off or any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):
         raise InputError(f"checkpoint {source}: {_DOES_NOT_FIT}")
-
-
-def _looks_local(source: str) -> bool:
-    return source.startswith((".", "~", os.sep)) or source.count("/") > 1
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES, Scene, SceneObject
+from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES, Scene
 from vrp.data.scenes.icons import COLORS
 
 CLEAR_SEPARATION: Final = 18.0
@@ -78,14 +78,10 @@ def plural(category: str) -> str:
     return _PLURALS.get(category, f"{category}s")
 
 
-def with_article(category: str) -> str:
-    """Return the category with its indefinite article, as POPE writes it ("an umbrella")."""
-    return f"{'an' if category[0] in 'aeiou' else 'a'} {category}"
-
-
 def existence_question(category: str) -> str:
     """Return POPE's question for a category: "Is there a car in the image?"."""
-    return f"Is there {with_article(category)} in the image?"
+    article = "an" if category[0] in "aeiou" else "a"
+    return f"Is there {article} {category} in the image?"
 
 
 def counting_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
@@ -120,12 +116,6 @@ def _centroids(scene: Scene) -> list[tuple[float, float]]:
     return centres
 
 
-def _unique_objects(scene: Scene) -> list[int]:
-    """Return the indices of the objects whose category occurs once."""
-    counts = Counter(o.category for o in scene.objects)
-    return [i for i, o in enumerate(scene.objects) if counts[o.category] == 1]
-
-
 def _relation_between(
     a: tuple[float, float], b: tuple[float, float], axis: int
 ) -> tuple[str, float]:
@@ -145,7 +135,8 @@ def spatial_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuest
     side of another, some questions ask which.
     """
     centres = _centroids(scene)
-    unique = _unique_objects(scene)
+    counts = Counter(o.category for o in scene.objects)
+    unique = [i for i, o in enumerate(scene.objects) if counts[o.category] == 1]
     questions = []
     for position, first in enumerate(unique):
         for second in unique[position + 1 :]:
@@ -218,18 +209,14 @@ def _object_answer_questions(
     return questions
 
 
-def _colors_by_category(objects: Sequence[SceneObject]) -> dict[str, set[str]]:
-    colors: dict[str, set[str]] = {}
-    for o in objects:
-        colors.setdefault(o.category, set()).add(o.color)
-    return colors
-
-
 def open_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
     """Ask the colour of each category that is present in one colour; sometimes, the place."""
     counts = Counter(o.category for o in scene.objects)
+    colors_of: dict[str, set[str]] = {}
+    for o in scene.objects:
+        colors_of.setdefault(o.category, set()).add(o.color)
     questions = []
-    for category, colors in _colors_by_category(scene.objects).items():
+    for category, colors in colors_of.items():
         if len(colors) > 1:
             continue
         alone = counts[category] == 1

@@ -45,7 +45,9 @@ def draw(study: StudyResults) -> Figure:
     rows_of = [_macro_auroc(model) for model in study.models]
     # Predictors with one row a layer are lines, those with a single row stand beside them.
     layered = [rows.filter(pl.len().over("predictor") > 1) for rows in rows_of]
-    names = sorted({name for rows in layered for name in rows["predictor"]}, key=_main_first)
+    names = sorted(
+        {name for rows in layered for name in rows["predictor"]}, key=lambda n: (n != LINEAR, n)
+    )
     colours = dict(zip(names, [BLUE, *_MORE_COLOURS * len(names)], strict=False))
     for (_, (ax,)), rows, lines in zip(columns, rows_of, layered, strict=True):
         if lines.is_empty():
@@ -59,7 +61,10 @@ def draw(study: StudyResults) -> Figure:
         _draw_beside(ax, rows, n_layers)
         _name_best_layer(ax, lines)
         layer_axis(ax, n_layers)
-    keys = [line_key(_by_layer(name), colours[name]) for name in names]
+    keys = [
+        line_key(f"{predictor_label(name).removesuffix(', best layer')}, each layer", colours[name])
+        for name in names
+    ]
     beside = [
         dot_key("layer picked in training folds", BLUE),
         dot_key("same, blank image", ORANGE),
@@ -73,10 +78,6 @@ def draw(study: StudyResults) -> Figure:
 def _macro_auroc(model: ModelResults) -> pl.DataFrame:
     rows = model.table(PROBES).filter(metric="auroc", scope="macro")
     return rows.sort("predictor", "layer")
-
-
-def _main_first(predictor: str) -> tuple[bool, str]:
-    return predictor != LINEAR, predictor
 
 
 def _draw_line(ax: Axes, rows: pl.DataFrame, colour: str) -> None:
@@ -111,7 +112,3 @@ def _name_best_layer(ax: Axes, rows: pl.DataFrame) -> None:
     if len(main):
         best = main.sort("value", "layer", descending=[True, False]).row(0, named=True)
         note(ax, f"linear probe highest at layer {best['layer']}: {best['value']:.2f}")
-
-
-def _by_layer(probe: str) -> str:
-    return f"{predictor_label(probe).removesuffix(', best layer')}, each layer"

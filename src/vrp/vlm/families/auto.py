@@ -169,9 +169,12 @@ class Auto(Family):
                 self.config, self.tokenizer, self.image_processor, given
             )
             placeholder = processor.image_token
-            processed = self._run_image_processor(
-                Image.new("RGB", _PROBE_SIZE), **_images_kwargs(processor)
-            )
+            # What the class asks of its image processor, one image staying whole.
+            asked = {
+                name: WHOLE_IMAGE.get(name, value)
+                for name, value in dict(getattr(processor, "images_kwargs", {})).items()
+            }
+            processed = self._run_image_processor(Image.new("RGB", _PROBE_SIZE), **asked)
             written = processor.replace_image_token(processed, image_idx=0)
             self._types_mark_images = bool(getattr(processor, "return_mm_token_type_ids", False))
         except ImportError as error:
@@ -491,12 +494,6 @@ def _image_only_processor(
     if missing:
         raise ValueError(f"{missing[0]} is missing")
     return type(whole.__name__, (whole,), attributes)(**arguments)
-
-
-def _images_kwargs(processor: Any) -> dict[str, Any]:
-    """Return what the processor class asks of its image processor, one image staying whole."""
-    asked = dict(getattr(processor, "images_kwargs", {}))
-    return {name: WHOLE_IMAGE.get(name, value) for name, value in asked.items()}
 
 
 # What cannot be read
