@@ -5,7 +5,7 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from vrp.data.subsets import keyed_seed, other_image_items, stratified_subset
+from vrp.data.subsets import other_image_items, stratified_subset
 from vrp.errors import InputError
 
 
@@ -61,9 +61,3 @@ def test_another_image_needs_another_image():
     items = items_of(counting=3).with_columns(group=pl.lit("one"))
     with pytest.raises(InputError, match="at least two images"):
         other_image_items(items, seed=0)
-
-
-def test_keys_are_kept_apart():
-    assert keyed_seed(1, "a", "bc") != keyed_seed(1, "ab", "c")
-    assert keyed_seed(1, "a", 1) != keyed_seed(11, "a")
-    assert keyed_seed(1, "a") == keyed_seed(1, "a")

@@ -4,7 +4,6 @@ import pytest
 from vrp.errors import InputError
 from vrp.probing.baselines import (
     answer_only,
-    margin_only,
     permute_labels,
     question_only,
     task_only,
@@ -63,14 +62,6 @@ def test_question_only_reads_words(planted):
     assert auroc(telling.scores, items.correct, strata=plan.fold) > 0.75
     nothing = question_only([f"word{i}" for i in range(600)], items, plan)
     assert auroc(nothing.scores, items.correct, strata=plan.fold) == 0.5
-
-
-def test_margin_only_is_the_linear_probe_of_the_margins(planted):
-    made = planted(600)
-    plan = plan_folds(made.items, seed="s")
-    margins = np.column_stack([made.random.normal(size=600), made.evidence])
-    result = margin_only(margins, made.items, plan)
-    assert auroc(result.scores, made.items.correct, strata=plan.fold) > 0.75
 
 
 def test_permuted_labels_keep_each_task_rate_and_bring_a_probe_to_chance(planted):

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from vrp.config.ablate import AblateConfig
-from vrp.data.subsets import keyed_seed
 from vrp.interventions.ablation import ablation_conditions
+from vrp.stats.bootstrap import seed_from
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.interventions import ABLATE, MASK
@@ -206,7 +206,7 @@ def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
         name = ablation_conditions(AblateConfig(conditions=[condition]))[0].name
         for repeat in range(5):
             n = condition.get("count") or round(condition["share"] * D_MODEL)
-            key = keyed_seed(5, "ablate", BEST_LAYER, name, repeat)
+            key = seed_from(5, "ablate", BEST_LAYER, name, repeat)
             drawn = np.random.default_rng(key).permutation(D_MODEL)[:n]
             hit = set(PLANTED) <= set(drawn.tolist())
             n_hit += hit

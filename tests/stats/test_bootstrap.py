@@ -19,6 +19,7 @@ def test_seed_is_the_head_of_sha256():
     # printf 'abc' | sha256sum → ba7816bf8f01cfea…
     assert seed_from("abc") == 0xBA7816BF8F01CFEA
     assert seed_from("a", "b") != seed_from("ab")
+    assert seed_from(1, "a", 1) != seed_from(11, "a")
     assert generator("x", 1).integers(1 << 30) == generator("x", 1).integers(1 << 30)
 
 

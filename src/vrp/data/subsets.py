@@ -1,10 +1,9 @@
 """Which items the interventions run on, and what is drawn for each: pure functions of ids."""
 
-import hashlib
-
 import polars as pl
 
 from vrp.errors import InputError
+from vrp.stats.bootstrap import seed_from
 
 
 def stratified_subset(items: pl.DataFrame, n: int, *, seed: int) -> pl.DataFrame:
@@ -49,14 +48,8 @@ def other_image_items(items: pl.DataFrame, *, seed: int) -> dict[str, str]:
     return others
 
 
-def keyed_seed(seed: int, *key: str | int) -> int:
-    """Return a 64-bit seed from the SHA-256 of the study's seed and what the draw is for."""
-    text = "\x1f".join(str(part) for part in (seed, *key))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
 def _in_random_order(item_ids: list[str], seed: int) -> list[str]:
-    return sorted(item_ids, key=lambda item_id: (keyed_seed(seed, "subset", item_id), item_id))
+    return sorted(item_ids, key=lambda item_id: (seed_from(seed, "subset", item_id), item_id))
 
 
 def _allocate(sizes: dict[str, int], n: int) -> dict[str, int]:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from vrp.errors import InputError
 from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
 from vrp.probing.folds import FoldPlan, ProbeItems
-from vrp.probing.linear import PENALTIES, fit_linear, fit_penalised
+from vrp.probing.linear import fit_penalised
 from vrp.stats.bootstrap import generator
 
 PRIOR_ITEMS = 1.0
@@ -94,28 +94,6 @@ def question_only(
     """
     texts = _text_column(questions, n_items=items.n_items, name="question only")
     return cross_fit("question only", texts, items, plan, _question_learner)
-
-
-def margin_only(
-    decision_margins: ArrayLike,
-    items: ProbeItems,
-    plan: FoldPlan,
-    *,
-    penalties: Sequence[float] = PENALTIES,
-) -> ProbeResult:
-    """Sees only the decision margin of every layer (never the truth margin, which holds the label).
-
-    Args:
-        decision_margins: (n, n_layers) top answer's logit minus the runner-up's.
-        items: the items.
-        plan: their splits.
-        penalties: scikit-learn's C to choose from.
-
-    Raises:
-        InputError: margins of another shape or not finite.
-    """
-    margins = np.asarray(decision_margins)
-    return fit_linear(margins, items, plan, name="margin only", penalties=penalties)
 
 
 def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:

@@ -9,7 +9,7 @@ import polars as pl
 
 from vrp.config.extract import answer_limits
 from vrp.data.sharding import shard_items
-from vrp.data.subsets import keyed_seed, stratified_subset
+from vrp.data.subsets import stratified_subset
 from vrp.errors import InputError
 from vrp.interventions.ablation import (
     AblationCondition,
@@ -31,6 +31,7 @@ from vrp.running.model_run import (
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
+from vrp.stats.bootstrap import seed_from
 from vrp.study.context import StageContext
 from vrp.tables.columns import rows_table
 from vrp.tables.files import read_table, require_writable
@@ -191,7 +192,7 @@ def edit_of(
         raise InputError(
             f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {d_model}"
         )
-    key = keyed_seed(seed, "ablate", layer, condition.name, condition.seed)
+    key = seed_from(seed, "ablate", layer, condition.name, condition.seed)
     return condition.edit(AblationSite(layer, probe, n, condition.value, key))
 
 

@@ -13,7 +13,7 @@ from vrp.config.extract import answer_limits
 from vrp.config.mask import MaskConfig
 from vrp.data.item import Item
 from vrp.data.sharding import shard_items
-from vrp.data.subsets import keyed_seed, other_image_items, stratified_subset
+from vrp.data.subsets import other_image_items, stratified_subset
 from vrp.errors import InputError
 from vrp.interventions.masking import MaskableImage, MaskCondition, mask_conditions
 from vrp.running.checkpoints import read_manifest
@@ -36,6 +36,7 @@ from vrp.signals.structural import (
     map_problem,
     token_count,
 )
+from vrp.stats.bootstrap import seed_from
 from vrp.study.context import StageContext
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import is_captured
@@ -234,7 +235,7 @@ class MaskedModel:
                 f"the attention table has {len(attention)} image tokens for item {item_id!r}, the "
                 f"model {grid.n_tokens}; the image options have changed: rerun `vrp extract`"
             )
-        seed = keyed_seed(self.seed, "mask", item_id, condition.seed)
+        seed = seed_from(self.seed, "mask", item_id, condition.seed)
         keep = np.ones(grid.n_tokens, dtype=bool)
         image = MaskableImage(attention, grid.height, grid.width, seed)
         keep[condition.hidden_tokens(image)] = False

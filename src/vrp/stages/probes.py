@@ -29,7 +29,6 @@ from vrp.probing.attention import (
 )
 from vrp.probing.baselines import (
     answer_only,
-    margin_only,
     permute_labels,
     question_only,
     task_only,
@@ -38,7 +37,13 @@ from vrp.probing.crossfit import ProbeResult
 from vrp.probing.folds import FoldPlan, ProbeItems, plan_folds
 from vrp.probing.fusion import fit_fusion
 from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR, LINEAR_BEST, PERMUTED_LINEAR_BEST
-from vrp.probing.linear import chosen_layer_features, fit_layers, last_layers, nested_best_layer
+from vrp.probing.linear import (
+    chosen_layer_features,
+    fit_layers,
+    fit_linear,
+    last_layers,
+    nested_best_layer,
+)
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.signals.registry import SIGNALS
@@ -204,8 +209,8 @@ def fit_probes(
     if probes.mlp:
         makers["mlp"] = lambda: fit_mlp(features, items, plan)
     if (margins := inputs.margins) is not None:
-        makers["margin_only"] = lambda: margin_only(
-            margins, items, plan, penalties=probes.penalties
+        makers["margin_only"] = lambda: fit_linear(
+            margins, items, plan, name="margin only", penalties=probes.penalties
         )
     if probes.supervised_attention and (maps := inputs.maps) is not None:
         makers |= _attention_makers(inputs, maps, plan)

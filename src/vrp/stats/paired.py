@@ -91,37 +91,6 @@ def sign_flip_test(nets: ArrayLike, *, seed: str, n_draws: int = 10_000) -> floa
     return _drawn(nonzero, observed, seed, n_draws)
 
 
-def _bootstrap_mean(
-    values: NDArray[np.float64], groups: ArrayLike, resamples: Resamples
-) -> BootstrapEstimate:
-    """Mean over items, bootstrapped over images, in percentage points."""
-    kept = np.ones(values.size, dtype=bool)
-    codes = resamples.codes(take_kept(groups, kept, name="groups"))
-    n_groups = resamples.group_ids.size
-    sums = np.bincount(codes, weights=values, minlength=n_groups)
-    counts = np.bincount(codes, minlength=n_groups).astype(np.float64)
-    replicates = np.empty(resamples.n_boot)
-    for part, weights in resamples.blocks():
-        total, n = np.stack([sums, counts]) @ weights.astype(np.float64)
-        replicates[part] = np.where(n > 0, total / np.maximum(n, 1.0), math.nan)
-    return BootstrapEstimate(
-        PERCENT * float(values.mean()),
-        PERCENT * replicates,
-        values.size,
-        int((counts > 0).sum()),
-        resamples.key,
-    )
-
-
-def _both(before: ArrayLike, after: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    first, second = as_labels(before), as_labels(after)
-    if first.shape != second.shape or first.size == 0:
-        raise InputError(
-            f"a paired effect needs the same items twice: {first.size} before, {second.size} after"
-        )
-    return first, second
-
-
 def bootstrap_difference(
     before: ArrayLike, after: ArrayLike, groups: ArrayLike, *, resamples: Resamples
 ) -> BootstrapEstimate:
@@ -136,5 +105,24 @@ def bootstrap_difference(
     Raises:
         InputError: lengths differ, no items, labels are not 0 or 1, an unknown image.
     """
-    first, second = _both(before, after)
-    return _bootstrap_mean(second.astype(float) - first.astype(float), groups, resamples)
+    first, second = as_labels(before), as_labels(after)
+    if first.shape != second.shape or first.size == 0:
+        raise InputError(
+            f"a paired effect needs the same items twice: {first.size} before, {second.size} after"
+        )
+    change = second.astype(float) - first.astype(float)
+    codes = resamples.codes(take_kept(groups, np.ones(change.size, dtype=bool), name="groups"))
+    n_groups = resamples.group_ids.size
+    sums = np.bincount(codes, weights=change, minlength=n_groups)
+    counts = np.bincount(codes, minlength=n_groups).astype(np.float64)
+    replicates = np.empty(resamples.n_boot)
+    for part, weights in resamples.blocks():
+        total, n = np.stack([sums, counts]) @ weights.astype(np.float64)
+        replicates[part] = np.where(n > 0, total / np.maximum(n, 1.0), math.nan)
+    return BootstrapEstimate(
+        PERCENT * float(change.mean()),
+        PERCENT * replicates,
+        change.size,
+        int((counts > 0).sum()),
+        resamples.key,
+    )

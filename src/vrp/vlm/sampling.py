@@ -8,7 +8,7 @@ top-p 0.9.)
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -220,7 +220,8 @@ class _AnswerTree:
         """
         step = len(rows[0].tokens)
         branches, parents = self._split_off_full(*self._branch(rows, logits, step))
-        slices = list(_parts(len(branches), self.max_rows))
+        starts = range(0, len(branches), self.max_rows)
+        slices = [slice(start, start + self.max_rows) for start in starts]
         # The last part takes over the decoder itself, so that its old cache is freed by selecting.
         parts = [
             _Part(decoder if place is slices[-1] else decoder.fork(), branches[place],
@@ -333,11 +334,6 @@ class _AnswerTree:
         return ItemSamples(
             self.ids[index], answers, tuple(sequences), followed, self.close_draws[index]
         )
-
-
-def _parts(n_rows: int, most: int) -> Iterator[slice]:
-    """Cut rows into parts of at most `most`."""
-    yield from (slice(start, start + most) for start in range(0, n_rows, most))
 
 
 def _distribution(
