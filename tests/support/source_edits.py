@@ -230,7 +230,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "a column's type": _edit(
         "extract metrics probes figures report", "vrp.tables.lens:LENS",
-        ("tables/lens.py", 'column("pair_top", integer', 'column("pair_top", number'),
+        ("tables/lens.py", 'optional("pair_top", integer', 'optional("pair_top", number'),
     ),
     "a column of one table": _edit(
         "effects figures report", "vrp.tables.effects:EFFECTS",
