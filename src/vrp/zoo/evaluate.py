@@ -29,8 +29,8 @@ from vrp.data.scenes.pope_sampling import (
     OBJECTS_ASKED,
     POPE_SPLITS,
     ImageObjects,
+    image_objects,
     pope_questions,
-    shuffled_objects,
 )
 from vrp.data.scenes.questions import counting_questions, open_questions, spatial_questions
 from vrp.errors import InputError
@@ -98,9 +98,7 @@ def build_test_set(n_questions: int = 1000) -> HeldOutSet:
     splits: dict[str, list[HeldOutQuestion]] = {"counting": [], "spatial": [], "open": []}
     ask = {"counting": counting_questions, "spatial": spatial_questions, "open": open_questions}
     for scene in _held_out_scenes():
-        rng = scene_rng(scene.seed, Purpose.POPE)
-        objects = shuffled_objects([o.category for o in scene.objects], rng)
-        images.append(ImageObjects(str(len(scenes)), objects, int(rng.integers(2**63))))
+        images.append(image_objects(str(len(scenes)), scene))
         rng = scene_rng(scene.seed, Purpose.QUESTIONS)
         for task, make in ask.items():
             splits[task] += [

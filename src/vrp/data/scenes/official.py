@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,8 +16,8 @@ from vrp.data.scenes.pope_sampling import (
     OBJECTS_ASKED,
     POPE_SPLITS,
     ImageObjects,
+    image_objects,
     pope_questions,
-    shuffled_objects,
 )
 from vrp.data.scenes.questions import (
     SceneQuestion,
@@ -26,6 +26,7 @@ from vrp.data.scenes.questions import (
     spatial_questions,
 )
 from vrp.errors import InputError
+from vrp.tables.files import write_text
 
 IMAGE_FOLDER: Final = "val2014"
 POPE_FILE: Final = "pope/coco_pope_{split}.json"
@@ -71,10 +72,8 @@ def write_scene_dataset(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         fresh = Path(scratch, "fresh")
-        writer = _DatasetWriter(fresh)
-        for numbered in _choose_scenes(namespace, n_pope_images, n_vqa_images):
-            writer.add(numbered)
-        writer.finish(namespace)
+        scenes = _choose_scenes(namespace, n_pope_images, n_vqa_images)
+        _write_folder(fresh, namespace, scenes)
         if folder.exists():
             folder.rename(Path(scratch, "replaced"))
         fresh.rename(folder)
@@ -110,83 +109,57 @@ def _choose_scenes(
         yield _NumberedScene(index, name, scene, in_pope, in_vqa)
 
 
-class _DatasetWriter:
-    """Collects the rows of every file while images are written one by one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.n_images = 0
-        self.pope_images: list[ImageObjects] = []
-        self.questions: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
-        self.tasks: Counter[str] = Counter()
-        self.n_vqa_images = 0
-        (folder / IMAGE_FOLDER).mkdir(parents=True)
-
-    def add(self, numbered: _NumberedScene) -> None:
-        """Write one image and collect its questions."""
-        image_id, file_name, scene, in_pope, in_vqa = numbered
-        scene.image.save(self.folder / IMAGE_FOLDER / file_name, compress_level=4)
-        self.n_images += 1
+def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]) -> None:
+    """Write images one by one, then the files that are about them."""
+    (folder / IMAGE_FOLDER).mkdir(parents=True)
+    n_images = n_vqa_images = n_rows = 0
+    pope_images: list[ImageObjects] = []
+    questions: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    tasks: Counter[str] = Counter()
+    for image_id, file_name, scene, in_pope, in_vqa in scenes:
+        scene.image.save(folder / IMAGE_FOLDER / file_name, compress_level=4)
+        n_images += 1
         if in_pope:
-            rng = scene_rng(scene.seed, Purpose.POPE)
-            objects = shuffled_objects([o.category for o in scene.objects], rng)
-            self.pope_images.append(ImageObjects(file_name, objects, int(rng.integers(2**63))))
+            pope_images.append(image_objects(file_name, scene))
         if in_vqa:
-            self._add_vqa(image_id, scene)
+            n_vqa_images += 1
+            annotators = scene_rng(scene.seed, Purpose.ANNOTATORS)
+            for number, asked in enumerate(_vqa_questions(scene)):
+                question_id = image_id * 1000 + number
+                questions.append(
+                    {"image_id": image_id, "question": asked.text, "question_id": question_id}
+                )
+                annotations.append(_vqa_annotation(question_id, image_id, asked, scene, annotators))
+                tasks[asked.task] += 1
+    for split in POPE_SPLITS:
+        rows = pope_questions(pope_images, split)
+        n_rows = len(rows)
+        lines = "".join(json.dumps(row._asdict()) + "\n" for row in rows)
+        write_text(folder / POPE_FILE.format(split=split), lines)
+    asked_file = {**_vqa_header(), "task_type": "Open-Ended", "questions": questions}
+    write_text(folder / VQA_QUESTIONS_FILE, json.dumps(asked_file) + "\n")
+    answers_file = {**_vqa_header(), "annotations": annotations}
+    write_text(folder / VQA_ANNOTATIONS_FILE, json.dumps(answers_file) + "\n")
+    about = {
+        "made_by": f"vrp {importlib.metadata.version('vrp')}",
+        "namespace": namespace,
+        "n_images": n_images,
+        "n_pope_images": len(pope_images),
+        "n_vqa_images": n_vqa_images,
+        "n_pope_rows": n_rows,
+        **{f"n_{task}": tasks[task] for task in ("counting", "spatial", "open")},
+    }
+    write_text(folder / PROVENANCE_FILE, json.dumps(about, indent=1) + "\n")
 
-    def _add_vqa(self, image_id: int, scene: Scene) -> None:
-        self.n_vqa_images += 1
-        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
-        asked = [
-            *counting_questions(scene, rng),
-            *spatial_questions(scene, rng),
-            *open_questions(scene, rng),
-        ]
-        annotators = scene_rng(scene.seed, Purpose.ANNOTATORS)
-        for number, question in enumerate(asked):
-            question_id = image_id * 1000 + number
-            self.questions.append(
-                {"image_id": image_id, "question": question.text, "question_id": question_id}
-            )
-            self.annotations.append(
-                _vqa_annotation(question_id, image_id, question, scene, annotators)
-            )
-            self.tasks[question.task] += 1
 
-    def finish(self, namespace: str) -> None:
-        """Write every file but the images."""
-        n_rows = 0
-        for split in POPE_SPLITS:
-            rows = pope_questions(self.pope_images, split)
-            n_rows = len(rows)
-            lines = "".join(json.dumps(row._asdict()) + "\n" for row in rows)
-            self._write_text(POPE_FILE.format(split=split), lines)
-        self._write_json(
-            VQA_QUESTIONS_FILE,
-            {**_vqa_header(), "task_type": "Open-Ended", "questions": self.questions},
-        )
-        self._write_json(VQA_ANNOTATIONS_FILE, {**_vqa_header(), "annotations": self.annotations})
-        about = {
-            "made_by": f"vrp {importlib.metadata.version('vrp')}",
-            "namespace": namespace,
-            "n_images": self.n_images,
-            "n_pope_images": len(self.pope_images),
-            "n_vqa_images": self.n_vqa_images,
-            "n_pope_rows": n_rows,
-            "n_counting": self.tasks["counting"],
-            "n_spatial": self.tasks["spatial"],
-            "n_open": self.tasks["open"],
-        }
-        self._write_json(PROVENANCE_FILE, about, indent=1)
-
-    def _write_json(self, name: str, value: Any, *, indent: int | None = None) -> None:
-        self._write_text(name, json.dumps(value, indent=indent) + "\n")
-
-    def _write_text(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+def _vqa_questions(scene: Scene) -> list[SceneQuestion]:
+    rng = scene_rng(scene.seed, Purpose.QUESTIONS)
+    return [
+        *counting_questions(scene, rng),
+        *spatial_questions(scene, rng),
+        *open_questions(scene, rng),
+    ]
 
 
 def _vqa_header() -> dict[str, Any]:

@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-
-from vrp.data.scenes.draw import Purpose, scene_rng
+from vrp.data.scenes.draw import Purpose, Scene, scene_rng
 from vrp.data.scenes.questions import existence_question
 
 POPE_SPLITS: Final = ("random", "popular", "adversarial")
@@ -37,6 +35,19 @@ class PopeQuestion(NamedTuple):
     """Such as "Is there a car in the image?"."""
     label: str
     """"yes" or "no"."""
+
+
+def image_objects(image: str, scene: Scene) -> ImageObjects:
+    """Take the distinct categories of a scene in a random order, and draw the image's seed.
+
+    Args:
+        image: file name.
+        scene: what the image shows.
+    """
+    rng = scene_rng(scene.seed, Purpose.POPE)
+    distinct = sorted({o.category for o in scene.objects})
+    objects = tuple(distinct[int(i)] for i in rng.permutation(len(distinct)))
+    return ImageObjects(image, objects, int(rng.integers(2**63)))
 
 
 def object_frequencies(images: Sequence[ImageObjects]) -> dict[str, int]:
@@ -98,9 +109,3 @@ def pope_questions(images: Sequence[ImageObjects], split: str) -> list[PopeQuest
                 text = existence_question(name)
                 questions.append(PopeQuestion(len(questions) + 1, image.image, text, label))
     return questions
-
-
-def shuffled_objects(objects: Sequence[str], rng: np.random.Generator) -> tuple[str, ...]:
-    """Return the distinct categories of `objects` in a random order."""
-    distinct = sorted(set(objects))
-    return tuple(distinct[int(i)] for i in rng.permutation(len(distinct)))
