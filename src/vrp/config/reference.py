@@ -139,19 +139,12 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, tuple) and value and isinstance(value[0], Section):
+        entries = (entry.model_dump(exclude_defaults=True) for entry in value)
         return "; ".join(
-            ", ".join(f"{name}: {_yaml(inner)}" for name, inner in _set_keys(entry))
-            for entry in value
+            ", ".join(f"{name}: {_yaml(inner)}" for name, inner in entry.items())
+            for entry in entries
         )
     return _yaml(value)
-
-
-def _set_keys(entry: Section) -> Iterator[tuple[str, Any]]:
-    """The keys of an entry that differ from their defaults."""
-    for name, field in type(entry).model_fields.items():
-        value = getattr(entry, name)
-        if field.is_required() or value != field.default:
-            yield name, value
 
 
 def _yaml(value: Any) -> str:

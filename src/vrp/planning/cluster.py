@@ -77,19 +77,16 @@ def check_scheduler(settings: SlurmSettings, *, needs_gpu: bool) -> list[Check]:
         what = f"{missing[0]} does not work here"
         found.append(Check("submission", "failed", what, "run it on a node that may submit jobs"))
     if needs_gpu:
-        found.append(_gpu_partition(up))
+        if with_gpu := dict.fromkeys(name for name, gres in up if "gpu" in gres):
+            found.append(Check("GPU partition", "ok", ", ".join(with_gpu)))
+        else:
+            what = "no partition that is up has a GPU"
+            remedy = "set `device: cpu`, or run on a cluster that has one"
+            found.append(Check("GPU partition", "failed", what, remedy))
     if settings.site is not None:
         found.append(_site(settings.site, [(name.rstrip("*"), gres) for name, _, gres in lines]))
     found.append(_status_command(settings))
     return found
-
-
-def _gpu_partition(up: list[tuple[str, str]]) -> Check:
-    with_gpu = dict.fromkeys(name for name, gres in up if "gpu" in gres)
-    if with_gpu:
-        return Check("GPU partition", "ok", ", ".join(with_gpu))
-    remedy = "set `device: cpu`, or run on a cluster that has one"
-    return Check("GPU partition", "failed", "no partition that is up has a GPU", remedy)
 
 
 def _site(path: Path, partitions: list[tuple[str, str]]) -> Check:
