@@ -14,6 +14,7 @@ from programs import write_program
 
 from snakemake_executor_plugin_vrp_slurm.submissions import record_slurm_id, record_submission
 from vrp.config.study import load_study
+from vrp.study.digests import code_digest
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
 from vrp.study.provenance import provenance
@@ -52,7 +53,8 @@ class TinyStudy:
         changed = study.consistency.model_copy(update={"k": k})
         changed_study = study.model_copy(update={"consistency": changed})
         keys = stage_config(changed_study, STAGE[stage], model)
-        made_by = provenance(study="tiny", stage=stage, config=keys, model=model or "")
+        code = code_digest(changed_study, stage, model or "")
+        made_by = provenance(study="tiny", stage=stage, config=keys, code=code, model=model or "")
         table = pl.DataFrame({"x": [1]}).to_arrow()
         metadata = {f"vrp.{key}": value for key, value in made_by.items()}
         pq.write_table(table.replace_schema_metadata(metadata), path)

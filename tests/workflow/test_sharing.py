@@ -191,10 +191,14 @@ def test_a_shard_that_is_missing_is_named(two):
     assert "results/first/one/hidden/001.parquet does not exist" in refused(two)
 
 
-def test_without_the_guard_its_shards_are_not_asked_for(two):
+def test_a_blank_image_run_that_is_missing_there_is_made_here_or_left_out(two):
     for path in (two.folder / "results" / "first" / "one" / "blind").rglob("*.parquet"):
         path.unlink()
-    assert "blind/answers/000.parquet does not exist" in refused(two)
+    result = two.run(*PLAN)
+    assert "The stage blind is the study's own: results/first/one/blind/answers" in result.output
+    assert result.planned["blind"] == 2
     text = SECOND.replace("shards: 2}", "shards: 2, blind: false}")
     (two.folder / "config" / "second.yaml").write_text(text)
-    assert two.run(*PLAN).status == 0
+    result = two.run(*PLAN)
+    assert result.status == 0, result.output
+    assert "blind" not in result.planned
