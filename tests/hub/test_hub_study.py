@@ -13,6 +13,7 @@ import yaml
 from hub_stand_in import HubStandIn
 from published_sets import publish_pope, publish_vqa
 from stage_jobs import run_job
+from study_copy import StudyCopy, in_one_shard
 
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.tables.files import read_provenance, read_table
@@ -50,7 +51,7 @@ def command(folder: Path, hub: HubStandIn, *words: str, **environment: str) -> s
 
 def write_config(folder: Path, hub: HubStandIn) -> Path:
     """config/ci.yaml with every model and the same scenes from the hub; publishes them."""
-    study = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
+    study = in_one_shard(yaml.safe_load((ROOT / "config" / "ci.yaml").read_text()))
     scenes = study["data"].pop("scenes")
     drawn = DataConfig(folder=str(folder / "drawn"), scenes=ScenesConfig(**scenes))
     run_job("fetch_data", {"data": folder / "drawn.json"}, data=drawn)
@@ -88,11 +89,7 @@ def hub():
 @pytest.fixture(scope="module")
 def folder(hub: HubStandIn, tmp_path_factory) -> Path:
     """Where the study ran: fetched with `vrp fetch`, then run without a hub."""
-    folder = tmp_path_factory.mktemp("hub-study")
-    for name in ("workflow", "config", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "profiles").symlink_to("workflow/profiles")
+    folder = StudyCopy(tmp_path_factory.mktemp("hub-study") / "copy").folder
     write_config(folder, hub)
     hub.cut("model.safetensors", after=1_000_000)
     hub.cut("validation-00001-of-00003.parquet", after=200_000)

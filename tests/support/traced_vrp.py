@@ -3,14 +3,17 @@
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import vrp
 from vrp.cli import main
 from vrp.source.definitions import Definition
 from vrp.study import digests
 
+Local = Callable[[FrameType, str, object], Any]
 PACKAGE = Path(vrp.__file__).parent
 # A stage runs from where the command has read its options and the configuration.
 ENTRIES = {"vrp.study.command:run_stage", "vrp.study.command:run_gather"}
@@ -49,32 +52,43 @@ def install(record: Path) -> None:
     done: set[CodeType] = set()
     """Code of which nothing more is to be found out: most calls end at once."""
 
-    def profile(frame: FrameType, event: str, argument: object) -> None:
+    def enter(frame: FrameType, event: str, argument: object) -> Local | None:
         code = frame.f_code
-        if code in done or event not in ("call", "return"):
-            return
-        begins = 1 if event == "call" else -1
+        if code in done:
+            return None
         if code.co_name == "<module>":
-            trace.left_out += begins
-            return
+            return leaving(frame, "left_out")
         if code not in known:
-            sys.setprofile(None)
+            sys.settrace(None)
             known[code] = definition_of(code)
-            sys.setprofile(profile)
+            sys.settrace(enter)
         definition = known[code]
         if definition is None:
             done.add(code)
         elif definition.id in ENTRIES and not code.co_name.startswith("<"):
-            trace.in_stage += begins
+            return leaving(frame, "in_stage")
         elif not definition.counts:
-            trace.left_out += begins
+            return leaving(frame, "left_out")
         elif not trace.left_out and (trace.in_stage or is_aside()):
             done.add(code)
             with record.open("a") as file:
                 file.write(f"{definition.id}\n")
+        return None
 
-    threading.setprofile(profile)
-    sys.setprofile(profile)
+    def leaving(frame: FrameType, counter: str) -> Local:
+        """Count a frame until it returns."""
+        setattr(trace, counter, getattr(trace, counter) + 1)
+        frame.f_trace_lines = False
+
+        def left(frame: FrameType, event: str, argument: object) -> Local:
+            if event == "return":
+                setattr(trace, counter, getattr(trace, counter) - 1)
+            return left
+
+        return left
+
+    threading.settrace(enter)
+    sys.settrace(enter)
 
 
 def is_aside() -> bool:

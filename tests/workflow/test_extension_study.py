@@ -12,6 +12,7 @@ import pytest
 import yaml
 from page_text import text_of
 from PIL import Image
+from study_copy import StudyCopy, in_one_shard
 
 from vrp.config.study import load_study
 from vrp.data.scenes.official import write_scene_dataset
@@ -43,13 +44,10 @@ def run(folder, *command):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A checkout with the study's config and, beside it, the extension; no edit under src."""
-    folder = tmp_path_factory.mktemp("extended")
-    for name in ("workflow", "config", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "profiles").symlink_to("workflow/profiles")
+    copy = StudyCopy(tmp_path_factory.mktemp("extended") / "copy")
+    folder = copy.folder
     shutil.copy(EXTENSION, folder / "config" / "own_extension.py")
-    config = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
+    config = in_one_shard(yaml.safe_load((ROOT / "config" / "ci.yaml").read_text()))
     config["study"] = "extended"
     config["extensions"] = ["own_extension.py"]
     config["models"] = {"polite": {"family": "polite", "checkpoint": "zoo:llava", "device": "cpu"}}
@@ -66,7 +64,8 @@ def folder(tmp_path_factory):
         Image.new("RGB", (96, 96), colour).save(data / "colours" / f"{i}.png")
     rows = [[f"{i}.png", colour] for i, colour in enumerate(COLOURS)]
     (data / "colours_all.json").write_text(json.dumps(rows))
-    run(folder, "snakemake", "--cores", "2", "--configfile", "config/extended.yaml")
+    ended = copy.run("--cores", "2", "--configfile", "config/extended.yaml", timeout=1800)
+    assert ended.status == 0, ended.output[-5000:]
     return folder
 
 

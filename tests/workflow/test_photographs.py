@@ -1,23 +1,19 @@
 """Photographs and POPE's own question files through the whole workflow, on an embedded model."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from page_text import text_of
 from real_data import REAL_DATA, needs_real_data
+from study_copy import StudyCopy, in_one_shard
 
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 SPLITS = ("adversarial", "popular", "random")
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow, needs_real_data]
@@ -25,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.workflow, needs_real_data]
 
 def photographs():
     """60 items of all three splits; everything else as small as the small study's."""
-    study = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
+    study = in_one_shard(yaml.safe_load((ROOT / "config" / "ci.yaml").read_text()))
     study["study"] = "photographs"
     study["data"] = {"origin": "local", "folder": str(REAL_DATA), "images": "pope/val2014"}
     study["sample"]["splits"] = [
@@ -38,25 +34,12 @@ def photographs():
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The results folder of a finished study."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for name in ("workflow", "config", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "profiles").symlink_to("workflow/profiles")
-    config = folder / "config" / "photographs.yaml"
+    copy = StudyCopy(tmp_path_factory.mktemp("photographs") / "copy")
+    config = copy.folder / "config" / "photographs.yaml"
     config.write_text(yaml.safe_dump(photographs()))
-    done = subprocess.run(
-        [BIN / "snakemake", "--cores", "2", "--configfile", config],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-5000:]
-    return folder / "results" / "photographs"
+    ended = copy.run("--cores", "2", "--configfile", str(config), timeout=1800)
+    assert ended.status == 0, ended.output[-5000:]
+    return copy.folder / "results" / "photographs"
 
 
 def test_every_item_is_answered(results):

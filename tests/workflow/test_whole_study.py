@@ -1,23 +1,27 @@
 """The small study, for real: every stage on the embedded models, from nothing to the report."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from study_copy import PROBED, StudyCopy
 from study_tables import TABLE_NAMES, differences, schema_of
 
+from vrp.config.study import load_study
+from vrp.source.content import whole_content_of
+from vrp.source.definitions import Definition
+from vrp.study import digests
+from vrp.study.layout import StudyLayout
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
+CONFIG = ROOT / "config" / "ci.yaml"
+SMALL_STUDY = ("--cores", "2", "--configfile", "config/ci.yaml")
+TRACED = ROOT / "tests" / "support" / "traced_vrp.py"
 # Every stage that runs a model, cut otherwise.
 ANOTHER_PLAN = (
-    'extract={"shards":5,"batch_size":1}',
+    'extract={"shards":3,"batch_size":1}',
     'consistency={"k":4,"batch_size":1}',
     'mask={"shards":1,"batch_size":1}',
     'ablate={"shards":3,"batch_size":1}',
@@ -26,33 +30,25 @@ ANOTHER_PLAN = (
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 
-def snakemake(folder, *arguments):
-    return subprocess.run(
-        [BIN / "snakemake", "--cores", "2", "--configfile", "config/ci.yaml", *arguments],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-
-
-def run_study(folder, *arguments):
-    for name in ("workflow", "config", "envs"):
-        shutil.copytree(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "profiles").symlink_to("workflow/profiles")
-    done = snakemake(folder, *arguments)
-    assert done.returncode == 0, done.stdout[-5000:]
-    return folder / "results" / "ci"
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the project whose small study has run, with a `vrp` that writes down what ran."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "ran").mkdir()
+    return run_study(folder / "copy", program=TRACED, VRP_TRACE=str(folder / "ran"))
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(copy):
     """The results folder of the small study."""
-    return run_study(tmp_path_factory.mktemp("study"))
+    return copy.folder / "results" / "ci"
+
+
+def run_study(folder, *arguments, program=PROBED, **environment):
+    copy = StudyCopy(folder, program=program)
+    ended = copy.run(*SMALL_STUDY, *arguments, timeout=1800, **environment)
+    assert ended.status == 0, ended.output[-5000:]
+    return copy
 
 
 def test_the_report_and_the_numbers_are_there(study):
@@ -82,12 +78,45 @@ def test_every_model_table_names_its_weights(study):
         assert read_provenance(path)["revision"], path
 
 
-def test_a_second_run_does_nothing(study):
-    done = snakemake(study.parents[1])
-    assert done.returncode == 0
-    assert "Nothing to be done" in done.stdout
+def test_a_second_run_does_nothing(copy):
+    ended = copy.run(*SMALL_STUDY)
+    assert ended.status == 0
+    assert "Nothing to be done" in ended.output
 
 
 def test_shards_and_batch_sizes_change_no_number(study, tmp_path):
-    other = run_study(tmp_path, "--config", *ANOTHER_PLAN)
-    assert list(differences(study, other)) == []
+    other = run_study(tmp_path / "copy", "--config", *ANOTHER_PLAN)
+    assert list(differences(study, other.folder / "results" / "ci")) == []
+
+
+# Every function of the package that a stage runs is part of its digest, or declared not to count.
+
+
+@pytest.fixture(scope="module")
+def ran(copy):
+    """(stage, model) → definitions that its jobs ran."""
+    files = (copy.folder.parent / "ran").iterdir()
+    return {tuple(path.name.split(" ")): set(path.read_text().splitlines()) for path in files}
+
+
+def test_every_stage_was_traced(ran):
+    jobs = {(job.stage, job.model) for job in StudyLayout(load_study(CONFIG)).jobs()}
+    assert {(stage, *model) for stage, *model in ran} == {
+        (stage, model) if model else (stage,) for stage, model in jobs
+    }
+    assert all(names for names in ran.values())
+
+
+def named_in_messages(definitions: list[Definition]) -> set[str]:
+    """Definitions that texts which do not count name, such as arguments of exceptions."""
+    return {target.id for one in definitions for target in whole_content_of(one).targets}
+
+
+def test_what_a_stage_runs_is_part_of_its_digest(ran):
+    study = load_study(CONFIG)
+    escaped = {}
+    for (stage, *model), names in ran.items():
+        reached = digests.reach_stage(stage, digests.chosen_by(study, stage, *model)).definitions
+        missing = names - reached.keys()
+        escaped[stage, *model] = missing - named_in_messages(list(reached.values()))
+    assert {job: names for job, names in escaped.items() if names} == {}
