@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 from vrp.cli import main
 from vrp.running.finished_batches import Batch, FinishedBatches
@@ -29,6 +30,9 @@ def probed() -> None:
             write("batch", batch=f"{self.folder}/{self.plan.index(batch)}")
             # The embedded models are so quick that a kill would hardly ever hit a batch.
             time.sleep(float(os.environ.get("VRP_SECONDS_A_BATCH", "0")))
+            busy = os.environ.get("VRP_WAIT_WHILE")
+            while busy and Path(busy).exists():
+                time.sleep(0.1)
             return compute(batch)
 
         return complete(self, begun, *tabulate)

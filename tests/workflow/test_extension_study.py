@@ -118,7 +118,7 @@ def test_the_plan_counts_them(folder):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("metrics", "Signals: decision_margin"),
+        ("metrics", "Signals: "),
         ("metrics", "distinct_answers"),
         ("figures", "answer_counts"),
         ("sample", "Data sets: colours"),

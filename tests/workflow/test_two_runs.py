@@ -28,7 +28,7 @@ COMMAND = ("--cores", "1", "--configfile", "config/shared.yaml")
 
 def copy_in(folder, place):
     folder.mkdir()
-    copy = StudyCopy(folder, seconds_a_batch=1)
+    copy = StudyCopy(folder)
     text = STUDY.format(results=place / "results", data=place / "data")
     (folder / "config" / "shared.yaml").write_text(text)
     return copy
@@ -39,7 +39,9 @@ def test_the_second_is_refused_and_the_first_goes_on(tmp_path, where):
     first = copy_in(tmp_path / "first", tmp_path)
     second = first if where == "the same folder" else copy_in(tmp_path / "second", tmp_path)
     target = TARGET.format(results=tmp_path / "results")
-    process = first.start(target, *COMMAND)
+    busy = tmp_path / "busy"
+    busy.touch()
+    process = first.start(target, *COMMAND, VRP_WAIT_WHILE=str(busy))
     try:
         assert first.wait_for(lambda: len(first.events("batch")) > 0, 300, process), first.log()
         results = tmp_path / "results" / "shared"
@@ -60,8 +62,10 @@ def test_the_second_is_refused_and_the_first_goes_on(tmp_path, where):
         else:
             assert f"{results}: another run works here (process {process.pid} on " in output
         assert before.items() <= {path: path.read_bytes() for path in before}.items()
+        busy.unlink()
         assert process.wait(300) == 0, first.log()
     finally:
+        busy.unlink(missing_ok=True)
         process.terminate()
     assert first.computed_again() == 0
     # Nothing is left that would stop a third one.
