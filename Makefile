@@ -33,7 +33,7 @@ venv: ## Install the pinned environment into .venv, if it is not there yet
 	fi
 
 .PHONY: demo
-demo: venv ## Run the default study and say where the report lies
+demo: venv ## Run the default study and say where the report is
 	@$(ACTIVE) snakemake --cores $(CORES)
 	@echo
 	@echo "Report:  results/demo/report.html"

@@ -11,7 +11,7 @@ results/<study>.
 
     snakemake --cores 2                                      config/demo.yaml, the default
     snakemake --cores 2 --configfile config/ci.yaml          another study
-    snakemake --cores 2 --config seed=1                      one key changed
+    snakemake --cores 2 --config study=seed-1 seed=1         one key changed, beside the demo
     snakemake --profile slurm                                config/paper.yaml on a cluster
 """
 

@@ -55,7 +55,7 @@ if STUDY.extraction_from is not None and workflow.is_main_process:
         )
 
 # For the stages: who runs them, so that none outlives a workflow that was killed; and that the
-# workflow itself clears finished batches away, since it deletes tables that it took no note of.
+# workflow itself clears finished batches away, since it deletes tables that it has not recorded.
 os.environ.update(VRP_RUN_BY=str(os.getpid()), VRP_KEEP_BATCHES="1")
 
 recover_orphaned_outputs(workflow, STUDY)

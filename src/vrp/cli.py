@@ -262,9 +262,9 @@ def _add_zoo(commands: Any) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from vrp.stages import fetch
+    from vrp import fetch_all
 
-    fetch.run(load_study(options.config))
+    fetch_all.run(load_study(options.config))
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -102,7 +102,7 @@ def download_file(repository: Repository, listing: Listing, path: str, target: P
 def cache_file(repository: Repository, listing: Listing, path: str) -> None:
     """Bring one file of a revision into the hub's cache, where it is not there yet.
 
-    It lies under its checksum until `link_snapshot` gives it its name.
+    It is stored under its checksum until `link_snapshot` gives it its name.
 
     Raises:
         HubUnreachableError: the hub cannot be asked.
@@ -206,7 +206,7 @@ def snapshot_folder(repository: Repository, commit: str) -> Path:
 
 
 def cached_checksum(path: Path) -> Checksum | None:
-    """What a file of the hub's cache must digest to: it lies there under its checksum.
+    """What a file of the hub's cache must digest to: it is stored there under its checksum.
 
     None where the cache holds plain copies, as it does on file systems without links.
     """

@@ -268,7 +268,7 @@ def test_one_photograph_of_two_data_sets_is_one_file(scenes, hub, cache, tmp_pat
     fetch(hub_data(tmp_path / "data", commits), tmp_path)
     kept = tmp_path / "data" / "val2014" / f"{shared}.png"
     assert kept.read_bytes() == (scenes / "val2014" / f"{shared}.png").read_bytes()
-    assert f"{shared}.png lies there in other bytes already" in caplog.text
+    assert f"{shared}.png is there already with other content" in caplog.text
 
 
 # TextVQA

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from vrp.cli import build_parser
 from vrp.config.study import study_from_mapping
@@ -45,12 +46,29 @@ def test_a_stage_is_a_rule_a_command_and_a_module(stage):
     assert f" {stage.command} " in build_parser().format_help().replace("\n", " ")
 
 
+@pytest.mark.parametrize("stage", STAGES, ids=by_name)
+def test_what_needs_the_network_runs_where_snakemake_runs(stage):
+    rule = (ROOT / "workflow" / "rules" / f"{stage.name}.smk").read_text()
+    assert ("localrule: True" in rule) == stage.local
+
+
+def test_the_cluster_profile_names_stages_of_the_graph():
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/profile.yaml").read_text())
+    rules = set(STAGE) | {"gather_interventions"}
+    named = {
+        entry.partition("=")[0] if isinstance(entry, str) else entry
+        for key in ("set-threads", "groups")
+        for entry in profile.get(key, ())
+    }
+    assert named
+    assert named <= rules
+
+
 def test_there_are_no_other_rules_and_modules():
     rules = {path.stem for path in (ROOT / "workflow" / "rules").glob("*.smk")}
     modules = {path.stem for path in (ROOT / "src" / "vrp" / "stages").glob("*.py")}
     assert rules == set(STAGE)
-    # `fetch` runs two stages where there is a network.
-    assert modules - {"__init__", "fetch"} == set(STAGE)
+    assert modules - {"__init__"} == set(STAGE)
 
 
 def test_what_is_read_was_made_before():

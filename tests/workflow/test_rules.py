@@ -16,11 +16,6 @@ BIN = Path(sys.executable).parent
 STAGES = sorted(path.stem for path in (ROOT / "workflow" / "rules").glob("*.smk"))
 
 
-def test_one_file_per_stage():
-    included = re.findall(r'"workflow/rules/(\w+)\.smk"', (ROOT / "Snakefile").read_text())
-    assert sorted(included) == STAGES
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_rule_opens_with_what_it_is_for(stage):
     text = (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()

@@ -53,17 +53,15 @@ def test_a_lock_refuses_others_and_ends_with_its_process(tmp_path):
     lock._LOCK_FILES.pop().close()
 
 
-def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
     def flock(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
     monkeypatch.chdir(tmp_path)
     lock.acquire_results_lock(tmp_path / "study")
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(
-        f"Warning: {tmp_path}/study/.lock: cannot be locked (No locks available)"
-    )
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path}/study/.lock: cannot be locked (No locks available)")
     # Snakemake's own lock of this folder tells.
     locks = tmp_path / ".snakemake" / "locks"
     locks.mkdir(parents=True)

@@ -50,13 +50,13 @@ def test_jobs_of_other_studies_and_models_do_not_matter(study, queue):
     refuse_beside_slurm_jobs(LOCAL, study)  # the queue is not asked for these runs
 
 
-def test_a_queue_that_does_not_answer_is_warned_of(study, monkeypatch, capsys):
+def test_a_queue_that_does_not_answer_is_warned_of(study, monkeypatch, caplog):
     def silent(run: str) -> Any:
         raise SlurmError("squeue: down")
 
     monkeypatch.setattr(orphaned_jobs, "unfinished", silent)
     submit("results/tiny/one/answers/000.parquet", "before")
     refuse_beside_slurm_jobs(LOCAL, study)
-    assert capsys.readouterr().err == (
-        "Warning: jobs of an earlier run may still be in SLURM's queue (squeue: down)\n"
-    )
+    assert caplog.messages == [
+        "Jobs of an earlier run may still be in SLURM's queue (squeue: down)."
+    ]

@@ -1,4 +1,4 @@
-"""The whole configuration of a study, and which stage reads which keys."""
+"""The whole configuration of a study."""
 
 import difflib
 import re
@@ -38,10 +38,11 @@ class StudyConfig(Section):
     results: Folder = "results"
     """Folder of all studies."""
     extraction_from: str | None = None
-    """Another study under `results`, or its folder, whose extraction, blank-image run and samples
-    are read in place of own ones: refused unless model, items, code and the keys that they were
-    made with are the same. Its masking is read, too, where it is the very same; an ablation is
-    the study's own, and made only where `ablate.enabled: true` asks for it."""
+    """Another study under `results`, or its folder, whose extraction is read in place of an own
+    one: refused unless model, items, code and the keys that it was made with are the same. Its
+    blank-image run, samples and masking are read, too, each where it is the very same, and made
+    here where it is not. An ablation is the study's own, and made only where
+    `ablate.enabled: true` asks for it."""
     extensions: tuple[str, ...] = ()
     """Python files, relative to this one, or entry points of installed packages, that register
     signals, figures, data sets, model families or conditions of one's own."""

@@ -363,7 +363,7 @@ class _ImageFolder:
             self._differing.add(stem)
             if len(self._differing) == 1:
                 logger.warning(
-                    f"{where}: {name} lies there in other bytes already; those are kept, here "
+                    f"{where}: {name} is there already with other content, which is kept, here "
                     "and for other images of this data set"
                 )
         return name

@@ -10,7 +10,7 @@ from vrp.study.graph import STAGES
 def planned_analyses() -> list[tuple[Stage, Cost]]:
     """Return the stages without a model whose time is planned, with their costs.
 
-    Fetching a model is a matter of the network.
+    Fetching a model is not planned: it depends on the network.
     """
     return [(stage, stage.cost) for stage in STAGES if isinstance(stage.cost, Cost)]
 

@@ -38,7 +38,7 @@ from vrp.planning.workload import (
     weight_bytes,
 )
 from vrp.study.graph import MADE_BY, STAGE
-from vrp.study.keys import value_of
+from vrp.study.keys import batch_size, value_of
 from vrp.study.layout import StudyLayout
 
 LONGEST_JOB = 7200.0
@@ -230,7 +230,7 @@ def n_gpus(study: StudyConfig, name: str, device: Device) -> int:
         return 0
     if model.device_map is None or device.memory is None:
         return 1
-    batch = min(study.extract.batch_size, n_items(study))
+    batch = min(batch_size(study, STAGE["extract"], name), n_items(study))
     need = device_memory(study, name, "extract", batch_size=batch)
     return max(1, math.ceil(need / (_GPU_SHARE * device.memory)))
 

@@ -309,7 +309,7 @@ def _scheduler(profile: str | None, *, needs_gpu: bool) -> list[Check]:
     try:
         settings = runs_on_slurm(profile)
     except InputError as error:
-        return [Check("scheduler", "failed", str(error), "give a profile that is there")]
+        return [Check("scheduler", "failed", str(error), "name an existing profile")]
     if settings is None:
         return [Check("scheduler", "skipped", f"profile {profile} does not use SLURM")]
     return check_scheduler(settings, needs_gpu=needs_gpu)

@@ -1,4 +1,4 @@
-"""What a model answered and what was read of it, as rows of the tables."""
+"""What a model answered and what was read from it, as rows of the tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vrp.study.provenance import EXECUTION
 from vrp.tables.files import atomic_write, write_text
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class FinishedBatches:
         """
         self.folder = output.parent / f".{output.stem}.batches"
         self._stage = stage
-        self._provenance = dict(sorted(provenance.items()))
+        self._provenance = {k: v for k, v in sorted(provenance.items()) if k != EXECUTION}
         earlier = self._earlier_plan()
         same_items = {i for batch in earlier for i in batch} == {i for batch in plan for i in batch}
         if not same_items:

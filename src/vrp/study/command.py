@@ -1,6 +1,7 @@
 """The command of each stage: its options, how a rule spells it, and how it is carried out."""
 
 import importlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +89,7 @@ def run_stage(
         InputError: no such model, or an input is missing or does not fit; nothing is written then.
     """
     from vrp.study.digests import code_digest
-    from vrp.study.provenance import provenance
+    from vrp.study.provenance import EXECUTION, provenance
     from vrp.tables.shard_list import listed_shards
 
     if stage.per != "study":
@@ -108,6 +109,17 @@ def run_stage(
             inputs[artifact.name] = listed_shards(paths[maker.name], artifact.name)
         else:
             inputs[artifact.name] = paths[artifact.name]
+    made_by = provenance(
+        study=study.study,
+        stage=stage.name,
+        config=stage_config(study, stage, model or None),
+        code=code_digest(study, stage.name, model),
+        model=model,
+    )
+    batch = batch_size(study, stage, model) if stage.batch_key else 1
+    if stage.runs_model:
+        settings = study.models[model].model_dump(mode="json", include={"device", "device_map"})
+        made_by[EXECUTION] = json.dumps({"batch_size": batch, **settings})
     context = StageContext(
         stage=stage.name,
         study=restricted(study, stage.keys),
@@ -117,14 +129,8 @@ def run_stage(
         model=model,
         shard=shard,
         n_shards=value_of(study, stage.shards_key) if stage.shards_key else 1,
-        batch_size=batch_size(study, stage, model) if stage.batch_key else 1,
-        provenance=provenance(
-            study=study.study,
-            stage=stage.name,
-            config=stage_config(study, stage, model or None),
-            code=code_digest(study, stage.name, model),
-            model=model,
-        ),
+        batch_size=batch,
+        provenance=made_by,
     )
     importlib.import_module(f"vrp.stages.{stage.name}").run(context)
 

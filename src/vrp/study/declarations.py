@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from vrp.config.study import StudyConfig
 
 Scope = Literal["study", "model", "shard", "list"]
-"""What a job is of: the study, a model, a shard of a model, or a list of a model's shards."""
+"""What one job covers: the study, a model, a shard of a model, or a list of a model's shards."""
 
 EXECUTION_KEYS = ("models.*.device_map", "models.*.batch_size")
 """Of a model: how it is run. Results depend on them as on a batch size: to 1e-5 in float32."""
@@ -134,7 +134,7 @@ class Stage:
     writes: tuple[Artifact, ...]
     """In the order of the command's options."""
     keys: tuple[str, ...]
-    """Keys of the configuration that its result depends on; a sections' name stands for all of it,
+    """Keys of the configuration that its result depends on; a section's name stands for all of it,
     `models.*` for the one model that a job runs."""
     details: str = ""
     """Sentences that `vrp <stage> --help` adds."""

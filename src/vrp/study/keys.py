@@ -20,7 +20,10 @@ def stage_config(study: StudyConfig, stage: Stage, model: str | None = None) -> 
     """
     plain = study.model_dump(mode="json")
     if model is not None:
-        plain["models"] = {"*": plain["models"][model]}
+        settings = plain["models"][model]
+        # Which of several GPUs it is changes no result.
+        settings["device"] = settings["device"].partition(":")[0]
+        plain["models"] = {"*": settings}
     found: dict[str, Any] = {}
     for key in stage.keys:
         value: Any = plain

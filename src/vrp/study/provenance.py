@@ -10,6 +10,10 @@ from typing import Any
 _RECORDED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
 
 
+EXECUTION = "execution"
+"""Metadata of how a job was run: batch size and devices, on which its result does not depend."""
+
+
 def digest(value: Any) -> str:
     """SHA-256 of plain data (its sorted JSON), shortened to 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))

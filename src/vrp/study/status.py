@@ -99,7 +99,7 @@ class StudyStatus:
         return json.dumps(asdict(self), indent=2)
 
     def as_text(self) -> str:
-        """A table of models × stages, then what failed and where its log lies."""
+        """A table of models × stages, then what failed and where its log is."""
         head = ("model", "stage", "jobs", *STATES, "items/s", "left")
         lines = [
             f"{self.study}: {self.results}{' (a workflow holds the lock)' * self.locked}",

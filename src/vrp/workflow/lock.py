@@ -1,4 +1,4 @@
-"""One run at a time works on a study's results, wherever the other was started.
+"""Only one run at a time may work on a study's results, whichever folder it was started from.
 
 Snakemake's own lock is known in the folder that it runs in. This one is a file in the results,
 and ends with the process that holds it, however that ends.
@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 from typing import IO
+
+from snakemake.logging import logger
 
 _NAME = ".lock"
 _TRIES, _PAUSE = 5, 0.1  # a run that is being planned holds the lock for a moment
@@ -38,7 +40,7 @@ def results_are_locked(results: Path) -> bool:
 def acquire_results_lock(results: Path) -> None:
     """Lock a study's results until this process ends.
 
-    A file system without such locks is warned of, on the standard error.
+    On a file system without such locks, a warning says so.
 
     Raises:
         SystemExit: another run holds the lock.
@@ -51,16 +53,15 @@ def acquire_results_lock(results: Path) -> None:
     except BlockingIOError:
         file.seek(0)
         sys.exit(
-            f"Error: {results}: another run works here ({file.read().strip()}); wait for its end, "
-            "or stop it. Nothing was changed."
+            f"Error: {results}: another run works here ({file.read().strip()}); wait for it to "
+            "finish, or stop it. Nothing was changed."
         )
     except OSError as error:
-        # No such locks on this file system, or a folder that cannot be written, which is an error
-        # of the snapshot.
-        print(
-            f"Warning: {path}: cannot be locked ({error.strerror}); nothing keeps a run that is "
-            "started in another folder away from these results",
-            file=sys.stderr,
+        # No such locks on this file system, or a folder that cannot be written: writing the
+        # snapshot reports that.
+        logger.warning(
+            f"{path}: cannot be locked ({error.strerror}); nothing keeps a run that is started in "
+            "another folder away from these results"
         )
         return
     file.truncate(0)

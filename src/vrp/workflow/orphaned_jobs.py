@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from snakemake.logging import logger
+
 from snakemake_executor_plugin_vrp_slurm.queue import SlurmError, unfinished
 from vrp.config.study import StudyConfig
 from vrp.workflow.orphaned_outputs import submissions_of
@@ -28,10 +30,7 @@ def refuse_beside_slurm_jobs(workflow: Any, study: StudyConfig) -> None:
         runs = {one.run for one in submissions_of(study)}
         jobs = sorted(job for run in runs for job in unfinished(run))
     except SlurmError as error:
-        print(
-            f"Warning: jobs of an earlier run may still be in SLURM's queue ({error})",
-            file=sys.stderr,
-        )
+        logger.warning(f"Jobs of an earlier run may still be in SLURM's queue ({error}).")
         return
     if jobs:
         sys.exit(

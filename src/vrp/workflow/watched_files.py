@@ -14,7 +14,7 @@ from snakemake.io import ancient
 
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.zoo import zoo_checkpoint
+from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
 
 
 def checkpoint_files(study: StudyConfig, model: str) -> list[str]:
@@ -23,7 +23,7 @@ def checkpoint_files(study: StudyConfig, model: str) -> list[str]:
     try:
         folder = (
             zoo_checkpoint(checkpoint)
-            if checkpoint.startswith("zoo:")
+            if checkpoint.startswith(ZOO_PREFIX)
             else Path(checkpoint).expanduser()
         )
     except InputError:
