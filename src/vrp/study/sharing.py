@@ -154,7 +154,7 @@ def _require_same_shard(
 
     origin = read_provenance(path)
     if origin.get("config") != digest(stage_config(study, stage, model)):
-        differing = next(_differences(study, folder, stage, model), "")
+        _, differing = next(_differences(study, folder, stage, model), ("", ""))
         raise InputError(
             f"{_KEY}: {path} was made with another configuration"
             f"{differing and f': {differing}'}; make them equal or remove the key"
@@ -188,8 +188,8 @@ def _revision(manifest: Path) -> str:
 
 def _require_same_items(study: StudyConfig, folder: Path) -> None:
     """Refuse other items as soon as the keys that they are sampled by tell."""
-    for difference in _differences(study, folder, MADE_BY[ITEMS]):
-        if not difference.startswith("study is "):
+    for key, difference in _differences(study, folder, MADE_BY[ITEMS]):
+        if key != "study":
             raise InputError(
                 f"{_KEY}: {folder} has other items: {difference}; make them equal or remove the key"
             )
@@ -197,8 +197,11 @@ def _require_same_items(study: StudyConfig, folder: Path) -> None:
 
 def _differences(
     study: StudyConfig, folder: Path, stage: Stage, model: str | None = None
-) -> Iterator[str]:
-    """Keys with other values in that study, in words; none where its snapshot does not tell."""
+) -> Iterator[tuple[str, str]]:
+    """Keys with other values in that study, each with the difference in words.
+
+    None where that study's snapshot does not tell.
+    """
     wanted = stage_config(study, stage, model)
     try:
         raw = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -209,4 +212,4 @@ def _differences(
         here, there = wanted.get(key), found.get(key)
         if here != there:
             name = key.replace("*", model or "", 1)
-            yield f"{name} is {there!r} there, {here!r} here"
+            yield key, f"{name} is {there!r} there, {here!r} here"
