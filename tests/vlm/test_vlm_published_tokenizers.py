@@ -317,7 +317,7 @@ FIRST_TOKENS = {
 @pytest.mark.parametrize(("name", "task", "reference"), FIRST_TOKENS)
 def test_first_tokens_of_an_answer_behind_the_prompt(tokenizers, name, task, reference):
     tokenizer = tokenizers(name)
-    vlm = VLM(None, _family(name, "short_answer", tokenizer), tokenizer, ())
+    vlm = VLM(None, _family(name, "short_answer", tokenizer), tokenizer, (), weights="")
     found = vlm.answer_token_ids(
         surface_forms(task, reference), usual=normalise_answer(task, reference)
     )

@@ -26,7 +26,12 @@ from vrp.planning.disk import (
     model_tables,
     study_tables,
 )
-from vrp.planning.sources import measure_where_unknown, read_manifests, wants_gpu
+from vrp.planning.sources import (
+    check_families,
+    measure_where_unknown,
+    read_manifests,
+    wants_gpu,
+)
 from vrp.planning.workload import (
     Lengths,
     Work,
@@ -165,7 +170,11 @@ def make_plan(
         device: what models run on that want a GPU.
         calibration: what finished studies tell; None: published speeds and assumptions.
         measure: whether dimensions that are not known may be measured, which loads torch.
+
+    Raises:
+        InputError: a model's family does not exist, or its checkpoint is of another one.
     """
+    check_families(study)
     read_manifests(study)
     known = Calibration() if calibration is None else calibration
     notes: list[str] = []

@@ -109,6 +109,10 @@ def _cache(name: str, model: ModelConfig) -> Check:
         index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
         files = loaded_files(names, index, where=model.checkpoint)
         check_weights(folder, files, where=model.checkpoint)
+        if not is_embedded(model):
+            from vrp.vlm.loading import check_checkpoint
+
+            check_checkpoint(folder, family=model.family)
     except InputError as error:
         return Check(what, "failed", str(error), remedy)
     n_bytes = sum((folder / file).stat().st_size for file in files)

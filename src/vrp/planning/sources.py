@@ -12,10 +12,45 @@ from vrp.planning.published import published_checkpoint
 from vrp.study.graph import MANIFEST
 from vrp.study.sharing import other_folder
 from vrp.vlm.dimensions import Dimensions
+from vrp.vlm.family_names import check_family, check_model_type
 from vrp.zoo import ZOO_PREFIX
 
 # Of models whose manifest was read, or that were measured here.
 _KNOWN: dict[ModelConfig, Dimensions] = {}
+
+
+def check_families(study: StudyConfig) -> None:
+    """Refuse a family that there is not, or that a checkpoint on this machine is not of.
+
+    Raises:
+        InputError: naming the model and the family that fits.
+    """
+    for name, model in study.models.items():
+        try:
+            check_family(model.family)
+        except InputError as error:
+            raise InputError(f"models.{name}: {error}") from None
+        model_type = _model_type(model)
+        if model_type is not None:
+            where = f"models.{name}: checkpoint {model.checkpoint}"
+            check_model_type(model.family, model_type, where=where)
+
+
+def _model_type(model: ModelConfig) -> str | None:
+    """Return the model type of a checkpoint; None where it is not on this machine."""
+    if is_embedded(model):
+        return model.checkpoint.removeprefix(ZOO_PREFIX)
+    folder = Path(model.checkpoint).expanduser()
+    if not folder.is_dir():
+        found = cached_folder(model)
+        if found is None:
+            return None
+        folder = found
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return str(config["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # what fetches it says what is wrong
 
 
 def dimensions_of(model: ModelConfig) -> Dimensions:

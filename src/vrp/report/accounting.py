@@ -60,11 +60,13 @@ def models_table(models: Sequence[ModelEvidence]) -> Table:
                 if (value := model.origin.get(key, ""))
             ) or NONE),
             Cell(_captured_words(model)),
+            Cell("; ".join(json.loads(model.origin.get("notes", "[]"))) or NONE),
         ]
         for model in models
     ]  # fmt: skip
-    columns = ["model", "family", "checkpoint", "revision or digest", "run with", "captured"]
-    return Table(columns, rows, text_columns=(1, 2, 3, 4, 5))
+    columns = ["model", "family", "checkpoint", "revision or digest", "run with", "captured",
+               "not as published"]  # fmt: skip
+    return Table(columns, rows, text_columns=(1, 2, 3, 4, 5, 6))
 
 
 def prompts_table(models: Sequence[ModelEvidence]) -> Table:

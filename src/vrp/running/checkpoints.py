@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +47,8 @@ class Manifest(NamedTuple):
     """SHA-256 over `files`."""
     dimensions: dict[str, Any] | None = None
     """As `vrp.vlm.dimensions.Dimensions.as_json`; None: they could not be measured."""
+    unread: Sequence[str] = ()
+    """Buffers in its files that are computed and not read from there."""
 
     @property
     def identity(self) -> str:

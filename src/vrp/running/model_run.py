@@ -68,12 +68,18 @@ def with_revision(provenance: Mapping[str, str], manifest: Manifest) -> dict[str
     }
 
 
+def with_weights(provenance: Mapping[str, str], vlm: "VLM") -> dict[str, str]:
+    """Add the digest of the loaded weights, by which later stages know the model that ran."""
+    return {**provenance, "weights": vlm.weights}
+
+
 def run_metadata(vlm: "VLM", model: ModelConfig) -> dict[str, str]:
     """What a reader of the tables must know of a run beside its weights, for the provenance."""
     return {
         "dtype": model.dtype,
         "prompt": model.prompt,
         "image_policy": vlm.family.image_policy,
+        "notes": json.dumps(vlm.notes),
     }
 
 
@@ -105,7 +111,7 @@ def check_same_model(paths: Iterable[Path], provenance: Mapping[str, str]) -> No
     """
     for path in paths:
         origin = read_provenance(path)
-        for key in ("model", "revision"):
+        for key in ("model", "revision", "weights"):
             found, expected = origin.get(key, ""), provenance.get(key, "")
             if found and expected and found != expected:
                 raise InputError(

@@ -28,6 +28,7 @@ from vrp.running.model_run import (
     read_items,
     warn_skipped_items,
     with_revision,
+    with_weights,
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
@@ -79,6 +80,8 @@ def run(context: StageContext) -> None:
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
     warn_skipped_items("ablate", frame.height - len(asked), "no probe held them out")
     vlm, images = load_model(model, recorded), StudyImages(study.data)
+    provenance = with_weights(provenance, vlm)
+    check_same_model([*answers, predictions, neurons], provenance)
     conditions = ablation_conditions(ablate)
     sizes = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
     edits: dict[int, list[Edit]] = {}

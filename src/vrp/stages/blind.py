@@ -12,6 +12,7 @@ from vrp.running.model_run import (
     load_model,
     shard_of_items,
     with_revision,
+    with_weights,
 )
 from vrp.running.shard import Output, write_shard
 from vrp.study.context import StageContext
@@ -55,6 +56,6 @@ def run(context: StageContext) -> None:
         [Output(answers, ANSWERS), Output(hidden, schema)],
         batches.plan,
         compute,
-        provenance=with_revision(context.provenance, recorded),
+        provenance=with_weights(with_revision(context.provenance, recorded), vlm),
         description=context.label,
     )

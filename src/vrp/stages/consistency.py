@@ -16,6 +16,7 @@ from vrp.running.model_run import (
     load_model,
     shard_of_items,
     with_revision,
+    with_weights,
 )
 from vrp.running.shard import Output, write_shard
 from vrp.signals.behavioural import self_consistency
@@ -67,7 +68,7 @@ def run(context: StageContext) -> None:
         [Output(output, CONSISTENCY)],
         batches.plan,
         compute,
-        provenance=with_revision(context.provenance, recorded),
+        provenance=with_weights(with_revision(context.provenance, recorded), vlm),
         description=context.label,
     )
 

@@ -15,6 +15,7 @@ from vrp.running.model_run import (
     run_metadata,
     shard_of_items,
     with_revision,
+    with_weights,
 )
 from vrp.running.shard import Output, write_shard
 from vrp.study.context import StageContext
@@ -81,7 +82,7 @@ def run(context: StageContext) -> None:
         batches.plan,
         whole if on_cpu else compute,
         tabulate=None if on_cpu else tabulate,
-        provenance=with_revision(context.provenance, recorded)
+        provenance=with_weights(with_revision(context.provenance, recorded), vlm)
         | run_metadata(vlm, model)
         | first_prompts(vlm, asked, images)
         | {CAPTURED: ",".join(extract.capture)},

@@ -32,6 +32,7 @@ from vrp.running.checkpoints import (
 )
 from vrp.study.context import StageContext
 from vrp.vlm.family_names import check_family
+from vrp.zoo import ZOO_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,10 @@ def run(context: StageContext) -> None:
     """
     model, output = context.model_config, context.write("manifest")
     manifest = fetch(model)
-    write_manifest(output, manifest._replace(dimensions=_dimensions(model, manifest)))
+    folder = _folder(model, manifest)
+    unread = [] if model.checkpoint.startswith(ZOO_PREFIX) else _unread_weights(model, folder)
+    dimensions = _dimensions(model, folder)
+    write_manifest(output, manifest._replace(dimensions=dimensions, unread=unread))
 
 
 def fetch(model: ModelConfig) -> Manifest:
@@ -72,11 +76,25 @@ def fetch(model: ModelConfig) -> Manifest:
     return manifest
 
 
-def _dimensions(model: ModelConfig, manifest: Manifest) -> dict[str, Any] | None:
-    """Return what planning needs to know of the model; None where it cannot be measured."""
-    folder = local_folder(model.checkpoint) or snapshot_folder(
+def _folder(model: ModelConfig, manifest: Manifest) -> Path:
+    """Return the folder that the checkpoint is in."""
+    return local_folder(model.checkpoint) or snapshot_folder(
         Repository("model", model.checkpoint, model.revision), str(manifest.revision)
     )
+
+
+def _unread_weights(model: ModelConfig, folder: Path) -> list[str]:
+    """Refuse files that do not hold the model's weights; name buffers that are not read."""
+    from vrp.vlm.loading import check_checkpoint
+
+    unread = list(check_checkpoint(folder, family=model.family))
+    if unread:
+        logger.warning(f"checkpoint {folder}: {', '.join(unread)}: computed, not read from there")
+    return unread
+
+
+def _dimensions(model: ModelConfig, folder: Path) -> dict[str, Any] | None:
+    """Return what planning needs to know of the model; None where it cannot be measured."""
     # Imported by name, since it changes no result: another way to measure makes nothing anew.
     sources = import_module("vrp.planning.sources")
     try:

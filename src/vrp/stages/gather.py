@@ -15,7 +15,7 @@ from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.tables.shard_list import write_shard_list
 
-_SAME = ("model", "revision", "config", "code")
+_SAME = ("model", "revision", "weights", "config", "code")
 _WORDS = {"config": "other keys of the configuration", "code": "other code"}
 
 

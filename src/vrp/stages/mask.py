@@ -27,6 +27,7 @@ from vrp.running.model_run import (
     read_items,
     warn_skipped_items,
     with_revision,
+    with_weights,
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
@@ -78,6 +79,8 @@ def run(context: StageContext) -> None:
         (as_items(frame.filter(~dosed)), mask_conditions(mask, dose=False)),
     ]
     vlm, images = load_model(model, recorded), StudyImages(study.data)
+    provenance = with_weights(provenance, vlm)
+    check_same_model([*answers, *attention], provenance)
     other: dict[str, str] = {}
     if any(condition.shows == "other" for condition in mask_conditions(mask)):
         other = other_image_items(subset, seed=seed)

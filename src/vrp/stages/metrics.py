@@ -31,6 +31,7 @@ from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
+from vrp.study.provenance import inherit_weights
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
@@ -106,7 +107,7 @@ def run(context: StageContext) -> None:
     lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
     rows += with_reasons(lens_rows, notes["answers"])
     rows += _peak_rows(tables["lens"], notes["lens"])
-    provenance = {**context.provenance, "revision": read_provenance(answers[0]).get("revision", "")}
+    provenance = inherit_weights(context.provenance, read_provenance(answers[0]))
     write_table(
         context.write("heads"),
         HEADS,

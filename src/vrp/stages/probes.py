@@ -49,6 +49,7 @@ from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.signals.registry import SIGNALS
 from vrp.signals.structural import FEATURE_NAMES
 from vrp.study.context import StageContext
+from vrp.study.provenance import inherit_weights
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
@@ -171,7 +172,7 @@ def run(context: StageContext) -> None:
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
     neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted[LINEAR_BEST])
-    provenance = {**context.provenance, "revision": read_provenance(answers[0]).get("revision", "")}
+    provenance = inherit_weights(context.provenance, read_provenance(answers[0]))
     write_table(context.write("neurons"), NEURONS, neuron_columns, provenance=provenance)
     write_table(
         context.write("predictions"), PREDICTIONS, prediction_columns, provenance=provenance

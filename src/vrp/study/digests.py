@@ -43,6 +43,7 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.running.finished_batches:FinishedBatches.discard": "cleans up",
     # Where and how a stage runs.
     "vrp.stages.fetch_model:_dimensions": "planning alone reads them",
+    "vrp.stages.fetch_model:_unread_weights": "it refuses, or names what is not read",
     "vrp.running.gpus:*": "which of the machine's GPUs is taken",
     "vrp.termination:*": "how a stage ends when it is told to",
     # What is handed to a stage counts by its values: keys are params of its rule, files its inputs.

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 # Distributions whose versions can change numbers.
@@ -43,8 +44,19 @@ def provenance(
         "study": study,
         "stage": stage,
         "model": model,
-        "revision": "",  # of the weights, which a stage that runs a model adds
+        "revision": "",  # of the checkpoint, and the digest of what was loaded of it,
+        "weights": "",  # which a stage that runs a model adds
         "config": digest(config),
         "code": code,
         "versions": json.dumps(versions, sort_keys=True),
     }
+
+
+def inherit_weights(provenance: Mapping[str, str], origin: Mapping[str, str]) -> dict[str, str]:
+    """Add which weights made the tables that a table is computed from.
+
+    Args:
+        provenance: of the table.
+        origin: of one of the tables that it is computed from.
+    """
+    return {**provenance, **{key: origin.get(key, "") for key in ("revision", "weights")}}

@@ -31,3 +31,27 @@ def check_family(name: str) -> None:
             f"model family {name!r} is unknown; did you mean {near[0]!r}? "
             f"(known: {', '.join(known)})"
         )
+
+
+def check_model_type(family: str, model_type: str, *, where: str) -> None:
+    """Refuse a checkpoint of another model type than its family's.
+
+    The project's own families bear the name of their model type; `auto` takes any.
+
+    Args:
+        family: name of the family.
+        model_type: as the checkpoint's `config.json` has it.
+        where: the model, to open an error message with.
+
+    Raises:
+        InputError: naming the family that fits.
+    """
+    expected = family
+    if family in REGISTERED:
+        expected = REGISTERED[family].model_class.config_class.model_type
+    if family != "auto" and model_type != expected:
+        better = model_type if model_type in family_names() else "auto"
+        raise InputError(
+            f"{where} is a {model_type!r} model, not {expected!r} as family {family!r} needs; "
+            f"use family: {better}"
+        )

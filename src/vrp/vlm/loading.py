@@ -1,5 +1,6 @@
 """Load a checkpoint of any family, ready to be read."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,16 +13,24 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers import GenerationConfig
 
 from vrp.errors import InputError
 from vrp.hub_errors import HubUnreachableError, Repository, remedy
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
+from vrp.vlm.parts import load_config, load_image_processor, load_tokenizer
 from vrp.vlm.tap import ATTENTION_NAME
 from vrp.vlm.verification import verify_layout
+from vrp.vlm.weights import (
+    check_stored_weights,
+    quiet_loading,
+    unread_weights,
+    weights_digest,
+)
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DOES_NOT_FIT = (
@@ -72,15 +81,25 @@ def load_vlm(
     target = _device(device)
     placement = _placement(device_map)
     parts = _load_parts(source, family_class, revision)
+    repository = Repository("model", source, revision)
     options = FamilyOptions(prompt, image_policy, min_pixels, max_pixels)
     with _explained(source, revision):
         bound = family_class.from_checkpoint(
             source, revision, parts.config, parts.tokenizer, parts.image_processor, options
         )
-    with _explained(source, revision):
-        model = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
-            source, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, **placement
+    with _explained(source, revision), quiet_loading():
+        model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
+            source,
+            revision=revision,
+            config=parts.config,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **placement,
         )
+        unread = unread_weights(info, where=str(repository))
     if placement:
         _require_on_devices(model, source)
     else:
@@ -89,11 +108,43 @@ def load_vlm(
     model.set_attn_implementation({"text_config": ATTENTION_NAME})
     bound.bind(model)
     vlm = VLM(
-        model=model, family=bound, tokenizer=parts.tokenizer, eos_token_ids=parts.eos_token_ids
-    )
+        model=model, family=bound, tokenizer=parts.tokenizer, eos_token_ids=parts.eos_token_ids,
+        weights=weights_digest(model), unread=unread,
+    )  # fmt: skip
     if bound.needs_verification:
         verify_layout(vlm)
+    for note in vlm.notes:
+        logger.warning(f"{repository}: {note}")
     return vlm
+
+
+def check_checkpoint(folder: Path, *, family: str) -> tuple[str, ...]:
+    """Refuse what `load_vlm` would refuse of a checkpoint's files, without reading its weights.
+
+    Args:
+        folder: the checkpoint.
+        family: name of the family.
+
+    Returns:
+        Names of stored buffers that are computed and not read.
+
+    Raises:
+        InputError: as `load_vlm`, naming the first weight that is missing or not read.
+    """
+    family_class = get_family(family)
+    with _explained(str(folder), None):
+        config = load_config(folder)
+        refusal = family_class.refusal(config)
+        if refusal is not None:
+            raise InputError(f"checkpoint {folder} {refusal}")
+        try:
+            return check_stored_weights(folder, config, family_class.model_class)
+        except (AttributeError, RuntimeError, TypeError) as error:
+            # Of modelling code that this project does not know.
+            raise InputError(
+                f"checkpoint {folder}: its model cannot be built ({_first_line(error)}); check its "
+                "config.json"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -111,15 +162,12 @@ def _load_parts(source: str, family_class: type[Family], revision: str | None) -
     if looks_local and not Path(source).is_dir():
         raise InputError(f"checkpoint folder {source} does not exist; give a folder or a hub id")
     with _explained(source, revision):
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = load_config(source, revision)
         refusal = family_class.refusal(config)
         if refusal is not None:
             raise InputError(f"checkpoint {source} {refusal}")
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        # The PIL backend is named because pixels differ slightly between backends.
-        image_processor = AutoImageProcessor.from_pretrained(
-            source, revision=revision, backend="pil"
-        )
+        tokenizer = load_tokenizer(source, revision)
+        image_processor = load_image_processor(source, revision)
         eos_token_ids = _eos_token_ids(source, revision, config, tokenizer)
     return _Parts(config, tokenizer, image_processor, eos_token_ids)
 
@@ -131,7 +179,9 @@ def _eos_token_ids(
         found = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
     except OSError:  # not every checkpoint has a generation config
         found = None
-    for fallback in (config.get_text_config().eos_token_id, tokenizer.eos_token_id):
+    # Some text configurations have no such attribute at all.
+    of_text = getattr(config.get_text_config(), "eos_token_id", None)
+    for fallback in (of_text, tokenizer.eos_token_id):
         found = fallback if found is None else found
     if found is None:
         raise InputError(

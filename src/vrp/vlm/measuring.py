@@ -17,17 +17,15 @@ import torch
 import transformers
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, DynamicCache
-from transformers.models.auto.image_processing_auto import (
-    IMAGE_PROCESSOR_MAPPING_NAMES,
-    AutoImageProcessor,
-)
+from transformers import AutoModelForImageTextToText, DynamicCache
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from vrp.errors import InputError
 from vrp.vlm.dimensions import Activations, Dimensions, ImageRule, Quadratic
 from vrp.vlm.families import get_family
 from vrp.vlm.families.auto import WHOLE_IMAGE
 from vrp.vlm.families.base import FamilyOptions
+from vrp.vlm.parts import load_config, load_image_processor, load_tokenizer
 from vrp.vlm.shape_only import ShapeOnly
 from vrp.vlm.tap import ATTENTION_NAME
 
@@ -66,7 +64,7 @@ def measure_folder(folder: Path, family: str) -> Dimensions:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: holds no config.json; give a checkpoint's folder")
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = load_config(folder)
         image_processor = _image_processor(folder, config)
         frame = _n_frame_tokens(folder, family, config, image_processor)
         return _measure(config, image_processor, frame)
@@ -83,7 +81,7 @@ def _image_processor(folder: Path, config: Any) -> Any:
     """Return the checkpoint's image processor; one image stays whole."""
     files = ("preprocessor_config.json", "processor_config.json")
     if any((folder / name).is_file() for name in files):
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        processor = load_image_processor(folder)
     else:
         processor = getattr(transformers, IMAGE_PROCESSOR_MAPPING_NAMES[config.model_type]["pil"])()
         side = getattr(config.vision_config, "image_size", None)
@@ -99,7 +97,7 @@ def _image_processor(folder: Path, config: Any) -> Any:
 def _n_frame_tokens(folder: Path, family: str, config: Any, image_processor: Any) -> int:
     if not (folder / "tokenizer_config.json").is_file():
         return _ASSUMED_FRAME_TOKENS
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
     bound = get_family(family).from_checkpoint(
         str(folder), None, config, tokenizer, image_processor, FamilyOptions()
     )

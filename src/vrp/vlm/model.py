@@ -25,6 +25,16 @@ class VLM:
     """The checkpoint's tokenizer."""
     eos_token_ids: tuple[int, ...]
     """Tokens that end an answer: all that is used of the checkpoint's generation config."""
+    weights: str
+    """Digest of the parameters in memory, as `vrp.vlm.weights.weights_digest` gives it."""
+    unread: tuple[str, ...] = ()
+    """Names of buffers in the checkpoint's files that are computed instead."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What differs from how the checkpoint is published, and what of it is not read."""
+        unread = f"{', '.join(self.unread)} in its files: computed, not read" if self.unread else ""
+        return (*self.family.notes, *filter(None, [unread]))
 
     @property
     def device(self) -> torch.device:

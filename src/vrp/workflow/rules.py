@@ -7,6 +7,7 @@ from typing import Any
 
 from vrp.config.study import StudyConfig
 from vrp.planning.resources import StudyResources
+from vrp.planning.sources import check_families
 from vrp.study.command import command_line, path_options
 from vrp.study.declarations import Artifact, Stage
 from vrp.study.digests import by_module, job_definitions, shared_definitions
@@ -22,8 +23,10 @@ class StudyRules:
         """Bind a configuration.
 
         Raises:
-            InputError: the extraction that `extraction_from` names cannot stand for an own one.
+            InputError: the extraction that `extraction_from` names cannot stand for an own one,
+                or a checkpoint is not of its model's family.
         """
+        check_families(study)
         self.study = study
         self.layout = StudyLayout(study)
         self.layout.shared  # noqa: B018  refuses early what cannot be shared

@@ -17,7 +17,7 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 from torch import nn
-from transformers import AutoModelForImageTextToText, ProcessorMixin
+from transformers import AutoModelForImageTextToText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
@@ -34,6 +34,7 @@ from vrp.vlm.families.base import (
 )
 from vrp.vlm.families.llava import centre_crop_boxes, padded_square_boxes
 from vrp.vlm.families.qwen2_vl import mrope_positions, set_pixel_bounds
+from vrp.vlm.parts import processor_config
 
 DECODERS = ("language_model", "text_model")
 """Names under which the text side of a model is found."""
@@ -78,6 +79,7 @@ class Auto(Family):
         """
         _refuse_by_configuration(config)
         given = dict(processor_config or {})
+        self._cuts = [name for name in WHOLE_IMAGE if getattr(image_processor, name, False)]
         for switch, setting in WHOLE_IMAGE.items():
             if hasattr(image_processor, switch):
                 setattr(image_processor, switch, setting)
@@ -121,7 +123,7 @@ class Auto(Family):
         options: FamilyOptions,
     ) -> "Auto":
         """Bind a checkpoint with its processor's configuration and chat template."""
-        given, _ = ProcessorMixin.get_processor_dict(source, revision=revision)
+        given = processor_config(source, revision)
         return cls(config, tokenizer, image_processor, options, given)
 
     @classmethod
@@ -132,6 +134,16 @@ class Auto(Family):
         return (
             f"is a {config.model_type!r} model, which transformers does not load as an "
             "image-text-to-text model; set its family right"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say where the checkpoint's own processor cuts an image into tiles."""
+        if not self._cuts:
+            return ()
+        return (
+            f"images stay whole, where its own processor cuts them into tiles "
+            f"({', '.join(self._cuts)}): fewer image tokens than published",
         )
 
     # Text

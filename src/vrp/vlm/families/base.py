@@ -139,6 +139,11 @@ class Family(ABC):
     def bind(self, model: Any) -> None:  # noqa: B027 - most families need nothing of it
         """Inspect the loaded model; called once, before any other method."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is done otherwise than the checkpoint's publisher does it."""
+        return ()
+
     # Text
 
     @abstractmethod

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
@@ -17,6 +18,7 @@ from vrp.vlm.families.base import (
     Grid,
     uniform_boxes,
 )
+from vrp.vlm.parts import processor_config
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -54,6 +56,21 @@ class Llava(Family):
         if hasattr(image_processor, "do_pad"):
             image_processor.do_pad = False
 
+    @classmethod
+    def from_checkpoint(
+        cls,
+        source: str,
+        revision: str | None,
+        config: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        options: FamilyOptions,
+    ) -> "Llava":
+        """Bind a checkpoint; refuse one whose own chat template has another frame than Vicuna's."""
+        template = processor_config(source, revision).get("chat_template")
+        _refuse_other_frame(source, template or tokenizer.chat_template, tokenizer)
+        return cls(config, tokenizer, image_processor, options)
+
     def render_prompt(self, question: str) -> str:
         """Return Vicuna's system line, the image, the question, and the assistant's turn."""
         body = self.prompts[self.prompt].format(question=question)
@@ -78,6 +95,27 @@ class Llava(Family):
 
 
 FAMILY = Llava
+
+
+def _refuse_other_frame(source: str, template: Any, tokenizer: Any) -> None:
+    """Raise InputError where a chat template puts a question into another frame than Vicuna's."""
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        return
+    content = [{"type": "image"}, {"type": "text", "text": "Is it red?"}]
+    try:
+        framed = tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}],
+            chat_template=template, tokenize=False, add_generation_prompt=True,
+        )  # fmt: skip
+    except (TemplateError, TypeError, ValueError):
+        return  # a template for text alone says nothing of how an image is framed
+    if "USER: <image> Is it red? ASSISTANT:" not in " ".join(framed.split()):
+        raise InputError(
+            f"checkpoint {source}: its chat template frames a question as {framed!r}, not as "
+            "Vicuna's USER: … ASSISTANT:, which family 'llava' writes; use family: auto"
+        )
 
 
 def padded_square_boxes(grid: Grid, image_size: ImageSize) -> np.ndarray:

@@ -1,0 +1,93 @@
+"""What a checkpoint holds beside its weights: configuration, tokenizer, image processor."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    ImageProcessingMixin,
+    PretrainedConfig,
+    ProcessorMixin,
+)
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from vrp.errors import InputError
+
+# Whatever a checkpoint asks for: transformers' own modelling code runs, none of the checkpoint's.
+_OWN_CODE_ONLY = {"trust_remote_code": False}
+
+
+def load_config(source: str | Path, revision: str | None = None) -> Any:
+    """Load a checkpoint's configuration.
+
+    What it says of how attention is computed is left to this project.
+
+    Raises:
+        InputError: it names code of its own, or quantised weights.
+    """
+    raw, _ = PretrainedConfig.get_config_dict(source, revision=revision)
+    _refuse_own_code(source, raw)
+    if quantised := raw.get("quantization_config"):
+        method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else ""
+        raise InputError(
+            f"checkpoint {source} is quantised ({method}): its hidden states are not those of the "
+            "model that it was made from; give the checkpoint in bfloat16, float16 or float32"
+        )
+    config = AutoConfig.from_pretrained(source, revision=revision, **_OWN_CODE_ONLY)
+    _leave_attention_open(config)
+    return config
+
+
+def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
+    """Load a checkpoint's tokenizer.
+
+    Raises:
+        InputError: it names code of its own.
+    """
+    _refuse_own_code(source, get_tokenizer_config(source, revision=revision))
+    return AutoTokenizer.from_pretrained(source, revision=revision, **_OWN_CODE_ONLY)
+
+
+def load_image_processor(source: str | Path, revision: str | None = None) -> Any:
+    """Load a checkpoint's image processor; it computes with PIL, whatever else is installed.
+
+    Raises:
+        InputError: it names code of its own.
+    """
+    raw, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision)
+    _refuse_own_code(source, raw)
+    # Pixels differ slightly between backends.
+    return AutoImageProcessor.from_pretrained(
+        source, revision=revision, backend="pil", **_OWN_CODE_ONLY
+    )
+
+
+def processor_config(source: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """Load the configuration of a checkpoint's processor, with its chat template.
+
+    Raises:
+        InputError: it names code of its own.
+    """
+    raw, _ = ProcessorMixin.get_processor_dict(source, revision=revision)
+    _refuse_own_code(source, raw)
+    return dict(raw)
+
+
+def _refuse_own_code(source: str | Path, raw: Mapping[str, Any]) -> None:
+    if raw.get("auto_map"):
+        name = min(raw["auto_map"]) if isinstance(raw["auto_map"], dict) else raw["auto_map"]
+        raise InputError(
+            f"checkpoint {source} brings code of its own (auto_map names {name}), which is never "
+            "run; give a checkpoint of a class that transformers has"
+        )
+
+
+def _leave_attention_open(config: Any) -> None:
+    """Forget which attention a checkpoint was saved with: another one is set once it is loaded."""
+    config._attn_implementation = "sdpa"
+    for name in getattr(config, "sub_configs", {}):
+        if (part := getattr(config, name, None)) is not None:
+            _leave_attention_open(part)

@@ -1,0 +1,166 @@
+"""Whether a model has the weights of its checkpoint: all of them, no others, the same each time."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from vrp.errors import InputError
+
+# Buffers that older versions of transformers stored, and that are computed today.
+_COMPUTED = frozenset({"position_ids", "inv_freq", "original_inv_freq"})
+# Elements whose bits are added up at a time: the sums need eight bytes for each.
+_PART = 2**24
+_ODD = 0x9E3779B1
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers' report of missing weights out of the log: they are refused in one line."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def unread_weights(info: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
+    """Check what transformers reports of loading; return the names of what it did not read.
+
+    Args:
+        info: the report, as `from_pretrained(…, output_loading_info=True)` returns it; weights
+            that are tied to others do not count as missing there.
+        where: the checkpoint, to open an error message with.
+
+    Returns:
+        Sorted names of stored buffers that the model computes by itself, such as `position_ids`.
+
+    Raises:
+        InputError: weights are missing, have another shape, or are not read, naming the first.
+    """
+    missing, unread = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    mismatched = sorted(info["mismatched_keys"], key=str)
+    problems = [*info.get("conversion_errors", ()), *info.get("error_msgs", ())]
+    if missing:
+        raise InputError(
+            f"{where}: its files lack {_first_of(missing)}, which would be random; "
+            + _how_to_mend(missing, unread)
+        )
+    if mismatched:
+        name, stored, expected = mismatched[0]
+        raise InputError(
+            f"{where}: {name} has shape {tuple(stored)} in its files and {tuple(expected)} by its "
+            "config.json; get both again"
+        )
+    if problems:
+        raise InputError(f"{where}: its weights cannot be converted ({problems[0]}); get it again")
+    foreign = [name for name in unread if name.rpartition(".")[2] not in _COMPUTED]
+    if foreign:
+        raise InputError(
+            f"{where}: its files hold {_first_of(foreign)}, which its model does not read (an "
+            "adapter, or a module or layers beyond its config.json); merge the adapter, or get a "
+            "checkpoint whose config.json says all that it holds"
+        )
+    return tuple(unread)
+
+
+def _first_of(names: list[str]) -> str:
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{others}"
+
+
+def _how_to_mend(missing: list[str], unread: list[str]) -> str:
+    """Name the prefix that all stored names have, where that is why they are not found."""
+    for name in unread:
+        for wanted in missing:
+            if name.endswith(f".{wanted}"):
+                prefix = name.removesuffix(wanted)
+                return (
+                    f"its names begin with {prefix!r}, as those of an adapter that was not merged "
+                    "do: merge it and save the model again"
+                )
+    return "get the whole checkpoint again"
+
+
+def check_stored_weights(folder: Path, config: Any, model_class: Any) -> tuple[str, ...]:
+    """Compare the weights that a checkpoint's files name with those of its model, reading none.
+
+    The model is built on the meta device and given tensors without content, by transformers' own
+    loading, so that renamed and tied weights are found as when it is loaded.
+
+    Args:
+        folder: the checkpoint.
+        config: its configuration.
+        model_class: its transformers class.
+
+    Returns:
+        As `unread_weights`.
+
+    Raises:
+        InputError: as `unread_weights`.
+    """
+    stored = dict(_stored_tensors(folder))
+    with quiet_loading():
+        _, info = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=stored,
+            device_map={"": "meta"},
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    return unread_weights(info, where=f"checkpoint {folder}")
+
+
+def _stored_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
+              "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}  # fmt: skip
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  no mapping
+                stored = file.get_slice(name)
+                dtype = dtypes.get(stored.get_dtype(), torch.float32)
+                yield name, torch.empty(stored.get_shape(), dtype=dtype, device="meta")
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Digest the parameters and buffers that a model has in memory, wherever they are.
+
+    Each tensor's bits count with their place, on the device that holds them; sums of integers
+    are exact, so that the digest does not depend on the device.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted({**dict(model.named_parameters()), **_stored(model)}.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_bits(tensor)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _stored(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Buffers that belong to the checkpoint: those that are not computed."""
+    state = model.state_dict(keep_vars=True)
+    return {name: buffer for name, buffer in model.named_buffers() if name in state}
+
+
+@torch.no_grad()
+def _bits(tensor: torch.Tensor) -> tuple[int, int]:
+    """Sum of the tensor's bits, plain and weighted by place, modulo 2^64."""
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    flat = tensor.detach().contiguous().view(-1).view(whole[tensor.element_size()])
+    plain = weighted = 0
+    for start in range(0, flat.numel(), _PART):
+        part = flat[start : start + _PART].long()
+        place = torch.arange(start, start + part.numel(), device=part.device) * _ODD + 1
+        plain += int(part.sum())
+        weighted += int((part * (place ^ (place >> 15))).sum())
+    return plain % 2**64, weighted % 2**64
