@@ -133,6 +133,30 @@ def test_zero_byte_truncated_and_non_images_are_refused(tmp_path):
         open_image(tmp_path)
 
 
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, OSError, TypeError])
+def test_any_error_of_a_decoder_is_one_line_that_is_the_same_in_every_run(
+    tmp_path, monkeypatch, error
+):
+    def fail(file):
+        raise error(f"cannot decode {file!r}")
+
+    _picture(tmp_path / "a.jpg")
+    monkeypatch.setattr(Image, "open", fail)
+    message = r"^a\.jpg: not a readable image \(cannot decode the file\); download it again"
+    with pytest.raises(InputError, match=message):
+        ImageIndex(tmp_path).inspect("a.jpg")
+
+
+def test_a_refusal_does_not_depend_on_where_the_data_folder_is(tmp_path):
+    said = set()
+    for folder in ("here", "there"):
+        _picture(tmp_path / folder / "a.jpg").write_bytes(b"")
+        with pytest.raises(InputError) as caught:
+            ImageIndex(tmp_path / folder).inspect("a.jpg")
+        said.add(str(caught.value))
+    assert said == {"a.jpg: the image file is empty (zero bytes); download it again"}
+
+
 @pytest.mark.parametrize(
     ("stored", "asked"),
     [

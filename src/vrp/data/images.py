@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import re
-import struct
 import warnings
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
@@ -22,15 +21,8 @@ MAX_BYTES = 256 * 2**20
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
-_DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    MemoryError,
-    Image.DecompressionBombError,
-)
+# An object's address, which some of Pillow's messages hold, is another one in every run.
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 
 
 class ImageFacts(NamedTuple):
@@ -59,7 +51,7 @@ def open_image(path: Path) -> Image.Image:
     image, above ``MAX_PIXELS`` or ``MAX_BYTES``, or of a mode without a defined white (32-bit,
     float).
     """
-    return decode_image(_read_bytes(path), name=str(path))
+    return decode_image(_read_bytes(path, str(path)), name=str(path))
 
 
 def decode_image(data: bytes, *, name: str) -> Image.Image:
@@ -81,15 +73,17 @@ def decode_image(data: bytes, *, name: str) -> Image.Image:
             f"{name}: too large to decode safely ({error}); scale the image down or remove it"
         ) from error
     except UnidentifiedImageError:
-        # Its own message ends in the address of an object, another one in every run.
-        raise InputError(
-            f"{name}: not a readable image (no known image format); download it again or remove "
-            "its questions"
-        ) from None
-    except _DECODE_ERRORS as error:
-        raise InputError(
-            f"{name}: not a readable image ({error}); download it again or remove its questions"
-        ) from error
+        raise _unreadable(name, "no known image format") from None
+    except InputError:
+        raise
+    except Exception as error:  # each of Pillow's plugins has errors of its own
+        raise _unreadable(name, _ADDRESS.sub("the file", str(error))) from error
+
+
+def _unreadable(name: str, why: str) -> InputError:
+    return InputError(
+        f"{name}: not a readable image ({why}); download it again or remove its questions"
+    )
 
 
 class ImageIndex:
@@ -209,7 +203,7 @@ class ImageIndex:
 
     def _inspect(self, image: str) -> ImageFacts | InputError:
         try:
-            data = _read_bytes(self.path(image))
+            data = _read_bytes(self.path(image), image)
             decoded = decode_image(data, name=image)
         except InputError as error:
             return error
@@ -240,18 +234,19 @@ class ImageIndex:
         return resolved
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, name: str) -> bytes:
+    """The bytes of an image file, which messages call `name`."""
     try:
         if not path.is_file():
-            raise InputError(f"{path}: no such image file; check the data root")
+            raise InputError(f"{name}: no such image file; check the data root")
         size = path.stat().st_size
         if size == 0:
-            raise InputError(f"{path}: the image file is empty (zero bytes); download it again")
+            raise InputError(f"{name}: the image file is empty (zero bytes); download it again")
         if size > MAX_BYTES:
-            raise InputError(f"{path}: {size} bytes is no image (limit {MAX_BYTES}); remove it")
+            raise InputError(f"{name}: {size} bytes is no image (limit {MAX_BYTES}); remove it")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check access") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror}); check access") from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
