@@ -38,22 +38,23 @@ def _lines(path, rows):
 # POPE
 
 
-def test_pope_drops_duplicates_across_splits_and_missing_images(tmp_path, images):
+def test_a_pope_split_keeps_its_own_questions_whatever_other_splits_ask(tmp_path, images):
     adversarial = _lines(
         tmp_path / "a.json",
         [_pope(1), _pope(2, text="Is there a cat?", label="no"), _pope(3, image=9)],
     )
     random_split = _lines(
-        tmp_path / "r.json", [_pope(1), _pope(2, text="Is there a car?", label="no")]
+        tmp_path / "r.json",
+        [_pope(1), _pope(2, text="Is there a car?", label="no"), _pope(7)],
     )
     readings = read_pope({"random": random_split, "adversarial": adversarial}, images)
-    assert list(readings) == ["adversarial", "random"]
     first, second = readings["adversarial"], readings["random"]
+    assert readings["random"] == read_pope({"random": random_split}, images)["random"]
     assert (first.found, len(first.questions), first.dropped) == (3, 2, {"image not found": 1})
     assert (first.missing, second.missing) == (("COCO_val2014_000000000009.jpg",), ())
     assert second.dropped == {"duplicate of (image, question)": 1}
-    assert [question.item_id for question in second.questions] == ["pope/random/2"]
-    kept = second.questions[0]
+    assert [q.item_id for q in second.questions] == ["pope/random/1", "pope/random/2"]
+    kept = second.questions[1]
     assert (kept.task, kept.answers, kept.reference) == ("existence", ["no"], "no")
     assert kept.image == "COCO_val2014_000000000001.jpg"
 
@@ -126,6 +127,12 @@ def test_pope_contradicting_labels_are_refused(tmp_path, images):
     path = _lines(tmp_path / "two.json", [_pope(1, label="yes"), _pope(2, label="no")])
     with pytest.raises(InputError, match=r"line 2: labelled no, but yes at .*line 1"):
         read_pope({"random": path}, images)
+    one, other = (
+        _lines(tmp_path / "1.json", [_pope(1)]),
+        _lines(tmp_path / "2.json", [_pope(1, label="no")]),
+    )
+    with pytest.raises(InputError, match=r"1\.json, line 1: labelled yes, but no at .*2\.json"):
+        read_pope({"random": one, "popular": other}, images)
 
 
 def test_pope_escaping_image_is_refused(tmp_path, images):

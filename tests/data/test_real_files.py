@@ -17,7 +17,7 @@ from vrp.data.sampling import sample_split
 from vrp.data.scoring import vqa_accuracy
 from vrp.errors import InputError
 from vrp.tables.files import read_table
-from vrp.tables.items import ITEMS
+from vrp.tables.items import ITEMS, asked_items
 
 pytestmark = needs_real_data
 
@@ -29,20 +29,13 @@ def pope():
     return read_pope(files, images), images
 
 
-def test_pope_counts_labels_and_duplicates(pope):
+def test_every_pope_split_is_whole_and_balanced(pope):
     readings, _ = pope
-    assert {split: reading.found for split, reading in readings.items()} == dict.fromkeys(
-        POPE_SPLITS, 174
-    )
-    # Counted from the files with sort -u on (image, text): 297 pairs among 522 lines.
-    assert sum(len(reading.questions) for reading in readings.values()) == 297
-    adversarial = readings["adversarial"]
-    assert Counter(question.reference for question in adversarial.questions) == {
-        "yes": 87,
-        "no": 87,
-    }
-    assert not adversarial.dropped
-    assert len({question.image for question in adversarial.questions}) == 29
+    assert set(readings) == set(POPE_SPLITS)
+    for reading in readings.values():
+        assert (reading.found, reading.dropped) == (174, {})
+        assert Counter(q.reference for q in reading.questions) == {"yes": 87, "no": 87}
+        assert len({question.image for question in reading.questions}) == 29
 
 
 def test_pope_sample_of_all_splits(pope):
@@ -52,15 +45,17 @@ def test_pope_sample_of_all_splits(pope):
         for reading in readings.values()
         for item in sample_split(reading, None, 0, inspect=images.inspect).items
     ]
-    assert len({item.item_id for item in items}) == 297
+    assert len({item.item_id for item in items}) == 3 * 174
     assert len({item.group for item in items}) == 29
     provenance = json.loads((DATA / "pope/provenance.json").read_text())
     for item in items:
         assert item.image_sha256 == provenance[Path(item.image).name]["sha256"]
 
 
-COUNTS = {"adversarial": 174, "popular": 42, "random": 81}
-"""Questions of each split that no earlier one asks: `sort -u` on (image, text) of the files."""
+COUNTS = {"adversarial": 174, "popular": 174, "random": 174}
+"""All questions of each split."""
+N_ASKED = 297
+"""Different questions: `sort -u` on (image, text) of the three files."""
 
 
 @pytest.fixture(scope="module")
@@ -95,18 +90,20 @@ def sampled(tmp_path_factory):
 
 def test_the_command_gives_the_files_counts(sampled):
     items, report, lines = sampled
-    seen = set()
     for row in report:
         of_split = lines[row["split"]]
-        new = {(line["image"], line["text"]) for line in of_split} - seen
-        assert row["found"] == len(of_split)
-        assert row["taken"] == row["usable"] == len(new) == COUNTS[row["split"]]
-        repeated = len(of_split) - len(new)
-        assert row["dropped"] == ({"duplicate of (image, question)": repeated} if repeated else {})
+        assert row["found"] == row["taken"] == row["usable"] == len(of_split)
+        assert row["labels"] == {"yes": 87, "no": 87}
+        assert row["dropped"] == {}
         assert row["missing"] == row["unreadable"] == []
-        seen |= new
+        taken = items.filter(split=row["split"])
+        assert {(Path(i).name, q) for i, q in taken.select("image", "question").iter_rows()} == {
+            (line["image"], line["text"]) for line in of_split
+        }
     assert [row["split"] for row in report] == list(COUNTS)
-    assert items.height == len(seen) == sum(COUNTS.values())
+    assert items.height == sum(COUNTS.values())
+    asked = asked_items(items)
+    assert asked.height == asked.select("image", "question").n_unique() == N_ASKED
 
 
 def test_the_command_gets_labels_and_groups_right(sampled):

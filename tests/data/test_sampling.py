@@ -49,6 +49,29 @@ def test_counts_are_exact_labels_balanced_and_images_used_evenly():
     assert (report.found, report.usable, report.dropped, report.taken) == (300, 300, {}, 100)
 
 
+def test_three_pope_splits_of_3000_are_met_and_balanced():
+    """Sizes of the official files: 500 images, one list of yes-questions for all three splits."""
+    for split in ("random", "popular", "adversarial"):
+        questions = [
+            Question("pope", split, "existence", f"{image}-{k}", f"{image}.jpg",
+                     f"{split if k % 2 else ''} {k}?", [label], label)
+            for image in range(500)
+            for k in range(6)
+            for label in ["no" if k % 2 else "yes"]
+        ]  # fmt: skip
+        reading = Reading("pope", split, 3000, tuple(questions))
+        sample = sample_split(reading, 3000, 7, inspect=_inspect)
+        assert len({item.item_id for item in sample.items}) == 3000
+        assert sample.report.labels == {"yes": 1500, "no": 1500}
+
+
+def test_only_yes_and_no_are_counted_as_labels():
+    counting = [_question(i, i, str(i % 3), "counting", "vqa") for i in range(9)]
+    assert sample_split(_reading(counting), 9, 0, inspect=_inspect).report.labels == {}
+    yes = [_question(i, i, "yes") for i in range(3)]
+    assert sample_split(_reading(yes), 3, 0, inspect=_inspect).report.labels == {"yes": 3, "no": 0}
+
+
 def test_unbalanced_labels_give_what_there_is():
     questions = [_question(i, i, "yes" if i < 10 else "no") for i in range(100)]
     sample = sample_split(_reading(questions), 60, 0, inspect=_inspect)

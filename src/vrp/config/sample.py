@@ -72,7 +72,8 @@ class SampleConfig(Section):
         SplitConfig(dataset="vqa", split="spatial", task="spatial", count=1000),
         SplitConfig(dataset="vqa", split="open", task="open", count=90),
     )
-    """Sampled in this order; a question is taken once."""
+    """Sampled in this order. Each POPE split keeps its own file's questions, balanced; a question
+    that several splits draw is asked once. Several splits of own data take each line once."""
 
     @model_validator(mode="after")
     def _unique_splits(self) -> "SampleConfig":

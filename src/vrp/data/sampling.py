@@ -3,12 +3,12 @@
 import hashlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from vrp.data.images import ImageFacts
-from vrp.data.item import EXISTENCE, Item, Question, Reading
+from vrp.data.item import EXISTENCE, YES_NO, Item, Question, Reading
 from vrp.errors import InputError
 
 Stratum = tuple[str, str]
@@ -31,6 +31,8 @@ class SampleRow(NamedTuple):
     """Reason → rows dropped for it."""
     taken: int
     """Items of the study."""
+    labels: dict[str, int]
+    """Yes and no → items taken, where these are the answers; else empty."""
     unreadable: tuple[str, ...]
     """Message for each image that was drawn and could not be decoded."""
     missing: tuple[str, ...]
@@ -92,6 +94,7 @@ def sample_split(
         usable=usable,
         dropped=dropped,
         taken=len(draw.taken),
+        labels=_labels(question for question, _ in draw.taken),
         unreadable=messages,
         missing=reading.missing,
     )
@@ -182,6 +185,11 @@ def _item(question: Question, facts: ImageFacts) -> Item:
         answers=question.answers,
         reference=question.reference,
     )
+
+
+def _labels(questions: Iterable[Question]) -> dict[str, int]:
+    counts = Counter(q.reference for q in questions if q.task == EXISTENCE)
+    return {label: counts[label] for label in YES_NO} if counts else {}
 
 
 def _strata(questions: Sequence[Question], wanted: int) -> dict[Stratum, list[Question]]:

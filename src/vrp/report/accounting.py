@@ -6,30 +6,57 @@ from typing import Any
 
 import polars as pl
 
+from vrp.data.item import EXISTENCE, YES_NO
 from vrp.data.sampling import first_few
 from vrp.estimates.predictors import predictor_label
 from vrp.report.evidence import ModelEvidence, StudyEvidence, ordered_tasks
 from vrp.report.numbers import NONE, thousands
 from vrp.report.tabular import Cell, Table, name_cell, without_repeats
+from vrp.tables.items import asked_items
 
 
 def splits_table(study: StudyEvidence) -> Table:
-    """Items and images of every split."""
-    counts = study.items.group_by("dataset", "split", "task").agg(
-        n=pl.len(), images=pl.col("group").n_unique()
-    )
+    """Items and images of every split, and how many answers are yes and no.
+
+    A question that several splits have drawn is counted in each, and once in the last row.
+    """
     order = {task: i for i, task in enumerate(ordered_tasks(study.items))}
     rows = [
         [name_cell(f"{row['dataset']}/{row['split']}"), Cell(row["task"]),
-         Cell(thousands(row["n"])), Cell(thousands(row["images"]))]
+         Cell(thousands(row["n"])), Cell(thousands(row["images"])), *_labels(row)]
         for row in sorted(
-            counts.iter_rows(named=True),
+            split_counts(study.items).iter_rows(named=True),
             key=lambda row: (order[row["task"]], row["dataset"], row["split"]),
         )
     ]  # fmt: skip
     images = thousands(study.items["group"].n_unique())
-    rows.append([name_cell("all"), Cell(""), Cell(thousands(len(study.items))), Cell(images)])
-    return Table(["split", "task", "items", "images"], rows, text_columns=(1,))
+    n_asked = len(asked_items(study.items))
+    rows.append([
+        name_cell("all, each question once"), Cell(""), Cell(thousands(n_asked)), Cell(images),
+        Cell(NONE), Cell(NONE),
+    ])  # fmt: skip
+    columns = ["split", "task", "items", "images", "answer yes", "answer no"]
+    return Table(columns, rows, text_columns=(1,))
+
+
+def _labels(row: Mapping[str, Any]) -> list[Cell]:
+    return [Cell(NONE if row[label] is None else thousands(row[label])) for label in YES_NO]
+
+
+def split_counts(items: pl.DataFrame) -> pl.DataFrame:
+    """Dataset, split, task → `n`, `images`, and how many answers are `yes` and `no` (null where
+    these are not the answers), ordered by name."""
+    existence = pl.col("task") == EXISTENCE
+    return (
+        items.group_by("dataset", "split", "task")
+        .agg(
+            n=pl.len(),
+            images=pl.col("group").n_unique(),
+            **{label: (pl.col("reference") == label).sum() for label in YES_NO},
+        )
+        .with_columns(pl.when(existence).then(pl.col(*YES_NO)))
+        .sort("dataset", "split", "task")
+    )
 
 
 def sampling_table(study: StudyEvidence) -> Table:

@@ -15,7 +15,12 @@ from vrp.report.accounting import (
     splits_table,
     versions,
 )
-from vrp.report.answer_tables import answers_table, rates_table, vqa_rules_table
+from vrp.report.answer_tables import (
+    answers_table,
+    rates_table,
+    split_rates_table,
+    vqa_rules_table,
+)
 from vrp.report.comparison import compared_pooled, compared_with_published
 from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
@@ -34,6 +39,7 @@ from vrp.report.evidence_tables import (
 from vrp.report.figures import Figure
 from vrp.report.numbers import ReportedEstimate, decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
+from vrp.tables.items import asked_items
 
 SECTIONS = (
     ("answer", "The answer"),
@@ -108,6 +114,7 @@ def render_page(
             for name, number in pooled.items()
         },
         rates=rates_table(models),
+        split_rates=split_rates_table(study),
         vqa_rules=vqa_rules_table(models),
         answer_tables=[answers_table(model) for model in models],
         signal_tables=[signals_table(model) for model in models],
@@ -137,8 +144,10 @@ def symbols(text: str) -> Markup:
 def _lead_line(study: StudyEvidence) -> str:
     images = study.items["group"].n_unique()
     names = listed([model.name for model in study.models])
+    n_items, n_asked = len(study.items), len(asked_items(study.items))
+    shared = f" ({thousands(n_asked)} different questions)" if n_asked < n_items else ""
     return (
-        f"Study “{study.study}”: {thousands(len(study.items))} items on {thousands(images)} "
+        f"Study “{study.study}”: {thousands(n_items)} items{shared} on {thousands(images)} "
         f"images, asked of {names}."
     )
 
@@ -207,7 +216,7 @@ def _limits(study: StudyEvidence) -> list[str]:
     ]
     small = [
         f"{task} ({n})"
-        for task, n in study.items.group_by("task").len().sort("task").iter_rows()
+        for task, n in asked_items(study.items).group_by("task").len().sort("task").iter_rows()
         if n < 200
     ]
     if small:

@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars as pl
-
 from vrp.probing.labels import LINEAR, LINEAR_BEST
-from vrp.report.accounting import versions
+from vrp.report.accounting import split_counts, versions
 from vrp.report.conclusions import Conclusion
 from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
 from vrp.report.numbers import ReportedEstimate, plain
 from vrp.report.published import CHECKPOINTS, PUBLISHED
+from vrp.tables.items import asked_items
 
 FORMAT = 1
 """Raised when a key changes its meaning."""
@@ -70,13 +69,10 @@ def study_summary(
 
 
 def _items(study: StudyEvidence) -> dict[str, Any]:
-    counts = (
-        study.items.group_by("dataset", "split", "task")
-        .agg(n=pl.len(), n_images=pl.col("group").n_unique())
-        .sort("dataset", "split", "task")
-    )
+    counts = split_counts(study.items).rename({"images": "n_images"})
     return {
         "n": len(study.items),
+        "n_asked": len(asked_items(study.items)),
         "n_images": study.items["group"].n_unique(),
         "splits": counts.to_dicts(),
     }

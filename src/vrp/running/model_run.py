@@ -23,8 +23,8 @@ from vrp.errors import InputError
 from vrp.running.checkpoints import Manifest, local_folder
 from vrp.running.gpus import claim_gpus
 from vrp.study.context import StageContext
-from vrp.tables.files import read_provenance, read_table
-from vrp.tables.items import ITEMS
+from vrp.tables.files import read_provenance
+from vrp.tables.items import read_asked_items
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
@@ -121,12 +121,12 @@ def check_same_model(paths: Iterable[Path], provenance: Mapping[str, str]) -> No
 
 
 def read_items(path: Path) -> pl.DataFrame:
-    """Read the items of the study.
+    """Read the items that a model is asked.
 
     Raises:
         InputError: the table is missing, malformed or empty.
     """
-    frame = read_table(path, ITEMS)
+    frame = read_asked_items(path)
     if not frame.height:
         raise InputError(f"{path}: holds no items; run `vrp sample` again")
     return frame

@@ -40,7 +40,7 @@ from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS
 from vrp.tables.files import read_batches, read_provenance, read_table, write_table
 from vrp.tables.heads import HEADS
-from vrp.tables.items import ITEMS
+from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
 from vrp.tables.notes import NON_FINITE
 from vrp.tables.schema import TableSchema
@@ -141,7 +141,7 @@ def _read_tables(
     items: Path, paths: Mapping[str, Sequence[Path]], schemas: Mapping[str, TableSchema]
 ) -> dict[str, pl.DataFrame]:
     """Read the items and the tables that fit into memory, rows of all in the same order."""
-    tables = {"items": read_table(items, ITEMS.only("group", "task"))}
+    tables = {"items": read_asked_items(items, ITEMS.only("group", "task"))}
     for name, files in paths.items():
         tables[name] = read_table(files, schemas[name])
         _require_same_items(tables["items"], tables[name], files)

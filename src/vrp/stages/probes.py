@@ -57,7 +57,7 @@ from vrp.tables.captured import captured, is_captured
 from vrp.tables.estimates import NOT_A_LAYER, PROBES
 from vrp.tables.files import read_batches, read_provenance, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
-from vrp.tables.items import ITEMS
+from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
@@ -313,7 +313,7 @@ def _read(
     blind_hidden: Sequence[Path],
 ) -> Inputs:
     """Read everything but the hidden states themselves, for the items that can be used."""
-    questions = read_table(items, ITEMS.only("question"))
+    questions = read_asked_items(items, ITEMS.only("question"))
     parsed = read_table(answers, ANSWERS.only("parsed", "note"))
     margins = read_table(lens, LENS.only("decision_margin"))
     map_notes = read_table(attention, ATTENTION.only("note")) if attention else None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from vrp.config.study import StudyConfig
+from vrp.errors import InputError
 from vrp.study.graph import ITEMS, STAGES
 from vrp.study.keys import value_of
 from vrp.study.layout import Job, StudyLayout
@@ -147,7 +148,7 @@ _TROUBLE = ("failed", "stopped")
 
 def _item_counts(study: StudyConfig, results: Path) -> dict[str, int]:
     """Items that a model's jobs of each stage ask about."""
-    n_items = _n_rows(results / ITEMS.path) or sum(s.count for s in study.sample.splits)
+    n_items = _n_asked(results / ITEMS.path) or sum(s.count for s in study.sample.splits)
     return {
         stage.name: min(value_of(study, stage.items_key), n_items) if stage.items_key else n_items
         for stage in STAGES
@@ -155,13 +156,12 @@ def _item_counts(study: StudyConfig, results: Path) -> dict[str, int]:
     }
 
 
-def _n_rows(path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _n_asked(path: Path) -> int:
+    from vrp.tables.items import read_asked_items
 
     try:
-        return int(pq.read_metadata(path).num_rows)
-    except (OSError, pa.ArrowInvalid):
+        return len(read_asked_items(path))
+    except InputError:
         return 0
 
 

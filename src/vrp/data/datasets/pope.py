@@ -15,8 +15,7 @@ from vrp.errors import InputError
 if TYPE_CHECKING:
     from vrp.data.images import ImageIndex
 
-POPE_SPLITS = ("adversarial", "popular", "random")
-"""Order in which splits keep a question that several of them ask."""
+POPE_SPLITS = ("random", "popular", "adversarial")
 
 
 class PopeRow(NamedTuple):
@@ -52,37 +51,37 @@ def read_pope_rows(path: Path) -> list[PopeRow]:
 
 
 def read_pope(files: Mapping[str, Path], images: "ImageIndex") -> dict[str, Reading]:
-    """Read POPE splits together: split → what can be asked of it.
+    """Read POPE splits: split → what can be asked of it.
 
-    POPE asks many (image, question) pairs in several splits; each is kept once, in the first of
-    adversarial, popular, random (then others by name) and under its smallest question id,
-    whatever the order of files and lines. Questions without their image are dropped and counted.
-    Raises InputError as ``read_pope_rows``, and where two rows label one pair differently.
+    POPE's splits share their yes-questions: each split keeps those of its own file, whatever other
+    splits are read. A (image, question) pair that one file repeats is kept under its smallest
+    question id, whatever the order of lines. Questions without their image are dropped and counted.
+    Raises InputError as ``read_pope_rows``, and where two rows, of any of the files, label one pair
+    differently.
     """
-    seen: dict[tuple[str, str], PopeRow] = {}
-    return {
-        split: _read_split(split, files[split], images, seen)
-        for split in sorted(files, key=_split_order)
-    }
+    labelled: dict[tuple[str, str], PopeRow] = {}
+    return {split: _read_split(split, files[split], images, labelled) for split in sorted(files)}
 
 
 def _read_split(
-    split: str, path: Path, images: "ImageIndex", seen: dict[tuple[str, str], PopeRow]
+    split: str, path: Path, images: "ImageIndex", labelled: dict[tuple[str, str], PopeRow]
 ) -> Reading:
+    """Read one split; `labelled` holds the first row, of any split, of every pair."""
     rows = read_pope_rows(path)
+    seen: set[tuple[str, str]] = set()
     dropped: Counter[str] = Counter()
     missing: set[str] = set()
     questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
         image = images.find(row.image)
         pair = (image or row.image, row.text)
-        first = seen.setdefault(pair, row)
+        first = labelled.setdefault(pair, row)
         if first.label != row.label:
             raise InputError(
                 f"{row.where}: labelled {row.label}, but {first.label} at {first.where} "
                 "for the same image and question; correct one of them"
             )
-        if first is not row:
+        if pair in seen:
             dropped["duplicate of (image, question)"] += 1
         elif image is None:
             dropped[images.why_missing()] += 1
@@ -100,6 +99,7 @@ def _read_split(
                     reference=row.label,
                 )
             )
+        seen.add(pair)
     lost = tuple(sorted(missing))
     return Reading(POPE, split, len(rows), tuple(questions), dict(dropped), lost)
 
@@ -115,11 +115,6 @@ def _row(record: Record) -> PopeRow:
         text=" ".join(text_field(record, "text").split()),
         label=label,
     )
-
-
-def _split_order(split: str) -> tuple[int, str]:
-    known = POPE_SPLITS.index(split) if split in POPE_SPLITS else len(POPE_SPLITS)
-    return known, split
 
 
 def _read(
@@ -151,16 +146,14 @@ def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]
 # Pinned, since the random split once had 90 questions fewer.
 _COMMIT = "08d957b917e5a378a2f99d35b6293c536a66298b"
 _URL = f"https://raw.githubusercontent.com/AoiDragon/POPE/{_COMMIT}/output/coco"
-_PUBLISHED = ("random", "popular", "adversarial")
-
 DATASET = Dataset(
     name=POPE,
     order=10,
     tasks=(EXISTENCE,),
-    splits=_PUBLISHED,
+    splits=POPE_SPLITS,
     files={"questions": "pope/coco_pope_{split}.json"},
     read=_read,
-    archives=tuple(Archive(f"{_URL}/coco_pope_{split}.json", "pope") for split in _PUBLISHED),
+    archives=tuple(Archive(f"{_URL}/coco_pope_{split}.json", "pope") for split in POPE_SPLITS),
     # As in lmms-lab/POPE, all three splits in one.
     hub=HubColumns(
         required=("question_id", "question", "answer", "category", "image"),

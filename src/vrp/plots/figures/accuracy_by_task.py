@@ -9,7 +9,7 @@ from vrp.plots.panels import add_key, dot_key, interval_dot, line_key, not_run, 
 from vrp.plots.style import DARK_GREY, model_colour
 from vrp.study.results import StudyResults
 from vrp.tables.estimates import METRICS
-from vrp.tables.items import ITEMS
+from vrp.tables.items import DISTINGUISHED_BY, ITEMS, asked_items
 
 ORDER = 10
 TITLE = "How often each model is right, and how it answers"
@@ -18,7 +18,7 @@ CAPTION = (
     "far from the share of questions whose answer is yes (dotted), or accuracy that hangs on the "
     "answer given would mean that accuracy measures the answer's form rather than what was seen."
 )
-_ITEMS = ITEMS.only("task", "dataset", "reference")
+_ITEMS = ITEMS.only("reference", *DISTINGUISHED_BY)
 TABLES = (_ITEMS, METRICS)
 
 _EXISTENCE_ROWS = (
@@ -34,7 +34,7 @@ def draw(study: StudyResults) -> Figure:
     figure, ((accuracy, parsed, existence),) = panels(
         TITLE, heights=[2.9], n_columns=3, widths=[1, 1, 1]
     )
-    items = study.table(_ITEMS)
+    items = asked_items(study.table(_ITEMS))
     tasks = tasks_in_order(items["task"], items["dataset"])
     by_task = [(task, task) for task in tasks] + [("pooled", "all items")]
     titles = ("accuracy", "answers that could be parsed", "existence questions")

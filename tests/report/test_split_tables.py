@@ -1,0 +1,67 @@
+"""Tables by split, where several splits have drawn one question."""
+
+import polars as pl
+import pytest
+
+from vrp.config.margins import Margins
+from vrp.report.accounting import splits_table
+from vrp.report.answer_tables import split_rates_table
+from vrp.report.evidence import ModelEvidence, StudyEvidence
+
+ROWS = (
+    # id, dataset, split, task, image, question, reference
+    ("pope/popular/1", "pope", "popular", "existence", "a", "dog?", "yes"),
+    ("pope/popular/2", "pope", "popular", "existence", "a", "cat?", "no"),
+    ("pope/random/1", "pope", "random", "existence", "a", "dog?", "yes"),
+    ("pope/random/2", "pope", "random", "existence", "b", "car?", "no"),
+    ("vqa/open/1", "vqa", "open", "open", "b", "what?", "red"),
+)
+ANSWERS = {
+    "pope/popular/1": ("yes", True),
+    "pope/popular/2": ("yes", False),
+    "pope/random/2": (None, False),
+    "vqa/open/1": ("red", True),
+}
+
+
+@pytest.fixture
+def study():
+    names = ("item_id", "dataset", "split", "task", "image", "question", "reference")
+    items = pl.DataFrame(ROWS, schema=names, orient="row").with_columns(
+        group=pl.col("image"), answers=pl.concat_list("reference")
+    )
+    answers = pl.DataFrame(
+        [(key, *value) for key, value in ANSWERS.items()],
+        schema=["item_id", "parsed", "correct"],
+        orient="row",
+    )
+    model = ModelEvidence(name="m", tasks=("existence", "open"), answers=answers)
+    return StudyEvidence("s", items, (model,), (), {}, Margins(), ())
+
+
+def texts(table):
+    return [[cell.text for cell in row] for row in table.rows]
+
+
+def test_every_split_shows_its_yes_and_no_and_the_whole_counts_a_question_once(study):
+    assert texts(splits_table(study)) == [
+        ["pope/popular", "existence", "2", "1", "1", "1"],
+        ["pope/random", "existence", "2", "2", "1", "1"],
+        ["vqa/open", "open", "1", "1", "–", "–"],
+        ["all, each question once", "", "4", "2", "–", "–"],
+    ]
+
+
+def test_a_shared_questions_one_answer_counts_in_each_split(study):
+    assert [row[1:] for row in texts(split_rates_table(study))] == [
+        ["pope/popular", "2", "50.0", "100.0", "100.0"],
+        ["pope/random", "2", "50.0", "50.0", "50.0"],
+    ]
+
+
+def test_one_split_a_task_needs_no_table(study):
+    alone = study.items.filter(pl.col("split") != "random")
+    assert (
+        split_rates_table(study.__class__("s", alone, study.models, (), {}, Margins(), ())).rows
+        == []
+    )
