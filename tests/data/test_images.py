@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vrp.data.images import MAX_PIXELS, ImageIndex, file_sha256, open_image
+from vrp.data.images import (
+    MAX_PIXELS,
+    ElongatedImageError,
+    ImageIndex,
+    file_sha256,
+    open_image,
+    sampled_image,
+)
 from vrp.errors import InputError
 
 
@@ -241,8 +248,68 @@ def test_links_that_leave_the_root_are_refused(tmp_path):
             index.inspect(name)
     assert index.find("secret.jpg") is None
     assert "folder" in index.why_missing()
-    with pytest.raises(InputError, match="a link that leaves the data root"):
-        ImageIndex(root, "folder")
+
+
+@pytest.fixture(params=["link", "link below", "absolute"])
+def shared(request, tmp_path):
+    """A data root whose image folder, as named, is elsewhere: (root, name, the real folder)."""
+    root, store = tmp_path / "root", tmp_path / "store" / "val2014"
+    root.mkdir()
+    _picture(store / "deep/000000000054.jpg")
+    if request.param == "absolute":
+        return root, str(store), store
+    name = "val2014" if request.param == "link" else "linked/val2014"
+    (root / name.split("/")[0]).symlink_to(store if request.param == "link" else store.parent)
+    return root, name, store
+
+
+def test_an_image_folder_that_is_named_may_be_elsewhere(shared):
+    root, named, store = shared
+    index = ImageIndex(root, named)
+    name = f"{named}/deep/000000000054.jpg"
+    by_path = str(index._base / "deep/000000000054.jpg")
+    for asked in ("000000000054.jpg", "COCO_val2014_000000000054.jpg", by_path):
+        assert index.find(asked) == name
+    assert index.find_id("54") == name
+    assert index.inspect(name) == ImageIndex(store).inspect("deep/000000000054.jpg")
+    assert sampled_image(root, name).is_file()
+    with pytest.raises(InputError, match="lies outside the data folder"):
+        sampled_image(root, "../store/val2014/deep/000000000054.jpg")
+
+
+def test_nothing_beside_a_named_folder_is_read(shared):
+    root, named, store = shared
+    secret = _picture(store.parent.parent / "secret.jpg")
+    (store / "link.jpg").symlink_to(secret)
+    (store / "links").symlink_to(secret.parent)
+    index = ImageIndex(root, named)
+    for name in ("link.jpg", "links/secret.jpg"):
+        with pytest.raises(InputError, match="a link that leaves the data root"):
+            index.find(name)
+    for name in ("../secret.jpg", str(secret), f"{store}/../../secret.jpg"):
+        for look in (index.find, index.path):
+            with pytest.raises(InputError, match="leaves the data root"):
+                look(name)
+    assert index.find("secret.jpg") is None
+    assert f"linked folders are not entered: {named}/links" in index.why_missing()
+
+
+def test_a_folder_is_not_named_by_climbing(tmp_path):
+    with pytest.raises(InputError, match="climbs out of"):
+        ImageIndex(tmp_path, "../elsewhere")
+
+
+@pytest.mark.parametrize("size", [(2, 600), (600, 2), (1, 201)])
+def test_an_elongated_image_is_refused_as_what_it_is(tmp_path, size):
+    _picture(tmp_path / "banner.png", size=size)
+    message = rf"^banner\.png: {size[0]}×{size[1]} pixels, one side more than 200 times the other"
+    with pytest.raises(ElongatedImageError, match=message):
+        ImageIndex(tmp_path).inspect("banner.png")
+
+
+def test_an_image_of_the_most_elongated_shape_is_taken(tmp_path):
+    _picture(tmp_path / "narrow.png", size=(2, 400))
+    assert ImageIndex(tmp_path).inspect("narrow.png")[1:] == (2, 400)
 
 
 def test_links_inside_the_root_are_followed(tmp_path):

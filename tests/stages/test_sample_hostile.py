@@ -4,6 +4,7 @@ import hashlib
 import json
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,7 @@ class Study:
         self.folder = folder
         self.data = folder / "data"
         self.images = self.data / "images"
+        self.images_named = "images"
         self.report = folder / "out" / "sampling.json"
         self.items = folder / "out" / "items.parquet"
         self._capsys = capsys
@@ -106,9 +108,9 @@ class Study:
         config = self.folder / "study.yaml"
         config.write_text(
             f"study: a\nmodels: {{m: {{family: llava, checkpoint: 'zoo:llava'}}}}\n"
-            f"data: {{origin: local, folder: '{self.data}', images: images, "
+            f"data: {{origin: local, folder: '{self.data}', images: '{self.images_named}', "
             "files: {pope: {questions: pope.jsonl}, vqa: {questions: q.json, annotations: a.json},"
-            " textvqa: {questions: 't_{split}.json', images: images},"
+            f" textvqa: {{questions: 't_{{split}}.json', images: '{self.images_named}'}},"
             " own: {questions: own.jsonl}}}\n"
             f"sample: {{splits: [{SPLITS[dataset].replace('COUNT', str(count))}]}}\n"
         )
@@ -169,6 +171,44 @@ def test_a_link_that_escapes_the_root_is_refused(study, dataset):
     image.unlink()
     image.symlink_to(study.folder / "secret.jpg")
     assert "a link that leaves the data root" in study.refusal(dataset)
+
+
+def test_a_shared_image_folder_is_read_where_it_is(study):
+    store = study.folder / "store"
+    study.images.rename(store)
+    study.images.symlink_to(store)
+    for study.images_named in ("images", str(store)):
+        for dataset in SPLITS:
+            assert study.sample(dataset) == ""
+            assert {Path(image).name for image in study.taken()} == set(map(image_name, range(8)))
+    study.items.unlink()
+    study.report.unlink()
+    store.joinpath(image_name(3)).unlink()
+    store.joinpath(image_name(3)).symlink_to("/etc/hostname")
+    assert "a link that leaves the data root" in study.refusal("pope")
+
+
+@pytest.mark.parametrize("dataset", SPLITS)
+def test_a_question_file_that_links_out_of_the_data_folder_is_refused(study, dataset):
+    names = {"pope": study.pope, "vqa": study.annotations, "textvqa": study.textvqa}
+    path = names.get(dataset, study.own)
+    path.rename(study.folder / "elsewhere.json")
+    path.symlink_to(study.folder / "elsewhere.json")
+    assert "a link that leaves the data folder" in study.refusal(dataset)
+
+
+@pytest.mark.parametrize("dataset", SPLITS)
+def test_an_elongated_image_is_named_and_counted(study, dataset):
+    Image.new("RGB", (2, 600)).save(study.images / image_name(3))
+    refusal = study.refusal(dataset)
+    assert "usable 7 (dropped: 1 elongated image)" in refusal
+    assert f"{image_name(3)}: 2×600 pixels" in refusal
+    said = study.sample(dataset, count=N_IMAGES - 1)
+    assert "images elongated, their questions left out" in said
+    row = json.loads(study.report.read_text())[0]
+    assert row["dropped"] == {"elongated image": 1}
+    assert len(row["elongated"]) == 1
+    assert row["unreadable"] == []
 
 
 def bomb(path):

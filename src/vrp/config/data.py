@@ -60,7 +60,7 @@ class DataConfig(Section):
     the data sets' own archives into `folder` by `vrp fetch-data`; `hub`: likewise, from data sets
     on the hub."""
     folder: Folder = "data/demo"
-    """The data folder; nothing outside it is ever read."""
+    """The data folder; nothing outside it and the image folders is ever read."""
     scenes: ScenesConfig = ScenesConfig()
     """Read where `origin` is `scenes`."""
     official: tuple[DatasetName, ...] = Field(default=("pope", "vqa"), min_length=1)
@@ -69,7 +69,9 @@ class DataConfig(Section):
     """Read where `origin` is `hub`: where each data set is, in the columns in which it is
     published."""
     images: str = "val2014"
-    """Folder of the images, flat or nested, of data sets that have none of their own."""
+    """Folder of the images, flat or nested, of data sets that have none of their own: below the
+    data folder, where it may be a link, or, for `origin: local`, an absolute path to images that
+    are shared. It is only read."""
     files: dict[DatasetName, dict[str, str]] = Field(default={})
     """Question files of data sets that are not at their usual places, such as
     `own: {questions: mine.jsonl}`; `{split}` stands for the split's name, and `images` for the
@@ -93,28 +95,43 @@ class DataConfig(Section):
 
     @field_validator("images")
     @classmethod
-    def _stays_inside(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"{value!r} must be a path inside the data folder")
-        return value
+    def _is_inside_or_absolute(cls, value: str) -> str:
+        path = Path(value).expanduser()
+        if ".." in path.parts:
+            raise ValueError(f"{value!r} must be inside the data folder, or an absolute path")
+        return str(path)
 
     @field_validator("files")
     @classmethod
     def _are_the_data_sets_files(
         cls, value: dict[str, dict[str, str]]
     ) -> dict[str, dict[str, str]]:
+        places = {name: dict(files) for name, files in value.items()}
         for name, files in value.items():
             known = (*get_dataset(name).files, "images")
             for key, place in files.items():
                 if key not in known:
                     raise ValueError(unknown_name(f"file of {name}", key, known))
-                cls._stays_inside(place)
+                if key == "images":
+                    places[name][key] = cls._is_inside_or_absolute(place)
+                elif PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+                    raise ValueError(f"{place!r} must be a path inside the data folder")
                 if set("{}") & set(place.replace("{split}", "")):
                     raise ValueError(
                         f"{place!r} may hold no braces but {{split}}, the split's name"
                     )
-        return value
+        return places
+
+    @model_validator(mode="after")
+    def _writes_into_the_data_folder_alone(self) -> "DataConfig":
+        folders = [self.images, *(own["images"] for own in self.files.values() if "images" in own)]
+        absolute = [folder for folder in folders if Path(folder).is_absolute()]
+        if absolute and self.origin != "local":
+            raise ValueError(
+                f"images in {absolute[0]!r}, outside the data folder, are read where origin is "
+                f"local; {self.origin} writes its images itself"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_what_to_fetch(self) -> "DataConfig":

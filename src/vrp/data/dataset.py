@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vrp.errors import InputError
+
 if TYPE_CHECKING:
     from vrp.data.images import ImageIndex
     from vrp.data.item import Reading
@@ -81,15 +83,25 @@ class DatasetPlaces(NamedTuple):
     files: Mapping[str, str]
     """Key of `Dataset.files` → place relative to the data folder; may hold `{split}`."""
     images: str
-    """The image folder, relative to the data folder."""
+    """The image folder, relative to the data folder, or an absolute path."""
 
     def file(self, key: str, split: str = "") -> str:
         """Return the place of a file, relative to the data folder."""
         return self.files[key].replace("{split}", split)
 
     def path(self, key: str, split: str = "") -> Path:
-        """Return the path of a file."""
-        return self.folder / self.file(key, split)
+        """Return the path of a file.
+
+        Raises:
+            InputError: it is a link that leaves the data folder.
+        """
+        path = self.folder / self.file(key, split)
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise InputError(
+                f"{path}: a link that leaves the data folder {self.folder}; copy the file there, "
+                "or set data.folder to the folder that holds it"
+            )
+        return path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vrp.data.item import MOST_ELONGATED
 from vrp.errors import InputError
 
 MAX_PIXELS = 89_478_485
@@ -23,6 +24,10 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".
 _COCO_STEM = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d{12})")
 # An object's address, which some of Pillow's messages hold, is another one in every run.
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
+
+
+class ElongatedImageError(InputError):
+    """An image that not every model can be shown."""
 
 
 class ImageFacts(NamedTuple):
@@ -40,6 +45,17 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sampled_image(folder: Path, image: str) -> Path:
+    """The path of an item's image, which `sample` has found in the folders that the config names.
+
+    Whether the file is the one that was sampled, its digest tells.
+    Raises InputError where the name climbs out of the data folder.
+    """
+    if _climbs(image):
+        raise InputError(f"{image} lies outside the data folder; run `vrp sample` again")
+    return folder / image
 
 
 def open_image(path: Path) -> Image.Image:
@@ -87,9 +103,11 @@ def _unreadable(name: str, why: str) -> InputError:
 
 
 class ImageIndex:
-    """The images under a folder of the data root, listed once, found by path, name or id.
+    """The images under a folder, listed once, found by path, name or id.
 
-    Nothing outside the data root is ever opened, through ``..`` and symbolic links neither.
+    The folder is inside the data root, a link there, or anywhere as an absolute path: whoever
+    names it means it. Nothing outside it and the data root is ever opened, through ``..`` and
+    symbolic links neither.
     """
 
     def __init__(self, data_root: Path, under: str = ".") -> None:
@@ -97,9 +115,10 @@ class ImageIndex:
         if not data_root.is_dir():
             raise InputError(f"{data_root}: no such folder; set the data root to where images are")
         self.root = data_root.resolve()
-        self._base = self._inside(self._joined(self.root, under))
+        self._base = _named_folder(self.root, under)
         if not self._base.is_dir():
             raise InputError(f"{data_root / under}: no such folder; put the images there")
+        self._allowed = (self.root, self._base.resolve())
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         self._by_coco_id: dict[int, list[str]] = defaultdict(list)
@@ -111,12 +130,15 @@ class ImageIndex:
         self._list_files()
 
     def find(self, name: str) -> str | None:
-        """The image called ``name``: its path relative to the data root, or None.
+        """The image called ``name``, or None.
 
-        Tried in turn: the path as given; for a bare file name, and for COCO names with a folder
-        too, the file name in any folder; for COCO names the same COCO id under another year's
-        name (``COCO_val2014_…`` as ``000000…``, and so on). A path whose folder matters
-        (``session2/000.jpg``) is never answered with another folder's file of that name.
+        That is its path relative to the data root; an absolute one below an absolute image folder.
+
+        Tried in turn: the path as given, which may be absolute below these folders; for a bare
+        file name, and for COCO names with a folder too, the file name in any folder; for COCO names
+        the same COCO id under another year's name (``COCO_val2014_…`` as ``000000…``, and so on).
+        A path whose folder matters (``session2/000.jpg``) is never answered with another
+        folder's file of that name.
         Raises InputError where the path leaves the data root or several files fit.
         """
         if name not in self._found:
@@ -135,12 +157,14 @@ class ImageIndex:
 
     def path(self, image: str) -> Path:
         """The absolute path of an item's ``image``. Raises InputError where it leaves the root."""
-        return self._inside(self._joined(self.root, image))
+        below = PurePosixPath(image).is_relative_to(self._base.as_posix())
+        return self._inside(Path(image) if below else self._joined(self.root, image))
 
     def inspect(self, image: str) -> ImageFacts:
         """Decode an image once and remember its digest and size.
 
-        Raises InputError (also at every later call) where it cannot be decoded.
+        Raises InputError (also at every later call) where it cannot be decoded, and
+        ElongatedImageError where one side is more than ``MOST_ELONGATED`` times the other.
         """
         if image not in self._facts:
             self._facts[image] = self._inspect(image)
@@ -160,23 +184,26 @@ class ImageIndex:
         for folder, folders, files in os.walk(self._base, followlinks=False):
             here = Path(folder)
             links = [here / name for name in folders if (here / name).is_symlink()]
-            self.links_not_followed += [str(link.relative_to(self.root)) for link in links]
+            self.links_not_followed += [self._name(link) for link in links]
             for name in files:
                 path = here / name
                 if path.suffix.lower() not in IMAGE_SUFFIXES:
                     continue
-                relative = path.relative_to(self.root).as_posix()
+                relative = self._name(path)
                 self._by_name[name].append(relative)
                 self._by_stem[path.stem].append(relative)
                 if match := _COCO_STEM.fullmatch(path.stem):
                     self._by_coco_id[int(match[1])].append(relative)
 
     def _find(self, name: str) -> str | None:
+        for folder in (self._base, self.root):
+            if PurePosixPath(name).is_relative_to(folder.as_posix()):
+                name = PurePosixPath(name).relative_to(folder.as_posix()).as_posix()
         for parent in (self._base, self.root):
             path = self._joined(parent, name)
             if path.is_file():
                 self._inside(path)
-                return path.relative_to(self.root).as_posix()
+                return self._name(path)
         asked = PurePosixPath(name)
         coco = _COCO_STEM.fullmatch(asked.stem)
         if len(asked.parts) > 1 and not coco:
@@ -207,31 +234,50 @@ class ImageIndex:
             decoded = decode_image(data, name=image)
         except InputError as error:
             return error
-        return ImageFacts(hashlib.sha256(data).hexdigest(), decoded.width, decoded.height)
+        width, height = decoded.size
+        if max(width, height) > MOST_ELONGATED * min(width, height):
+            return ElongatedImageError(
+                f"{image}: {width}×{height} pixels, one side more than {MOST_ELONGATED} times the "
+                "other, which not every model takes; crop the image or remove its questions"
+            )
+        return ImageFacts(hashlib.sha256(data).hexdigest(), width, height)
 
     def _checked(self, relative: str) -> str:
         self._inside(self.root / relative)
         return relative
 
+    def _name(self, path: Path) -> str:
+        inside = path.is_relative_to(self.root)
+        return (path.relative_to(self.root) if inside else path).as_posix()
+
     def _joined(self, parent: Path, name: str) -> Path:
-        pure = PurePosixPath(name)
-        if "\0" in name or pure.is_absolute() or ".." in pure.parts:
+        if "\0" in name or PurePosixPath(name).is_absolute() or _climbs(name):
             raise InputError(
                 f"image path {name!r} leaves the data root; give a path relative to {self.root}"
             )
-        return parent / pure
+        return parent / name
 
     def _inside(self, path: Path) -> Path:
         try:
             resolved = path.resolve()
         except (OSError, RuntimeError) as error:
             raise InputError(f"{path}: cannot be resolved ({error}); remove the link") from error
-        if not resolved.is_relative_to(self.root):
+        if not any(resolved.is_relative_to(folder) for folder in self._allowed):
             raise InputError(
-                f"{path}: a link that leaves the data root {self.root}; "
-                "copy the files there or set the data root to a folder that holds them"
+                f"{path}: a link that leaves the data root {self.root} and the image folder; "
+                "name the folder that holds the files (data.images), or copy them"
             )
         return resolved
+
+
+def _named_folder(root: Path, under: str) -> Path:
+    if "\0" in under or _climbs(under):
+        raise InputError(f"image folder {under!r} climbs out of {root}; give an absolute path")
+    return root / under
+
+
+def _climbs(name: str) -> bool:
+    return ".." in PurePosixPath(name).parts
 
 
 def _read_bytes(path: Path, name: str) -> bytes:

@@ -16,6 +16,9 @@ YES_NO = ("yes", "no")
 
 ImageSize = tuple[int, int]
 """Width and height in pixels, in PIL's order."""
+MOST_ELONGATED = 200
+"""How many times longer than the other side an image may be: models of dynamic resolution, such as
+Qwen2-VL, take no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from vrp.data.images import ImageFacts
+from vrp.data.images import ElongatedImageError, ImageFacts
 from vrp.data.item import EXISTENCE, YES_NO, Item, Question, Reading
 from vrp.errors import InputError
 
@@ -15,6 +15,7 @@ Stratum = tuple[str, str]
 """Task and reference answer."""
 
 UNREADABLE = "unreadable image"
+ELONGATED = "elongated image"
 _RARE: Stratum = ("", "rare answers")
 
 
@@ -35,6 +36,8 @@ class SampleRow(NamedTuple):
     """Yes and no → items taken, where these are the answers; else empty."""
     unreadable: tuple[str, ...]
     """Message for each image that was drawn and could not be decoded."""
+    elongated: tuple[str, ...]
+    """Message for each image that was drawn and that not every model could be shown."""
     missing: tuple[str, ...]
     """Images that are asked about and not there, as the question file names them."""
 
@@ -81,21 +84,20 @@ def sample_split(
         for question in draw.take(strata[key], quotas[key])
     ]
     draw.take(left, wanted - len(draw.taken))
-    unusable = sum(question.image in draw.refused for question in reading.questions)
-    usable = len(reading.questions) - unusable
+    lost = _lost(reading, draw.refused)
+    usable = len(reading.questions) - sum(lost.values())
     if count is not None:
         _refuse_shortage(reading, wanted, usable, draw.refused)
-    dropped = reading.dropped | ({UNREADABLE: unusable} if unusable else {})
-    messages = tuple(draw.refused[image] for image in sorted(draw.refused))
     report = SampleRow(
         dataset=reading.dataset,
         split=reading.split,
         found=reading.found,
         usable=usable,
-        dropped=dropped,
+        dropped=reading.dropped | lost,
         taken=len(draw.taken),
         labels=_labels(question for question, _ in draw.taken),
-        unreadable=messages,
+        unreadable=_messages(draw.refused, UNREADABLE),
+        elongated=_messages(draw.refused, ELONGATED),
         missing=reading.missing,
     )
     return Sample(tuple(draw.items()), report)
@@ -129,7 +131,7 @@ class _Draw:
 
     def __init__(self, seed: int, inspect: Callable[[str], ImageFacts]) -> None:
         self.taken: list[tuple[Question, ImageFacts]] = []
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, InputError] = {}
         self._seed = seed
         self._inspect = inspect
         self._uses: Counter[str] = Counter()
@@ -167,7 +169,7 @@ class _Draw:
         try:
             return self._inspect(image)
         except InputError as error:
-            self.refused[image] = str(error)
+            self.refused[image] = error
             return None
 
 
@@ -238,6 +240,21 @@ def _proportional_quotas(
     return quotas
 
 
+def _reason(error: InputError) -> str:
+    return ELONGATED if isinstance(error, ElongatedImageError) else UNREADABLE
+
+
+def _lost(reading: Reading, refused: Mapping[str, InputError]) -> dict[str, int]:
+    """Reason → questions whose image was refused for it."""
+    found = [refused[q.image] for q in reading.questions if q.image in refused]
+    return dict(sorted(Counter(map(_reason, found)).items()))
+
+
+def _messages(refused: Mapping[str, InputError], reason: str) -> tuple[str, ...]:
+    errors = (refused[image] for image in sorted(refused))
+    return tuple(str(error) for error in errors if _reason(error) == reason)
+
+
 def first_few(names: Sequence[str]) -> str:
     """The first three names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -245,14 +262,13 @@ def first_few(names: Sequence[str]) -> str:
 
 
 def _refuse_shortage(
-    reading: Reading, wanted: int, usable: int, refused: Mapping[str, str]
+    reading: Reading, wanted: int, usable: int, refused: Mapping[str, InputError]
 ) -> None:
     if wanted <= usable:
         return
-    unreadable = len(reading.questions) - usable
-    dropped = reading.dropped | ({UNREADABLE: unreadable} if unreadable else {})
+    dropped = reading.dropped | _lost(reading, refused)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-    images = (*reading.missing, *(refused[image] for image in sorted(refused)))
+    images = (*reading.missing, *(str(refused[image]) for image in sorted(refused)))
     raise InputError(
         f"{reading.dataset} {reading.split}: asked for {wanted} items, found {reading.found}, "
         f"usable {usable}" + (f" (dropped: {reasons})" if reasons else "") + "; "

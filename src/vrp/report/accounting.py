@@ -63,7 +63,8 @@ def sampling_table(study: StudyEvidence) -> Table:
     """Questions found, usable, dropped (with reasons) and taken, by split."""
     rows = []
     for row in study.sampling:
-        lost = first_few([*row.get("missing", ()), *row.get("unreadable", ())])
+        kinds = ("missing", "unreadable", "elongated")
+        lost = first_few([image for kind in kinds for image in row.get(kind, ())])
         dropped = [f"{reason}: {thousands(n)}" for reason, n in row.get("dropped", {}).items()]
         rows.append([
             name_cell(f"{row['dataset']}/{row['split']}"), Cell(thousands(row["found"])),

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from vrp.data.images import file_sha256, open_image
+from vrp.data.images import file_sha256, open_image, sampled_image
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.report.evidence import ModelEvidence, ordered_tasks
@@ -120,14 +120,12 @@ def _overlay(
 
 
 def _open_checked(row: Mapping[str, Any], folder: Path) -> Image.Image:
-    """The item's image, from inside the data folder, and the one that was sampled.
+    """The item's image, which has to be the one that was sampled.
 
     Raises:
         InputError: it is none of that.
     """
-    path = folder / row["image"]
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{row['image']} lies outside the data folder")
+    path = sampled_image(folder, row["image"])
     if not path.is_file():
         raise InputError(f"{row['image']} is not in the data folder")
     if file_sha256(path) != row["image_sha256"]:

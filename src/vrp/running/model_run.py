@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
-from vrp.data.images import file_sha256, open_image
+from vrp.data.images import file_sha256, open_image, sampled_image
 from vrp.data.item import ImageSize, Item
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.data.sharding import shard_items
@@ -190,11 +190,9 @@ class StudyImages:
         return self._blank[size]
 
     def _checked_path(self, item: Item) -> Path:
-        path = self._root / item.image
+        path = sampled_image(self._root, item.image)
         if item.image in self._checked:
             return path
-        if not path.resolve().is_relative_to(self._root.resolve()):
-            raise InputError(f"{path}: lies outside the data folder; run `vrp sample` again")
         if not path.is_file():
             raise InputError(
                 f"{path}: no such image file (item {item.item_id}); check data.folder or rerun "

@@ -120,11 +120,16 @@ def _require_images(data: DataConfig, there: Mapping[str, list[str]]) -> None:
 def _manifest(data: DataConfig, files: list[str]) -> dict[str, object]:
     folder = Path(data.folder)
     places = data.image_folders(dataset_names())
-    found = {path for place in places for path in (folder / place).rglob("*")}
-    images = sorted(path for path in found if path.is_file())
+    # By names within the data folder: of an image folder elsewhere, its absolute path.
+    found = {
+        place / path.relative_to(folder / place): path
+        for place in map(Path, places)
+        for path in (folder / place).rglob("*")
+    }
+    images = {name: found[name] for name in sorted(found) if found[name].is_file()}
     # Names and sizes, not contents: a COCO folder holds 40,000 files, and every image that an
     # item uses is digested by `sample` anyway.
-    listing = "\n".join(f"{path.relative_to(folder)}\t{path.stat().st_size}" for path in images)
+    listing = "\n".join(f"{name}\t{path.stat().st_size}" for name, path in images.items())
     return {
         "origin": data.origin,
         "files": {name: file_sha256(folder / name) for name in files},

@@ -52,8 +52,9 @@ def run(context: StageContext) -> None:
 
 
 def _warn_missing_images(row: SampleRow, report: Path) -> None:
-    """Log which images are not there or cannot be decoded, where there are any."""
-    for kind, images in (("not found", row.missing), ("unreadable", row.unreadable)):
+    """Log which images are not there or cannot be used, where there are any."""
+    kinds = {"not found": row.missing, "unreadable": row.unreadable, "elongated": row.elongated}
+    for kind, images in kinds.items():
         if images:
             logger.warning(
                 f"sample: {row.dataset} {row.split}: images {kind}, their questions left out and "

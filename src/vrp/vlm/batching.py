@@ -47,14 +47,21 @@ class PlanEntry(NamedTuple):
 
 
 def plan_inputs(vlm: VLM, items: Iterable[tuple[str, str, ImageSize, str]]) -> list[PlanEntry]:
-    """Return plan entries of (item_id, question, image size, image key), without any pixels."""
+    """Return plan entries of (item_id, question, image size, image key), without any pixels.
+
+    Raises:
+        InputError: naming the first item whose image the model cannot be shown.
+    """
     rows = list(items)
     entries = []
     for start in range(0, len(rows), _TOKENISED_AT_ONCE):
         part = rows[start : start + _TOKENISED_AT_ONCE]
         ids = vlm.family.prompt_token_ids([question for _, question, _, _ in part])
         for (item_id, _, size, key), prompt in zip(part, ids, strict=True):
-            n_tokens = len(prompt) - 1 + vlm.grid(size).n_tokens
+            try:
+                n_tokens = len(prompt) - 1 + vlm.grid(size).n_tokens
+            except InputError as error:
+                raise InputError(f"item {item_id!r}: {error}") from None
             entries.append(PlanEntry(item_id, n_tokens, key))
     return entries
 

@@ -8,14 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from vrp.data.item import ImageSize
+from vrp.data.item import MOST_ELONGATED, ImageSize
 from vrp.errors import InputError
 
 BYTES_PER_VALUE = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Data type of weights and activations → bytes of a value."""
-
-# Qwen2-VL refuses images that are longer than this many times their width, and the reverse.
-_MOST_ELONGATED = 200
 
 
 class Quadratic(NamedTuple):
@@ -64,10 +61,10 @@ class ImageRule:
             InputError: an image that the rule does not take.
         """
         width, height = image_size
-        if min(width, height) < 1 or max(width, height) > _MOST_ELONGATED * min(width, height):
+        if min(width, height) < 1 or max(width, height) > MOST_ELONGATED * min(width, height):
             raise InputError(
                 f"an image of {width}×{height} pixels cannot be used: its sides must not differ "
-                f"by more than a factor of {_MOST_ELONGATED}"
+                f"by more than a factor of {MOST_ELONGATED}"
             )
         rows, columns = (round(edge / self.token_side) for edge in (height, width))
         n_pixels = rows * columns * self.token_side**2
