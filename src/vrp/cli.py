@@ -189,20 +189,26 @@ def _add_status(commands: Any) -> None:
 
 def _add_score(commands: Any) -> None:
     parser = _command(
-        commands, "score", "score an answer file that any model made, for POPE or VQA v2", _score,
-        "An answer file is JSON or JSON lines with question_id and free text. POPE: give a "
-        "question file for each split and an answer file for each, in the same order, or one "
-        "answer file whose rows name their split (key split or category). VQA v2: give the "
-        "annotations, too. Accuracy, precision, recall, F1, yes-rate and parse rate stand side by "
-        "side under the strict parser and the official one.",
+        commands, "score", "score an answer file that any model made, for POPE, VQA or own data",
+        _score,
+        "An answer file is JSON or JSON lines with question_id and free text, as LLaVA, VCD, "
+        "lmms-eval, VLMEvalKit and others write it; also a list within an object, an object that "
+        "maps ids to texts, and any of these compressed with gzip. POPE: give a question file for "
+        "each split and an answer file for each, in the same order, or one answer file for all; "
+        "where its ids are others than POPE's, as LLaVA's are, give the question file that was "
+        "asked, too. VQA v2: give the annotations, too. Whatever a row repeats of its question is "
+        "compared; the output says what the pairing rests on. Accuracy, precision, recall, F1, "
+        "yes-rate and parse rate stand side by side under the strict parser and the official one.",
     )  # fmt: skip
     for name, text in (
-        ("--questions", "official question files: POPE's splits, or VQA v2's one"),
+        ("--questions", "question files: POPE's splits, or one of VQA v2, TextVQA or own data"),
         ("--answers", "answer files (JSON or JSON lines)"),
     ):
         parser.add_argument(name, type=Path, nargs="+", required=True, help=text)
-    parser.add_argument("--annotations", type=Path, help="VQA v2 annotations; none means POPE")
-    parser.add_argument("--answer-key", help="key that holds the answer's text (default: found)")
+    parser.add_argument("--annotations", type=Path, help="VQA v2 annotations")
+    parser.add_argument(
+        "--answer-key", help="key that holds the answer's text, or output.text (found)"
+    )
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="VQA accuracy of a correct answer (0.5)"
     )

@@ -1,242 +1,241 @@
-"""Answer files that anyone made: which record answers which question, and where its text is."""
+"""Answer files that anyone made: the text that answers each question, and why it is that one."""
 
-import re
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from vrp.data.datasets.pope import POPE_SPLITS
-from vrp.data.json_input import Record, id_field, keys_shown, read_records
+from vrp.data.answer_checks import Comparison
+from vrp.data.answer_fields import ANSWER_KEYS, WITHIN_ANSWER, as_text, as_yes_no, canonical
+from vrp.data.answer_pairing import (
+    IMAGE_AND_QUESTION,
+    LINE_ORDER,
+    Asked,
+    Candidates,
+    Questions,
+    assign,
+    candidates,
+)
+from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
+from vrp.data.json_input import Record, keys_shown
+from vrp.data.scoring import normalise_vqa
 from vrp.errors import InputError
 
-ANSWER_KEYS = (
-    "answer", "text", "response", "prediction", "pred", "output", "model_answer", "generated_text",
+_MAYBE_LABEL = "answer"
+"""Label in some files, the model's text in others."""
+_MAYBE_QUESTION = "text"
+"""The question in POPE's files, the model's text in LLaVA's."""
+_FILTERED = "filtered_resps"
+_UNFILTERED = "resps"
+_BESIDE_LABEL = frozenset(
+    {"prediction", "pred", "predict", "pred_answer", "predicted_answer", "model_prediction",
+     "model_pred", "model_answer", "generated_text", _FILTERED, _UNFILTERED}
 )  # fmt: skip
-"""Under which an answer file may hold the free text, where the reader is not told."""
-SPLIT_KEYS = ("split", "category")
-"""Under which the rows of one answer file to several POPE splits name theirs."""
-_COCO_ID = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?(\d+)")
+"""Keys of layouts whose `answer` is the label."""
 
 
-class Asked(NamedTuple):
-    """A question as far as an answer's row may repeat it."""
+class Basis(NamedTuple):
+    """What pairs the rows of an answer file with questions."""
 
-    question_id: str
-    text: str
-    image: str
-    """File name, or image id."""
-
-
-def records_of_splits(splits: Sequence[str], answers: Sequence[Path]) -> dict[str, list[Record]]:
-    """Return split → the records that answer it.
-
-    Raises:
-        InputError: a number of files that does not fit, or rows of another split.
-    """
-    if len(answers) == len(splits):
-        records = {s: read_records(path) for s, path in zip(splits, answers, strict=True)}
-        for split, of_split in records.items():
-            _refuse_other_split(of_split, split)
-        return records
-    if len(answers) > 1:
-        raise InputError(
-            f"{len(answers)} answer files for {len(splits)} question files; give one for each, in "
-            "the same order, or one for all"
-        )
-    found: dict[str, list[Record]] = {split: [] for split in splits}
-    for record in read_records(answers[0]):
-        found[_split_of(record, splits)].append(record)
-    return found
+    answers: str
+    """The file."""
+    key: str
+    """Where the answers' text is."""
+    by: str
+    """``line order``, ``image and question``, or the key that holds the ids."""
+    rows: int
+    """Rows of the file."""
+    compared: dict[str, int]
+    """Question, image, label → rows that repeat it; each of them agrees."""
+    prompts: tuple[str, ...] = ()
+    """Names of the files with the questions under the answers' ids."""
 
 
-def _refuse_other_split(records: Sequence[Record], split: str) -> None:
-    """Raise InputError where rows say that they answer another split than their question file's.
+class Prompts(NamedTuple):
+    """Questions as they were put to a model, under ids of their own, joined to labelled ones."""
 
-    Only POPE's own names count: a category may be anything else in other people's files.
-    """
-    known = {name for name in POPE_SPLITS if name in split}
-    for record in records:
-        for key in SPLIT_KEYS:
-            said = record.fields.get(key)
-            if known and said in POPE_SPLITS and said not in known:
+    questions: Questions
+    """Without labels."""
+    joined: list[list[int]]
+    """Prompt → the labelled questions with its image and text, one in a split."""
+
+    def labelled(self, table: AnswerTable, found: Candidates) -> Candidates:
+        """The labelled questions of each row, from its prompts."""
+        rows = []
+        for row, prompts in enumerate(found.questions):
+            rows.append(sorted({i for prompt in prompts for i in self.joined[prompt]}))
+            if not rows[-1]:
+                prompt = self.questions.asked[prompts[0]]
                 raise InputError(
-                    f"{record.where}: key '{key}' is {said!r}, but the questions are of the split "
-                    f"{split}; give the question file that was answered"
+                    f"{table.where(row)}: answers question_id {prompt.question_id} of "
+                    f"{prompt.source}, whose image and text are not among the labelled questions; "
+                    "give the labelled file of each split that was answered"
                 )
+        return Candidates(rows, found.by)
 
 
-def _split_of(record: Record, splits: Sequence[str]) -> str:
-    key = next((key for key in SPLIT_KEYS if key in record.fields), None)
-    if key is None:
-        raise InputError(
-            f"{record.where}: one answer file for {len(splits)} splits, and no key "
-            f"'{SPLIT_KEYS[0]}' or '{SPLIT_KEYS[1]}' says which; add it or give a file for each"
-        )
-    split = record.fields[key]
-    if split not in splits:
-        raise InputError(
-            f"{record.where}: key '{key}' is {split!r}; expected one of {', '.join(splits)}"
-        )
-    return str(split)
+class Given(NamedTuple):
+    """The answers of one file."""
+
+    texts: list[str]
+    """One for each question, in the questions' order."""
+    basis: Basis
 
 
-def given_answers(
-    path: Path,
-    records: Sequence[Record],
-    questions: Sequence[Asked],
-    answer_key: str | None,
-    *,
-    unannotated: Collection[str] = (),
-) -> dict[str, str]:
-    """Return the free text that the records give to each question: question_id → text.
+def read_answers(
+    path: Path, questions: Questions, answer_key: str | None, *, prompts: Prompts | None = None
+) -> Given:
+    """Return the free text that a file gives to each question.
 
     Args:
-        path: the answer file, for messages.
-        records: its records, or those of one split.
-        questions: what was asked, in the question file's order.
-        answer_key: where the text is; None: the one of ``ANSWER_KEYS`` that is there.
-        unannotated: ids of questions that cannot be scored, for messages.
+        path: the answer file.
+        questions: what was asked, with its labels.
+        answer_key: where the text is (a key, or a path such as ``output.text``); None: found out.
+        prompts: the questions as they were put to the model, under the answers' ids, where these
+            are others than the questions'.
 
     Raises:
-        InputError: as `score_pope_files`.
+        InputError: what is malformed, missing, ambiguous or contradictory, in one line.
     """
-    if not records:
-        raise InputError(f"{path}: no answers to one of the splits; give a file for each")
-    key = answer_key or _answer_key(records[0])
-    record_of = _record_of(path, records, questions)
-    asked = {question.question_id: question for question in questions}
-    given = {question_id: _text(record, key) for question_id, record in record_of.items()}
-    _refuse_mismatch(path, list(asked), record_of, unannotated)
-    for question_id, record in record_of.items():
-        if answer_key is None:
-            _refuse_the_question(record, key, asked[question_id])
-        _refuse_other_question(record, key, asked[question_id])
-    return given
-
-
-def _record_of(
-    path: Path, records: Sequence[Record], questions: Sequence[Asked]
-) -> dict[str, Record]:
-    """question_id → its record; by order where no record names any."""
-    if not any("question_id" in record.fields for record in records):
-        if len(records) != len(questions):
-            raise InputError(
-                f"{path}: {len(records)} answers without question_id for {len(questions)} "
-                "questions; add a question_id to each"
-            )
-        return {
-            question.question_id: record
-            for question, record in zip(questions, records, strict=True)
-        }
-    found: dict[str, Record] = {}
-    for record in records:
-        question_id = id_field(record, "question_id")
-        if question_id in found:
-            raise InputError(
-                f"{record.where}: question_id {question_id} was answered before "
-                f"({found[question_id].where}); keep one answer"
-            )
-        found[question_id] = record
-    return found
-
-
-def _refuse_the_question(record: Record, key: str, asked: Asked) -> None:
-    """`text` holds the answer in many files, and the question in POPE's own.
-
-    Raises InputError where it holds the question, or where the row looks like one of POPE's.
-    """
-    copied = [name for name in ("image", "label") if name in record.fields]
-    text = record.fields.get(key)
-    repeats = isinstance(text, str) and _plain(text) == _plain(asked.text)
-    if key == "text" and (copied or repeats):
-        why = "is the question's" if repeats else f"may be the question's: '{copied[0]}' is there"
-        raise InputError(
-            f"{record.where}: key 'text' {why} (found: {keys_shown(record)}); "
-            "name the key that holds the answer with --answer-key"
-        )
-
-
-def _refuse_other_question(record: Record, key: str, asked: Asked) -> None:
-    """Raise InputError where the row repeats another question or image than the one of its id."""
-    said = record.fields.get("question")
-    # Prompts go around questions: a row may hold both.
-    if key != "question" and isinstance(said, str) and _plain(asked.text) not in _plain(said):
-        _refuse_other(record, "question", said, asked.text, asked.question_id)
-    image = record.fields.get("image")
-    if key != "image" and isinstance(image, str) and _image_name(image) != _image_name(asked.image):
-        _refuse_other(record, "image", image, asked.image, asked.question_id)
-
-
-def _refuse_other(record: Record, key: str, said: str, asked: str, question_id: str) -> NoReturn:
-    shown = said if len(said) <= 60 else said[:59] + "…"
-    raise InputError(
-        f"{record.where}: key '{key}' is {shown!r}, but question_id {question_id} of the questions "
-        f"has {asked!r}; give the question file that was answered"
+    table = as_table(path, read_rows(path))
+    asked = prompts.questions if prompts else questions
+    found = candidates(table, asked)
+    by_id = found.by not in (LINE_ORDER, IMAGE_AND_QUESTION)
+    ids = (asked, found.questions) if by_id else None
+    if prompts:
+        found = prompts.labelled(table, found)
+    if answer_key is None:
+        column = _found_column(table, questions, found.questions)
+    else:
+        column = _named_column(table, answer_key)
+    texts = [_text(table, row, column) for row in table.span]
+    compared = Comparison(
+        table, questions, found.questions, texts, skip={column.path}, ids=ids
+    ).run()
+    row_of = assign(table, questions, found, texts)
+    return Given(
+        [texts[row_of[i]] for i in range(len(questions.asked))],
+        Basis(
+            str(path),
+            column.path,
+            found.by,
+            len(table.rows),
+            compared,
+            tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
+        ),
     )
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold().rstrip(" ?.!")
+def _named_column(table: AnswerTable, key: str) -> Column:
+    """The field under a key or a path that the user names."""
+    if key in table.columns:
+        return table.columns[key]
+    below = [column for path, column in table.columns.items() if path.startswith(f"{key}.")]
+    if len(below) == 1:
+        return below[0]
+    if below:
+        raise _several_texts(table, key, below)
+    return Column(key, canonical(key))  # its first row says what is wrong
 
 
-def _image_name(image: str) -> str:
-    """What two names of one image share: the COCO id, or the file name without its suffix."""
-    stem = PurePosixPath(image).stem
-    coco = _COCO_ID.fullmatch(stem)
-    return str(int(coco[1])) if coco else stem
-
-
-def _refuse_mismatch(
-    path: Path,
-    question_ids: Sequence[str],
-    record_of: Mapping[str, Record],
-    unannotated: Collection[str],
-) -> None:
-    """Raise InputError unless answers and questions are about the same ids."""
-    asked = set(question_ids)
-    foreign = next((name for name in record_of if name not in asked), None)
-    if foreign is not None and foreign in unannotated:
-        raise InputError(
-            f"{record_of[foreign].where}: question_id {foreign} is among the questions, but has no "
-            "annotation; give the annotations of all that was answered, or cut the answers"
-        )
-    if foreign is not None:
-        raise InputError(
-            f"{record_of[foreign].where}: question_id {foreign} is not among the questions; "
-            "give the question file that was answered"
-        )
-    missing = [name for name in question_ids if name not in record_of]
-    if missing:
-        raise InputError(
-            f"{path}: {len(missing)} questions have no answer, the first is question_id "
-            f"{missing[0]}; answer all of them or cut the question file"
-        )
-
-
-def _answer_key(record: Record) -> str:
-    """The one key of the record that may hold the text."""
-    found = [key for key in ANSWER_KEYS if key in record.fields]
-    if not found:
-        raise InputError(
-            f"{record.where}: none of the keys {', '.join(ANSWER_KEYS)} "
-            f"(found: {keys_shown(record)}); "
-            "name the one that holds the answer with --answer-key"
-        )
+def _found_column(
+    table: AnswerTable, questions: Questions, paired: Sequence[Sequence[int]]
+) -> Column:
+    """The one field that may hold the text."""
+    found = _answer_columns(table)
+    asking = next((c for cs in found.values() for c in cs if _holds_questions(c, questions)), None)
+    found = {
+        key: columns
+        for key, columns in found.items()
+        if not any(_holds_questions(column, questions) for column in columns)
+    }
+    if _FILTERED in found:
+        found.pop(_UNFILTERED, None)
+    if len(found) > 1 and _MAYBE_LABEL in found:
+        labels = [questions.asked[ids[0]] for ids in paired]
+        if found.keys() & _BESIDE_LABEL or _holds_labels(found[_MAYBE_LABEL], labels):
+            del found[_MAYBE_LABEL]
     if len(found) > 1:
+        keys = " and ".join(repr(columns[0].path) for columns in found.values())
         raise InputError(
-            f"{record.where}: keys {' and '.join(repr(key) for key in found)} may both hold the "
-            "answer; name the right one with --answer-key"
+            f"{table.where(0)}: keys {keys} may both hold the answer; name the right one with "
+            "--answer-key"
         )
-    return found[0]
+    if not found:
+        raise _no_answer(table, asking)
+    ((key, columns),) = found.items()
+    if len(columns) > 1:
+        raise _several_texts(table, key, columns)
+    return columns[0]
 
 
-def _text(record: Record, key: str) -> str:
-    if key not in record.fields:
+def _answer_columns(table: AnswerTable) -> dict[str, list[Column]]:
+    """Fields under an answer's key, and those in it that hold a text: key → fields."""
+    found: dict[str, list[Column]] = {}
+    for column in table.columns.values():
+        key, *inner = [canonical(part) for part in column.path.split(".")]
+        within = all(not part or part in WITHIN_ANSWER or part in ANSWER_KEYS for part in inner)
+        verdicts = all(isinstance(value, bool) for value in column.values.values())
+        if key in ANSWER_KEYS and within and not verdicts:
+            found.setdefault(key, []).append(column)
+    return found
+
+
+def _holds_questions(column: Column, questions: Questions) -> bool:
+    """Whether a field is a copy of the questions, these or others."""
+    texts = [value for value in column.values.values() if isinstance(value, str)]
+    if any(as_text(text).words in questions.known for text in texts):
+        return True
+    return 2 * sum(text.rstrip().endswith("?") for text in texts) > len(column.values)
+
+
+def _holds_labels(columns: Sequence[Column], asked: Sequence[Asked]) -> bool:
+    """Whether a field is a copy of the labels, which are not all the same."""
+    if len(columns) > 1 or len({(question.label, question.truths) for question in asked}) < 2:
+        return False
+    values = columns[0].values
+    return len(values) == len(asked) and all(
+        as_yes_no(values[row], coded=False) == question.label
+        if question.label
+        else normalise_vqa(str(values[row])) in question.truths
+        for row, question in enumerate(asked)
+    )
+
+
+def _no_answer(table: AnswerTable, asking: Column | None) -> InputError:
+    record = table.rows[0]
+    empty = [key for key in record.fields if canonical(key) in ANSWER_KEYS]
+    if asking is not None:
+        what = f"key {asking.path!r} is the question's"
+    elif empty:
+        return _not_text(record, empty[0])
+    else:
+        what = f"none of the keys {', '.join(ANSWER_KEYS[:8])}"
+    return InputError(
+        f"{record.where}: {what} (found: {keys_shown(record)}); name the key that holds the answer "
+        "with --answer-key"
+    )
+
+
+def _several_texts(table: AnswerTable, key: str, columns: Sequence[Column]) -> InputError:
+    paths = ", ".join(repr(column.path) for column in columns[:4])
+    return InputError(
+        f"{table.path}: key {key!r} holds several texts ({paths}); name one with --answer-key"
+    )
+
+
+def _text(table: AnswerTable, row: int, column: Column) -> str:
+    record = table.rows[row]
+    value = column.values.get(row)
+    if value is None and column.path.partition(".")[0] not in record.fields:
         raise InputError(
-            f"{record.where}: key '{key}' is missing (found: {keys_shown(record)}); expected to "
-            "hold the answer"
+            f"{record.where}: key {column.path!r} is missing (found: {keys_shown(record)}); "
+            "expected to hold the answer"
         )
-    value = record.fields[key]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise InputError(f"{record.where}: key '{key}' is not text; give the answer as a string")
-    return str(value)
+    if value is None or isinstance(value, bool):
+        raise _not_text(record, column.path)
+    # Spreadsheets write 2 as 2.0.
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _not_text(record: Record, key: str) -> InputError:
+    return InputError(f"{record.where}: key {key!r} is not text; give the answer as a string")

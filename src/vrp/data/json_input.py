@@ -1,13 +1,22 @@
 """Reading JSON and JSON lines that others wrote: every fault named by file and line."""
 
+import gzip
+import io
 import json
+import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from vrp.data.file_kinds import binary_kind, text_kind
 from vrp.errors import InputError
 
+_T = TypeVar("_T")
+_SPACE = re.compile(r"[ \t\r\n]*")
 _MOST_SHOWN = 8
+_MOST_BYTES = 1 << 32
+"""What a compressed file may unpack to: ten times the largest official one."""
 
 
 class Record(NamedTuple):
@@ -18,24 +27,48 @@ class Record(NamedTuple):
     fields: dict[str, Any]
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file (a byte-order mark is skipped).
+class Located(NamedTuple):
+    """One value of a file that holds several."""
 
-    Raises InputError where the file is missing, unreadable or not UTF-8.
+    where: str
+    """File and line (or row)."""
+    value: Any
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, also compressed with gzip; UTF-16 and UTF-32 are told by their
+    first bytes, and a byte-order mark is skipped.
+
+    Raises InputError where the file is missing, unreadable, damaged or no text, saying what it is.
     """
     try:
-        data = path.read_bytes()
+        data = _unpacked(path.read_bytes(), path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); check the path in the configuration"
         ) from error
+    if kind := binary_kind(data):
+        raise InputError(f"{path}: expected JSON or JSON lines, but the file is {kind}")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{path}, line {line}: not UTF-8 text; convert the file (iconv -t UTF-8)"
         ) from error
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            unpacked = file.read(_MOST_BYTES + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: damaged gzip file ({error}); download it again") from error
+    if len(unpacked) > _MOST_BYTES:
+        raise InputError(f"{path}: unpacks to more than 4 GiB; is it the right file?")
+    return unpacked
 
 
 def read_json(
@@ -48,26 +81,66 @@ def read_json(
     return value
 
 
+def read_values(path: Path) -> list[Located]:
+    """The values of a JSON array, of JSON lines, or of JSON texts one after the other.
+
+    A file that is one object holds one value. Raises InputError naming file and line where
+    something is not JSON, says one key twice with two values, or where there is nothing.
+    """
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        rows = _parse(text, str(path), unique=True)
+        values = [Located(f"{path}, row {i}", row) for i, row in enumerate(rows, 1)]
+    else:
+        _refuse_other_formats(text, path)
+        values = _lines(text, path)
+    if not values:
+        raise InputError(f"{path}: holds no records; expected one JSON object a line")
+    return values
+
+
 def read_records(path: Path) -> list[Record]:
     """The objects of a JSON-lines file, or of a file that is one JSON array of objects.
 
     Blank lines are skipped. Raises InputError that names file and line (row of an array) where
     something is not a JSON object, and where there is no record at all.
     """
-    text = read_text(path)
-    if text.lstrip().startswith("["):
-        rows = [(f"{path}, row {i}", row) for i, row in enumerate(_parse(text, str(path)), 1)]
-    else:
-        _refuse_other_formats(text, path)
-        # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
-        lines = [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1)]
-        rows = [(where, _parse(line, where)) for where, line in lines if line.strip()]
-    if not rows:
-        raise InputError(f"{path}: holds no records; expected one JSON object a line")
-    for where, row in rows:
-        if not isinstance(row, dict):
-            raise InputError(f"{where}: a JSON {_kind(row)}, not an object; one object a line")
-    return [Record(where, row) for where, row in rows]
+    return [as_record(value) for value in read_values(path)]
+
+
+def as_record(located: Located) -> Record:
+    """A value that is an object. Raises InputError naming file and line where it is none."""
+    where, value = located
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a JSON {_kind(value)}, not an object; one object a line")
+    return Record(where, value)
+
+
+def _lines(text: str, path: Path) -> list[Located]:
+    # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
+    lines = [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1)]
+    lines = [(where, line) for where, line in lines if line.strip()]
+    try:
+        return [Located(where, _parse(line, where, unique=True)) for where, line in lines]
+    except InputError as error:
+        try:
+            return _texts(text, path)
+        except InputError as fault:
+            # The first line of an object over several lines is no fault.
+            raise (fault if lines[0][1].rstrip()[-1] in "{[," else error) from None
+
+
+def _texts(text: str, path: Path) -> list[Located]:
+    """JSON texts one after the other, however they are broken into lines."""
+    found: list[Located] = []
+    at = line = 0
+    while (start := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
+        line += text.count("\n", at, start)
+        where = f"{path}, line {line + 1}"
+        value, at = _decoded(where, lambda: _DECODER.raw_decode(text, start))
+        line += text.count("\n", start, at)
+        found.append(Located(where, value))
+    return found
 
 
 def keys_shown(record: Record) -> str:
@@ -90,6 +163,8 @@ def id_field(record: Record, key: str) -> str:
     """An identifier (integer or string) as a string. Raises InputError naming file, line, key."""
     wanted = "an integer or a non-empty string"
     value = _present(record, key, wanted)
+    if isinstance(value, float) and value.is_integer():  # as spreadsheets write integers
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
         _refuse(record.where, key, value, wanted)
     return _encodable(record.where, key, str(value).strip())
@@ -124,17 +199,18 @@ def _present(record: Record, key: str, wanted: str) -> Any:
 
 
 def _refuse_other_formats(text: str, path: Path) -> None:
-    """Say of CSV and the like that it is no JSON, rather than which character is wrong in it."""
+    """Say of CSV and the like what it is, rather than which character is wrong in it."""
     lines = [line for line in text.split("\n", 2) if line.strip()]
     line = lines[0].strip() if lines else "{"
     if line[0] not in '{"':
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             shown = line if len(line) <= 40 else line[:39] + "…"
+            kind = text_kind(text)
+            what = f"but the file is {kind}" if kind else "convert it to one JSON object a line"
             raise InputError(
-                f"{path}: expected JSON or JSON lines, found {shown!r}; "
-                "convert it to one JSON object a line"
+                f"{path}: expected JSON or JSON lines, found {shown!r}; {what}"
             ) from None
 
 
@@ -153,17 +229,50 @@ def _encodable(where: str, key: str, value: str) -> str:
 
 
 def _parse(
-    text: str, where: str, *, object_hook: Callable[[dict[str, Any]], Any] | None = None
+    text: str,
+    where: str,
+    *,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    unique: bool = False,
 ) -> Any:
+    return _decoded(
+        where,
+        lambda: json.loads(
+            text,
+            object_hook=object_hook,
+            object_pairs_hook=_unique if unique else None,
+            parse_constant=_null,
+        ),
+    )
+
+
+def _decoded(where: str, decode: Callable[[], _T]) -> _T:
     try:
-        return json.loads(text, object_hook=object_hook)
+        return decode()
     except json.JSONDecodeError as error:
-        place = where if ", line " in where else f"{where}, line {error.lineno}"
+        file, line_of_file, _ = where.partition(", line ")
+        place = where if line_of_file and error.lineno == 1 else f"{file}, line {error.lineno}"
         raise InputError(
             f"{place}, column {error.colno}: malformed JSON ({error.msg}); mend or re-download"
         ) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
         raise InputError(f"{where}: JSON that cannot be read ({error}); mend the file") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        for key, value in pairs:
+            if fields[key] != value:
+                raise ValueError(f"key {key!r} is there twice, with different values")
+    return fields
+
+
+def _null(_: str) -> None:
+    """NaN and Infinity, which JSON does not know: what has no number has no value."""
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_null)
 
 
 def _kind(value: object) -> str:

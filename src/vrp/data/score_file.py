@@ -1,16 +1,14 @@
 """Scoring other people's answer files against the official POPE and VQA question files."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vrp.data.annotated_questions import AnnotatedQuestion
-from vrp.data.answer_file import Asked, given_answers, records_of_splits
-from vrp.data.datasets.pope import PopeRow, read_pope_rows
-from vrp.data.datasets.vqa import VQA_TASKS, read_vqa_rows, vqa_task
+from vrp.data.answer_file import Basis, read_answers
+from vrp.data.answer_pairing import Questions
+from vrp.data.datasets.vqa import VQA_TASKS
 from vrp.data.item import YES_NO
-from vrp.data.json_input import read_json, read_records
+from vrp.data.score_questions import QuestionFiles, Scored, prompts_of, read_question_files
 from vrp.data.scoring import (
     PopeParser,
     VqaRule,
@@ -21,6 +19,9 @@ from vrp.data.scoring import (
 )
 from vrp.errors import InputError
 
+Answered = tuple[Scored, str]
+"""A question and the text that answers it."""
+_OTHERS_COUNTED = 3
 ALL = "all"
 """The split or part that holds every question."""
 YES_NO_PART = "yes/no"
@@ -66,98 +67,119 @@ class VqaScore(NamedTuple):
     """Answers of which the normalisation leaves something."""
 
 
-class VqaFileScores(NamedTuple):
-    """Everything that is measured of one VQA answer file."""
+class FileScores(NamedTuple):
+    """Everything that is measured of answer files."""
 
-    accuracy: list[VqaScore]
-    """One for each part and rule."""
+    pope: list[PopeScore]
+    """For each split, and for all together where there are several, one for each parser."""
+    own: list[PopeScore]
+    """One for each parser, over own questions that ask whether something is there."""
+    vqa: list[VqaScore]
+    """For all questions and each part of them, one for each rule."""
     yes_no: list[PopeScore]
-    """One for each parser, over questions whose majority answer is yes or no; empty: none is."""
+    """One for each parser, over VQA questions whose majority answer is yes or no."""
+    pairing: list[Basis]
+    """For each answer file what pairs its rows with questions."""
 
 
-def score_pope_files(
-    questions: Mapping[str, Path], answers: Sequence[Path], *, answer_key: str | None = None
-) -> list[PopeScore]:
-    """Score answer files (JSON or JSON lines: question_id and free text) to POPE's questions.
-
-    Args:
-        questions: split → official POPE file.
-        answers: one file for each split, in the same order; or one file whose rows name their
-            split under `split` or `category`, since question ids start anew in every split.
-        answer_key: where the text is; None: the one of `ANSWER_KEYS` of `answer_file` found.
-
-    Returns:
-        For each split, and for all of them together where there are several, one score under the
-        strict parser and one under the official one.
-
-    Raises:
-        InputError: malformed rows, questions without an answer, answers without a question, two
-            answers to one question, rows that repeat another question, image or split than the
-            one of their id, or a number of files that does not fit. Answers without any
-            question_id are taken in the questions' order, as POPE's own script does.
-    """
-    rows = {split: _pope_rows(path) for split, path in questions.items()}
-    records = records_of_splits(list(rows), answers)
-    given = {
-        split: given_answers(
-            answers[min(place, len(answers) - 1)],
-            records[split],
-            [Asked(row.question_id, row.text, row.image) for row in of_split],
-            answer_key,
-        )
-        for place, (split, of_split) in enumerate(rows.items())
-    }
-    pairs = {
-        split: [(given[split][row.question_id], row.label) for row in of_split]
-        for split, of_split in rows.items()
-    }
-    if len(pairs) > 1:
-        pairs[ALL] = [pair for of_split in pairs.values() for pair in of_split]
-    return _both_parsers(pairs)
-
-
-def score_vqa_file(
-    questions: Path,
-    annotations: Path,
-    answers: Path,
+def score_files(
+    questions: Sequence[Path],
+    answers: Sequence[Path],
     *,
-    threshold: float = 0.5,
+    annotations: Path | None = None,
     answer_key: str | None = None,
-) -> VqaFileScores:
-    """Score an answer file (JSON or JSON lines: question_id and free text) to VQA v2 questions.
+    threshold: float = 0.5,
+) -> FileScores:
+    """Score answer files in any usual layout to POPE's questions, VQA v2's, TextVQA's or own ones.
 
     Args:
-        questions: official VQA v2 questions.
-        annotations: and their annotations; questions without any are left out.
-        answers: the answer file.
+        questions: POPE question files, or one file of VQA v2, TextVQA or own questions; beside
+            them files without labels, which hold the questions under the answers' ids.
+        answers: one file for each labelled question file, in the same order, or one for all.
+        annotations: of VQA v2.
+        answer_key: where the text is; None: found out.
         threshold: VQA accuracy from which an answer counts as correct.
-        answer_key: where the text is; None: the one of `ANSWER_KEYS` of `answer_file` found.
 
     Raises:
-        InputError: as ``score_pope_files``.
+        InputError: a file is malformed or something else; questions without an answer, answers
+            without a question, two answers to one question; rows that repeat another question,
+            image, label, id or split than those of their question; a number of files that does
+            not fit; nothing that says which row answers which question.
     """
-    every = read_vqa_rows(questions, annotations)
-    rows = [row for row in every if row.answers]
-    given = given_answers(
-        answers,
-        read_records(answers),
-        [Asked(row.question_id, row.question, row.image_id) for row in rows],
-        answer_key,
-        unannotated={row.question_id for row in every if not row.answers},
-    )
+    files = read_question_files(questions, annotations)
+    texts, pairing = _all_answers(files, answers, answer_key)
+    every = [scored for file in files.labelled for scored in file.questions]
+    pairs = list(zip(every, texts, strict=True))
+    labelled = [(scored, text) for scored, text in pairs if scored.asked.label is not None]
+    annotated = [(scored, text) for scored, text in pairs if scored.asked.label is None]
     yes_no = [
-        (given[row.question_id], label)
-        for row in rows
-        if (label := majority_answer(row.answers)) in YES_NO
+        (text, answer)
+        for scored, text in annotated
+        if (answer := majority_answer(scored.answers)) in YES_NO
     ]
-    return VqaFileScores(
-        accuracy=[
-            score_vqa(part, of_part, given, rule, threshold=threshold)
-            for part, of_part in _parts(rows).items()
-            for rule in ("normalised", "official")
+    rules: tuple[VqaRule, ...] = ("normalised", "official")
+    by_split = _both_parsers(_by_split(labelled))
+    is_pope = all(file.is_pope for file in files.labelled)
+    return FileScores(
+        pope=by_split if is_pope else [],
+        own=[] if is_pope else by_split,
+        vqa=[
+            score_vqa(part, of_part, rule, threshold=threshold)
+            for part, of_part in _by_part(annotated).items()
+            for rule in rules
+            if rule == "normalised" or _have_enough_annotators(of_part)
         ],
         yes_no=_both_parsers({YES_NO_PART: yes_no} if yes_no else {}),
+        pairing=pairing,
     )
+
+
+def _all_answers(
+    files: QuestionFiles, answers: Sequence[Path], answer_key: str | None
+) -> tuple[list[str], list[Basis]]:
+    """The text to each question of all files, in their order."""
+    of_file = [[scored.asked for scored in file.questions] for file in files.labelled]
+    unanswerable = frozenset[str]().union(*(file.unanswerable for file in files.labelled))
+    if len(answers) not in (1, len(of_file)):
+        raise InputError(
+            f"{len(answers)} answer files for {len(of_file)} question files; give one for each, in "
+            "the same order, or one for all"
+        )
+    if len(answers) == 1:
+        of_file = [[asked for of_one in of_file for asked in of_one]]
+    texts: list[str] = []
+    pairing = []
+    for path, asked in zip(answers, of_file, strict=True):
+        others = [other for of_other in of_file if of_other is not asked for other in of_other]
+        questions = Questions(asked, others=others, unanswerable=unanswerable)
+        given = read_answers(path, questions, answer_key, prompts=prompts_of(files, questions))
+        texts += given.texts
+        pairing.append(given.basis)
+    return texts, pairing
+
+
+def _by_split(pairs: Sequence[Answered]) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for scored, text in pairs:
+        found.setdefault(scored.asked.split, []).append((text, str(scored.asked.label)))
+    if len(found) > 1:
+        found[ALL] = [pair for of_split in found.values() for pair in of_split]
+    return found
+
+
+def _by_part(pairs: Sequence[Answered]) -> dict[str, list[Answered]]:
+    """All questions, those of each answer type, those of each task of the study."""
+    parts: dict[str, list[Answered]] = {ALL: list(pairs)} if pairs else {}
+    for scored, text in pairs:
+        for part in scored.parts:
+            parts.setdefault(part, []).append((scored, text))
+    tasks = [task for task in VQA_TASKS if task in parts]
+    return {part: parts[part] for part in [*(p for p in parts if p not in tasks), *tasks]}
+
+
+def _have_enough_annotators(pairs: Sequence[Answered]) -> bool:
+    """Whether the official rule, which counts three others, can be reached."""
+    return min(len(scored.answers) for scored, _ in pairs) > _OTHERS_COUNTED
 
 
 def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser) -> PopeScore:
@@ -187,43 +209,21 @@ def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser)
 
 
 def score_vqa(
-    part: str,
-    rows: Sequence[AnnotatedQuestion],
-    given: Mapping[str, str],
-    rule: VqaRule,
-    *,
-    threshold: float = 0.5,
+    part: str, pairs: Sequence[Answered], rule: VqaRule, *, threshold: float = 0.5
 ) -> VqaScore:
-    """VQA accuracy under one rule. Raises InputError where there is no row."""
-    if not rows:
+    """VQA accuracy under one rule. Raises InputError where there is no question."""
+    if not pairs:
         raise InputError("no VQA questions to score; check the question file")
-    scores = [vqa_accuracy(given[row.question_id], row.answers, rule=rule) for row in rows]
-    parsed = [bool(normalise_vqa(given[row.question_id])) for row in rows]
+    scores = [vqa_accuracy(text, scored.answers, rule=rule) for scored, text in pairs]
+    parsed = [bool(normalise_vqa(text)) for _, text in pairs]
     return VqaScore(
         part=part,
         rule=rule,
-        n=len(rows),
+        n=len(pairs),
         accuracy=sum(scores) / len(scores),
         correct_rate=sum(score >= threshold for score in scores) / len(scores),
         parse_rate=sum(parsed) / len(parsed),
     )
-
-
-def _pope_rows(path: Path) -> list[PopeRow]:
-    """The questions, or a word on what else the file is."""
-    try:
-        return read_pope_rows(path)
-    except InputError:
-        if not _holds_vqa_questions(path):
-            raise
-    raise InputError(f"{path}: holds VQA v2 questions; give their annotations (--annotations)")
-
-
-def _holds_vqa_questions(path: Path) -> bool:
-    try:
-        return "questions" in read_json(path)
-    except InputError:
-        return False
 
 
 def _both_parsers(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[PopeScore]:
@@ -232,16 +232,3 @@ def _both_parsers(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[PopeSc
         for split, of_split in pairs.items()
         for parser in ("strict", "official")
     ]
-
-
-def _parts(rows: Sequence[AnnotatedQuestion]) -> dict[str, list[AnnotatedQuestion]]:
-    """All questions, those of each answer type, those of each task of the study."""
-    parts: dict[str, list[AnnotatedQuestion]] = {ALL: list(rows)}
-    tasks: dict[str | None, list[AnnotatedQuestion]] = {task: [] for task in VQA_TASKS}
-    for row in rows:
-        if row.answer_type is not None:
-            parts.setdefault(row.answer_type, []).append(row)
-        # Without its answer_type a question may still be spatial, or else counts under "all" only.
-        with contextlib.suppress(LookupError):
-            tasks.setdefault(vqa_task(row.question, row.answer_type), []).append(row)
-    return parts | {task: tasks[task] for task in VQA_TASKS if tasks[task]}

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from vrp.data.datasets.pope import POPE_SPLITS
+from vrp.data.answer_file import Basis
+from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER
 from vrp.data.images import file_sha256
-from vrp.data.score_file import PopeScore, VqaScore, score_pope_files, score_vqa_file
+from vrp.data.score_file import FileScores, score_files
 from vrp.errors import InputError
 from vrp.tables.files import write_text
 from vrp.text_table import aligned
@@ -23,12 +24,12 @@ def run(
     threshold: float = 0.5,
     output: Path | None = None,
 ) -> str:
-    """Score answers to POPE, or to VQA v2 where there are annotations; return the table.
+    """Score answers to POPE, VQA v2, TextVQA or own questions; return the table.
 
     Args:
-        questions: POPE question files, one a split, or one VQA v2 question file.
-        answers: one answer file for each, or one for all POPE splits.
-        annotations: the VQA v2 annotations; None: the questions are POPE's.
+        questions: question files, as for `score_files`.
+        answers: one answer file for each labelled question file, or one for all.
+        annotations: the VQA v2 annotations.
         answer_key: key of the answer files that holds the text; None: found out.
         threshold: VQA accuracy from which an answer counts as correct.
         output: JSON file to write as well: the scores in full precision, and the SHA-256 of every
@@ -44,44 +45,56 @@ def run(
         for path in paths:
             if path is not None and not path.is_file():
                 raise InputError(f"{path}: no such file; check the path given to --{option}")
-    pope: list[PopeScore] = []
-    vqa: list[VqaScore] = []
-    if annotations is None:
-        pope = score_pope_files(split_names(questions), answers, answer_key=answer_key)
-    else:
-        if len(questions) != 1 or len(answers) != 1:
-            raise InputError("VQA takes one question file and one answer file; score others apart")
-        vqa, pope = score_vqa_file(
-            questions[0], annotations, answers[0], threshold=threshold, answer_key=answer_key
-        )
+    scores = score_files(
+        questions, answers, annotations=annotations, answer_key=answer_key, threshold=threshold
+    )
     if output is not None:
         files = [*questions, *answers, *([annotations] if annotations else [])]
-        scores = {
-            "pope": [score._asdict() for score in pope] if annotations is None else [],
-            "vqa": [score._asdict() for score in vqa],
-            "vqa_yes_no": [score._asdict() for score in pope] if annotations else [],
+        document = {
+            "pope": [score._asdict() for score in scores.pope],
+            "vqa": [score._asdict() for score in scores.vqa],
+            "vqa_yes_no": [score._asdict() for score in scores.yes_no],
+            "own_yes_no": [score._asdict() for score in scores.own],
             "vqa_threshold": threshold,
+            "pairing": [
+                basis._asdict() | {"note": pairing_note(basis)} for basis in scores.pairing
+            ],
             "files": {str(path): file_sha256(path) for path in files},
         }
-        write_text(output, json.dumps(scores, indent=1) + "\n")
-    return "\n\n".join(_tables(pope, vqa, threshold))
+        write_text(output, json.dumps(document, indent=1) + "\n")
+    pairing = "\n".join(f"{basis.answers}: {pairing_note(basis)}" for basis in scores.pairing)
+    return "\n\n".join([*_tables(scores, threshold), pairing])
 
 
-def split_names(questions: Sequence[Path]) -> dict[str, Path]:
-    """Split → file: the split that the file's name holds, or the whole name without its suffix.
+def pairing_note(basis: Basis) -> str:
+    """What the pairing of a file's rows with questions rests on, in one or two sentences."""
+    if basis.by == LINE_ORDER:
+        how = "paired by LINE ORDER, since its rows hold no id"
+    elif basis.by == IMAGE_AND_QUESTION:
+        how = "paired by image and question"
+    else:
+        how = f"paired by key {basis.by!r}"
+    if basis.prompts:
+        how += f", through {' and '.join(basis.prompts)}"
+    whole = [what for what, n in basis.compared.items() if n == basis.rows]
+    parts = [
+        f"{what} in {n} of {basis.rows}" for what, n in basis.compared.items() if 0 < n < basis.rows
+    ]
+    same = " and ".join([*whole, *parts])
+    how += f"; what its rows repeat agrees: {same}." if same else "."
+    if "question" in whole or basis.by == IMAGE_AND_QUESTION:
+        return how
+    unsaid = "No row" if not basis.compared["question"] else "Not every row"
+    moved = "in another order, or to" if basis.by == LINE_ORDER else "to"
+    return (
+        f"{how} {unsaid} repeats its question: answers {moved} other questions of the same number "
+        "would look the same."
+    )
 
-    Raises InputError where two files would get one name.
-    """
-    known = [next((s for s in POPE_SPLITS if s in path.stem), path.stem) for path in questions]
-    names = known if len(set(known)) == len(known) else [path.stem for path in questions]
-    if len(set(names)) < len(names):
-        raise InputError("two question files have the same name; give each split once")
-    return dict(zip(names, questions, strict=True))
 
-
-def _tables(pope: Sequence[PopeScore], vqa: Sequence[VqaScore], threshold: float) -> list[str]:
+def _tables(scores: FileScores, threshold: float) -> list[str]:
     blocks, notes = [], []
-    if vqa:
+    if scores.vqa:
         notes.append(
             "Rules: official compares raw text where all annotators agree, as the published code "
             "does; normalised never does."
@@ -89,26 +102,32 @@ def _tables(pope: Sequence[PopeScore], vqa: Sequence[VqaScore], threshold: float
         rows = [
             [s.part, s.rule, str(s.n)]
             + [_percent(v) for v in (s.accuracy, s.correct_rate, s.parse_rate)]
-            for s in vqa
+            for s in scores.vqa
         ]
         correct = f"correct (≥ {threshold:g})"
         head = ["VQA", "rule", "n", "accuracy", correct, "parse rate"]
         blocks.append(aligned([head, *rows], n_text=2))
-    if pope:
-        first = "VQA, majority yes or no" if vqa else "POPE"
-        notes.append(
-            "Parsers: strict wants exactly one of the words yes and no, in any case, and counts "
-            "any other answer as wrong; official takes whatever is not no for yes."
-        )
+    yes_no = {
+        "POPE": scores.pope,
+        "VQA, majority yes or no": scores.yes_no,
+        "yes or no": scores.own,
+    }
+    for first, of_kind in yes_no.items():
         rows = [
             [s.split, s.parser, str(s.n)]
             + [
                 _percent(v)
                 for v in (s.accuracy, s.precision, s.recall, s.f1, s.yes_rate, s.parse_rate)
             ]
-            for s in pope
+            for s in of_kind
         ]
-        blocks.append(aligned([[first, *YES_NO_COLUMNS], *rows], n_text=2))
+        if rows:
+            blocks.append(aligned([[first, *YES_NO_COLUMNS], *rows], n_text=2))
+    if any(yes_no.values()):
+        notes.append(
+            "Parsers: strict wants exactly one of the words yes and no, in any case, and counts "
+            "any other answer as wrong; official takes whatever is not no for yes."
+        )
     return [*blocks, "Percent. " + " ".join(notes)]
 
 

@@ -45,7 +45,7 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     for record in records:
         name = text_field(record, "image").strip()
         image = images.find(name)
-        question = _question(record, split, task, name, image)
+        question = own_question(record, name, split=split, task=task, image=image)
         pair = (question.image, question.question)
         if pair in pairs:
             raise InputError(
@@ -93,9 +93,21 @@ def refuse_unreachable(path: Path, task: str, rule: VqaRule, threshold: float) -
             )
 
 
-def _question(
-    record: Record, split: str, default_task: str | None, name: str, image: str | None
+def own_question(
+    record: Record, name: str, *, split: str, task: str | None = None, image: str | None = None
 ) -> Question:
+    """One line as a question.
+
+    Args:
+        record: the line.
+        name: its image, as it names it.
+        split: of the study.
+        task: of lines that name none, as for ``read_own``.
+        image: the image's path, where it has been found.
+
+    Raises:
+        InputError: as ``read_own``.
+    """
     unknown = sorted(set(record.fields) - OWN_KEYS)
     if unknown:
         raise InputError(
@@ -108,7 +120,7 @@ def _question(
             "the image there itself"
         )
     answers = _answers(record)
-    task = _task(record, default_task, answers)
+    task = _task(record, task, answers)
     reference = majority_answer(answers)
     if task == EXISTENCE:
         parsed = parse_pope_strict(reference)

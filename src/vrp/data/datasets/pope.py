@@ -1,7 +1,7 @@
 """POPE (Polling-based Object Probing Evaluation): is there such an object in the photograph?"""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,7 +38,12 @@ def read_pope_rows(path: Path) -> list[PopeRow]:
     Raises InputError naming file and line for malformed JSON, a missing key, a label other than
     yes or no, or a question id used for two different questions.
     """
-    rows = [_row(record) for record in read_records(path)]
+    return pope_rows(read_records(path))
+
+
+def pope_rows(records: Iterable[Record]) -> list[PopeRow]:
+    """Rows of one split, checked. Raises InputError as ``read_pope_rows``."""
+    rows = [_row(record) for record in records]
     by_id: dict[str, PopeRow] = {}
     for row in rows:
         first = by_id.setdefault(row.question_id, row)

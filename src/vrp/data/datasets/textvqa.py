@@ -45,9 +45,15 @@ def read_textvqa(path: Path, images: "ImageIndex", *, split: str) -> Reading:
     InputError naming file, row and key for what is malformed or missing, a question id used twice,
     and answers of more or fewer than ``N_ANNOTATORS`` annotators.
     """
+    rows = read_textvqa_rows(path)
+    return reading_of(rows, images, dataset="textvqa", split=split, task=TEXT)
+
+
+def read_textvqa_rows(path: Path) -> list[AnnotatedQuestion]:
+    """Every question of an official TextVQA file. Raises InputError as ``read_textvqa``."""
     rows = [_question(record) for record in records_under(read_json(path), path, "data")]
     refuse_reused_ids(rows)
-    return reading_of(rows, images, dataset="textvqa", split=split, task=TEXT)
+    return rows
 
 
 def _question(record: Record) -> AnnotatedQuestion:

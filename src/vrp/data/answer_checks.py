@@ -1,0 +1,182 @@
+"""Whatever a row repeats of the question that it is paired with is compared, under any name."""
+
+from collections.abc import Collection, Sequence
+from typing import NoReturn
+
+from vrp.data.answer_fields import (
+    Scalar,
+    as_id,
+    as_text,
+    as_yes_no,
+    is_of_the_model,
+    looks_like_image,
+    names_id,
+    names_image,
+    names_label,
+    names_question,
+)
+from vrp.data.answer_pairing import Asked, Questions
+from vrp.data.answer_rows import AnswerTable, Column
+from vrp.data.scoring import normalise_vqa, parse_pope_strict
+from vrp.errors import InputError
+
+_FEW_WORDS = 3
+"""Shorter questions may be part of any sentence."""
+_SHARE = 4
+"""A field of which more than one value in so many holds its question is there to hold it. (Half of
+a POPE split's questions are those of the other splits.)"""
+
+
+class Comparison:
+    """Compares the fields of paired rows with their questions.
+
+    Args:
+        table: rows of an answer file.
+        questions: what was asked.
+        paired: row → the question that it answers, and its namesakes in other splits.
+        answers: row → the text that is scored.
+        skip: fields that hold that text.
+        ids: the questions that the rows' ids are of, and row → those; None: they are others'.
+    """
+
+    def __init__(
+        self,
+        table: AnswerTable,
+        questions: Questions,
+        paired: Sequence[Sequence[int]],
+        answers: Sequence[str],
+        *,
+        skip: Collection[str],
+        ids: tuple[Questions, Sequence[Sequence[int]]] | None,
+    ) -> None:
+        self._table, self._questions = table, questions
+        self._paired, self._answers = paired, answers
+        self._skip, self._ids = skip, ids
+        self.compared: dict[str, set[int]] = {"question": set(), "image": set(), "label": set()}
+
+    def run(self) -> dict[str, int]:
+        """Return what was compared → in how many rows.
+
+        Raises InputError naming the row and both values where a row contradicts its question.
+        """
+        for column in self._table.columns.values():
+            if column.path not in self._skip:
+                self._compare(column)
+        return {what: len(rows) for what, rows in self.compared.items()}
+
+    def _compare(self, column: Column) -> None:
+        if names_id(column.name):
+            self._compare_ids(column)
+        elif names_label(column.name):
+            self._compare_labels(column)
+        else:
+            self._compare_images(column)
+            if column.name == "text" or not is_of_the_model(column.name):
+                self._compare_questions(column)
+            if column.name == "answer" or not is_of_the_model(column.name):
+                self._compare_yes_no(column)
+
+    def _compare_ids(self, column: Column) -> None:
+        if self._ids is None:
+            return
+        questions, paired = self._ids
+        for row, value in column.values.items():
+            if not set(questions.with_id(value)) & set(paired[row]):
+                self._refuse(row, column, questions.asked[paired[row][0]].question_id)
+
+    def _compare_labels(self, column: Column) -> None:
+        for row, value in column.values.items():
+            asked = self._asked(row)
+            if asked.label is not None:
+                said = as_yes_no(value, coded=True)
+                if said is not None:
+                    self._agree("label", row, column, asked.label, same=said == asked.label)
+            elif asked.truths and isinstance(value, str):
+                same = normalise_vqa(value) in asked.truths
+                self._agree("label", row, column, " or ".join(sorted(asked.truths)), same=same)
+
+    def _compare_yes_no(self, column: Column) -> None:
+        """A field of yes and no holds the labels, or else what the answers were taken for."""
+        said = {row: as_yes_no(value, coded=False) for row, value in column.values.items()}
+        asked = {row: self._asked(row).label for row in said}
+        if None in said.values() or None in asked.values() or len(set(said.values())) < 2:
+            return
+        if all(parse_pope_strict(self._answers[row]) == word for row, word in said.items()):
+            return
+        for row, word in said.items():
+            self._agree("label", row, column, str(asked[row]), same=word == asked[row])
+
+    def _compare_images(self, column: Column) -> None:
+        named = names_image(column.name)
+        known = self._questions.images
+        verdicts: dict[int, bool | None] = {}
+        for row, value in column.values.items():
+            name = (as_id(value) or "") if named else value
+            if not isinstance(name, str) or not self._asked(row).image or not _may_be_image(name):
+                continue
+            if named or looks_like_image(name):
+                same = known.same(name, self._asked(row).image)
+                verdicts[row] = same or (False if name in known else None)
+        self._settle("image", column, verdicts, named=named or True in verdicts.values())
+
+    def _compare_questions(self, column: Column) -> None:
+        texts = {row: value for row, value in column.values.items() if isinstance(value, str)}
+        own = {row: self._questions.words[self._paired[row][0]] for row in texts}
+        found = {row: self._questions.known.within(text) for row, text in texts.items()}
+        # What stands in every row, such as an example before the question, is part of the prompt.
+        of_prompt = (
+            frozenset.intersection(*found.values()) if len(set(own.values())) > 1 else frozenset()
+        )
+        verdicts: dict[int, bool | None] = {}
+        for row, within in found.items():
+            others = {w for w in within - of_prompt - {own[row]} if len(w) >= _FEW_WORDS}
+            verdicts[row] = False if others else own[row] in within or None
+        named = (
+            names_question(column.name)
+            or any(as_text(text).words in self._questions.known for text in texts.values())
+            or all("?" in text for text in texts.values())
+            or _SHARE * sum(verdict is True for verdict in verdicts.values()) > len(verdicts)
+        )
+        self._settle("question", column, verdicts, named=named)
+
+    def _settle(
+        self, what: str, column: Column, verdicts: dict[int, bool | None], *, named: bool
+    ) -> None:
+        """Take fields that fit, refuse those that name another question or image (False), and, of
+        a field that is there to name it, those that name none that is known (None).
+        """
+        n_fitting = sum(verdict is True for verdict in verdicts.values())
+        same_everywhere = len(verdicts) > 1 and len({column.values[row] for row in verdicts}) == 1
+        if n_fitting == 0 and same_everywhere and False not in verdicts.values():
+            return  # an instruction, or a setting
+        for row, verdict in verdicts.items():
+            asked = self._asked(row)
+            if verdict or verdict is False or named:
+                has = asked.text if what == "question" else asked.image
+                self._agree(what, row, column, has, same=bool(verdict))
+
+    def _agree(self, what: str, row: int, column: Column, has: str, *, same: bool) -> None:
+        if not same:
+            self._refuse(row, column, has)
+        self.compared[what].add(row)
+
+    def _refuse(self, row: int, column: Column, has: str) -> NoReturn:
+        asked = self._asked(row)
+        raise InputError(
+            f"{self._table.where(row)}: key {column.path!r} is {_shown(column.values[row])}, but "
+            f"question_id {asked.question_id} of {asked.split or 'the questions'} has "
+            f"{_shown(has)}; give the question file that was answered, or remove the key if it "
+            "is about something else"
+        )
+
+    def _asked(self, row: int) -> Asked:
+        return self._questions.asked[self._paired[row][0]]
+
+
+def _may_be_image(name: str) -> bool:
+    return 0 < len(name) <= 300 and not name.startswith(("<", "data:"))
+
+
+def _shown(value: Scalar) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:78]}…{text[-1]}"

@@ -1,0 +1,387 @@
+"""Which row of an answer file answers which question: never by a guess.
+
+Ids pair rows and questions; where the ids are others than the questions', image and question
+together do; where rows name neither, their order does. What else a row repeats of its question is
+compared by `vrp.data.answer_checks`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from vrp.data.answer_fields import (
+    KnownImages,
+    KnownQuestions,
+    Scalar,
+    as_id,
+    as_text,
+    is_of_the_model,
+    looks_like_image,
+    names_id,
+    names_image,
+    names_number,
+    names_question,
+)
+from vrp.data.answer_rows import AnswerTable, Column
+from vrp.data.split_names import named_splits
+from vrp.errors import InputError
+
+LINE_ORDER = "line order"
+IMAGE_AND_QUESTION = "image and question"
+
+
+class Asked(NamedTuple):
+    """A question as far as an answer's row may repeat it."""
+
+    split: str
+    question_id: str
+    text: str
+    image: str = ""
+    """File name, or image id; empty: not known."""
+    label: str | None = None
+    """Yes or no, of questions that are scored as POPE's are."""
+    truths: frozenset[str] = frozenset()
+    """Normalised answers of the annotators, of all other questions."""
+    source: str = ""
+    """Name of the question file."""
+
+
+class Candidates(NamedTuple):
+    """For each row the questions that it may answer, and what says so."""
+
+    questions: list[list[int]]
+    by: str
+    """``line order``, ``image and question``, or the key that holds the ids."""
+
+
+class Questions:
+    """What was asked, ready to be looked up.
+
+    Args:
+        asked: the questions that answers are wanted to.
+        others: questions of other files, which a row may repeat by mistake.
+        unanswerable: ids of questions that cannot be scored, for messages.
+    """
+
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        *,
+        others: Iterable[Asked] = (),
+        unanswerable: Collection[str] = (),
+    ) -> None:
+        every = [*asked, *others]
+        self.asked = list(asked)
+        self.sources = {question.split: question.source for question in asked}
+        self.words = [as_text(question.text).words for question in asked]
+        self.known = KnownQuestions(question.text for question in every)
+        self.images = KnownImages(question.image for question in every if question.image)
+        self.unanswerable = frozenset(unanswerable)
+        self._of_id: dict[str, list[int]] = defaultdict(list)
+        self._of_image: dict[str, list[int]] = defaultdict(list)
+        for place, question in enumerate(asked):
+            self._of_id[question.question_id].append(place)
+            self._of_image[self.images.key(question.image)].append(place)
+
+    def with_id(self, value: Scalar) -> list[int]:
+        """Questions with an id; ``2.0`` is 2, and ``pope/random/2`` an item's id in this study."""
+        key = as_id(value) or ""
+        if key not in self._of_id and re.fullmatch(r"\d+\.0+", key):
+            key = key.partition(".")[0]
+        if key not in self._of_id and key.count("/") > 1:
+            _, split, last = key.split("/", 2)
+            return [i for i in self._of_id.get(last, ()) if self.asked[i].split == split]
+        return self._of_id.get(key, [])
+
+    def about(self, image: str, texts: Iterable[str]) -> list[int]:
+        """Questions about an image that one of the texts contains."""
+        within = [self.known.within(text) for text in texts]
+        return [
+            i
+            for i in self._of_image.get(self.images.key(image), ())
+            if self.images.same(image, self.asked[i].image)
+            and any(self.words[i] in found for found in within)
+        ]
+
+
+def candidates(table: AnswerTable, questions: Questions) -> Candidates:
+    """The questions that each row may answer: one, or the same one of several splits.
+
+    Raises InputError where ids are not the questions', where rows do not say their split, and
+    where only the order of lines is left but their number or numbering does not fit.
+    """
+    splits = named_splits(table, questions.sources)
+    strong = _id_columns(table, questions)
+    foreign = None
+    if strong:
+        found, foreign = _by_id(table, questions, strong, splits)
+        if foreign is None:
+            columns = question_columns(table, questions)
+            narrowed = [_narrowed(table, row, questions, columns, found[row]) for row in table.span]
+            return Candidates(narrowed, strong[0].path)
+    by_content = _by_content(table, questions, splits)
+    if by_content is not None:
+        return Candidates(by_content, IMAGE_AND_QUESTION)
+    if foreign is not None:
+        raise foreign
+    return _by_number(table, questions, splits) or _by_order(table, questions, splits)
+
+
+def question_columns(table: AnswerTable, questions: Questions) -> list[Column]:
+    """Fields that repeat the question in some row, under any name that is not the answer's."""
+    return [
+        column
+        for column in table.columns.values()
+        if (
+            names_question(column.name) or column.name == "text" or not is_of_the_model(column.name)
+        )
+        and any(isinstance(v, str) and questions.known.within(v) for v in column.values.values())
+    ]
+
+
+def image_columns(table: AnswerTable, questions: Questions) -> list[Column]:
+    """Fields that repeat an image in some row: under an image's name, or by their content."""
+    return [
+        column
+        for column in table.columns.values()
+        if any(
+            names_image(column.name)
+            or (isinstance(value, str) and looks_like_image(value))
+            or (names_id(column.name) and not questions.with_id(value))
+            if not isinstance(value, bool) and str(value) in questions.images
+            else False
+            for value in column.values.values()
+        )
+    ]
+
+
+def _id_columns(table: AnswerTable, questions: Questions) -> list[Column]:
+    columns = (column for column in table.columns.values() if names_id(column.name))
+    return sorted(columns, key=lambda column: column.path.count("."))
+
+
+def _by_id(
+    table: AnswerTable, questions: Questions, columns: Sequence[Column], splits: Sequence[set[str]]
+) -> tuple[list[list[int]], InputError | None]:
+    """The questions with each row's id, and what is wrong with the first id that is none."""
+    found = []
+    for row in table.span:
+        column = next((column for column in columns if row in column.values), None)
+        if column is None:
+            raise InputError(
+                f"{table.where(row)}: key {columns[0].path!r} is missing or null; expected the "
+                "question's id, as in other rows"
+            )
+        value = column.values[row]
+        ids = questions.with_id(value)
+        if not ids:
+            return [], _foreign(table.where(row), column.path, value, questions)
+        of_split = [i for i in ids if questions.asked[i].split in splits[row]]
+        if not of_split:
+            raise InputError(
+                f"{table.where(row)}: {column.path} {as_id(value)} is not among the questions of "
+                f"{' or '.join(sorted(splits[row]))}, the row's split; give the question file that "
+                "was answered"
+            )
+        found.append(of_split)
+    return found, None
+
+
+def _foreign(where: str, key: str, value: Scalar, questions: Questions) -> InputError:
+    shown = as_id(value)
+    if shown is None:
+        return InputError(
+            f"{where}: key {key!r} is {value!r}; expected an integer or a non-empty string"
+        )
+    if shown in questions.unanswerable:
+        return InputError(
+            f"{where}: {key} {shown} is among the questions, but has no annotation; give the "
+            "annotations of all that was answered, or cut the answers"
+        )
+    return InputError(
+        f"{where}: {key} {shown} is not among the questions; give the question file that was "
+        "answered (where its ids are others than the labelled file's, give both)"
+    )
+
+
+def _narrowed(
+    table: AnswerTable, row: int, questions: Questions, columns: Sequence[Column], ids: list[int]
+) -> list[int]:
+    """Of questions of several splits that share an id, those that the row repeats.
+
+    Raises InputError where the row repeats no question.
+    """
+    if len({questions.asked[i].split for i in ids}) == 1:
+        return ids
+    within = [questions.known.within(text) for text in _strings(columns, row)]
+    fitting = [i for i in ids if any(questions.words[i] in found for found in within)]
+    several = len({(questions.words[i], questions.asked[i].image) for i in fitting}) > 1
+    if several or not any(within):
+        raise no_split(table.where(row), questions)
+    return fitting or ids[:1]  # the comparison says what the row asks instead
+
+
+def no_split(where: str, questions: Questions) -> InputError:
+    """What to say of a row of one file for several splits that names none of them."""
+    return InputError(
+        f"{where}: one answer file for {len(questions.sources)} splits, and no key 'split' or "
+        f"'category' says which ({', '.join(questions.sources)}); add it or give a file for each"
+    )
+
+
+def _strings(columns: Iterable[Column], row: int) -> list[str]:
+    return [value for column in columns if isinstance(value := column.values.get(row), str)]
+
+
+def joined_by_content(table: AnswerTable, questions: Questions) -> list[list[int]]:
+    """For each row the questions with its image and text, one in a split; other rows have none."""
+    splits = named_splits(table, questions.sources, others=True)
+    return [ids or [] for ids in _about(table, questions, splits)]
+
+
+def _by_content(
+    table: AnswerTable, questions: Questions, splits: Sequence[set[str]]
+) -> list[list[int]] | None:
+    """The questions whose image and text each row repeats; None: some row repeats none, or more."""
+    found = [ids for ids in _about(table, questions, splits) if ids]
+    return found if len(found) == len(table.rows) else None
+
+
+def _about(
+    table: AnswerTable, questions: Questions, splits: Sequence[set[str]]
+) -> Iterator[list[int] | None]:
+    asking, showing = question_columns(table, questions), image_columns(table, questions)
+    for row in table.span:
+        texts = _strings(asking, row)
+        images = {str(column.values[row]) for column in showing if row in column.values}
+        ids = {
+            i
+            for image in images
+            for i in questions.about(image, texts)
+            if questions.asked[i].split in splits[row]
+        }
+        yield sorted(ids) if len({questions.words[i] for i in ids}) == 1 else None
+
+
+def _by_number(
+    table: AnswerTable, questions: Questions, splits: Sequence[set[str]]
+) -> Candidates | None:
+    """By a field that may hold the ids, where all of its values are ids and no two are equal.
+
+    Raises InputError where two such fields contradict each other, and where a field of another
+    name puts the rows into another order than their lines.
+    """
+    in_order = [[i] for i in range(len(questions.asked))]
+    found: dict[str, list[list[int]]] = {}
+    for column in table.columns.values():
+        if len(column.values) != len(table.rows) or names_image(column.name):
+            continue
+        ids = [
+            [
+                i
+                for i in questions.with_id(column.values[row])
+                if questions.asked[i].split in splits[row]
+            ]
+            for row in table.span
+        ]
+        if all(len(of_row) == 1 for of_row in ids) and len({i for (i,) in ids}) == len(ids):
+            found[column.path] = ids
+    named = {path: ids for path, ids in found.items() if names_number(table.columns[path].name)}
+    for path, ids in found.items():
+        if path not in named and ids != in_order[: len(ids)] and ids not in named.values():
+            raise InputError(
+                f"{table.path}: key {path!r} holds the questions' ids in another order than the "
+                "lines; if it is the id, rename it question_id, else remove it"
+            )
+    if len({str(ids) for ids in named.values()}) > 1:
+        raise InputError(
+            f"{table.path}: keys {' and '.join(map(repr, named))} both hold the questions' ids, "
+            "and differ; rename the right one question_id"
+        )
+    chosen = named or found
+    return Candidates(next(iter(chosen.values())), next(iter(chosen))) if chosen else None
+
+
+def _by_order(table: AnswerTable, questions: Questions, splits: Sequence[set[str]]) -> Candidates:
+    """Each split's rows in the order of its questions."""
+    of_split: dict[str, list[int]] = defaultdict(list)
+    for row, names in enumerate(splits):
+        if len(names) > 1:
+            raise no_split(table.where(row), questions)
+        of_split[next(iter(names))].append(row)
+    _refuse_shuffled(table)
+    found: list[list[int]] = [[] for _ in table.rows]
+    for split in questions.sources:
+        asked = [i for i, question in enumerate(questions.asked) if question.split == split]
+        if len(of_split[split]) != len(asked):
+            raise InputError(
+                f"{table.path}: {len(of_split[split])} answers without question_id for "
+                f"{len(asked)} questions; add a question_id to each"
+            )
+        for row, question in zip(of_split[split], asked, strict=True):
+            found[row] = [question]
+    return Candidates(found, LINE_ORDER)
+
+
+def _refuse_shuffled(table: AnswerTable) -> None:
+    """Raise InputError where a field numbers the lines, and not in their order."""
+    for column in table.columns.values():
+        numbers = _numbers(column, len(table.rows))
+        if numbers is None or len(set(numbers)) < len(numbers) or numbers == sorted(numbers):
+            continue
+        in_sequence = max(numbers) - min(numbers) == len(numbers) - 1
+        if in_sequence or names_number(column.name):
+            raise InputError(
+                f"{table.path}: no question_id, and key {column.path!r} numbers the lines in "
+                "another order; add a question_id to each, or sort the lines as the questions are "
+                f"and remove {column.path!r}"
+            )
+
+
+def _numbers(column: Column, n_rows: int) -> list[int] | None:
+    """The numbers of a field, perhaps behind one text (``q_12``); None: not all rows have one."""
+    found = [re.fullmatch(r"(\D*)(\d{1,18})", as_id(v) or "") for v in column.values.values()]
+    if len(found) != n_rows or len({match[1] if match else None for match in found}) != 1:
+        return None
+    return [int(match[2]) for match in found if match]
+
+
+def assign(
+    table: AnswerTable, questions: Questions, found: Candidates, texts: Sequence[str]
+) -> dict[int, int]:
+    """Question → row. A row that may answer the same question of several splits answers each.
+
+    Raises InputError where a question has two answers, or none.
+    """
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for row, of_row in enumerate(found.questions):
+        groups[tuple(of_row)].append(row)
+    row_of: dict[int, int] = {}
+    for group, rows in groups.items():
+        one_for_each = len(rows) == len(group) > 1
+        if one_for_each and len({questions.asked[i].split for i in group}) > 1:
+            if len({texts[row] for row in rows}) > 1:
+                raise no_split(table.where(rows[0]), questions)
+        elif len(rows) > 1 and not one_for_each:
+            raise _answered_twice(table, questions.asked[group[0]], rows[0], rows[1])
+        for place, i in enumerate(group):
+            row = rows[place] if one_for_each else rows[0]
+            if i in row_of:
+                raise _answered_twice(table, questions.asked[i], *sorted((row_of[i], row)))
+            row_of[i] = row
+    missing = [question for i, question in enumerate(questions.asked) if i not in row_of]
+    if missing:
+        raise InputError(
+            f"{table.path}: {len(missing)} questions have no answer, the first is question_id "
+            f"{missing[0].question_id} of {missing[0].split}; answer all of them or cut the "
+            "question file"
+        )
+    return row_of
+
+
+def _answered_twice(table: AnswerTable, asked: Asked, first: int, last: int) -> InputError:
+    return InputError(
+        f"{table.where(last)}: question_id {asked.question_id} was answered before "
+        f"({table.where(first)}); keep one answer"
+    )

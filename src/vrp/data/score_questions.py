@@ -1,0 +1,267 @@
+"""Question files that answers are scored against, told apart by what they hold."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vrp.data.annotated_questions import AnnotatedQuestion
+from vrp.data.answer_fields import canonical, names_id, names_question
+from vrp.data.answer_file import Prompts
+from vrp.data.answer_pairing import Asked, Questions, joined_by_content
+from vrp.data.answer_rows import as_table, read_rows
+from vrp.data.datasets.own import own_question
+from vrp.data.datasets.pope import POPE_SPLITS, pope_rows
+from vrp.data.datasets.textvqa import read_textvqa_rows
+from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
+from vrp.data.item import EXISTENCE
+from vrp.data.json_input import Record, id_field, read_values, text_field
+from vrp.data.scoring import normalise_vqa
+from vrp.errors import InputError
+
+SPLIT_KEYS = ("category", "split")
+"""Under which a question file for several POPE splits names that of each row."""
+
+
+class Scored(NamedTuple):
+    """A question that answers are scored against."""
+
+    asked: Asked
+    answers: list[str]
+    """Annotators' answers; none where there is a label."""
+    parts: tuple[str, ...]
+    """Answer type and task, for VQA's measures by part."""
+
+
+class QuestionFile(NamedTuple):
+    """One question file with labels or annotators' answers."""
+
+    path: Path
+    is_pope: bool
+    questions: list[Scored]
+    unanswerable: frozenset[str] = frozenset()
+    """Ids of questions without an annotation."""
+
+
+class QuestionFiles(NamedTuple):
+    """All question files of one call."""
+
+    labelled: list[QuestionFile]
+    prompts: dict[Path, list[Record]]
+    """Files without labels: the questions as they were put to a model."""
+
+
+def read_question_files(questions: Sequence[Path], annotations: Path | None) -> QuestionFiles:
+    """Read question files of any kind that can be scored.
+
+    Args:
+        questions: POPE's, one for each split or one for several; VQA v2's or TextVQA's; own JSON
+            lines; and, beside these, files without labels.
+        annotations: VQA v2's, or the TextVQA file that answers the questions.
+
+    Raises:
+        InputError: as the readers of these files; no file has labels; kinds that do not go
+            together.
+    """
+    if len(set(questions)) < len(questions):
+        raise InputError("two question files have the same name; give each split once")
+    labelled: list[QuestionFile] = []
+    rows: dict[Path, list[Record]] = {}
+    for path in questions:
+        key = _document_key(path)
+        if key == "questions":
+            labelled.append(_vqa(path, annotations))
+        elif key == "data":
+            labelled.append(_textvqa(path))
+        else:
+            rows[path] = read_rows(path)
+    if annotations is not None and not labelled:
+        if _document_key(annotations) != "data":
+            raise InputError(
+                f"{questions[0]}: annotations go with VQA v2's questions "
+                "(v2_OpenEnded_…_questions.json); give that file, or no annotations"
+            )
+        labelled.append(_textvqa(annotations))
+    prompts = {path: of_file for path, of_file in rows.items() if _has_no_labels(of_file)}
+    labelled += [_own(path, rows[path]) for path in rows if _is_own(rows[path])]
+    pope = {p: r for p, r in rows.items() if p not in prompts and not _is_own(r)}
+    if not labelled and not pope:
+        raise InputError(
+            f"{questions[0]}: questions without labels; give the labelled question files, too"
+        )
+    if len(labelled) > 1 or (labelled and pope):
+        raise InputError(
+            "VQA, TextVQA and own questions are scored one file at a time; score others apart"
+        )
+    return QuestionFiles(labelled or _pope(pope), prompts)
+
+
+def prompts_of(files: QuestionFiles, questions: Questions) -> Prompts | None:
+    """Questions as they were put to a model, joined to labelled ones; None: there are none."""
+    asked: list[Asked] = []
+    joined: list[list[int]] = []
+    for path, records in files.prompts.items():
+        joined += joined_by_content(as_table(path, records), questions)
+        asked += [_prompt(record, path) for record in records]
+    return Prompts(Questions(asked), joined) if asked else None
+
+
+def _prompt(record: Record, path: Path) -> Asked:
+    split = next((str(record.fields[k]) for k in SPLIT_KEYS if record.fields.get(k)), "")
+    return Asked(
+        split=f"{path.name} {split}".strip(),
+        question_id=id_field(record, next(k for k in record.fields if names_id(canonical(k)))),
+        text=text_field(record, _text_key(record) or "text"),
+        source=path.name,
+    )
+
+
+def _text_key(record: Record) -> str | None:
+    return next((k for k in record.fields if k == "text" or names_question(canonical(k))), None)
+
+
+def _has_no_labels(records: Sequence[Record]) -> bool:
+    """Whether rows ask questions under ids, and none says what is right."""
+    return all(
+        not {"label", "answers", "answer"} & record.fields.keys()
+        and _text_key(record) is not None
+        and any(names_id(canonical(key)) for key in record.fields)
+        for record in records
+    )
+
+
+def _is_own(records: Sequence[Record]) -> bool:
+    return all("label" not in r.fields and "question" in r.fields for r in records) and any(
+        "answers" in r.fields for r in records
+    )
+
+
+def _document_key(path: Path) -> str | None:
+    """The key of the list that an official file of one object holds; None: it is another file."""
+    values = read_values(path)
+    fields = values[0].value if len(values) == 1 else None
+    if not isinstance(fields, dict):
+        return None
+    for key, wanted in (
+        ("questions", "image_id"),
+        ("data", "image_id"),
+        ("annotations", "answers"),
+    ):
+        rows = fields.get(key)
+        first = rows[0] if isinstance(rows, list) and rows else None
+        if isinstance(first, dict) and wanted in first and "label" not in first:
+            return key
+    return None
+
+
+def _pope(files: Mapping[Path, list[Record]]) -> list[QuestionFile]:
+    found = []
+    for name, path in split_names(list(files)).items():
+        of_split = _by_split(files[path], name, alone=len(files) == 1)
+        questions = [
+            Scored(
+                Asked(split, row.question_id, row.text, row.image, row.label, source=path.name),
+                [],
+                (),
+            )
+            for split, records in of_split.items()
+            for row in pope_rows(records)
+        ]
+        found.append(QuestionFile(path, is_pope=True, questions=questions))
+    return found
+
+
+def _by_split(records: Sequence[Record], name: str, *, alone: bool) -> dict[str, list[Record]]:
+    """Split → its rows, which may name it; a file for one split may leave it to the file's name.
+
+    Raises InputError where rows and file name different splits.
+    """
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        said = [str(record.fields.get(key)).strip().lower() for key in SPLIT_KEYS]
+        found.setdefault(next((s for s in said if s in POPE_SPLITS), name), []).append(record)
+    other = next((split for split in found if split != name), None)
+    if other is not None and name in POPE_SPLITS:
+        raise InputError(
+            f"{found[other][0].where}: names the split {other}, but the file's name {name}; rename "
+            "the file, or correct its rows"
+        )
+    if len(found) == 1:
+        return {other if alone and other else name: list(records)}
+    return {split if alone else f"{name} {split}": rows for split, rows in found.items()}
+
+
+def _vqa(path: Path, annotations: Path | None) -> QuestionFile:
+    if annotations is None:
+        raise InputError(f"{path}: holds VQA v2 questions; give their annotations (--annotations)")
+    return _annotated(path, read_vqa_rows(path, annotations), by_task=True)
+
+
+def _textvqa(path: Path) -> QuestionFile:
+    return _annotated(path, read_textvqa_rows(path), by_task=False)
+
+
+def _annotated(path: Path, rows: Sequence[AnnotatedQuestion], *, by_task: bool) -> QuestionFile:
+    questions = [
+        Scored(
+            Asked(
+                split=path.name,
+                question_id=row.question_id,
+                text=row.question,
+                image=row.image_id,
+                truths=frozenset(map(normalise_vqa, row.answers)),
+                source=path.name,
+            ),
+            row.answers,
+            _parts(row) if by_task else (),
+        )
+        for row in rows
+        if row.answers
+    ]
+    if not questions:
+        raise InputError(f"{path}: none of its questions has answers to score against")
+    without = frozenset(row.question_id for row in rows if not row.answers)
+    return QuestionFile(path, is_pope=False, questions=questions, unanswerable=without)
+
+
+def _parts(row: AnnotatedQuestion) -> tuple[str, ...]:
+    parts = [row.answer_type] if row.answer_type is not None else []
+    # Without its answer_type a question may still be spatial, or else counts under "all" only.
+    with contextlib.suppress(LookupError):
+        task = vqa_task(row.question, row.answer_type)
+        parts += [task] if task is not None else []
+    return tuple(parts)
+
+
+def _own(path: Path, records: Sequence[Record]) -> QuestionFile:
+    questions, without = [], []
+    for record in records:
+        question = own_question(record, text_field(record, "image").strip(), split=path.name)
+        if not question.answers:
+            without.append(question.question_id)
+            continue
+        yes_no = question.task == EXISTENCE
+        asked = Asked(
+            split=path.name,
+            question_id=question.question_id,
+            text=question.question,
+            image=question.image,
+            label=question.reference if yes_no else None,
+            truths=frozenset(() if yes_no else map(normalise_vqa, question.answers)),
+            source=path.name,
+        )
+        questions.append(Scored(asked, [] if yes_no else question.answers, (question.task,)))
+    return QuestionFile(path, is_pope=False, questions=questions, unanswerable=frozenset(without))
+
+
+def split_names(questions: Sequence[Path]) -> dict[str, Path]:
+    """Split → file: the split that the file's name holds, or the whole name without its suffix.
+
+    Raises InputError where two files would get one name.
+    """
+    stems = [path.name.partition(".")[0] for path in questions]
+    known = [next((s for s in POPE_SPLITS if s in stem), stem) for stem in stems]
+    names = known if len(set(known)) == len(known) else stems
+    if len(set(names)) < len(names):
+        raise InputError("two question files have the same name; give each split once")
+    return dict(zip(names, questions, strict=True))

@@ -1,0 +1,83 @@
+"""Which split rows of an answer file say that they belong to."""
+
+import re
+from collections.abc import Mapping
+
+from vrp.data.answer_fields import is_of_the_model, names_image, names_question, names_split
+from vrp.data.answer_rows import IN_GROUP, AnswerTable, Column
+from vrp.data.datasets.pope import POPE_SPLITS
+from vrp.errors import InputError
+
+_SHORT = {"adv": "adversarial", "pop": "popular"}
+_SETS = frozenset({"coco", "gqa", "aokvqa"})
+"""Image sets that POPE is published for."""
+_NOT_CHANCE = frozenset({"adversarial", "popular", "pope"})
+"""Words that no setting of a sampler is called by."""
+
+
+def split_words(name: str) -> set[str]:
+    """Words of a name, POPE's abbreviated splits written out."""
+    return {_SHORT.get(word, word) for word in re.split(r"[^a-z]+", name.casefold())}
+
+
+def named_splits(
+    table: AnswerTable, sources: Mapping[str, str], *, others: bool = False
+) -> list[set[str]]:
+    """For each row the splits that it may belong to: all, or those that it names.
+
+    Args:
+        table: rows of an answer file.
+        sources: split → name of its question file.
+        others: whether rows of other splits belong there, too; they have none of these.
+
+    Raises InputError where a row names none of the splits but another one, or several apart.
+    """
+    found = [set(sources) for _ in table.span]
+    said: dict[str, dict[int, list[tuple[Column, str]]]] = {}
+    for column in table.columns.values():
+        if _may_name_split(column):
+            for row, value in column.values.items():
+                if isinstance(value, str):
+                    said.setdefault(column.name, {}).setdefault(row, []).append((column, value))
+    for of_rows in said.values():
+        for row, values in of_rows.items():
+            fitting = set().union(*(_fitting(value, sources) for _, value in values))
+            if not found[row] & fitting and not others:
+                column, value = values[0]
+                raise InputError(
+                    f"{table.where(row)}: key {column.path!r} is {value[:60]!r}, but the questions "
+                    f"are of the split {' or '.join(found[row])}; give the question file that was "
+                    "answered"
+                )
+            found[row] &= fitting
+    return found
+
+
+def _may_name_split(column: Column) -> bool:
+    if column.name == IN_GROUP.replace(" ", "_") or names_split(column.name):
+        return True
+    if is_of_the_model(column.name) or names_question(column.name) or names_image(column.name):
+        return False
+    return any(
+        isinstance(value, str) and " " not in value.strip() and split_words(value) & _NOT_CHANCE
+        for value in column.values.values()
+    )
+
+
+def _fitting(value: str, sources: Mapping[str, str]) -> set[str]:
+    """The splits that a value may name; all of them where it names none."""
+    if value in sources:
+        return {value}
+    words = split_words(value) if len(value) <= 100 else set()
+    splits, sets = words & set(POPE_SPLITS), words & _SETS
+    known = {split: split_words(f"{split} {source}") for split, source in sources.items()}
+    return {
+        split
+        for split, of_split in known.items()
+        if _agree(splits, of_split & set(POPE_SPLITS)) and _agree(sets, of_split & _SETS)
+    }
+
+
+def _agree(said: set[str], known: set[str]) -> bool:
+    """Whether a row's words fit a split's: equal in part, or one of the two says nothing."""
+    return not said or not known or bool(said & known)
