@@ -299,12 +299,14 @@ def _plan(options: argparse.Namespace) -> None:
     from vrp.planning.calibration import read_measured
     from vrp.planning.plan import make_plan
     from vrp.planning.plan_text import plan_json, plan_text
+    from vrp.planning.study_checks import check_questions
     from vrp.tables.files import write_text
 
     gpu = DEVICES[options.gpu]
     study = load_study(options.config)
     known = read_measured(options.measured, gpu=gpu)
     plan = make_plan(study, device=gpu, calibration=known, measure=True)
+    check_questions(study)
     if options.save_rates:
         write_text(options.save_rates, known.as_json())
     if options.json:

@@ -12,7 +12,8 @@ from vrp.data import sampling
 from vrp.data.datasets.vqa import read_vqa
 from vrp.data.images import ImageFacts, ImageIndex
 from vrp.data.item import Question, Reading
-from vrp.data.sampling import rank, sample_split, unite_groups
+from vrp.data.sampling import drop_unreachable, rank, sample_split, unite_groups
+from vrp.data.scoring import vqa_accuracy
 from vrp.errors import InputError
 
 
@@ -70,6 +71,38 @@ def test_only_yes_and_no_are_counted_as_labels():
     assert sample_split(_reading(counting), 9, 0, inspect=_inspect).report.labels == {}
     yes = [_question(i, i, "yes") for i in range(3)]
     assert sample_split(_reading(yes), 3, 0, inspect=_inspect).report.labels == {"yes": 3, "no": 0}
+
+
+ONCE_EACH = [str(i) for i in range(10)]
+TWICE = ["a red cat", "red cat.", *ONCE_EACH[2:]]  # the same once they are normalised
+
+
+@pytest.mark.parametrize(
+    ("answers", "rule", "threshold", "reachable"),
+    [
+        # One match of ten gives 0.3, two give 0.6.
+        (ONCE_EACH, "normalised", 0.5, False),
+        (TWICE, "normalised", 0.5, True),
+        (TWICE, "normalised", 0.65, False),
+        (ONCE_EACH, "official", 0.3, True),
+        (["red"] * 10, "official", 1.0, True),
+        (["red"], "normalised", 1.0, True),
+        (["red"], "official", 0.5, False),
+        (["red", "blue", "green"], "normalised", 0.5, False),
+    ],
+)
+def test_questions_that_no_answer_gets_right_are_left_out_and_counted(
+    answers, rule, threshold, reachable
+):
+    odd = Question("vqa", "s", "open", "odd", "o.jpg", "q?", answers, answers[0])
+    reading = _reading([odd, _question(1, 1, "yes")], {"image not found": 2})
+    kept = drop_unreachable(reading, rule=rule, threshold=threshold)
+    assert len(kept.questions) == 1 + reachable
+    assert kept.dropped == {"image not found": 2} | (
+        {} if reachable else {"no answer could be right": 1}
+    )
+    best = max(vqa_accuracy(answer, answers, rule=rule) for answer in answers)
+    assert reachable == (best >= threshold)
 
 
 def test_unbalanced_labels_give_what_there_is():

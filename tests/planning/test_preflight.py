@@ -277,13 +277,11 @@ def test_files_of_ones_own_that_are_not_there(study: Any, tmp_path: Path) -> Non
     check = named(preflight(config), "data")
     assert check.failed
     assert "coco_pope_random.json" in check.detail
-    questions = tmp_path / "data" / "pope" / "coco_pope_random.json"
-    questions.parent.mkdir(parents=True)
-    questions.write_text("{}\n")
+    (put_pope(tmp_path / "data").parents[1] / "val2014" / "1.jpg").unlink()
     check = named(preflight(config), "data")
     assert check.failed
     assert "holds no image" in check.detail
-    image = tmp_path / "data" / "val2014" / "deep" / "1.JPG"
+    image = tmp_path / "data" / "val2014" / "deep" / "1.jpg"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"")
     check = named(preflight(config), "data")
@@ -300,7 +298,8 @@ def test_too_few_answers_for_the_official_rule(study: Any, tmp_path: Path) -> No
     assert named(preflight(study(**keys)), "data").status == "ok"
     check = named(preflight(study(**keys, scoring={"vqa_rule": "official"})), "data")
     assert check.failed
-    assert "line 1: 2 of `answers` cannot reach scoring.vqa_threshold 0.5" in check.line
+    assert "usable 0 (dropped: 1 no answer could be right)" in check.line
+    assert "scoring.vqa_rule: normalised" in check.line
     low = {"vqa_rule": "official", "vqa_threshold": 0.3}
     assert named(preflight(study(**keys, scoring=low)), "data").status == "ok"
 
@@ -323,6 +322,17 @@ def test_textvqa_has_a_folder_of_images_of_its_own(study: Any, tmp_path: Path) -
         assert words in check.detail
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / name).touch()
+    answers = ["red"] * 10
+    document = {
+        "data": [
+            {"question_id": i, "image_id": "003a8ae2ef43b901", "question": f"what {i}?",
+             "answers": answers}
+            for i in range(5)
+        ]
+    }  # fmt: skip
+    (tmp_path / "data/textvqa/TextVQA_0.5.1_val.json").write_text(json.dumps(document))
+    rows = [{"image": "1.jpg", "question": f"What {i}?", "answers": answers} for i in range(5)]
+    (tmp_path / "data/questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     check = named(preflight(config), "data")
     assert (check.status, check.detail) == ("ok", "2 question files and 2 images in data")
 
@@ -334,11 +344,81 @@ def test_data_that_the_workflow_fetches(study: Any) -> None:
 
 
 def put_pope(data: Path) -> Path:
-    """A question file and an image where the configuration looks for them."""
+    """A question file of six rows, and an image, where the configuration looks for them."""
+    row = {"image": "1.jpg", "label": "yes"}
+    lines = [json.dumps(row | {"question_id": i, "text": f"Is there a {i}?"}) for i in range(6)]
     for name in ("pope/coco_pope_random.json", "val2014/1.jpg"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
-        (data / name).write_text("{}\n")
+        (data / name).write_text("\n".join(lines))
     return data / "pope" / "coco_pope_random.json"
+
+
+def test_a_file_that_lacks_rows_is_refused(study: Any, tmp_path: Path) -> None:
+    put_pope(tmp_path / "data")
+    splits = [{"dataset": "pope", "split": "random", "task": "existence", "count": 7}]
+    config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
+    check = named(preflight(config), "data")
+    assert check.failed
+    assert "pope random: asked for 7 items, found 6, usable 6" in check.detail
+
+
+@pytest.mark.parametrize("origin", ["local", "scenes"])
+def test_a_misspelt_split_is_refused_with_what_is_there(
+    study: Any, tmp_path: Path, origin: str
+) -> None:
+    put_pope(tmp_path / "data")
+    splits = [{"dataset": "pope", "split": "randm", "task": "existence", "count": 1}]
+    config = study(data={"origin": origin, "folder": "data"}, sample={"splits": splits})
+    [check] = preflight(config)
+    assert check.failed
+    for words in ("unknown split of pope 'randm'", "did you mean 'random'", "popular",
+                  "files there: coco_pope_random.json"):  # fmt: skip
+        assert words in check.detail
+
+
+def test_a_split_with_a_file_of_its_own_may_have_any_name(study: Any, tmp_path: Path) -> None:
+    path = put_pope(tmp_path / "data")
+    path.rename(path.with_name("coco_pope_mine.json"))
+    splits = [{"dataset": "pope", "split": "mine", "task": "existence", "count": 6}]
+    config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
+    assert named(preflight(config), "data").status == "ok"
+
+
+def test_a_question_file_that_links_out_of_the_data_folder_is_refused(
+    study: Any, tmp_path: Path
+) -> None:
+    path = put_pope(tmp_path / "data")
+    path.rename(tmp_path / "elsewhere.json")
+    path.symlink_to(tmp_path / "elsewhere.json")
+    check = named(preflight(study(data={"origin": "local", "folder": "data"})), "data")
+    assert check.failed
+    assert "a link that leaves the data folder" in check.detail
+
+
+@pytest.mark.parametrize("as_link", [True, False])
+def test_a_shared_image_folder_is_accepted(study: Any, tmp_path: Path, as_link: bool) -> None:
+    images = put_pope(tmp_path / "data").parents[1] / "val2014"
+    shared = tmp_path / "shared"
+    images.rename(shared)
+    if as_link:
+        images.symlink_to(shared)
+    named_images = "val2014" if as_link else str(shared)
+    data = {"origin": "local", "folder": "data", "images": named_images}
+    check = named(preflight(study(data=data)), "data")
+    assert (check.status, check.detail) == ("ok", "1 question files and 1 images in data")
+
+
+def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:
+    conditions = [
+        {"neurons": "top", "count": 5, "value": "mean"}, {"neurons": "random", "count": 5}
+    ]  # fmt: skip
+    [check] = preflight(study(ablate={"conditions": conditions}))
+    assert check.failed
+    assert "top_5_mean has no random_5_mean to be compared to (there: top_5_mean, random_5)" in (
+        check.detail
+    )
+    off = study(ablate={"conditions": conditions, "enabled": False})
+    assert named(preflight(off), "config").status == "ok"
 
 
 def test_official_files_without_the_mark_of_fetching_are_not_enough(

@@ -96,7 +96,7 @@ def test_an_unknown_split_names_those_that_exist(scenes, tmp_path):
     wanted = SampleConfig(
         splits=(SplitConfig(dataset="vqa", split="countin", task="counting", count=1),)
     )
-    with pytest.raises(InputError, match="choose from counting"):
+    with pytest.raises(InputError, match=r"did you mean 'counting'.*counting, spatial, open"):
         run(scenes, wanted, tmp_path)
 
 

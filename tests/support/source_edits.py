@@ -237,8 +237,8 @@ SOMETHING: dict[str, Edit] = {
         ("tables/effects.py", 'column("n_groups", integer', 'column("n_images", integer'),
     ),
     "the reader of VQA": _edit(
-        "fetch_data sample figures report", "vrp.data.datasets.vqa:SPATIAL_RELATIONS",
-        ("data/datasets/vqa.py", '"left of",', '"left from",'),
+        "fetch_data sample figures report", "vrp.data.question_senses:_RELATIONS",
+        ("data/question_senses.py", "next to|beside|", "next to|"),
     ),
     "the drawn scenes": _edit(
         "fetch_data", "vrp.data.scenes.draw:_category_weights",

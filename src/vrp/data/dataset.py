@@ -9,12 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vrp.errors import InputError
+from vrp.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from vrp.data.images import ImageIndex
     from vrp.data.item import Reading
-    from vrp.data.scoring import VqaRule
 
 Row = Mapping[str, Any]
 """A row of a Parquet file: column → value."""
@@ -87,7 +86,7 @@ class DatasetPlaces(NamedTuple):
 
     def file(self, key: str, split: str = "") -> str:
         """Return the place of a file, relative to the data folder."""
-        return self.files[key].replace("{split}", split)
+        return _filled(self.files[key], split)
 
     def path(self, key: str, split: str = "") -> Path:
         """Return the path of a file.
@@ -127,8 +126,6 @@ class Dataset:
     """Image folder, relative to the data folder; None: that of `data.images`."""
     splits_share_questions: bool = False
     """Whether several splits read the same questions, which are then taken once."""
-    refuse_unreachable: "Callable[[Path, str, VqaRule, float], None] | None" = None
-    """(questions, task, rule, threshold) raises InputError where no answer could be correct."""
     archives: tuple[Archive, ...] = ()
     """Official question files; empty: they are not downloaded."""
     hub: HubColumns | None = None
@@ -147,3 +144,25 @@ class Dataset:
     def is_published(self) -> bool:
         """Whether it can be downloaded; one's own data are in the data folder already."""
         return bool(self.archives) or self.hub is not None
+
+    def require_split(self, split: str, places: DatasetPlaces) -> None:
+        """Refuse a split that is neither declared nor has a file of its own.
+
+        Raises:
+            InputError: with the nearest name and the splits that there are.
+        """
+        if not self.splits or split in self.splits:
+            return
+        patterns = [name for name in places.files.values() if "{split}" in name]
+        if patterns and all((places.folder / _filled(name, split)).is_file() for name in patterns):
+            return
+        known = unknown_name(f"split of {self.name}", split, self.splits)
+        there = sorted(
+            path.name for name in patterns for path in places.folder.glob(_filled(name, "*"))
+        )
+        found = f"; files there: {', '.join(there)}" if there else ""
+        raise InputError(f"sample.splits: {known}{found}")
+
+
+def _filled(place: str, split: str) -> str:
+    return place.replace("{split}", split)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vrp.data.images import ElongatedImageError, ImageFacts
 from vrp.data.item import EXISTENCE, YES_NO, Item, Question, Reading
+from vrp.data.scoring import VqaRule, reachable_vqa_accuracy
 from vrp.errors import InputError
 
 Stratum = tuple[str, str]
@@ -16,6 +17,10 @@ Stratum = tuple[str, str]
 
 UNREADABLE = "unreadable image"
 ELONGATED = "elongated image"
+UNREACHABLE = "no answer could be right"
+_MORE_REACHABLE = (
+    "; more answers count under scoring.vqa_rule: normalised and a lower scoring.vqa_threshold"
+)
 _RARE: Stratum = ("", "rare answers")
 
 
@@ -74,7 +79,7 @@ def sample_split(
     if count is not None and count < 0:
         raise InputError(f"{reading.dataset} {reading.split}: count {count} is below 0")
     wanted = len(reading.questions) if count is None else count
-    _refuse_shortage(reading, wanted, len(reading.questions), {})
+    require_enough(reading, wanted)
     draw = _Draw(seed, inspect)
     strata = _strata(reading.questions, wanted)
     quotas = _quotas(strata, wanted, seed)
@@ -101,6 +106,33 @@ def sample_split(
         missing=reading.missing,
     )
     return Sample(tuple(draw.items()), report)
+
+
+def drop_unreachable(reading: Reading, *, rule: VqaRule, threshold: float) -> Reading:
+    """Leave out questions to which no answer could be right, and count them.
+
+    Args:
+        reading: of a split.
+        rule: how answers are scored.
+        threshold: VQA accuracy from which an answer counts as correct.
+    """
+    kept = tuple(
+        question
+        for question in reading.questions
+        if question.task == EXISTENCE or reachable_vqa_accuracy(question.answers, rule) >= threshold
+    )
+    lost = len(reading.questions) - len(kept)
+    dropped = reading.dropped | ({UNREACHABLE: lost} if lost else {})
+    return replace(reading, questions=kept, dropped=dropped)
+
+
+def require_enough(reading: Reading, wanted: int) -> None:
+    """Refuse a split with fewer questions than wanted, whatever its images turn out to be.
+
+    Raises:
+        InputError: naming split, asked, found and what was dropped.
+    """
+    _refuse_shortage(reading, wanted, len(reading.questions), {})
 
 
 def unite_groups(items: Sequence[Item]) -> list[Item]:
@@ -273,5 +305,6 @@ def _refuse_shortage(
         f"{reading.dataset} {reading.split}: asked for {wanted} items, found {reading.found}, "
         f"usable {usable}" + (f" (dropped: {reasons})" if reasons else "") + "; "
         f"lower the count to {usable} or add data"
+        + (_MORE_REACHABLE if UNREACHABLE in dropped else "")
         + (f"; images to mend: {first_few(images)}" if images else "")
     )

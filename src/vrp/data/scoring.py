@@ -156,6 +156,12 @@ def best_vqa_accuracy(n_annotators: int, rule: VqaRule) -> float:
     return vqa_accuracy("x", ["x"] * n_annotators, rule=rule)
 
 
+def reachable_vqa_accuracy(answers: Sequence[str], rule: VqaRule) -> float:
+    """The most VQA accuracy that any answer gets: that of the one most annotators gave."""
+    counts = Counter(map(normalise_vqa, answers))
+    return vqa_accuracy(max(answers, key=lambda a: counts[normalise_vqa(a)]), answers, rule=rule)
+
+
 def majority_answer(answers: Sequence[str]) -> str:
     """The normalised answer most annotators gave; a tie goes to the one given first.
 

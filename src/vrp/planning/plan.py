@@ -27,11 +27,11 @@ from vrp.planning.disk import (
     study_tables,
 )
 from vrp.planning.sources import (
-    check_families,
     measure_where_unknown,
     read_manifests,
     wants_gpu,
 )
+from vrp.planning.study_checks import check_names
 from vrp.planning.workload import (
     Lengths,
     Work,
@@ -172,9 +172,9 @@ def make_plan(
         measure: whether dimensions that are not known may be measured, which loads torch.
 
     Raises:
-        InputError: a model's family does not exist, or its checkpoint is of another one.
+        InputError: as `check_names`.
     """
-    check_families(study)
+    check_names(study)
     read_manifests(study)
     known = Calibration() if calibration is None else calibration
     notes: list[str] = []

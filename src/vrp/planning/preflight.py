@@ -12,7 +12,7 @@ from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
 from vrp.data.archives import archives_of, not_downloaded
-from vrp.data.datasets import get_dataset, load_datasets
+from vrp.data.datasets import load_datasets
 from vrp.data.hub_sets import is_fetched
 from vrp.data.images import IMAGE_SUFFIXES
 from vrp.errors import InputError
@@ -24,6 +24,7 @@ from vrp.planning.environment import check_versions
 from vrp.planning.outside import ask
 from vrp.planning.plan import make_plan
 from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
+from vrp.planning.study_checks import check_names, check_questions
 from vrp.planning.workload import device_memory, model_stages, n_items, weight_bytes
 
 _NETWORK_SECONDS = 20.0
@@ -41,6 +42,7 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
     """
     try:
         study = load_study(config)
+        check_names(study)
     except InputError as error:
         remedy = "mend the file; config/README.md lists every key"
         return [Check("config", "failed", str(error), remedy)]
@@ -51,8 +53,9 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
     for name, model in study.models.items():
         checks.append(_cache(name, model))
         checks.append(_licence(name, model))
-    checks.append(_data(study))
-    checks += _disk(study)
+    data = _data(study)
+    checks.append(data)
+    checks += _disk(study, data)
     checks += _scheduler(profile, needs_gpu=any(map(wants_gpu, study.models.values())))
     checks.append(_gpu(study, profile))
     return checks
@@ -170,16 +173,16 @@ def _data(study: StudyConfig) -> Check:
     if missing := [name for name in wanted if not (folder / name).is_file()]:
         detail = f"{folder / missing[0]} is not there{_more(missing)}"
         return Check("data", "failed", detail, remedy)
-    try:
-        _refuse_unreachable_scores(study)
-    except InputError as error:
-        return Check("data", "failed", str(error), "or give more `answers` to each question")
     n_images = 0
     for place in data.image_folders(split.dataset for split in study.sample.splits):
         found = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in (folder / place).rglob("*"))
         if not found:
             return Check("data", "failed", f"{folder / place} holds no image", remedy)
         n_images += found
+    try:
+        check_questions(study)
+    except InputError as error:
+        return Check("data", "failed", str(error))
     return Check("data", "ok", f"{len(wanted)} question files and {n_images:,} images in {folder}")
 
 
@@ -203,15 +206,6 @@ def _unfetched(data: DataConfig) -> list[str]:
             return []
 
 
-def _refuse_unreachable_scores(study: StudyConfig) -> None:
-    scoring = study.scoring
-    for split in study.sample.splits:
-        refuse = get_dataset(split.dataset).refuse_unreachable
-        if refuse is not None and scoring.vqa_rule == "official":
-            path = study.data.places(split.dataset).path("questions", split.split)
-            refuse(path, split.task, scoring.vqa_rule, scoring.vqa_threshold)
-
-
 class _Need(NamedTuple):
     """What is going to be written somewhere."""
 
@@ -220,10 +214,10 @@ class _Need(NamedTuple):
     n_bytes: int
 
 
-def _disk(study: StudyConfig) -> list[Check]:
+def _disk(study: StudyConfig, data: Check) -> list[Check]:
     """Free space, and quota, of every file system that something will be written to."""
     by_system: dict[int, list[_Need]] = {}
-    for need in _needs(study):
+    for need in _needs(study, data):
         by_system.setdefault(_existing(need.place).stat().st_dev, []).append(need)
     checks = []
     for needs in by_system.values():
@@ -238,10 +232,10 @@ def _disk(study: StudyConfig) -> list[Check]:
     return checks
 
 
-def _needs(study: StudyConfig) -> Iterator[_Need]:
+def _needs(study: StudyConfig, data: Check) -> Iterator[_Need]:
     plan = make_plan(study, device=DEFAULT_GPU)
     yield _Need("results", Path(study.results), plan.most_bytes)
-    if _data(study).failed or study.data.origin == "scenes":
+    if data.failed or study.data.origin == "scenes":
         yield _Need("data", Path(study.data.folder), data_bytes(study))
     missing = 0
     for model in study.models.values():

@@ -2,18 +2,23 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from vrp.config.data import DataConfig
-from vrp.config.sample import SampleConfig
+from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.data.images import ImageIndex
 from vrp.data.item import Item, Reading
-from vrp.data.sampling import SampleRow, first_few, sample_split, unite_groups
-from vrp.errors import InputError
+from vrp.data.sampling import (
+    SampleRow,
+    drop_unreachable,
+    first_few,
+    sample_split,
+    unite_groups,
+)
+from vrp.errors import InputError, unknown_name
 from vrp.study.context import StageContext
 from vrp.tables.files import write_table, write_text
 from vrp.tables.items import ITEMS
@@ -27,11 +32,11 @@ def run(context: StageContext) -> None:
     Raises:
         InputError: a file is missing or malformed, or a split has too few items.
     """
-    seed, data, sample = context.study.seed, context.study.data, context.study.sample
+    seed, sample = context.study.seed, context.study.sample
     data_manifest = context.read("data")
     if not data_manifest.is_file():
         raise InputError(f"{data_manifest}: no such file; run `vrp fetch-data` first")
-    readings, images = _read(data, sample)
+    readings, images = read_splits(context.study)
     items: list[Item] = []
     rows: list[SampleRow] = []
     for split in sample.splits:
@@ -63,26 +68,39 @@ def _warn_missing_images(row: SampleRow, report: Path) -> None:
             )
 
 
-def _read(
-    data: DataConfig, sample: SampleConfig
+def read_splits(
+    study: StudyConfig, datasets: Collection[str] | None = None
 ) -> tuple[dict[tuple[str, str], Reading], dict[str, ImageIndex]]:
-    """Readings of all splits that the study names, and the images of their data sets."""
+    """Read the splits that a study names.
+
+    Args:
+        study: the configuration.
+        datasets: only splits of these; None: all.
+
+    Returns:
+        (data set, split) → what can be asked and scored of it. Data set → its images.
+
+    Raises:
+        InputError: a file is missing or malformed, or there is no such split.
+    """
     asked: dict[str, dict[str, str]] = {}
-    for split in sample.splits:
-        asked.setdefault(split.dataset, {})[split.split] = split.task
+    for wanted in study.sample.splits:
+        if datasets is None or wanted.dataset in datasets:
+            asked.setdefault(wanted.dataset, {})[wanted.split] = wanted.task
+    rule, threshold = study.scoring.vqa_rule, study.scoring.vqa_threshold
     index = cache(ImageIndex)  # a folder of several data sets is listed once
     readings: dict[tuple[str, str], Reading] = {}
     images: dict[str, ImageIndex] = {}
-    for dataset, tasks in asked.items():
-        places = data.places(dataset)
-        images[dataset] = index(places.folder, places.images)
-        found = get_dataset(dataset).read(places, images[dataset], tasks)
-        if unknown := [split for split in tasks if split not in found]:
-            raise InputError(
-                f"sample.splits: {dataset} has no split {unknown[0]!r}; "
-                f"choose from {', '.join(found)}"
-            )
-        readings |= {(dataset, split): reading for split, reading in found.items()}
+    for name, tasks in asked.items():
+        dataset, places = get_dataset(name), study.data.places(name)
+        for split in tasks:
+            dataset.require_split(split, places)
+        images[name] = index(places.folder, places.images)
+        found = dataset.read(places, images[name], tasks)
+        for split in tasks:
+            if split not in found:
+                raise InputError(f"sample.splits: {unknown_name(f'split of {name}', split, found)}")
+            readings[name, split] = drop_unreachable(found[split], rule=rule, threshold=threshold)
     return readings, images
 
 

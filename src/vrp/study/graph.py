@@ -185,7 +185,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(DATA,),
         writes=(ITEMS, SAMPLING),
         choices=("data sets", "vrp.data.datasets:dataset_names"),
-        keys=("study", "seed", "data", "sample"),
+        keys=("study", "seed", "data", "sample", "scoring.vqa_rule", "scoring.vqa_threshold"),
         details="Stratified, seeded, independent of file order; stops where a split is too small.",
         cost=Cost(0.6, 0.002, lambda i: i.n_items),
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from vrp.config.study import StudyConfig
 from vrp.planning.resources import StudyResources
-from vrp.planning.sources import check_families
+from vrp.planning.study_checks import check_names
 from vrp.study.command import command_line, path_options
 from vrp.study.declarations import Artifact, Stage
 from vrp.study.digests import by_module, job_definitions, shared_definitions
@@ -24,9 +24,9 @@ class StudyRules:
 
         Raises:
             InputError: the extraction that `extraction_from` names cannot stand for an own one,
-                or a checkpoint is not of its model's family.
+                or a family, split or condition cannot be meant.
         """
-        check_families(study)
+        check_names(study)
         self.study = study
         self.layout = StudyLayout(study)
         self.layout.shared  # noqa: B018  refuses early what cannot be shared

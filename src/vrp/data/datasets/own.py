@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vrp.data.dataset import Dataset, DatasetPlaces
 from vrp.data.item import COUNTING, EXISTENCE, OPEN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
-from vrp.data.scoring import VqaRule, best_vqa_accuracy, majority_answer, parse_pope_strict
+from vrp.data.scoring import majority_answer, parse_pope_strict
 from vrp.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,31 +66,6 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
             questions.append(question)
     lost = tuple(sorted(missing))
     return Reading("own", split, len(records), tuple(questions), dict(dropped), lost)
-
-
-def refuse_unreachable(path: Path, task: str, rule: VqaRule, threshold: float) -> None:
-    """Raise InputError where no answer to a line could ever count as correct.
-
-    The official rule divides by three other annotators; own data often have one.
-
-    Args:
-        path: own data.
-        task: of the split; existence is scored by its label alone.
-        rule: how answers are scored.
-        threshold: VQA accuracy from which an answer counts as correct.
-    """
-    if task == EXISTENCE:
-        return
-    for record in read_records(path):
-        if record.fields.get("task") not in (None, task):
-            continue
-        n_answers = len(_answers(record))
-        if best_vqa_accuracy(n_answers, rule) < threshold:
-            raise InputError(
-                f"{record.where}: {n_answers} of `answers` cannot reach scoring.vqa_threshold "
-                f"{threshold:g} under the official rule, which counts three others; set "
-                "scoring.vqa_rule: normalised"
-            )
 
 
 def own_question(
@@ -206,5 +181,4 @@ DATASET = Dataset(
     files={"questions": "questions.jsonl"},
     read=_read,
     splits_share_questions=True,
-    refuse_unreachable=refuse_unreachable,
 )

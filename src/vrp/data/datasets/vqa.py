@@ -1,6 +1,5 @@
 """VQA v2: questions about COCO's photographs, each answered by ten people."""
 
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, Offici
 from vrp.data.hub_columns import id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
+from vrp.data.question_senses import asks_for_a_count, asks_for_a_place
 from vrp.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,38 +25,20 @@ if TYPE_CHECKING:
 
 VQA_TASKS = (COUNTING, SPATIAL, OPEN)
 """In the order in which a question that fits several is given to one."""
-SPATIAL_RELATIONS = (
-    "left of",
-    "right of",
-    "above",
-    "below",
-    "behind",
-    "in front of",
-    "next to",
-    "on top of",
-    "under",
-    "between",
-)
-
-_HOW_MANY = re.compile(r"\W*how\s+many\b", re.IGNORECASE)
-_RELATION = re.compile(
-    r"\b(?:" + "|".join(r"\s+".join(words.split()) for words in SPATIAL_RELATIONS) + r")\b",
-    re.IGNORECASE,
-)
 
 
 def vqa_task(question: str, answer_type: str | None) -> str | None:
     """The task of a VQA question, the first that fits of counting, spatial, open; None: no task.
 
-    counting: answer_type ``number`` and "How many …"; spatial: the question states one of
-    ``SPATIAL_RELATIONS`` as whole words; open: answer_type ``other``.
-    Raises LookupError where the task depends on an ``answer_type`` that is None.
+    counting: answer_type ``number``, and things are to be counted; spatial: the answer depends on
+    where things are to each other (both by `vrp.data.question_senses`); open: answer_type
+    ``other``. Raises LookupError where the task depends on an ``answer_type`` that is None.
     """
-    how_many = _HOW_MANY.match(question) is not None
-    spatial = _RELATION.search(question) is not None
-    if answer_type is None and (how_many or not spatial):
+    counted = asks_for_a_count(question)
+    spatial = asks_for_a_place(question)
+    if answer_type is None and (counted or not spatial):
         raise LookupError("answer_type")
-    if how_many and answer_type == "number":
+    if counted and answer_type == "number":
         return COUNTING
     if spatial:
         return SPATIAL
