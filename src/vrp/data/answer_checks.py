@@ -1,6 +1,6 @@
 """Whatever a row repeats of the question that it is paired with is compared, under any name."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from vrp.data.answer_fields import (
@@ -35,7 +35,7 @@ class Comparison:
         questions: what was asked.
         paired: row → the question that it answers, and its namesakes in other splits.
         answers: row → the text that is scored.
-        skip: fields that hold that text.
+        answer: the field that holds that text.
         ids: the questions that the rows' ids are of, and row → those; None: they are others'.
     """
 
@@ -46,12 +46,12 @@ class Comparison:
         paired: Sequence[Sequence[int]],
         answers: Sequence[str],
         *,
-        skip: Collection[str],
+        answer: str,
         ids: tuple[Questions, Sequence[Sequence[int]]] | None,
     ) -> None:
         self._table, self._questions = table, questions
         self._paired, self._answers = paired, answers
-        self._skip, self._ids = skip, ids
+        self._answer, self._ids = answer, ids
         self.compared: dict[str, set[int]] = {"question": set(), "image": set(), "label": set()}
 
     def run(self) -> dict[str, int]:
@@ -60,8 +60,7 @@ class Comparison:
         Raises InputError naming the row and both values where a row contradicts its question.
         """
         for column in self._table.columns.values():
-            if column.path not in self._skip:
-                self._compare(column)
+            self._compare(column)
         return {what: len(rows) for what, rows in self.compared.items()}
 
     def _compare(self, column: Column) -> None:
@@ -69,12 +68,14 @@ class Comparison:
             self._compare_ids(column)
         elif names_label(column.name):
             self._compare_labels(column)
+        elif column.path == self._answer or (
+            is_of_the_model(column.name) and column.name not in ("answer", "text")
+        ):
+            self._compare_echoes(column)
         else:
             self._compare_images(column)
-            if column.name == "text" or not is_of_the_model(column.name):
-                self._compare_questions(column)
-            if column.name == "answer" or not is_of_the_model(column.name):
-                self._compare_yes_no(column)
+            self._compare_questions(column)
+            self._compare_yes_no(column)
 
     def _compare_ids(self, column: Column) -> None:
         if self._ids is None:
@@ -134,10 +135,24 @@ class Comparison:
         named = (
             names_question(column.name)
             or any(as_text(text).words in self._questions.known for text in texts.values())
-            or all("?" in text for text in texts.values())
+            or all(self._questions.known.is_like(text) for text in texts.values())
             or _SHARE * sum(verdict is True for verdict in verdicts.values()) > len(verdicts)
         )
         self._settle("question", column, verdicts, named=named)
+
+    def _compare_echoes(self, column: Column) -> None:
+        """Where what a model said opens with what it was asked, that is its question.
+
+        It may go on to ask others.
+        """
+        verdicts = {
+            row: self._questions.words[self._paired[row][0]] in self._questions.known.within(text)
+            for row, text in column.values.items()
+            if isinstance(text, str)
+        }
+        if _SHARE * sum(verdicts.values()) > len(verdicts):
+            for row, same in verdicts.items():
+                self._agree("question", row, column, self._asked(row).text, same=same)
 
     def _settle(
         self, what: str, column: Column, verdicts: dict[int, bool | None], *, named: bool

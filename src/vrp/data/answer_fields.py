@@ -29,9 +29,10 @@ _IMAGE = re.compile(
 )
 _LABEL = re.compile(
     r"(?:^|_)(?:labels?|targets?|gts?|gold|truth|ground_?truths?|references?|expected|solution"
-    r"|(?:gt|gold|true|correct|reference|expected|doc)_answers?|answers(?:_answer)?"
-    r"|multiple_choice_answer)$"
+    r"|y|y_?true|(?:gt|gold|true|correct|right|reference|expected|doc)_ans(?:wers?)?|answers"
+    r"|answers?_(?:gt|true|gold|answer)|multiple_choice_answer)$"
 )
+_PREDICTED = re.compile(r"pred|pars|extract|model|output")
 _SPLIT = re.compile(
     r"(?:^|_)(?:splits?|category|categories|subset|type|setting|variant|task|task_name|dataset"
     r"|dataset_name|source|file)$"
@@ -44,7 +45,10 @@ _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff
 _SENTENCE_GOES_ON = re.compile(r"[ \t]+\w[^.?!\n]*\?")
 _IMAGE_SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
 _COCO_ID = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,18})")
+_COCO_NAME = re.compile(r"(?:^|[\\/])COCO_(?:train|val|test)\d{4}_\d{1,18}$")
 _FIRST_WORDS = 4
+_SAME_START = 3
+_ASKED = re.compile(r"[^.?!:>\n]*\?")
 
 
 def canonical(path: str) -> str:
@@ -76,7 +80,7 @@ def names_image(name: str) -> bool:
 
 def names_label(name: str) -> bool:
     """Whether a field of this name holds the right answer."""
-    return _LABEL.search(name) is not None
+    return _LABEL.search(name) is not None and _PREDICTED.search(name) is None
 
 
 def names_split(name: str) -> bool:
@@ -120,12 +124,10 @@ def as_text(value: str) -> Text:
     """The words of a text; ``imange``, a misprint of early POPE files, is ``image``."""
     text = unicodedata.normalize("NFKC", value)
     found = list(_WORD.finditer(text))
-    words = (match[0].casefold() for match in found)
-    return Text(
-        text,
-        tuple("image" if word == "imange" else word for word in words),
-        tuple(match.end() for match in found),
-    )
+    words = tuple(match[0].casefold() for match in found)
+    if "imange" in words:
+        words = tuple("image" if word == "imange" else word for word in words)
+    return Text(text, words, tuple(match.end() for match in found))
 
 
 Words = tuple[str, ...]
@@ -139,10 +141,16 @@ class KnownQuestions:
         self._lengths: dict[Words, set[int]] = {}
         for words in self._known:
             self._lengths.setdefault(words[:_FIRST_WORDS], set()).add(len(words))
+        self._starts = {words[:_SAME_START] for words in self._known}
         self._found: dict[str, frozenset[Words]] = {}
 
     def __contains__(self, words: Words) -> bool:
         return words in self._known
+
+    def is_like(self, value: str) -> bool:
+        """Whether a text asks something in the first words of a known question."""
+        asked = (as_text(sentence).words for sentence in _ASKED.findall(value))
+        return any(words[:_SAME_START] in self._starts for words in asked)
 
     def within(self, value: str) -> frozenset[Words]:
         """The questions that a text contains as whole sentences, none that is part of another."""
@@ -153,17 +161,20 @@ class KnownQuestions:
     def _search(self, text: Text) -> Iterable[Words]:
         covered = 0
         for start in range(len(text.words)):
-            stop = start + max(self._lengths_at(text.words, start), default=0)
+            stop = start + self._longest(text.words, start)
             if stop > covered:
                 covered = stop
                 if not _SENTENCE_GOES_ON.match(text.text, text.ends[stop - 1]):
                     yield text.words[start:stop]
 
-    def _lengths_at(self, words: Words, start: int) -> Iterable[int]:
+    def _longest(self, words: Words, start: int) -> int:
+        """Words of the longest question that begins here; 0: none does."""
+        longest = 0
         for n_first in range(1, _FIRST_WORDS + 1):
             for length in self._lengths.get(words[start : start + n_first], ()):
-                if words[start : start + length] in self._known:
-                    yield length
+                if length > longest and words[start : start + length] in self._known:
+                    longest = length
+        return longest
 
 
 class KnownImages:
@@ -202,6 +213,7 @@ class KnownImages:
 
 def looks_like_image(value: str) -> bool:
     """Whether a text is the name of an image file or of one of COCO's images."""
-    return len(value) <= 300 and (
-        _IMAGE_SUFFIX.search(value) is not None or value.startswith("COCO_")
-    )
+    if len(value) > 300:
+        return False
+    name = value.strip().partition("?")[0]
+    return _IMAGE_SUFFIX.search(name) is not None or _COCO_NAME.search(name) is not None

@@ -109,7 +109,7 @@ def read_answers(
         column = _named_column(table, answer_key)
     texts = [_text(table, row, column) for row in table.span]
     compared = Comparison(
-        table, questions, found.questions, texts, skip={column.path}, ids=ids
+        table, questions, found.questions, texts, answer=column.path, ids=ids
     ).run()
     row_of = assign(table, questions, found, texts)
     return Given(

@@ -117,6 +117,7 @@ def candidates(table: AnswerTable, questions: Questions) -> Candidates:
     if strong:
         found, foreign = _by_id(table, questions, strong, splits)
         if foreign is None:
+            _refuse_other_numbering(table, questions, splits, strong[0], found)
             columns = question_columns(table, questions)
             narrowed = [_narrowed(table, row, questions, columns, found[row]) for row in table.span]
             return Candidates(narrowed, strong[0].path)
@@ -208,17 +209,25 @@ def _foreign(where: str, key: str, value: Scalar, questions: Questions) -> Input
 def _narrowed(
     table: AnswerTable, row: int, questions: Questions, columns: Sequence[Column], ids: list[int]
 ) -> list[int]:
-    """Of questions of several splits that share an id, those that the row repeats.
+    """Of questions that share an id, which every split's may, those that the row repeats.
 
-    Raises InputError where the row repeats no question.
+    Raises InputError where the row repeats no question, or several.
     """
-    if len({questions.asked[i].split for i in ids}) == 1:
+    asked = [questions.asked[i] for i in ids]
+    several_splits = len({question.split for question in asked}) > 1
+    if not several_splits and len({questions.words[i] for i in ids}) == 1:
         return ids
     within = [questions.known.within(text) for text in _strings(columns, row)]
     fitting = [i for i in ids if any(questions.words[i] in found for found in within)]
     several = len({(questions.words[i], questions.asked[i].image) for i in fitting}) > 1
     if several or not any(within):
-        raise no_split(table.where(row), questions)
+        if several_splits:
+            raise no_split(table.where(row), questions)
+        raise InputError(
+            f"{table.where(row)}: question_id {asked[0].question_id} is that of several questions "
+            f"of {asked[0].source}, and the row does not repeat which; give the prompt or the "
+            "question in each row"
+        )
     return fitting or ids[:1]  # the comparison says what the row asks instead
 
 
@@ -273,20 +282,7 @@ def _by_number(
     name puts the rows into another order than their lines.
     """
     in_order = [[i] for i in range(len(questions.asked))]
-    found: dict[str, list[list[int]]] = {}
-    for column in table.columns.values():
-        if len(column.values) != len(table.rows) or names_image(column.name):
-            continue
-        ids = [
-            [
-                i
-                for i in questions.with_id(column.values[row])
-                if questions.asked[i].split in splits[row]
-            ]
-            for row in table.span
-        ]
-        if all(len(of_row) == 1 for of_row in ids) and len({i for (i,) in ids}) == len(ids):
-            found[column.path] = ids
+    found = _numberings(table, questions, splits)
     named = {path: ids for path, ids in found.items() if names_number(table.columns[path].name)}
     for path, ids in found.items():
         if path not in named and ids != in_order[: len(ids)] and ids not in named.values():
@@ -303,24 +299,68 @@ def _by_number(
     return Candidates(next(iter(chosen.values())), next(iter(chosen))) if chosen else None
 
 
-def _by_order(table: AnswerTable, questions: Questions, splits: Sequence[set[str]]) -> Candidates:
-    """Each split's rows in the order of its questions."""
-    of_split: dict[str, list[int]] = defaultdict(list)
-    for row, names in enumerate(splits):
-        if len(names) > 1:
-            raise no_split(table.where(row), questions)
-        of_split[next(iter(names))].append(row)
-    _refuse_shuffled(table)
-    found: list[list[int]] = [[] for _ in table.rows]
-    for split in questions.sources:
-        asked = [i for i, question in enumerate(questions.asked) if question.split == split]
-        if len(of_split[split]) != len(asked):
+def _numberings(
+    table: AnswerTable, questions: Questions, splits: Sequence[set[str]]
+) -> dict[str, list[list[int]]]:
+    """Fields of which all values are ids of questions, each of another: path → by row."""
+    found: dict[str, list[list[int]]] = {}
+    for column in table.columns.values():
+        if len(column.values) != len(table.rows) or names_image(column.name):
+            continue
+        ids = [
+            [
+                i
+                for i in questions.with_id(column.values[row])
+                if questions.asked[i].split in splits[row]
+            ]
+            for row in table.span
+        ]
+        if all(len(of_row) == 1 for of_row in ids) and len({i for (i,) in ids}) == len(ids):
+            found[column.path] = ids
+    return found
+
+
+def _refuse_other_numbering(
+    table: AnswerTable,
+    questions: Questions,
+    splits: Sequence[set[str]],
+    key: Column,
+    found: list[list[int]],
+) -> None:
+    """Raise InputError where another field may hold the ids as well, and nothing decides."""
+    for path, ids in _numberings(table, questions, splits).items():
+        other = names_number(table.columns[path].name) and ids != found
+        if other and _by_content(table, questions, splits) is None:
+            row = next(row for row in table.span if ids[row] != found[row])
             raise InputError(
-                f"{table.path}: {len(of_split[split])} answers without question_id for "
-                f"{len(asked)} questions; add a question_id to each"
+                f"{table.where(row)}: {key.path!r} names question_id "
+                f"{questions.asked[found[row][0]].question_id}, but {path!r} "
+                f"{questions.asked[ids[row][0]].question_id}; remove the key that is not the id"
             )
-        for row, question in zip(of_split[split], asked, strict=True):
-            found[row] = [question]
+
+
+def _by_order(table: AnswerTable, questions: Questions, splits: Sequence[set[str]]) -> Candidates:
+    """Rows in the order of the questions: of one file, or of the split that each row names."""
+    _refuse_shuffled(table)
+    asked: dict[str, list[int]] = defaultdict(list)
+    answered: dict[str, list[int]] = defaultdict(list)
+    unnamed = all(len(names) == len(questions.sources) for names in splits)
+    one_file = unnamed and len(set(questions.sources.values())) == 1
+    for place, question in enumerate(questions.asked):
+        asked["" if one_file else question.split].append(place)
+    for row, names in enumerate(splits):
+        if len(names) > 1 and not one_file:
+            raise no_split(table.where(row), questions)
+        answered["" if one_file else min(names)].append(row)
+    found: list[list[int]] = [[] for _ in table.rows]
+    for split, places in asked.items():
+        if len(answered[split]) != len(places):
+            raise InputError(
+                f"{table.path}: {len(answered[split])} answers without question_id for "
+                f"{len(places)} questions; add a question_id to each"
+            )
+        for row, place in zip(answered[split], places, strict=True):
+            found[row] = [place]
     return Candidates(found, LINE_ORDER)
 
 

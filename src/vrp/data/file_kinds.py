@@ -11,6 +11,7 @@ _SIGNATURES = (
     (b"PAR1", "a Parquet table", _TABLE.format("read_parquet")),
     (b"ARROW1", "an Arrow (Feather) table", _TABLE.format("read_feather")),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", _EXCEL),
+    (b"\x1f\x8b", "compressed with gzip twice", "unpack it once (gunzip)"),
     (b"BZh", "compressed with bzip2", "unpack it (bunzip2)"),
     (b"\xfd7zXZ\x00", "compressed with xz", "unpack it (unxz)"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it (unzstd)"),
@@ -70,6 +71,7 @@ def text_kind(text: str) -> str | None:
         return "HTML or XML, not JSON; download the raw file"
     if "\t" in line and line[:1] not in '{["':
         return "a table of tab-separated values (TSV); " + _TABLE.format("read_table")
-    if "," in line and line[:1] not in "{[":
+    n_commas = {len(row.split(",")) for row in head.split("\n")[:2] if row.strip()}
+    if line[:1] not in "{[" and len(n_commas) == 1 and n_commas != {1}:
         return "a table of comma-separated values (CSV); " + _TABLE.format("read_csv")
     return None

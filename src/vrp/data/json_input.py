@@ -202,7 +202,7 @@ def _refuse_other_formats(text: str, path: Path) -> None:
     """Say of CSV and the like what it is, rather than which character is wrong in it."""
     lines = [line for line in text.split("\n", 2) if line.strip()]
     line = lines[0].strip() if lines else "{"
-    if line[0] not in '{"':
+    if line[0] != "{":
         try:
             json.loads(line)
         except (ValueError, RecursionError):

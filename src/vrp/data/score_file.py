@@ -17,6 +17,7 @@ from vrp.data.scoring import (
     parse_pope,
     vqa_accuracy,
 )
+from vrp.data.split_names import refuse_other_name
 from vrp.errors import InputError
 
 Answered = tuple[Scored, str]
@@ -117,18 +118,12 @@ def score_files(
         for scored, text in annotated
         if (answer := majority_answer(scored.answers)) in YES_NO
     ]
-    rules: tuple[VqaRule, ...] = ("normalised", "official")
     by_split = _both_parsers(_by_split(labelled))
     is_pope = all(file.is_pope for file in files.labelled)
     return FileScores(
         pope=by_split if is_pope else [],
         own=[] if is_pope else by_split,
-        vqa=[
-            score_vqa(part, of_part, rule, threshold=threshold)
-            for part, of_part in _by_part(annotated).items()
-            for rule in rules
-            if rule == "normalised" or _have_enough_annotators(of_part)
-        ],
+        vqa=score_vqa(annotated, threshold=threshold),
         yes_no=_both_parsers({YES_NO_PART: yes_no} if yes_no else {}),
         pairing=pairing,
     )
@@ -150,6 +145,8 @@ def _all_answers(
     texts: list[str] = []
     pairing = []
     for path, asked in zip(answers, of_file, strict=True):
+        splits = {question.split for question in asked}
+        refuse_other_name(path, splits, alone=len(answers) == 1)
         others = [other for of_other in of_file if of_other is not asked for other in of_other]
         questions = Questions(asked, others=others, unanswerable=unanswerable)
         given = read_answers(path, questions, answer_key, prompts=prompts_of(files, questions))
@@ -165,21 +162,6 @@ def _by_split(pairs: Sequence[Answered]) -> dict[str, list[tuple[str, str]]]:
     if len(found) > 1:
         found[ALL] = [pair for of_split in found.values() for pair in of_split]
     return found
-
-
-def _by_part(pairs: Sequence[Answered]) -> dict[str, list[Answered]]:
-    """All questions, those of each answer type, those of each task of the study."""
-    parts: dict[str, list[Answered]] = {ALL: list(pairs)} if pairs else {}
-    for scored, text in pairs:
-        for part in scored.parts:
-            parts.setdefault(part, []).append((scored, text))
-    tasks = [task for task in VQA_TASKS if task in parts]
-    return {part: parts[part] for part in [*(p for p in parts if p not in tasks), *tasks]}
-
-
-def _have_enough_annotators(pairs: Sequence[Answered]) -> bool:
-    """Whether the official rule, which counts three others, can be reached."""
-    return min(len(scored.answers) for scored, _ in pairs) > _OTHERS_COUNTED
 
 
 def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser) -> PopeScore:
@@ -208,22 +190,42 @@ def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser)
     )
 
 
-def score_vqa(
-    part: str, pairs: Sequence[Answered], rule: VqaRule, *, threshold: float = 0.5
-) -> VqaScore:
-    """VQA accuracy under one rule. Raises InputError where there is no question."""
+def score_vqa(pairs: Sequence[Answered], *, threshold: float = 0.5) -> list[VqaScore]:
+    """VQA accuracy of answers to annotated questions, for each part and rule.
+
+    The official rule, which counts three other annotators, is left out where a question has fewer.
+    """
     if not pairs:
-        raise InputError("no VQA questions to score; check the question file")
-    scores = [vqa_accuracy(text, scored.answers, rule=rule) for scored, text in pairs]
+        return []
+    enough = min(len(scored.answers) for scored, _ in pairs) > _OTHERS_COUNTED
+    rules: tuple[VqaRule, ...] = ("normalised", "official") if enough else ("normalised",)
+    scores = {
+        rule: [vqa_accuracy(text, scored.answers, rule=rule) for scored, text in pairs]
+        for rule in rules
+    }
     parsed = [bool(normalise_vqa(text)) for _, text in pairs]
-    return VqaScore(
-        part=part,
-        rule=rule,
-        n=len(pairs),
-        accuracy=sum(scores) / len(scores),
-        correct_rate=sum(score >= threshold for score in scores) / len(scores),
-        parse_rate=sum(parsed) / len(parsed),
-    )
+    return [
+        VqaScore(
+            part=part,
+            rule=rule,
+            n=len(places),
+            accuracy=sum(scores[rule][i] for i in places) / len(places),
+            correct_rate=sum(scores[rule][i] >= threshold for i in places) / len(places),
+            parse_rate=sum(parsed[i] for i in places) / len(places),
+        )
+        for part, places in _parts(pairs).items()
+        for rule in rules
+    ]
+
+
+def _parts(pairs: Sequence[Answered]) -> dict[str, list[int]]:
+    """Places of all questions, of those of each answer type, of those of each task."""
+    parts: dict[str, list[int]] = {ALL: list(range(len(pairs)))}
+    for place, (scored, _) in enumerate(pairs):
+        for part in scored.parts:
+            parts.setdefault(part, []).append(place)
+    tasks = [task for task in VQA_TASKS if task in parts]
+    return {part: parts[part] for part in [*(p for p in parts if p not in tasks), *tasks]}
 
 
 def _both_parsers(pairs: Mapping[str, Sequence[tuple[str, str]]]) -> list[PopeScore]:

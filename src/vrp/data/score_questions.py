@@ -17,6 +17,7 @@ from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
 from vrp.data.item import EXISTENCE
 from vrp.data.json_input import Record, id_field, read_values, text_field
 from vrp.data.scoring import normalise_vqa
+from vrp.data.split_names import fitting_splits
 from vrp.errors import InputError
 
 SPLIT_KEYS = ("category", "split")
@@ -101,8 +102,14 @@ def prompts_of(files: QuestionFiles, questions: Questions) -> Prompts | None:
     asked: list[Asked] = []
     joined: list[list[int]] = []
     for path, records in files.prompts.items():
-        joined += joined_by_content(as_table(path, records), questions)
-        asked += [_prompt(record, path) for record in records]
+        of_file = fitting_splits(path.name, questions.sources)
+        for record, ids in zip(
+            records, joined_by_content(as_table(path, records), questions), strict=True
+        ):
+            labelled = [i for i in ids if questions.asked[i].split in of_file]
+            if labelled or len(files.prompts) == 1:  # else it is another split's file
+                joined.append(labelled)
+                asked.append(_prompt(record, path))
     return Prompts(Questions(asked), joined) if asked else None
 
 
@@ -158,15 +165,15 @@ def _pope(files: Mapping[Path, list[Record]]) -> list[QuestionFile]:
     found = []
     for name, path in split_names(list(files)).items():
         of_split = _by_split(files[path], name, alone=len(files) == 1)
-        questions = [
-            Scored(
-                Asked(split, row.question_id, row.text, row.image, row.label, source=path.name),
-                [],
-                (),
+        asked = {
+            row.where: Asked(
+                split, row.question_id, row.text, row.image, row.label, source=path.name
             )
             for split, records in of_split.items()
             for row in pope_rows(records)
-        ]
+        }
+        # In the file's order, which answers without ids go by.
+        questions = [Scored(asked[record.where], [], ()) for record in files[path]]
         found.append(QuestionFile(path, is_pope=True, questions=questions))
     return found
 

@@ -44,7 +44,8 @@ def run(
     for option, paths in given.items():
         for path in paths:
             if path is not None and not path.is_file():
-                raise InputError(f"{path}: no such file; check the path given to --{option}")
+                what = "a folder, not a file" if path.is_dir() else "no such file"
+                raise InputError(f"{path}: {what}; check the path given to --{option}")
     scores = score_files(
         questions, answers, annotations=annotations, answer_key=answer_key, threshold=threshold
     )

@@ -1,7 +1,8 @@
 """Which split rows of an answer file say that they belong to."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from vrp.data.answer_fields import is_of_the_model, names_image, names_question, names_split
 from vrp.data.answer_rows import IN_GROUP, AnswerTable, Column
@@ -18,6 +19,26 @@ _NOT_CHANCE = frozenset({"adversarial", "popular", "pope"})
 def split_words(name: str) -> set[str]:
     """Words of a name, POPE's abbreviated splits written out."""
     return {_SHORT.get(word, word) for word in re.split(r"[^a-z]+", name.casefold())}
+
+
+def refuse_other_name(path: Path, splits: Collection[str], *, alone: bool) -> None:
+    """Raise InputError where an answer file is named after another split than it is given for.
+
+    Args:
+        path: the answer file.
+        splits: of its question file.
+        alone: whether it is the only answer file, whose name may say random of something else.
+    """
+    words = split_words(path.name.partition(".")[0])
+    said = words & set(POPE_SPLITS)
+    known = set().union(*map(split_words, splits)) & set(POPE_SPLITS)
+    sure = said & _NOT_CHANCE or "pope" in words or not alone
+    if sure and len(said) == 1 and known and not said & known:
+        raise InputError(
+            f"{path}: by its name the answers to {said.pop()}, but given for "
+            f"{' and '.join(sorted(splits))}; give answer files in the order of the question "
+            "files, or rename it"
+        )
 
 
 def named_splits(
@@ -41,7 +62,7 @@ def named_splits(
                     said.setdefault(column.name, {}).setdefault(row, []).append((column, value))
     for of_rows in said.values():
         for row, values in of_rows.items():
-            fitting = set().union(*(_fitting(value, sources) for _, value in values))
+            fitting = set().union(*(fitting_splits(value, sources) for _, value in values))
             if not found[row] & fitting and not others:
                 column, value = values[0]
                 raise InputError(
@@ -59,13 +80,15 @@ def _may_name_split(column: Column) -> bool:
     if is_of_the_model(column.name) or names_question(column.name) or names_image(column.name):
         return False
     return any(
-        isinstance(value, str) and " " not in value.strip() and split_words(value) & _NOT_CHANCE
+        isinstance(value, str) and len(value.split()) < 4 and split_words(value) & _NOT_CHANCE
         for value in column.values.values()
     )
 
 
-def _fitting(value: str, sources: Mapping[str, str]) -> set[str]:
-    """The splits that a value may name; all of them where it names none."""
+def fitting_splits(value: str, sources: Mapping[str, str]) -> set[str]:
+    """The splits (split → name of its question file) that a value may name; all of them where it
+    names none.
+    """
     if value in sources:
         return {value}
     words = split_words(value) if len(value) <= 100 else set()

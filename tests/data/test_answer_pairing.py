@@ -1,0 +1,520 @@
+"""Rows of answer files are never paired with the wrong question: right, or refused.
+
+Two splits as POPE's: the same yes-questions about the same images under the same ids.
+"""
+
+import json
+import random
+
+import pytest
+
+from vrp.data import score_file
+from vrp.data.score_file import score_files
+from vrp.errors import InputError
+
+IMAGES = ("COCO_val2014_000000000042.jpg", "COCO_val2014_000000000117.jpg")
+OBJECTS = {
+    "adversarial": ("dog", "leash", "car", "bus", "cat", "sofa"),
+    "popular": ("dog", "person", "car", "table", "cat", "chair"),
+}
+ASKED = {
+    split: [
+        {
+            "question_id": place + 1,
+            "image": IMAGES[place // 6],
+            "text": f"Is there a {things[place % 6]} in the image?",
+            "label": ("yes", "no")[place % 2],
+        }
+        for place in range(12)
+    ]
+    for split, things in OBJECTS.items()
+}
+SAID = {
+    split: [f"{random.Random(f'{split}{i}').choice(('Yes', 'No'))} {split} {i}" for i in range(12)]
+    for split in ASKED
+}
+"""Answers that are all different, so that a wrong pairing shows."""
+SHUFFLED = [7, 2, 11, 0, 9, 4, 1, 10, 3, 8, 5, 6]
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+class Scorer:
+    """Scores rows in a folder of its own, and keeps which text was given to which question."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = folder
+        self.files = {
+            split: lines(folder / f"coco_pope_{split}.json", rows) for split, rows in ASKED.items()
+        }
+        self.texts = []
+        read = score_file.read_answers
+
+        def recorded(*arguments, **options):
+            given = read(*arguments, **options)
+            self.texts += given.texts
+            return given
+
+        monkeypatch.setattr(score_file, "read_answers", recorded)
+
+    def paired(self, rows, *splits, prompts=(), **options):
+        """The texts in the order of the splits' questions."""
+        self.texts = []
+        answers = lines(self.folder / "answers.jsonl", rows)
+        questions = [*(self.files[split] for split in splits or ["adversarial"]), *prompts]
+        self.scores = score_files(questions, [answers], **options)
+        return self.texts
+
+    def refusal(self, rows, *splits, **options):
+        """The message of the refusal."""
+        with pytest.raises(InputError) as caught:
+            self.paired(rows, *splits, **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+
+@pytest.fixture
+def scorer(tmp_path, monkeypatch):
+    return Scorer(tmp_path, monkeypatch)
+
+
+def put(row, path, value):
+    """A row with a value under a path of keys."""
+    *outer, last = path.split(".")
+    place = row
+    for key in outer:
+        place = place.setdefault(key, {})
+    place[last] = value
+    return row
+
+
+def answered(order=range(12), split="adversarial", **fields):
+    """Rows with id and answer; fields: name → the question's field that is repeated."""
+    return [
+        {"question_id": ASKED[split][i]["question_id"], "answer": SAID[split][i]}
+        | {name: ASKED[split][i][field] for name, field in fields.items()}
+        for i in order
+    ]
+
+
+QUESTION_NAMES = [
+    "question", "prompt", "query", "input", "instruction", "q", "asked", "user_prompt", "text",
+    "doc.question", "metadata.prompt", "Question", "sentence", "raw_output", "model_input",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUESTION_NAMES)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}",
+        "<image>\n{}\nAnswer the question using a single word or phrase.",
+        "USER: {} ASSISTANT:",
+    ],
+)
+def test_a_prompt_of_another_split_is_refused_under_any_name(scorer, name, form):
+    def rows(split):
+        return [
+            put(row, name, form.format(asked["text"]))
+            for row, asked in zip(answered(), ASKED[split], strict=True)
+        ]
+
+    assert scorer.paired(rows("adversarial"), answer_key="answer") == SAID["adversarial"]
+    message = scorer.refusal(rows("popular"), answer_key="answer")
+    assert f"line 2: key '{name}' is" in message
+    assert "Is there a leash in the image?" in message
+
+
+def test_chats_and_argument_lists_are_prompts_too(scorer):
+    def rows(split, make):
+        return [row | make(q["text"]) for row, q in zip(answered(), ASKED[split], strict=True)]
+
+    for make in (
+        lambda text: {"messages": [{"role": "system", "content": "Be brief."},
+                                   {"role": "user", "content": f"<image>\n{text}"}]},
+        lambda text: {"arguments": [[f"{text}\nAnswer yes or no.", {"temperature": 0}]]},
+        lambda text: {"doc": {"meta": [{"ask": text.upper()}]}},
+    ):  # fmt: skip
+        assert scorer.paired(rows("adversarial", make)) == SAID["adversarial"]
+        assert "line 2" in scorer.refusal(rows("popular", make))
+
+
+def test_rows_of_pope_itself_with_answers(scorer):
+    rows = [q | {"answer": a} for q, a in zip(ASKED["popular"], SAID["popular"], strict=True)]
+    assert scorer.paired(rows, "popular") == SAID["popular"]
+    for options in ({}, {"answer_key": "answer"}):
+        assert "line 2: key 'text' is" in scorer.refusal(rows, "adversarial", **options)
+
+
+@pytest.mark.parametrize("wrong", range(12))
+@pytest.mark.parametrize("name", ["prompt", "zzz"])
+def test_one_wrong_row_is_enough(scorer, wrong, name):
+    rows = answered()
+    rows[wrong][name] = ASKED["adversarial"][(wrong + 1) % 12]["text"]
+    assert f"line {wrong + 1}: key '{name}'" in scorer.refusal(rows)
+    rows = answered(**{name: "text"})
+    rows[wrong][name] = "Is there a unicorn in the image?"
+    assert f"line {wrong + 1}: key '{name}'" in scorer.refusal(rows)
+
+
+def test_a_longer_question_is_another_one(scorer):
+    rows = answered(prompt="text")
+    rows[3]["prompt"] = "Is there a bus in the image or in the mirror?"
+    assert "line 4: key 'prompt'" in scorer.refusal(rows)
+    rows[3]["prompt"] = "Is there a bus in the image? Is there a sofa in the image?"
+    assert "line 4: key 'prompt'" in scorer.refusal(rows)
+
+
+def test_examples_before_the_question_are_part_of_the_prompt(scorer):
+    rows = answered(prompt="text")
+    for row in rows:
+        row["prompt"] = f"Is there a cat in the image? Yes.\n{row['prompt']}"
+    assert scorer.paired(rows) == SAID["adversarial"]
+    rows[1]["prompt"], rows[3]["prompt"] = rows[3]["prompt"], rows[1]["prompt"]
+    assert "line 2: key 'prompt'" in scorer.refusal(rows)
+
+
+LABEL_NAMES = [
+    "label", "target", "gt", "ground_truth", "gt_ans", "gold", "truth", "reference", "doc.answer",
+    "GT", "expected_answer", "correct_answer", "y_true",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LABEL_NAMES)
+@pytest.mark.parametrize(
+    "write", [str, str.title, lambda word: int(word == "yes"), lambda word: word == "yes"]
+)
+def test_another_label_is_refused_under_any_name(scorer, name, write):
+    rows = [
+        put(row, name, write(asked["label"]))
+        for row, asked in zip(answered(), ASKED["adversarial"], strict=True)
+    ]
+    assert scorer.paired(rows) == SAID["adversarial"]
+    put(rows[5], name, write("yes"))
+    assert f"line 6: key '{name}' is" in scorer.refusal(rows)
+
+
+def test_yes_and_no_under_an_unknown_name_are_labels_unless_they_are_the_answers(scorer):
+    rows = answered(zzz="label")
+    assert scorer.paired(rows) == SAID["adversarial"]
+    rows[4]["zzz"] = "no"
+    assert "line 5: key 'zzz' is 'no'" in scorer.refusal(rows)
+    for row in rows:
+        row["zzz"] = row["answer"].split()[0].lower()
+    assert scorer.paired(rows) == SAID["adversarial"]
+
+
+def test_vlmevalkits_answer_is_the_label(scorer):
+    rows = [
+        {"index": q["question_id"], "answer": q["label"].title(), "prediction": a}
+        for q, a in zip(ASKED["adversarial"], SAID["adversarial"], strict=True)
+    ]
+    assert scorer.paired(rows[::-1]) == SAID["adversarial"]
+    rows[0]["answer"] = "No"
+    assert "line 1: key 'answer' is 'No'" in scorer.refusal(rows)
+
+
+@pytest.mark.parametrize("name", ["image", "img", "image_path", "file_name", "media.pic", "images"])
+@pytest.mark.parametrize(
+    "form", ["{}", "/data/coco/val2014/{}", "C:\\coco\\{}", "https://x.org/{}?a=1"]
+)
+def test_another_image_is_refused_under_any_name(scorer, name, form):
+    def rows(images):
+        return [
+            put(row, name, form.format(image))
+            for row, image in zip(answered(), images, strict=True)
+        ]
+
+    shown = [q["image"] for q in ASKED["adversarial"]]
+    assert scorer.paired(rows(shown)) == SAID["adversarial"]
+    for wrong in (IMAGES[1], "COCO_val2014_000000000999.jpg"):
+        assert f"line 1: key '{name}'" in scorer.refusal(rows([wrong, *shown[1:]]))
+
+
+def test_an_image_id_is_an_image(scorer):
+    rows = answered()
+    for row, asked in zip(rows, ASKED["adversarial"], strict=True):
+        row["image_id"] = int(asked["image"][-16:-4])
+    assert scorer.paired(rows) == SAID["adversarial"]
+    rows[2]["image_id"] = 117
+    assert "line 3: key 'image_id' is 117" in scorer.refusal(rows)
+
+
+ID_NAMES = [
+    "question_id", "questionId", "question-id", "Question ID", "qid", "id", "idx", "index",
+    "doc_id", "uid", "custom_id", "sample_id", "nr", "number", "meta.id", "doc.question_id",
+    "pope_id",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ID_NAMES)
+@pytest.mark.parametrize(
+    "write", [int, str, float, "{}.0".format, "pope/coco_pope_adversarial/{}".format]
+)
+def test_shuffled_lines_go_by_the_id_under_any_name(scorer, name, write):
+    if callable(write) and "pope/" in str(write(1)):
+        write = "pope/adversarial/{}".format  # an item's id in this study
+    rows = [put({"answer": SAID["adversarial"][i]}, name, write(i + 1)) for i in SHUFFLED]
+    assert scorer.paired(rows) == SAID["adversarial"]
+    assert scorer.scores.pairing[0].by == name
+
+
+@pytest.mark.parametrize("name", ["id", "index", "foo", "rank"])
+def test_other_numbers_are_no_ids(scorer, name):
+    """Numbers from 0 in the order of lines leave the order; in another they are refused."""
+    in_order = [{"answer": text, name: i} for i, text in enumerate(SAID["adversarial"])]
+    assert scorer.paired(in_order) == SAID["adversarial"]
+    assert scorer.scores.pairing[0].by == "line order"
+    assert f"key '{name}' numbers the lines" in scorer.refusal([in_order[i] for i in SHUFFLED])
+    named = [row | {name: f"pope_{row[name]}"} for row in in_order]
+    if name in ("id", "index"):
+        assert f"key '{name}' numbers the lines" in scorer.refusal([named[i] for i in SHUFFLED])
+
+
+def test_ids_under_an_unknown_name_in_another_order_are_refused(scorer):
+    rows = [{"answer": SAID["adversarial"][i], "rank": i + 1} for i in SHUFFLED]
+    assert "key 'rank' holds the questions' ids in another order" in scorer.refusal(rows)
+
+
+def test_two_ids_that_differ_are_refused(scorer):
+    for one, two in (("question_id", "id"), ("index", "id"), ("question_id", "qid")):
+        rows = [
+            {one: place + 1, two: i + 1, "answer": SAID["adversarial"][i]}
+            for place, i in enumerate(SHUFFLED)
+        ]
+        message = scorer.refusal(rows)
+        assert repr(one) in message or repr(two) in message
+    nested = [row | {"doc": {"question_id": 1}} for row in answered()]
+    assert "line 2: key 'doc.question_id' is 1" in scorer.refusal(nested)
+    assert "line 3: key 'question_id' is missing" in scorer.refusal(
+        [*answered()[:2], {"answer": "yes"}, *answered()[3:]]
+    )
+
+
+def test_what_image_and_question_confirm_needs_no_other_id(scorer):
+    rows = answered(SHUFFLED, image="image", question="text")
+    for place, row in enumerate(rows):
+        row["index"] = place + 1
+    assert scorer.paired(rows) == SAID["adversarial"]
+    for row in rows:
+        del row["question_id"]
+    assert scorer.paired(rows) == SAID["adversarial"]
+    assert scorer.scores.pairing[0].by == "image and question"
+    rows[0]["question"] = "Is there a unicorn in the image?"
+    scorer.refusal(rows)
+
+
+def test_questions_alone_confirm_the_order_of_lines(scorer):
+    rows = [
+        {"question": ASKED["adversarial"][i]["text"], "answer": SAID["adversarial"][i]}
+        for i in range(12)
+    ]
+    assert scorer.paired(rows) == SAID["adversarial"]
+    basis = scorer.scores.pairing[0]
+    assert (basis.by, basis.compared["question"]) == ("line order", 12)
+    assert "line 1: key 'question'" in scorer.refusal([rows[i] for i in SHUFFLED])
+
+
+SPLIT_NAMES = [
+    "category",
+    "split",
+    "subset",
+    "task",
+    "doc.category",
+    "type",
+    "dataset",
+    "meta.kind",
+]
+
+
+@pytest.mark.parametrize("name", SPLIT_NAMES)
+@pytest.mark.parametrize("form", ["{}", "coco_pope_{}.json", "/data/coco/coco_pope_{}.json"])
+def test_rows_name_their_split(scorer, name, form):
+    rows = {
+        split: [put(row, name, form.format(split)) for row in answered(split=split)]
+        for split in ASKED
+    }
+    both = rows["popular"] + rows["adversarial"]
+    random.Random(0).shuffle(both)
+    assert scorer.paired(both, *ASKED) == SAID["adversarial"] + SAID["popular"]
+    message = scorer.refusal(rows["popular"], "adversarial")
+    assert f"line 1: key '{name}'" in message
+    assert "adversarial" in message
+
+
+def test_abbreviated_splits_and_lists_of_splits(scorer):
+    rows = [row | {"task": "pope_pop"} for row in answered(split="popular")]
+    rows += [row | {"task": "pope_adv"} for row in answered(split="adversarial")]
+    assert scorer.paired(rows, "popular", "adversarial") == SAID["popular"] + SAID["adversarial"]
+    listed = [row | {"category": "popular,adversarial"} for row in answered()]
+    assert scorer.paired(listed) == SAID["adversarial"]
+
+
+def test_the_image_set_that_a_row_names(scorer):
+    rows = answered()
+    for said in ("coco", "gqa"):
+        named = [row | {"dataset": said} for row in rows]
+        if said == "coco":
+            assert scorer.paired(named) == SAID["adversarial"]
+        else:
+            assert "key 'dataset' is 'gqa'" in scorer.refusal(named)
+
+
+def test_ids_that_occur_in_one_question_file_name_the_split(scorer):
+    own_ids = [q | {"question_id": 20_000_000 + q["question_id"]} for q in ASKED["popular"]]
+    lines(scorer.files["popular"], own_ids)
+    rows = [{"question_id": 20_000_001 + i, "text": a} for i, a in enumerate(SAID["popular"])]
+    rows += [{"question_id": 1 + i, "text": a} for i, a in enumerate(SAID["adversarial"])]
+    assert scorer.paired(rows, *ASKED) == SAID["adversarial"] + SAID["popular"]
+
+
+def test_ids_of_several_splits_need_more(scorer):
+    both = answered(split="popular") + answered(split="adversarial")
+    assert "no key 'split' or 'category' says which" in scorer.refusal(both, *ASKED)
+    no_ids = [{"answer": row["answer"]} for row in both]
+    assert "no key 'split' or 'category' says which" in scorer.refusal(no_ids, *ASKED)
+    # The yes-questions are the same ones, and were answered differently: which is whose?
+    asked = answered(split="popular", prompt="text") + answered(split="adversarial", prompt="text")
+    assert "no key 'split' or 'category' says which" in scorer.refusal(asked, *ASKED)
+    same = [row | {"answer": f"Yes {row['prompt']}!"} for row in asked]
+    assert scorer.paired(same, *ASKED) == [
+        f"Yes {q['text']}!" for split in ASKED for q in ASKED[split]
+    ]
+
+
+def prompts_and_answers(first_id, *, category=True):
+    """LLaVA's one question file for both splits, and answers under its ids."""
+    prompts, rows = [], []
+    for split in ("popular", "adversarial"):
+        for asked, text in zip(ASKED[split], SAID[split], strict=True):
+            prompt = {"question_id": first_id + len(prompts), "image": asked["image"],
+                      "text": asked["text"] + "\nAnswer with one word."}  # fmt: skip
+            rows.append(
+                {"question_id": prompt["question_id"], "prompt": prompt["text"], "text": text}
+            )
+            prompts.append(prompt | ({"category": split} if category else {}))
+    return prompts, rows
+
+
+@pytest.mark.parametrize("first_id", [0, 1, 5000])
+def test_a_file_of_prompts_carries_ids_to_labels(scorer, first_id):
+    prompts, rows = prompts_and_answers(first_id)
+    path = [lines(scorer.folder / "llava_pope_test.jsonl", prompts)]
+    wanted = SAID["adversarial"] + SAID["popular"]
+    assert scorer.paired(rows[::-1], *ASKED, prompts=path) == wanted
+    bare = [{"question_id": row["question_id"], "text": row["text"]} for row in rows]
+    assert scorer.paired(bare[::-1], *ASKED, prompts=path) == wanted
+    assert scorer.paired([{"text": r["text"]} for r in rows], *ASKED, prompts=path) == wanted
+    assert scorer.scores.pairing[0].by == "line order"
+    # Ids of the labelled files, or of another run.
+    moved = [row | {"question_id": first_id + (i + 1) % 24} for i, row in enumerate(rows)]
+    assert "key 'prompt'" in scorer.refusal(moved, *ASKED, prompts=path)
+    assert "not among the labelled questions" in scorer.refusal(rows, "popular", prompts=path)
+    assert "not among the questions" in scorer.refusal(
+        [row | {"question_id": -1} for row in bare], *ASKED, prompts=path
+    )
+
+
+def test_prompts_without_their_split(scorer):
+    prompts, rows = prompts_and_answers(1, category=False)
+    path = [lines(scorer.folder / "prompts.jsonl", prompts)]
+    assert "says which" in scorer.refusal(rows, *ASKED, prompts=path)
+
+
+def test_prompts_alone_have_no_labels(scorer):
+    prompts, rows = prompts_and_answers(1)
+    path = lines(scorer.folder / "prompts.jsonl", prompts)
+    with pytest.raises(InputError, match="without labels; give the labelled question files, too"):
+        score_files([path], [lines(scorer.folder / "a.jsonl", rows)])
+
+
+def test_answer_files_named_after_another_split_are_refused(scorer):
+    files = [lines(scorer.folder / f"{split}.jsonl", answered(split=split)) for split in ASKED]
+    questions = list(scorer.files.values())
+    assert len(score_files(questions, files).pope) == 6
+    with pytest.raises(InputError, match=r"popular\.jsonl: by its name the answers to popular"):
+        score_files(questions, files[::-1])
+
+
+HARMLESS = {
+    "model_id": lambda i: "llava",
+    "answer_id": lambda i: f"aB{i * 7919 % 91}",
+    "latency": lambda i: i * 0.1,
+    "n_tokens": lambda i: (3, 1, 2)[i % 3],
+    "prompt": lambda i: "Answer yes or no.",
+    "system_prompt": lambda i: "You are a helpful assistant.",
+    "logprobs": lambda i: [-0.1 * i] * 40,
+    "confidence": lambda i: 1 / (i + 1),
+    "correct": lambda i: bool(i % 2),
+    "score": lambda i: i % 2,
+    "pred_label": lambda i: i // 6,
+    "image": lambda i: "<image>",
+    "image_size": lambda i: [640, 480],
+    "explanation": lambda i: f"I can see a dog and {i} cars. Is it a cat? Perhaps.",
+    "timestamp": lambda i: 1_700_000_000 + i,
+    "category": lambda i: "existence",
+    "type": lambda i: "yes/no",
+    "decoding": lambda i: "greedy",
+    "metadata": lambda i: {},
+    "question": lambda i: None,
+    "label": lambda i: float("nan"),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_other_fields_are_left_alone(scorer, name):
+    rows = [row | {name: HARMLESS[name](i)} for i, row in enumerate(answered())]
+    assert scorer.paired(rows) == SAID["adversarial"]
+
+
+@pytest.mark.parametrize("name", ["answer", "response", "output", "prediction", "filtered_resps"])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: [text],
+        lambda text: [[text]],
+        lambda text: {"text": text},
+        lambda text: {"choices": [{"index": 0, "message": {"role": "a", "content": text}}]},
+    ],
+)
+def test_texts_in_lists_of_one_and_in_chats(scorer, name, wrap):
+    rows = [{"question_id": i + 1, name: wrap(text)} for i, text in enumerate(SAID["adversarial"])]
+    assert scorer.paired(rows) == SAID["adversarial"]
+
+
+def test_numbers_as_texts(scorer):
+    rows = [{"question_id": float(i + 1), "answer": 2.0} for i in range(12)]
+    assert scorer.paired(rows) == ["2"] * 12
+    rows[3]["answer"] = float("nan")
+    assert "line 4: key 'answer' is not text" in scorer.refusal(rows)
+    rows[3] = {"question_id": float("nan"), "answer": 2}
+    assert "line 4: key 'question_id' is missing or null" in scorer.refusal(rows)
+
+
+def test_the_question_file_as_the_answers(scorer):
+    message = scorer.refusal(ASKED["adversarial"])
+    assert "line 1: key 'text' is the question's" in message
+
+
+def test_own_images_of_one_name_are_told_by_their_folders(scorer):
+    questions = lines(
+        scorer.folder / "questions.jsonl",
+        [
+            {"image": f"{folder}/a.jpg", "question": "Is it red?", "answers": [label]}
+            for folder, label in (("x", "yes"), ("y", "no"))
+        ],
+    )
+    rows = [{"image": f"/data/{f}/a.jpg", "question": "Is it red?", "answer": f} for f in "yx"]
+    answers = lines(scorer.folder / "own.jsonl", rows)
+    score_files([questions], [answers])
+    assert scorer.texts == ["x", "y"]
+
+
+def test_lines_of_the_official_and_the_misprinted_question(scorer):
+    rows = answered(prompt="text")
+    for row in rows:
+        row["prompt"] = row["prompt"].replace("image", "imange")
+    assert scorer.paired(rows) == SAID["adversarial"]
