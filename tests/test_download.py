@@ -1,6 +1,9 @@
 """One file over HTTP: cut, resumed, damaged, refused."""
 
+import contextlib
 import hashlib
+import http.server
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,6 +106,58 @@ def test_a_whole_leftover_is_only_checked(server, tmp_path: Path):
 def test_a_file_of_another_size_is_refused(server, tmp_path: Path):
     with pytest.raises(InputError, match="has 262144 bytes, announced were 9"):
         download(url(server), tmp_path / "file.json", size=9)
+
+
+class _Endless(http.server.BaseHTTPRequestHandler):
+    """Sends a megabyte, whatever it announces."""
+
+    announced = None
+    protocol_version = "HTTP/1.0"  # the end of the connection ends the file
+
+    def do_GET(self):
+        self.send_response(200)
+        if self.announced is not None:
+            self.send_header("Content-Length", str(self.announced))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(16):
+                self.wfile.write(b"x" * BLOCK)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def endless():
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Endless)
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{served.server_port}/file"
+    served.shutdown()
+    served.server_close()
+
+
+def test_no_more_is_taken_than_the_publisher_announced(endless, tmp_path: Path):
+    with pytest.raises(InputError, match="sends more than the 100000 bytes announced and was cut"):
+        download(endless, tmp_path / "file", size=100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_is_taken_than_any_data_set_has(endless, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_UNANNOUNCED", 200_000)
+    with pytest.raises(InputError, match="sends more than 32 GiB, unannounced, and was cut off"):
+        download(endless, tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_no_announced_size_is_taken_whole(endless, tmp_path: Path):
+    download(endless, tmp_path / "file")
+    assert (tmp_path / "file").stat().st_size == 16 * BLOCK
+
+
+def test_no_more_is_taken_than_the_server_announced(endless, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(_Endless, "announced", 100_000)
+    download(endless, tmp_path / "file")
+    assert (tmp_path / "file").stat().st_size == 100_000
 
 
 def test_a_refusal_is_not_repeated(server, tmp_path: Path):

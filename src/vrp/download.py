@@ -22,6 +22,7 @@ ATTEMPTS = 5
 _TIMEOUT = 60  # seconds without a byte
 _BLOCK = 1 << 16
 _NO_BAR_BELOW = 1 << 20
+_MOST_UNANNOUNCED = 1 << 35  # bytes, five times the largest published archive
 # What a server says when the same request may succeed later.
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -161,12 +162,23 @@ class _Transfer:
         total = have + int(length) if length else None
         if self.size is not None and total is not None and total != self.size:
             raise InputError(f"{self.name}: has {total} bytes, announced were {self.size}")
+        expected = self.size or total
+        room = (expected or _MOST_UNANNOUNCED) - have
         label = self.name.rsplit("/", 1)[-1]
         with self.part.open("ab" if have else "wb") as file, _bar(label, total, have) as bar:
             for block in reply.iter_content(_BLOCK):
+                room -= len(block)
+                if room < 0:
+                    break
                 file.write(block)
                 bar.update(len(block))
-        expected = self.size or total
+        if room < 0:
+            self.part.unlink()
+            announced = f"the {expected} bytes announced" if expected else "32 GiB, unannounced,"
+            raise InputError(
+                f"{self.name}: the server sends more than {announced} and was cut off; nothing was "
+                f"kept; check the address and any proxy on the way{self.advice}"
+            )
         if expected is not None and _size(self.part) != expected:
             raise _CutError(f"{_size(self.part)} of {expected} bytes")
 

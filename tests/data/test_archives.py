@@ -2,9 +2,11 @@ import functools
 import hashlib
 import http.server
 import json
+import stat
 import threading
 import zipfile
 import zlib
+from collections import namedtuple
 
 import pytest
 
@@ -85,6 +87,74 @@ def test_an_archive_that_leaves_its_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="outside its folder"):
         unpack(packed, tmp_path / "data")
     assert not (tmp_path / "outside.txt").exists()
+
+
+def _zip(path, *members, **options):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, **options) as archive:
+        for name, content, mode in members:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = mode << 16
+            archive.writestr(info, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [(stat.S_IFLNK | 0o777, "is a symbolic link"), (stat.S_IFIFO | 0o644, "is no plain file"),
+     (stat.S_IFCHR | 0o644, "is no plain file")],
+)  # fmt: skip
+def test_a_member_that_is_no_file_is_one_clear_line(tmp_path, mode, words):
+    plain = ("a.txt", "a", stat.S_IFREG | 0o644)
+    packed = _zip(tmp_path / "bad.zip", plain, ("val2014/link", "/etc/passwd", mode))
+    with pytest.raises(InputError, match=rf"bad\.zip: 'val2014/link' {words}; not unpacked"):
+        unpack(packed, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_encrypted_member_is_one_clear_line(tmp_path):
+    packed = _zip(tmp_path / "bad.zip", ("a.txt", "a", 0))
+    content = packed.read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    packed.write_bytes(content[: directory + 8] + b"\x01" + content[directory + 9 :])
+    with pytest.raises(InputError, match=r"'a\.txt' is encrypted; not unpacked"):
+        unpack(packed, tmp_path / "data")
+
+
+@pytest.mark.parametrize("n_members", [1, 40])
+def test_what_unpacks_to_far_more_than_it_is_is_refused(tmp_path, n_members):
+    zeros = bytes(20_000_000 // n_members)
+    packed = _zip(tmp_path / "bomb.zip", *((f"{i}.txt", zeros, 0) for i in range(n_members)))
+    with pytest.raises(InputError, match=r"would unpack to 20000000 in \d+ files.*not unpacked"):
+        unpack(packed, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_member_never_unpacks_to_more_than_it_announces(tmp_path):
+    packed = _zip(tmp_path / "lie.zip", ("a.txt", b"x" * 5000, 0))
+    content = bytearray(packed.read_bytes())
+    for start, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # its two headers
+        at = content.index(start) + place
+        content[at : at + 4] = (10).to_bytes(4, "little")
+    packed.write_bytes(content)
+    with pytest.raises(InputError, match="damaged and deleted"):
+        unpack(packed, tmp_path / "data")
+    assert sum(path.stat().st_size for path in (tmp_path / "data").rglob("*.txt")) <= 10
+
+
+def test_an_archive_that_does_not_fit_on_the_disk_is_refused_before(tmp_path, monkeypatch):
+    packed = _zip(tmp_path / "big.zip", ("a.txt", "abc", 0))
+    free = namedtuple("Usage", "free")(free=2)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: free)
+    with pytest.raises(InputError, match=r"unpacks to .* GB are free in"):
+        unpack(packed, tmp_path / "data")
+
+
+def test_json_that_packs_well_is_unpacked(tmp_path):
+    rows = json.dumps([{"question_id": i, "answers": ["yes"] * 10} for i in range(20_000)])
+    packed = _zip(tmp_path / "good.zip", ("a.json", rows, stat.S_IFREG | 0o644))
+    unpack(packed, tmp_path / "data")
+    assert (tmp_path / "data/a.json").read_text() == rows
 
 
 def test_a_damaged_archive_is_deleted(tmp_path):

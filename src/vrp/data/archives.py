@@ -1,6 +1,9 @@
 """Official archives of data sets: resumable downloads, safe unpacking."""
 
 import json
+import lzma
+import shutil
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -14,6 +17,10 @@ from vrp.errors import InputError
 from vrp.tables.files import write_text
 
 _JSON_START = 1 << 16
+# JSON of annotations, which grows most, unpacks to a few ten times its size.
+_MOST_GROWTH = 100
+_ALWAYS_ALLOWED = 1 << 20  # bytes
+_MOST_MEMBERS = 1_000_000
 
 
 def archives_of(datasets: Iterable[Dataset]) -> tuple[Archive, ...]:
@@ -109,18 +116,49 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip archive; nothing is written outside the folder.
 
     Raises:
-        InputError: the archive is damaged or names a file outside the folder.
+        InputError: the archive is damaged, names a file outside the folder, holds something other
+            than plain files, or would unpack to more than an archive of its size can be meant to.
     """
     root = folder.resolve()
     try:
         with zipfile.ZipFile(archive) as packed:
-            for member in packed.namelist():
-                if not (root / member).resolve().is_relative_to(root):
-                    raise InputError(
-                        f"{archive}: names {member!r}, outside its folder; not unpacked"
-                    )
-            for info in tqdm(packed.infolist(), unit="file", desc=archive.name, mininterval=5):
-                packed.extract(info, root)
-    except (zipfile.BadZipFile, zlib.error, EOFError):
+            members = packed.infolist()
+            for member in members:
+                if reason := _refusal(member, root):
+                    raise InputError(f"{archive}: {member.filename!r} {reason}; not unpacked")
+            _require_room(archive, root, sum(member.file_size for member in members), len(members))
+            for member in tqdm(members, unit="file", desc=archive.name, mininterval=5):
+                packed.extract(member, root)  # never more than its announced size
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
         archive.unlink()
         raise InputError(f"{archive}: damaged and deleted; run it again to download it") from None
+    except NotImplementedError as error:
+        raise InputError(f"{archive}: cannot be unpacked ({error}); unpack it by hand") from None
+
+
+def _refusal(member: zipfile.ZipInfo, root: Path) -> str | None:
+    """Why a member is not unpacked; None where it is."""
+    if not (root / member.filename).resolve().is_relative_to(root):
+        return "is outside its folder"
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind == stat.S_IFLNK:
+        return "is a symbolic link"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is no plain file"
+    return "is encrypted" if member.flag_bits & 1 else None
+
+
+def _require_room(archive: Path, folder: Path, n_bytes: int, n_members: int) -> None:
+    packed = archive.stat().st_size
+    if n_bytes > max(_MOST_GROWTH * packed, _ALWAYS_ALLOWED) or n_members > _MOST_MEMBERS:
+        raise InputError(
+            f"{archive}: {packed} bytes would unpack to {n_bytes} in {n_members} files, more than "
+            "any data set's; not unpacked: check where it came from"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if n_bytes > free:
+        raise InputError(
+            f"{archive}: unpacks to {n_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in "
+            f"{folder}; free some, or set data.folder to a larger file system"
+        )
