@@ -30,7 +30,8 @@ from stage_jobs import run_job
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.config.sample import SampleConfig, SplitConfig
 from vrp.config.study import study_from_mapping
-from vrp.data.hub_columns import image_stem
+from vrp.data.datasets import get_dataset
+from vrp.data.hub_columns import answers_column, image_stem
 from vrp.data.images import open_image
 from vrp.errors import InputError
 from vrp.tables.files import read_table
@@ -420,7 +421,19 @@ ROW = {"question_id": "1", "question": "Is it?", "answer": "yes", "category": "r
         ({"category": "other"}, "row 1: category 'other' is none of POPE's"),
         ({"answer": "perhaps"}, "row 1: answer 'perhaps' is neither yes nor no"),
         ({"question": ""}, "row 1: column 'question' is empty"),
+        ({"question": '[{"role": "user"}]'}, "row 1: column 'question' is no text but '[{"),
+        ({"question": ["Is it?"]}, "row 1: column 'question' is no text but ['Is it?']"),
+        ({"question_id": [1]}, "row 1: column 'question_id' is no text but [1]"),
+        ({"answer": True}, "row 1: column 'answer' is no text but True"),
+        ({"answer": ["yes"]}, "row 1: column 'answer' is no text but ['yes']"),
         ({"image": {"bytes": None, "path": "a.png"}}, "row 1: the image is not in the file"),
+        ({"image": "photos/a.png"}, "not in the file, which names 'photos/a.png' instead"),
+        ({"image": "https://x.org/a.png"}, "which names 'https://x.org/a.png' instead"),
+        ({"image": "iVBOR" * 100}, "which names 'iVBOR"),
+        ({"image": None}, "row 1: the image is not in the file; choose another"),
+        ({"image": [1, 2, 3]}, "column 'image' holds list<"),
+        ({"image": {"data": b"x"}}, "column 'image' holds struct<data: binary"),
+        ({"image": [{"bytes": b"x", "path": None}]}, "column 'image' holds list<"),
         ({"category": ...}, "column 'category' is missing (found: question_id, question, answer"),
     ],
 )
@@ -428,6 +441,51 @@ def test_rows_of_another_layout_are_one_line(change, message, scenes, hub, cache
     row = {**ROW, "image": image(scenes, next((scenes / "val2014").iterdir()).name), **change}
     commits = only([{name: value for name, value in row.items() if value is not ...}])(hub)
     refused(hub_data(tmp_path / "data", commits), tmp_path, message)
+
+
+ANSWERS = ["2", "two", "[sic] 3"]
+OBJECTS = [{"answer": answer, "answer_id": i} for i, answer in enumerate(ANSWERS, 1)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ANSWERS,
+        OBJECTS,
+        {"answer": ANSWERS, "answer_id": [1, 2, 3]},
+        json.dumps(ANSWERS),
+        json.dumps(OBJECTS),
+        json.dumps({"answer": ANSWERS, "answer_id": [1, 2, 3]}),
+        repr(ANSWERS),
+        [json.dumps(answer) for answer in OBJECTS],
+    ],
+)
+def test_answers_are_recognised_in_every_layout(given):
+    found = answers_column({"answers": given}, "answers", "row 1")
+    assert [answer["answer"] for answer in found] == ANSWERS
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["2", "", '["2"', 2, True, [2, 3], [None], [["2"]], {"2": 10}, {"answer": "2"},
+     {"answer": ["2"], "answer_id": [1, 2]}, {"text": ["2"]}, [{"text": "2"}], '{"2": 3}'],
+)  # fmt: skip
+def test_answers_of_another_layout_are_refused_and_never_letters(given):
+    with pytest.raises(InputError, match="row 1: column 'answers' is no list of texts but "):
+        answers_column({"answers": given}, "answers", "row 1")
+
+
+@pytest.mark.parametrize("given", [None, [], "[]", {}])
+def test_answers_that_are_held_back_are_none(given):
+    assert answers_column({"answers": given}, "answers", "row 1") == []
+
+
+@pytest.mark.parametrize("answer_type", ["yes or no", 2, None])
+def test_an_answer_type_that_is_none_of_vqas_is_refused(answer_type):
+    row = {"question_id": 1, "image_id": 2, "question": "Is it?", "answers": ["yes"],
+           "answer_type": answer_type}  # fmt: skip
+    with pytest.raises(InputError, match="answer_type"):
+        get_dataset("vqa").hub.to_official(row, "a.jpg", "row 1")
 
 
 def text_that_is_not_utf8() -> bytes:

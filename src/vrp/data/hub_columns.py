@@ -1,6 +1,9 @@
 """Rows of data sets on the hub: names for their images, and values checked column by column."""
 
+import ast
+import json
 import re
+from typing import Any
 
 from vrp.data.dataset import Row
 from vrp.errors import InputError
@@ -29,25 +32,77 @@ def image_stem(image_id: object, image_folder: str, sha256: str) -> str:
 
 
 def id_column(row: Row, column: str, where: str) -> int | str:
-    """A question id, as a number where it is one. Raises InputError where it is empty."""
+    """A question id, as a number where it is one. Raises InputError where it is empty or no id."""
+    value = row[column]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
     text = text_column(row, column, where)
     return int(text) if text.isascii() and text.isdigit() else text
 
 
 def text_column(row: Row, column: str, where: str) -> str:
-    """A text without spaces around it. Raises InputError where it is empty."""
+    """A text without spaces around it. Raises InputError where it is empty or something else."""
     value = row[column]
-    text = "" if value is None else str(value).strip()
-    if not text:
+    text = "" if value is None else value
+    if not isinstance(text, str) or _is_structure(_parsed(text)):
+        raise _other_layout(where, column, value, "text")
+    if not text.strip():
         raise InputError(f"{where}: column {column!r} is empty; choose another data set or split")
-    return text
+    return text.strip()
 
 
-def texts_column(row: Row, column: str, where: str) -> list[str]:
-    """A list of texts; null is an empty one. Raises InputError where it is something else."""
-    values = [] if row[column] is None else row[column]
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise InputError(
-            f"{where}: column {column!r} is no list of texts; choose another data set or split"
-        )
-    return values
+def answers_column(row: Row, column: str, where: str) -> list[dict[str, Any]]:
+    """Annotators' answers, each an object that holds a text under ``answer``; null is none.
+
+    They are given as a list of texts or of such objects, as one object of lists, or as any of these
+    in JSON text. Raises InputError where they are something else.
+    """
+    given = _parsed(row[column])
+    if given is None:
+        return []
+    if isinstance(given, dict):
+        given = _transposed(given)
+    answers = [_answer(_parsed(answer)) for answer in given] if isinstance(given, list) else [None]
+    if None in answers:
+        raise _other_layout(where, column, row[column], "list of texts")
+    return [answer for answer in answers if answer is not None]
+
+
+def _answer(given: object) -> dict[str, Any] | None:
+    answer = {"answer": given} if isinstance(given, str) else given
+    return answer if isinstance(answer, dict) and isinstance(answer.get("answer"), str) else None
+
+
+def _transposed(columns: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """An object of lists as a list of objects; None where the lists do not fit each other."""
+    lists = list(columns.values())
+    if not all(isinstance(values, list) and len(values) == len(lists[0]) for values in lists):
+        return None
+    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+
+
+def _parsed(value: object) -> object:
+    """What a text of JSON, or of Python's notation, stands for where it has parts; else itself."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                found = parse(value.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if _is_structure(found):
+                return found
+    return value
+
+
+def _is_structure(value: object) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _other_layout(where: str, column: str, value: object, wanted: str) -> InputError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
+    return InputError(
+        f"{where}: column {column!r} is no {wanted} but {shown}; choose another data set or split"
+    )

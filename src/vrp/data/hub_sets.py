@@ -12,7 +12,7 @@ import shutil
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
@@ -31,6 +31,9 @@ from vrp.hub import (
     short_revision,
 )
 from vrp.hub_errors import HubUnreachableError, Repository
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 logger = logging.getLogger(__name__)
 
@@ -309,6 +312,7 @@ def _stream(parquet: Path, label: str, where: str, columns: HubColumns) -> Itera
             f"{where}: column {missing[0]!r} is missing (found: {', '.join(names)}); give a "
             "data set in the published columns, see data.hub in config/README.md"
         )
+    _require_images(metadata.schema_arrow.field("image").type, where)
     stream = datasets.load_dataset(
         "parquet",
         data_files=[str(parquet)],
@@ -323,6 +327,21 @@ def _stream(parquet: Path, label: str, where: str, columns: HubColumns) -> Itera
     # Not decoded: what is written must be what was published.
     stream = stream.cast_column("image", datasets.Image(decode=False))
     yield from tqdm(stream, total=metadata.metadata.num_rows, unit="row", desc=label, mininterval=5)
+
+
+def _require_images(kind: "pa.DataType", where: str) -> None:
+    """Refuse a column that holds no encoded images: of numbers, a decoder would make some."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    # Of texts each row says what it names in place of its image.
+    encoded = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_null)
+    if not any(fits(kind) for fits in encoded):
+        raise InputError(
+            f"{where}: column 'image' holds {kind}, not the bytes of image files; choose another "
+            "data set"
+        )
 
 
 class _ImageFolder:
@@ -347,7 +366,12 @@ class _ImageFolder:
         """
         content = image.get("bytes") if image else None
         if not content:
-            raise InputError(f"{where}: the image is not in the file; choose another data set")
+            named = str(image.get("path") or "") if image else ""
+            named = named if len(named) <= 60 else f"{named[:59]}…"
+            instead = f", which names {named!r} instead" if named else ""
+            raise InputError(
+                f"{where}: the image is not in the file{instead}; choose another data set"
+            )
         digest = hashlib.sha256(content).hexdigest()
         stem = image_stem(image_id, self._folder.name, digest)
         if stem not in self._files:

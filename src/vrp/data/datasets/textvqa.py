@@ -19,7 +19,7 @@ from vrp.data.dataset import (
     OfficialFile,
     Row,
 )
-from vrp.data.hub_columns import id_column, text_column, texts_column
+from vrp.data.hub_columns import answers_column, id_column, text_column
 from vrp.data.item import TEXT, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
 from vrp.errors import InputError
@@ -96,7 +96,7 @@ def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]
             "question": text_column(row, "question", where),
             "image_id": image.rpartition(".")[0],
             **extra,
-            "answers": texts_column(row, "answers", where),
+            "answers": [answer["answer"] for answer in answers_column(row, "answers", where)],
             "question_id": id_column(row, "question_id", where),
             "set_name": name,
         }

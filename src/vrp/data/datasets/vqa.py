@@ -14,7 +14,7 @@ from vrp.data.annotated_questions import (
 )
 from vrp.data.coco import COCO_VAL2014
 from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
-from vrp.data.hub_columns import id_column, text_column
+from vrp.data.hub_columns import answers_column, id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
 from vrp.data.question_senses import asks_for_a_count, asks_for_a_place
@@ -23,6 +23,7 @@ from vrp.errors import InputError
 if TYPE_CHECKING:
     from vrp.data.images import ImageIndex
 
+_ANSWER_TYPES = ("yes/no", "number", "other")
 VQA_TASKS = (COUNTING, SPATIAL, OPEN)
 """In the order in which a question that fits several is given to one."""
 
@@ -146,15 +147,19 @@ def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]
     rows: dict[str, dict[str, Any]] = {
         "questions": {**ids, "question": text_column(row, "question", where)}
     }
-    if row["answers"]:  # splits whose answers are held back have none
+    answers = answers_column(row, "answers", where)
+    if answers:  # splits whose answers are held back have none
+        answer_type = text_column(row, "answer_type", where)
+        if answer_type not in _ANSWER_TYPES:
+            raise InputError(
+                f"{where}: answer_type {answer_type!r} is none of VQA's "
+                f"({', '.join(_ANSWER_TYPES)}); choose another data set or split"
+            )
         rows["annotations"] = {
             "question_type": row.get("question_type"),
             "multiple_choice_answer": row.get("multiple_choice_answer"),
-            "answers": [
-                {"answer": answer} if isinstance(answer, str) else dict(answer)
-                for answer in row["answers"]
-            ],
-            "answer_type": row["answer_type"],
+            "answers": answers,
+            "answer_type": answer_type,
             **ids,
         }
     return rows
