@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import vrp
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
 from vrp.study.graph import STAGES
@@ -15,25 +16,37 @@ from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count
 from vrp.workflow.lock import acquire_results_lock
+from vrp.workflow.misread_input import refuse_misread_input
 from vrp.workflow.orphaned_jobs import refuse_beside_slurm_jobs
 from vrp.workflow.orphaned_outputs import recover_orphaned_outputs
 from vrp.workflow.rules import StudyRules
-from vrp.workflow.snapshot import write_snapshot
+from vrp.workflow.shell_quoting import quote_job_commands
+from vrp.workflow.snapshot import pass_on_snapshot, snapshot_in_use, write_snapshot
 from vrp.workflow.watched_files import checkpoint_files, question_files
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
 # Python does by itself takes a sixth of the time.
 gc.set_threshold(200_000, 20, 100)
 
+for place in (workflow.basedir, vrp.__path__[0]):
+    if set("{}") & set(str(place)):
+        sys.exit(
+            f"Error: {place}: Snakemake reads braces as wildcards; use a folder without any"
+        )
+
 files = ", ".join(os.path.relpath(path) for path in workflow.configfiles)
 overrides = " with --config" if workflow.config_settings.config else ""
 
 try:
-    STUDY = study_from_mapping(
-        config,
-        where=f"{files}{overrides}",
-        beside=[Path(path).parent for path in workflow.configfiles],
-    )
+    # A job on a cluster, where `~` and variables may mean another folder, reads what is meant.
+    STUDY = None if workflow.is_main_process else snapshot_in_use()
+    if STUDY is None:
+        refuse_misread_input(workflow, sys.argv[1:])
+        STUDY = study_from_mapping(
+            config,
+            where=f"{files}{overrides}",
+            beside=[Path(path).parent for path in workflow.configfiles],
+        )
     RULES = StudyRules(STUDY)
 except InputError as error:
     # One line and no traceback: the message says what to mend.
@@ -57,6 +70,8 @@ if STUDY.extraction_from is not None and workflow.is_main_process:
 # For the stages: who runs them, so that none outlives a workflow that was killed; and that the
 # workflow itself clears finished batches away, since it deletes tables that it has not recorded.
 os.environ.update(VRP_RUN_BY=str(os.getpid()), VRP_KEEP_BATCHES="1")
+pass_on_snapshot(Path(SNAPSHOT))
 
+quote_job_commands()
 recover_orphaned_outputs(workflow, STUDY)
 log_changed_code(workflow, RULES)

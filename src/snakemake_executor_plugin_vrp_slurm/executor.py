@@ -23,6 +23,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_vrp_slurm import queue
 from snakemake_executor_plugin_vrp_slurm.hooks import (
+    ATTEMPTS,
     PERSISTENCE,
     SLURM_PLUGIN,
     SLURM_PLUGIN_ATTRIBUTES,
@@ -35,6 +36,7 @@ from snakemake_executor_plugin_vrp_slurm.job_states import (
     JobState,
     StatePolicy,
     format_duration,
+    log_tells_shortage,
 )
 from snakemake_executor_plugin_vrp_slurm.queue import SlurmError
 from snakemake_executor_plugin_vrp_slurm.site import Site, read_site, site_errors
@@ -67,12 +69,12 @@ class Executor(UpstreamExecutor):
     """Submits jobs to SLURM and tracks each until its outcome is known."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
-        """Check Snakemake's persistence, which the run after a killed one needs.
+        """Check the names of Snakemake that are used here and by the run after a killed one.
 
         Raises:
             WorkflowError: Snakemake lacks a name that is used of it.
         """
-        if missing := missing_name(PERSISTENCE):
+        if missing := missing_name(PERSISTENCE) or missing_name(ATTEMPTS):
             raise WorkflowError(missing)
         super().__init__(workflow, logger)
 
@@ -93,6 +95,8 @@ class Executor(UpstreamExecutor):
             blocked_limit=60 * settings.blocked_minutes, grace=3 * interval
         )
         self._nodes: dict[tuple[str, bool], bool] = {}
+        self._failures: Counter[str] = Counter()
+        self._ran_short: set[str] = set()
         self._silent_since: float | None = None
         self._last_logged: tuple[float, str] = (time.monotonic(), "")
         super().__post_init__(test_mode)
@@ -183,7 +187,7 @@ class Executor(UpstreamExecutor):
         log.parent.mkdir(parents=True, exist_ok=True)
         parameters = {
             "run_uuid": self.run_uuid,
-            "slurm_logfile": log,
+            "slurm_logfile": Path(str(log.parent).replace("%", "%%"), log.name),
             # What the job is, for people, and its key, by which it is found in the queue.
             "comment_str": f"{_name(job)} {job_key(job)}",
             "account": self._account_options(job),
@@ -409,7 +413,25 @@ class Executor(UpstreamExecutor):
             self.logger.warning(f"SLURM job {info.external_jobid} could not be cancelled: {error}")
         self._log_group_error(info.job, decision.message)
         log = info.aux.get("slurm_logfile")
+        if decision.ran_short or (log and log_tells_shortage(log)):
+            self._ran_short.add(job_key(info.job))
         self.report_job_error(info, msg=f"{decision.message} ", aux_logs=[str(log)] if log else [])
+
+    def handle_job_error(self, job: JobExecutorInterface) -> None:
+        """Have the next try ask for more only where this one lacked memory or time.
+
+        Snakemake goes on to the next attempt, by which resources grow, or gives the job up after
+        as many as there are retries: so the tries are counted here.
+        """
+        super().handle_job_error(job)
+        key = job_key(job)
+        self._failures[key] += 1
+        ran_short = key in self._ran_short
+        self._ran_short.discard(key)
+        if self._failures[key] > job.restart_times:
+            job._attempt = job.restart_times + 1  # its last
+        elif not ran_short:
+            job._attempt -= 1  # not by the setter: Snakemake has yet to free what the job held
 
 
 def _name(job: JobExecutorInterface) -> str:

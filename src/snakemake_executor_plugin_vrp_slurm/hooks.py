@@ -56,6 +56,10 @@ PERSISTENCE = Dependency(
     ),
 )
 
+ATTEMPTS = Dependency(
+    "snakemake", "9.27", ("snakemake.jobs:Job._attempt", "snakemake.jobs:GroupJob._attempt")
+)
+
 
 def missing_name(dependency: Dependency) -> str | None:
     """Return a line about the first name that the installed version lacks; None: it has all."""

@@ -6,6 +6,7 @@ Nothing here queries SLURM: states and times go in, decisions come out.
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 
@@ -27,6 +28,8 @@ class Decision(NamedTuple):
     """wait: query again; cancel: end it and count it as failed; gone: the queue forgot it."""
     message: str = ""
     """For the user, where the job is given up."""
+    ran_short: bool = False
+    """Whether the job lacked memory or time, so that the next try needs more."""
 
 
 WAIT, DONE, GONE = Decision("wait"), Decision("done"), Decision("gone")
@@ -34,6 +37,10 @@ WAIT, DONE, GONE = Decision("wait"), Decision("done"), Decision("gone")
 _FAILED = {
     "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT",
 }  # fmt: skip
+_RAN_SHORT = {"OUT_OF_MEMORY", "TIMEOUT"}
+# What SLURM writes into a job's log where a step of it ran short, which its state may not tell.
+_LOG_TAIL = 65_536  # bytes
+_SHORTAGE = re.compile(rb"oom[_-]kill|Out Of Memory|exceeded memory limit|DUE TO TIME LIMIT")
 # SLURM may put such a job back into the queue, under the same id; where it does not, nobody will.
 _MAY_RETURN = {"NODE_FAIL", "PREEMPTED"}
 # A job may be in such a state for as long as it takes.
@@ -71,6 +78,16 @@ def blocking_reason(reason: str) -> str | None:
 def needs_nodes(reason: str) -> bool:
     """Whether a job is blocked only if no node of its partition is in service."""
     return _NODES.match(reason.strip("()")) is not None
+
+
+def log_tells_shortage(log: Path) -> bool:
+    """Whether the end of a job's log says that memory or time ran out."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_TAIL))
+            return _SHORTAGE.search(file.read()) is not None
+    except OSError:
+        return False
 
 
 class StatePolicy:
@@ -117,7 +134,8 @@ class StatePolicy:
             return DONE
         if name in _FAILED:
             reason = "" if state.reason in ("None", "NonZeroExitCode", "") else f" ({state.reason})"
-            return Decision("failed", f"SLURM job {job} ended as {name}{reason}{_hint(name)}.")
+            message = f"SLURM job {job} ended as {name}{reason}{_hint(name)}."
+            return Decision("failed", message, ran_short=name in _RAN_SHORT)
         if name in _MAY_RETURN:
             if not self._lasts(job, name, self._grace):
                 return WAIT

@@ -61,13 +61,15 @@ def read_site(path: Path | None) -> Site:
     """Read the file; without one, the cluster's defaults hold.
 
     Raises:
-        WorkflowError: it is not YAML, has an unknown key, or a value that is no text.
+        WorkflowError: it is not YAML, has an unknown or repeated key, or a value that is no text.
     """
     if path is None or not path.is_file():
         return Site()
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        found = yaml.safe_load(text) or {}
+        _refuse_repeated_keys(path, yaml.compose(text, yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError) as error:
         raise WorkflowError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     known = [field.name for field in dataclasses.fields(Site)]
     if not isinstance(found, dict) or set(found) - set(known):
@@ -80,6 +82,16 @@ def read_site(path: Path | None) -> Site:
         if value is not None and not isinstance(value, str | int):
             raise WorkflowError(f"{path}: {key}: one name is wanted, not {value!r}")
     return Site(**{key: str(value) for key, value in found.items() if value not in (None, "")})
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
+    lines: dict[str, int] = {}
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines:
+            where = f"lines {lines[name]} and {line}"
+            raise WorkflowError(f"{path}: key {name!r} is given twice ({where}); remove one")
+        lines[name] = line
 
 
 def site_errors(site: Site, partitions: dict[str, set[str]], *, where: str) -> list[str]:

@@ -47,7 +47,7 @@ def _load(name: str, folders: Sequence[Path]) -> str:
     if not name.endswith(".py"):
         return _load_entry_point(name)
     for folder in folders:
-        path = folder / Path(name).expanduser()
+        path = folder / name
         if path.is_file():
             _load_file(path)
             return os.path.relpath(path)

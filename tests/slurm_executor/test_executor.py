@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +62,7 @@ def executor(tmp_path, monkeypatch) -> Any:
     made.run_uuid, made._accounting = "run", False
     made._state_policy = StatePolicy(blocked_limit=0, grace=0)
     made._silent_since, made._last_logged = None, (0.0, "")
+    made._failures, made._ran_short = Counter(), set()
     made._nodes, made._site, made.wait = {}, Site(), True
     made._failed_nodes, made._partitions, made._fallback_partition = set(), None, "cpu"
     made._main_event_loop, made.format_job_exec = None, lambda job: "snakemake 'a b'"
@@ -564,6 +567,50 @@ echo 7
 """
 STEP = 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"'
 STATES = 'case "$*" in *%T*) echo "7|$(cat state)|main|None";; esac'
+
+
+# Each job ends as the next line of `ends` says.
+END_AS_TOLD = """
+echo "$@" >>calls
+echo $(wc -l <calls)
+"""
+ENDS = 'case "$*" in *%T*) awk \'{print NR "|" $0 "|main|None"}\' ends;; esac'
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+@pytest.mark.parametrize("group", ["", 'group: "together"'])
+def test_a_retry_asks_for_more_only_where_memory_or_time_was_short(tmp_path, group):
+    ends = ["CANCELLED", "OUT_OF_MEMORY", "FAILED", "TIMEOUT", "PREEMPTED", "COMPLETED"]
+    (tmp_path / "ends").write_text("\n".join(ends[:5]))
+    workflow = WORKFLOW.replace('group: "together"', f"retries: 4\n    {group}").replace(
+        "mem_mb=100, runtime=5",
+        "mem_mb=lambda wildcards, attempt: 100 * attempt, runtime=lambda w, attempt: 5 * attempt",
+    )
+    ended = run_with_sbatch(tmp_path, END_AS_TOLD, workflow, squeue=ENDS)
+    assert ended.returncode != 0
+    calls = (tmp_path / "calls").read_text()
+    assert re.findall(r"--mem (\d+)", calls) == ["100", "100", "200", "200", "300"], ended.stdout
+    assert re.findall(r" -t (\d+)", calls) == ["5", "5", "10", "10", "15"]
+
+
+@pytest.mark.parametrize(
+    ("line", "tells"),
+    [
+        ("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.", True),
+        ("srun: error: node1: task 0: Out Of Memory", True),
+        ("slurmstepd: error: *** JOB 7 ON n CANCELLED AT 2026-01-01 DUE TO TIME LIMIT ***", True),
+        ("slurmstepd: error: *** JOB 7 ON n CANCELLED AT 2026-01-01 DUE TO PREEMPTION ***", False),
+        ("vrp extract: no such image file", False),
+    ],
+)
+def test_a_log_tells_of_a_shortage_that_the_state_does_not(executor, monkeypatch, line, tells):
+    monkeypatch.setattr(queue, "states", lambda run: {"1": JobState("FAILED", "None")})
+    failed = job("1")
+    failed.aux["slurm_logfile"] = Path("1.log")
+    Path("1.log").write_text(f"{'x' * 100_000}\n{line}\nmore\n")
+    check(executor, failed)
+    assert executor._ran_short == ({job_key(failed.job)} if tells else set())
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ def test_a_file_of_comments_only(tmp_path):
         ("gpu: a100", "unknown key 'gpu'; keys are account, cpu_account, gpu_account"),
         ("- account", "not a mapping"),
         ("account: 'a", "not valid YAML"),
+        ("account: 2024-13-45", "not valid YAML"),
+        ("account: a\nqos: b\naccount: c", "key 'account' is given twice (lines 1 and 3)"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path, text, words):

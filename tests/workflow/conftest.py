@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -78,7 +79,9 @@ def make_checkout(folder: Path) -> Checkout:
     for link in ("profiles", "slurm"):
         (folder / link).symlink_to((ROOT / link).readlink())
     script = Path(__file__).with_name("stand_in.py")
-    write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{script}" "$@"')
+    write_program(
+        folder / "bin" / "vrp", f'exec "{sys.executable}" {shlex.quote(str(script))} "$@"'
+    )
 
     def run(*arguments: str, **environment: str) -> Result:
         done = subprocess.run(
@@ -101,6 +104,12 @@ def make_checkout(folder: Path) -> Checkout:
         return Result(done.returncode, done.stdout)
 
     return Checkout(folder, run)
+
+
+@pytest.fixture(scope="session")
+def checkout_in() -> Callable[[Path], Checkout]:
+    """Makes a fresh copy in a folder of one's own."""
+    return make_checkout
 
 
 @pytest.fixture(scope="module")

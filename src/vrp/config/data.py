@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from vrp.config.folder import Folder
 from vrp.config.sample import DatasetName
-from vrp.config.section import Folder, Section
+from vrp.config.section import Section
 from vrp.data.dataset import DatasetPlaces
 from vrp.data.datasets import get_dataset, load_datasets
 from vrp.errors import unknown_name

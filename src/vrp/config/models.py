@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from vrp.config.folder import Place
 from vrp.config.section import Section
 
 
@@ -12,7 +13,7 @@ class ModelConfig(Section):
 
     family: str
     """Its family, such as `llava`; `auto` infers the layout from any other checkpoint."""
-    checkpoint: str
+    checkpoint: Place
     """A hub id, a folder, or `zoo:<family>` for an embedded tiny model."""
     revision: str | None = None
     """The pinned commit of a hub checkpoint."""

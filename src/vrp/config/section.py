@@ -1,17 +1,8 @@
 """What every section of the configuration has in common: unknown keys are refused."""
 
-from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
-
-
-def _one_spelling(folder: str) -> str:
-    return str(Path(folder).expanduser())
-
-
-# A folder, `~` for the home folder: the workflow and the stages must spell it alike.
-Folder = Annotated[str, AfterValidator(_one_spelling)]
+from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):

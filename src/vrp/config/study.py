@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vrp.config.ablate import AblateConfig
@@ -15,13 +14,15 @@ from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.figures import FiguresConfig
+from vrp.config.folder import Folder, Place, expanded, spelled
 from vrp.config.mask import MaskConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.config.models import ModelConfig
 from vrp.config.probes import ProbesConfig
 from vrp.config.report import ReportConfig
 from vrp.config.sample import SampleConfig, ScoringConfig
-from vrp.config.section import Folder, Section, section_in
+from vrp.config.section import Section, section_in
+from vrp.config.yaml_file import read_yaml
 from vrp.data.dataset import Dataset
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
@@ -36,14 +37,15 @@ class StudyConfig(Section):
     seed: int = Field(default=0, ge=0)
     """Every random choice derives from it and from the item's id."""
     results: Folder = "results"
-    """Folder of all studies."""
-    extraction_from: str | None = None
+    """Folder of all studies. In this and every other path of the configuration, `~`, `$NAME` and
+    `${NAME}` are expanded, and `$$` is a dollar sign."""
+    extraction_from: Place | None = None
     """Another study under `results`, or its folder, whose extraction is read in place of an own
     one: refused unless model, items, code and the keys that it was made with are the same. Its
     blank-image run, samples and masking are read, too, each where it is the very same, and made
     here where it is not. An ablation is the study's own, and made only where
     `ablate.enabled: true` asks for it."""
-    extensions: tuple[str, ...] = ()
+    extensions: tuple[Place, ...] = ()
     """Python files, relative to this one, or entry points of installed packages, that register
     signals, figures, data sets, model families or conditions of one's own."""
     data: DataConfig = DataConfig()
@@ -59,11 +61,6 @@ class StudyConfig(Section):
     effects: EffectsConfig = EffectsConfig()
     figures: FiguresConfig = FiguresConfig()
     report: ReportConfig = ReportConfig()
-
-    @field_validator("extraction_from")
-    @classmethod
-    def _at_home(cls, value: str | None) -> str | None:
-        return str(Path(value).expanduser()) if value and value.startswith("~") else value
 
     @field_validator("study")
     @classmethod
@@ -146,19 +143,11 @@ def load_study(path: Path | str) -> StudyConfig:
     """Read a configuration file.
 
     Raises:
-        InputError: the file is missing, is no YAML mapping, or has an unknown or wrong key; the
-            message names file, key and the nearest key that exists.
+        InputError: the file is missing, is no YAML mapping, or has an unknown, wrong or repeated
+            key; the message names file, key and the nearest key that exists.
     """
     path = Path(path)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give an existing file"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is not valid YAML ({reason})") from None
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise InputError(f"{path}: must be a mapping of keys, such as `study: demo`")
     return study_from_mapping(raw, where=str(path), beside=[path.parent])
@@ -180,8 +169,9 @@ def study_from_mapping(
     named = raw.get("extensions", ())
     if isinstance(named, list | tuple) and all(isinstance(name, str) for name in named):
         try:
-            raw = {**raw, "extensions": load_extensions(named, beside=beside)}
-        except InputError as error:
+            found = load_extensions(map(expanded, named), beside=beside)
+            raw = {**raw, "extensions": [spelled(name) for name in found]}
+        except (InputError, ValueError) as error:
             raise InputError(f"{where}: key 'extensions': {error}") from None
     try:
         return StudyConfig.model_validate(raw)
@@ -197,6 +187,7 @@ def study_from_mapping(
             # A rule between sections belongs to no key: its message names them.
             message = f"key {key!r}: " if key else ""
             message += first["msg"].removeprefix("Value error, ")
+            message += "; write it in quotes" if first["type"] == "string_type" else ""
             if not isinstance(first["input"], dict | list):
                 message += f" (found {first['input']!r})"
         more = len(error.errors()) - 1

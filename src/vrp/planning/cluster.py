@@ -1,12 +1,12 @@
 """Whether a SLURM cluster answers, and with which command the state of jobs can be asked for."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from vrp.config.yaml_file import read_yaml
 from vrp.errors import InputError
 from vrp.planning.check import Check
 from vrp.planning.outside import ask
@@ -31,18 +31,20 @@ def runs_on_slurm(profile: str) -> SlurmSettings | None:
         InputError: there is no such profile, or it cannot be read.
     """
     path = _profile_file(profile)
-    try:
-        keys: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read as a profile ({reason})") from None
+    keys: Any = read_yaml(path)
     keys = keys if isinstance(keys, dict) else {}
     if keys.get("executor") == "vrp-slurm":
         site = keys.get("vrp-slurm-site")
-        return SlurmSettings("either", Path(site) if site else None)
+        return SlurmSettings("either", _in_profile(str(site), path.parent) if site else None)
     if keys.get("executor") != "slurm":
         return None
     return SlurmSettings(str(keys.get("slurm-status-command", "auto")))
+
+
+def _in_profile(text: str, folder: Path) -> Path:
+    """A path of a profile, as Snakemake reads it: beside the profile, where there is one."""
+    place = Path(os.path.expandvars(text)).expanduser()
+    return folder / place if (folder / place).exists() else place
 
 
 def _profile_file(profile: str) -> Path:

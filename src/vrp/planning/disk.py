@@ -156,6 +156,6 @@ def checkpoint_bytes(model: ModelConfig) -> int:
     Raises:
         InputError: the model's dimensions are not known.
     """
-    if is_embedded(model) or Path(model.checkpoint).expanduser().is_dir():
+    if is_embedded(model) or Path(model.checkpoint).is_dir():
         return 0
     return dimensions_of(model).checkpoint_bytes

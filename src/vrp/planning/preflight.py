@@ -127,7 +127,7 @@ def _licence(name: str, model: ModelConfig) -> Check:
     from vrp.hub_errors import HubUnreachableError, Repository
 
     what = f"licence of {name}"
-    if is_embedded(model) or Path(model.checkpoint).expanduser().is_dir():
+    if is_embedded(model) or Path(model.checkpoint).is_dir():
         return Check(what, "skipped", "the checkpoint is on this machine's disk")
 
     def may_read() -> None:
@@ -292,7 +292,7 @@ def _device_of(place: Path) -> str:
 
 def _existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    path = path.expanduser().absolute()
+    path = path.absolute()
     while not path.exists():
         path = path.parent
     return path

@@ -40,7 +40,7 @@ def _model_type(model: ModelConfig) -> str | None:
     """Return the model type of a checkpoint; None where it is not on this machine."""
     if is_embedded(model):
         return model.checkpoint.removeprefix(ZOO_PREFIX)
-    folder = Path(model.checkpoint).expanduser()
+    folder = Path(model.checkpoint)
     if not folder.is_dir():
         found = cached_folder(model)
         if found is None:
@@ -101,7 +101,7 @@ def measure_where_unknown(model: ModelConfig) -> None:
     """
     if model in _KNOWN or _published(model.checkpoint):
         return
-    folder = Path(model.checkpoint).expanduser()
+    folder = Path(model.checkpoint)
     found = folder if folder.is_dir() else cached_folder(model)
     if found is not None:
         _KNOWN[model] = measured(model, found)

@@ -64,7 +64,7 @@ def local_folder(checkpoint: str) -> Path | None:
     """
     if checkpoint.startswith(ZOO_PREFIX):
         return zoo_checkpoint(checkpoint)
-    path = Path(checkpoint).expanduser()
+    path = Path(checkpoint)
     if path.is_dir():
         return path
     if checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1:

@@ -22,9 +22,7 @@ def checkpoint_files(study: StudyConfig, model: str) -> list[str]:
     checkpoint = study.models[model].checkpoint
     try:
         folder = (
-            zoo_checkpoint(checkpoint)
-            if checkpoint.startswith(ZOO_PREFIX)
-            else Path(checkpoint).expanduser()
+            zoo_checkpoint(checkpoint) if checkpoint.startswith(ZOO_PREFIX) else Path(checkpoint)
         )
     except InputError:
         return []  # fetch_model reports what is missing

@@ -1,0 +1,55 @@
+"""What Snakemake would read otherwise than it was given, without a word.
+
+Of a key that is given twice, it takes the last; values of `--config` it reads as YAML, where `#`
+opens a comment: `results=my results #1` is another folder.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from snakemake.cli import get_profile_dir
+
+from vrp.config.yaml_file import read_yaml
+from vrp.errors import InputError
+
+
+def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
+    """Refuse a key that a configuration file, a profile or `--config` gives twice, and a value of
+    `--config` that is text and would be read as another one.
+
+    Args:
+        workflow: Snakemake's.
+        arguments: of its command line.
+
+    Raises:
+        InputError: naming the file, the key and both lines.
+    """
+    for path in (*workflow.configfiles, *_profile_files(arguments, Path(workflow.basedir))):
+        read_yaml(Path(os.path.relpath(path)))
+    keys: set[str] = set()
+    for entry in workflow.config_settings.config_args or ():
+        key, _, given = entry.partition("=")
+        read, text = workflow.config_settings.config.get(key), given.strip()
+        if isinstance(read, str) and text != read and not re.fullmatch(r"(['\"]).*\1", text):
+            raise InputError(f"--config: {key} reads as {read!r}; put quotes around the value")
+        if key in keys:
+            raise InputError(f"--config: key {key!r} is given twice; remove one")
+        keys.add(key)
+
+
+def _profile_files(arguments: Sequence[str], checkout: Path) -> Iterator[Path]:
+    """Files of the profiles that Snakemake reads its options from."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--profile", action="append", default=[])
+    parser.add_argument("--workflow-profile", default="default")
+    given, _ = parser.parse_known_args(arguments)
+    of_workflow = given.workflow_profile
+    places = [Path(of_workflow), *(Path(at, "profiles", of_workflow) for at in ("", checkout))]
+    names = [os.environ.get("SNAKEMAKE_PROFILE", ""), *given.profile]
+    for name in (*filter(None, names), *(str(place) for place in places if place.exists())):
+        if (found := get_profile_dir(name)) is not None:
+            yield found[1]
