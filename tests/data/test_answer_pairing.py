@@ -1,45 +1,24 @@
-"""Rows of answer files are never paired with the wrong question: right, or refused.
+"""Rows of answer files are never paired with the wrong question: right, or refused."""
 
-Two splits as POPE's: the same yes-questions about the same images under the same ids.
-"""
-
-import json
 import random
 
 import pytest
+from pope_answers import (
+    ASKED,
+    ID_NAMES,
+    IMAGES,
+    LABEL_NAMES,
+    QUESTION_NAMES,
+    SAID,
+    lines,
+    put,
+)
 
 from vrp.data import score_file
 from vrp.data.score_file import score_files
 from vrp.errors import InputError
 
-IMAGES = ("COCO_val2014_000000000042.jpg", "COCO_val2014_000000000117.jpg")
-OBJECTS = {
-    "adversarial": ("dog", "leash", "car", "bus", "cat", "sofa"),
-    "popular": ("dog", "person", "car", "table", "cat", "chair"),
-}
-ASKED = {
-    split: [
-        {
-            "question_id": place + 1,
-            "image": IMAGES[place // 6],
-            "text": f"Is there a {things[place % 6]} in the image?",
-            "label": ("yes", "no")[place % 2],
-        }
-        for place in range(12)
-    ]
-    for split, things in OBJECTS.items()
-}
-SAID = {
-    split: [f"{random.Random(f'{split}{i}').choice(('Yes', 'No'))} {split} {i}" for i in range(12)]
-    for split in ASKED
-}
-"""Answers that are all different, so that a wrong pairing shows."""
 SHUFFLED = [7, 2, 11, 0, 9, 4, 1, 10, 3, 8, 5, 6]
-
-
-def lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 class Scorer:
@@ -81,16 +60,6 @@ def scorer(tmp_path, monkeypatch):
     return Scorer(tmp_path, monkeypatch)
 
 
-def put(row, path, value):
-    """A row with a value under a path of keys."""
-    *outer, last = path.split(".")
-    place = row
-    for key in outer:
-        place = place.setdefault(key, {})
-    place[last] = value
-    return row
-
-
 def answered(order=range(12), split="adversarial", **fields):
     """Rows with id and answer; fields: name → the question's field that is repeated."""
     return [
@@ -98,12 +67,6 @@ def answered(order=range(12), split="adversarial", **fields):
         | {name: ASKED[split][i][field] for name, field in fields.items()}
         for i in order
     ]
-
-
-QUESTION_NAMES = [
-    "question", "prompt", "query", "input", "instruction", "q", "asked", "user_prompt", "text",
-    "doc.question", "metadata.prompt", "Question", "sentence", "raw_output", "model_input",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", QUESTION_NAMES)
@@ -177,12 +140,6 @@ def test_examples_before_the_question_are_part_of_the_prompt(scorer):
     assert "line 2: key 'prompt'" in scorer.refusal(rows)
 
 
-LABEL_NAMES = [
-    "label", "target", "gt", "ground_truth", "gt_ans", "gold", "truth", "reference", "doc.answer",
-    "GT", "expected_answer", "correct_answer", "y_true",
-]  # fmt: skip
-
-
 @pytest.mark.parametrize("name", LABEL_NAMES)
 @pytest.mark.parametrize(
     "write", [str, str.title, lambda word: int(word == "yes"), lambda word: word == "yes"]
@@ -241,13 +198,6 @@ def test_an_image_id_is_an_image(scorer):
     assert scorer.paired(rows) == SAID["adversarial"]
     rows[2]["image_id"] = 117
     assert "line 3: key 'image_id' is 117" in scorer.refusal(rows)
-
-
-ID_NAMES = [
-    "question_id", "questionId", "question-id", "Question ID", "qid", "id", "idx", "index",
-    "doc_id", "uid", "custom_id", "sample_id", "nr", "number", "meta.id", "doc.question_id",
-    "pope_id",
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ID_NAMES)

@@ -1,6 +1,7 @@
 """`vrp score`: the table it prints, the JSON it writes, and its one-line refusals."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +145,51 @@ def test_the_help_says_what_an_answer_file_is(capsys):
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "JSON or JSON lines with question_id and free text" in text
+
+
+def test_the_output_says_what_the_pairing_rests_on(tmp_path, capsys):
+    questions, answers = pope_files(tmp_path, "random", ["yes", "no"], ["Yes", "no, not"])
+    rows = [json.loads(line) for line in Path(answers).read_text().splitlines()]
+    order = [{"response": row["response"]} for row in rows]
+    asked = [row | {"prompt": f"Is there a {row['question_id']}?"} for row in rows]
+    named = [row | {"split": "random"} for row in rows]
+    unnoticed = "answers to another split or data set"
+    for written, says, silent in (
+        (rows, ["by key 'question_id'.", f"No row repeats its question: {unnoticed}"], "order"),
+        (order, ["by LINE ORDER", f"{unnoticed} or another order would go unnoticed"], "key"),
+        (asked, ["by key 'question_id'; what its rows repeat agrees: question."], "unnoticed"),
+        (asked[:1] + rows[1:], ["agrees: question in 1 of 2.", "Not every row repeats"], "order"),
+        (named, ["agrees: split."], "unnoticed"),
+    ):
+        path = lines(tmp_path / "a.jsonl", written)
+        output = tmp_path / "scores.json"
+        main(["score", "--questions", questions, "--answers", str(path), "--output", str(output)])
+        last = capsys.readouterr().out.splitlines()[-1]
+        (pairing,) = json.loads(output.read_text())["pairing"]
+        assert last == f"{path}: {pairing['note']}"
+        for words in says:
+            assert words in last
+        assert silent not in last
+        assert pairing["rows"] == 2
+    assert pairing["by"] == "question_id"
+
+
+def test_labels_named_as_answers(tmp_path, capsys):
+    labels = ["yes", "no"] * 10
+    questions, _ = pope_files(tmp_path, "random", labels, labels)
+    rows = [
+        {"question_id": i, "answer": label, "label": label, "prediction": "Yes"}
+        for i, label in enumerate(labels, 1)
+    ]
+    answers = str(lines(tmp_path / "a.jsonl", rows))
+    command = ["score", "--questions", questions, "--answers", answers]
+    for key in ("answer", "label"):
+        assert f"key '{key}' holds the labels" in one_line(capsys, [*command, "--answer-key", key])
+    main(command)
+    assert "50.00" in capsys.readouterr().out
+    lines(
+        tmp_path / "a.jsonl",
+        [{"question_id": r["question_id"], "answer": r["answer"]} for r in rows],
+    )
+    main(command)
+    assert "Every answer is its label: is this a model's?" in capsys.readouterr().out

@@ -36,7 +36,8 @@ class Comparison:
         paired: row → the question that it answers, and its namesakes in other splits.
         answers: row → the text that is scored.
         answer: the field that holds that text.
-        ids: the questions that the rows' ids are of, and row → those; None: they are others'.
+        ids: the questions that rows may name by an id, and row → those.
+        by_id: whether rows do name them by an id.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class Comparison:
         answers: Sequence[str],
         *,
         answer: str,
-        ids: tuple[Questions, Sequence[Sequence[int]]] | None,
+        ids: tuple[Questions, Sequence[Sequence[int]]],
+        by_id: bool,
     ) -> None:
         self._table, self._questions = table, questions
         self._paired, self._answers = paired, answers
-        self._answer, self._ids = answer, ids
+        self._answer, self._ids, self._by_id = answer, ids, by_id
         self.compared: dict[str, set[int]] = {"question": set(), "image": set(), "label": set()}
 
     def run(self) -> dict[str, int]:
@@ -64,11 +66,10 @@ class Comparison:
         return {what: len(rows) for what, rows in self.compared.items()}
 
     def _compare(self, column: Column) -> None:
-        if names_id(column.name):
-            self._compare_ids(column)
-        elif names_label(column.name):
+        self._compare_ids(column)
+        if names_label(column.name):
             self._compare_labels(column)
-        elif column.path == self._answer or (
+        if column.path == self._answer or (
             is_of_the_model(column.name) and column.name not in ("answer", "text")
         ):
             self._compare_echoes(column)
@@ -78,12 +79,17 @@ class Comparison:
             self._compare_yes_no(column)
 
     def _compare_ids(self, column: Column) -> None:
-        if self._ids is None:
-            return
+        """A field of ids, and one that is the question's id in most rows, is it in all."""
         questions, paired = self._ids
-        for row, value in column.values.items():
-            if not set(questions.with_id(value)) & set(paired[row]):
-                self._refuse(row, column, questions.asked[paired[row][0]].question_id)
+        same = {
+            row: bool(set(questions.with_id(value)) & set(paired[row]))
+            for row, value in column.values.items()
+        }
+        sure = self._by_id and names_id(column.name)
+        if sure or 2 * sum(same.values()) > len(same):
+            for row, fits in same.items():
+                if not fits:
+                    self._refuse(row, column, questions.asked[paired[row][0]].question_id)
 
     def _compare_labels(self, column: Column) -> None:
         for row, value in column.values.items():
@@ -179,7 +185,7 @@ class Comparison:
         asked = self._asked(row)
         raise InputError(
             f"{self._table.where(row)}: key {column.path!r} is {_shown(column.values[row])}, but "
-            f"question_id {asked.question_id} of {asked.split or 'the questions'} has "
+            f"{asked.name} of {asked.split or 'the questions'} has "
             f"{_shown(has)}; give the question file that was answered, or remove the key if it "
             "is about something else"
         )

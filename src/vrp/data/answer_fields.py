@@ -21,8 +21,8 @@ ANSWER_KEYS = (
 WITHIN_ANSWER = frozenset({"body", "choices", "message", "messages", "content", "value"})
 """Levels between an answer's key and its text, as chat interfaces write them."""
 
-_ID = re.compile(r"(?:^|_)(?:question_?id|qid|q_id|question_?(?:idx|index|number|no))$")
-_NUMBER = re.compile(r"(?:^|_)(?:id|idx|index|uid|key|number|no|nr|num|line|row)$")
+_ID = re.compile(r"(?:^|_)(?:question_?id|qid|q_id)$")
+_NUMBER = re.compile(r"(?:^|_)(?:id|idx|index|questionidx|uid|key|number|no|nr|num|line|row)$")
 _QUESTION = re.compile(r"(?:^|_)(?:question|prompt|query)(?:_?(?:text|str))?$")
 _IMAGE = re.compile(
     r"(?:^|_)(?:image|img|picture|photo)s?(?:_?(?:id|path|file|name|source|filename))?$"

@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.answer_checks import Comparison
-from vrp.data.answer_fields import ANSWER_KEYS, WITHIN_ANSWER, as_text, as_yes_no, canonical
+from vrp.data.answer_fields import (
+    ANSWER_KEYS,
+    WITHIN_ANSWER,
+    as_text,
+    as_yes_no,
+    canonical,
+    names_label,
+)
 from vrp.data.answer_pairing import (
     IMAGE_AND_QUESTION,
     LINE_ORDER,
@@ -18,8 +25,11 @@ from vrp.data.answer_pairing import (
 from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
 from vrp.data.json_input import Record, keys_shown
 from vrp.data.scoring import normalise_vqa
+from vrp.data.split_names import n_naming_split
 from vrp.errors import InputError
 
+_NOT_CHANCE = 20
+"""Answers that are all right and nothing but yes or no are worth a word."""
 _MAYBE_LABEL = "answer"
 """Label in some files, the model's text in others."""
 _MAYBE_QUESTION = "text"
@@ -45,9 +55,11 @@ class Basis(NamedTuple):
     rows: int
     """Rows of the file."""
     compared: dict[str, int]
-    """Question, image, label → rows that repeat it; each of them agrees."""
+    """Question, image, label, split → rows that repeat it; each of them agrees."""
     prompts: tuple[str, ...] = ()
     """Names of the files with the questions under the answers' ids."""
+    copies_labels: bool = False
+    """Whether each answer is its label to the letter, as in a question file."""
 
 
 class Prompts(NamedTuple):
@@ -66,7 +78,7 @@ class Prompts(NamedTuple):
             if not rows[-1]:
                 prompt = self.questions.asked[prompts[0]]
                 raise InputError(
-                    f"{table.where(row)}: answers question_id {prompt.question_id} of "
+                    f"{table.where(row)}: answers {prompt.name} of "
                     f"{prompt.source}, whose image and text are not among the labelled questions; "
                     "give the labelled file of each split that was answered"
                 )
@@ -100,17 +112,20 @@ def read_answers(
     asked = prompts.questions if prompts else questions
     found = candidates(table, asked)
     by_id = found.by not in (LINE_ORDER, IMAGE_AND_QUESTION)
-    ids = (asked, found.questions) if by_id else None
+    ids = (asked, found.questions)
     if prompts:
         found = prompts.labelled(table, found)
+    labels = [questions.asked[ids[0]] for ids in found.questions]
     if answer_key is None:
         column = _found_column(table, questions, found.questions)
     else:
         column = _named_column(table, answer_key)
+        _refuse_labels(table, column, labels)
     texts = [_text(table, row, column) for row in table.span]
     compared = Comparison(
-        table, questions, found.questions, texts, answer=column.path, ids=ids
+        table, questions, found.questions, texts, answer=column.path, ids=ids, by_id=by_id
     ).run()
+    compared["split"] = n_naming_split(table, questions.sources)
     row_of = assign(table, questions, found, texts)
     return Given(
         [texts[row_of[i]] for i in range(len(questions.asked))],
@@ -121,6 +136,7 @@ def read_answers(
             len(table.rows),
             compared,
             tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
+            len(texts) >= _NOT_CHANCE and _holds_labels([column], labels),
         ),
     )
 
@@ -135,6 +151,16 @@ def _named_column(table: AnswerTable, key: str) -> Column:
     if below:
         raise _several_texts(table, key, below)
     return Column(key, canonical(key))  # its first row says what is wrong
+
+
+def _refuse_labels(table: AnswerTable, column: Column, asked: Sequence[Asked]) -> None:
+    """Raise InputError where the named field is a copy of the labels, and the text is elsewhere."""
+    others = {canonical(key) for key in table.rows[0].fields} & _BESIDE_LABEL - {column.name}
+    if (others or names_label(column.name)) and _holds_labels([column], asked):
+        raise InputError(
+            f"{table.path}: key {column.path!r} holds the labels, not answers; name the key with "
+            "the model's text with --answer-key"
+        )
 
 
 def _found_column(

@@ -24,7 +24,8 @@ from vrp.data.answer_fields import (
     names_question,
 )
 from vrp.data.answer_rows import AnswerTable, Column
-from vrp.data.split_names import named_splits
+from vrp.data.json_input import printable
+from vrp.data.split_names import fitting_splits, named_splits
 from vrp.errors import InputError
 
 LINE_ORDER = "line order"
@@ -45,6 +46,11 @@ class Asked(NamedTuple):
     """Normalised answers of the annotators, of all other questions."""
     source: str = ""
     """Name of the question file."""
+
+    @property
+    def name(self) -> str:
+        """Its id, for a message."""
+        return f"question_id {printable(self.question_id)}"
 
 
 class Candidates(NamedTuple):
@@ -91,7 +97,8 @@ class Questions:
             key = key.partition(".")[0]
         if key not in self._of_id and key.count("/") > 1:
             _, split, last = key.split("/", 2)
-            return [i for i in self._of_id.get(last, ()) if self.asked[i].split == split]
+            of_split = fitting_splits(split, self.sources)
+            return [i for i in self._of_id.get(last, ()) if self.asked[i].split in of_split]
         return self._of_id.get(key, [])
 
     def about(self, image: str, texts: Iterable[str]) -> list[int]:
@@ -118,9 +125,14 @@ def candidates(table: AnswerTable, questions: Questions) -> Candidates:
         found, foreign = _by_id(table, questions, strong, splits)
         if foreign is None:
             _refuse_other_numbering(table, questions, splits, strong[0], found)
-            columns = question_columns(table, questions)
-            narrowed = [_narrowed(table, row, questions, columns, found[row]) for row in table.span]
-            return Candidates(narrowed, strong[0].path)
+            if any(len(ids) > 1 for ids in found):
+                columns = question_columns(table, questions)
+                about = list(_about(table, questions, splits))
+                found = [
+                    _narrowed(table, row, questions, columns, found[row], about[row])
+                    for row in table.span
+                ]
+            return Candidates(found, strong[0].path)
     by_content = _by_content(table, questions, splits)
     if by_content is not None:
         return Candidates(by_content, IMAGE_AND_QUESTION)
@@ -181,33 +193,40 @@ def _by_id(
         of_split = [i for i in ids if questions.asked[i].split in splits[row]]
         if not of_split:
             raise InputError(
-                f"{table.where(row)}: {column.path} {as_id(value)} is not among the questions of "
-                f"{' or '.join(sorted(splits[row]))}, the row's split; give the question file that "
-                "was answered"
+                f"{table.where(row)}: {column.path} {printable(str(value))} is not among the "
+                f"questions of {' or '.join(sorted(splits[row]))}, the row's split; give the "
+                "question file that was answered"
             )
         found.append(of_split)
     return found, None
 
 
 def _foreign(where: str, key: str, value: Scalar, questions: Questions) -> InputError:
-    shown = as_id(value)
-    if shown is None:
+    known = as_id(value)
+    if known is None:
         return InputError(
-            f"{where}: key {key!r} is {value!r}; expected an integer or a non-empty string"
+            f"{where}: key {key!r} is {printable(repr(value))}; expected an integer or a "
+            "non-empty string"
         )
-    if shown in questions.unanswerable:
+    shown = printable(known)
+    if known in questions.unanswerable:
         return InputError(
             f"{where}: {key} {shown} is among the questions, but has no annotation; give the "
             "annotations of all that was answered, or cut the answers"
         )
     return InputError(
-        f"{where}: {key} {shown} is not among the questions; give the question file that was "
-        "answered (where its ids are others than the labelled file's, give both)"
+        f"{where}: {printable(key)} {shown} is not among the questions; give the question file "
+        "that was answered (where its ids are others than the labelled file's, give both)"
     )
 
 
 def _narrowed(
-    table: AnswerTable, row: int, questions: Questions, columns: Sequence[Column], ids: list[int]
+    table: AnswerTable,
+    row: int,
+    questions: Questions,
+    columns: Sequence[Column],
+    ids: list[int],
+    about: list[int] | None,
 ) -> list[int]:
     """Of questions that share an id, which every split's may, those that the row repeats.
 
@@ -217,6 +236,8 @@ def _narrowed(
     several_splits = len({question.split for question in asked}) > 1
     if not several_splits and len({questions.words[i] for i in ids}) == 1:
         return ids
+    if about is not None and set(about) & set(ids):
+        return [i for i in ids if i in about]
     within = [questions.known.within(text) for text in _strings(columns, row)]
     fitting = [i for i in ids if any(questions.words[i] in found for found in within)]
     several = len({(questions.words[i], questions.asked[i].image) for i in fitting}) > 1
@@ -224,7 +245,7 @@ def _narrowed(
         if several_splits:
             raise no_split(table.where(row), questions)
         raise InputError(
-            f"{table.where(row)}: question_id {asked[0].question_id} is that of several questions "
+            f"{table.where(row)}: {asked[0].name} is that of several questions "
             f"of {asked[0].source}, and the row does not repeat which; give the prompt or the "
             "question in each row"
         )
@@ -333,9 +354,9 @@ def _refuse_other_numbering(
         if other and _by_content(table, questions, splits) is None:
             row = next(row for row in table.span if ids[row] != found[row])
             raise InputError(
-                f"{table.where(row)}: {key.path!r} names question_id "
-                f"{questions.asked[found[row][0]].question_id}, but {path!r} "
-                f"{questions.asked[ids[row][0]].question_id}; remove the key that is not the id"
+                f"{table.where(row)}: key {key.path!r} names "
+                f"{questions.asked[found[row][0]].name}, but {path!r} "
+                f"{questions.asked[ids[row][0]].name}; remove the key that is not the id"
             )
 
 
@@ -367,6 +388,15 @@ def _by_order(table: AnswerTable, questions: Questions, splits: Sequence[set[str
 def _refuse_shuffled(table: AnswerTable) -> None:
     """Raise InputError where a field numbers the lines, and not in their order."""
     for column in table.columns.values():
+        values = list(column.values.values())
+        n_distinct = len(set(values))
+        named = names_number(column.name) and not names_image(column.name)
+        if named and len(values) // 2 < n_distinct < len(values):
+            twice = next(value for value in values if values.count(value) > 1)
+            raise InputError(
+                f"{table.path}: no question_id, and key {column.path!r} is {twice!r} in several "
+                "rows; add a question_id to each row"
+            )
         numbers = _numbers(column, len(table.rows))
         if numbers is None or len(set(numbers)) < len(numbers) or numbers == sorted(numbers):
             continue
@@ -413,8 +443,8 @@ def assign(
     missing = [question for i, question in enumerate(questions.asked) if i not in row_of]
     if missing:
         raise InputError(
-            f"{table.path}: {len(missing)} questions have no answer, the first is question_id "
-            f"{missing[0].question_id} of {missing[0].split}; answer all of them or cut the "
+            f"{table.path}: {len(missing)} questions have no answer, the first is "
+            f"{missing[0].name} of {missing[0].split}; answer all of them or cut the "
             "question file"
         )
     return row_of
@@ -422,6 +452,6 @@ def assign(
 
 def _answered_twice(table: AnswerTable, asked: Asked, first: int, last: int) -> InputError:
     return InputError(
-        f"{table.where(last)}: question_id {asked.question_id} was answered before "
+        f"{table.where(last)}: {asked.name} was answered before "
         f"({table.where(first)}); keep one answer"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vrp.data.answer_fields import ANSWER_KEYS, Scalar, canonical, names_id, names_number
-from vrp.data.json_input import Record, as_record, keys_shown, read_values
+from vrp.data.json_input import Record, as_record, keys_shown, printable, read_values
 from vrp.errors import InputError
 
 _LISTS = (
@@ -130,7 +130,7 @@ def _from_columns(value: Mapping[str, Any], path: Path) -> list[Record] | None:
     """Rows of an object that holds all values of a field together, as pandas writes them."""
     if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
         names, rows = [str(name) for name in value["columns"]], value["data"]
-    elif any(map(_names_field, value)):
+    elif len(value) > 1 and any(map(_names_field, value)):
         columns = list(value.values())
         if all(isinstance(column, dict) for column in columns):
             if any(list(column) != list(columns[0]) for column in columns):
@@ -172,16 +172,17 @@ def _from_lists(
             ]
         found = {key: found[key] for key in (usual if len(usual) == 1 else texts)} or found
     if len(found) > 1:
+        keys = " and ".join(map(printable, found))
         raise InputError(
-            f"{path}: one JSON object with lists under the keys {' and '.join(map(repr, found))}; "
-            "give the list of answers alone"
+            f"{path}: one JSON object with lists under the keys {keys}; give the list of answers "
+            "alone"
         )
     return next(iter(found.values()), None)
 
 
 def _wrapped(inner: Any, path: Path, key: str, *, maps: bool, depth: int) -> list[Record] | None:
     if isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
-        return [Record(f"{path}, {key} row {i}", row) for i, row in enumerate(inner, 1)]
+        return [Record(f"{path}, {printable(key)} row {i}", row) for i, row in enumerate(inner, 1)]
     if not isinstance(inner, dict) or _is_row(inner) or depth > _DEEPEST:
         return None
     return (
@@ -199,9 +200,12 @@ def _from_map(value: Mapping[str, Any], path: Path) -> list[Record] | None:
         isinstance(v, str | list) for v in value.values()
     ):
         return [
-            Record(f"{path}, key {key!r}", {"question_id": key, "answer": text})
+            Record(f"{path}, key '{printable(key)}'", {"question_id": key, "answer": text})
             for key, text in value.items()
         ]
     if all(isinstance(row, dict) and _is_row(row) for row in value.values()):
-        return [Record(f"{path}, key {key!r}", {"key": key} | row) for key, row in value.items()]
+        return [
+            Record(f"{path}, key '{printable(key)}'", {"key": key} | row)
+            for key, row in value.items()
+        ]
     return None

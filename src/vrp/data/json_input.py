@@ -15,6 +15,7 @@ from vrp.errors import InputError
 _T = TypeVar("_T")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MOST_SHOWN = 8
+_LONGEST_KEY = 60
 _MOST_BYTES = 1 << 32
 """What a compressed file may unpack to: ten times the largest official one."""
 
@@ -89,7 +90,10 @@ def read_values(path: Path) -> list[Located]:
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
-        rows = _parse(text, str(path), unique=True)
+        try:
+            rows = _parse(text, str(path), unique=True)
+        except InputError as error:
+            rows = _several_lists(text, path, error)
         values = [Located(f"{path}, row {i}", row) for i, row in enumerate(rows, 1)]
     else:
         _refuse_other_formats(text, path)
@@ -97,6 +101,17 @@ def read_values(path: Path) -> list[Located]:
     if not values:
         raise InputError(f"{path}: holds no records; expected one JSON object a line")
     return values
+
+
+def _several_lists(text: str, path: Path, error: InputError) -> list[Any]:
+    """The values of lists one after the other. Raises ``error`` where there is something else."""
+    try:
+        lists = [located.value for located in _texts(text, path)]
+    except InputError:
+        raise error from None
+    if not all(isinstance(rows, list) for rows in lists):
+        raise error
+    return [row for rows in lists for row in rows]
 
 
 def read_records(path: Path) -> list[Record]:
@@ -145,9 +160,15 @@ def _texts(text: str, path: Path) -> list[Located]:
 
 def keys_shown(record: Record) -> str:
     """The keys of a record for a message: the first few in order, and how many more there are."""
-    keys = sorted(record.fields)
+    keys = sorted(map(printable, record.fields))
     more = f" and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
     return ", ".join(keys[:_MOST_SHOWN]) + more if keys else "nothing"
+
+
+def printable(text: str) -> str:
+    """A key or id for a message: on one line, and not long."""
+    shown = text if text.isprintable() else repr(text)[1:-1]
+    return shown if len(shown) <= _LONGEST_KEY else shown[: _LONGEST_KEY - 1] + "…"
 
 
 def text_field(record: Record, key: str) -> str:

@@ -267,7 +267,7 @@ def split_names(questions: Sequence[Path]) -> dict[str, Path]:
     Raises InputError where two files would get one name.
     """
     stems = [path.name.partition(".")[0] for path in questions]
-    known = [next((s for s in POPE_SPLITS if s in stem), stem) for stem in stems]
+    known = [next((s for s in POPE_SPLITS if s in stem.lower()), stem) for stem in stems]
     names = known if len(set(known)) == len(known) else stems
     if len(set(names)) < len(names):
         raise InputError("two question files have the same name; give each split once")

@@ -83,14 +83,16 @@ def pairing_note(basis: Basis) -> str:
     ]
     same = " and ".join([*whole, *parts])
     how += f"; what its rows repeat agrees: {same}." if same else "."
+    if basis.copies_labels:
+        how += " Every answer is its label: is this a model's?"
     if "question" in whole or basis.by == IMAGE_AND_QUESTION:
         return how
     unsaid = "No row" if not basis.compared["question"] else "Not every row"
-    moved = "in another order, or to" if basis.by == LINE_ORDER else "to"
-    return (
-        f"{how} {unsaid} repeats its question: answers {moved} other questions of the same number "
-        "would look the same."
-    )
+    others = [] if "split" in whole else ["answers to another split or data set"]
+    others += ["another order"] if basis.by == LINE_ORDER else []
+    if others:
+        how += f" {unsaid} repeats its question: {' or '.join(others)} would go unnoticed."
+    return how
 
 
 def _tables(scores: FileScores, threshold: float) -> list[str]:
@@ -98,7 +100,8 @@ def _tables(scores: FileScores, threshold: float) -> list[str]:
     if scores.vqa:
         notes.append(
             "Rules: official compares raw text where all annotators agree, as the published code "
-            "does; normalised never does."
+            "does with answers that a toolkit has normalised before; of raw answers it can be 12 "
+            "points lower. normalised always normalises: compare it with what is published."
         )
         rows = [
             [s.part, s.rule, str(s.n)]

@@ -54,13 +54,7 @@ def named_splits(
     Raises InputError where a row names none of the splits but another one, or several apart.
     """
     found = [set(sources) for _ in table.span]
-    said: dict[str, dict[int, list[tuple[Column, str]]]] = {}
-    for column in table.columns.values():
-        if _may_name_split(column):
-            for row, value in column.values.items():
-                if isinstance(value, str):
-                    said.setdefault(column.name, {}).setdefault(row, []).append((column, value))
-    for of_rows in said.values():
+    for of_rows in _said(table).values():
         for row, values in of_rows.items():
             fitting = set().union(*(fitting_splits(value, sources) for _, value in values))
             if not found[row] & fitting and not others:
@@ -72,6 +66,29 @@ def named_splits(
                 )
             found[row] &= fitting
     return found
+
+
+def n_naming_split(table: AnswerTable, sources: Mapping[str, str]) -> int:
+    """How many rows name their split."""
+    words = set(POPE_SPLITS)
+    return len(
+        {
+            row
+            for of_rows in _said(table).values()
+            for row, values in of_rows.items()
+            if any(value in sources or split_words(value) & words for _, value in values)
+        }
+    )
+
+
+def _said(table: AnswerTable) -> dict[str, dict[int, list[tuple[Column, str]]]]:
+    """Name of a field that may hold the split → row → its texts, several of a list."""
+    said: dict[str, dict[int, list[tuple[Column, str]]]] = {}
+    for column in filter(_may_name_split, table.columns.values()):
+        for row, value in column.values.items():
+            if isinstance(value, str):
+                said.setdefault(column.name, {}).setdefault(row, []).append((column, value))
+    return said
 
 
 def _may_name_split(column: Column) -> bool:
