@@ -1,5 +1,7 @@
 """The distribution of answers equals enumeration, and samples are draws from it."""
 
+import weakref
+
 import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
@@ -7,6 +9,7 @@ from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 from vrp.errors import InputError
 from vrp.vlm import sampling
 from vrp.vlm.decode import prepare, run_batch
+from vrp.vlm.prefill import Decoder
 from vrp.vlm.sampling import sample_answers
 
 RULE = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3}
@@ -123,3 +126,67 @@ def test_a_vanishing_nucleus_leaves_the_greedy_answer(vlm, items):
 def test_a_floor_out_of_range_is_refused(vlm, items, floor):
     with pytest.raises(InputError, match="floor"):
         sample_answers(vlm, items, floor=floor, **RULE)
+
+
+class CountedDecoders:
+    """Rows whose cache is in memory, and forwards, while answers grow."""
+
+    def __init__(self, monkeypatch):
+        self.alive, self.most_rows, self.n_rows = weakref.WeakSet(), 0, 0
+        for name in ("prefill", "step", "select"):
+            monkeypatch.setattr(sampling.Decoder, name, self.counted(getattr(Decoder, name)))
+        fork = Decoder.fork
+        monkeypatch.setattr(sampling.Decoder, "fork", lambda one: self.watched(fork(one)))
+
+    def watched(self, decoder):
+        self.alive.add(decoder)
+        return decoder
+
+    def counted(self, method):
+        def call(decoder, *args):
+            result = method(self.watched(decoder), *args)
+            caches = [one.cache.layers[0].keys for one in self.alive if one.cache is not None]
+            distinct = {keys.data_ptr(): len(keys) for keys in caches}
+            self.most_rows = max(self.most_rows, sum(distinct.values()))
+            if method.__name__ == "step":
+                self.n_rows += len(result)
+            return result
+
+        return call
+
+
+@pytest.mark.parametrize("floor", [None, 1e-3])
+def test_no_more_is_cached_than_planned_however_long_answers_are(vlm, items, monkeypatch, floor):
+    """Of random weights nothing is resolved: any token may follow any other."""
+    counted = CountedDecoders(monkeypatch)
+    rule = RULE | {"temperature": 2.0, "top_p": 1.0, "max_new_tokens": 24}
+    found = sample_answers(vlm, items, k=10, floor=floor, **rule)
+    planned = 1 + sampling._ROWS_AN_ITEM
+    assert counted.most_rows <= planned * len(items)
+    # Samples alone take ten rows a step; the distribution at most as many again, and a few more.
+    assert counted.n_rows <= 24 * len(items) * (10 + (sampling._FOLLOWED_A_TOKEN if floor else 0))
+    if floor:
+        for answer in found:
+            distribution = answer.distribution
+            total = sum(distribution.probabilities) + distribution.unresolved
+            assert total == pytest.approx(1, abs=1e-12)
+
+
+def test_samples_are_the_same_where_the_distribution_is_given_up(vlm, items, monkeypatch):
+    rule = RULE | {"temperature": 2.0, "top_p": 1.0, "max_new_tokens": 12}
+    alone = sample_answers(vlm, items, k=5, seed=3, **rule)
+    monkeypatch.setattr(sampling, "_FOLLOWED_A_TOKEN", 1)
+    both = sample_answers(vlm, items, k=5, seed=3, floor=1e-3, **rule)
+    assert [one.token_ids for one in both] == [one.token_ids for one in alone]
+    assert all(one.distribution.unresolved > 0.5 for one in both)
+
+
+def test_the_likeliest_beginnings_are_followed_first(vlm, items, monkeypatch):
+    whole = sample_answers(vlm, items, floor=1e-3, **RULE)
+    monkeypatch.setattr(sampling, "_FOLLOWED_A_TOKEN", 2)
+    found = sample_answers(vlm, items, floor=1e-3, **RULE)
+    for one, other in zip(found, whole, strict=True):
+        n = len(one.distribution.answers)
+        assert 0 < n < len(other.distribution.answers)
+        assert one.distribution.unresolved > other.distribution.unresolved
+        assert set(one.distribution.answers) <= set(other.distribution.answers)

@@ -35,7 +35,8 @@ CONSISTENCY = table(
     optional(
         "unresolved",
         number,
-        "mass of beginnings under the floor, which were not followed",
+        "mass of beginnings that were not followed: under the floor, or beyond 12 for each token "
+        "of the longest answer",
         unit="share",
     ),
     *[

@@ -23,6 +23,10 @@ from vrp.vlm.prefill import Decoder, Prepared, run_to_fit
 
 # Rows decoded at a time, for each item of the batch: what bounds the repeated cache.
 _ROWS_AN_ITEM = 12
+# Prefixes that are followed for an item's distribution, for each token of its longest answer. Half
+# of those that are left may be spent at one step: short answers branch at once and end, and in
+# long ones a flat distribution is given up early, where most of its mass would stay unresolved.
+_FOLLOWED_A_TOKEN = 12
 
 
 class AnswerDistribution(NamedTuple):
@@ -34,7 +38,7 @@ class AnswerDistribution(NamedTuple):
     probabilities: tuple[float, ...]
     """Probability of each."""
     unresolved: float
-    """Mass of the prefixes that are less likely than the floor and were not followed."""
+    """Mass of the prefixes that were not followed: less likely than the floor, or too many."""
 
 
 class ItemSamples(NamedTuple):
@@ -153,32 +157,12 @@ class _Prefix:
     """Samples that begin with these tokens."""
 
 
-class _Part(NamedTuple):
-    """Prefixes that are decoded together, and the decoder whose rows they continue."""
-
-    decoder: Decoder
-    """At the token before the last of each prefix."""
-    prefixes: list[_Prefix]
-    """All of one length."""
-    parents: list[int]
-    """The decoder's row of each."""
-    n_rows: int
-    """Rows of the decoder."""
-
-    def step(self) -> tuple[Decoder, torch.Tensor, list[_Prefix]]:
-        """Feed the prefixes' last tokens; return the logits of the next ones."""
-        # Selecting copies the whole cache, so it is skipped where every row has one continuation.
-        if self.parents != list(range(self.n_rows)):
-            self.decoder.select(torch.tensor(self.parents))
-        tokens = torch.tensor(
-            [prefix.tokens[-1] for prefix in self.prefixes],
-            device=self.decoder.attention_mask.device,
-        )
-        return self.decoder, self.decoder.step(tokens), self.prefixes
-
-
 class _AnswerTree:
-    """The growing answers of one batch."""
+    """The growing answers of one batch, one token longer at each step.
+
+    Prefixes that are more than fit into a decoder are decoded in parts, each from the prompt on:
+    what waits is tokens alone. So no more is cached than the prompts and the rows of one decoder.
+    """
 
     def __init__(self, vlm: VLM, prepared: Prepared, rule: _Rule, max_rows: int) -> None:
         self.vlm = vlm
@@ -191,44 +175,69 @@ class _AnswerTree:
         self.sampled: list[list[tuple[int, ...]]] = [[()] * rule.k for _ in self.ids]
         self.leaves: list[dict[tuple[int, ...], float]] = [{} for _ in self.ids]
         self.unresolved: list[list[float]] = [[] for _ in self.ids]
+        self.may_follow = [_FOLLOWED_A_TOKEN * limit for limit in self.limits]
+        """Prefixes of each item that may yet be decoded for its distribution."""
         self.close_draws = [0] * len(self.ids)
         self.non_finite: set[int] = set()
         """Items whose logits were not finite at some step."""
         self.max_rows = max_rows
+        self.prompts = Decoder(vlm, prepared)
+        self.decoder: Decoder | None = None
+        """Whose rows are the prefixes of the last step, where they were in one part."""
 
     def grow(self) -> list[ItemSamples]:
-        decoder = Decoder(self.vlm, self.prepared)
-        logits = decoder.prefill()
         # The empty prefix is certain; a probability of 0 keeps the distribution from following it.
         root_probability = 0.0 if self.rule.floor is None else 1.0
         samples = range(self.rule.k)
         rows = [_Prefix(i, (), root_probability, list(samples)) for i in range(len(self.ids))]
-        waiting = self._continuations(decoder, logits, rows)
-        del logits  # (B, V) would stay in memory while the whole tree grows
-        while waiting:
-            waiting += self._continuations(*waiting.pop().step())
-        return self._collected()
+        branches, parents = self._branch(rows, self.prompts.prefill(), 0)
+        self.decoder = self.prompts.fork()
+        n_rows = len(rows)
+        while True:
+            rows, parents = self._continuing(branches, parents)
+            if not rows:
+                return self._collected()
+            branches, parents = self._extended(rows, parents, n_rows)
+            n_rows = len(rows)
 
-    def _continuations(
-        self, decoder: Decoder, logits: torch.Tensor, rows: list[_Prefix]
-    ) -> "list[_Part]":
-        """Extend the prefixes of the decoder's rows by one token, given its logits.
+    def _extended(
+        self, rows: list[_Prefix], parents: list[int], n_rows: int
+    ) -> tuple[list[_Prefix], list[int]]:
+        """Return the continuations of prefixes, and the place of the one that each continues.
 
-        Returns:
-            Prefixes that continue, in parts that fit memory, the last first: `grow` keeps a stack,
-            so that one part is followed to its end before the next is decoded.
+        Args:
+            rows: the prefixes, all of one length.
+            parents: the decoder's row that each continues.
+            n_rows: rows of the decoder.
         """
-        step = len(rows[0].tokens)
-        branches, parents = self._split_off_full(*self._branch(rows, logits, step))
-        starts = range(0, len(branches), self.max_rows)
-        slices = [slice(start, start + self.max_rows) for start in starts]
-        # The last part takes over the decoder itself, so that its old cache is freed by selecting.
-        parts = [
-            _Part(decoder if place is slices[-1] else decoder.fork(), branches[place],
-                  parents[place], len(rows))
-            for place in slices
-        ]  # fmt: skip
-        return parts[::-1]
+        if len(rows) <= self.max_rows:
+            if self.decoder is None:
+                self.decoder = self._fed(rows)
+            # Selecting copies the whole cache, so it is skipped where every row continues.
+            elif parents != list(range(n_rows)):
+                self.decoder.select(torch.tensor(parents))
+            return self._branch(rows, self._step(self.decoder, rows, -1), len(rows[0].tokens))
+        self.decoder = None  # frees its cache
+        found: tuple[list[_Prefix], list[int]] = ([], [])
+        for start in range(0, len(rows), self.max_rows):
+            part = rows[start : start + self.max_rows]
+            logits = self._step(self._fed(part), part, -1)
+            branches, places = self._branch(part, logits, len(part[0].tokens))
+            found[0].extend(branches)
+            found[1].extend(start + place for place in places)
+        return found
+
+    def _fed(self, rows: list[_Prefix]) -> Decoder:
+        """Return a decoder that was fed prefixes from the prompts on, but for their last token."""
+        decoder = self.prompts.fork()
+        decoder.select(torch.tensor([row.item for row in rows]))
+        for place in range(len(rows[0].tokens[:-1])):
+            self._step(decoder, rows, place)
+        return decoder
+
+    def _step(self, decoder: Decoder, rows: list[_Prefix], place: int) -> torch.Tensor:
+        tokens = [row.tokens[place] for row in rows]
+        return decoder.step(torch.tensor(tokens, device=decoder.attention_mask.device))
 
     def _branch(
         self, rows: list[_Prefix], logits: torch.Tensor, step: int
@@ -261,17 +270,35 @@ class _AnswerTree:
             parents.extend([parent] * len(children))
         return branches, parents
 
-    def _split_off_full(
+    def _continuing(
         self, branches: list[_Prefix], parents: list[int]
     ) -> tuple[list[_Prefix], list[int]]:
-        """Record the answers that have reached their longest length; return the others."""
-        found = []
+        """Return the prefixes that are decoded further: those of samples, and the likeliest others.
+
+        Answers that have reached their longest length are recorded.
+        """
+        growing = []
         for prefix, parent in zip(branches, parents, strict=True):
             if len(prefix.tokens) < self.limits[prefix.item]:
-                found.append((prefix, parent))
+                growing.append((prefix, parent))
             elif prefix.probability:
                 self.leaves[prefix.item][prefix.tokens] = prefix.probability
-        return [prefix for prefix, _ in found], [parent for _, parent in found]
+        self._leave_unlikely([prefix for prefix, _ in growing])
+        kept = [(one, parent) for one, parent in growing if one.samples or one.probability]
+        return [prefix for prefix, _ in kept], [parent for _, parent in kept]
+
+    def _leave_unlikely(self, prefixes: list[_Prefix]) -> None:
+        """Give up the prefixes of an item that would take more than half of what it may follow."""
+        of_item: dict[int, list[_Prefix]] = {}
+        for prefix in prefixes:
+            if prefix.probability:
+                of_item.setdefault(prefix.item, []).append(prefix)
+        for item, followed in of_item.items():
+            n_kept = min(len(followed), -(-self.may_follow[item] // 2))
+            self.may_follow[item] -= n_kept
+            for prefix in sorted(followed, key=lambda one: (-one.probability, one.tokens))[n_kept:]:
+                self.unresolved[item].append(prefix.probability)
+                prefix.probability = 0.0
 
     def _finite_rows(
         self, logits: torch.Tensor, rows: list[_Prefix]
