@@ -15,6 +15,7 @@ from vrp.study.graph import STAGES
 from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count
+from vrp.workflow.judged_outputs import plan_outdated_outputs
 from vrp.workflow.lock import acquire_results_lock
 from vrp.workflow.misread_input import refuse_misread_input
 from vrp.workflow.orphaned_jobs import refuse_beside_slurm_jobs
@@ -22,7 +23,7 @@ from vrp.workflow.orphaned_outputs import recover_orphaned_outputs
 from vrp.workflow.rules import StudyRules
 from vrp.workflow.shell_quoting import quote_job_commands
 from vrp.workflow.snapshot import pass_on_snapshot, snapshot_in_use, write_snapshot
-from vrp.workflow.watched_files import checkpoint_files, question_files
+from vrp.workflow.watched_files import checkpoint_files, embedded_digest, question_files
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
 # Python does by itself takes a sixth of the time.
@@ -73,5 +74,6 @@ os.environ.update(VRP_RUN_BY=str(os.getpid()), VRP_KEEP_BATCHES="1")
 pass_on_snapshot(Path(SNAPSHOT))
 
 quote_job_commands()
-recover_orphaned_outputs(workflow, STUDY)
+orphaned = recover_orphaned_outputs(workflow, STUDY)
+plan_outdated_outputs(workflow, RULES, but=orphaned)
 log_changed_code(workflow, RULES)

@@ -114,7 +114,9 @@ def sampled(data: DataConfig, out: Path, wanted: SampleConfig = SAMPLE) -> tuple
         sample=wanted,
         provenance={},
     )
-    return read_table(out / "items.parquet", ITEMS), json.loads((out / "sampling.json").read_text())
+    return read_table(out / "items.parquet", ITEMS), json.loads(
+        (out / "sampling.json").read_text()
+    )["splits"]
 
 
 def test_the_items_are_those_of_the_official_files(scenes, hub, commits, tmp_path):

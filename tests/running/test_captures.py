@@ -128,7 +128,7 @@ def test_no_table_appears_where_one_cannot_be_written(
         (Output(tmp_path / "attention.parquet", ATTENTION), attention_rows([capture()])),
     ]
     calls = []
-    whole_write = pq.write_table
+    whole_write = pq.ParquetWriter.write_table
 
     def full_disk(*arguments: Any, **options: Any) -> None:
         calls.append(arguments)
@@ -136,7 +136,7 @@ def test_no_table_appears_where_one_cannot_be_written(
             raise OSError(28, "No space left on device")
         whole_write(*arguments, **options)
 
-    monkeypatch.setattr(pq, "write_table", full_disk)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full_disk)
     with pytest.raises(InputError, match="No space left"):
         write_together(outputs, provenance={})
     assert list(tmp_path.iterdir()) == []

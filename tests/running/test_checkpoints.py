@@ -15,6 +15,7 @@ from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.planning.published import published_checkpoint
 from vrp.running.checkpoints import read_manifest
+from vrp.tables.sealed_json import write_sealed_json
 from vrp.vlm.dimensions import Dimensions
 
 
@@ -61,6 +62,8 @@ def test_the_manifest_lists_what_is_loaded_with_its_digest(folder: Path, tmp_pat
         "digest": hashlib.sha256(compact.encode()).hexdigest(),
         "dimensions": None,
         "unread": [],
+        "made_by": {"study": "", "stage": "", "model": "", "config": ""},
+        "sha256": written["sha256"],
     }
     assert read_manifest(output, model_in(folder)).identity == written["digest"]
 
@@ -109,10 +112,24 @@ def test_a_manifest_of_another_model_is_refused(folder: Path, tmp_path: Path):
         read_manifest(tmp_path / "m.json", model_in(folder, family="paligemma"))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"family": "llava"}', "\udcff"])
+@pytest.mark.parametrize("content", ["", "[]", "[1]", '{"family": "llava"}', "\udcff"])
 def test_a_malformed_manifest_is_one_clear_line(content: str, folder: Path, tmp_path: Path):
     (tmp_path / "m.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match="delete it and run `vrp fetch-model` again"):
+        read_manifest(tmp_path / "m.json", model_in(folder))
+
+
+def test_a_file_of_something_else_is_no_manifest(folder: Path, tmp_path: Path):
+    write_sealed_json(tmp_path / "m.json", {"origin": "scenes"})
     with pytest.raises(InputError, match="is no model manifest"):
+        read_manifest(tmp_path / "m.json", model_in(folder))
+
+
+def test_an_edited_manifest_is_refused(folder: Path, tmp_path: Path):
+    run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model_in(folder))
+    text = (tmp_path / "m.json").read_text()
+    (tmp_path / "m.json").write_text(text.replace('"digest": "', '"digest": "0'))
+    with pytest.raises(InputError, match="is not as it was written"):
         read_manifest(tmp_path / "m.json", model_in(folder))
 
 
@@ -121,7 +138,7 @@ def test_the_commit_of_a_hub_checkpoint_is_compared(tmp_path: Path):
     manifest = {
         "family": "llava", "checkpoint": "org/model", "revision": commit, "files": {}, "digest": "d"
     }  # fmt: skip
-    (tmp_path / "m.json").write_text(json.dumps(manifest))
+    write_sealed_json(tmp_path / "m.json", manifest)
     model = ModelConfig(family="llava", checkpoint="org/model", revision=commit)
     assert read_manifest(tmp_path / "m.json", model).identity == commit
     with pytest.raises(InputError, match="or another revision"):

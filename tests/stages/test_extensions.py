@@ -5,6 +5,7 @@ import runpy
 
 import polars as pl
 import pytest
+from described_data import write_described_data
 from page_text import text_of
 from stage_jobs import run_job
 from synthetic_study import CONDITION_SECTIONS, K, write_synthetic_study
@@ -143,14 +144,11 @@ def test_figures_are_drawn_and_name_it(drawn):
 
 
 def test_the_report_shows_signal_cost_and_figure(study, drawn, tmp_path):
-    (tmp_path / "data.json").write_text("{}")
-    (tmp_path / "sampling.json").write_text("[]")
     run_job(
         "report",
         {
-            "data": tmp_path / "data.json",
+            **write_described_data(tmp_path, study.items),
             "items": study.items,
-            "sampling": tmp_path / "sampling.json",
             "effects": study.effects,
             **study.tables,
             "figures": sorted(drawn.iterdir()),

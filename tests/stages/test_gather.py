@@ -7,12 +7,12 @@ import pytest
 from planted_study import write_planted_study
 
 from vrp.config.study import study_from_mapping
-from vrp.data.images import file_sha256
 from vrp.errors import InputError
 from vrp.stages import gather
 from vrp.study.context import StageContext, restricted
 from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_provenance, read_table, write_table
+from vrp.tables.seal import read_seal
 from vrp.tables.shard_list import listed_shards
 
 STUDY = study_from_mapping(
@@ -58,8 +58,8 @@ def test_the_list_names_every_shard_with_its_checksum(folder, tmp_path):
     assert listed_shards(output, "answers") == [answers]
     assert listed_shards(output, "attention") == [attention]
     content = json.loads(output.read_text())
-    assert content["model"] == "toy"
-    assert content["tables"]["answers"] == {str(answers): file_sha256(answers)}
+    assert content["made_by"]["model"] == "toy"
+    assert content["tables"]["answers"] == {"toy/answers/000.parquet": read_seal(answers).seal}
 
 
 def test_shards_beyond_the_number_are_left_alone(folder, tmp_path):

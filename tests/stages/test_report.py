@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 import synthetic_study
+from described_data import write_described_data
 from page_text import external_references, text_of
 from PIL import Image
 from stage_jobs import run_job
@@ -39,20 +40,17 @@ def inputs(tmp_path_factory):
     _with_images(study.items, folder / "data")
     _with_hostile_text(study)
     _with_checkpoint(study.tables["answers"][0], "zoo:llava", "llava")
-    (folder / "data.json").write_text(
-        json.dumps({"origin": "scenes", "files": {"pope/a.json": "ab" * 32}, "n_images": 60})
-    )
     sampled = {"dataset": "pope", "split": "adversarial", "found": 900, "usable": 800,
                "dropped": {"repeated question": 100}, "taken": 90, "unreadable": []}  # fmt: skip
-    (folder / "sampling.json").write_text(json.dumps([sampled]))
+    data = {"origin": "scenes", "files": {"pope/a.json": "ab" * 32}, "n_images": 60}
+    described = write_described_data(folder, study.items, data=data, splits=[sampled])
     figures = [folder / "masking.svg", folder / "accuracy_by_task.svg", folder / "own.svg"]
     for path in figures:
         path.write_text(SVG)
     return {
         "folder": folder,
-        "data": folder / "data.json",
+        **described,
         "items": study.items,
-        "sampling": folder / "sampling.json",
         "effects": study.effects,
         "tables": study.tables,
         "figures": figures,
@@ -208,14 +206,13 @@ def test_a_tiny_embedded_model_is_not_mistaken_for_the_published_one(made):
 
 def test_embedded_models_on_photographs_and_lost_images_are_said_so(made, inputs, tmp_path):
     assert "near chance is expected" not in text_of(made[0])  # on scenes they are at home
-    (tmp_path / "data.json").write_text(json.dumps({"origin": "local", "files": {}}))
-    row = json.loads(inputs["sampling"].read_text())[0]
+    (row,) = json.loads(inputs["sampling"].read_text())["splits"]
     lost = {"missing": [f"gone_{i}.jpg" for i in range(3)], "unreadable": ["cut.jpg: truncated"]}
-    (tmp_path / "sampling.json").write_text(json.dumps([row | lost]))
+    described = write_described_data(
+        tmp_path, inputs["items"], data={"origin": "local", "files": {}}, splits=[row | lost]
+    )
     output = tmp_path / "out" / "report.html"
-    given = {**inputs, "data": tmp_path / "data.json",
-             "sampling": tmp_path / "sampling.json"}  # fmt: skip
-    write_report(given, tmp_path / "out" / "summary.json", output)
+    write_report({**inputs, **described}, tmp_path / "out" / "summary.json", output)
     words = text_of(output.read_text(encoding="utf-8"))
     right = read_table(inputs["tables"]["answers"][0], ANSWERS)["correct"].mean()
     assert "alpha learnt from rendered scenes" in words

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from described_data import write_described_data
 from page_text import text_of
 from stage_jobs import run_job
 from synthetic_study import CONDITION_SECTIONS, CONDITIONS, write_synthetic_study
@@ -27,14 +28,11 @@ ORIGIN = {"study": "synthetic", "stage": "report", "versions": "{}"}
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bare")
     study = write_synthetic_study(folder / "tables", models=("alpha", "beta"), capture=())
-    (folder / "data.json").write_text(json.dumps({"origin": "scenes", "files": {}}))
-    (folder / "sampling.json").write_text("[]")
     run_job(
         "report",
         {
-            "data": folder / "data.json",
+            **write_described_data(folder, study.items),
             "items": study.items,
-            "sampling": folder / "sampling.json",
             "effects": study.effects,
             **study.tables,
             "figures": [],
@@ -124,8 +122,7 @@ def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
 
     full = write_synthetic_study(tmp_path / "full", models=("alpha",))
     bare = write_synthetic_study(tmp_path / "bare", models=("beta",), capture=("lens",))
-    (tmp_path / "data.json").write_text("{}")
-    (tmp_path / "sampling.json").write_text("[]")
+    described = write_described_data(tmp_path, full.items)
     tables = {name: [*paths, *bare.tables.get(name, [])] for name, paths in full.tables.items()}
     answers = read_table(bare.tables["answers"][0], ANSWERS)
     write_table(
@@ -137,7 +134,7 @@ def test_one_model_without_attention_leaves_the_others_answer(tmp_path):
             tables, conditions=CONDITIONS, items=full.items, effects=full.effects
         ),
         study="two",
-        data_manifest=tmp_path / "data.json", sampling=tmp_path / "sampling.json",
+        data_manifest=described["data"], sampling=described["sampling"],
     )  # fmt: skip
     found = conclude_attention(study.models)
     assert found.verdicts["beta"] == NOT_CAPTURED

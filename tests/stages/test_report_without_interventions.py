@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from described_data import write_described_data
 from page_text import text_of
 from stage_jobs import run_job
 from synthetic_study import CONDITION_SECTIONS, write_synthetic_study
@@ -58,14 +59,11 @@ def test_every_figure_is_drawn(study, tmp_path):
 
 
 def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
-    (tmp_path / "data.json").write_text(json.dumps({"origin": "scenes", "files": {}}))
-    (tmp_path / "sampling.json").write_text("[]")
     run_job(
         "report",
         {
-            "data": tmp_path / "data.json",
+            **write_described_data(tmp_path, study.items),
             "items": study.items,
-            "sampling": tmp_path / "sampling.json",
             "effects": study.effects,
             **study.tables,
             "figures": [],

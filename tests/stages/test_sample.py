@@ -61,7 +61,7 @@ def test_the_counts_are_met_exactly(scenes, tmp_path):
     assert counts == {"adversarial": 20, "counting": 10, "spatial": 10, "open": 5}
     labels = items.filter(split="adversarial")["reference"].to_list()
     assert labels.count("yes") == labels.count("no") == 10
-    report = json.loads((tmp_path / "sampling.json").read_text())
+    report = json.loads((tmp_path / "sampling.json").read_text())["splits"]
     assert [row["taken"] for row in report] == [20, 10, 10, 5]
     assert all(row["found"] == row["usable"] + sum(row["dropped"].values()) for row in report)
 
@@ -155,7 +155,7 @@ def test_textvqa_stands_beside_the_others_with_images_of_its_own(scenes, tmp_pat
     assert text["group"].n_unique() == 2
     assert all(image.startswith("train_images/") for image in text["image"])
     assert not set(text["group"]) & set(items.filter(dataset="pope")["group"])
-    row = json.loads((tmp_path / "out" / "sampling.json").read_text())[1]
+    row = json.loads((tmp_path / "out" / "sampling.json").read_text())["splits"][1]
     assert [row[key] for key in ("dataset", "split", "found", "taken")] == ["textvqa", "val", 6, 6]
     # The same items without the other data set, whose images need not be there.
     shutil.rmtree(copy / "data" / "val2014")
@@ -246,7 +246,7 @@ def test_a_question_of_ones_own_is_taken_once(tmp_path):
     lines = [{"question": f"What is {i}?"} for i in range(6)]
     items = own_study(tmp_path, lines, ("first", "open", 4), ("second", "open", 2))
     assert items["question"].n_unique() == 6
-    rows = json.loads((tmp_path / "out" / "sampling.json").read_text())
+    rows = json.loads((tmp_path / "out" / "sampling.json").read_text())["splits"]
     assert [row["dropped"] for row in rows] == [{}, {"taken by an earlier split": 4}]
     with pytest.raises(InputError, match=r"own second.*4 taken by an earlier split"):
         own_study(tmp_path / "short", lines, ("first", "open", 4), ("second", "open", 3))

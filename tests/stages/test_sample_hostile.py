@@ -147,7 +147,7 @@ def study(tmp_path, capsys):
 @pytest.mark.parametrize("dataset", SPLITS)
 def test_nothing_is_said_where_nothing_is_wrong(study, dataset):
     assert study.sample(dataset) == ""
-    row = json.loads(study.report.read_text())[0]
+    row = json.loads(study.report.read_text())["splits"][0]
     assert (row["taken"], row["missing"], row["unreadable"]) == (N_IMAGES, [], [])
 
 
@@ -205,7 +205,7 @@ def test_an_elongated_image_is_named_and_counted(study, dataset):
     assert f"{image_name(3)}: 2×600 pixels" in refusal
     said = study.sample(dataset, count=N_IMAGES - 1)
     assert "images elongated, their questions left out" in said
-    row = json.loads(study.report.read_text())[0]
+    row = json.loads(study.report.read_text())["splits"][0]
     assert row["dropped"] == {"elongated image": 1}
     assert len(row["elongated"]) == 1
     assert row["unreadable"] == []
@@ -255,7 +255,7 @@ def test_a_damaged_image_is_named_and_never_replaced_in_silence(study, dataset, 
     assert "from its others: 1 (" in said
     assert image.name in said
     assert words in said
-    row = json.loads(study.report.read_text())[0]
+    row = json.loads(study.report.read_text())["splits"][0]
     assert (row["usable"], row["taken"]) == (N_IMAGES - 1, N_IMAGES - 1)
     assert row["dropped"] == {"unreadable image": 1}
     assert len(row["unreadable"]) == 1
@@ -286,7 +286,7 @@ def test_a_missing_image_is_named_and_never_replaced_in_silence(study, dataset, 
     assert said.count("\n") == 1
     assert "images not found, their questions left out" in said
     assert name in said
-    row = json.loads(study.report.read_text())[0]
+    row = json.loads(study.report.read_text())["splits"][0]
     assert row["missing"] == [name]
     assert row["found"] == row["usable"] + 1 == N_IMAGES
 
@@ -297,7 +297,7 @@ def test_many_lost_images_are_counted_on_stderr_and_all_named_in_the_report(stud
     said = study.sample("pope", count=2)
     assert "from its others: 5 (" in said
     assert f"{image_name(2)} and 2 more" in said
-    row = json.loads(study.report.read_text())[0]
+    row = json.loads(study.report.read_text())["splits"][0]
     assert row["missing"] == [image_name(i) for i in range(5)]
 
 

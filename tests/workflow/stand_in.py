@@ -1,7 +1,6 @@
 """Stands in for `vrp`: parses like it, wants its inputs to exist, computes nothing."""
 
 import hashlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from vrp.cli import build_parser
 from vrp.config.study import StudyConfig, load_study
 from vrp.study.graph import STAGE
+from vrp.tables.sealed_json import write_sealed_json
 
 
 def main() -> None:
@@ -34,14 +34,16 @@ def main() -> None:
                 sys.exit(f"vrp {command}: {path} does not exist")
     for file in outputs:
         file.parent.mkdir(exist_ok=True, parents=True)
-        file.write_text(
-            manifest(command, study, options)
-            or f"{study.study} {command} {options.get('model')} {options.get('shard')}"
-        )
+        stated = manifest(command, study, options)
+        if stated:
+            write_sealed_json(file, {"files": stated})
+        else:
+            names = study.study, command, options.get("model"), options.get("shard")
+            file.write_text(" ".join(map(str, names)))
 
 
-def manifest(command: str, study: StudyConfig, options: dict[str, Any]) -> str:
-    """A manifest of what lies in a folder on this machine; empty: nothing does."""
+def manifest(command: str, study: StudyConfig, options: dict[str, Any]) -> dict[str, str]:
+    """Digests of the files in a folder on this machine; empty: there are none."""
     if command == "fetch-model":
         folder = Path(study.models[options["model"]].checkpoint)
         names = ["config.json", "model.safetensors"]
@@ -49,11 +51,10 @@ def manifest(command: str, study: StudyConfig, options: dict[str, Any]) -> str:
         folder = Path(study.data.folder)
         names = study.data.question_files((s.dataset, s.split) for s in study.sample.splits)
     else:
-        return ""
+        return {}
     if not folder.is_dir():
-        return ""
-    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    return json.dumps({"files": digests})
+        return {}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 import fcntl
 import json
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from snakemake.persistence import MetadataRecord
 from snakemake.persistence.file import FilePersistence
@@ -20,23 +18,24 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
     record_submission,
 )
 from vrp.config.study import StudyConfig
+from vrp.study.graph import STAGE
+from vrp.study.origins import expected_provenance
+from vrp.tables.files import write_table
+from vrp.tables.schema import column, integer, table
 from vrp.workflow import orphaned_outputs
 from vrp.workflow.orphaned_outputs import (
     OrphanedOutputs,
-    expected_provenance,
     find_orphaned_outputs,
     recover_orphaned_outputs,
     update_records,
 )
 
+TABLE = table("toy", ("x",), column("x", integer, "a number"))
 MADE_BY = {"stage": "consistency", "model": "one", "code": "c0de", "config": "k3"}
 
 
 def write(path: str | Path, made_by: dict[str, str]) -> None:
-    metadata = {f"vrp.{key}": value for key, value in made_by.items()}
-    table = pl.DataFrame({"x": [1]}).to_arrow().replace_schema_metadata(metadata)
-    assert isinstance(table, pa.Table)
-    pq.write_table(table, path)
+    write_table(Path(path), TABLE, {"x": [1]}, provenance=made_by)
 
 
 def set_time(path: str | Path, time: float) -> None:
@@ -226,7 +225,7 @@ def two_tables(study: StudyConfig) -> None:
     for model, config in (("valid", None), ("stale", "0ther")):
         path = RESULTS / model / "consistency" / "000.parquet"
         path.parent.mkdir(parents=True)
-        made_by = expected_provenance(study, "consistency", "one")
+        made_by = expected_provenance(study, STAGE["consistency"], "one")
         write(path, made_by | ({"config": config} if config else {}))
         submit(job(str(path)), "17" if config is None else "")
 
@@ -278,7 +277,8 @@ def test_a_snakemake_without_a_name_of_its_persistence_is_reported(
 
 
 def test_nothing_is_expected_of_lists_of_shards(study: StudyConfig) -> None:
-    assert expected_provenance(study, "gather_interventions", "one") == {}
-    table = expected_provenance(study, "metrics", "one")
-    assert (table["stage"], table["model"]) == ("metrics", "one")
-    assert expected_provenance(study, "effects", "")["model"] == ""
+    expected = partial(orphaned_outputs._expected, study)
+    assert expected("gather_interventions", "one") == {}
+    stated = expected("metrics", "one")
+    assert (stated["stage"], stated["model"]) == ("metrics", "one")
+    assert expected("effects", "")["model"] == ""

@@ -1,15 +1,24 @@
 """Checkpoints and question files: their contents count, their times do not."""
 
 import hashlib
-import json
 import os
+import shutil
+import time
 from pathlib import Path
 
 import pytest
 from snakemake.io import is_flagged
 
+from vrp.tables.sealed_json import write_sealed_json
 from vrp.workflow import watched_files
-from vrp.workflow.watched_files import checkpoint_files, mark_unchanged_ancient, question_files
+from vrp.workflow.watched_files import (
+    changed_files,
+    checkpoint_files,
+    embedded_digest,
+    mark_unchanged_ancient,
+    question_files,
+)
+from vrp.zoo import zoo_checkpoint
 
 MANIFEST = Path("manifest.json")
 
@@ -19,16 +28,17 @@ def no_cache():
     watched_files._sha256.cache_clear()
 
 
-def write(path: Path, text: str, time: float = 3000) -> None:
+def write(path: Path, text: str, at: float = 3000) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    os.utime(path, (time, time))
+    os.utime(path, (at, at))
 
 
 def state(manifest: Path, **files: str) -> None:
     """Write a manifest that states the digests of these contents, at time 2000."""
     digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
-    write(manifest, json.dumps({"files": digests}), time=2000)
+    write_sealed_json(manifest, {"files": digests})
+    os.utime(manifest, (2000, 2000))
 
 
 def is_watched(path: str) -> bool:
@@ -47,15 +57,25 @@ def test_a_changed_content_is_watched_and_a_changed_time_is_not():
 
 
 def test_a_file_that_is_no_newer_than_the_manifest_is_not_read(monkeypatch):
-    write(Path("folder/file"), "content", time=1000)
+    write(Path("folder/file"), "content", at=1000)
     state(MANIFEST, file="content")
+    later = time.time() + 1000
+    os.utime(MANIFEST, (later, later))
     monkeypatch.setattr(watched_files, "_sha256", lambda path: pytest.fail("read"))
     (path,) = mark_unchanged_ancient(MANIFEST, Path("folder"), ["file"])
-    assert is_watched(path)  # for Snakemake, which compares the times
+    assert not is_watched(path)
+
+
+def test_a_time_that_was_set_back_does_not_hide_another_content():
+    state(MANIFEST, file="content")
+    write(Path("folder/file"), "another", at=1000)
+    (path,) = mark_unchanged_ancient(MANIFEST, Path("folder"), ["file"])
+    assert is_watched(path)
+    assert changed_files(MANIFEST, Path("folder"), ["file"]) == ["file"]
 
 
 def test_a_link_that_was_changed_is_looked_into():
-    write(Path("target"), "other", time=1000)
+    write(Path("target"), "other", at=1000)
     Path("folder").mkdir()
     Path("folder/link").symlink_to("../target")
     state(MANIFEST, link="content")
@@ -76,7 +96,22 @@ def test_a_checkpoints_files_but_for_its_notes(study):
 
 def test_an_embedded_model_that_does_not_exist_has_none(study):
     models = {"one": study.models["one"].model_copy(update={"checkpoint": "zoo:none"})}
-    assert checkpoint_files(study.model_copy(update={"models": models}), "one") == []
+    other = study.model_copy(update={"models": models})
+    assert checkpoint_files(other, "one") == []
+    assert embedded_digest(study, "one") == ""
+
+
+def test_an_embedded_model_counts_by_its_content_wherever_it_is(study, tmp_path, monkeypatch):
+    models = {"one": study.models["one"].model_copy(update={"checkpoint": "zoo:llava"})}
+    study = study.model_copy(update={"models": models})
+    assert checkpoint_files(study, "one") == []
+    before = embedded_digest(study, "one")
+    copy = shutil.copytree(zoo_checkpoint("llava"), tmp_path / "elsewhere")
+    monkeypatch.setattr(watched_files, "zoo_checkpoint", lambda name: copy)
+    assert embedded_digest(study, "one") == before
+    (copy / "config.json").write_text("{}")
+    watched_files._sha256.cache_clear()
+    assert embedded_digest(study, "one") != before
 
 
 def test_question_files_are_those_that_are_there(study):

@@ -24,5 +24,6 @@ rule fetch_model:
     params:
         *RULES.rerun_params("fetch_model"),
         study=SNAPSHOT,
+        embedded=lambda wildcards: embedded_digest(STUDY, wildcards.model),
     shell:
         RULES.command("fetch_model")

@@ -1,6 +1,5 @@
 """The study's results as the report looks them up: estimates and effects by name, per model."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
 from vrp.report.contrasts import probe_contrasts
 from vrp.report.numbers import Effect, ReportedEstimate
 from vrp.signals.registry import SIGNALS
+from vrp.study.origins import rows_digest
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
@@ -26,6 +26,7 @@ from vrp.tables.estimates import METRICS, NOT_A_LAYER, PROBES
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.signals import signal_table
 from vrp.zoo import ZOO_PREFIX
 
@@ -211,8 +212,8 @@ def gather_evidence(
         study=study,
         items=results.table(ITEMS),
         models=tuple(_model(model, results) for model in results.models),
-        sampling=tuple(_json(sampling)),
-        data=_json(data_manifest),
+        sampling=_sampled(sampling, *results.paths(ITEMS)),
+        data=read_sealed_json(data_manifest, made_by="fetch-data"),
         margins=results.margins,
         origins=results.origins,
     )
@@ -265,13 +266,12 @@ def _n_samples(model: ModelResults) -> int:
     return len(first[0]) if len(first) else 0
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the stage that makes it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not readable JSON ({error}); delete it and rerun") from None
+def _sampled(report: Path, items: Path) -> tuple[Mapping[str, Any], ...]:
+    """Return the rows of the sampling report, which must be of these items."""
+    found = read_sealed_json(report, made_by="sample")
+    if found.get("items") != rows_digest(items):
+        raise InputError(f"{report}: is not of the items in {items}; run `vrp sample` again")
+    return tuple(found["splits"])
 
 
 def most_discriminative(model: ModelEvidence, predictors: Sequence[str]) -> str | None:

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vrp.config.models import ModelConfig
 from vrp.data.images import file_sha256
 from vrp.errors import InputError
-from vrp.tables.files import write_text
+from vrp.study.provenance import STATED
+from vrp.tables.sealed_json import read_sealed_json, write_sealed_json
 from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
 
 WEIGHTS = "model.safetensors"
@@ -49,6 +51,8 @@ class Manifest(NamedTuple):
     """As `vrp.vlm.dimensions.Dimensions.as_json`; None: they could not be measured."""
     unread: Sequence[str] = ()
     """Buffers in its files that are computed and not read from there."""
+    made_by: Mapping[str, str] = MappingProxyType({})
+    """Provenance of the manifest itself."""
 
     @property
     def identity(self) -> str:
@@ -183,7 +187,8 @@ def check_weights(folder: Path, names: Collection[str], *, where: str) -> None:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write a manifest as JSON, whole or not at all."""
-    write_text(path, json.dumps(manifest._asdict(), indent=1, sort_keys=True) + "\n")
+    content = manifest._asdict() | {STATED: dict(manifest.made_by)}
+    write_sealed_json(path, dict(sorted(content.items())))
 
 
 def read_manifest(path: Path, model: ModelConfig) -> Manifest:
@@ -194,11 +199,10 @@ def read_manifest(path: Path, model: ModelConfig) -> Manifest:
     Raises:
         InputError: the manifest is missing or malformed, of another checkpoint, or stale.
     """
+    content = read_sealed_json(path, made_by="fetch-model")
     try:
-        manifest = Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run `vrp fetch-model` first") from None
-    except (OSError, ValueError, TypeError):
+        manifest = Manifest(**content)
+    except TypeError:
         raise InputError(f"{path}: is no model manifest; run `vrp fetch-model` again") from None
     same_commit = manifest.revision == model.revision or not _is_commit(model.revision)
     if manifest[:2] != (model.family, model.checkpoint) or not same_commit:

@@ -1,7 +1,6 @@
 """Put images and question files into the data folder and list them in a manifest."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from vrp.data.images import file_sha256
 from vrp.data.scenes.official import write_scene_dataset
 from vrp.errors import InputError
 from vrp.study.context import StageContext
-from vrp.tables.files import write_text
+from vrp.study.provenance import STATED, stated
+from vrp.tables.sealed_json import write_sealed_json
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def run(context: StageContext) -> None:
             image.
     """
     data, output = context.study.data, context.write("data")
-    write_text(output, json.dumps(fetch(data), indent=1) + "\n")
+    write_sealed_json(output, {**fetch(data), STATED: stated(context.provenance)})
 
 
 def fetch(data: DataConfig) -> dict[str, object]:

@@ -31,6 +31,7 @@ from vrp.running.checkpoints import (
     write_manifest,
 )
 from vrp.study.context import StageContext
+from vrp.study.provenance import stated
 from vrp.vlm.family_names import check_family
 from vrp.zoo import ZOO_PREFIX
 
@@ -49,7 +50,8 @@ def run(context: StageContext) -> None:
     folder = _folder(model, manifest)
     unread = [] if model.checkpoint.startswith(ZOO_PREFIX) else _unread_weights(model, folder)
     dimensions = _dimensions(model, folder)
-    write_manifest(output, manifest._replace(dimensions=dimensions, unread=unread))
+    made_by = stated(context.provenance)
+    write_manifest(output, manifest._replace(dimensions=dimensions, unread=unread, made_by=made_by))
 
 
 def fetch(model: ModelConfig) -> Manifest:

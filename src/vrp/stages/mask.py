@@ -64,7 +64,6 @@ def run(context: StageContext) -> None:
     require_writable(output)
     recorded = read_manifest(context.read("manifest"), model)
     provenance = with_revision(context.provenance, recorded)
-    check_same_model([*answers, *attention], provenance)
     subset = stratified_subset(read_items(context.read("items")), mask.items, seed=seed)
     frame = shard_items(subset, n_shards=context.n_shards, shard=context.shard)
     baseline = read_baseline_answers(answers, frame["item_id"].to_list())

@@ -31,14 +31,13 @@ from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
-from vrp.study.provenance import inherit_weights
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS
-from vrp.tables.files import read_batches, read_provenance, read_table, write_table
+from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
@@ -77,7 +76,7 @@ def run(context: StageContext) -> None:
         InputError: a table is missing, or the shards do not hold the study's items.
     """
     metrics = context.study.metrics
-    answers, attention = context.read_all("answers"), context.read_all("attention")
+    attention = context.read_all("attention")
     schemas = _schemas_to_read()
     paths = {name: context.read_all(name) for name in ("answers", "lens", "consistency")}
     tables = _read_tables(context.read("items"), paths, schemas)
@@ -107,15 +106,14 @@ def run(context: StageContext) -> None:
     lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
     rows += with_reasons(lens_rows, notes["answers"])
     rows += _peak_rows(tables["lens"], notes["lens"])
-    provenance = inherit_weights(context.provenance, read_provenance(answers[0]))
     write_table(
         context.write("heads"),
         HEADS,
         _head_table(by_head, items.correct),
-        provenance=provenance,
+        provenance=context.provenance,
     )
-    write_table(context.write("signals"), signal_table(), table, provenance=provenance)
-    write_table(context.write("metrics"), METRICS, adjusted(rows), provenance=provenance)
+    write_table(context.write("signals"), signal_table(), table, provenance=context.provenance)
+    write_table(context.write("metrics"), METRICS, adjusted(rows), provenance=context.provenance)
 
 
 def _schemas_to_read() -> dict[str, TableSchema]:

@@ -49,13 +49,12 @@ from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.signals.registry import SIGNALS
 from vrp.signals.structural import FEATURE_NAMES
 from vrp.study.context import StageContext
-from vrp.study.provenance import inherit_weights
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.estimates import NOT_A_LAYER, PROBES
-from vrp.tables.files import read_batches, read_provenance, read_table, write_table
+from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
@@ -172,12 +171,11 @@ def run(context: StageContext) -> None:
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
     neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted[LINEAR_BEST])
-    provenance = inherit_weights(context.provenance, read_provenance(answers[0]))
-    write_table(context.write("neurons"), NEURONS, neuron_columns, provenance=provenance)
+    write_table(context.write("neurons"), NEURONS, neuron_columns, provenance=context.provenance)
     write_table(
-        context.write("predictions"), PREDICTIONS, prediction_columns, provenance=provenance
+        context.write("predictions"), PREDICTIONS, prediction_columns, provenance=context.provenance
     )
-    write_table(context.write("probes"), PROBES, adjusted(rows), provenance=provenance)
+    write_table(context.write("probes"), PROBES, adjusted(rows), provenance=context.provenance)
 
 
 def fit_probes(

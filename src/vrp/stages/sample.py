@@ -1,6 +1,5 @@
 """Sample the study's items: exact counts, stratified, independent of the order of files."""
 
-import json
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -20,8 +19,10 @@ from vrp.data.sampling import (
 )
 from vrp.errors import InputError, unknown_name
 from vrp.study.context import StageContext
-from vrp.tables.files import write_table, write_text
+from vrp.study.origins import rows_digest
+from vrp.tables.files import write_table
 from vrp.tables.items import ITEMS
+from vrp.tables.sealed_json import write_sealed_json
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def run(context: StageContext) -> None:
     columns = {name: [row[name] for row in as_rows] for name in ITEMS.columns.names}
     write_table(context.write("items"), ITEMS, columns, provenance=context.provenance)
     report = context.write("sampling")
-    write_text(report, json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+    found = {"items": rows_digest(context.write("items")), "splits": [r._asdict() for r in rows]}
+    write_sealed_json(report, found)
     for row in rows:
         _warn_missing_images(row, report)
 

@@ -89,7 +89,8 @@ def run_stage(
         InputError: no such model, or an input is missing or does not fit; nothing is written then.
     """
     from vrp.study.digests import code_digest
-    from vrp.study.provenance import EXECUTION, provenance
+    from vrp.study.origins import check_inputs
+    from vrp.study.provenance import EXECUTION, SHARD, provenance
     from vrp.tables.shard_list import listed_shards
 
     if stage.per != "study":
@@ -102,6 +103,8 @@ def run_stage(
         paths[artifact.name] = list(
             given or layout.paths(artifact, model=model, shard=f"{shard:03d}")
         )
+    read = {one.artifact: paths[one.artifact.name] for one in path_options(stage) if not one.writes}
+    origins = check_inputs(study, model if stage.per != "study" else "", read)
     inputs: dict[str, list[Path]] = {}
     for artifact in stage.reads:
         maker = MADE_BY[artifact]
@@ -116,7 +119,11 @@ def run_stage(
         code=code_digest(study, stage.name, model),
         model=model,
     )
+    made_by |= origins
     batch = batch_size(study, stage, model) if stage.batch_key else 1
+    n_shards = value_of(study, stage.shards_key) if stage.shards_key else 1
+    if stage.per == "shard":
+        made_by[SHARD] = f"{shard}/{n_shards}"
     if stage.runs_model:
         settings = study.models[model].model_dump(mode="json", include={"device", "device_map"})
         made_by[EXECUTION] = json.dumps({"batch_size": batch, **settings})
@@ -128,7 +135,7 @@ def run_stage(
         of_models=[one.name for one in stage.reads if "model" in one.wildcards],
         model=model,
         shard=shard,
-        n_shards=value_of(study, stage.shards_key) if stage.shards_key else 1,
+        n_shards=n_shards,
         batch_size=batch,
         provenance=made_by,
     )
@@ -158,8 +165,12 @@ def run_gather(
         InputError: a shard is missing, or shards do not fit together.
     """
     from vrp.stages import gather
+    from vrp.study.origins import expected_provenance
 
     _require_model(study, model)
+    expected = expected_provenance(study, listed, model)
+    if folder != StudyLayout(study, ahead=True).results:
+        del expected["study"]
     n_shards = value_of(study, listed.shards_key)
     inputs = {
         table.name: [
@@ -172,6 +183,7 @@ def run_gather(
         StageContext(
             stage="gather", study=restricted(study, ()), model=model,
             inputs={**inputs, ITEMS.name: list(items)}, outputs={"list": [output]},
+            provenance=expected,
         )
     )  # fmt: skip
 

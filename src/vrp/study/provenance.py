@@ -15,6 +15,18 @@ EXECUTION = "execution"
 """Metadata of how a job was run: batch size and devices, on which its result does not depend."""
 
 
+INPUTS = "inputs"
+"""Metadata of what a table was computed from: JSON, name of a table → digest of its rows."""
+
+
+SHARD = "shard"
+"""Metadata of which shard a table is, such as `3/8`, from 0."""
+
+
+STATED = "made_by"
+"""Key of a manifest under which its provenance stands."""
+
+
 def digest(value: Any) -> str:
     """SHA-256 of plain data (its sorted JSON), shortened to 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
@@ -46,17 +58,16 @@ def provenance(
         "model": model,
         "revision": "",  # of the checkpoint, and the digest of what was loaded of it,
         "weights": "",  # which a stage that runs a model adds
+        INPUTS: "",  # added where tables are read
         "config": digest(config),
         "code": code,
         "versions": json.dumps(versions, sort_keys=True),
     }
 
 
-def inherit_weights(provenance: Mapping[str, str], origin: Mapping[str, str]) -> dict[str, str]:
-    """Add which weights made the tables that a table is computed from.
+def stated(provenance: Mapping[str, str]) -> dict[str, str]:
+    """Return what a manifest states of how it was made.
 
-    Args:
-        provenance: of the table.
-        origin: of one of the tables that it is computed from.
+    Neither code nor versions: a manifest with the same content makes nothing anew.
     """
-    return {**provenance, **{key: origin.get(key, "") for key in ("revision", "weights")}}
+    return {key: provenance.get(key, "") for key in ("study", "stage", "model", "config")}

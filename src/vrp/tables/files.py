@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from vrp.errors import InputError
 from vrp.tables.schema import TableSchema
+from vrp.tables.seal import BLANKS, Seal, add_seal, check_pages, read_seal
 
 # A temporary file's name tells whose it is: `.<file>.<process>@<machine>.<random>.part`.
 _PART = re.compile(r"\.*(?P<file>.+)\.(?P<process>\d+)@(?P<machine>\w+)\.\w+\.part")
@@ -170,7 +171,13 @@ def write_table(
     with atomic_write(path) as part:
         # A dictionary of floats that hardly repeat makes a file larger than no dictionary.
         dictionaries = _text_paths(table.schema)
-        pq.write_table(table, part, compression="zstd", use_dictionary=dictionaries)
+        with pq.ParquetWriter(
+            part, table.schema, compression="zstd", use_dictionary=dictionaries,
+            write_page_checksum=True,
+        ) as writer:  # fmt: skip
+            writer.write_table(table)
+            writer.add_key_value_metadata(BLANKS)
+        add_seal(part)
 
 
 def read_table(
@@ -187,7 +194,7 @@ def read_table(
         columns: only these columns; the key's columns are always read.
 
     Raises:
-        InputError: a file is missing, truncated, of another table, or breaks the schema; or the
+        InputError: a file is missing, damaged, of another table, or breaks the schema; or the
             same key is in two files.
     """
     paths = [paths] if isinstance(paths, Path) else list(paths)
@@ -226,7 +233,7 @@ def read_batches(
         n_rows: most rows of a piece, which never spans two files.
 
     Raises:
-        InputError: a file is missing, truncated, of another table, or breaks the schema.
+        InputError: a file is missing, damaged, of another table, or breaks the schema.
     """
     wanted = _wanted(schema, columns)
     for path in [paths] if isinstance(paths, Path) else paths:
@@ -235,14 +242,26 @@ def read_batches(
 
 
 def read_provenance(path: Path) -> dict[str, str]:
-    """What made a table: study, model, digests, versions.
+    """What made a table: study, model, digests, versions. Its rows are not read.
 
     Raises:
-        InputError: the file is missing or no Parquet file.
+        InputError: the file is missing, no Parquet file, or its footer is damaged.
     """
-    metadata = _open(path).schema_arrow.metadata or {}
+    metadata = _open(path, footer_only=True).schema_arrow.metadata or {}
     pairs = ((key.decode(), value.decode()) for key, value in metadata.items())
     return {key.removeprefix(_PREFIX): value for key, value in pairs if key.startswith(_PREFIX)}
+
+
+def check_table(path: Path) -> Seal:
+    """Read a table's pages and footer; return its seal.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    stated = read_seal(path)
+    status = path.stat()
+    _check_pages_once(path, stated.rows, status.st_size, status.st_mtime_ns)
+    return stated
 
 
 def _text_paths(schema: pa.Schema) -> list[str]:
@@ -328,16 +347,18 @@ def _checked(path: Path, schema: TableSchema, wanted: list[str]) -> pq.ParquetFi
     return file
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the stage that makes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path}: is not a whole Parquet file ({reason}); delete it, rerun"
-        ) from None
+def _open(path: Path, *, footer_only: bool = False) -> pq.ParquetFile:
+    """Open a file that is as it was written, down to the last bit."""
+    if footer_only:
+        read_seal(path)
+    else:
+        check_table(path)
+    return pq.ParquetFile(path)
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_pages_once(path: Path, rows: str, _size: int, _time: int) -> None:
+    check_pages(path, rows)
 
 
 def _cannot_write(path: Path, error: OSError) -> InputError:

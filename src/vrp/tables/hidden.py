@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from vrp.errors import InputError
 from vrp.tables.schema import TableSchema, column, table, text
+from vrp.tables.seal import read_seal
 
 EMBED = "embed"
 
@@ -39,6 +40,7 @@ def written_hidden_table(path: Path) -> TableSchema:
     Raises:
         InputError: the file is missing, damaged, or holds no hidden states.
     """
+    read_seal(path)
     try:
         found = pq.read_schema(path)
         vectors = found.field(EMBED).type

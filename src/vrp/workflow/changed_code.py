@@ -4,9 +4,8 @@ Snakemake prints the params that differ, which for code are all definitions of a
 digests. This names those that have changed, before the workflow is planned.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from snakemake.logging import logger
@@ -28,7 +27,7 @@ def log_changed_code(workflow: Any, rules: StudyRules) -> None:
         return
     models_of: dict[tuple[str, str], list[str]] = {}
     for job in _first_jobs(rules):
-        params = [repr(_value(param, job)) for param in rules.rerun_params(job.stage)]
+        params = rules.params_of(job.stage, job.model)
         changed = changed_definitions(recorded_params(job.outputs[0], Path()), params)
         if changed:
             models_of.setdefault((job.stage, in_words(changed)), []).append(job.model)
@@ -45,8 +44,3 @@ def _first_jobs(rules: StudyRules) -> Iterator[Job]:
         if (job.stage, job.model) not in seen and job.outputs[0].is_file():
             seen.add((job.stage, job.model))
             yield job
-
-
-def _value(param: Any, job: Job) -> Mapping[str, Any]:
-    value: Mapping[str, Any] = param(SimpleNamespace(model=job.model)) if callable(param) else param
-    return value

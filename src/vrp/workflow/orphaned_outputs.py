@@ -26,10 +26,8 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
     pending_submissions,
 )
 from vrp.config.study import StudyConfig
-from vrp.study.digests import code_digest
 from vrp.study.graph import STAGE
-from vrp.study.keys import stage_config
-from vrp.study.provenance import digest
+from vrp.study.origins import expected_provenance
 from vrp.workflow.lock import results_are_locked
 
 # Stands in Snakemake's marks of incomplete files for the id of the job that began them.
@@ -49,7 +47,7 @@ class OrphanedOutputs(NamedTuple):
     """Those whose end Snakemake has recorded, which need no more attention."""
 
 
-def recover_orphaned_outputs(workflow: Any, study: StudyConfig) -> None:
+def recover_orphaned_outputs(workflow: Any, study: StudyConfig) -> list[str]:
     """Have Snakemake keep valid orphaned outputs and plan stale ones again, and log both.
 
     Nothing is done while a run works on the results: it records its jobs itself, and its own jobs
@@ -59,20 +57,23 @@ def recover_orphaned_outputs(workflow: Any, study: StudyConfig) -> None:
         workflow: Snakemake's, before it is planned.
         study: its configuration.
 
+    Returns:
+        The outputs that were judged.
+
     Raises:
         SystemExit: Snakemake's persistence lacks a name that is used of it.
     """
     submissions = list(submissions_of(study)) if workflow.is_main_process else []
     if not submissions or results_are_locked(Path(study.results, study.study)):
-        return
+        return []
     if workflow.workflow_settings.persistence_backend.name != "FILE":
-        return  # records in a database are left as they are
+        return []  # records in a database are left as they are
     if missing := missing_name(PERSISTENCE):
         sys.exit(f"Error: {missing}")
     from snakemake.persistence.file import FilePersistence
 
     records = FilePersistence(nolock=True)
-    orphaned = find_orphaned_outputs(submissions, records, partial(expected_provenance, study))
+    orphaned = find_orphaned_outputs(submissions, records, partial(_expected, study))
     update_records(orphaned, records)
     if orphaned.valid:
         logger.info(
@@ -85,6 +86,7 @@ def recover_orphaned_outputs(workflow: Any, study: StudyConfig) -> None:
             f"{job} finished {one.outputs[0]} after its Snakemake had ended; the job is planned "
             f"again, since {reason}."
         )
+    return [path for one in submissions for path in one.outputs]
 
 
 def submissions_of(study: StudyConfig) -> Iterator[Submission]:
@@ -95,16 +97,11 @@ def submissions_of(study: StudyConfig) -> Iterator[Submission]:
             yield one
 
 
-def expected_provenance(study: StudyConfig, rule: str, model: str) -> dict[str, str]:
+def _expected(study: StudyConfig, rule: str, model: str) -> dict[str, str]:
     """Return what a table of a rule states when it is made now; of lists of shards, nothing."""
     if rule not in STAGE or STAGE[rule].per == "list":
         return {}
-    return {
-        "stage": rule,
-        "model": model,
-        "code": code_digest(study, rule, model),
-        "config": digest(stage_config(study, STAGE[rule], model or None)),
-    }
+    return expected_provenance(study, STAGE[rule], model)
 
 
 def find_orphaned_outputs(

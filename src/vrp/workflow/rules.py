@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from vrp.config.study import StudyConfig
@@ -111,6 +112,14 @@ class StudyRules:
             *params,
             cache_signature(lambda wildcards: self._model_params(stage, wildcards.model)),
         ]
+
+    @functools.cache  # noqa: B019  one study for the life of the process
+    def params_of(self, stage: str, model: str) -> tuple[str, ...]:
+        """Return `rerun_params` of a job as Snakemake records them: the `repr` of each value."""
+        job = SimpleNamespace(model=model)
+        return tuple(
+            repr(param(job) if callable(param) else param) for param in self.rerun_params(stage)
+        )
 
     @functools.cache  # noqa: B019  one study for the life of the process
     def _model_params(self, stage: str, model: str) -> dict[str, Any]:

@@ -6,67 +6,111 @@ the one stated is marked `ancient`: its time does not count.
 
 import functools
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from snakemake.io import ancient
 
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
+from vrp.study.graph import DATA, MANIFEST
+from vrp.tables.sealed_json import read_sealed_json
 from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
+
+Watched = tuple[Path, Path, list[str]]
+"""A manifest, the folder of the files that it states, and their names there."""
 
 
 def checkpoint_files(study: StudyConfig, model: str) -> list[str]:
-    """Return the files of a model's checkpoint; none where it is on the hub."""
+    """Return the files of a model's checkpoint; none where it is on the hub or embedded.
+
+    An embedded one is part of the package, wherever that is: it counts by its content alone.
+    """
+    if study.models[model].checkpoint.startswith(ZOO_PREFIX):
+        return []
+    return mark_unchanged_ancient(*watched_checkpoint(study, model))
+
+
+def embedded_digest(study: StudyConfig, model: str) -> str:
+    """Return a digest of an embedded checkpoint's files; empty where it is none."""
+    if not study.models[model].checkpoint.startswith(ZOO_PREFIX):
+        return ""
+    _, folder, names = watched_checkpoint(study, model)
+    return hashlib.sha256("".join(_sha256(folder / name) for name in names).encode()).hexdigest()
+
+
+def question_files(study: StudyConfig) -> list[str]:
+    """Return the question files that the user brought; none where the study makes its own."""
+    return mark_unchanged_ancient(*watched_questions(study))
+
+
+def watched_checkpoint(study: StudyConfig, model: str) -> Watched:
+    """Return the files of a checkpoint on this machine; none where it is on the hub."""
     checkpoint = study.models[model].checkpoint
+    manifest = Path(study.results, study.study, MANIFEST.path.replace("{model}", model))
     try:
         folder = (
             zoo_checkpoint(checkpoint) if checkpoint.startswith(ZOO_PREFIX) else Path(checkpoint)
         )
     except InputError:
-        return []  # fetch_model reports what is missing
+        return manifest, Path(), []  # fetch_model reports what is missing
     names = sorted(path.name for path in folder.glob("*.*") if path.suffix != ".md")
-    manifest = Path(study.results, study.study, "models", f"{model}.json")
-    return mark_unchanged_ancient(manifest, folder, names)
+    return manifest, folder, names
 
 
-def question_files(study: StudyConfig) -> list[str]:
+def watched_questions(study: StudyConfig) -> Watched:
     """Return the question files that the user brought; none where the study makes its own."""
-    if study.data.origin != "local":
-        return []
     folder = Path(study.data.folder)
+    manifest = Path(study.results, study.study, DATA.path)
+    if study.data.origin != "local":
+        return manifest, folder, []
     names = study.data.question_files((one.dataset, one.split) for one in study.sample.splits)
-    found = [name for name in names if (folder / name).is_file()]
-    return mark_unchanged_ancient(Path(study.results, study.study, "data.json"), folder, found)
+    return manifest, folder, [name for name in names if (folder / name).is_file()]
 
 
-def mark_unchanged_ancient(manifest: Path, folder: Path, names: Iterable[str]) -> list[str]:
-    """Return the paths of files, `ancient` those whose content the manifest still states.
+def changed_files(manifest: Path, folder: Path, names: Iterable[str]) -> list[str] | None:
+    """Return the names of files whose content is not the one that a manifest states.
 
-    So are those that it does not list: they are not loaded. Only files that are newer than the
-    manifest are digested.
+    Files that it does not list are not loaded, and count as unchanged. Only those are digested
+    that have been written, or put there, since the manifest was; a time that was set back does
+    not hide it.
+
+    Args:
+        manifest: JSON file with the SHA-256 of each file under `files`.
+        folder: where the files are.
+        names: of the files, within the folder.
+
+    Returns:
+        The names; None where there is no manifest.
+    """
+    try:
+        stated: dict[str, Any] = read_sealed_json(manifest, made_by="")["files"]
+        written = manifest.stat().st_mtime
+    except (InputError, KeyError):
+        return None
+    changed = []
+    for name in names:
+        path = folder / name
+        times = [
+            time for one in (path.stat(), path.lstat()) for time in (one.st_mtime, one.st_ctime)
+        ]
+        if name in stated and max(times) > written and stated[name] != _sha256(path):
+            changed.append(name)
+    return changed
+
+
+def mark_unchanged_ancient(manifest: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Return the paths of files, `ancient` those whose content a manifest still states.
 
     Args:
         manifest: JSON file with the SHA-256 of each file under `files`.
         folder: where the files are.
         names: of the files, within the folder.
     """
-    try:
-        stated = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        written = manifest.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
-        return [str(folder / name) for name in names]
-
-    def is_unchanged(name: str) -> bool:
-        if name not in stated:
-            return True
-        path = folder / name
-        changed = max(path.stat().st_mtime, path.lstat().st_mtime)
-        return bool(changed > written and stated[name] == _sha256(path))
-
-    paths = {name: str(folder / name) for name in names}
-    return [ancient(path) if is_unchanged(name) else path for name, path in paths.items()]
+    changed = changed_files(manifest, folder, names)
+    counts = set(names if changed is None else changed)
+    return [str(folder / name) if name in counts else ancient(str(folder / name)) for name in names]
 
 
 @functools.cache
