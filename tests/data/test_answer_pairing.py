@@ -8,6 +8,7 @@ from pope_answers import (
     ID_NAMES,
     IMAGES,
     LABEL_NAMES,
+    OBJECTS,
     QUESTION_NAMES,
     SAID,
     lines,
@@ -129,6 +130,16 @@ def test_a_longer_question_is_another_one(scorer):
     assert "line 4: key 'prompt'" in scorer.refusal(rows)
     rows[3]["prompt"] = "Is there a bus in the image? Is there a sofa in the image?"
     assert "line 4: key 'prompt'" in scorer.refusal(rows)
+
+
+def test_the_object_of_another_question(scorer):
+    rows = answered()
+    for row, thing in zip(rows, OBJECTS["adversarial"] * 2, strict=True):
+        row |= {"thing": thing, "question_type": "is there a" if thing == "dog" else "none of it"}
+    assert scorer.paired(rows) == SAID["adversarial"]
+    for row, thing in zip(rows, OBJECTS["popular"] * 2, strict=True):
+        row["thing"] = thing
+    assert "line 2: key 'thing' is 'person'" in scorer.refusal(rows)
 
 
 def test_examples_before_the_question_are_part_of_the_prompt(scorer):
@@ -442,6 +453,15 @@ def test_numbers_as_texts(scorer):
     assert "line 4: key 'answer' is not text" in scorer.refusal(rows)
     rows[3] = {"question_id": float("nan"), "answer": 2}
     assert "line 4: key 'question_id' is missing or null" in scorer.refusal(rows)
+
+
+def test_answers_under_a_key_that_the_user_names(scorer):
+    rows = [{"question_id": i + 1, "answers": text} for i, text in enumerate(SAID["adversarial"])]
+    assert "none of the keys" in scorer.refusal(rows)
+    assert scorer.paired(rows, answer_key="answers") == SAID["adversarial"]
+    deep = [{"question_id": r["question_id"], "out": {"said": [r["answers"]]}} for r in rows]
+    for key in ("out.said", "out"):
+        assert scorer.paired(deep, answer_key=key) == SAID["adversarial"]
 
 
 def test_the_question_file_as_the_answers(scorer):

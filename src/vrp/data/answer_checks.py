@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from vrp.data.answer_fields import (
     Scalar,
+    Words,
     as_id,
     as_text,
     as_yes_no,
@@ -22,6 +23,7 @@ from vrp.errors import InputError
 
 _FEW_WORDS = 3
 """Shorter questions may be part of any sentence."""
+_SHORT = 40
 _SHARE = 4
 """A field of which more than one value in so many holds its question is there to hold it. (Half of
 a POPE split's questions are those of the other splits.)"""
@@ -67,7 +69,7 @@ class Comparison:
 
     def _compare(self, column: Column) -> None:
         self._compare_ids(column)
-        if names_label(column.name):
+        if names_label(column.name) and column.path != self._answer:
             self._compare_labels(column)
         if column.path == self._answer or (
             is_of_the_model(column.name) and column.name not in ("answer", "text")
@@ -76,6 +78,7 @@ class Comparison:
         else:
             self._compare_images(column)
             self._compare_questions(column)
+            self._compare_parts(column)
             self._compare_yes_no(column)
 
     def _compare_ids(self, column: Column) -> None:
@@ -129,6 +132,7 @@ class Comparison:
     def _compare_questions(self, column: Column) -> None:
         texts = {row: value for row, value in column.values.items() if isinstance(value, str)}
         own = {row: self._questions.words[self._paired[row][0]] for row in texts}
+        texts = {row: text for row, text in texts.items() if own[row]}
         found = {row: self._questions.known.within(text) for row, text in texts.items()}
         # What stands in every row, such as an example before the question, is part of the prompt.
         of_prompt = (
@@ -145,6 +149,20 @@ class Comparison:
             or _SHARE * sum(verdict is True for verdict in verdicts.values()) > len(verdicts)
         )
         self._settle("question", column, verdicts, named=named)
+
+    def _compare_parts(self, column: Column) -> None:
+        """A field that names what the question is about, such as the object, in most rows does so
+        in all.
+        """
+        inside = {
+            row: _within(as_text(text).words, self._questions.words[self._paired[row][0]])
+            for row, text in column.values.items()
+            if isinstance(text, str) and len(text) <= _SHORT
+        }
+        several = len({column.values[row] for row in inside}) > 2
+        if several and _SHARE * sum(inside.values()) > len(inside):
+            for row in (row for row, same in inside.items() if not same):
+                self._refuse(row, column, self._asked(row).text)
 
     def _compare_echoes(self, column: Column) -> None:
         """Where what a model said opens with what it was asked, that is its question.
@@ -192,6 +210,12 @@ class Comparison:
 
     def _asked(self, row: int) -> Asked:
         return self._questions.asked[self._paired[row][0]]
+
+
+def _within(part: Words, words: Words) -> bool:
+    """Whether words stand within a question, and do not just open it, as its type does."""
+    starts = range(1, len(words) - len(part) + 1)
+    return bool(part) and any(words[start : start + len(part)] == part for start in starts)
 
 
 def _may_be_image(name: str) -> bool:

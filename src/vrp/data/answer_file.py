@@ -89,7 +89,7 @@ class Given(NamedTuple):
     """The answers of one file."""
 
     texts: list[str]
-    """One for each question, in the questions' order."""
+    """One for each question, in the questions' order; empty where none is needed."""
     basis: Basis
 
 
@@ -128,7 +128,7 @@ def read_answers(
     compared["split"] = n_naming_split(table, questions.sources)
     row_of = assign(table, questions, found, texts)
     return Given(
-        [texts[row_of[i]] for i in range(len(questions.asked))],
+        [texts[row_of[i]] if i in row_of else "" for i in range(len(questions.asked))],
         Basis(
             str(path),
             column.path,

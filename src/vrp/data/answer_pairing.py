@@ -46,6 +46,8 @@ class Asked(NamedTuple):
     """Normalised answers of the annotators, of all other questions."""
     source: str = ""
     """Name of the question file."""
+    is_scored: bool = True
+    """Whether it is known what is right; else it may have an answer, but need not."""
 
     @property
     def name(self) -> str:
@@ -155,17 +157,19 @@ def question_columns(table: AnswerTable, questions: Questions) -> list[Column]:
 
 def image_columns(table: AnswerTable, questions: Questions) -> list[Column]:
     """Fields that repeat an image in some row: under an image's name, or by their content."""
-    return [
-        column
-        for column in table.columns.values()
-        if any(
+
+    def shows(column: Column, value: Scalar) -> bool:
+        named = (
             names_image(column.name)
             or (isinstance(value, str) and looks_like_image(value))
             or (names_id(column.name) and not questions.with_id(value))
-            if not isinstance(value, bool) and str(value) in questions.images
-            else False
-            for value in column.values.values()
         )
+        return named and (as_id(value) or "") in questions.images
+
+    return [
+        column
+        for column in table.columns.values()
+        if any(shows(column, value) for value in column.values.values())
     ]
 
 
@@ -284,7 +288,7 @@ def _about(
     asking, showing = question_columns(table, questions), image_columns(table, questions)
     for row in table.span:
         texts = _strings(asking, row)
-        images = {str(column.values[row]) for column in showing if row in column.values}
+        images = {as_id(column.values[row]) or "" for column in showing if row in column.values}
         ids = {
             i
             for image in images
@@ -302,22 +306,22 @@ def _by_number(
     Raises InputError where two such fields contradict each other, and where a field of another
     name puts the rows into another order than their lines.
     """
-    in_order = [[i] for i in range(len(questions.asked))]
     found = _numberings(table, questions, splits)
     named = {path: ids for path, ids in found.items() if names_number(table.columns[path].name)}
-    for path, ids in found.items():
-        if path not in named and ids != in_order[: len(ids)] and ids not in named.values():
-            raise InputError(
-                f"{table.path}: key {path!r} holds the questions' ids in another order than the "
-                "lines; if it is the id, rename it question_id, else remove it"
-            )
     if len({str(ids) for ids in named.values()}) > 1:
         raise InputError(
             f"{table.path}: keys {' and '.join(map(repr, named))} both hold the questions' ids, "
             "and differ; rename the right one question_id"
         )
-    chosen = named or found
-    return Candidates(next(iter(chosen.values())), next(iter(chosen))) if chosen else None
+    if named:
+        return Candidates(next(iter(named.values())), next(iter(named)))
+    for path, ids in found.items():
+        if ids != [[i] for i in range(len(ids))]:
+            raise InputError(
+                f"{table.path}: key {path!r} holds the questions' ids in another order than the "
+                "lines; if it is the id, rename it question_id, else remove it"
+            )
+    return None
 
 
 def _numberings(
@@ -440,7 +444,8 @@ def assign(
             if i in row_of:
                 raise _answered_twice(table, questions.asked[i], *sorted((row_of[i], row)))
             row_of[i] = row
-    missing = [question for i, question in enumerate(questions.asked) if i not in row_of]
+    asked = enumerate(questions.asked)
+    missing = [question for i, question in asked if question.is_scored and i not in row_of]
     if missing:
         raise InputError(
             f"{table.path}: {len(missing)} questions have no answer, the first is "

@@ -110,7 +110,9 @@ def score_files(
     files = read_question_files(questions, annotations)
     texts, pairing = _all_answers(files, answers, answer_key)
     every = [scored for file in files.labelled for scored in file.questions]
-    pairs = list(zip(every, texts, strict=True))
+    pairs = [
+        (scored, text) for scored, text in zip(every, texts, strict=True) if scored.asked.is_scored
+    ]
     labelled = [(scored, text) for scored, text in pairs if scored.asked.label is not None]
     annotated = [(scored, text) for scored, text in pairs if scored.asked.label is None]
     yes_no = [

@@ -241,13 +241,10 @@ def _parts(row: AnnotatedQuestion) -> tuple[str, ...]:
 
 
 def _own(path: Path, records: Sequence[Record]) -> QuestionFile:
-    questions, without = [], []
+    questions = []
     for record in records:
         question = own_question(record, text_field(record, "image").strip(), split=path.name)
-        if not question.answers:
-            without.append(question.question_id)
-            continue
-        yes_no = question.task == EXISTENCE
+        yes_no = question.task == EXISTENCE and bool(question.answers)
         asked = Asked(
             split=path.name,
             question_id=question.question_id,
@@ -256,9 +253,12 @@ def _own(path: Path, records: Sequence[Record]) -> QuestionFile:
             label=question.reference if yes_no else None,
             truths=frozenset(() if yes_no else map(normalise_vqa, question.answers)),
             source=path.name,
+            is_scored=bool(question.answers),
         )
         questions.append(Scored(asked, [] if yes_no else question.answers, (question.task,)))
-    return QuestionFile(path, is_pope=False, questions=questions, unanswerable=frozenset(without))
+    if not any(scored.asked.is_scored for scored in questions):
+        raise InputError(f"{path}: none of its questions has answers to score against")
+    return QuestionFile(path, is_pope=False, questions=questions)
 
 
 def split_names(questions: Sequence[Path]) -> dict[str, Path]:
