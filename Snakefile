@@ -65,3 +65,7 @@ onstart:
 onsuccess:
     remove_finished_batches(RESULTS)
     remove_partial_files(RESULTS)
+
+
+onerror:
+    mark_kept_outputs(workflow)

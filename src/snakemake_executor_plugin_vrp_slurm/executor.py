@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from snakemake.io import is_flagged
 from snakemake_executor_plugin_slurm import Executor as UpstreamExecutor
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import get_job_wildcards, set_gres_string
@@ -23,7 +24,7 @@ from snakemake_interface_executor_plugins.jobs import JobExecutorInterface
 
 from snakemake_executor_plugin_vrp_slurm import queue
 from snakemake_executor_plugin_vrp_slurm.hooks import (
-    ATTEMPTS,
+    FAILED_JOBS,
     PERSISTENCE,
     SLURM_PLUGIN,
     SLURM_PLUGIN_ATTRIBUTES,
@@ -74,7 +75,7 @@ class Executor(UpstreamExecutor):
         Raises:
             WorkflowError: Snakemake lacks a name that is used of it.
         """
-        if missing := missing_name(PERSISTENCE) or missing_name(ATTEMPTS):
+        if missing := missing_name(PERSISTENCE) or missing_name(FAILED_JOBS):
             raise WorkflowError(missing)
         super().__init__(workflow, logger)
 
@@ -247,6 +248,7 @@ class Executor(UpstreamExecutor):
 
     def _report_refused(self, job: JobExecutorInterface, message: str) -> None:
         self._log_group_error(job, message)
+        self._back_up_updated(job)
         self._report_job_error_threadsafe(SubmittedJobInfo(job), message)
 
     def _log_group_error(self, job: JobExecutorInterface, message: str) -> None:
@@ -415,7 +417,20 @@ class Executor(UpstreamExecutor):
         log = info.aux.get("slurm_logfile")
         if decision.ran_short or (log and log_tells_shortage(log)):
             self._ran_short.add(job_key(info.job))
+        self._back_up_updated(info.job)
         self.report_job_error(info, msg=f"{decision.message} ", aux_logs=[str(log)] if log else [])
+
+    def _back_up_updated(self, job: JobExecutorInterface) -> None:
+        """Back up outputs of a failed job that its failure is to leave as they were (`update`).
+
+        Snakemake restores them twice, in the job and here, from a backup that the first time takes
+        away; where there is none, it deletes them.
+        """
+        records = self.workflow.persistence
+        for member in members(job):
+            for path in (Path(output) for output in member.output if is_flagged(output, "update")):
+                if path.exists() and not records._get_backup_path(path).exists():
+                    records.backup_output(path)
 
     def handle_job_error(self, job: JobExecutorInterface) -> None:
         """Have the next try ask for more only where this one lacked memory or time.

@@ -56,8 +56,16 @@ PERSISTENCE = Dependency(
     ),
 )
 
-ATTEMPTS = Dependency(
-    "snakemake", "9.27", ("snakemake.jobs:Job._attempt", "snakemake.jobs:GroupJob._attempt")
+FAILED_JOBS = Dependency(
+    "snakemake",
+    "9.27",
+    (
+        "snakemake.io:is_flagged",
+        "snakemake.jobs:Job._attempt",
+        "snakemake.jobs:GroupJob._attempt",
+        "snakemake.persistence:FileBackupMixin.backup_output",
+        "snakemake.persistence:FileBackupMixin._get_backup_path",
+    ),
 )
 
 

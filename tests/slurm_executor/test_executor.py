@@ -594,6 +594,30 @@ def test_a_retry_asks_for_more_only_where_memory_or_time_was_short(tmp_path, gro
     assert re.findall(r" -t (\d+)", calls) == ["5", "5", "10", "10", "15"]
 
 
+# As `--wrap` is run by SLURM, in a shell of its own; the job's end is its exit status.
+END_AS_IT_DOES = """
+for part in "$@"; do case "$part" in --wrap=*) script="${part#--wrap=}";; esac; done
+if sh -c "$script" >>log 2>&1 </dev/null; then echo COMPLETED >>ends; else echo FAILED >>ends; fi
+echo $(wc -l <ends)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+@pytest.mark.parametrize("sbatch", [END_AS_IT_DOES, "echo 'sbatch: error: no' >&2; exit 1"])
+def test_an_output_that_is_updated_stays_where_its_job_fails(tmp_path, sbatch):
+    (tmp_path / "out.txt").write_text("the last whole one")
+    (tmp_path / "ends").touch()
+    os.utime(tmp_path / "out.txt", (1, 1))
+    (tmp_path / "new.txt").touch()
+    workflow = WORKFLOW.replace(
+        'output: "out.txt"', 'input: "new.txt"\n    output: update("out.txt")'
+    )
+    ended = run_with_sbatch(tmp_path, sbatch, workflow, squeue=ENDS, srun=STEP)
+    assert ended.returncode != 0
+    assert (tmp_path / "out.txt").read_text() == "the last whole one", ended.stdout
+
+
 @pytest.mark.parametrize(
     ("line", "tells"),
     [

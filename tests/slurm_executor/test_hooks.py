@@ -25,7 +25,7 @@ import snakemake_executor_plugin_vrp_slurm as plugin
 import vrp.workflow.orphaned_outputs
 from snakemake_executor_plugin_vrp_slurm import executor, queue, settings
 from snakemake_executor_plugin_vrp_slurm.hooks import (
-    ATTEMPTS,
+    FAILED_JOBS,
     PERSISTENCE,
     SLURM_PLUGIN,
     SLURM_PLUGIN_ATTRIBUTES,
@@ -33,7 +33,7 @@ from snakemake_executor_plugin_vrp_slurm.hooks import (
 )
 
 ROOT = Path(__file__).parents[2]
-HOOKS = [(used, name) for used in (SLURM_PLUGIN, PERSISTENCE, ATTEMPTS) for name in used.names]
+HOOKS = [(used, name) for used in (SLURM_PLUGIN, PERSISTENCE, FAILED_JOBS) for name in used.names]
 # Names that the interface, which is versioned, gives every executor.
 INTERFACE = {"workflow", "logger", "wait", "status_rate_limiter"}
 

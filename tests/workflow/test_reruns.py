@@ -345,7 +345,12 @@ def test_a_refetched_equal_manifest_reruns_nothing(finished):
     assert plan(finished).planned == {}
 
 
-def test_a_failing_stage_is_seen_and_leaves_its_log(finished):
+def test_a_failing_report_is_seen_and_leaves_its_log_and_the_last_report(finished):
+    pages = [
+        finished.folder / "results" / "tiny" / name for name in ("report.html", "summary.json")
+    ]
+    for page in pages:
+        page.write_text(f"the last whole {page.name}")
     result = finished.run(
         "--cores", "1", "--configfile", "config/tiny.yaml", "--forcerun", "report",
         FAILING_STAGE="report",
@@ -354,4 +359,9 @@ def test_a_failing_stage_is_seen_and_leaves_its_log(finished):
     assert "vrp report: nothing works today" in result.output
     log = finished.folder / "results" / "tiny" / "logs" / "report.log"
     assert "nothing works today" in log.read_text()
-    assert not (finished.folder / "results" / "tiny" / "report.html").exists()
+    assert [page.read_text() for page in pages] == [f"the last whole {p.name}" for p in pages]
+    assert plan(finished).planned == {"report": 1}
+    again = finished.run("--cores", "1", "--configfile", "config/tiny.yaml")
+    assert again.status == 0, again.output
+    assert all("the last whole" not in page.read_text() for page in pages)
+    assert plan(finished).planned == {}

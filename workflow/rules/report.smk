@@ -1,5 +1,7 @@
 """
 This part of the workflow writes the report and the summary from the tables.
+
+The last ones stay until the new ones are whole (`update`: Snakemake does not delete them first).
 """
 
 
@@ -8,15 +10,19 @@ rule report:
     input:
         **RULES.inputs("report"),
     output:
-        summary=report(
-            RULES.outputs("report")["summary"],
-            caption="../report/summary.rst",
-            category="Summary",
+        summary=update(
+            report(
+                RULES.outputs("report")["summary"],
+                caption="../report/summary.rst",
+                category="Summary",
+            )
         ),
-        report=report(
-            RULES.outputs("report")["report"],
-            caption="../report/report.rst",
-            category="Report",
+        report=update(
+            report(
+                RULES.outputs("report")["report"],
+                caption="../report/report.rst",
+                category="Report",
+            )
         ),
     log:
         RULES.log("report"),
