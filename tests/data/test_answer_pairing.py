@@ -360,7 +360,7 @@ def prompts_and_answers(first_id, *, category=True):
     return prompts, rows
 
 
-@pytest.mark.parametrize("first_id", [0, 1, 5000])
+@pytest.mark.parametrize("first_id", [0, 1, 40, 110, 5000])
 def test_a_file_of_prompts_carries_ids_to_labels(scorer, first_id):
     prompts, rows = prompts_and_answers(first_id)
     path = [lines(scorer.folder / "llava_pope_test.jsonl", prompts)]

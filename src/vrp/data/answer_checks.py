@@ -71,12 +71,13 @@ class Comparison:
         self._compare_ids(column)
         if names_label(column.name) and column.path != self._answer:
             self._compare_labels(column)
+        if column.path != self._answer:
+            self._compare_images(column)
         if column.path == self._answer or (
             is_of_the_model(column.name) and column.name not in ("answer", "text")
         ):
             self._compare_echoes(column)
         else:
-            self._compare_images(column)
             self._compare_questions(column)
             self._compare_parts(column)
             self._compare_yes_no(column)

@@ -15,7 +15,8 @@ ANSWER_KEYS = (
     "answer", "text", "response", "prediction", "pred", "output", "model_answer", "generated_text",
     "filtered_resps", "resps", "model_output", "model_response", "model_prediction", "model_pred",
     "pred_answer", "predicted_answer", "predict", "generated_answer", "generated", "generation",
-    "completion", "outputs", "reply", "response_text",
+    "completion", "outputs", "reply", "response_text", "responses",
+    "predictions", "ans", "content",
 )  # fmt: skip
 """Under which an answer file may hold the free text, where the reader is not told."""
 WITHIN_ANSWER = frozenset({"body", "choices", "message", "messages", "content", "value"})
@@ -29,7 +30,7 @@ _IMAGE = re.compile(
 )
 _LABEL = re.compile(
     r"(?:^|_)(?:labels?|targets?|gts?|gold|truth|ground_?truths?|references?|expected|solution"
-    r"|y|y_?true|(?:gt|gold|true|correct|right|reference|expected|doc)_ans(?:wers?)?|answers"
+    r"|y|y_?true|(?:gt|gold|true|correct|right|reference|expected|doc)_ans(?:wers?)?|answers|annotations?"
     r"|answers?_(?:gt|true|gold|answer)|multiple_choice_answer)$"
 )
 _PREDICTED = re.compile(r"pred|pars|extract|model|output")
@@ -90,7 +91,8 @@ def names_split(name: str) -> bool:
 
 def is_of_the_model(name: str) -> bool:
     """Whether a field of this name holds what a model said, or what came of it."""
-    return _OF_THE_MODEL.search(name) is not None or name in ANSWER_KEYS
+    by_name = _OF_THE_MODEL.search(name) is not None or name in ANSWER_KEYS
+    return by_name and not names_question(name)
 
 
 def as_id(value: Scalar) -> str | None:
@@ -161,8 +163,9 @@ class KnownQuestions:
     def _search(self, text: Text) -> Iterable[Words]:
         covered = 0
         for start in range(len(text.words)):
-            stop = start + self._longest(text.words, start)
-            if stop > covered:
+            length = self._longest(text.words, start)
+            stop = start + length
+            if length and stop > covered:
                 covered = stop
                 if not _SENTENCE_GOES_ON.match(text.text, text.ends[stop - 1]):
                     yield text.words[start:stop]
@@ -172,7 +175,8 @@ class KnownQuestions:
         longest = 0
         for n_first in range(1, _FIRST_WORDS + 1):
             for length in self._lengths.get(words[start : start + n_first], ()):
-                if length > longest and words[start : start + length] in self._known:
+                fits = longest < length <= len(words) - start
+                if fits and words[start : start + length] in self._known:
                     longest = length
         return longest
 

@@ -156,20 +156,24 @@ def question_columns(table: AnswerTable, questions: Questions) -> list[Column]:
 
 
 def image_columns(table: AnswerTable, questions: Questions) -> list[Column]:
-    """Fields that repeat an image in some row: under an image's name, or by their content."""
+    """Fields that repeat an image in some row, under an image's name or by their content; without
+    any, ids of which each is an image's, as LLaVA writes TextVQA's.
+    """
 
     def shows(column: Column, value: Scalar) -> bool:
-        named = (
-            names_image(column.name)
-            or (isinstance(value, str) and looks_like_image(value))
-            or (names_id(column.name) and not questions.with_id(value))
-        )
+        named = names_image(column.name) or (isinstance(value, str) and looks_like_image(value))
         return named and (as_id(value) or "") in questions.images
 
+    columns = table.columns.values()
     return [
         column
-        for column in table.columns.values()
+        for column in columns
         if any(shows(column, value) for value in column.values.values())
+    ] or [
+        column
+        for column in columns
+        if names_id(column.name)
+        and all((as_id(value) or "") in questions.images for value in column.values.values())
     ]
 
 
@@ -289,12 +293,8 @@ def _about(
     for row in table.span:
         texts = _strings(asking, row)
         images = {as_id(column.values[row]) or "" for column in showing if row in column.values}
-        ids = {
-            i
-            for image in images
-            for i in questions.about(image, texts)
-            if questions.asked[i].split in splits[row]
-        }
+        about = [set(questions.about(image, texts)) for image in images] or [set()]
+        ids = {i for i in set.intersection(*about) if questions.asked[i].split in splits[row]}
         yield sorted(ids) if len({questions.words[i] for i in ids}) == 1 else None
 
 
