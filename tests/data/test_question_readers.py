@@ -459,9 +459,51 @@ def test_own_lines_without_a_task_have_the_one_that_is_given(tmp_path, images):
     assert tasks(task="existence") == ["open", "counting", "existence"]
 
 
+def test_own_lines_without_answers_are_asked_and_not_judged(tmp_path, images):
+    rows = [_own(question="a?"), _own(question="b?", task="existence"), _own(question="c?")]
+    for row in rows:
+        del row["answers"]
+    rows[2]["answers"] = None
+    path = _lines(tmp_path / "own.jsonl", rows)
+    questions = read_own(path, images, split="s", task="counting").questions
+    assert [q.task for q in questions] == ["counting", "existence", "counting"]
+    assert {(q.reference, tuple(q.answers)) for q in questions} == {(None, ())}
+    alone = read_own(path, images, split="s", task="existence").questions
+    assert {q.task for q in alone} == {"existence"}
+    assert next(q.task for q in read_own(path, images, split="s").questions) == "open"
+
+
+def test_own_lines_that_are_known_not_to_have_answers_stand_beside_others(tmp_path, images):
+    rows = [_own(question="a?", answers="yes"), _own(question="b?", answers=None)]
+    path = _lines(tmp_path / "own.jsonl", rows)
+    assert [q.reference for q in read_own(path, images, split="s").questions] == ["yes", None]
+
+
+@pytest.mark.parametrize("answer", ["Yes", "yes.", "YES!", " yes ", "Yes,", "No.", "NO"])
+def test_variants_of_yes_and_no_are_existence(tmp_path, images, answer):
+    path = _lines(tmp_path / "own.jsonl", [_own(answers=[answer])])
+    [question] = read_own(path, images, split="s").questions
+    assert question.task == "existence"
+    assert question.reference == answer.strip(" .!,").lower()
+
+
+@pytest.mark.parametrize("answer", ["yes it is", "not", "yes and no", "nope"])
+def test_longer_answers_are_no_variants_of_yes_and_no(tmp_path, images, answer):
+    path = _lines(tmp_path / "own.jsonl", [_own(answers=[answer])])
+    assert read_own(path, images, split="s").questions[0].task == "open"
+
+
+def _unanswered(**fields):
+    return {key: value for key, value in _own(**fields).items() if key != "answers"}
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
+        (
+            [_own(), _unanswered(question="b?"), _unanswered(question="c?")],
+            r"line 2: key 'answers' is missing \(so in 2 lines\), unlike at .*line 1; add it, or",
+        ),
         ([_own(anwsers=["x"])], r"line 1: unknown key 'anwsers'"),
         ([_own(answers=[])], r"line 1: key 'answers' needs at least one"),
         ([_own(answers=["x", ""])], r"line 1: key 'answers' needs at least one"),

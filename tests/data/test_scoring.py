@@ -351,6 +351,14 @@ def test_score_answer_pope_parsers_differ_where_they_should():
     assert score_answer(item, "a dog") == (None, 0.0, False)
 
 
+def test_an_answer_without_a_reference_is_parsed_and_not_judged():
+    assert score_answer(_question("existence", [], None), "Yes.") == ("yes", None, None)
+    assert score_answer(_question("existence", [], None), "maybe") == (None, None, None)
+    official = score_answer(_question("existence", [], None), "maybe", pope_parser="official")
+    assert official == ("yes", None, None)
+    assert score_answer(_question("open", [], None), "A Cat.") == ("cat", None, None)
+
+
 def test_score_answer_vqa_threshold_is_inclusive():
     item = _question("open", ["red", "blue"], "red")
     assert score_answer(item, "Red") == ("red", 0.5, True)

@@ -408,6 +408,21 @@ def test_a_shared_image_folder_is_accepted(study: Any, tmp_path: Path, as_link: 
     assert (check.status, check.detail) == ("ok", "1 question files and 1 images in data")
 
 
+def test_own_lines_that_forgot_their_answers_are_refused(study: Any, tmp_path: Path) -> None:
+    put_pope(tmp_path / "data")
+    rows = [{"image": "1.jpg", "question": f"What {i}?", "answers": ["a"]} for i in range(3)]
+    del rows[1]["answers"]
+    path = tmp_path / "data" / "questions.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    splits = [{"dataset": "own", "split": "shop", "task": "open", "count": 2}]
+    config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
+    check = named(preflight(config), "data")
+    assert check.failed
+    assert "questions.jsonl, line 2: key 'answers' is missing" in check.detail
+    path.write_text("\n".join(json.dumps(row | {"answers": None}) for row in rows))
+    assert named(preflight(config), "data").status == "ok"
+
+
 def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:
     conditions = [
         {"neurons": "top", "count": 5, "value": "mean"}, {"neurons": "random", "count": 5}

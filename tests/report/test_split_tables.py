@@ -45,10 +45,10 @@ def texts(table):
 
 def test_every_split_shows_its_yes_and_no_and_the_whole_counts_a_question_once(study):
     assert texts(splits_table(study)) == [
-        ["pope/popular", "existence", "2", "1", "1", "1"],
-        ["pope/random", "existence", "2", "2", "1", "1"],
-        ["vqa/open", "open", "1", "1", "–", "–"],
-        ["all, each question once", "", "4", "2", "–", "–"],
+        ["pope/popular", "existence", "2", "1", "1", "1", "–"],
+        ["pope/random", "existence", "2", "2", "1", "1", "–"],
+        ["vqa/open", "open", "1", "1", "–", "–", "–"],
+        ["all, each question once", "", "4", "2", "–", "–", "–"],
     ]
 
 
@@ -65,3 +65,12 @@ def test_one_split_a_task_needs_no_table(study):
         split_rates_table(study.__class__("s", alone, study.models, (), {}, Margins(), ())).rows
         == []
     )
+
+
+def test_items_without_a_reference_are_counted_and_are_neither_yes_nor_no(study):
+    unknown = study.items.with_columns(
+        pl.when(pl.col("split") != "popular").then(pl.col("reference")).alias("reference")
+    )
+    table = splits_table(StudyEvidence("s", unknown, study.models, (), {}, Margins(), ()))
+    assert texts(table)[0] == ["pope/popular", "existence", "2", "1", "–", "–", "2"]
+    assert texts(table)[1][-3:] == ["1", "1", "–"]

@@ -33,9 +33,9 @@ class Question:
     """Path relative to the data root, with forward slashes."""
     question: str
     answers: list[str]
-    """Every annotator's answer as written; for POPE the one label."""
-    reference: str
-    """The label, or the normalised answer that most annotators gave."""
+    """Every annotator's answer as written; for POPE the one label; none where not known."""
+    reference: str | None
+    """The label, or the normalised answer that most annotators gave; None where not known."""
     group: str | None = None
     """A group named by the user's own data; None: the image is the group."""
 
@@ -61,9 +61,9 @@ class Item:
     question_id: str
     question: str
     answers: list[str]
-    """Every annotator's answer as written; for POPE the one label."""
-    reference: str
-    """The label, or the normalised answer that most annotators gave."""
+    """Every annotator's answer as written; for POPE the one label; none where not known."""
+    reference: str | None
+    """The label, or the normalised answer that most annotators gave; None where not known."""
 
     def as_row(self) -> dict[str, Any]:
         """The item as a table row: column name → value."""

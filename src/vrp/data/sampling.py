@@ -39,6 +39,8 @@ class SampleRow(NamedTuple):
     """Items of the study."""
     labels: dict[str, int]
     """Yes and no → items taken, where these are the answers; else empty."""
+    not_judged: int
+    """Items taken that have no reference: their answers are neither right nor wrong."""
     unreadable: tuple[str, ...]
     """Message for each image that was drawn and could not be decoded."""
     elongated: tuple[str, ...]
@@ -101,6 +103,7 @@ def sample_split(
         dropped=reading.dropped | lost,
         taken=len(draw.taken),
         labels=_labels(question for question, _ in draw.taken),
+        not_judged=sum(question.reference is None for question, _ in draw.taken),
         unreadable=_messages(draw.refused, UNREADABLE),
         elongated=_messages(draw.refused, ELONGATED),
         missing=reading.missing,
@@ -119,7 +122,9 @@ def drop_unreachable(reading: Reading, *, rule: VqaRule, threshold: float) -> Re
     kept = tuple(
         question
         for question in reading.questions
-        if question.task == EXISTENCE or reachable_vqa_accuracy(question.answers, rule) >= threshold
+        if question.reference is None
+        or question.task == EXISTENCE
+        or reachable_vqa_accuracy(question.answers, rule) >= threshold
     )
     lost = len(reading.questions) - len(kept)
     dropped = reading.dropped | ({UNREACHABLE: lost} if lost else {})
@@ -223,13 +228,13 @@ def _item(question: Question, facts: ImageFacts) -> Item:
 
 def _labels(questions: Iterable[Question]) -> dict[str, int]:
     counts = Counter(q.reference for q in questions if q.task == EXISTENCE)
-    return {label: counts[label] for label in YES_NO} if counts else {}
+    return {label: counts[label] for label in YES_NO} if set(YES_NO) & set(counts) else {}
 
 
 def _strata(questions: Sequence[Question], wanted: int) -> dict[Stratum, list[Question]]:
     strata: dict[Stratum, list[Question]] = defaultdict(list)
     for question in questions:
-        strata[question.task, question.reference].append(question)
+        strata[question.task, question.reference or ""].append(question)
     if all(task == EXISTENCE for task, _ in strata):
         return dict(strata)
     rare = [key for key, rows in strata.items() if wanted * len(rows) < len(questions)]

@@ -62,10 +62,10 @@ class Scored(NamedTuple):
 
     parsed: str | None
     """What was understood: yes or no for POPE, the normalised answer for VQA; None: unparsed."""
-    score: float
-    """In [0, 1]: VQA accuracy, or 1 and 0 for POPE."""
-    correct: bool
-    """POPE: parsed equals the label; VQA: score ≥ threshold."""
+    score: float | None
+    """In [0, 1]: VQA accuracy, or 1 and 0 for POPE; None without a reference."""
+    correct: bool | None
+    """POPE: parsed equals the label; VQA: score ≥ threshold; None without a reference."""
 
 
 def parse_pope_official(text: str) -> str:
@@ -194,11 +194,14 @@ def score_answer(
 ) -> Scored:
     """Score one answer to one item: ``existence`` as POPE, every other task by VQA accuracy.
 
-    An unparsed POPE answer is wrong. Raises InputError where the item has no answers, or so few
-    that the threshold cannot be reached.
+    An unparsed POPE answer is wrong. An answer without a reference is parsed and not judged.
+    Raises InputError where the item has so few answers that the threshold cannot be reached.
     """
-    if item.task == EXISTENCE:
-        parsed = parse_pope(text, pope_parser)
+    existence = item.task == EXISTENCE
+    parsed = parse_pope(text, pope_parser) if existence else normalise_vqa(text) or None
+    if item.reference is None:
+        return Scored(parsed, None, None)
+    if existence:
         correct = parsed == item.reference
         return Scored(parsed, float(correct), correct)
     if len(item.answers) < 4 and best_vqa_accuracy(len(item.answers), vqa_rule) < threshold:
@@ -208,7 +211,7 @@ def score_answer(
             "set scoring.vqa_rule: normalised"
         )
     score = vqa_accuracy(text, item.answers, rule=vqa_rule)
-    return Scored(normalise_vqa(text) or None, score, score >= threshold)
+    return Scored(parsed, score, score >= threshold)
 
 
 def surface_forms(task: str, reference: str) -> tuple[str, ...]:

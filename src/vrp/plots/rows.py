@@ -16,9 +16,10 @@ ANSWERED = (_ITEMS, _ANSWERS)
 def answered_rows(study: StudyResults, model: ModelResults, frame: pl.DataFrame) -> pl.DataFrame:
     """Rows of a per-item table with each item's `answered_right`, `group` and `task`.
 
-    Items without an answer, or that are not the study's, are left out.
+    Items without an answer or a reference, or that are not the study's, are left out.
     """
-    answers = model.table(_ANSWERS).select("item_id", answered_right=pl.col("correct"))
+    judged = model.table(_ANSWERS).drop_nulls("correct")
+    answers = judged.select("item_id", answered_right=pl.col("correct"))
     rows = frame.drop("group", "task", strict=False)
     return rows.join(answers, on="item_id").join(study.table(_ITEMS), on="item_id").sort("item_id")
 

@@ -110,7 +110,7 @@ def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:
     permuted = items.correct.copy()
     order = np.argsort(items.item_id, kind="stable")
     for task in np.unique(items.task):
-        rows = order[items.task[order] == task]
+        rows = order[(items.task[order] == task) & items.judged[order]]
         groups = np.unique(items.group[rows], return_inverse=True)[1]
         random = generator("permute labels", seed, str(task))
         n_groups = int(groups.max(initial=-1)) + 1

@@ -29,24 +29,32 @@ class ProbeItems:
     item_id: NDArray[np.generic]
     """(n,) unique."""
     correct: NDArray[np.bool_]
-    """(n,) what is predicted: the greedy answer is right."""
+    """(n,) what is predicted: the greedy answer is right; False where that is not known."""
     group: NDArray[np.generic]
     """(n,) the item's image."""
     task: NDArray[np.generic]
     """(n,) the item's task."""
+    judged: NDArray[np.bool_]
+    """(n,) whether it is known what is right; the others are scored, and never fitted on."""
 
     @classmethod
     def of(
-        cls, item_id: ArrayLike, correct: ArrayLike, group: ArrayLike, task: ArrayLike
+        cls,
+        item_id: ArrayLike,
+        correct: ArrayLike,
+        group: ArrayLike,
+        task: ArrayLike,
+        judged: ArrayLike | None = None,
     ) -> "ProbeItems":
-        """Check and keep the columns.
+        """Check and keep the columns; without `judged` all items are.
 
         Raises:
             InputError: lengths differ, an item occurs twice, a label is not 0 or 1.
         """
         ids, groups, tasks = np.asarray(item_id), np.asarray(group), np.asarray(task)
         labels = as_labels(correct)
-        if not ids.shape == labels.shape == groups.shape == tasks.shape:
+        known = np.ones(ids.shape, bool) if judged is None else np.asarray(judged, bool)
+        if not ids.shape == labels.shape == groups.shape == tasks.shape == known.shape:
             raise InputError(
                 "item ids, labels, groups and tasks must have one value per item: "
                 f"{ids.shape}, {labels.shape}, {groups.shape}, {tasks.shape}"
@@ -56,7 +64,7 @@ class ProbeItems:
             raise InputError(
                 f"item {str(unique[counts > 1][0])!r} occurs twice; item ids must differ"
             )
-        return cls(ids, labels, groups, tasks)
+        return cls(ids, labels & known, groups, tasks, known)
 
     @property
     def n_items(self) -> int:
@@ -115,7 +123,8 @@ def _strata(items: ProbeItems, rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def assign_folds(items: ProbeItems, *, n_folds: int = 5, seed: str) -> NDArray[np.int64]:
     """Fold of each item: images kept whole, tasks × correctness spread evenly.
 
-    Depends on ids, images, tasks, labels and seed, not on the order of rows.
+    Depends on ids, images, tasks, labels and seed, not on the order of rows; the folds of judged
+    items do not depend on the others, whose images of their own are dealt out in turn.
 
     Args:
         items: the items.
@@ -128,20 +137,26 @@ def assign_folds(items: ProbeItems, *, n_folds: int = 5, seed: str) -> NDArray[n
     Raises:
         InputError: fewer images than folds, or fewer than 2 folds.
     """
-    n_groups = np.unique(items.group).size
+    n_groups = np.unique(items.group[items.judged]).size
     if n_folds < 2 or n_groups < n_folds:
         raise InputError(
             f"{n_folds} folds need at least 2 folds and as many images, found {n_groups} images; "
             "lower the number of folds or add items"
         )
     order = np.argsort(items.item_id, kind="stable")
+    judged = order[items.judged[order]]
     fold = np.empty(items.n_items, dtype=np.int64)
-    fold[order] = _grouped_folds(
-        _strata(items, order),
-        items.group[order],
+    fold[judged] = _grouped_folds(
+        _strata(items, judged),
+        items.group[judged],
         n_folds=n_folds,
         seed=sklearn_seed("folds", seed),
     )
+    if not items.judged.all():
+        groups, code = np.unique(items.group, return_inverse=True)
+        of_group = np.arange(groups.size) % n_folds
+        of_group[code[judged]] = fold[judged]
+        fold = of_group[code]
     return fold
 
 
@@ -163,7 +178,8 @@ def plan_folds(items: ProbeItems, *, n_folds: int = 5, n_inner: int = 3, seed: s
     order = np.argsort(items.item_id, kind="stable")
     splits = []
     for held_out in range(n_folds):
-        train, test = order[fold[order] != held_out], order[fold[order] == held_out]
+        train = order[(fold[order] != held_out) & items.judged[order]]
+        test = order[fold[order] == held_out]
         n_groups = np.unique(items.group[train]).size
         inner = np.zeros(train.size, dtype=np.int64)
         if n_groups >= 2:

@@ -13,6 +13,7 @@ from vrp.report.evidence import ModelEvidence, StudyEvidence, ordered_tasks
 from vrp.report.numbers import NONE, thousands
 from vrp.report.tabular import Cell, Table, name_cell, without_repeats
 from vrp.tables.items import asked_items
+from vrp.tables.notes import NO_REFERENCE
 
 
 def splits_table(study: StudyEvidence) -> Table:
@@ -30,31 +31,34 @@ def splits_table(study: StudyEvidence) -> Table:
         )
     ]  # fmt: skip
     images = thousands(study.items["group"].n_unique())
-    n_asked = len(asked_items(study.items))
+    asked = asked_items(study.items)
+    n_asked, n_unjudged = len(asked), asked["reference"].null_count()
     rows.append([
         name_cell("all, each question once"), Cell(""), Cell(thousands(n_asked)), Cell(images),
-        Cell(NONE), Cell(NONE),
+        Cell(NONE), Cell(NONE), Cell(thousands(n_unjudged) if n_unjudged else NONE),
     ])  # fmt: skip
-    columns = ["split", "task", "items", "images", "answer yes", "answer no"]
+    columns = ["split", "task", "items", "images", "answer yes", "answer no", "no reference"]
     return Table(columns, rows, text_columns=(1,))
 
 
 def _labels(row: Mapping[str, Any]) -> list[Cell]:
-    return [Cell(NONE if row[label] is None else thousands(row[label])) for label in YES_NO]
+    labels = [Cell(NONE if row[label] is None else thousands(row[label])) for label in YES_NO]
+    return [*labels, Cell(thousands(row["unjudged"]) if row["unjudged"] else NONE)]
 
 
 def split_counts(items: pl.DataFrame) -> pl.DataFrame:
-    """Dataset, split, task → `n`, `images`, and how many answers are `yes` and `no` (null where
-    these are not the answers), ordered by name."""
-    existence = pl.col("task") == EXISTENCE
+    """Dataset, split, task → `n`, `images`, `unjudged` (without a reference), and how many answers
+    are `yes` and `no` (null where these are not the answers), ordered by name."""
+    judged_as_yes_or_no = (pl.col("task") == EXISTENCE) & (pl.col("unjudged") < pl.col("n"))
     return (
         items.group_by("dataset", "split", "task")
         .agg(
             n=pl.len(),
             images=pl.col("group").n_unique(),
+            unjudged=pl.col("reference").null_count(),
             **{label: (pl.col("reference") == label).sum() for label in YES_NO},
         )
-        .with_columns(pl.when(existence).then(pl.col(*YES_NO)))
+        .with_columns(pl.when(judged_as_yes_or_no).then(pl.col(*YES_NO)))
         .sort("dataset", "split", "task")
     )
 
@@ -134,6 +138,9 @@ def dropped_table(models: Sequence[ModelEvidence]) -> Table:
         notes = model.answers.filter(pl.col("note").is_not_null())
         for (note,), frame in sorted(notes.partition_by("note", as_dict=True).items()):
             found[len(frame), f"{note} (answer kept and scored)"] = ["answers"]
+        if n_unjudged := model.answers["correct"].null_count():
+            reason = f"{NO_REFERENCE}: answers, signals and scores only"
+            found[n_unjudged, reason] = ["all that is about right and wrong"]
         for estimates in (model.metrics, model.probes):
             for (predictor, metric, scope, layer), number in estimates.items():
                 # The other metrics and scopes of a predictor lack the same items.

@@ -1,5 +1,7 @@
 """Tables of the models' answers, which make an artefact of scoring or prompting visible."""
 
+from typing import Any
+
 import polars as pl
 
 from vrp.data.item import EXISTENCE
@@ -24,7 +26,7 @@ def rates_table(models: tuple[ModelEvidence, ...]) -> Table:
                 for metric in ("accuracy", "parse_rate", "yes_rate", "accuracy_official")
             ]
             majority = model.metric("majority_answer", "accuracy", scope)
-            n = numbers[0].n if numbers[0] else 0
+            n = max(number.n for number in numbers if number) if any(numbers) else 0
             cells = [
                 estimate_cell(number, 1, scale=100) if number else Cell(NONE, kind="muted")
                 for number in (*numbers, majority)
@@ -54,7 +56,7 @@ def split_rates_table(study: StudyEvidence) -> Table:
         answered = items.join(given, left_on="asked", right_on="item_id", maintain_order="left")
         for key, part in answered.group_by("dataset", "split", "task", maintain_order=True):
             dataset, split, task = map(str, key)
-            rates = [part["correct"], part["parsed"].is_not_null()]
+            rates = [part["correct"].drop_nulls(), part["parsed"].is_not_null()]
             cells = [_wilson_cell(hits, part["group"].n_unique()) for hits in rates]
             yes = (part["parsed"] == "yes").fill_null(False)
             cells.append(
@@ -78,9 +80,10 @@ def vqa_rules_table(models: tuple[ModelEvidence, ...]) -> Table:
     rows = []
     for model in models:
         scored = [task for task in model.tasks if task != EXISTENCE]
-        parts = {task: model.answers.filter(task=task) for task in scored}
+        judged = model.answers.filter(pl.col("answers").list.len() > 0)
+        parts = {task: judged.filter(task=task) for task in scored}
         if len(scored) > 1:
-            parts["all of them"] = model.answers.filter(pl.col("task") != EXISTENCE)
+            parts["all of them"] = judged.filter(pl.col("task") != EXISTENCE)
         for name, answers in parts.items():
             if not len(answers):
                 continue
@@ -116,6 +119,7 @@ def answers_table(model: ModelEvidence) -> Table:
         asked = model.answers.filter(task=task)
         if not len(asked):
             continue
+        judged = asked.drop_nulls("reference")
         given = asked.with_columns(pl.col("parsed").fill_null(UNPARSED))
         counts = (
             given.group_by("parsed")
@@ -123,24 +127,31 @@ def answers_table(model: ModelEvidence) -> Table:
             .sort(["n", "parsed"], descending=[True, False])
         )
         for row in counts.head(_MOST_FREQUENT).iter_rows(named=True):
-            due = int((asked["reference"] == row["parsed"]).sum())
+            due = int((judged["reference"] == row["parsed"]).sum())
             rows.append([
                 name_cell(task),
                 Cell(row["parsed"] or "(empty)", kind="data"),
                 _share(row["n"], len(asked)),
-                Cell(NONE) if row["parsed"] == UNPARSED else _share(due, len(asked)),
-                Cell(f"{decimal(100 * row['right'], 1)}"),
+                Cell(NONE)
+                if row["parsed"] == UNPARSED or judged.is_empty()
+                else _share(due, len(judged)),
+                _percent(row["right"]),
             ])  # fmt: skip
         rest = counts.slice(_MOST_FREQUENT)
         if len(rest):
             n = int(rest["n"].sum())
-            right = float((rest["right"] * rest["n"]).sum() / n)
+            others = given.join(rest, on="parsed", how="semi")["correct"]
             rows.append([
                 name_cell(task), Cell(f"{len(rest)} other answers", kind="muted"),
-                _share(n, len(asked)), Cell(NONE), Cell(f"{decimal(100 * right, 1)}"),
+                _share(n, len(asked)), Cell(NONE), _percent(others.mean()),
             ])  # fmt: skip
     columns = ["task", "answer", "given, %", "is the reference, %", "right where given, %"]
     return Table(columns, without_repeats(rows), caption=model.name, text_columns=(1,))
+
+
+def _percent(share: Any) -> Cell:
+    """A share in percent; none where no answer is right or wrong."""
+    return Cell(NONE) if share is None else Cell(decimal(100 * share, 1))
 
 
 def _share(n: int, total: int) -> Cell:

@@ -41,7 +41,8 @@ def probe_contrasts(
     scores = predictions.pivot("probe", index=("item_id", "fold"), values="score")
     if LINEAR_BEST not in scores.columns:
         return {}
-    joined = signals.join(scores, on="item_id", how="inner").sort("item_id")
+    judged = signals.drop_nulls("correct")
+    joined = judged.join(scores, on="item_id", how="inner").sort("item_id")
     rivals = _oriented(joined)
     found = {}
     for name, values in rivals.items():

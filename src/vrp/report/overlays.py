@@ -35,8 +35,8 @@ class Overlay(NamedTuple):
     task: str
     question: str
     answer: str
-    reference: str
-    correct: bool
+    reference: str | None
+    correct: bool | None
     peak: float
     """Largest attention of a token, as a multiple of the uniform share; NaN without a map."""
     original: str
@@ -50,7 +50,7 @@ class Overlay(NamedTuple):
 def overlays(
     model: ModelEvidence, attention: Sequence[Path], *, folder: Path, count: int
 ) -> list[Overlay]:
-    """Overlays of right and wrong answers of every task, `count` in all.
+    """Overlays of right, wrong and unjudged answers of every task, `count` in all.
 
     Args:
         model: its answers.
@@ -72,8 +72,10 @@ def choose_items(answers: pl.DataFrame, count: int) -> list[dict[str, Any]]:
     """
     cells: list[list[dict[str, Any]]] = []
     for task in ordered_tasks(answers):
-        for correct in (True, False):
-            rows = answers.filter(task=task, correct=correct).to_dicts()
+        for correct in (True, False, None):
+            rows = answers.filter(
+                pl.col("task") == task, pl.col("correct").eq_missing(correct)
+            ).to_dicts()
             cells.append(sorted(rows, key=lambda row: _rank(row["item_id"])))
     chosen: list[dict[str, Any]] = []
     while len(chosen) < count and any(cells):

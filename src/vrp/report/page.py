@@ -180,16 +180,16 @@ def _out_of_their_world(study: StudyEvidence) -> str:
     """Warning about embedded models on images that are not rendered scenes."""
     models = [model for model in study.models if model.embedded]
     shares = [
-        f"{model.name} {decimal(100 * sum(model.answers['correct']) / len(model.answers), 1)}%"
+        f"{model.name} {decimal(100 * judged.to_numpy().mean(), 1)}%"
         for model in models
-        if len(model.answers)
+        if len(judged := model.answers["correct"].drop_nulls())
     ]
+    accuracy = f" Accuracy here: {listed(shares)}." if shares else ""
     return (
         f"{listed([model.name for model in models])} learnt from rendered scenes with few kinds "
         "of objects and never saw a photograph. On these data accuracy near chance is expected "
         "(half of balanced yes/no questions, few of the others): this study shows that the "
-        "workflow runs on them, and says nothing about how well a real model does. Accuracy "
-        f"here: {listed(shares)}."
+        f"workflow runs on them, and says nothing about how well a real model does.{accuracy}"
     )
 
 

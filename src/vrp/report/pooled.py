@@ -30,8 +30,8 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Reporte
         frame.select(
             "group", "correct", *POOLED_SIGNALS, stratum=pl.lit(model) + "/" + pl.col("task")
         )
-        for model, frame in signals.items()
-        if len(frame)
+        for model, every in signals.items()
+        if len(frame := every.drop_nulls("correct"))
     ]
     if not frames:
         return {}

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from vrp.config.sample import ScoringConfig
-from vrp.data.item import POPE, Item
+from vrp.data.item import EXISTENCE, Item
 from vrp.data.scoring import Scored, score_answer
 from vrp.errors import InputError
 from vrp.tables.columns import lists, vectors
@@ -51,7 +51,7 @@ def answer_rows(
     ]
     official = [
         score_answer(item, capture.answer, pope_parser="official").correct
-        if item.dataset == POPE
+        if item.task == EXISTENCE
         else None
         for item, capture in zip(asked, captures, strict=True)
     ]
@@ -60,8 +60,8 @@ def answer_rows(
             "item_id": [capture.item_id for capture in captures],
             "answer": [capture.answer for capture in captures],
             "parsed": pa.array([score.parsed for score in scores], pa.string()),
-            "score": [score.score for score in scores],
-            "correct": [score.correct for score in scores],
+            "score": pa.array([score.score for score in scores], pa.float32()),
+            "correct": pa.array([score.correct for score in scores], pa.bool_()),
             "correct_official": pa.array(official, pa.bool_()),
             "token_ids": lists([capture.token_ids for capture in captures], np.int32),
             "token_logprobs": lists([capture.token_logprobs for capture in captures], np.float32),

@@ -120,6 +120,15 @@ def check_same_model(paths: Iterable[Path], provenance: Mapping[str, str]) -> No
                 )
 
 
+def read_judged_items(path: Path) -> pl.DataFrame:
+    """Read the items that a model is asked and whose answers are right or wrong; maybe none.
+
+    Raises:
+        InputError: as `read_items`.
+    """
+    return read_items(path).filter(pl.col("reference").is_not_null())
+
+
 def read_items(path: Path) -> pl.DataFrame:
     """Read the items that a model is asked.
 
@@ -302,6 +311,8 @@ class ItemBatches:
         return VlmInput(item.item_id, image, item.question, item.task, truth, key)
 
     def _truth_token_ids(self, item: Item) -> tuple[int, ...]:
+        if item.reference is None:
+            return ()
         key = (item.task, item.reference)
         if key not in self._truth_tokens:
             usual = normalise_answer(*key) or item.reference

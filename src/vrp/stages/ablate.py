@@ -25,7 +25,7 @@ from vrp.running.model_run import (
     as_items,
     check_same_model,
     load_model,
-    read_items,
+    read_judged_items,
     warn_skipped_items,
     with_revision,
     with_weights,
@@ -71,7 +71,11 @@ def run(context: StageContext) -> None:
     require_writable(output)
     recorded = read_manifest(context.read("manifest"), model)
     provenance = with_revision(context.provenance, recorded)
-    subset = stratified_subset(read_items(context.read("items")), ablate.items, seed=seed)
+    subset = stratified_subset(read_judged_items(context.read("items")), ablate.items, seed=seed)
+    if subset.is_empty():  # nothing is right or wrong that an intervention could change
+        nothing = [Output(output, ABLATE)]
+        write_shard(nothing, [], tuple, provenance=provenance, description=context.label)
+        return
     frame = shard_items(subset, n_shards=context.n_shards, shard=context.shard)
     baseline = read_baseline_answers(answers, frame["item_id"].to_list())
     fold_of = read_folds(predictions)

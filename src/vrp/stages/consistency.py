@@ -94,14 +94,14 @@ def _row(item: Item, samples: "ItemSamples", scoring: ScoringConfig) -> dict[str
 
 
 def _without_answers(item: Item) -> dict[str, Any]:
-    """The row of an item whose logits are not finite: wrong, as in the answers table."""
+    """The row of an item whose logits are not finite: wrong, as in the answers table, if judged."""
     return {
         "item_id": item.item_id,
         "answers": [],
         "normalised": [],
         "self_consistency": math.nan,
         "majority": "",
-        "majority_correct": False,
+        "majority_correct": None if item.reference is None else False,
         "close_draws": 0,
         "note": NON_FINITE,
         **dict.fromkeys(EXACT_COLUMNS),

@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vrp.config.margins import Margins
+from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError, unknown_name
 from vrp.estimates.reliability import (
     EstimateRow,
@@ -41,10 +42,11 @@ from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
-from vrp.tables.notes import NON_FINITE
+from vrp.tables.notes import NO_REFERENCE, NON_FINITE
 from vrp.tables.schema import TableSchema
 from vrp.tables.signals import signal_table
 
+_Float = TypeVar("_Float", np.float64, np.float32)
 _HEAD_SIGNALS = ("head_entropy", "head_clusters")
 _HEAD_COLUMNS = (*_HEAD_SIGNALS, "head_contribution")
 _NO_VALUE = "no finite value"
@@ -84,28 +86,26 @@ def run(context: StageContext) -> None:
     _require_same_items(tables["items"], attention_notes, attention)
     signal_values, by_head = _compute(tables, attention, schemas["attention"], metrics.layers)
     table = _signal_table(tables, signal_values)
-    items = EvaluationItems.from_frame(
-        table,
-        seed=context.study.seed,
-        n_boot=metrics.bootstrap,
-        margins=Margins(auroc=metrics.auroc_margin, r=metrics.r_margin),
-    )
     answer_notes = tables["answers"]["note"]
     notes = {
         "answers": _texts(answer_notes),
         "attention": _texts(attention_notes["note"]),
         "lens": _texts(tables["lens"]["note"].fill_null(answer_notes)),
     }
-    rows = _answer_rows(tables["answers"], items)
-    for signal in SIGNALS.values():
-        rows += _signal_rows(signal, signal_values[signal.name], items, notes)
-    rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], items)
-    of_heads = notes["attention"][_without_heads(by_head, len(table))]
-    rows += with_reasons(_head_rows(by_head, items, metrics.top_heads), of_heads)
-    # The answer's note explains missing lens values; the truth margin has a note of its own.
-    lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
-    rows += with_reasons(lens_rows, notes["answers"])
-    rows += _peak_rows(tables["lens"], notes["lens"])
+    everyone = _evaluation_items(table.with_columns(pl.col("correct").fill_null(False)), context)
+    rows = _rate_rows(tables["answers"], everyone)
+    # All else is about right and wrong answers: of the items that have a reference.
+    judged = table["correct"].is_not_null().to_numpy()
+    items = everyone
+    if judged.any() and not judged.all():
+        tables = {name: frame.filter(judged) for name, frame in tables.items()}
+        signal_values, by_head = _of_rows(signal_values, judged), _of_rows(by_head, judged)
+        notes = {name: column[judged] for name, column in notes.items()}
+        items = _evaluation_items(table.filter(judged), context)
+    if judged.any():
+        rows += _judged_rows(tables, signal_values, by_head, notes, items, metrics)
+    else:
+        rows += [row for name in SIGNALS for row in _unjudged_rows(name, items)]
     write_table(
         context.write("heads"),
         HEADS,
@@ -114,6 +114,55 @@ def run(context: StageContext) -> None:
     )
     write_table(context.write("signals"), signal_table(), table, provenance=context.provenance)
     write_table(context.write("metrics"), METRICS, adjusted(rows), provenance=context.provenance)
+
+
+def _evaluation_items(table: pl.DataFrame, context: StageContext) -> EvaluationItems:
+    metrics = context.study.metrics
+    return EvaluationItems.from_frame(
+        table,
+        seed=context.study.seed,
+        n_boot=metrics.bootstrap,
+        margins=Margins(auroc=metrics.auroc_margin, r=metrics.r_margin),
+    )
+
+
+def _of_rows(
+    columns: Mapping[str, NDArray[_Float] | None], rows: NDArray[np.bool_]
+) -> dict[str, NDArray[_Float] | None]:
+    """Columns of some rows; what was not captured stays None."""
+    return {name: None if values is None else values[rows] for name, values in columns.items()}
+
+
+def _judged_rows(
+    tables: Tables,
+    signal_values: Mapping[str, NDArray[np.float64] | None],
+    by_head: ByHead,
+    notes: Mapping[str, NDArray[np.str_]],
+    items: EvaluationItems,
+    metrics: MetricsConfig,
+) -> list[EstimateRow]:
+    """Accuracy, and how well signals and heads tell right from wrong; all of the same items."""
+    rows = _answer_rows(tables["answers"], items)
+    for signal in SIGNALS.values():
+        rows += _signal_rows(signal, signal_values[signal.name], items, notes)
+    rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], items)
+    of_heads = notes["attention"][_without_heads(by_head, len(items.correct))]
+    rows += with_reasons(_head_rows(by_head, items, metrics.top_heads), of_heads)
+    # The answer's note explains missing lens values; the truth margin has a note of its own.
+    lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
+    rows += with_reasons(lens_rows, notes["answers"])
+    return rows + _peak_rows(tables["lens"], notes["lens"])
+
+
+def _unjudged_rows(predictor: str, items: EvaluationItems) -> list[EstimateRow]:
+    """The rows of a signal where no item has a reference: no number, and why."""
+    n = len(items.correct)
+    return [
+        missing_row(
+            predictor, scope, "auroc", n_dropped=items.n_of_scope.get(scope, n), why=NO_REFERENCE
+        )
+        for scope in (*items.task_names, "macro", "pooled")
+    ]
 
 
 def _schemas_to_read() -> dict[str, TableSchema]:
@@ -268,19 +317,25 @@ def _signal_table(
     )
 
 
-def _answer_rows(answers: pl.DataFrame, items: EvaluationItems) -> list[EstimateRow]:
-    """Accuracy and what can distort it: parse rate and yes-rate, by task and by answer."""
-    rows = share_rows("model", "accuracy", items.correct, items)
+def _rate_rows(answers: pl.DataFrame, items: EvaluationItems) -> list[EstimateRow]:
+    """What can distort an accuracy: parse rate and yes-rate, by task and by answer."""
     parsed = answers["parsed"].is_not_null().to_numpy()
-    rows += share_rows("model", "parse_rate", parsed, items)
-    existence = items.tasks == "existence"
-    if not existence.any():
-        return rows
-    yes = existence & (items.answers == "yes")
-    official = answers["correct_official"].fill_null(False).to_numpy()
-    for metric, hits in (("yes_rate", yes), ("accuracy_official", official)):
-        rows += [r for r in share_rows("model", metric, hits, items) if r["scope"] == "existence"]
-    return rows
+    rows = share_rows("model", "parse_rate", parsed, items)
+    yes = (items.tasks == "existence") & (items.answers == "yes")
+    return rows + _of_existence(share_rows("model", "yes_rate", yes, items))
+
+
+def _answer_rows(answers: pl.DataFrame, items: EvaluationItems) -> list[EstimateRow]:
+    """Accuracy, also under POPE's official parser where that was applied."""
+    official = answers["correct_official"]
+    hits, known = official.fill_null(False).to_numpy(), official.is_not_null().to_numpy()
+    of_official = share_rows("model", "accuracy_official", hits, items, known=known)
+    rows = share_rows("model", "accuracy", items.correct, items)
+    return rows + _of_existence(of_official)
+
+
+def _of_existence(rows: Iterable[EstimateRow]) -> list[EstimateRow]:
+    return [row for row in rows if row["scope"] == "existence"]
 
 
 def _consistency_rows(

@@ -114,6 +114,21 @@ class Inputs:
     """Reason for each used item that has no usable map."""
 
 
+class Places(NamedTuple):
+    """Where the used items that have a reference are."""
+
+    used: NDArray[np.intp]
+    """Rows among the used items."""
+    evaluated: NDArray[np.intp]
+    """Rows among those that probes are evaluated on."""
+
+    @classmethod
+    def of(cls, items: ProbeItems, evaluated: pl.Series) -> "Places":
+        """Find them; `evaluated` holds sorted item ids."""
+        used = np.flatnonzero(items.judged)
+        return cls(used, np.searchsorted(evaluated.to_numpy(), items.item_id[used]))
+
+
 class Maps(NamedTuple):
     """Attention maps of the used items."""
 
@@ -140,11 +155,15 @@ def run(context: StageContext) -> None:
         table, context.read("items"), answers, attention if probes.supervised_attention else (),
         hidden, lens, context.read_all("blind/hidden"),
     )  # fmt: skip
+    if not inputs.items.judged.any():
+        _write_nothing(context)
+        return
     plan = plan_folds(
         inputs.items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=str(seed)
     )
+    judged = table.drop_nulls("correct")
     all_items = EvaluationItems.from_frame(
-        table,
+        judged,
         seed=seed,
         n_boot=probes.bootstrap,
         margins=Margins(auroc=context.study.metrics.auroc_margin),
@@ -155,7 +174,7 @@ def run(context: StageContext) -> None:
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
     guards = _guards(inputs, plan, probes)
 
-    places = np.searchsorted(table["item_id"].to_numpy(), inputs.items.item_id)
+    places = Places.of(inputs.items, judged["item_id"])
     rows: list[EstimateRow] = []
     for layer, result in by_layer.items():
         layer_rows = _evaluate(LINEAR, result.scores, plan, all_items, places, layer=_number(layer))
@@ -176,6 +195,13 @@ def run(context: StageContext) -> None:
         context.write("predictions"), PREDICTIONS, prediction_columns, provenance=context.provenance
     )
     write_table(context.write("probes"), PROBES, adjusted(rows), provenance=context.provenance)
+
+
+def _write_nothing(context: StageContext) -> None:
+    """Write the tables of a study in which no answer is right or wrong: they have no rows."""
+    for name, schema in (("neurons", NEURONS), ("predictions", PREDICTIONS), ("probes", PROBES)):
+        nothing = schema.columns.empty_table()
+        write_table(context.write(name), schema, nothing, provenance=context.provenance)
 
 
 def fit_probes(
@@ -263,7 +289,7 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
 def _permuted_rows(
     inputs: Inputs,
     all_items: EvaluationItems,
-    places: NDArray[np.intp],
+    places: Places,
     probes: ProbesConfig,
     seed: int,
 ) -> list[EstimateRow]:
@@ -277,7 +303,7 @@ def _permuted_rows(
         by_layer = _fit_layers(inputs.layers, items, plan, probes, f"permuted labels {repeat}")
         best = nested_best_layer(by_layer, plan)
         labels = all_items.correct.copy()
-        labels[places] = items.correct
+        labels[places.evaluated] = items.correct[places.used]
         name = PERMUTED_LINEAR_BEST + (f"_{repeat}" if repeat else "")
         rows += _evaluate(name, best.scores, plan, replace(all_items, correct=labels), places)
     return rows
@@ -335,9 +361,10 @@ def _read(
         without_map = notes.fill_null("no usable attention map").to_list()
     return Inputs(
         items=ProbeItems.of(
-            used["item_id"].to_numpy(), used["correct"].to_numpy(),
+            used["item_id"].to_numpy(), used["correct"].fill_null(False).to_numpy(),
             # Numbers sort as the images' names do, and faster.
             used["group"].rank("dense").to_numpy(), used["task"].to_numpy(),
+            used["correct"].is_not_null().to_numpy(),
         ),
         layers=_layers(hidden, usable),
         blind_layers=_layers(blind_hidden, usable) if blind_hidden else None,
@@ -346,7 +373,11 @@ def _read(
         questions=questions.filter(usable)["question"].to_numpy(),
         answers=parsed.filter(usable)["parsed"].fill_null("").to_numpy(),
         maps=maps,
-        left_out=tuple(parsed.filter(~usable)["note"].fill_null(_NOT_FINITE).to_list()),
+        left_out=tuple(
+            parsed.filter(~usable & table["correct"].is_not_null().to_numpy())["note"]
+            .fill_null(_NOT_FINITE)
+            .to_list()
+        ),
         without_map=tuple(without_map),
     )  # fmt: skip
 
@@ -406,14 +437,15 @@ def _evaluate(
     scores: NDArray[np.floating],
     plan: FoldPlan,
     all_items: EvaluationItems,
-    places: NDArray[np.intp],
+    places: Places,
     *,
     layer: int = NOT_A_LAYER,
 ) -> list[EstimateRow]:
     n_items = len(all_items.correct)
     # Items that were left out have no score; so their fold does not matter.
     everywhere, folds = np.full(n_items, np.nan), np.zeros(n_items, dtype=np.int64)
-    everywhere[places], folds[places] = scores, plan.fold
+    everywhere[places.evaluated] = scores[places.used]
+    folds[places.evaluated] = plan.fold[places.used]
     rows = reliability_rows(
         name, everywhere, all_items, layer=layer, correlation=False, strata=folds
     )

@@ -19,10 +19,21 @@ ANSWERS = table(
     column("item_id", text, "item"),
     column("answer", text, "greedy answer, decoded, without special tokens"),
     optional("parsed", text, "yes, no or the normalised answer; null: unparsed"),
-    column("score", number, "1 or 0 for POPE, VQA accuracy otherwise", unit="share"),
-    column("correct", flag, "score reaches the threshold, under the default parser"),
     optional(
-        "correct_official", flag, "correct under POPE's official parser; null for other data sets"
+        "score",
+        number,
+        "1 or 0 for existence, VQA accuracy otherwise; null without a reference",
+        unit="share",
+    ),
+    optional(
+        "correct",
+        flag,
+        "score reaches the threshold, under the default parser; null without a reference",
+    ),
+    optional(
+        "correct_official",
+        flag,
+        "correct under POPE's official parser; null for other tasks and without a reference",
     ),
     column("token_ids", integers, "answer tokens, EOS left out", shape="n_tokens"),
     column(

@@ -15,7 +15,9 @@ CONSISTENCY = table(
         unit="share",
     ),
     column("majority", text, "majority answer; a tie goes to the one sampled first"),
-    column("majority_correct", flag, "whether the majority answer is correct"),
+    optional(
+        "majority_correct", flag, "whether the majority answer is correct; null without a reference"
+    ),
     column(
         "close_draws",
         integer,

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from vrp.tables.files import read_table
-from vrp.tables.schema import TableSchema, column, table, text, texts
+from vrp.tables.schema import TableSchema, column, optional, table, text, texts
 
 ITEMS = table(
     "items",
@@ -19,8 +19,12 @@ ITEMS = table(
     column("image_sha256", text, "SHA-256 of the image's bytes"),
     column("question_id", text, "id in the source file"),
     column("question", text, "the question as asked, without a prompt"),
-    column("answers", texts, "annotators' answers; one label for POPE"),
-    column("reference", text, "the label, or the annotators' majority answer"),
+    column("answers", texts, "annotators' answers; one label for POPE; none where not known"),
+    optional(
+        "reference",
+        text,
+        "the label, or the annotators' majority answer; null: not known",
+    ),
 )
 
 _SAME_QUESTION = ("dataset", "task", "image", "question", "answers")

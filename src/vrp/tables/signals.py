@@ -27,6 +27,6 @@ def signal_table() -> TableSchema:
         column("group", text, "image"),
         column("task", text, "task"),
         column("answer", text, "normalised greedy answer"),
-        column("correct", flag, "whether the greedy answer is correct"),
+        optional("correct", flag, "whether the greedy answer is correct; null: not known"),
         *[_signal_column(signal) for signal in SIGNALS.values()],
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vrp.data.dataset import Dataset, DatasetPlaces
 from vrp.data.item import COUNTING, EXISTENCE, OPEN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
-from vrp.data.scoring import majority_answer, parse_pope_strict
+from vrp.data.scoring import majority_answer, normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,11 +28,12 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     """Read own data, one JSON object a line.
 
     Keys: ``image`` (path below the data root, or a file name that is unique there), ``question``,
-    ``answers`` (a list, or one string), and optionally ``question_id`` (default: a digest of image
-    and question, so that the order of lines does not matter), ``task`` (one of ``OWN_TASKS``) and
-    ``group`` (items that must stay on one side of a fold although their images differ).
+    ``answers`` (a list, or one string; null, or no such key in the whole file: not known), and
+    optionally ``question_id`` (default: a digest of image and question, so that the order of lines
+    does not matter), ``task`` (one of ``OWN_TASKS``) and ``group`` (items that must stay on one
+    side of a fold although their images differ).
     A line that names no task has ``task``, where that is given and is not existence; else it is
-    existence if every answer is yes or no, and open otherwise.
+    existence if every answer is yes or no, and open otherwise; without answers it has ``task``.
     Raises InputError naming file and line for what is malformed, an unknown key or task, a reused
     id, or a question that holds an image's placeholder.
     """
@@ -42,6 +43,7 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     pairs: dict[tuple[str, str], str] = {}
     questions = []
     records = read_records(path)
+    _refuse_forgotten_answers(records)
     for record in records:
         name = text_field(record, "image").strip()
         image = images.find(name)
@@ -66,6 +68,17 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
             questions.append(question)
     lost = tuple(sorted(missing))
     return Reading("own", split, len(records), tuple(questions), dict(dropped), lost)
+
+
+def _refuse_forgotten_answers(records: Sequence[Record]) -> None:
+    """A file either has `answers` in all lines or in none, so that none is left out by mistake."""
+    having = [record for record in records if record.fields.get("answers") is not None]
+    lacking = [record for record in records if "answers" not in record.fields]
+    if having and lacking:
+        raise InputError(
+            f"{lacking[0].where}: key 'answers' is missing (so in {len(lacking)} lines), unlike at "
+            f'{having[0].where}; add it, or write "answers": null where they are not known'
+        )
 
 
 def own_question(
@@ -96,8 +109,8 @@ def own_question(
         )
     answers = _answers(record)
     task = _task(record, task, answers)
-    reference = majority_answer(answers)
-    if task == EXISTENCE:
+    reference = majority_answer(answers) if answers else None
+    if task == EXISTENCE and reference is not None:
         parsed = parse_pope_strict(reference)
         if parsed is None:
             raise InputError(f"{record.where}: task existence needs yes or no as its answers")
@@ -116,6 +129,8 @@ def own_question(
 
 
 def _answers(record: Record) -> list[str]:
+    if record.fields.get("answers") is None:
+        return []
     if isinstance(record.fields.get("answers"), str):
         return [text_field(record, "answers")]
     answers = answers_field(record, "answers")
@@ -132,9 +147,11 @@ def _task(record: Record, default_task: str | None, answers: list[str]) -> str:
                 f"{record.where}: key 'task' is {task!r}; expected one of {', '.join(OWN_TASKS)}"
             )
         return task
+    if not answers:
+        return default_task or OPEN
     if default_task not in (None, EXISTENCE):
         return default_task
-    yes_no = all(answer.strip().lower() in YES_NO for answer in answers)
+    yes_no = all(normalise_vqa(answer) in YES_NO for answer in answers)
     return EXISTENCE if yes_no else OPEN
 
 

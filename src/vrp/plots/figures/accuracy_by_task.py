@@ -47,7 +47,7 @@ def draw(study: StudyResults) -> Figure:
         ax.set_title(title)
         _draw_shares(ax, study, wanted)
     parsed.tick_params(labelleft=False)
-    truth = items.filter(task=EXISTENCE)["reference"]
+    truth = items.filter(task=EXISTENCE)["reference"].drop_nulls()
     keys = [dot_key(model.name, model_colour(i)) for i, model in enumerate(study.models)]
     if len(truth) and keys:
         share = float((truth == "yes").to_numpy().mean())

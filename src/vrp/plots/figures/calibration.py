@@ -76,7 +76,7 @@ def _calibrations(model: ModelResults) -> dict[_Probe, Calibration]:
         scores = model.table(PREDICTIONS).filter(
             pl.col("probe") == probe.name, pl.col("score").is_finite()
         )
-        joined = scores.join(model.table(_ANSWERS), on="item_id")
+        joined = scores.join(model.table(_ANSWERS).drop_nulls("correct"), on="item_id")
         if len(joined):
             found[probe] = calibration(joined["score"], joined["correct"])
     return found

@@ -61,7 +61,7 @@ def draw(study: StudyResults) -> Figure:
 def _draw_counts(ax: Axes, model: ModelResults, signal: str, words: str) -> None:
     signals = model.table(_SIGNALS)
     reason = absence(signals, signal)
-    frame = signals.filter(pl.col(signal).is_finite())
+    frame = signals.drop_nulls("correct").filter(pl.col(signal).is_finite())
     if reason or frame.is_empty():
         not_run(ax, reason or NO_VALUES)
         return

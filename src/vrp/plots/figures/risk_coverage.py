@@ -77,7 +77,7 @@ def draw(study: StudyResults) -> Figure:
 
 
 def _confidences(model: ModelResults) -> list[_Confidence]:
-    signals = model.table(_TABLE)
+    signals = model.table(_TABLE).drop_nulls("correct")
     if signals.is_empty():
         return []
     correct = signals["correct"].to_numpy()
@@ -100,6 +100,7 @@ def _probe_confidences(model: ModelResults) -> list[_Confidence]:
         joined = (
             model.table(_TABLE)
             .select("item_id", "correct")
+            .drop_nulls()
             .join(scores.select("item_id", "score"), on="item_id", how="left")
         )
         values = joined["score"].cast(pl.Float64).fill_null(np.nan).to_numpy()

@@ -70,7 +70,8 @@ def draw(study: StudyResults) -> Figure:
 
 def _levels(model: ModelResults) -> pl.DataFrame:
     """Columns level, n, n_right, ascending; levels are rounded, as they are stored in float32."""
-    scored = model.table(_SIGNALS).filter(pl.col("self_consistency").is_finite())
+    judged = model.table(_SIGNALS).drop_nulls("correct")
+    scored = judged.filter(pl.col("self_consistency").is_finite())
     levels = scored.group_by(level=pl.col("self_consistency").cast(pl.Float64).round(4)).agg(
         n=pl.len(), n_right=pl.col("correct").sum()
     )
