@@ -124,6 +124,17 @@ def test_one_wrong_row_is_enough(scorer, wrong, name):
     assert f"line {wrong + 1}: key '{name}'" in scorer.refusal(rows)
 
 
+def test_the_same_wrong_question_or_image_in_all_rows(scorer):
+    wrong = {
+        "prompt": "Is there a unicorn in the image?\nAnswer yes or no.",
+        "zzz": "Is there a unicorn in the image?",
+        "image": "COCO_val2014_000000000999.jpg",
+        "question": "Is there a dog in the image?",
+    }
+    for name, value in wrong.items():
+        assert f"key '{name}'" in scorer.refusal([row | {name: value} for row in answered()])
+
+
 def test_a_longer_question_is_another_one(scorer):
     rows = answered(prompt="text")
     rows[3]["prompt"] = "Is there a bus in the image or in the mirror?"

@@ -292,3 +292,33 @@ def test_vqa_questions_with_yes_or_no_are_scored_as_pope_is(tmp_path):
     assert (strict.split, strict.n, strict.accuracy, strict.parse_rate) == ("yes/no", 2, 0.5, 0.5)
     assert (strict.precision, strict.recall, strict.f1, strict.yes_rate) == (1.0, 1.0, 1.0, 0.5)
     assert (official.accuracy, official.precision, official.yes_rate) == (0.5, 0.5, 1.0)
+
+
+def test_vqa_ids_images_and_answers_that_look_alike(tmp_path):
+    """Image ids that are question ids, questions that contain answers or begin like others."""
+    rows = [
+        ("What is it?", 1, "a dog"),
+        ("What is it for?", 2, "red"),
+        ("Is it red or a dog?", 7, "red"),
+        ("Is a dog red?", 4, "a dog"),
+    ]
+    questions, annotations = tmp_path / "q.json", tmp_path / "n.json"
+    asked = [
+        {"question_id": i, "image_id": image, "question": text}
+        for i, (text, image, _) in enumerate(rows, 1)
+    ]
+    questions.write_text(json.dumps({"questions": asked}))
+    annotated = [{"question_id": i, "answers": [row[2]] * 10} for i, row in enumerate(rows, 1)]
+    annotations.write_text(json.dumps({"annotations": annotated}))
+    given = [
+        q | {"answer": row[2], "target": row[2], "prompt": q["question"]}
+        for q, row in zip(asked, rows, strict=True)
+    ]
+    answers = _lines(tmp_path / "a.jsonl", given[::-1])
+    assert score_vqa_file(questions, annotations, answers).vqa[0].accuracy == 1.0
+    given[0]["prompt"] = given[1]["prompt"]
+    with pytest.raises(InputError, match=r"key 'prompt' is 'What is it for\?', but question_id 1 "):
+        score_vqa_file(questions, annotations, _lines(tmp_path / "a.jsonl", given))
+    given[0] |= {"prompt": "What is it?", "target": "red"}
+    with pytest.raises(InputError, match="key 'target' is 'red', but question_id 1 "):
+        score_vqa_file(questions, annotations, _lines(tmp_path / "a.jsonl", given))

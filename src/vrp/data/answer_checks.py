@@ -90,7 +90,8 @@ class Comparison:
             for row, value in column.values.items()
         }
         sure = self._by_id and names_id(column.name)
-        if sure or 2 * sum(same.values()) > len(same):
+        other = column.path == self._answer or names_image(column.name) or names_label(column.name)
+        if sure or (not other and 2 * sum(same.values()) > len(same)):
             for row, fits in same.items():
                 if not fits:
                     self._refuse(row, column, questions.asked[paired[row][0]].question_id)
@@ -120,15 +121,18 @@ class Comparison:
     def _compare_images(self, column: Column) -> None:
         named = names_image(column.name)
         known = self._questions.images
+        looks = False
         verdicts: dict[int, bool | None] = {}
         for row, value in column.values.items():
             name = (as_id(value) or "") if named else value
             if not isinstance(name, str) or not self._asked(row).image or not _may_be_image(name):
                 continue
+            looks = looks or looks_like_image(name)
             if named or looks_like_image(name):
                 same = known.same(name, self._asked(row).image)
                 verdicts[row] = same or (False if name in known else None)
-        self._settle("image", column, verdicts, named=named or True in verdicts.values())
+        named = named or True in verdicts.values()
+        self._settle("image", column, verdicts, named=named, may_be_setting=not looks)
 
     def _compare_questions(self, column: Column) -> None:
         texts = {row: value for row, value in column.values.items() if isinstance(value, str)}
@@ -143,22 +147,24 @@ class Comparison:
         for row, within in found.items():
             others = {w for w in within - of_prompt - {own[row]} if len(w) >= _FEW_WORDS}
             verdicts[row] = False if others else own[row] in within or None
+        like = all(self._questions.known.is_like(text) for text in texts.values())
         named = (
-            names_question(column.name)
+            like
+            or names_question(column.name)
             or any(as_text(text).words in self._questions.known for text in texts.values())
-            or all(self._questions.known.is_like(text) for text in texts.values())
             or _SHARE * sum(verdict is True for verdict in verdicts.values()) > len(verdicts)
         )
-        self._settle("question", column, verdicts, named=named)
+        self._settle("question", column, verdicts, named=named, may_be_setting=not like)
 
     def _compare_parts(self, column: Column) -> None:
-        """A field that names what the question is about, such as the object, in most rows does so
-        in all.
+        """A field that names the object that POPE asks for in many rows does so in all.
+
+        (What is within other questions may be their answer.)
         """
         inside = {
             row: _within(as_text(text).words, self._questions.words[self._paired[row][0]])
             for row, text in column.values.items()
-            if isinstance(text, str) and len(text) <= _SHORT
+            if isinstance(text, str) and len(text) <= _SHORT and self._asked(row).label
         }
         several = len({column.values[row] for row in inside}) > 2
         if several and _SHARE * sum(inside.values()) > len(inside):
@@ -180,15 +186,22 @@ class Comparison:
                 self._agree("question", row, column, self._asked(row).text, same=same)
 
     def _settle(
-        self, what: str, column: Column, verdicts: dict[int, bool | None], *, named: bool
+        self,
+        what: str,
+        column: Column,
+        verdicts: dict[int, bool | None],
+        *,
+        named: bool,
+        may_be_setting: bool,
     ) -> None:
         """Take fields that fit, refuse those that name another question or image (False), and, of
         a field that is there to name it, those that name none that is known (None).
+
+        The same words in all rows may be an instruction or a setting.
         """
-        n_fitting = sum(verdict is True for verdict in verdicts.values())
         same_everywhere = len(verdicts) > 1 and len({column.values[row] for row in verdicts}) == 1
-        if n_fitting == 0 and same_everywhere and False not in verdicts.values():
-            return  # an instruction, or a setting
+        if may_be_setting and same_everywhere and set(verdicts.values()) == {None}:
+            return
         for row, verdict in verdicts.items():
             asked = self._asked(row)
             if verdict or verdict is False or named:
