@@ -306,7 +306,7 @@ def _plan(options: argparse.Namespace) -> None:
     study = load_study(options.config)
     known = read_measured(options.measured, gpu=gpu)
     plan = make_plan(study, device=gpu, calibration=known, measure=True)
-    check_questions(study)
+    plan = plan._replace(notes=(*plan.notes, *check_questions(study)))
     if options.save_rates:
         write_text(options.save_rates, known.as_json())
     if options.json:

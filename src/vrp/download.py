@@ -158,8 +158,8 @@ class _Transfer:
             self._receive(reply, have)
 
     def _receive(self, reply: requests.Response, have: int) -> None:
-        length = reply.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        length = reply.headers.get("Content-Length", "")
+        total = have + int(length) if length.isdecimal() else None
         if self.size is not None and total is not None and total != self.size:
             raise InputError(f"{self.name}: has {total} bytes, announced were {self.size}")
         expected = self.size or total

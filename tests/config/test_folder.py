@@ -107,7 +107,12 @@ def test_a_snapshot_means_the_same_paths(tmp_path):
         "results": "$SCRATCH/$$UNSET",
         "extraction_from": "./~",
         "extensions": ["its $$x.py"],
-        "data": {"folder": "./~/d"},
+        "data": {
+            "origin": "local",
+            "folder": "./~/d",
+            "images": "$SCRATCH/$$UNSET",
+            "files": {"pope": {"questions": "$$UNSET_{split}.json", "images": "~/photos"}},
+        },
         "models": {"one": {**MODEL, "checkpoint": "~/$$SCRATCH"}},
     }
     study = study_from_mapping(raw, beside=[tmp_path])
@@ -117,6 +122,10 @@ def test_a_snapshot_means_the_same_paths(tmp_path):
     assert again.results == "/scratch/~me/$SCRATCH $(touch x)/$UNSET"
     assert again.models["one"].checkpoint == "/home/me$HOME/$SCRATCH"
     assert again.data.folder == "~/d"
+    assert again.data.images == "/scratch/~me/$SCRATCH $(touch x)/$UNSET"
+    assert again.data.files == {
+        "pope": {"questions": "$UNSET_{split}.json", "images": "/home/me$HOME/photos"}
+    }
 
 
 def test_only_a_snapshot_spells_paths():

@@ -420,7 +420,9 @@ def test_own_lines_that_forgot_their_answers_are_refused(study: Any, tmp_path: P
     assert check.failed
     assert "questions.jsonl, line 2: key 'answers' is missing" in check.detail
     path.write_text("\n".join(json.dumps(row | {"answers": None}) for row in rows))
-    assert named(preflight(config), "data").status == "ok"
+    check = named(preflight(config), "data")
+    assert check.status == "ok"
+    assert "3 questions of own shop have no `answers`: they are asked, and not judged" in check.line
 
 
 def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vrp.config.folder import Folder
+from vrp.config.folder import Folder, SplitPlace
 from vrp.config.sample import DatasetName
 from vrp.config.section import Section
 from vrp.data.dataset import DatasetPlaces
@@ -69,11 +69,11 @@ class DataConfig(Section):
     hub: dict[DatasetName, HubDatasetConfig] = Field(default={})
     """Read where `origin` is `hub`: where each data set is, in the columns in which it is
     published."""
-    images: str = "val2014"
+    images: Folder = "val2014"
     """Folder of the images, flat or nested, of data sets that have none of their own: below the
     data folder, where it may be a link, or, for `origin: local`, an absolute path to images that
     are shared. It is only read."""
-    files: dict[DatasetName, dict[str, str]] = Field(default={})
+    files: dict[DatasetName, dict[str, SplitPlace]] = Field(default={})
     """Question files of data sets that are not at their usual places, such as
     `own: {questions: mine.jsonl}`; `{split}` stands for the split's name, and `images` for the
     data set's image folder. The usual places are listed above."""
@@ -97,31 +97,25 @@ class DataConfig(Section):
     @field_validator("images")
     @classmethod
     def _is_inside_or_absolute(cls, value: str) -> str:
-        path = Path(value).expanduser()
-        if ".." in path.parts:
+        if ".." in Path(value).parts:
             raise ValueError(f"{value!r} must be inside the data folder, or an absolute path")
-        return str(path)
+        return value
 
     @field_validator("files")
     @classmethod
     def _are_the_data_sets_files(
         cls, value: dict[str, dict[str, str]]
     ) -> dict[str, dict[str, str]]:
-        places = {name: dict(files) for name, files in value.items()}
         for name, files in value.items():
             known = (*get_dataset(name).files, "images")
             for key, place in files.items():
                 if key not in known:
                     raise ValueError(unknown_name(f"file of {name}", key, known))
                 if key == "images":
-                    places[name][key] = cls._is_inside_or_absolute(place)
+                    cls._is_inside_or_absolute(place)
                 elif PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
                     raise ValueError(f"{place!r} must be a path inside the data folder")
-                if set("{}") & set(place.replace("{split}", "")):
-                    raise ValueError(
-                        f"{place!r} may hold no braces but {{split}}, the split's name"
-                    )
-        return places
+        return value
 
     @model_validator(mode="after")
     def _writes_into_the_data_folder_alone(self) -> "DataConfig":

@@ -12,6 +12,9 @@ from pydantic.functional_serializers import WrapSerializer
 AS_SPELLED = "as a configuration spells it"
 """Context of `model_dump` for a mapping that is going to be read as a configuration again."""
 
+SPLIT = "{split}"
+"""Stands for a split's name in a path."""
+_STAND_IN = "·split·"  # of that, where braces are refused
 _VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", re.ASCII)
 # What file systems take (ext4, XFS, NFS), and what a study's own files need of the longest path.
 _LONGEST_NAME, _LONGEST_PATH = 255, 3_500
@@ -77,10 +80,19 @@ def _one_spelling(folder: str) -> str:
     return str(Path(expanded(folder)))
 
 
+def _expanded_around_split(place: str) -> str:
+    if set("{}") & set(place.replace(SPLIT, "")):
+        raise ValueError(f"{place!r} may hold no braces but {SPLIT}, the split's name")
+    return str(Path(expanded(place.replace(SPLIT, _STAND_IN)))).replace(_STAND_IN, SPLIT)
+
+
 _Serialized = WrapSerializer(_spelled_where_asked, return_type=Any)
 
 Place = Annotated[str, AfterValidator(expanded), _Serialized]
 """A path, or a name that stands for one."""
+
+SplitPlace = Annotated[str, AfterValidator(_expanded_around_split), _Serialized]
+"""A path in which `{split}` stands for a split's name."""
 
 Folder = Annotated[str, AfterValidator(_one_spelling), _Serialized]
 """A folder, in one spelling: the workflow and the stages must name it alike."""

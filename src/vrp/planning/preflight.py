@@ -180,10 +180,11 @@ def _data(study: StudyConfig) -> Check:
             return Check("data", "failed", f"{folder / place} holds no image", remedy)
         n_images += found
     try:
-        check_questions(study)
+        notes = check_questions(study)
     except InputError as error:
         return Check("data", "failed", str(error))
-    return Check("data", "ok", f"{len(wanted)} question files and {n_images:,} images in {folder}")
+    counts = f"{len(wanted)} question files and {n_images:,} images in {folder}"
+    return Check("data", "ok", "; ".join([counts, *notes]))
 
 
 def _more(names: list[str]) -> str:

@@ -29,12 +29,15 @@ def _check_controls(study: StudyConfig) -> None:
         if condition.control is not None and condition.control not in known:
             raise InputError(
                 f"ablate.conditions: {name} has no {condition.control} to be compared to (there: "
-                f"{', '.join(known)}); add one of the same count or share, value and layer"
+                f"{', '.join(known)}); add a random one of the same count or share, value and layer"
             )
 
 
-def check_questions(study: StudyConfig) -> None:
+def check_questions(study: StudyConfig) -> list[str]:
     """Refuse question files that do not hold what the study asks of them, where they are there.
+
+    Returns:
+        What is worth knowing of them before they are asked.
 
     Raises:
         InputError: a file is malformed, or has too few questions for a split.
@@ -52,6 +55,15 @@ def check_questions(study: StudyConfig) -> None:
         of_earlier = taken[split.dataset, split.task] if shared else 0
         require_enough(reading, of_earlier + split.count)
         taken[split.dataset, split.task] += split.count
+    unjudged = {
+        f"{dataset} {split}": sum(question.reference is None for question in reading.questions)
+        for (dataset, split), reading in readings.items()
+    }
+    return [
+        f"{n:,} questions of {name} have no `answers`: they are asked, and not judged"
+        for name, n in unjudged.items()
+        if n
+    ]
 
 
 def _datasets(study: StudyConfig) -> list[str]:
