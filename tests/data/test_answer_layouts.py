@@ -227,6 +227,7 @@ def test_the_containers(tmp_path, asked, expected):
         json.dumps(rows),
         json.dumps(rows, indent=1),
         json.dumps({"model": "llava", "results": rows}),
+        json.dumps({"output": "run 1", "text": "POPE", "results": rows}),
         json.dumps({"args": {"seed": 0}, "data": {"answers": rows}}, indent=1),
         json.dumps({"samples": {"pope_pop": rows}, "results": {"pope_pop": {"accuracy": 0.8}}}),
         json.dumps({"popular": rows}),

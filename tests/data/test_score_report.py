@@ -193,3 +193,24 @@ def test_labels_named_as_answers(tmp_path, capsys):
     )
     main(command)
     assert "Every answer is its label: is this a model's?" in capsys.readouterr().out
+
+
+def test_own_questions_of_which_some_have_no_answers(tmp_path, capsys):
+    asked = [
+        {"image": f"{i}.jpg", "question": "Is it open?", "answers": answers}
+        for i, answers in enumerate(["Yes.", None, ["no"], None])
+    ]
+    questions = str(lines(tmp_path / "questions.jsonl", asked))
+    given = [
+        {"image": f"/shop/{i}.jpg", "question": "Is it open?", "answer": "Yes"} for i in range(4)
+    ]
+    for rows in (given[::-1], [given[0], given[2]]):
+        answers = str(lines(tmp_path / "a.jsonl", rows))
+        main(["score", "--questions", questions, "--answers", answers])
+        table = capsys.readouterr().out.splitlines()
+        assert table[1].split()[:4] == ["questions.jsonl", "strict", "2", "50.00"]
+        assert "2 questions have no answers to be scored against." in table
+    del asked[1]["answers"]
+    lines(tmp_path / "questions.jsonl", asked)
+    message = one_line(capsys, ["score", "--questions", questions, "--answers", answers])
+    assert "line 2: key 'answers' is missing" in message

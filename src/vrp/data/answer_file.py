@@ -32,8 +32,6 @@ _NOT_CHANCE = 20
 """Answers that are all right and nothing but yes or no are worth a word."""
 _MAYBE_LABEL = "answer"
 """Label in some files, the model's text in others."""
-_MAYBE_QUESTION = "text"
-"""The question in POPE's files, the model's text in LLaVA's."""
 _FILTERED = "filtered_resps"
 _UNFILTERED = "resps"
 _BESIDE_LABEL = frozenset(
@@ -112,18 +110,18 @@ def read_answers(
     asked = prompts.questions if prompts else questions
     found = candidates(table, asked)
     by_id = found.by not in (LINE_ORDER, IMAGE_AND_QUESTION)
-    ids = (asked, found.questions)
+    by = (asked, found.questions)
     if prompts:
         found = prompts.labelled(table, found)
-    labels = [questions.asked[ids[0]] for ids in found.questions]
+    first = [questions.asked[of_row[0]] for of_row in found.questions]
     if answer_key is None:
-        column = _found_column(table, questions, found.questions)
+        column = _found_column(table, questions, first)
     else:
         column = _named_column(table, answer_key)
-        _refuse_labels(table, column, labels)
+        _refuse_labels(table, column, first)
     texts = [_text(table, row, column) for row in table.span]
     compared = Comparison(
-        table, questions, found.questions, texts, answer=column.path, ids=ids, by_id=by_id
+        table, questions, found.questions, texts, answer=column.path, ids=by, by_id=by_id
     ).run()
     compared["split"] = n_naming_split(table, questions.sources)
     row_of = assign(table, questions, found, texts)
@@ -136,7 +134,7 @@ def read_answers(
             len(table.rows),
             compared,
             tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
-            len(texts) >= _NOT_CHANCE and _holds_labels([column], labels),
+            len(texts) >= _NOT_CHANCE and _holds_labels([column], first),
         ),
     )
 
@@ -163,10 +161,8 @@ def _refuse_labels(table: AnswerTable, column: Column, asked: Sequence[Asked]) -
         )
 
 
-def _found_column(
-    table: AnswerTable, questions: Questions, paired: Sequence[Sequence[int]]
-) -> Column:
-    """The one field that may hold the text."""
+def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Asked]) -> Column:
+    """The one field that may hold the text; ``asked``: what each row answers."""
     found = _answer_columns(table)
     asking = next((c for cs in found.values() for c in cs if _holds_questions(c, questions)), None)
     found = {
@@ -176,10 +172,9 @@ def _found_column(
     }
     if _FILTERED in found:
         found.pop(_UNFILTERED, None)
-    if len(found) > 1 and _MAYBE_LABEL in found:
-        labels = [questions.asked[ids[0]] for ids in paired]
-        if found.keys() & _BESIDE_LABEL or _holds_labels(found[_MAYBE_LABEL], labels):
-            del found[_MAYBE_LABEL]
+    maybe = found.get(_MAYBE_LABEL, [])
+    if len(found) > 1 and (found.keys() & _BESIDE_LABEL or _holds_labels(maybe, asked)):
+        found.pop(_MAYBE_LABEL, None)
     if len(found) > 1:
         keys = " and ".join(repr(columns[0].path) for columns in found.values())
         raise InputError(
@@ -216,7 +211,7 @@ def _holds_questions(column: Column, questions: Questions) -> bool:
 
 def _holds_labels(columns: Sequence[Column], asked: Sequence[Asked]) -> bool:
     """Whether a field is a copy of the labels, which are not all the same."""
-    if len(columns) > 1 or len({(question.label, question.truths) for question in asked}) < 2:
+    if len(columns) != 1 or len({(question.label, question.truths) for question in asked}) < 2:
         return False
     values = columns[0].values
     return len(values) == len(asked) and all(

@@ -91,7 +91,7 @@ def _leaves(value: Any, place: str, depth: int) -> Iterator[tuple[str, Scalar]]:
 
 def _rows_of(value: Any, path: Path) -> list[Record] | None:
     """The rows that one object holds; None: it is a row itself, or no object."""
-    if not isinstance(value, dict) or _is_row(value):
+    if not isinstance(value, dict) or (_is_row(value) and not _wraps_rows(value)):
         return None
     rows = (
         _from_columns(value, path)
@@ -111,6 +111,14 @@ def _is_row(value: Mapping[str, Any]) -> bool:
     return any(
         (names_id(canonical(key)) or canonical(key) in ANSWER_KEYS) and _is_text(inner)
         for key, inner in value.items()
+    )
+
+
+def _wraps_rows(value: Mapping[str, Any]) -> bool:
+    """Whether an object without an id holds rows, and its texts are notes about them."""
+    lists = [inner for inner in value.values() if isinstance(inner, list) and len(inner) > 1]
+    return not any(names_id(canonical(key)) for key in value) and any(
+        all(isinstance(row, dict) and _is_row(row) for row in rows) for rows in lists
     )
 
 

@@ -81,6 +81,8 @@ class FileScores(NamedTuple):
     """One for each parser, over VQA questions whose majority answer is yes or no."""
     pairing: list[Basis]
     """For each answer file what pairs its rows with questions."""
+    n_unscored: int
+    """Questions of which it is not known what is right."""
 
 
 def score_files(
@@ -128,6 +130,7 @@ def score_files(
         vqa=score_vqa(annotated, threshold=threshold),
         yes_no=_both_parsers({YES_NO_PART: yes_no} if yes_no else {}),
         pairing=pairing,
+        n_unscored=len(every) - len(pairs) + sum(len(f.unanswerable) for f in files.labelled),
     )
 
 

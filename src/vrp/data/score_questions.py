@@ -10,7 +10,7 @@ from vrp.data.answer_fields import canonical, names_id, names_question
 from vrp.data.answer_file import Prompts
 from vrp.data.answer_pairing import Asked, Questions, joined_by_content
 from vrp.data.answer_rows import as_table, read_rows
-from vrp.data.datasets.own import own_question
+from vrp.data.datasets.own import own_question, refuse_forgotten_answers
 from vrp.data.datasets.pope import POPE_SPLITS, pope_rows
 from vrp.data.datasets.textvqa import read_textvqa_rows
 from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
@@ -241,6 +241,7 @@ def _parts(row: AnnotatedQuestion) -> tuple[str, ...]:
 
 
 def _own(path: Path, records: Sequence[Record]) -> QuestionFile:
+    refuse_forgotten_answers(records)
     questions = []
     for record in records:
         question = own_question(record, text_field(record, "image").strip(), split=path.name)

@@ -56,6 +56,7 @@ def run(
             "vqa": [score._asdict() for score in scores.vqa],
             "vqa_yes_no": [score._asdict() for score in scores.yes_no],
             "own_yes_no": [score._asdict() for score in scores.own],
+            "n_unscored": scores.n_unscored,
             "vqa_threshold": threshold,
             "pairing": [
                 basis._asdict() | {"note": pairing_note(basis)} for basis in scores.pairing
@@ -64,7 +65,10 @@ def run(
         }
         write_text(output, json.dumps(document, indent=1) + "\n")
     pairing = "\n".join(f"{basis.answers}: {pairing_note(basis)}" for basis in scores.pairing)
-    return "\n\n".join([*_tables(scores, threshold), pairing])
+    unscored = f"{scores.n_unscored} questions have no answers to be scored against.\n"
+    return "\n\n".join(
+        [*_tables(scores, threshold), (unscored if scores.n_unscored else "") + pairing]
+    )
 
 
 def pairing_note(basis: Basis) -> str:

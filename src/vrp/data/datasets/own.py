@@ -43,7 +43,7 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     pairs: dict[tuple[str, str], str] = {}
     questions = []
     records = read_records(path)
-    _refuse_forgotten_answers(records)
+    refuse_forgotten_answers(records)
     for record in records:
         name = text_field(record, "image").strip()
         image = images.find(name)
@@ -70,7 +70,7 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     return Reading("own", split, len(records), tuple(questions), dict(dropped), lost)
 
 
-def _refuse_forgotten_answers(records: Sequence[Record]) -> None:
+def refuse_forgotten_answers(records: Sequence[Record]) -> None:
     """A file either has `answers` in all lines or in none, so that none is left out by mistake."""
     having = [record for record in records if record.fields.get("answers") is not None]
     lacking = [record for record in records if "answers" not in record.fields]
