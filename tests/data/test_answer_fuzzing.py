@@ -214,3 +214,36 @@ def test_damaged_files_are_scored_or_refused_in_one_line(files, data, written):
         content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
         assume(content)
     paired(files, splits, bytes(content))
+
+
+QUESTION_KEYS = st.sampled_from(
+    ["question_id", "image", "image_id", "text", "question", "label", "answers", "answer_type",
+     "category", "task", "group", "questions", "annotations", "data", "set_name"]
+)  # fmt: skip
+QUESTION_ROWS = st.lists(
+    st.dictionaries(QUESTION_KEYS, SCALARS | st.lists(SCALARS, max_size=3), max_size=6), max_size=4
+)
+
+
+@settings(max_examples=EXAMPLES * 2, deadline=None)
+@given(
+    rows=QUESTION_ROWS,
+    key=st.none() | QUESTION_KEYS,
+    annotations=st.none() | QUESTION_ROWS,
+    beside=st.booleans(),
+)
+def test_any_question_files_are_read_or_refused_in_one_line(files, rows, key, annotations, beside):
+    with tempfile.TemporaryDirectory() as folder:
+        questions, answers = Path(folder) / "questions.json", Path(folder) / "answers.jsonl"
+        questions.write_text(json.dumps(rows if key is None else {key: rows}))
+        lines(answers, [{"question_id": i, "answer": "yes"} for i in range(1, 13)])
+        notes = None
+        if annotations is not None:
+            notes = Path(folder) / "annotations.json"
+            notes.write_text(json.dumps({"annotations": annotations}))
+        given_files = [questions, *([files[SPLITS[0]]] if beside else [])]
+        try:
+            score_files(given_files, [answers], annotations=notes)
+        except InputError as error:
+            if "\n" in str(error):
+                raise

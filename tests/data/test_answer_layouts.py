@@ -11,6 +11,8 @@ from real_data import REAL_DATA, needs_real_data
 
 from vrp.cli import main
 from vrp.data.score_file import score_files
+from vrp.data.score_report import pairing_note
+from vrp.errors import InputError
 
 SPLITS = ("random", "popular", "adversarial")
 SAID = ("Yes", "No", "Yes, there is.", "No, there is not.", "yes", "There is a dog. No", "not", "")
@@ -139,6 +141,23 @@ def test_a_file_for_each_split(tmp_path, asked, expected, kit, shuffled):
     found, pairing = scored(list(pope_files().values()), answers)
     assert found == pytest.approx(expected, abs=1e-12)
     assert [basis.rows for basis in pairing] == [174] * 3
+
+
+@needs_real_data
+@pytest.mark.parametrize("kit", KITS)
+def test_answers_to_one_split_under_anothers_name(tmp_path, asked, kit):
+    """Refused where rows repeat their question; else the pairing says what would go unnoticed."""
+    rows = [kit(question, place) for place, question in enumerate(asked["popular"])]
+    answers = write_lines(tmp_path / "answers.jsonl", rows)
+    questions = [pope_files()["adversarial"]]
+    if kit in (openai_batch, spreadsheet):
+        _, (basis,) = scored(questions, [answers])
+        assert "answers to another split or data set would go unnoticed" in pairing_note(basis)
+    else:
+        with pytest.raises(
+            InputError, match=r"answers\.jsonl, line \d+: key '.*' is .*, but quest"
+        ):
+            scored(questions, [answers])
 
 
 @needs_real_data

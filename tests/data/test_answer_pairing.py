@@ -325,6 +325,14 @@ def test_abbreviated_splits_and_lists_of_splits(scorer):
     assert scorer.paired(listed) == SAID["adversarial"]
 
 
+def test_names_of_models_and_runs(scorer):
+    for name, value in (("run", "llava-pope-popular"), ("model_id", "llava_pope_popular_seed1")):
+        rows = [row | {name: value} for row in answered()]
+        assert f"key '{name}' is '{value}'" in scorer.refusal(rows)
+    robust = [row | {"model_id": "llava-popular-words-tuned"} for row in answered()]
+    assert scorer.paired(robust) == SAID["adversarial"]
+
+
 def test_the_image_set_that_a_row_names(scorer):
     rows = answered()
     for said in ("coco", "gqa"):

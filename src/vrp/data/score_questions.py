@@ -130,7 +130,7 @@ def _text_key(record: Record) -> str | None:
 def _has_no_labels(records: Sequence[Record]) -> bool:
     """Whether rows ask questions under ids, and none says what is right."""
     return all(
-        not {"label", "answers", "answer"} & record.fields.keys()
+        all(record.fields.get(key) is None for key in ("label", "answers", "answer"))
         and _text_key(record) is not None
         and any(names_id(canonical(key)) for key in record.fields)
         for record in records

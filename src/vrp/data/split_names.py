@@ -4,7 +4,13 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from vrp.data.answer_fields import is_of_the_model, names_image, names_question, names_split
+from vrp.data.answer_fields import (
+    ANSWER_KEYS,
+    is_of_the_model,
+    names_image,
+    names_question,
+    names_split,
+)
 from vrp.data.answer_rows import IN_GROUP, AnswerTable, Column
 from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.errors import InputError
@@ -94,10 +100,12 @@ def _said(table: AnswerTable) -> dict[str, dict[int, list[tuple[Column, str]]]]:
 def _may_name_split(column: Column) -> bool:
     if column.name == IN_GROUP.replace(" ", "_") or names_split(column.name):
         return True
-    if is_of_the_model(column.name) or names_question(column.name) or names_image(column.name):
+    if column.name in ANSWER_KEYS or names_question(column.name) or names_image(column.name):
         return False
+    # A model may be called adversarial, too.
+    words = {"pope"} if is_of_the_model(column.name) else _NOT_CHANCE
     return any(
-        isinstance(value, str) and len(value.split()) < 4 and split_words(value) & _NOT_CHANCE
+        isinstance(value, str) and len(value.split()) < 4 and split_words(value) & words
         for value in column.values.values()
     )
 
