@@ -327,6 +327,37 @@ def test_own_questions(tmp_path, asked, capsys):
     assert json.loads(output.read_text())["own_yes_no"][1]["n"] == 174
 
 
+def vqa_accuracy_by_hand(given, truths):
+    """The VQA v2 rule for answers of one plain word: mean over annotators of min(1, others / 3)."""
+    others = [truths[:i] + truths[i + 1 :] for i in range(len(truths))]
+    return sum(min(1, rest.count(given) / 3) for rest in others) / len(truths)
+
+
+@needs_real_data
+@pytest.mark.parametrize("kit", [llava, vcd, lmms_eval, vlmevalkit, openai_batch])
+def test_vqa_v2(tmp_path, kit):
+    questions, annotations = (
+        REAL_DATA / "vqa_v2" / f"{n}.json" for n in ("questions", "annotations")
+    )
+    asked = json.loads(questions.read_text())["questions"]
+    truths = [
+        [answer["answer"] for answer in row["answers"]]
+        for row in json.loads(annotations.read_text())["annotations"]
+    ]
+    rows, wanted = [], 0
+    for question, of_row, text in zip(asked, truths, ["mesh", "pitcher", "apple"], strict=True):
+        image = f"COCO_train2014_{question['image_id']:012}.jpg"
+        fields = {"image": image, "text": question["question"], "label": of_row[0]}
+        written = json.dumps(kit(question | fields, 0)).replace(
+            json.dumps(said(fields)), f'"{text}"'
+        )
+        rows.append(json.loads(written))
+        wanted += vqa_accuracy_by_hand(text, of_row) / 3
+    answers = write_lines(tmp_path / "answers.jsonl", rows[::-1])
+    scores = score_files([questions], [answers], annotations=annotations)
+    assert scores.vqa[0].accuracy == pytest.approx(wanted, abs=1e-12)
+
+
 def textvqa(folder):
     """Two images, three questions, ten annotators each; worth 1, 0.6 and 0 (see below)."""
     rows = [

@@ -74,7 +74,7 @@ def run(
 def pairing_note(basis: Basis) -> str:
     """What the pairing of a file's rows with questions rests on, in one or two sentences."""
     if basis.by == LINE_ORDER:
-        how = "paired by LINE ORDER, since its rows hold no id"
+        how = "paired by LINE ORDER, since no field holds the questions' ids"
     elif basis.by == IMAGE_AND_QUESTION:
         how = "paired by image and question"
     else:
