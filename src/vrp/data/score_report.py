@@ -7,7 +7,7 @@ from pathlib import Path
 from vrp.data.answer_file import Basis
 from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER
 from vrp.data.images import file_sha256
-from vrp.data.score_file import FileScores, score_files
+from vrp.data.score_file import ALL, FileScores, score_files
 from vrp.errors import InputError
 from vrp.tables.files import write_text
 from vrp.text_table import aligned
@@ -135,6 +135,10 @@ def _tables(scores: FileScores, threshold: float) -> list[str]:
         notes.append(
             "Parsers: strict wants exactly one of the words yes and no, in any case, and counts "
             "any other answer as wrong; official takes whatever is not no for yes."
+        )
+    if any(score.split == ALL for score in scores.pope):
+        notes.append(
+            "All: a question that several splits ask counts in each, as in published figures."
         )
     return [*blocks, "Percent. " + " ".join(notes)]
 
