@@ -7,10 +7,9 @@ import polars as pl
 from vrp.data.item import EXISTENCE
 from vrp.data.scoring import VqaRule, vqa_accuracy
 from vrp.report.evidence import ModelEvidence, StudyEvidence
-from vrp.report.numbers import NONE, ReportedEstimate, decimal, thousands
+from vrp.report.numbers import NONE, decimal, thousands
+from vrp.report.split_rates import split_rates
 from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, without_repeats
-from vrp.stats.proportion import wilson
-from vrp.tables.items import asked_as
 
 UNPARSED = "(unparsed)"
 _MOST_FREQUENT = 6
@@ -42,37 +41,19 @@ def rates_table(models: tuple[ModelEvidence, ...]) -> Table:
 
 def split_rates_table(study: StudyEvidence) -> Table:
     """Accuracy, parse rate and yes-rate, by split, where a task has several splits."""
-    splits = study.items.select("dataset", "split", "task").unique()
-    several = [task for task, n in splits["task"].value_counts().iter_rows() if n > 1]
-    items = (
-        study.items.filter(pl.col("task").is_in(several))
-        .join(asked_as(study.items), on="item_id")
-        .select("asked", "dataset", "split", "task", "group")
-        .sort("dataset", "split")
-    )
-    rows = []
-    for model in study.models:
-        given = model.answers.select("item_id", "parsed", "correct")
-        answered = items.join(given, left_on="asked", right_on="item_id", maintain_order="left")
-        for key, part in answered.group_by("dataset", "split", "task", maintain_order=True):
-            dataset, split, task = map(str, key)
-            rates = [part["correct"].drop_nulls(), part["parsed"].is_not_null()]
-            cells = [_wilson_cell(hits, part["group"].n_unique()) for hits in rates]
-            yes = (part["parsed"] == "yes").fill_null(False)
-            cells.append(
-                _wilson_cell(yes, part["group"].n_unique()) if task == EXISTENCE else Cell(NONE)
-            )
-            rows.append([
-                name_cell(model.name), Cell(f"{dataset}/{split}"), Cell(thousands(len(part))),
-                *cells,
-            ])  # fmt: skip
+    rows = [
+        [
+            name_cell(model.name), Cell(split), Cell(thousands(rates["parse_rate"].n)),
+            *[
+                estimate_cell(rates[name], 1, scale=100) if name in rates else Cell(NONE)
+                for name in ("accuracy", "parse_rate", "yes_rate")
+            ],
+        ]
+        for model in study.models
+        for split, rates in split_rates(study, model).items()
+    ]  # fmt: skip
     columns = ["model", "split", "items", "accuracy, %", "parsed, %", "“yes”, %"]
     return Table(columns, without_repeats(rows), text_columns=(1,))
-
-
-def _wilson_cell(hits: pl.Series, n_images: int) -> Cell:
-    estimate = wilson(int(hits.sum()), len(hits), n_groups=n_images)
-    return estimate_cell(ReportedEstimate.from_estimate(estimate), 1, scale=100)
 
 
 def vqa_rules_table(models: tuple[ModelEvidence, ...]) -> Table:

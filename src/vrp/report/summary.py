@@ -11,6 +11,7 @@ from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
 from vrp.report.numbers import ReportedEstimate, plain
 from vrp.report.published import CHECKPOINTS, PUBLISHED
+from vrp.report.split_rates import split_rates
 from vrp.tables.items import asked_items
 
 FORMAT = 1
@@ -52,7 +53,10 @@ def study_summary(
             for conclusion in conclusions
         ],
         "items": _items(study),
-        "models": {model.name: _model(model) for model in study.models},
+        "models": {
+            model.name: _model(model) | {"by_split": _by_split(study, model)}
+            for model in study.models
+        },
         "pooled_over_models": {
             f"R({name})": _json(pooled.get(signal)) for name, signal in _CORRELATED.items()
         },
@@ -75,6 +79,14 @@ def _items(study: StudyEvidence) -> dict[str, Any]:
         "n_asked": len(asked_items(study.items)),
         "n_images": study.items["group"].n_unique(),
         "splits": counts.to_dicts(),
+    }
+
+
+def _by_split(study: StudyEvidence, model: ModelEvidence) -> dict[str, Any]:
+    """Rates of the splits of tasks that have several."""
+    return {
+        split: {name: _json(rate) for name, rate in rates.items()}
+        for split, rates in split_rates(study, model).items()
     }
 
 

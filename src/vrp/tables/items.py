@@ -10,7 +10,12 @@ from vrp.tables.schema import TableSchema, column, optional, table, text, texts
 ITEMS = table(
     "items",
     ("item_id",),
-    column("item_id", text, "dataset/split/question_id; stable across studies"),
+    column(
+        "item_id",
+        text,
+        "dataset/split/question_id; stable across studies; of rows of several splits that are one "
+        "question, a model is asked under the first alone",
+    ),
     column("dataset", text, "pope, vqa, textvqa or own"),
     column("split", text, "split of the data set"),
     column("task", text, "existence, counting, spatial, open or text"),
