@@ -294,6 +294,23 @@ def test_nothing_beside_a_named_folder_is_read(shared):
     assert f"linked folders are not entered: {named}/links" in index.why_missing()
 
 
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    _picture(tmp_path / "open/1.jpg")
+    _picture(tmp_path / "closed/2.jpg")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    index = ImageIndex(tmp_path)
+    assert index.find("1.jpg") == "open/1.jpg"
+    assert index.find("2.jpg") is None
+    assert index.why_missing() == "image not found (folders cannot be read: closed)"
+
+
 def test_a_folder_is_not_named_by_climbing(tmp_path):
     with pytest.raises(InputError, match="climbs out of"):
         ImageIndex(tmp_path, "../elsewhere")

@@ -376,6 +376,15 @@ def test_a_misspelt_split_is_refused_with_what_is_there(
         assert words in check.detail
 
 
+def test_a_missing_file_is_told_from_those_that_are_there(study: Any, tmp_path: Path) -> None:
+    put_pope(tmp_path / "data")
+    splits = [{"dataset": "pope", "split": "popular", "task": "existence", "count": 1}]
+    config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
+    check = named(preflight(config), "data")
+    assert check.failed
+    assert "popular.json is not there (its folder has coco_pope_random.json)" in check.detail
+
+
 def test_a_split_with_a_file_of_its_own_may_have_any_name(study: Any, tmp_path: Path) -> None:
     path = put_pope(tmp_path / "data")
     path.rename(path.with_name("coco_pope_mine.json"))

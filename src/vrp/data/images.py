@@ -127,6 +127,8 @@ class ImageIndex:
         self._facts: dict[str, ImageFacts | InputError] = {}
         self.links_not_followed: list[str] = []
         """Symbolic links to folders: not entered, since they may leave the data root."""
+        self.folders_not_read: list[str] = []
+        """Folders that cannot be listed."""
         self._list_files()
 
     def find(self, name: str) -> str | None:
@@ -175,13 +177,18 @@ class ImageIndex:
 
     def why_missing(self) -> str:
         """The reason to give for an image that ``find`` did not find."""
-        if not self.links_not_followed:
-            return "image not found"
-        links = ", ".join(sorted(self.links_not_followed))
-        return f"image not found (linked folders are not entered: {links})"
+        reasons = {
+            "linked folders are not entered": self.links_not_followed,
+            "folders cannot be read": self.folders_not_read,
+        }
+        known = [f"{why}: {', '.join(sorted(names))}" for why, names in reasons.items() if names]
+        return "image not found" + (f" ({'; '.join(known)})" if known else "")
 
     def _list_files(self) -> None:
-        for folder, folders, files in os.walk(self._base, followlinks=False):
+        def lost(error: OSError) -> None:
+            self.folders_not_read.append(self._name(Path(error.filename)))
+
+        for folder, folders, files in os.walk(self._base, onerror=lost, followlinks=False):
             here = Path(folder)
             links = [here / name for name in folders if (here / name).is_symlink()]
             self.links_not_followed += [self._name(link) for link in links]

@@ -12,8 +12,8 @@ _UNIT = (
     r"percent|people|o'?clock|[ap]m)"
 )
 _NUMBER_WORD = (
-    r"(?:an? (?:hundred|thousand|million|dozen|few|couple)|one|two|three|four|five|six|seven|eight|"
-    r"nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty|eighty|ninety)"
+    r"(?:an? (?:hundred|thousand|million|dozen|few|couple)|(?:half )?an?|one|two|three|four|five|"
+    r"six|seven|eight|nine|ten|eleven|twelve|\w+teen|twenty|thirty|forty|fifty|sixty|eighty|ninety)"
 )
 _PERIOD = (
     r"(?:day|night|afternoon|morning|evening|winter|summer|spring|fall|autumn|year|week|month|"

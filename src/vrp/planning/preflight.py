@@ -15,6 +15,7 @@ from vrp.data.archives import archives_of, not_downloaded
 from vrp.data.datasets import load_datasets
 from vrp.data.hub_sets import is_fetched
 from vrp.data.images import IMAGE_SUFFIXES
+from vrp.data.sampling import first_few
 from vrp.errors import InputError
 from vrp.planning.check import Check
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
@@ -171,7 +172,7 @@ def _data(study: StudyConfig) -> Check:
         detail = f"{unfetched[0]} was not fetched into {folder}, or not whole{_more(unfetched)}"
         return Check("data", "failed", detail, remedy)
     if missing := [name for name in wanted if not (folder / name).is_file()]:
-        detail = f"{folder / missing[0]} is not there{_more(missing)}"
+        detail = f"{folder / missing[0]} is not there{_more(missing)}{_beside(folder / missing[0])}"
         return Check("data", "failed", detail, remedy)
     n_images = 0
     for place in data.image_folders(split.dataset for split in study.sample.splits):
@@ -189,6 +190,12 @@ def _data(study: StudyConfig) -> Check:
 
 def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _beside(path: Path) -> str:
+    """Which files of its kind are in a missing file's folder."""
+    there = sorted(found.name for found in path.parent.glob(f"*{path.suffix}"))
+    return f" (its folder has {first_few(there)})" if there else ""
 
 
 def _unfetched(data: DataConfig) -> list[str]:
