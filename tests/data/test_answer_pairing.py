@@ -234,6 +234,11 @@ def test_shuffled_lines_go_by_the_id_under_any_name(scorer, name, write):
     assert scorer.scores.pairing[0].by == name
 
 
+def test_paths_are_no_items_of_this_study(scorer):
+    rows = [{"question_id": f"val/2014/{i + 1}", "answer": "yes"} for i in range(12)]
+    assert "question_id val/2014/1 is not among the questions" in scorer.refusal(rows)
+
+
 @pytest.mark.parametrize("name", ["id", "index", "foo", "rank"])
 def test_other_numbers_are_no_ids(scorer, name):
     """Numbers from 0 in the order of lines leave the order; in another they are refused."""

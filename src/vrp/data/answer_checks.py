@@ -103,8 +103,8 @@ class Comparison:
                 said = as_yes_no(value, coded=True)
                 if said is not None:
                     self._agree("label", row, column, asked.label, same=said == asked.label)
-            elif asked.truths and isinstance(value, str):
-                same = normalise_vqa(value) in asked.truths
+            elif asked.truths and not str(value).startswith(("[", "{")):  # a list as text
+                same = normalise_vqa(as_id(value) or str(value)) in asked.truths
                 self._agree("label", row, column, " or ".join(sorted(asked.truths)), same=same)
 
     def _compare_yes_no(self, column: Column) -> None:

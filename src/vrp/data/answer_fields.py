@@ -47,6 +47,7 @@ _SENTENCE_GOES_ON = re.compile(r"[ \t]+\w[^.?!\n]*\?")
 _IMAGE_SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE)
 _COCO_ID = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,18})")
 _COCO_NAME = re.compile(r"(?:^|[\\/])COCO_(?:train|val|test)\d{4}_\d{1,18}$")
+_YES_NO = re.compile(rf"({'|'.join(YES_NO)})(?:[.,!;]|$)")
 _FIRST_WORDS = 4
 _SAME_START = 3
 _ASKED = re.compile(r"[^.?!:>\n]*\?")
@@ -107,9 +108,9 @@ def as_id(value: Scalar) -> str | None:
 def as_yes_no(value: Scalar, *, coded: bool) -> str | None:
     """A label as yes or no; None: it is neither. ``coded``: 1 and 0, true and false count."""
     if isinstance(value, str):
-        word = value.strip().rstrip(".").casefold()
-        if word in YES_NO:
-            return word
+        word = value.strip().casefold()
+        if opening := _YES_NO.match(word):
+            return opening[1]
         value = {"1": 1, "0": 0, "true": 1, "false": 0}.get(word, 2)
     return {1: "yes", 0: "no"}.get(int(value)) if coded and value in (0, 1) else None
 

@@ -24,6 +24,7 @@ from vrp.data.answer_fields import (
     names_question,
 )
 from vrp.data.answer_rows import AnswerTable, Column
+from vrp.data.datasets import dataset_names
 from vrp.data.json_input import printable
 from vrp.data.split_names import fitting_splits, named_splits
 from vrp.errors import InputError
@@ -98,8 +99,8 @@ class Questions:
         if key not in self._of_id and re.fullmatch(r"\d+\.0+", key):
             key = key.partition(".")[0]
         if key not in self._of_id and key.count("/") > 1:
-            _, split, last = key.split("/", 2)
-            of_split = fitting_splits(split, self.sources)
+            dataset, split, last = key.split("/", 2)
+            of_split = fitting_splits(split, self.sources) if dataset in dataset_names() else ()
             return [i for i in self._of_id.get(last, ()) if self.asked[i].split in of_split]
         return self._of_id.get(key, [])
 
