@@ -445,6 +445,33 @@ def test_rows_of_another_layout_are_one_line(change, message, scenes, hub, cache
     refused(hub_data(tmp_path / "data", commits), tmp_path, message)
 
 
+LAYOUTS = {
+    "objects of lists": lambda answers: {
+        key: [answer[key] for answer in answers] for key in answers[0]
+    },
+    "JSON text": json.dumps,
+    "JSON of texts": lambda answers: json.dumps([answer["answer"] for answer in answers]),
+    "texts": lambda answers: [answer["answer"] for answer in answers],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_answers_in_another_layout_give_the_official_items(
+    layout, scenes, hub, cache, published, tmp_path
+):
+    rows = [row | {"answers": LAYOUTS[layout](row["answers"])} for row in vqa_rows(scenes)]
+    files = {"data/validation-00000-of-00001.parquet": parquet(rows)}
+    commits = {
+        "lab/vqa": hub.add("datasets", "lab/vqa", files),
+        "lab/pope": hub.add("datasets", "lab/pope", published["lab/pope"]),
+    }
+    data = hub_data(tmp_path / "data", commits)
+    fetch(data, tmp_path)
+    items, _ = sampled(data, tmp_path / "hub")
+    official, _ = sampled(DataConfig(folder=str(scenes)), tmp_path / "official")
+    assert items.equals(official)
+
+
 ANSWERS = ["2", "two", "[sic] 3"]
 OBJECTS = [{"answer": answer, "answer_id": i} for i, answer in enumerate(ANSWERS, 1)]
 

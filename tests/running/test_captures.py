@@ -43,6 +43,25 @@ def test_answers_are_scored_under_both_pope_parsers(tmp_path: Path):
     assert c["n_image_tokens"] == 20
 
 
+def test_own_yes_and_no_are_scored_under_both_parsers_too(tmp_path: Path):
+    own = item("a", dataset="own", split="shop")
+    (row,) = written(
+        tmp_path, ANSWERS,
+        answer_rows([capture("a", answer="There is a dog")], {"a": own}, ScoringConfig()),
+    )  # fmt: skip
+    assert (row["parsed"], row["correct"], row["correct_official"]) == (None, False, True)
+
+
+def test_an_answer_without_a_reference_is_kept_and_not_judged(tmp_path: Path):
+    unknown = item("a", dataset="own", answers=[], reference=None)
+    given = [capture("a", answer="Yes.", flags=("no_truth_tokens",))]
+    (row,) = written(tmp_path, ANSWERS, answer_rows(given, {"a": unknown}, ScoringConfig()))
+    assert (row["answer"], row["parsed"]) == ("Yes.", "yes")
+    assert [row[name] for name in ("score", "correct", "correct_official")] == [None] * 3
+    (lens,) = written(tmp_path, LENS, lens_rows(given, {"a": unknown}))
+    assert lens["note"] == "no reference answer"
+
+
 def test_uniform_attention_has_the_entropy_of_its_tokens_and_no_cluster(tmp_path: Path):
     (row,) = written(tmp_path, ATTENTION, attention_rows([capture()]))
     assert np.allclose(row["maps"], 1 / N_TOKENS)
@@ -93,7 +112,7 @@ def test_broken_attention_says_so(tmp_path: Path):
 
 
 def test_the_lens_keeps_every_layer(tmp_path: Path):
-    (row,) = written(tmp_path, LENS, lens_rows([capture()]))
+    (row,) = written(tmp_path, LENS, lens_rows([capture()], {"i": item()}))
     assert row["truth_margin"] == [-1.0, 1.0]
     assert (row["pair_top"], row["pair_runner_up"]) == (7, 9)
     parts = sum(row["attention_contribution"]) + sum(row["mlp_contribution"])
@@ -124,7 +143,7 @@ def test_no_table_appears_where_one_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     outputs = [
-        (Output(tmp_path / "lens.parquet", LENS), lens_rows([capture()])),
+        (Output(tmp_path / "lens.parquet", LENS), lens_rows([capture()], {"i": item()})),
         (Output(tmp_path / "attention.parquet", ATTENTION), attention_rows([capture()])),
     ]
     calls = []

@@ -134,7 +134,7 @@ def judge(tmp_path: Path) -> Callable[[ItemCapture], tuple[Judged, dict[str, Any
         for name, schema, rows in (
             ("answers", ANSWERS, answer_rows(captures, items, ScoringConfig())),
             ("attention", ATTENTION, attention_rows(captures)),
-            ("lens", LENS, lens_rows(captures)),
+            ("lens", LENS, lens_rows(captures, items)),
         ):
             write_table(tables[name], schema, rows, provenance=planted.ORIGIN)
         tables["consistency"] = write_consistency(tmp_path / "c.parquet", list(items))

@@ -12,7 +12,13 @@ from vrp.data.scoring import Scored, score_answer
 from vrp.errors import InputError
 from vrp.tables.columns import lists, vectors
 from vrp.tables.hidden import EMBED, layer_column
-from vrp.tables.notes import NO_TOKENS, NO_TRUTH_TOKENS, NON_FINITE, NON_FINITE_INSIDE
+from vrp.tables.notes import (
+    NO_REFERENCE,
+    NO_TOKENS,
+    NO_TRUTH_TOKENS,
+    NON_FINITE,
+    NON_FINITE_INSIDE,
+)
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture
@@ -115,11 +121,14 @@ def _stored(states: np.ndarray, keys: Sequence[tuple[str, str]], dtype: str) -> 
     return states.astype(dtype)
 
 
-def lens_rows(captures: Sequence["ItemCapture"]) -> pa.Table:
+def lens_rows(captures: Sequence["ItemCapture"], items: Mapping[str, Item]) -> pa.Table:
     """Return a batch's rows of the lens table, without the columns that were not asked for."""
     columns: dict[str, Any] = {
         "item_id": [capture.item_id for capture in captures],
-        "note": pa.array([_lens_note(capture.flags) for capture in captures], pa.string()),
+        "note": pa.array(
+            [_lens_note(capture.flags, items[capture.item_id]) for capture in captures],
+            pa.string(),
+        ),
     }
     first = captures[0]
     if first.lens_decision_margin is not None:
@@ -145,11 +154,12 @@ def lens_rows(captures: Sequence["ItemCapture"]) -> pa.Table:
     return pa.table(columns)
 
 
-def _lens_note(flags: Sequence[str]) -> str | None:
+def _lens_note(flags: Sequence[str], item: Item) -> str | None:
     """Say why values of an item's lens are missing: an answer without tokens misses none."""
     if "non_finite" in flags:
         return NON_FINITE
-    reasons = {"no_truth_tokens": NO_TRUTH_TOKENS, "non_finite_inside": NON_FINITE_INSIDE}
+    no_truth = NO_REFERENCE if item.reference is None else NO_TRUTH_TOKENS
+    reasons = {"no_truth_tokens": no_truth, "non_finite_inside": NON_FINITE_INSIDE}
     return "; ".join(reason for flag, reason in reasons.items() if flag in flags) or None
 
 

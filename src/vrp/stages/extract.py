@@ -60,7 +60,7 @@ def run(context: StageContext) -> None:
             answer_rows(captures, asked, study.scoring),
             attention_rows(captures),
             hidden_rows(captures, dtype=extract.hidden_dtype),
-            lens_rows(captures),
+            lens_rows(captures, asked),
         )
 
     def whole(ids: Batch) -> BatchTables:
