@@ -42,7 +42,9 @@ def build_model(
         config, tokenizer, image_processor(published.image_processor), FamilyOptions()
     )
     family.bind(model)
-    return VLM(model=model, family=family, tokenizer=tokenizer, eos_token_ids=(_EOS_TOKEN_ID,))
+    return VLM(
+        model=model, family=family, tokenizer=tokenizer, eos_token_ids=(_EOS_TOKEN_ID,), weights=""
+    )
 
 
 def image_processor(published: dict[str, Any]) -> Any:

@@ -1,9 +1,11 @@
-"""Tiny checkpoints of the three real classes, with random weights, for tests of any package."""
+"""Tiny checkpoints of the three real classes, and the small study after it has run."""
 
+import fcntl
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -17,6 +19,45 @@ TINY_WIDTH = 32
 TINY_SIDE = 48  # pixels; a token stands for 8×8 of them, as in the embedded models
 
 Edit = Callable[[Any, Any], None]
+
+
+class FinishedStudy(NamedTuple):
+    """The small study after it has run, for tests to look at or to copy; do not change it."""
+
+    folder: Path
+    """A copy of the project, with its results."""
+    ran: Path
+    """Files of what every stage ran (`support/traced_vrp.py`)."""
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results" / "ci"
+
+
+@pytest.fixture(scope="session")
+def ci_study(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
+    """`config/ci.yaml`, run once for all processes that run tests."""
+    from study_copy import StudyCopy
+
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    finished = FinishedStudy(place / "ci-study" / "copy", place / "ci-study" / "ran")
+    failed = place / "ci-study" / "failed.log"
+    with (place / "ci-study.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.folder.exists():
+            finished.ran.mkdir(parents=True, exist_ok=True)
+            traced = Path(__file__).parent / "support" / "traced_vrp.py"
+            copy = StudyCopy(finished.folder, program=traced)
+            ended = copy.run(
+                "--cores", "2", "--configfile", "config/ci.yaml",
+                timeout=1800, VRP_TRACE=str(finished.ran),
+            )  # fmt: skip
+            if ended.status:
+                failed.write_text(ended.output[-5000:])
+    assert not failed.exists(), failed.read_text()
+    return finished
 
 
 @pytest.fixture(scope="session")

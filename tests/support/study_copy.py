@@ -35,17 +35,38 @@ def in_one_shard(study: dict[str, Any]) -> dict[str, Any]:
 class StudyCopy:
     """A folder with workflow, configs and profiles; `vrp` there writes down what it does."""
 
-    def __init__(self, folder: Path, *, seconds_a_batch: float = 0, program: Path = PROBED) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds_a_batch: float = 0,
+        program: Path = PROBED,
+        of: Path | None = None,
+    ) -> None:
+        """Make the copy.
+
+        Args:
+            folder: where.
+            seconds_a_batch: by which a batch takes longer.
+            program: what `vrp` runs there.
+            of: a copy whose study has run, to begin with its results.
+        """
         self.folder = folder
         self._seconds_a_batch = seconds_a_batch
         self.record = folder / "record.jsonl"
-        for name in ("workflow", "config", "envs"):
-            shutil.copytree(ROOT / name, folder / name)
-        shutil.copy(ROOT / "Snakefile", folder)
-        for link in ("profiles", "slurm"):
-            (folder / link).symlink_to((ROOT / link).readlink())
-        (folder / "slurm" / "site.yaml").unlink(missing_ok=True)
+        if of is not None:
+            shutil.copytree(of, folder, symlinks=True, dirs_exist_ok=True)
+        else:
+            self._copy_project()
         write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{program}" "$@"')
+
+    def _copy_project(self) -> None:
+        for name in ("workflow", "config", "envs"):
+            shutil.copytree(ROOT / name, self.folder / name)
+        shutil.copy(ROOT / "Snakefile", self.folder)
+        for link in ("profiles", "slurm"):
+            (self.folder / link).symlink_to((ROOT / link).readlink())
+        (self.folder / "slurm" / "site.yaml").unlink(missing_ok=True)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start snakemake; its output goes to a file, so that orphans hold no pipe open."""

@@ -8,11 +8,11 @@ import json
 import os
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
-from study_copy import StudyCopy, in_one_shard
+from study_copy import StudyCopy
 from study_tables import TABLE_NAMES, schema_of
 
 from vrp.config.study import StudyConfig, load_study
@@ -23,31 +23,18 @@ from vrp.study.layout import StudyLayout
 from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.seal import read_seal
 
-ROOT = Path(__file__).parents[2]
 N_FLIPS = 60
-RUN = ("--cores", "2", "--configfile", "config/small.yaml")
-RESULTS = Path("results/small")
+RUN = ("--cores", "2", "--configfile", "config/ci.yaml")
+RESULTS = Path("results/ci")
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 
-def two_models(raw):
-    """The ci study with fewer items, one shard of everything but extraction, two models."""
-    raw = in_one_shard(raw) | {"study": "small"}
-    raw["extract"]["shards"] = 2
-    raw["models"] = {name: raw["models"][name] for name in ("llava", "qwen2_vl")}
-    return raw
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(ci_study, tmp_path_factory):
     """A checkout in which the study has run."""
-    copy = StudyCopy(tmp_path_factory.mktemp("tampered") / "copy")
-    raw = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
-    (copy.folder / "config" / "small.yaml").write_text(yaml.safe_dump(two_models(raw)))
-    ended = copy.run(*RUN)
-    assert ended.status == 0, ended.output[-5000:]
-    shutil.copytree(copy.folder / "results", copy.folder / "kept", copy_function=shutil.copy2)
+    copy = StudyCopy(tmp_path_factory.mktemp("tampered") / "copy", of=ci_study.folder)
+    shutil.copytree(copy.folder / "results", copy.folder / "kept")
     return copy
 
 
@@ -57,7 +44,7 @@ def folder(finished, monkeypatch):
     monkeypatch.chdir(finished.folder)
     yield finished.folder
     shutil.rmtree("results")
-    shutil.copytree("kept", "results", copy_function=shutil.copy2)
+    shutil.copytree("kept", "results")
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +116,7 @@ def test_no_stage_reads_a_damaged_table(folder, study, stage, table, part):
     model = "" if STAGE[stage].per == "study" else "llava"
     if part == "page" and (stage, table.name) in ROWS_NOT_READ:
         run_stage(STAGE[stage], study, model=model)
-        assert (RESULTS / "summary.json").read_bytes() == Path(
-            "kept/small/summary.json"
-        ).read_bytes()
+        assert (RESULTS / "summary.json").read_bytes() == Path("kept/ci/summary.json").read_bytes()
         return
     with pytest.raises(InputError, match=str(path)):
         run_stage(STAGE[stage], study, model=model)
@@ -270,11 +255,8 @@ def test_a_run_says_which_file_is_damaged(folder, finished):
 
 
 def test_a_moved_checkout_has_nothing_to_do(folder, finished, tmp_path):
-    moved = tmp_path / "moved"
-    shutil.copytree(folder, moved, symlinks=True)  # as `cp -r`: every file gets a new time
-    moved_copy = StudyCopy.__new__(StudyCopy)
-    moved_copy.__dict__.update(finished.__dict__, folder=moved, record=moved / "record.jsonl")
-    assert planned(plan(moved_copy)) == set()
+    subprocess.run(["cp", "-r", folder, tmp_path / "moved"], check=True)  # every time is new
+    assert planned(plan(StudyCopy(tmp_path / "other", of=tmp_path / "moved"))) == set()
 
 
 def test_results_without_records_are_judged_by_what_they_state(folder, finished):
@@ -293,7 +275,7 @@ def test_results_without_records_are_judged_by_what_they_state(folder, finished)
 
 
 def test_results_that_moved_to_another_folder_are_judged_too(folder, finished):
-    shutil.copytree("results", "elsewhere", copy_function=shutil.copy2)
+    shutil.copytree("results", "elsewhere")
     assert planned(plan(finished, "--config", "results=elsewhere")) == {"figures", "report"}
     output = plan(finished, "--config", "results=elsewhere", "probes={folds: 4}")
     assert "probes.parquet was made with other config" in output

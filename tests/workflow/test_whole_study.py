@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from study_copy import PROBED, StudyCopy
+from study_copy import StudyCopy
 from study_tables import TABLE_NAMES, differences, schema_of
 
 from vrp.config.study import load_study
@@ -18,7 +18,6 @@ from vrp.tables.items import ITEMS
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config" / "ci.yaml"
 SMALL_STUDY = ("--cores", "2", "--configfile", "config/ci.yaml")
-TRACED = ROOT / "tests" / "support" / "traced_vrp.py"
 # Every stage that runs a model, cut otherwise.
 ANOTHER_PLAN = (
     'extract={"shards":3,"batch_size":1}',
@@ -31,24 +30,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    """A copy of the project whose small study has run, with a `vrp` that writes down what ran."""
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "ran").mkdir()
-    return run_study(folder / "copy", program=TRACED, VRP_TRACE=str(folder / "ran"))
-
-
-@pytest.fixture(scope="module")
-def study(copy):
+def study(ci_study):
     """The results folder of the small study."""
-    return copy.folder / "results" / "ci"
-
-
-def run_study(folder, *arguments, program=PROBED, **environment):
-    copy = StudyCopy(folder, program=program)
-    ended = copy.run(*SMALL_STUDY, *arguments, timeout=1800, **environment)
-    assert ended.status == 0, ended.output[-5000:]
-    return copy
+    return ci_study.results
 
 
 def test_the_report_and_the_numbers_are_there(study):
@@ -78,24 +62,29 @@ def test_every_model_table_names_its_weights(study):
         assert read_provenance(path)["revision"], path
 
 
-def test_a_second_run_does_nothing(copy):
-    ended = copy.run(*SMALL_STUDY)
+def test_a_second_run_does_nothing(ci_study, tmp_path):
+    ended = StudyCopy(tmp_path / "copy", of=ci_study.folder).run(*SMALL_STUDY)
     assert ended.status == 0
     assert "Nothing to be done" in ended.output
 
 
 def test_shards_and_batch_sizes_change_no_number(study, tmp_path):
-    other = run_study(tmp_path / "copy", "--config", *ANOTHER_PLAN)
-    assert list(differences(study, other.folder / "results" / "ci")) == []
+    other = StudyCopy(tmp_path / "copy")
+    targets = [
+        f"results/ci/llava/{name}" for name in ("probes.parquet", "mask.json", "ablate.json")
+    ]
+    ended = other.run(*targets, *SMALL_STUDY, "--config", *ANOTHER_PLAN, timeout=1800)
+    assert ended.status == 0, ended.output[-5000:]
+    assert list(differences(study / "llava", other.folder / "results" / "ci" / "llava")) == []
 
 
 # Every function of the package that a stage runs is part of its digest, or declared not to count.
 
 
 @pytest.fixture(scope="module")
-def ran(copy):
+def ran(ci_study):
     """(stage, model) → definitions that its jobs ran."""
-    files = (copy.folder.parent / "ran").iterdir()
+    files = ci_study.ran.iterdir()
     return {tuple(path.name.split(" ")): set(path.read_text().splitlines()) for path in files}
 
 

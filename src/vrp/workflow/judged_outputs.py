@@ -18,11 +18,12 @@ from snakemake.logging import logger
 from vrp.errors import InputError
 from vrp.study.command import path_options
 from vrp.study.declarations import Artifact, Stage
-from vrp.study.graph import LISTS, STAGE
+from vrp.study.graph import LISTS, MANIFEST, STAGE
 from vrp.study.layout import Job
 from vrp.study.origins import Origin, expected_provenance, read_origin
 from vrp.study.records import recorded_params
 from vrp.tables.seal import read_seal
+from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.shard_list import read_shard_list
 from vrp.workflow.lock import results_are_locked
 from vrp.workflow.rules import StudyRules
@@ -81,12 +82,14 @@ class OutputJudge:
         self._but = set(but)
         # Of tables and lists that are there: digest of the rows, by name.
         self._rows: dict[str, str] = {}
+        # Model → revision or digest of its weights.
+        self._revisions: dict[str, str] = {}
 
     def outdated(self) -> Iterator[tuple[Job, str]]:
         """Yield jobs whose outputs are there and are to be made again, each with the reason.
 
-        Outputs that stay although Snakemake does not know them get a time that is not before that
-        of what they were made from, since Snakemake has nothing but times of them.
+        Outputs that stay, although they are older than what they were made from, as in a copied
+        folder, get its time: of large files Snakemake compares nothing else.
         """
         for job in self._rules.layout.jobs():
             if not all(path.is_file() for path in job.outputs):
@@ -100,7 +103,7 @@ class OutputJudge:
             reason = "" if vouched else self._reason(job, is_recorded=bool(recorded))
             if reason:
                 yield job, reason
-            elif not recorded:
+            elif not recorded or self._is_made_from_these(job):
                 self._keep(job)
 
     def _is_current(self, job: Job, recorded: Iterable[str]) -> bool:
@@ -122,7 +125,22 @@ class OutputJudge:
             reason = reason or self._other_rows(origins)
         if not reason:
             self._rows |= {origin.name: origin.rows for origin in origins if origin.rows}
+        if job.stage == "fetch_model" and (revision := _stated_revision(job.outputs[0])):
+            self._revisions[job.model] = revision
         return reason
+
+    def _is_made_from_these(self, job: Job) -> bool:
+        """Whether outputs state all that they were made from, and it is what is there."""
+        if job.stage != "gather":
+            reads = STAGE[job.stage].reads
+            if not reads or not all(one.schema or one == MANIFEST for one in reads):
+                return False
+        origins = _origins(job)
+        if self._is_vouched_for(job):
+            listed = LISTS[job.stage]
+            (path,) = self._rules.layout.paths(listed, model=job.model)
+            origins = [read_origin(listed, path)]
+        return bool(origins) and not self._other_rows(origins)
 
     def _other_origin(self, job: Job, origins: Iterable[Origin]) -> str:
         expected = self._expected(_stated_stage(job), job.model)
@@ -147,6 +165,9 @@ class OutputJudge:
             for name, rows in origin.inputs.items():
                 if self._rows.get(name, rows) != rows:
                     return f"{origin.path} was made from other rows of {name}"
+            revision = origin.stated.get("revision", "")
+            if revision and self._revisions.get(origin.stated["model"], revision) != revision:
+                return f"{origin.path} was made with another revision of the model"
         return ""
 
     def _changed_file(self, job: Job) -> str:
@@ -209,12 +230,20 @@ class OutputJudge:
         ]
 
     def _keep(self, job: Job) -> None:
-        """Give the outputs of a job that Snakemake does not know a time not before its inputs'."""
+        """Give the outputs of a job a time that is not before that of its inputs."""
         inputs = [path.stat().st_mtime_ns for path in self._inputs(job) if path.is_file()]
         time = max(inputs, default=0)
         for path in (*job.outputs, job.benchmark):
             if path.is_file() and path.stat().st_mtime_ns < time and os.access(path, os.W_OK):
                 os.utime(path, ns=(time, time))
+
+
+def _stated_revision(manifest: Path) -> str:
+    try:
+        content = read_sealed_json(manifest, made_by="fetch-model")
+    except InputError:
+        return ""
+    return str(content.get("revision") or content.get("digest") or "")
 
 
 def _is_the_same(shard: Path, seal: str, *, since: float) -> bool:
