@@ -122,3 +122,22 @@ def test_one_key_twice_with_one_value(tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text('{"a": 1, "a": 1}')
     assert read_records(path)[0].fields == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (LINES, "holds JSON lines, not one object"),
+        (b"[1]", "holds a JSON array, not an object"),
+        (b"question_id,answer\n1,yes\n", "a table of comma-separated values (CSV)"),
+        (b'{"a": 1,\n "b" 2}', "line 2, column 6: malformed JSON"),
+        (b"", "malformed JSON"),
+        (gzip.compress(tarred()), "a tar archive"),
+    ],
+)
+def test_what_is_not_one_object_is_called_by_its_name(tmp_path, content, words):
+    path = tmp_path / "annotations.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_json(path)
+    assert words in str(caught.value)

@@ -16,8 +16,8 @@ from vrp.data.answer_fields import (
     names_label,
     names_question,
 )
-from vrp.data.answer_pairing import Asked, Questions
 from vrp.data.answer_rows import AnswerTable, Column
+from vrp.data.asked_questions import Asked, Questions
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
 

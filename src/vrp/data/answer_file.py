@@ -16,13 +16,12 @@ from vrp.data.answer_fields import (
 from vrp.data.answer_pairing import (
     IMAGE_AND_QUESTION,
     LINE_ORDER,
-    Asked,
     Candidates,
-    Questions,
     assign,
     candidates,
 )
 from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
+from vrp.data.asked_questions import Asked, Questions
 from vrp.data.json_input import Record, keys_shown
 from vrp.data.scoring import normalise_vqa
 from vrp.data.split_names import n_naming_split

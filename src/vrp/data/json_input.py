@@ -76,10 +76,25 @@ def read_json(
     path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None = None
 ) -> dict[str, Any]:
     """The one JSON object that a file holds. Raises InputError where there is none."""
-    value = _parse(read_text(path), str(path), object_hook=object_hook)
+    text = read_text(path)
+    if not text.lstrip().startswith("["):
+        _refuse_other_formats(text, path)
+    try:
+        value = _parse(text, str(path), object_hook=object_hook)
+    except InputError:
+        if _holds_several_texts(text, path):
+            raise InputError(f"{path}: holds JSON lines, not one object; wrong file?") from None
+        raise
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a JSON {_kind(value)}, not an object; wrong file?")
     return value
+
+
+def _holds_several_texts(text: str, path: Path) -> bool:
+    try:
+        return len(_texts(text, path)) > 1
+    except InputError:
+        return False
 
 
 def read_values(path: Path) -> list[Located]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.answer_file import Basis, read_answers
-from vrp.data.answer_pairing import Questions
+from vrp.data.asked_questions import Questions
 from vrp.data.datasets.vqa import VQA_TASKS
 from vrp.data.item import YES_NO
 from vrp.data.score_questions import QuestionFiles, Scored, prompts_of, read_question_files

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from vrp.data.annotated_questions import AnnotatedQuestion
 from vrp.data.answer_fields import canonical, names_id, names_question
 from vrp.data.answer_file import Prompts
-from vrp.data.answer_pairing import Asked, Questions, joined_by_content
+from vrp.data.answer_pairing import joined_by_content
 from vrp.data.answer_rows import as_table, read_rows
+from vrp.data.asked_questions import Asked, Questions
 from vrp.data.datasets.own import own_question, refuse_forgotten_answers
 from vrp.data.datasets.pope import POPE_SPLITS, pope_rows
 from vrp.data.datasets.textvqa import read_textvqa_rows
