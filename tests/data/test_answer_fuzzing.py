@@ -109,7 +109,7 @@ def files(tmp_path_factory):
     return {split: lines(folder / f"coco_pope_{split}.json", rows) for split, rows in ASKED.items()}
 
 
-def paired(files, splits, data, **options):
+def paired(files, splits, data, prompts=(), **options):
     """The text given to each question, and what it rests on; None: refused in one line."""
     found = []
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -124,7 +124,7 @@ def paired(files, splits, data, **options):
         path = Path(folder) / "answers.json"
         path.write_bytes(data)
         try:
-            score_files([files[split] for split in splits], [path], **options)
+            score_files([*(files[split] for split in splits), *prompts], [path], **options)
         except InputError as error:
             message = str(error)
             if "\n" not in message:
@@ -179,6 +179,49 @@ def test_one_contradiction_is_refused(files, data, field):
     name, form = repeated[field]
     put(row, name, form(other[field]))
     assert paired(files, splits, data.draw(encoded([row for _, row in rows]))) is None
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    data=st.data(),
+    splits=st.sampled_from([SPLITS[:1], SPLITS]),
+    first_id=st.sampled_from([0, 1, 7, 40, 110, 20_000_001]),
+    restart=st.booleans(),
+    fields=st.sets(st.sampled_from(["question_id", "prompt", "image", "label", "category"])),
+    with_split=st.booleans(),
+)
+def test_answers_under_the_ids_of_a_prompt_file(
+    files, data, splits, first_id, restart, fields, with_split
+):
+    """LLaVA's layout: paired rightly or refused, whatever the ids and whatever rows repeat."""
+    prompts, rows = [], []
+    for split in data.draw(st.permutations(splits)):
+        for place, i in enumerate(data.draw(st.permutations(range(12)))):
+            number = first_id + (place if restart else len(prompts))
+            suffix = data.draw(st.sampled_from(["", "\nAnswer with one word."]))
+            asked = ASKED[split][i]
+            prompt = {
+                "question_id": number,
+                "image": asked["image"],
+                "text": asked["text"] + suffix,
+            }
+            prompts.append(prompt | ({"category": split} if with_split else {}))
+            whole = prompt | {"prompt": prompt["text"], "label": asked["label"], "category": split}
+            answer = f"{data.draw(st.sampled_from(['Yes', 'No']))} {split} {i}"
+            rows.append({"text": answer} | {key: whole[key] for key in sorted(fields)})
+    shuffled = data.draw(st.booleans())
+    if shuffled:
+        rows = data.draw(st.permutations(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        path = lines(Path(folder) / "llava_pope_test.jsonl", prompts)
+        taken = paired(files, splits, as_lines(rows).encode(), prompts=[path])
+    if taken is None:
+        assert shuffled or restart or not with_split or "question_id" not in fields
+    elif taken.basis.by == "line order":
+        assert not shuffled or "prompt" not in fields
+    else:
+        found = [text.split(" ", 1)[1] for text in taken.texts]
+        assert found == [f"{split} {i}" for split in splits for i in range(12)]
 
 
 KEYS = st.sampled_from([*ID_NAMES, *QUESTION_NAMES, *LABEL_NAMES, *IMAGE_NAMES, *SPLIT_NAMES,
