@@ -211,7 +211,8 @@ def moment(scenario: Scenario, uninterrupted: StudyCopy, chance: random.Random) 
     batches = [event["batch"] for event in uninterrupted.events("batch")]
     if scenario.target == UP_TO_METRICS:
         batches = [batch for batch in batches if not any(f"/{s}/" in batch for s in LATE_STAGES)]
-    stage = chance.choice(LIGHT_STAGES) if scenario.strikes_light_stages else None
+    light = LIGHT_STAGES[1:] if scenario.slurm else LIGHT_STAGES  # there, lists are no jobs
+    stage = chance.choice(light) if scenario.strikes_light_stages else None
     # Never so late that the run may be over.
     batch = min(chance.randrange(len(batches)), len(batches) - 4)
     return Moment(stage, batch, chance.uniform(0, 0.8))

@@ -71,12 +71,12 @@ def test_model_runs_hold_the_gpu_and_light_stages_do_not(
     assert held.keys() > LIGHT
 
 
-def test_downloads_run_here_and_everything_else_in_jobs(
+def test_what_needs_the_network_or_takes_seconds_runs_here_and_all_else_in_jobs(
     both: tuple[StudyCopy, StudyCopy],
 ) -> None:
     starts = both[0].events("start")
     here = {start["stage"] for start in starts if start["environment"]["SLURM_JOB_ID"] is None}
-    assert here == {"fetch-data", "fetch-model"}
+    assert here == {"fetch-data", "fetch-model", "sample", "gather"}
 
 
 def test_one_job_is_one_shard_and_light_stages_share_one(

@@ -13,6 +13,7 @@ rule sample:
         RULES.log("sample"),
     benchmark:
         RULES.benchmark("sample")
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -93,7 +93,7 @@ class StudyResources:
             return self._unknown_job(stage, model)
 
     def _known_job(self, stage: str, model: str) -> JobResources:
-        if STAGE[stage].local:
+        if stage in ("fetch_data", "fetch_model"):
             return JobResources(_ANALYSIS_MB, _FETCH_MINUTES, 0)
         if STAGE[stage].runs_model:
             return self._model_job(stage, model)

@@ -154,7 +154,8 @@ class Stage:
     shareable: bool = False
     """Whether `extraction_from` may take its shards from another study."""
     local: bool = False
-    """Whether it runs where Snakemake runs, since only there is a network."""
+    """Whether it runs where Snakemake runs: only there is a network, or it would wait longer in a
+    cluster's queue than it takes."""
     cost: Cost | str | None = None
     """For the planner: of a stage that runs a model, the function that counts its answers and
     operations, such as `vrp.planning.workload:extract_counts`. None: not planned."""

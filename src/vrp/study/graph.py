@@ -187,6 +187,7 @@ STAGES: tuple[Stage, ...] = (
         choices=("data sets", "vrp.data.datasets:dataset_names"),
         keys=("study", "seed", "data", "sample", "scoring.vqa_rule", "scoring.vqa_threshold"),
         details="Stratified, seeded, independent of file order; stops where a split is too small.",
+        local=True,
         cost=Cost(0.6, 0.002, lambda i: i.n_items),
     ),
     Stage(
@@ -242,6 +243,7 @@ STAGES: tuple[Stage, ...] = (
         writes=(),
         keys=(),
         details="Later stages wait for the list; shards of two runs are refused.",
+        local=True,
     ),
     Stage(
         "metrics",
