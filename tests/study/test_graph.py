@@ -10,6 +10,7 @@ import yaml
 
 from vrp.cli import build_parser
 from vrp.config.study import study_from_mapping
+from vrp.errors import InputError
 from vrp.study.command import command_line, path_options
 from vrp.study.context import UndeclaredError, restricted
 from vrp.study.declarations import EXECUTION_KEYS, Stage
@@ -50,6 +51,15 @@ def test_a_stage_is_a_rule_a_command_and_a_module(stage):
 def test_what_needs_the_network_or_takes_seconds_runs_where_snakemake_runs(stage):
     rule = (ROOT / "workflow" / "rules" / f"{stage.name}.smk").read_text()
     assert ("localrule: True" in rule) == stage.local
+
+
+def test_no_model_takes_the_place_of_a_file_of_the_study():
+    places = {artifact.path.split("/")[0] for artifact in MADE_BY} - {"{model}"}
+    assert places >= {"figures", "models", "report.html"}
+    for name in places:
+        model = {name: {"family": "llava", "checkpoint": "zoo:llava"}}
+        with pytest.raises(InputError, match=f"model name {name!r}"):
+            study_from_mapping({"study": "a", "models": model})
 
 
 def test_the_cluster_profile_names_stages_of_the_graph():

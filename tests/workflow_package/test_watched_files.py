@@ -84,7 +84,7 @@ def test_a_link_that_was_changed_is_looked_into():
 
 
 def test_a_checkpoints_files_but_for_its_notes(study):
-    for name in ("config.json", "model.safetensors", "README.md"):
+    for name in ("config.json", "model.safetensors", "README.md", "a{b}.json"):
         write(Path("checkpoint", name), name)
     assert checkpoint_files(study, "one") == [
         "checkpoint/config.json",

@@ -65,18 +65,18 @@ class StudyConfig(Section):
     @field_validator("study")
     @classmethod
     def _a_folder_name(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", value):
-            raise ValueError("use lower-case letters, digits, - and _ only")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", value):
+            raise ValueError("use lower-case letters, digits, - and _ only, 100 at most")
         return value
 
     @field_validator("models")
     @classmethod
     def _folder_names(cls, value: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         for name in value:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name) or name in _RESERVED_NAMES:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,99}", name) or name in _RESERVED_NAMES:
                 raise ValueError(
-                    f"model name {name!r}: use lower-case letters, digits, - _ and . "
-                    f"(and none of {', '.join(sorted(_RESERVED_NAMES))})"
+                    f"model name {name!r}: use up to 100 lower-case letters, digits, - _ "
+                    f"and . (and none of {', '.join(sorted(_RESERVED_NAMES))})"
                 )
         return value
 
@@ -135,8 +135,13 @@ _LACKS_IT = {
     "hub": "which is not read from the hub",
 }
 
-# Folders of a study that a model of the same name would overwrite.
-_RESERVED_NAMES = frozenset({"figures", "models", "logs", "benchmarks"})
+# Files and folders of a study whose place a model of the same name would take.
+_RESERVED_NAMES = frozenset(
+    {
+        "benchmarks", "config.yaml", "data.json", "effects.parquet", "figures", "items.parquet",
+        "logs", "models", "report.html", "sampling.json", "summary.json",
+    }
+)  # fmt: skip
 
 
 def load_study(path: Path | str) -> StudyConfig:

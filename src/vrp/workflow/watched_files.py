@@ -55,8 +55,9 @@ def watched_checkpoint(study: StudyConfig, model: str) -> Watched:
         )
     except InputError:
         return manifest, Path(), []  # fetch_model reports what is missing
-    names = sorted(path.name for path in folder.glob("*.*") if path.suffix != ".md")
-    return manifest, folder, names
+    names = (path.name for path in folder.glob("*.*") if path.suffix != ".md")
+    # Snakemake reads braces as wildcards; no file that is loaded has any.
+    return manifest, folder, sorted(name for name in names if not set("{}") & set(name))
 
 
 def watched_questions(study: StudyConfig) -> Watched:
