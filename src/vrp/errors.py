@@ -15,6 +15,10 @@ class InputError(Exception):
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return a message that refuses a name: the nearest right one, and all there are."""
     there = list(known)
-    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5) or [
+        known
+        for known in there
+        if name and known and (name.startswith(known) or known.startswith(name))
+    ]
     meant = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {what} {name!r}{meant} (known: {', '.join(there)})"

@@ -209,6 +209,10 @@ def test_another_folders_file_of_that_name_is_not_the_image(tmp_path):
     assert index.find("000.jpg") == "photos/s1/000.jpg"
 
 
+def test_a_name_that_no_file_can_have_finds_nothing(tmp_path):
+    assert ImageIndex(tmp_path).find("a" * 5000 + ".png") is None
+
+
 def test_two_files_of_one_name_are_ambiguous(tmp_path):
     _picture(tmp_path / "a/1.jpg")
     _picture(tmp_path / "b/1.jpg")

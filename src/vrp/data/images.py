@@ -208,7 +208,7 @@ class ImageIndex:
                 name = PurePosixPath(name).relative_to(folder.as_posix()).as_posix()
         for parent in (self._base, self.root):
             path = self._joined(parent, name)
-            if path.is_file():
+            if _is_file(path):
                 self._inside(path)
                 return self._name(path)
         asked = PurePosixPath(name)
@@ -275,6 +275,13 @@ class ImageIndex:
                 "name the folder that holds the files (data.images), or copy them"
             )
         return resolved
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file has so long a name
+        return False
 
 
 def _named_folder(root: Path, under: str) -> Path:

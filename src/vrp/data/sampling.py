@@ -308,8 +308,10 @@ def _refuse_shortage(
     images = (*reading.missing, *(str(refused[image]) for image in sorted(refused)))
     raise InputError(
         f"{reading.dataset} {reading.split}: asked for {wanted} items, found {reading.found}, "
-        f"usable {usable}" + (f" (dropped: {reasons})" if reasons else "") + "; "
-        f"lower the count to {usable} or add data"
+        f"usable {usable}"
+        + (f" (dropped: {reasons})" if reasons else "")
+        + "; "
+        + (f"lower the count to {usable} or add data" if usable else "add data")
         + (_MORE_REACHABLE if UNREACHABLE in dropped else "")
         + (f"; images to mend: {first_few(images)}" if images else "")
     )
