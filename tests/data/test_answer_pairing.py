@@ -186,6 +186,15 @@ def test_yes_and_no_under_an_unknown_name_are_labels_unless_they_are_the_answers
     assert scorer.paired(rows) == SAID["adversarial"]
 
 
+def test_labels_are_no_answers_where_something_else_is(scorer):
+    rows = [
+        {"question_id": q["question_id"], "answer": q["label"], "my_reply": a}
+        for q, a in zip(ASKED["adversarial"], SAID["adversarial"], strict=True)
+    ]
+    assert "'answer' and 'my_reply' may both hold the answer" in scorer.refusal(rows)
+    assert scorer.paired(rows, answer_key="my_reply") == SAID["adversarial"]
+
+
 def test_vlmevalkits_answer_is_the_label(scorer):
     rows = [
         {"index": q["question_id"], "answer": q["label"].title(), "prediction": a}

@@ -23,7 +23,7 @@ from vrp.data.answer_pairing import (
 from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
 from vrp.data.asked_questions import Asked, Questions
 from vrp.data.json_input import Record, keys_shown
-from vrp.data.scoring import normalise_vqa
+from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.data.split_names import n_naming_split
 from vrp.errors import InputError
 
@@ -174,6 +174,8 @@ def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Aske
     maybe = found.get(_MAYBE_LABEL, [])
     if len(found) > 1 and (found.keys() & _BESIDE_LABEL or _holds_labels(maybe, asked)):
         found.pop(_MAYBE_LABEL, None)
+    elif _holds_labels(maybe, asked):  # is the text under a key that is not known?
+        found |= {c.path: [c] for c in table.columns.values() if _holds_other_verdicts(c, asked)}
     if len(found) > 1:
         keys = " and ".join(repr(columns[0].path) for columns in found.values())
         raise InputError(
@@ -219,6 +221,17 @@ def _holds_labels(columns: Sequence[Column], asked: Sequence[Asked]) -> bool:
         else normalise_vqa(str(values[row])) in question.truths
         for row, question in enumerate(asked)
     )
+
+
+def _holds_other_verdicts(column: Column, asked: Sequence[Asked]) -> bool:
+    """Whether a field holds a yes or a no in most rows, and not the label's in all."""
+    said = {
+        row: parse_pope_strict(value)
+        for row, value in column.values.items()
+        if isinstance(value, str) and asked[row].label is not None
+    }
+    agree = [word == asked[row].label for row, word in said.items() if word is not None]
+    return 2 * len(agree) > len(asked) and not all(agree)
 
 
 def _no_answer(table: AnswerTable, asking: Column | None) -> InputError:
