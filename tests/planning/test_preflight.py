@@ -385,6 +385,22 @@ def test_a_missing_file_is_told_from_those_that_are_there(study: Any, tmp_path: 
     assert "popular.json is not there (its folder has coco_pope_random.json)" in check.detail
 
 
+def test_more_than_the_drawn_scenes_have_is_refused(study: Any, tmp_path: Path) -> None:
+    put_pope(tmp_path / "data")  # of an earlier study: not looked at, since scenes are drawn anew
+
+    def check(count: int) -> Any:
+        splits = [{"dataset": "pope", "split": "random", "task": "existence", "count": count}]
+        scenes = {"n_pope_images": 12, "n_vqa_images": 12}
+        data = {"origin": "scenes", "folder": "data", "scenes": scenes}
+        return named(preflight(study(data=data, sample={"splits": splits})), "data")
+
+    assert check(72).status == "ok"
+    assert check(73).failed
+    assert "asked for 73 items, the 12 images of data.scenes.n_pope_images have 72" in (
+        check(73).detail
+    )
+
+
 def test_a_split_with_a_file_of_its_own_may_have_any_name(study: Any, tmp_path: Path) -> None:
     path = put_pope(tmp_path / "data")
     path.rename(path.with_name("coco_pope_mine.json"))

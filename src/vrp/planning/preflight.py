@@ -8,12 +8,8 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
-from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
-from vrp.data.archives import archives_of, not_downloaded
-from vrp.data.datasets import load_datasets
-from vrp.data.hub_sets import is_fetched
 from vrp.data.images import IMAGE_SUFFIXES
 from vrp.data.sampling import first_few
 from vrp.errors import InputError
@@ -24,8 +20,9 @@ from vrp.planning.disk import checkpoint_bytes, data_bytes
 from vrp.planning.environment import check_versions
 from vrp.planning.outside import ask
 from vrp.planning.plan import make_plan
+from vrp.planning.question_checks import check_questions, unfetched
 from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
-from vrp.planning.study_checks import check_names, check_questions
+from vrp.planning.study_checks import check_names
 from vrp.planning.workload import device_memory, model_stages, n_items, weight_bytes
 
 _NETWORK_SECONDS = 20.0
@@ -159,7 +156,7 @@ def _licence(name: str, model: ModelConfig) -> Check:
 def _data(study: StudyConfig) -> Check:
     data = study.data
     if data.origin == "scenes":
-        return Check("data", "ok", f"scenes are drawn into {data.folder}")
+        return _drawn(study)
     folder = Path(data.folder)
     wanted = data.question_files((split.dataset, split.split) for split in study.sample.splits)
     remedy = (
@@ -168,8 +165,8 @@ def _data(study: StudyConfig) -> Check:
         else "run `vrp fetch --config FILE` where there is a network, or set data.origin: local "
         "where the files were put there by hand"
     )
-    if unfetched := _unfetched(data):
-        detail = f"{unfetched[0]} was not fetched into {folder}, or not whole{_more(unfetched)}"
+    if lacking := unfetched(data):
+        detail = f"{lacking[0]} was not fetched into {folder}, or not whole{_more(lacking)}"
         return Check("data", "failed", detail, remedy)
     if missing := [name for name in wanted if not (folder / name).is_file()]:
         detail = f"{folder / missing[0]} is not there{_more(missing)}{_beside(folder / missing[0])}"
@@ -188,6 +185,14 @@ def _data(study: StudyConfig) -> Check:
     return Check("data", "ok", "; ".join([counts, *notes]))
 
 
+def _drawn(study: StudyConfig) -> Check:
+    try:
+        check_questions(study)
+    except InputError as error:
+        return Check("data", "failed", str(error))
+    return Check("data", "ok", f"scenes are drawn into {study.data.folder}")
+
+
 def _more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
@@ -196,22 +201,6 @@ def _beside(path: Path) -> str:
     """Which files of its kind are in a missing file's folder."""
     there = sorted(found.name for found in path.parent.glob(f"*{path.suffix}"))
     return f" (its folder has {first_few(there)})" if there else ""
-
-
-def _unfetched(data: DataConfig) -> list[str]:
-    """What the study's own fetching, which trusts its marks alone, would ask the network for."""
-    match data.origin:
-        case "official":
-            archives = archives_of(load_datasets(data.official))
-            return not_downloaded(Path(data.folder), archives)
-        case "hub":
-            return [
-                f"data.hub.{name}"
-                for name, source in data.hub.items()
-                if not is_fetched(name, source, data.places(name))
-            ]
-        case _:
-            return []
 
 
 class _Need(NamedTuple):

@@ -229,6 +229,18 @@ def test_an_earlier_data_set_is_replaced_and_empty_folders_are_taken(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize(
+    "name", ["questions.jsonl", "val2014/mine.png", "pope/coco_pope_mine.json"]
+)
+def test_files_that_were_put_beside_the_scenes_are_not_deleted(tmp_path, name):
+    target = tmp_path / "data"
+    write_scene_dataset(target, namespace="ci", n_pope_images=5, n_vqa_images=5)
+    (target / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"{name}: is none of the scenes' files"):
+        write_scene_dataset(target, namespace="ci", n_pope_images=5, n_vqa_images=5)
+    assert (target / name).read_text() == "mine"
+
+
 def test_other_peoples_files_are_never_replaced(tmp_path):
     (tmp_path / "data").mkdir()
     precious = tmp_path / "data" / "thesis.txt"

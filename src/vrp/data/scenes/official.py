@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,15 @@ POPE_FILE: Final = "pope/coco_pope_{split}.json"
 VQA_QUESTIONS_FILE: Final = "vqa/v2_OpenEnded_mscoco_val2014_questions.json"
 VQA_ANNOTATIONS_FILE: Final = "vqa/v2_mscoco_val2014_annotations.json"
 PROVENANCE_FILE: Final = "scenes.json"
+_OWN_FILES: Final = frozenset(
+    [
+        PROVENANCE_FILE,
+        VQA_QUESTIONS_FILE,
+        VQA_ANNOTATIONS_FILE,
+        *(POPE_FILE.format(split=split) for split in POPE_SPLITS),
+    ]
+)
+_OWN_IMAGE: Final = re.compile(rf"{IMAGE_FOLDER}/COCO_val2014_\d{{12}}\.png")
 
 
 class _NumberedScene(NamedTuple):
@@ -81,7 +91,16 @@ def write_scene_dataset(
 
 def _refuse_foreign_files(folder: Path) -> None:
     """Raise if replacing the folder would delete anything but an earlier scene data set."""
-    if not folder.exists() or (folder / PROVENANCE_FILE).is_file():
+    if not folder.exists():
+        return
+    if (folder / PROVENANCE_FILE).is_file():
+        files = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+        for name in (path.relative_to(folder).as_posix() for path in files):
+            if name not in _OWN_FILES and not _OWN_IMAGE.fullmatch(name):
+                raise InputError(
+                    f"{folder / name}: is none of the scenes' files, which are drawn anew; move it "
+                    "to another folder, or set data.origin: local to use what is there"
+                )
         return
     if not folder.is_dir() or any(not path.is_dir() for path in folder.rglob("*")):
         raise InputError(
