@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from slurm_cluster import SlurmCluster
-from study_copy import StudyCopy
+from study_copy import StudyCopy, in_one_shard
 from study_tables import differences
 
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
@@ -100,3 +101,26 @@ def test_a_second_run_does_nothing(both: tuple[StudyCopy, StudyCopy]) -> None:
     ended = both[0].run(*ON_SLURM)
     assert ended.status == 0
     assert "Nothing to be done" in ended.output
+
+
+def test_a_project_and_results_in_folders_of_odd_names(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    """Only the shard is a job; the sample before it and the list after it wait in no queue."""
+    folder = tmp_path / "it's $(touch w);touch w %j" / "my project"
+    folder.mkdir(parents=True)
+    project, results = StudyCopy(folder), tmp_path / "scratch $HOME" / "x'y (1)"
+    config = folder / "config" / "ci.yaml"
+    small = in_one_shard(yaml.safe_load(config.read_text()))
+    del small["models"]["qwen2_vl"]
+    config.write_text(yaml.safe_dump(small))
+    ended = project.run(
+        str(results / "ci" / "llava" / "extract.json"), *ON_SLURM,
+        "--config", "results=$SCRATCH/x'y (1)", SCRATCH=str(results.parent), timeout=1200,
+    )  # fmt: skip
+    assert ended.status == 0, ended.output[-5000:]
+    assert (results / "ci" / "llava" / "extract.json").is_file()
+    assert not [*tmp_path.rglob("w")]
+    jobs = {e["stage"]: e["environment"]["SLURM_JOB_ID"] for e in project.events("start")}
+    assert {stage for stage in jobs if jobs[stage]} == {"extract"}
+    assert jobs.keys() == {"fetch-data", "fetch-model", "sample", "extract", "gather"}
