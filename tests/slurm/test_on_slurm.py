@@ -1,6 +1,7 @@
 """`snakemake --profile slurm` on a real SLURM: the small study, from nothing to the report."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,45 +24,33 @@ ON_SLURM = (
 
 
 @pytest.fixture(scope="module")
-def both(
-    tmp_path_factory: pytest.TempPathFactory, cluster: SlurmCluster
-) -> tuple[StudyCopy, StudyCopy]:
-    """The study under SLURM, and a copy whose study ran on this machine."""
-    folder = tmp_path_factory.mktemp("study")
-    copies = {name: folder / name for name in ("slurm", "local")}
-    for made in copies.values():
-        made.mkdir()
-    remote, local = (StudyCopy(made) for made in copies.values())
-    # Beside it, since with one GPU one job runs at a time. The tables are complete with these.
-    beside = local.start(
-        "results/ci/effects.parquet", "--cores", "1", "--configfile", "config/ci.yaml"
-    )
-    try:
-        ended = remote.run(*ON_SLURM, timeout=1800)
-        assert ended.status == 0, ended.output[-5000:]
-        assert beside.wait(1800) == 0, local.log()[-5000:]
-    finally:
-        beside.terminate()
-    return remote, local
+def remote(tmp_path_factory: pytest.TempPathFactory, cluster: SlurmCluster) -> StudyCopy:
+    """A copy of the project whose study ran under SLURM."""
+    folder = tmp_path_factory.mktemp("study") / "slurm"
+    folder.mkdir()
+    copy = StudyCopy(folder)
+    ended = copy.run(*ON_SLURM, timeout=1800)
+    assert ended.status == 0, ended.output[-5000:]
+    return copy
 
 
-def test_it_goes_from_nothing_to_the_report(both: tuple[StudyCopy, StudyCopy]) -> None:
-    results = both[0].folder / "results" / "ci"
+def test_it_goes_from_nothing_to_the_report(remote: StudyCopy) -> None:
+    results = remote.folder / "results" / "ci"
     assert "</html>" in (results / "report.html").read_text()
     assert (results / "summary.json").is_file()
     assert not list(results.rglob(".*.batches"))
 
 
-def test_the_tables_are_those_of_a_local_run(both: tuple[StudyCopy, StudyCopy]) -> None:
-    remote, local = (copy.folder / "results" / "ci" for copy in both)
-    assert len(list(remote.rglob("*.parquet"))) == len(list(local.rglob("*.parquet"))) > 20
-    assert list(differences(remote, local, to_the_bit=True)) == []
+def test_the_tables_are_those_of_a_local_run(remote: StudyCopy, ci_study: Any) -> None:
+    there, here = remote.folder / "results" / "ci", ci_study.results
+    assert len(list(there.rglob("*.parquet"))) == len(list(here.rglob("*.parquet"))) > 20
+    assert list(differences(there, here, to_the_bit=True)) == []
 
 
 def test_model_runs_hold_the_gpu_and_light_stages_do_not(
-    both: tuple[StudyCopy, StudyCopy],
+    remote: StudyCopy,
 ) -> None:
-    starts = both[0].events("start")
+    starts = remote.events("start")
     held = {
         stage: {start["environment"]["CUDA_VISIBLE_DEVICES"] for start in of}
         for stage in {start["stage"] for start in starts}
@@ -73,18 +62,18 @@ def test_model_runs_hold_the_gpu_and_light_stages_do_not(
 
 
 def test_what_needs_the_network_or_takes_seconds_runs_here_and_all_else_in_jobs(
-    both: tuple[StudyCopy, StudyCopy],
+    remote: StudyCopy,
 ) -> None:
-    starts = both[0].events("start")
+    starts = remote.events("start")
     here = {start["stage"] for start in starts if start["environment"]["SLURM_JOB_ID"] is None}
     assert here == {"fetch-data", "fetch-model", "sample", "gather"}
 
 
 def test_one_job_is_one_shard_and_light_stages_share_one(
-    both: tuple[StudyCopy, StudyCopy],
+    remote: StudyCopy,
 ) -> None:
     jobs: dict[str, list[str]] = {}
-    for start in both[0].events("start"):
+    for start in remote.events("start"):
         if job := start["environment"]["SLURM_JOB_ID"]:
             jobs.setdefault(job, []).append(start["stage"])
     shared = sorted(sorted(stages) for stages in jobs.values() if len(stages) > 1)
@@ -92,13 +81,13 @@ def test_one_job_is_one_shard_and_light_stages_share_one(
     assert sum(stages[0] in MODEL_STAGES for stages in jobs.values()) == 2 * 2 * 5
 
 
-def test_logs_are_kept(both: tuple[StudyCopy, StudyCopy]) -> None:
-    logs = Path(both[0].folder, ".snakemake", "slurm_logs")
+def test_logs_are_kept(remote: StudyCopy) -> None:
+    logs = Path(remote.folder, ".snakemake", "slurm_logs")
     assert len(list(logs.rglob("*.log"))) >= 20
 
 
-def test_a_second_run_does_nothing(both: tuple[StudyCopy, StudyCopy]) -> None:
-    ended = both[0].run(*ON_SLURM)
+def test_a_second_run_does_nothing(remote: StudyCopy) -> None:
+    ended = remote.run(*ON_SLURM)
     assert ended.status == 0
     assert "Nothing to be done" in ended.output
 

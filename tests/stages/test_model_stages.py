@@ -15,6 +15,7 @@ from stage_jobs import run_job
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
 from vrp.signals.structural import most_attended
+from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
@@ -140,6 +141,31 @@ def test_the_same_plan_is_identical_to_the_bit(small_study: Study):
     first, again = (read_all([study.extract(name=name)]) for name in ("a", "b"))
     for name, table in first.items():
         assert_frame_equal(table, again[name], check_exact=True)
+
+
+def test_tables_made_beside_the_next_batch_are_the_same(
+    small_study: Study, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a GPU; a run that dies in a batch keeps all that were computed before."""
+    study = small_study()
+    in_turn = read_all([study.extract(batch_size=2, name="in turn")])
+    monkeypatch.setattr(extract, "_tabulates_in_turn", lambda vlm: False)
+    run_batch, computed = decode.run_batch, []
+
+    def dies_in_the_third(vlm: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+        computed.append([item.item_id for item in inputs])
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return run_batch(vlm, inputs, *more, **named)
+
+    monkeypatch.setattr(decode, "run_batch", dies_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        study.extract(batch_size=2, name="beside")
+    beside = read_all([study.extract(batch_size=2, name="beside")])
+    assert computed[3] == computed[2]  # the first two are taken over
+    assert sum(map(len, computed)) == study.n_items + len(computed[2])
+    for name, table in in_turn.items():
+        assert_frame_equal(table, beside[name], check_exact=True)
 
 
 def test_answers_differ_from_item_to_item_and_with_the_image(small_study: Study):

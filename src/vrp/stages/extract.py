@@ -29,6 +29,7 @@ from vrp.vlm.capture import CaptureSpec
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture
+    from vrp.vlm.model import VLM
 
 
 def run(context: StageContext) -> None:
@@ -66,9 +67,7 @@ def run(context: StageContext) -> None:
     def whole(ids: Batch) -> BatchTables:
         return tabulate(compute(ids))
 
-    # H_s and C_k of every head take half as long as a GPU's forward, which waits for nobody. On the
-    # CPU the two would share the cores, and a killed job would lose two batches instead of one.
-    on_cpu = vlm.device.type == "cpu"
+    in_turn = _tabulates_in_turn(vlm)
     size = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
     write_shard(
         [
@@ -80,14 +79,23 @@ def run(context: StageContext) -> None:
             )
         ],
         batches.plan,
-        whole if on_cpu else compute,
-        tabulate=None if on_cpu else tabulate,
+        whole if in_turn else compute,
+        tabulate=None if in_turn else tabulate,
         provenance=with_weights(with_revision(context.provenance, recorded), vlm)
         | run_metadata(vlm, model)
         | first_prompts(vlm, asked, images)
         | {CAPTURED: ",".join(extract.capture)},
         description=context.label,
     )
+
+
+def _tabulates_in_turn(vlm: "VLM") -> bool:
+    """Whether a batch's tables are made before the next batch is computed, and not beside it.
+
+    H_s and C_k of every head take half as long as a GPU's forward, which waits for nobody. On the
+    CPU the two would share the cores, and a killed job would lose two batches instead of one.
+    """
+    return vlm.device.type == "cpu"
 
 
 def capture_spec(extract: ExtractConfig) -> CaptureSpec:
