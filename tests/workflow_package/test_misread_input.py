@@ -59,6 +59,11 @@ def test_configuration_files_together_may_repeat_a_key(here):
         refuse(configfiles=[first, second])
 
 
+def test_a_template(here):
+    with pytest.raises(InputError, match=r"^a\.yaml: key '__use_yte__': a template is not read"):
+        refuse(configfiles=[write(here / "a.yaml", "__use_yte__: true\n?1 + 1: 2")])
+
+
 def test_the_command_line():
     with pytest.raises(InputError, match="--config: key 'seed' is given twice"):
         refuse(config=["seed=1", "study=other", "seed=2"])

@@ -16,6 +16,8 @@ from snakemake.cli import get_profile_dir
 from vrp.config.yaml_file import read_yaml
 from vrp.errors import InputError
 
+_TEMPLATE = "__use_yte__"  # Snakemake would run the code of such a file; `vrp` does not
+
 
 def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
     """Refuse a key that a configuration file, a profile or `--config` gives twice, and a value of
@@ -28,8 +30,13 @@ def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
     Raises:
         InputError: naming the file, the key and both lines.
     """
-    for path in (*workflow.configfiles, *_profile_files(arguments, Path(workflow.basedir))):
-        read_yaml(Path(os.path.relpath(path)))
+    for file in workflow.configfiles:
+        path = Path(os.path.relpath(file))
+        content = read_yaml(path)
+        if isinstance(content, dict) and _TEMPLATE in content:
+            raise InputError(f"{path}: key {_TEMPLATE!r}: a template is not read; write it out")
+    for profile in _profile_files(arguments, Path(workflow.basedir)):
+        read_yaml(profile)
     keys: set[str] = set()
     for entry in workflow.config_settings.config_args or ():
         key, _, given = entry.partition("=")
