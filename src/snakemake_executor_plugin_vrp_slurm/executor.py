@@ -426,9 +426,9 @@ class Executor(UpstreamExecutor):
         Snakemake restores them twice, in the job and here, from a backup that the first time takes
         away; where there is none, it deletes them.
         """
-        records = self.workflow.persistence
         for member in members(job):
             for path in (Path(output) for output in member.output if is_flagged(output, "update")):
+                records = self.workflow.persistence
                 if path.exists() and not records._get_backup_path(path).exists():
                     records.backup_output(path)
 
