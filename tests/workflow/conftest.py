@@ -38,7 +38,8 @@ class Result(NamedTuple):
             r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", self.output, flags=re.MULTILINE
         ):
             fields = re.findall(r"^    (input|output|log|benchmark): (.*)$", block, re.MULTILINE)
-            parts = {name: set(paths.split(", ")) for name, paths in fields}
+            # What is kept until it is whole again is printed with its flag.
+            parts = {n: set(paths.replace(" (update)", "").split(", ")) for n, paths in fields}
             if rule != "all":
                 outputs = frozenset(parts.pop("output"))
                 assert outputs not in jobs
