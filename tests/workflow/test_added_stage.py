@@ -6,7 +6,11 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from vrp.config.study import study_from_mapping
+from vrp.study import graph
+from vrp.study.origins import expected_provenance
 from vrp.tables.files import write_table
 from vrp.tables.items import ITEMS
 
@@ -198,7 +202,9 @@ def test_it_runs_by_hand(extended, tmp_path):
     row = {name: [""] for name in ITEMS.columns.names} | {
         "item_id": ["own/a/1"], "question": ["Is it a dog ?"], "answers": [["yes"]],
     }  # fmt: skip
-    write_table(items, ITEMS, row, provenance={})
+    config = yaml.safe_load((extended.folder / "config" / "tiny.yaml").read_text())
+    study = study_from_mapping({k: v for k, v in config.items() if k != "words"})
+    write_table(items, ITEMS, row, provenance=expected_provenance(study, graph.STAGE["sample"]))
     vrp(extended, "count-words", "--config", "config/tiny.yaml", "--model", "one",
         "--items", str(items), "--word-counts", str(counts))  # fmt: skip
     assert pq.read_table(counts)["n_words"].to_pylist() == [3]  # not "a" and "?"
