@@ -278,7 +278,7 @@ def test_results_that_moved_to_another_folder_are_judged_too(folder, finished):
     shutil.copytree("results", "elsewhere")
     assert planned(plan(finished, "--config", "results=elsewhere")) == {"figures", "report"}
     output = plan(finished, "--config", "results=elsewhere", "probes={folds: 4}")
-    assert "probes.parquet was made with other config" in output
+    assert "predictions.parquet was made with other config" in output
     shutil.rmtree("elsewhere")
 
 
