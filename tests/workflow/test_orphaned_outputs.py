@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import polars as pl
-import pyarrow.parquet as pq
 import pytest
 from programs import write_program
 
@@ -18,6 +16,8 @@ from vrp.study.digests import code_digest
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
 from vrp.study.provenance import provenance
+from vrp.tables.files import write_table
+from vrp.tables.schema import column, integer, table
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -26,6 +26,7 @@ study: tiny
 models: {one: {family: llava, checkpoint: "zoo:llava"}}
 extract: {shards: 1}
 """
+TOY = table("toy", ("x",), column("x", integer, "a number"))
 TABLE = "results/tiny/one/consistency/000.parquet"
 MANY = ("--config", "consistency={k: 20}")
 
@@ -55,9 +56,7 @@ class TinyStudy:
         keys = stage_config(changed_study, STAGE[stage], model)
         code = code_digest(changed_study, stage, model or "")
         made_by = provenance(study="tiny", stage=stage, config=keys, code=code, model=model or "")
-        table = pl.DataFrame({"x": [1]}).to_arrow()
-        metadata = {f"vrp.{key}": value for key, value in made_by.items()}
-        pq.write_table(table.replace_schema_metadata(metadata), path)
+        write_table(self.folder / path, TOY, {"x": [1]}, provenance=made_by)
 
     def make(self, k: int = 10) -> None:
         """Make the table, as a job with so many samples does."""
