@@ -250,7 +250,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "the list of shards": _edit(
         "gather", "vrp.stages.gather:run",
-        ("stages/gather.py", "for path in paths[1:]", "for path in paths[2:]"),
+        ("stages/gather.py", "enumerate(of_table)", "enumerate(of_table, 1)"),
     ),
     # What people look at.
     "a figure": _edit(

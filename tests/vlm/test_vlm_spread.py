@@ -58,7 +58,10 @@ def test_weights_left_beside_the_gpus_are_refused(checkpoints, monkeypatch):
     """As accelerate records it where the GPUs are too small for all."""
     real = load_vlm(checkpoints["llava"], family="llava", device="cpu").model
     real.hf_device_map = {"model": 0, "lm_head": "cpu"}
-    monkeypatch.setattr(type(real), "from_pretrained", classmethod(lambda *a, **k: real))
+    info: dict[str, set[str]] = {
+        key: set() for key in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs")
+    }
+    monkeypatch.setattr(type(real), "from_pretrained", classmethod(lambda *a, **k: (real, info)))
     with pytest.raises(InputError, match="does not fit the given GPUs"):
         load_vlm(checkpoints["llava"], family="llava", device_map="auto")
 
@@ -81,7 +84,7 @@ def test_a_missing_package_is_not_taken_for_a_missing_file(checkpoints, monkeypa
     def refuse(*arguments, **options):
         raise ImportError("this needs the `sentencepiece` library\nand more advice")
 
-    monkeypatch.setattr("vrp.vlm.loading.AutoTokenizer.from_pretrained", refuse)
+    monkeypatch.setattr("vrp.vlm.parts.AutoTokenizer.from_pretrained", refuse)
     with pytest.raises(InputError, match=r"package.*sentencepiece.*requirements\.lock") as caught:
         load_vlm(checkpoints["llava"], family="llava")
     assert "\n" not in str(caught.value)

@@ -207,8 +207,8 @@ CONFIG_EDITS = [
      ("probes", "probes.penalties", [0.01])),
     ("ablate={items: 500}", {"ablate"} | LISTED, ("ablate", "ablate.items", 500)),
     ("mask={random_seeds: 7}", {"mask"} | LISTED, ("mask", "mask.random_seeds", 7)),
-    ("scoring={vqa_threshold: 0.9}", ALL_BUT_FETCH - {"sample"},
-     ("extract", "scoring.vqa_threshold", 0.9)),
+    # Items that no answer gets right are not sampled.
+    ("scoring={vqa_threshold: 0.9}", ALL_BUT_FETCH, ("sample", "scoring.vqa_threshold", 0.9)),
     ("data={scenes: {n_vqa_images: 700}}", {"fetch_data", "report"} | ALL_BUT_FETCH,
      ("fetch_data", "data.scenes.n_vqa_images", 700)),
     ("seed=1", ALL_BUT_FETCH, ("sample", "seed", 1)),
