@@ -86,6 +86,16 @@ def test_other_weights_are_refused(checkpoint, family, name):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("layout", ZOO_FAMILIES)
+def test_the_family_auto_is_checked_alike(checkpoint, layout):
+    assert not any(
+        "weight" in name for name in check_checkpoint(zoo_checkpoint(layout), family="auto")
+    )
+    folder = checkpoint(layout, without("layers.1.mlp"))
+    with pytest.raises(InputError, match=r"lack .*layers\.1\.mlp"):
+        check_checkpoint(folder, family="auto")
+
+
 def test_fetching_refuses_them_and_writes_no_manifest(checkpoint, tmp_path):
     manifest = tmp_path / "model.json"
     folder = checkpoint("llava", without("layers.1.mlp"))

@@ -109,7 +109,7 @@ def check_stored_weights(folder: Path, config: Any, model_class: Any) -> tuple[s
     """
     stored = dict(_stored_tensors(folder))
     with quiet_loading():
-        _, info = model_class.from_pretrained(
+        _, info = _architecture(model_class, config).from_pretrained(
             None,
             config=config,
             state_dict=stored,
@@ -118,6 +118,14 @@ def check_stored_weights(folder: Path, config: Any, model_class: Any) -> tuple[s
             output_loading_info=True,
         )
     return unread_weights(info, where=f"checkpoint {folder}")
+
+
+def _architecture(model_class: Any, config: Any) -> Any:
+    """Return the class itself, or the one that an automatic class stands for."""
+    if not hasattr(model_class, "from_config"):
+        return model_class
+    with torch.device("meta"):
+        return type(model_class.from_config(config))
 
 
 def _stored_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
