@@ -32,10 +32,12 @@ from judged import Goal, Spread, in_rounds, ratio_of, write_whole
 from PIL import Image
 from published_models import build_model
 
+from vrp.config.sample import ScoringConfig
+from vrp.data.item import EXISTENCE, Item
 from vrp.planning.compute import item_flops
 from vrp.planning.published import PublishedCheckpoint, measure_published, published_checkpoint
 from vrp.running.attention_captures import attention_rows
-from vrp.running.captures import hidden_rows, lens_rows
+from vrp.running.captures import answer_rows, hidden_rows, lens_rows
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
 from vrp.vlm.model import VLM
@@ -47,6 +49,7 @@ CONTESTANTS = ("limit", "capture", "consistency", "usual")
 NAMES = ("llava-1.5-7b", "paligemma-3b-mix-224", "qwen2-vl-7b-instruct")
 STUDY_ITEMS = 3090
 K = 10
+QUESTION = "Is there a dining table to the left of the person in the image?"
 GOALS = {
     "capture / limit": Goal(1.10),
     "usual / engine": Goal(25.0, at_least=True),
@@ -67,13 +70,20 @@ TINY: dict[str, Any] = {
 def questions(n_items: int) -> list[VlmInput]:
     """One question about each of `n_items` images of noise."""
     rng = np.random.default_rng(0)
-    text = "Is there a dining table to the left of the person in the image?"
     items = []
     for index in range(n_items):
         coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
         image = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
-        items.append(VlmInput(str(index), image, text))
+        items.append(VlmInput(str(index), image, QUESTION))
     return items
+
+
+def question_of_noise(item_id: str) -> Item:
+    """The item that is stored with a question of `questions`."""
+    return Item(
+        item_id, dataset="noise", split="none", task=EXISTENCE, group=item_id, image="",
+        image_sha256="", question_id=item_id, question=QUESTION, answers=["no"], reference="no",
+    )  # fmt: skip
 
 
 def tiny(published: PublishedCheckpoint) -> PublishedCheckpoint:
@@ -196,8 +206,14 @@ class Contest:
 
 
 def tabulated(captures: Sequence[ItemCapture]) -> list[Any]:
-    """The tables that extraction makes of a batch's captures, its answers' scores left out."""
-    return [attention_rows(captures), hidden_rows(captures, dtype="float16"), lens_rows(captures)]
+    """The tables that extraction makes of a batch's captures."""
+    asked = {capture.item_id: question_of_noise(capture.item_id) for capture in captures}
+    return [
+        answer_rows(captures, asked, ScoringConfig()),
+        attention_rows(captures),
+        hidden_rows(captures, dtype="float16"),
+        lens_rows(captures, asked),
+    ]
 
 
 def synchronised(device: torch.device) -> float:
