@@ -258,8 +258,6 @@ def test_the_containers(tmp_path, asked, expected):
         json.dumps({key: [row[key] for row in rows] for key in rows[0]}),
         json.dumps({key: {str(i): row[key] for i, row in enumerate(rows)} for key in rows[0]}),
         json.dumps({str(i): row for i, row in enumerate(rows)}),
-        json.dumps({"columns": list(rows[0]), "index": [*range(len(rows))],
-                    "data": [list(row.values()) for row in rows]}),
         lines.encode("utf-8-sig"),
         lines.encode("utf-16"),
         lines.encode("utf-32"),

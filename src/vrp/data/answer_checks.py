@@ -3,21 +3,9 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from vrp.data.answer_fields import (
-    Scalar,
-    Words,
-    as_id,
-    as_text,
-    as_yes_no,
-    is_of_the_model,
-    looks_like_image,
-    names_id,
-    names_image,
-    names_label,
-    names_question,
-)
+from vrp.data.answer_fields import Scalar, as_id, as_yes_no, is_of_the_model, looks_like_image
 from vrp.data.answer_rows import AnswerTable, Column
-from vrp.data.asked_questions import Asked, Questions
+from vrp.data.asked_questions import Questions, Words, as_text
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
 
@@ -27,6 +15,9 @@ _SHORT = 40
 _SHARE = 4
 """A field of which more than one value in so many holds its question is there to hold it. (Half of
 a POPE split's questions are those of the other splits.)"""
+
+Verdicts = dict[int, bool | None]
+"""Row → whether it repeats what its question has; None: it repeats nothing that is known."""
 
 
 class Comparison:
@@ -49,13 +40,14 @@ class Comparison:
         paired: Sequence[Sequence[int]],
         answers: Sequence[str],
         *,
-        answer: str,
+        answer: Column,
         ids: tuple[Questions, Sequence[Sequence[int]]],
         by_id: bool,
     ) -> None:
-        self._table, self._questions = table, questions
-        self._paired, self._answers = paired, answers
-        self._answer, self._ids, self._by_id = answer, ids, by_id
+        self._table, self._known, self._images = table, questions.known, questions.images
+        self._asked = [questions.asked[of_row[0]] for of_row in paired]
+        self._words = [questions.words[of_row[0]] for of_row in paired]
+        self._answers, self._answer, self._ids, self._by_id = answers, answer, ids, by_id
         self.compared: dict[str, set[int]] = {"question": set(), "image": set(), "label": set()}
 
     def run(self) -> dict[str, int]:
@@ -64,23 +56,20 @@ class Comparison:
         Raises InputError naming the row and both values where a row contradicts its question.
         """
         for column in self._table.columns.values():
-            self._compare(column)
-        return {what: len(rows) for what, rows in self.compared.items()}
-
-    def _compare(self, column: Column) -> None:
-        self._compare_ids(column)
-        if names_label(column.name) and column.path != self._answer:
-            self._compare_labels(column)
-        if column.path != self._answer:
+            self._compare_ids(column)
+            if column.path == self._answer.path:
+                self._compare_echoes(column)
+                continue
+            if column.names("label"):
+                self._compare_labels(column)
             self._compare_images(column)
-        if column.path == self._answer or (
-            is_of_the_model(column.name) and column.name not in ("answer", "text")
-        ):
-            self._compare_echoes(column)
-        else:
-            self._compare_questions(column)
-            self._compare_parts(column)
-            self._compare_yes_no(column)
+            if is_of_the_model(column.name) and column.name not in ("answer", "text"):
+                self._compare_echoes(column)
+            else:
+                self._compare_questions(column)
+                self._compare_parts(column)
+                self._compare_yes_no(column)
+        return {what: len(rows) for what, rows in self.compared.items()}
 
     def _compare_ids(self, column: Column) -> None:
         """A field of ids, and one that is the question's id in most rows, is it in all."""
@@ -89,8 +78,8 @@ class Comparison:
             row: bool(set(questions.with_id(value)) & set(paired[row]))
             for row, value in column.values.items()
         }
-        sure = self._by_id and names_id(column.name)
-        other = column.path == self._answer or names_image(column.name) or names_label(column.name)
+        sure = self._by_id and column.names("id")
+        other = column.path == self._answer.path or column.names("image") or column.names("label")
         if sure or (not other and 2 * sum(same.values()) > len(same)):
             for row, fits in same.items():
                 if not fits:
@@ -98,7 +87,7 @@ class Comparison:
 
     def _compare_labels(self, column: Column) -> None:
         for row, value in column.values.items():
-            asked = self._asked(row)
+            asked = self._asked[row]
             if asked.label is not None:
                 said = as_yes_no(value, coded=True)
                 if said is not None:
@@ -110,48 +99,48 @@ class Comparison:
     def _compare_yes_no(self, column: Column) -> None:
         """A field of yes and no holds the labels, or else what the answers were taken for."""
         said = {row: as_yes_no(value, coded=False) for row, value in column.values.items()}
-        asked = {row: self._asked(row).label for row in said}
-        if None in said.values() or None in asked.values() or len(set(said.values())) < 2:
+        labels = {row: self._asked[row].label for row in said}
+        if None in said.values() or None in labels.values() or len(set(said.values())) < 2:
             return
-        if all(parse_pope_strict(self._answers[row]) == word for row, word in said.items()):
-            return
-        for row, word in said.items():
-            self._agree("label", row, column, str(asked[row]), same=word == asked[row])
+        if any(parse_pope_strict(self._answers[row]) != word for row, word in said.items()):
+            for row, label in labels.items():
+                self._agree("label", row, column, str(label), same=said[row] == label)
 
     def _compare_images(self, column: Column) -> None:
-        named = names_image(column.name)
-        known = self._questions.images
+        named = column.names("image")
         looks = False
-        verdicts: dict[int, bool | None] = {}
+        verdicts: Verdicts = {}
         for row, value in column.values.items():
             name = (as_id(value) or "") if named else value
-            if not isinstance(name, str) or not self._asked(row).image or not _may_be_image(name):
+            image = self._asked[row].image
+            if not isinstance(name, str) or not image or not _may_be_image(name):
                 continue
             looks = looks or looks_like_image(name)
             if named or looks_like_image(name):
-                same = known.same(name, self._asked(row).image)
-                verdicts[row] = same or (False if name in known else None)
+                same = self._images.same(name, image)
+                verdicts[row] = same or (False if name in self._images else None)
         named = named or True in verdicts.values()
         self._settle("image", column, verdicts, named=named, may_be_setting=not looks)
 
     def _compare_questions(self, column: Column) -> None:
-        texts = {row: value for row, value in column.values.items() if isinstance(value, str)}
-        own = {row: self._questions.words[self._paired[row][0]] for row in texts}
-        texts = {row: text for row, text in texts.items() if own[row]}
-        found = {row: self._questions.known.within(text) for row, text in texts.items()}
+        texts = {r: v for r, v in column.values.items() if isinstance(v, str) and self._words[r]}
+        found = {row: self._known.within(text) for row, text in texts.items()}
         # What stands in every row, such as an example before the question, is part of the prompt.
         of_prompt = (
-            frozenset.intersection(*found.values()) if len(set(own.values())) > 1 else frozenset()
+            frozenset.intersection(*found.values())
+            if len({self._words[row] for row in texts}) > 1
+            else frozenset()
         )
-        verdicts: dict[int, bool | None] = {}
+        verdicts: Verdicts = {}
         for row, within in found.items():
-            others = {w for w in within - of_prompt - {own[row]} if len(w) >= _FEW_WORDS}
-            verdicts[row] = False if others else own[row] in within or None
-        like = all(self._questions.known.is_like(text) for text in texts.values())
+            own = self._words[row]
+            others = any(len(words) >= _FEW_WORDS for words in within - of_prompt - {own})
+            verdicts[row] = False if others else own in within or None
+        like = all(self._known.is_like(text) for text in texts.values())
         named = (
             like
-            or names_question(column.name)
-            or any(as_text(text).words in self._questions.known for text in texts.values())
+            or column.names("question")
+            or any(as_text(text).words in self._known for text in texts.values())
             or _SHARE * sum(verdict is True for verdict in verdicts.values()) > len(verdicts)
         )
         self._settle("question", column, verdicts, named=named, may_be_setting=not like)
@@ -162,37 +151,28 @@ class Comparison:
         (What is within other questions may be their answer.)
         """
         inside = {
-            row: _within(as_text(text).words, self._questions.words[self._paired[row][0]])
+            row: _within(as_text(text).words, self._words[row])
             for row, text in column.values.items()
-            if isinstance(text, str) and len(text) <= _SHORT and self._asked(row).label
+            if isinstance(text, str) and len(text) <= _SHORT and self._asked[row].label
         }
         several = len({column.values[row] for row in inside}) > 2
         if several and _SHARE * sum(inside.values()) > len(inside):
             for row in (row for row, same in inside.items() if not same):
-                self._refuse(row, column, self._asked(row).text)
+                self._refuse(row, column, self._asked[row].text)
 
     def _compare_echoes(self, column: Column) -> None:
         """Where what a model said opens with what it was asked, that is its question.
 
         It may go on to ask others.
         """
-        verdicts = {
-            row: self._questions.words[self._paired[row][0]] in self._questions.known.within(text)
-            for row, text in column.values.items()
-            if isinstance(text, str)
-        }
-        if _SHARE * sum(verdicts.values()) > len(verdicts):
-            for row, same in verdicts.items():
-                self._agree("question", row, column, self._asked(row).text, same=same)
+        texts = {row: v for row, v in column.values.items() if isinstance(v, str)}
+        same = {row: self._words[row] in self._known.within(text) for row, text in texts.items()}
+        if _SHARE * sum(same.values()) > len(same):
+            for row, agrees in same.items():
+                self._agree("question", row, column, self._asked[row].text, same=agrees)
 
     def _settle(
-        self,
-        what: str,
-        column: Column,
-        verdicts: dict[int, bool | None],
-        *,
-        named: bool,
-        may_be_setting: bool,
+        self, what: str, column: Column, verdicts: Verdicts, *, named: bool, may_be_setting: bool
     ) -> None:
         """Take fields that fit, refuse those that name another question or image (False), and, of
         a field that is there to name it, those that name none that is known (None).
@@ -203,8 +183,8 @@ class Comparison:
         if may_be_setting and same_everywhere and set(verdicts.values()) == {None}:
             return
         for row, verdict in verdicts.items():
-            asked = self._asked(row)
-            if verdict or verdict is False or named:
+            if verdict is not None or named:
+                asked = self._asked[row]
                 has = asked.text if what == "question" else asked.image
                 self._agree(what, row, column, has, same=bool(verdict))
 
@@ -214,16 +194,13 @@ class Comparison:
         self.compared[what].add(row)
 
     def _refuse(self, row: int, column: Column, has: str) -> NoReturn:
-        asked = self._asked(row)
+        asked = self._asked[row]
         raise InputError(
             f"{self._table.where(row)}: key {column.path!r} is {_shown(column.values[row])}, but "
             f"{asked.name} of {asked.split or 'the questions'} has "
             f"{_shown(has)}; give the question file that was answered, or remove the key if it "
             "is about something else"
         )
-
-    def _asked(self, row: int) -> Asked:
-        return self._questions.asked[self._paired[row][0]]
 
 
 def _within(part: Words, words: Words) -> bool:

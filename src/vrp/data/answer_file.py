@@ -5,23 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.answer_checks import Comparison
-from vrp.data.answer_fields import (
-    ANSWER_KEYS,
-    WITHIN_ANSWER,
-    as_text,
-    as_yes_no,
-    canonical,
-    names_label,
-)
-from vrp.data.answer_pairing import (
-    IMAGE_AND_QUESTION,
-    LINE_ORDER,
-    Candidates,
-    assign,
-    candidates,
-)
+from vrp.data.answer_fields import ANSWER_KEYS, as_id, as_yes_no, canonical
+from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER, Candidates, Pairing, assign
 from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
-from vrp.data.asked_questions import Asked, Questions
+from vrp.data.asked_questions import Asked, Questions, as_text
 from vrp.data.json_input import Record, keys_shown
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.data.split_names import n_naming_split
@@ -29,14 +16,14 @@ from vrp.errors import InputError
 
 _NOT_CHANCE = 20
 """Answers that are all right and nothing but yes or no are worth a word."""
+_WITHIN_ANSWER = {"", "body", "choices", "message", "messages", "content", "value", *ANSWER_KEYS}
+"""Levels between an answer's key and its text, as chat interfaces write them."""
 _MAYBE_LABEL = "answer"
 """Label in some files, the model's text in others."""
-_FILTERED = "filtered_resps"
-_UNFILTERED = "resps"
-_BESIDE_LABEL = frozenset(
-    {"prediction", "pred", "predict", "pred_answer", "predicted_answer", "model_prediction",
-     "model_pred", "model_answer", "generated_text", _FILTERED, _UNFILTERED}
-)  # fmt: skip
+_FILTERED, _UNFILTERED = "filtered_resps", "resps"
+_BESIDE_LABEL = {key for key in ANSWER_KEYS if "pred" in key} | {
+    "model_answer", "generated_text", _FILTERED, _UNFILTERED
+}  # fmt: skip
 """Keys of layouts whose `answer` is the label."""
 
 
@@ -106,10 +93,8 @@ def read_answers(
         InputError: what is malformed, missing, ambiguous or contradictory, in one line.
     """
     table = as_table(path, read_rows(path))
-    asked = prompts.questions if prompts else questions
-    found = candidates(table, asked)
-    by_id = found.by not in (LINE_ORDER, IMAGE_AND_QUESTION)
-    by = (asked, found.questions)
+    named = prompts.questions if prompts else questions
+    found = by_name = Pairing(table, named).candidates()
     if prompts:
         found = prompts.labelled(table, found)
     first = [questions.asked[of_row[0]] for of_row in found.questions]
@@ -118,23 +103,28 @@ def read_answers(
     else:
         column = _named_column(table, answer_key)
         _refuse_labels(table, column, first)
-    texts = [_text(table, row, column) for row in table.span]
+    texts = [_text(record, row, column) for row, record in enumerate(table.rows)]
     compared = Comparison(
-        table, questions, found.questions, texts, answer=column.path, ids=by, by_id=by_id
+        table,
+        questions,
+        found.questions,
+        texts,
+        answer=column,
+        ids=(named, by_name.questions),
+        by_id=found.by not in (LINE_ORDER, IMAGE_AND_QUESTION),
     ).run()
-    compared["split"] = n_naming_split(table, questions.sources)
     row_of = assign(table, questions, found, texts)
+    basis = Basis(
+        answers=str(path),
+        key=column.path,
+        by=found.by,
+        rows=len(table.rows),
+        compared=compared | {"split": n_naming_split(table, questions.sources)},
+        prompts=tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
+        copies_labels=len(texts) >= _NOT_CHANCE and _holds_labels([column], first),
+    )
     return Given(
-        [texts[row_of[i]] if i in row_of else "" for i in range(len(questions.asked))],
-        Basis(
-            str(path),
-            column.path,
-            found.by,
-            len(table.rows),
-            compared,
-            tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
-            len(texts) >= _NOT_CHANCE and _holds_labels([column], first),
-        ),
+        [texts[row_of[i]] if i in row_of else "" for i in range(len(questions.asked))], basis
     )
 
 
@@ -153,7 +143,7 @@ def _named_column(table: AnswerTable, key: str) -> Column:
 def _refuse_labels(table: AnswerTable, column: Column, asked: Sequence[Asked]) -> None:
     """Raise InputError where the named field is a copy of the labels, and the text is elsewhere."""
     others = {canonical(key) for key in table.rows[0].fields} & _BESIDE_LABEL - {column.name}
-    if (others or names_label(column.name)) and _holds_labels([column], asked):
+    if (others or column.names("label")) and _holds_labels([column], asked):
         raise InputError(
             f"{table.path}: key {column.path!r} holds the labels, not answers; name the key with "
             "the model's text with --answer-key"
@@ -163,12 +153,10 @@ def _refuse_labels(table: AnswerTable, column: Column, asked: Sequence[Asked]) -
 def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Asked]) -> Column:
     """The one field that may hold the text; ``asked``: what each row answers."""
     found = _answer_columns(table)
-    asking = next((c for cs in found.values() for c in cs if _holds_questions(c, questions)), None)
-    found = {
-        key: columns
-        for key, columns in found.items()
-        if not any(_holds_questions(column, questions) for column in columns)
+    asking = {
+        c.path: key for key, cs in found.items() for c in cs if _holds_questions(c, questions)
     }
+    found = {key: columns for key, columns in found.items() if key not in asking.values()}
     if _FILTERED in found:
         found.pop(_UNFILTERED, None)
     maybe = found.get(_MAYBE_LABEL, [])
@@ -183,7 +171,7 @@ def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Aske
             "--answer-key"
         )
     if not found:
-        raise _no_answer(table, asking)
+        raise _no_answer(table.rows[0], next(iter(asking), None))
     ((key, columns),) = found.items()
     if len(columns) > 1:
         raise _several_texts(table, key, columns)
@@ -194,10 +182,9 @@ def _answer_columns(table: AnswerTable) -> dict[str, list[Column]]:
     """Fields under an answer's key, and those in it that hold a text: key → fields."""
     found: dict[str, list[Column]] = {}
     for column in table.columns.values():
-        key, *inner = [canonical(part) for part in column.path.split(".")]
-        within = all(not part or part in WITHIN_ANSWER or part in ANSWER_KEYS for part in inner)
+        key, *inner = map(canonical, column.path.split("."))
         verdicts = all(isinstance(value, bool) for value in column.values.values())
-        if key in ANSWER_KEYS and within and not verdicts:
+        if key in ANSWER_KEYS and _WITHIN_ANSWER.issuperset(inner) and not verdicts:
             found.setdefault(key, []).append(column)
     return found
 
@@ -234,14 +221,12 @@ def _holds_other_verdicts(column: Column, asked: Sequence[Asked]) -> bool:
     return 2 * len(agree) > len(asked) and not all(agree)
 
 
-def _no_answer(table: AnswerTable, asking: Column | None) -> InputError:
-    record = table.rows[0]
-    empty = [key for key in record.fields if canonical(key) in ANSWER_KEYS]
-    if asking is not None:
-        what = f"key {asking.path!r} is the question's"
-    elif empty:
-        return _not_text(record, empty[0])
-    else:
+def _no_answer(record: Record, asking: str | None) -> InputError:
+    empty = next((key for key in record.fields if canonical(key) in ANSWER_KEYS), None)
+    if asking is None and empty is not None:
+        return _not_text(record, empty)
+    what = f"key {asking!r} is the question's"
+    if asking is None:
         what = f"none of the keys {', '.join(ANSWER_KEYS[:8])}"
     return InputError(
         f"{record.where}: {what} (found: {keys_shown(record)}); name the key that holds the answer "
@@ -256,8 +241,7 @@ def _several_texts(table: AnswerTable, key: str, columns: Sequence[Column]) -> I
     )
 
 
-def _text(table: AnswerTable, row: int, column: Column) -> str:
-    record = table.rows[row]
+def _text(record: Record, row: int, column: Column) -> str:
     value = column.values.get(row)
     if value is None and column.path.partition(".")[0] not in record.fields:
         raise InputError(
@@ -266,8 +250,7 @@ def _text(table: AnswerTable, row: int, column: Column) -> str:
         )
     if value is None or isinstance(value, bool):
         raise _not_text(record, column.path)
-    # Spreadsheets write 2 as 2.0.
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return (as_id(value) or str(value)) if isinstance(value, float) else str(value)
 
 
 def _not_text(record: Record, key: str) -> InputError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vrp.data.answer_fields import ANSWER_KEYS, Scalar, canonical, names_id, names_number
+from vrp.data.answer_fields import ANSWER_KEYS, Scalar, canonical, names
 from vrp.data.json_input import Record, as_record, keys_shown, printable, read_values
 from vrp.errors import InputError
 
@@ -30,6 +30,10 @@ class Column:
     """The path in lower case with underscores, places in lists left out."""
     values: dict[int, Scalar] = field(default_factory=dict)
     """Row → value, where there is one."""
+
+    def names(self, what: str) -> bool:
+        """Whether its name says that it holds an id, a question … (see `answer_fields.names`)."""
+        return names(what, self.name)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,16 @@ def read_rows(path: Path) -> list[Record]:
     Raises InputError saying what the file is where it holds no rows.
     """
     values = read_values(path)
-    wrapped = _rows_of(values[0].value, path) if len(values) == 1 else None
-    return wrapped or [as_record(value) for value in values]
+    value = values[0][1]
+    if len(values) > 1 or not isinstance(value, dict) or (_is_row(value) and not _wraps(value)):
+        return [as_record(value) for value in values]
+    rows = _rows_in(value, str(path), maps=False) or _rows_in(value, str(path), maps=True)
+    if not rows:
+        raise InputError(
+            f"{path}: one JSON object with keys {keys_shown(Record(str(path), value))}; give a "
+            "list of objects, one an answer, or one object that maps ids to texts"
+        )
+    return rows
 
 
 def as_table(path: Path, rows: Sequence[Record]) -> AnswerTable:
@@ -89,35 +101,17 @@ def _leaves(value: Any, place: str, depth: int) -> Iterator[tuple[str, Scalar]]:
         yield place, value
 
 
-def _rows_of(value: Any, path: Path) -> list[Record] | None:
-    """The rows that one object holds; None: it is a row itself, or no object."""
-    if not isinstance(value, dict) or (_is_row(value) and not _wraps_rows(value)):
-        return None
-    rows = (
-        _from_columns(value, path)
-        or _from_lists(value, path, maps=False)
-        or _from_map(value, path)
-        or _from_lists(value, path, maps=True)
-    )
-    if rows is None:
-        raise InputError(
-            f"{path}: one JSON object with keys {keys_shown(Record(str(path), value))}; give a "
-            "list of objects, one an answer, or one object that maps ids to texts"
-        )
-    return rows
-
-
 def _is_row(value: Mapping[str, Any]) -> bool:
     return any(
-        (names_id(canonical(key)) or canonical(key) in ANSWER_KEYS) and _is_text(inner)
+        (names("id", canonical(key)) or canonical(key) in ANSWER_KEYS) and _is_text(inner)
         for key, inner in value.items()
     )
 
 
-def _wraps_rows(value: Mapping[str, Any]) -> bool:
+def _wraps(value: Mapping[str, Any]) -> bool:
     """Whether an object without an id holds rows, and its texts are notes about them."""
     lists = [inner for inner in value.values() if isinstance(inner, list) and len(inner) > 1]
-    return not any(names_id(canonical(key)) for key in value) and any(
+    return not any(names("id", canonical(key)) for key in value) and any(
         all(isinstance(row, dict) and _is_row(row) for row in rows) for rows in lists
     )
 
@@ -129,45 +123,21 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _names_field(key: str) -> bool:
-    name = canonical(key)
-    return names_id(name) or names_number(name) or name in ANSWER_KEYS
+def _rows_in(value: Any, where: str, *, maps: bool, depth: int = 0) -> list[Record]:
+    """Rows of a list, or of the one list or the lists of several splits that an object wraps.
 
-
-def _from_columns(value: Mapping[str, Any], path: Path) -> list[Record] | None:
-    """Rows of an object that holds all values of a field together, as pandas writes them."""
-    if isinstance(value.get("columns"), list) and isinstance(value.get("data"), list):
-        names, rows = [str(name) for name in value["columns"]], value["data"]
-    elif len(value) > 1 and any(map(_names_field, value)):
-        columns = list(value.values())
-        if all(isinstance(column, dict) for column in columns):
-            if any(list(column) != list(columns[0]) for column in columns):
-                return None
-            columns = [list(column.values()) for column in columns]
-        if not all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns):
-            return None
-        names, rows = list(value), [list(row) for row in zip(*columns, strict=True)]
-    else:
-        return None
-    if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
-        return None
-    return [
-        Record(f"{path}, row {i}", dict(zip(names, row, strict=True)))
-        for i, row in enumerate(rows, 1)
-    ]
-
-
-def _from_lists(
-    value: Mapping[str, Any], path: Path, *, maps: bool, depth: int = 0
-) -> list[Record] | None:
-    """Rows of the one list that an object wraps, or of the lists of several splits.
-
-    ``maps``: objects that map ids to texts count as lists.
+    ``maps``: objects that map ids to texts or rows count as lists.
     """
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        return [Record(f"{where} row {i}", row) for i, row in enumerate(value, 1)]
+    if not isinstance(value, dict) or (depth and _is_row(value)) or depth > _DEEPEST:
+        return []
+    if rows := _from_columns(value, where) or (_from_map(value, where) if maps else []):
+        return rows
     found = {
         key: rows
         for key, inner in value.items()
-        if (rows := _wrapped(inner, path, key, maps=maps, depth=depth))
+        if (rows := _rows_in(inner, f"{where}, {printable(key)}", maps=maps, depth=depth + 1))
     }
     if len(found) > 1:
         usual = [name for name in _LISTS if name in found]
@@ -182,38 +152,35 @@ def _from_lists(
     if len(found) > 1:
         keys = " and ".join(map(printable, found))
         raise InputError(
-            f"{path}: one JSON object with lists under the keys {keys}; give the list of answers "
+            f"{where}: one JSON object with lists under the keys {keys}; give the list of answers "
             "alone"
         )
-    return next(iter(found.values()), None)
+    return next(iter(found.values()), [])
 
 
-def _wrapped(inner: Any, path: Path, key: str, *, maps: bool, depth: int) -> list[Record] | None:
-    if isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
-        return [Record(f"{path}, {printable(key)} row {i}", row) for i, row in enumerate(inner, 1)]
-    if not isinstance(inner, dict) or _is_row(inner) or depth > _DEEPEST:
-        return None
-    return (
-        _from_columns(inner, path)
-        or (_from_map(inner, path) if maps else None)
-        or _from_lists(inner, path, maps=maps, depth=depth + 1)
+def _from_columns(value: Mapping[str, Any], where: str) -> list[Record]:
+    """Rows of an object that holds all values of a field together, as pandas writes them."""
+    columns = [list(c.values()) if isinstance(c, dict) else c for c in value.values()]
+    indices = {tuple(column) for column in value.values() if isinstance(column, dict)}
+    of_one_length = all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns)
+    named = any(
+        names("id", name) or names("number", name) or name in ANSWER_KEYS
+        for name in map(canonical, value)
     )
+    if len(columns) < 2 or len(indices) > 1 or not of_one_length or not named:
+        return []
+    rows = (dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True))
+    return [Record(f"{where}, row {i}", row) for i, row in enumerate(rows, 1)]
 
 
-def _from_map(value: Mapping[str, Any], path: Path) -> list[Record] | None:
+def _from_map(value: Mapping[str, Any], where: str) -> list[Record]:
     """Rows of an object that maps ids to texts or to rows."""
     if 2 * sum(any(map(str.isdigit, key)) for key in value) <= len(value):
-        return None  # settings, not ids
-    if all(map(_is_text, value.values())) and any(
-        isinstance(v, str | list) for v in value.values()
-    ):
-        return [
-            Record(f"{path}, key '{printable(key)}'", {"question_id": key, "answer": text})
-            for key, text in value.items()
-        ]
-    if all(isinstance(row, dict) and _is_row(row) for row in value.values()):
-        return [
-            Record(f"{path}, key '{printable(key)}'", {"key": key} | row)
-            for key, row in value.items()
-        ]
-    return None
+        return []  # settings, not ids
+    rows: dict[str, dict[str, Any]] = {}
+    inner = value.values()
+    if all(map(_is_text, inner)) and any(isinstance(one, str | list) for one in inner):
+        rows = {key: {"question_id": key, "answer": text} for key, text in value.items()}
+    elif all(isinstance(row, dict) and _is_row(row) for row in inner):
+        rows = {key: {"key": key} | row for key, row in value.items()}
+    return [Record(f"{where}, key '{printable(key)}'", row) for key, row in rows.items()]

@@ -1,14 +1,114 @@
 """Questions that rows of an answer file may name: by id, by image, by what they ask."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from vrp.data.answer_fields import KnownImages, KnownQuestions, Scalar, as_id, as_text
+from vrp.data.answer_fields import Scalar, as_id, image_key
 from vrp.data.datasets import dataset_names
 from vrp.data.json_input import printable
 from vrp.data.split_names import fitting_splits
+
+_WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
+_SENTENCE_GOES_ON = re.compile(r"[ \t]+\w[^.?!\n]*\?")
+_ASKED = re.compile(r"[^.?!:>\n]*\?")
+_FIRST_WORDS = 4
+_SAME_START = 3
+
+
+Words = tuple[str, ...]
+
+
+class Text(NamedTuple):
+    """A text's words, in lower case and without punctuation, and where each ends in it."""
+
+    text: str
+    words: Words
+    ends: tuple[int, ...]
+
+
+def as_text(value: str) -> Text:
+    """The words of a text; ``imange``, a misprint of early POPE files, is ``image``."""
+    text = unicodedata.normalize("NFKC", value)
+    found = list(_WORD.finditer(text))
+    words = tuple(match[0].casefold() for match in found)
+    if "imange" in words:
+        words = tuple("image" if word == "imange" else word for word in words)
+    return Text(text, words, tuple(match.end() for match in found))
+
+
+class KnownQuestions:
+    """Finds which of many questions a text contains."""
+
+    def __init__(self, questions: Iterable[str]) -> None:
+        self._known = {as_text(question).words for question in questions} - {()}
+        self._lengths: dict[Words, set[int]] = {}
+        for words in self._known:
+            self._lengths.setdefault(words[:_FIRST_WORDS], set()).add(len(words))
+        self._starts = {words[:_SAME_START] for words in self._known}
+        self._found: dict[str, frozenset[Words]] = {}
+
+    def __contains__(self, words: Words) -> bool:
+        return words in self._known
+
+    def is_like(self, value: str) -> bool:
+        """Whether a text asks something in the first words of a known question."""
+        asked = (as_text(sentence).words for sentence in _ASKED.findall(value))
+        return any(words[:_SAME_START] in self._starts for words in asked)
+
+    def within(self, value: str) -> frozenset[Words]:
+        """The questions that a text contains as whole sentences, none that is part of another."""
+        if value not in self._found:
+            self._found[value] = frozenset(self._search(as_text(value)))
+        return self._found[value]
+
+    def _search(self, text: Text) -> Iterable[Words]:
+        covered = 0
+        for start in range(len(text.words)):
+            length = self._longest(text.words, start)
+            stop = start + length
+            if length and stop > covered:
+                covered = stop
+                if not _SENTENCE_GOES_ON.match(text.text, text.ends[stop - 1]):
+                    yield text.words[start:stop]
+
+    def _longest(self, words: Words, start: int) -> int:
+        """Words of the longest question that begins here; 0: none does."""
+        longest = 0
+        for n_first in range(1, _FIRST_WORDS + 1):
+            for length in self._lengths.get(words[start : start + n_first], ()):
+                fits = longest < length <= len(words) - start
+                if fits and words[start : start + length] in self._known:
+                    longest = length
+        return longest
+
+
+class KnownImages:
+    """Compares names of images, which may be paths, file names or ids."""
+
+    def __init__(self, images: Iterable[str]) -> None:
+        self._names: dict[str, set[str]] = {}
+        for image in images:
+            self._names.setdefault(image_key(image), set()).add(image)
+
+    def __contains__(self, name: str) -> bool:
+        return image_key(name) in self._names
+
+    def same(self, name: str, image: str) -> bool:
+        """Whether a name means this one of the images.
+
+        Where several images share the file name or number, their folders and suffixes count.
+        """
+        key = image_key(name)
+        if key != image_key(image):
+            return False
+        if len(self._names.get(key, ())) < 2:
+            return True
+        given, known = (re.split(r"[\\/]", path.strip()) for path in (name, image))
+        shorter = min(len(given), len(known))
+        return given[-shorter:] == known[-shorter:]
 
 
 class Asked(NamedTuple):
@@ -61,7 +161,7 @@ class Questions:
         self._of_image: dict[str, list[int]] = defaultdict(list)
         for place, question in enumerate(asked):
             self._of_id[question.question_id].append(place)
-            self._of_image[self.images.key(question.image)].append(place)
+            self._of_image[image_key(question.image)].append(place)
 
     def with_id(self, value: Scalar) -> list[int]:
         """Questions with an id; ``2.0`` is 2, and ``pope/random/2`` an item's id in this study."""
@@ -79,7 +179,7 @@ class Questions:
         within = [self.known.within(text) for text in texts]
         return [
             i
-            for i in self._of_image.get(self.images.key(image), ())
+            for i in self._of_image.get(image_key(image), ())
             if self.images.same(image, self.asked[i].image)
             and any(self.words[i] in found for found in within)
         ]

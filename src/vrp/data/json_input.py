@@ -7,12 +7,11 @@ import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple
 
 from vrp.data.file_kinds import binary_kind, text_kind
 from vrp.errors import InputError
 
-_T = TypeVar("_T")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MOST_SHOWN = 8
 _LONGEST_KEY = 60
@@ -28,12 +27,8 @@ class Record(NamedTuple):
     fields: dict[str, Any]
 
 
-class Located(NamedTuple):
-    """One value of a file that holds several."""
-
-    where: str
-    """File and line (or row)."""
-    value: Any
+Located = tuple[str, Any]
+"""File and line (or row), and the value there."""
 
 
 def read_text(path: Path) -> str:
@@ -76,25 +71,15 @@ def read_json(
     path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None = None
 ) -> dict[str, Any]:
     """The one JSON object that a file holds. Raises InputError where there is none."""
-    text = read_text(path)
-    if not text.lstrip().startswith("["):
-        _refuse_other_formats(text, path)
-    try:
-        value = _parse(text, str(path), object_hook=object_hook)
-    except InputError:
-        if _holds_several_texts(text, path):
-            raise InputError(f"{path}: holds JSON lines, not one object; wrong file?") from None
-        raise
+    values = _texts(path, json.JSONDecoder(object_hook=object_hook, parse_constant=_null))
+    if not values:
+        raise InputError(f"{path}: empty, so malformed JSON; mend or re-download")
+    if len(values) > 1:
+        raise InputError(f"{path}: holds JSON lines, not one object; wrong file?")
+    value = values[0][1]
     if not isinstance(value, dict):
         raise InputError(f"{path}: holds a JSON {_kind(value)}, not an object; wrong file?")
     return value
-
-
-def _holds_several_texts(text: str, path: Path) -> bool:
-    try:
-        return len(_texts(text, path)) > 1
-    except InputError:
-        return False
 
 
 def read_values(path: Path) -> list[Located]:
@@ -103,30 +88,13 @@ def read_values(path: Path) -> list[Located]:
     A file that is one object holds one value. Raises InputError naming file and line where
     something is not JSON, says one key twice with two values, or where there is nothing.
     """
-    text = read_text(path)
-    if text.lstrip().startswith("["):
-        try:
-            rows = _parse(text, str(path), unique=True)
-        except InputError as error:
-            rows = _several_lists(text, path, error)
-        values = [Located(f"{path}, row {i}", row) for i, row in enumerate(rows, 1)]
-    else:
-        _refuse_other_formats(text, path)
-        values = _lines(text, path)
+    values = _texts(path, _DECODER)
+    if all(isinstance(value, list) for _, value in values):
+        rows = (row for _, of_list in values for row in of_list)
+        values = [(f"{path}, row {i}", row) for i, row in enumerate(rows, 1)]
     if not values:
         raise InputError(f"{path}: holds no records; expected one JSON object a line")
     return values
-
-
-def _several_lists(text: str, path: Path, error: InputError) -> list[Any]:
-    """The values of lists one after the other. Raises ``error`` where there is something else."""
-    try:
-        lists = [located.value for located in _texts(text, path)]
-    except InputError:
-        raise error from None
-    if not all(isinstance(rows, list) for rows in lists):
-        raise error
-    return [row for rows in lists for row in rows]
 
 
 def read_records(path: Path) -> list[Record]:
@@ -146,31 +114,41 @@ def as_record(located: Located) -> Record:
     return Record(where, value)
 
 
-def _lines(text: str, path: Path) -> list[Located]:
-    # Not splitlines(): JSON strings may hold U+2028 and its like unescaped.
-    lines = [(f"{path}, line {i}", line) for i, line in enumerate(text.split("\n"), 1)]
-    lines = [(where, line) for where, line in lines if line.strip()]
-    try:
-        return [Located(where, _parse(line, where, unique=True)) for where, line in lines]
-    except InputError as error:
-        try:
-            return _texts(text, path)
-        except InputError as fault:
-            # The first line of an object over several lines is no fault.
-            raise (fault if lines[0][1].rstrip()[-1] in "{[," else error) from None
-
-
-def _texts(text: str, path: Path) -> list[Located]:
+def _texts(path: Path, decoder: json.JSONDecoder) -> list[Located]:
     """JSON texts one after the other, however they are broken into lines."""
+    text = read_text(path)
+    _refuse_other_formats(text, path)
+    first = text.strip().split("\n", 1)[0].rstrip()
     found: list[Located] = []
     at = line = 0
     while (start := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]
         line += text.count("\n", at, start)
         where = f"{path}, line {line + 1}"
-        value, at = _decoded(where, lambda: _DECODER.raw_decode(text, start))
+        try:
+            value, at = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as fault:
+            if first[0] != "[" and first[-1] not in "{[,":
+                # Of JSON lines, the line alone: what is cut there shows only in the next one.
+                try:
+                    decoder.decode(text[start:].split("\n", 1)[0])
+                except (ValueError, RecursionError) as of_line:
+                    raise _malformed(path, line, of_line) from of_line
+            raise _malformed(path, 0 if hasattr(fault, "lineno") else line, fault) from fault
         line += text.count("\n", start, at)
-        found.append(Located(where, value))
+        found.append((where, value))
     return found
+
+
+def _malformed(path: Path, lines_before: int, error: Exception) -> InputError:
+    if isinstance(error, json.JSONDecodeError):
+        return InputError(
+            f"{path}, line {lines_before + error.lineno}, column {error.colno}: malformed JSON "
+            f"({error.msg}); mend or re-download"
+        )
+    # Numbers of thousands of digits, deep nesting, a key that is there twice.
+    return InputError(
+        f"{path}, line {lines_before + 1}: JSON that cannot be read ({error}); mend it"
+    )
 
 
 def keys_shown(record: Record) -> str:
@@ -191,8 +169,8 @@ def text_field(record: Record, key: str) -> str:
     wanted = "a non-empty string"
     value = _present(record, key, wanted)
     if not isinstance(value, str) or not value.strip():
-        _refuse(record.where, key, value, wanted)
-    return _encodable(record.where, key, value)
+        raise _unwanted(record, key, value, wanted)
+    return _encodable(record, key, value)
 
 
 def id_field(record: Record, key: str) -> str:
@@ -202,8 +180,8 @@ def id_field(record: Record, key: str) -> str:
     if isinstance(value, float) and value.is_integer():  # as spreadsheets write integers
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
-        _refuse(record.where, key, value, wanted)
-    return _encodable(record.where, key, str(value).strip())
+        raise _unwanted(record, key, value, wanted)
+    return _encodable(record, key, str(value).strip())
 
 
 def answers_field(record: Record, key: str) -> list[str]:
@@ -211,18 +189,14 @@ def answers_field(record: Record, key: str) -> list[str]:
 
     Raises InputError naming file, line and key.
     """
-    wanted = "a list of answers"
-    value = _present(record, key, wanted)
-    if not isinstance(value, list):
-        _refuse(record.where, key, value, wanted)
-    return [_answer(record.where, key, row) for row in value]
-
-
-def _answer(where: str, key: str, row: object) -> str:
-    answer = row.get("answer") if isinstance(row, dict) else row
-    if not isinstance(answer, str):
-        _refuse(where, key, answer, "a list of strings")
-    return _encodable(where, key, answer)
+    rows = _present(record, key, "a list of answers")
+    if not isinstance(rows, list):
+        raise _unwanted(record, key, rows, "a list of answers")
+    answers = [row.get("answer") if isinstance(row, dict) else row for row in rows]
+    for answer in answers:
+        if not isinstance(answer, str):
+            raise _unwanted(record, key, answer, "a list of strings")
+    return [_encodable(record, key, answer) for answer in answers]
 
 
 def _present(record: Record, key: str, wanted: str) -> Any:
@@ -234,65 +208,33 @@ def _present(record: Record, key: str, wanted: str) -> Any:
     return record.fields[key]
 
 
-def _refuse_other_formats(text: str, path: Path) -> None:
-    """Say of CSV and the like what it is, rather than which character is wrong in it."""
-    lines = [line for line in text.split("\n", 2) if line.strip()]
-    line = lines[0].strip() if lines else "{"
-    if line[0] != "{":
-        try:
-            json.loads(line)
-        except (ValueError, RecursionError):
-            shown = line if len(line) <= 40 else line[:39] + "…"
-            kind = text_kind(text)
-            what = f"but the file is {kind}" if kind else "convert it to one JSON object a line"
-            raise InputError(
-                f"{path}: expected JSON or JSON lines, found {shown!r}; {what}"
-            ) from None
+def _unwanted(record: Record, key: str, value: object, wanted: str) -> InputError:
+    shown = printable(json.dumps(value, default=str))
+    return InputError(f"{record.where}: key '{key}' is {shown}; expected {wanted}")
 
 
-def _refuse(where: str, key: str, value: object, wanted: str) -> NoReturn:
-    shown = json.dumps(value, default=str)
-    shown = shown if len(shown) <= 60 else shown[:57] + "…"
-    raise InputError(f"{where}: key '{key}' is {shown}; expected {wanted}")
-
-
-def _encodable(where: str, key: str, value: str) -> str:
+def _encodable(record: Record, key: str, value: str) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: key '{key}' holds half a surrogate pair; rewrite it") from error
+        raise InputError(
+            f"{record.where}: key '{key}' holds half a surrogate pair; rewrite it"
+        ) from error
     return value
 
 
-def _parse(
-    text: str,
-    where: str,
-    *,
-    object_hook: Callable[[dict[str, Any]], Any] | None = None,
-    unique: bool = False,
-) -> Any:
-    return _decoded(
-        where,
-        lambda: json.loads(
-            text,
-            object_hook=object_hook,
-            object_pairs_hook=_unique if unique else None,
-            parse_constant=_null,
-        ),
-    )
-
-
-def _decoded(where: str, decode: Callable[[], _T]) -> _T:
+def _refuse_other_formats(text: str, path: Path) -> None:
+    """Say of CSV and the like what it is, rather than which character is wrong in it."""
+    line = text.lstrip().split("\n", 1)[0].strip()
+    if not line or line[0] in "{[":
+        return
     try:
-        return decode()
-    except json.JSONDecodeError as error:
-        file, line_of_file, _ = where.partition(", line ")
-        place = where if line_of_file and error.lineno == 1 else f"{file}, line {error.lineno}"
-        raise InputError(
-            f"{place}, column {error.colno}: malformed JSON ({error.msg}); mend or re-download"
-        ) from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
-        raise InputError(f"{where}: JSON that cannot be read ({error}); mend the file") from error
+        json.loads(line)
+    except (ValueError, RecursionError):
+        kind = text_kind(text)
+        what = f"but the file is {kind}" if kind else "convert it to one JSON object a line"
+        shown = line if len(line) <= 40 else line[:39] + "…"
+        raise InputError(f"{path}: expected JSON or JSON lines, found {shown!r}; {what}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.annotated_questions import AnnotatedQuestion
-from vrp.data.answer_fields import canonical, names_id, names_question
+from vrp.data.answer_fields import canonical, names
 from vrp.data.answer_file import Prompts
-from vrp.data.answer_pairing import joined_by_content
+from vrp.data.answer_pairing import Pairing
 from vrp.data.answer_rows import as_table, read_rows
 from vrp.data.asked_questions import Asked, Questions
 from vrp.data.datasets.own import own_question, refuse_forgotten_answers
@@ -104,9 +104,8 @@ def prompts_of(files: QuestionFiles, questions: Questions) -> Prompts | None:
     joined: list[list[int]] = []
     for path, records in files.prompts.items():
         of_file = fitting_splits(path.name, questions.sources)
-        for record, ids in zip(
-            records, joined_by_content(as_table(path, records), questions), strict=True
-        ):
+        about = Pairing(as_table(path, records), questions, others=True).about
+        for record, ids in zip(records, about, strict=True):
             labelled = [i for i in ids if questions.asked[i].split in of_file]
             if labelled or len(files.prompts) == 1:  # else it is another split's file
                 joined.append(labelled)
@@ -118,14 +117,14 @@ def _prompt(record: Record, path: Path) -> Asked:
     split = next((str(record.fields[k]) for k in SPLIT_KEYS if record.fields.get(k)), "")
     return Asked(
         split=f"{path.name} {split}".strip(),
-        question_id=id_field(record, next(k for k in record.fields if names_id(canonical(k)))),
+        question_id=id_field(record, next(k for k in record.fields if names("id", canonical(k)))),
         text=text_field(record, _text_key(record) or "text"),
         source=path.name,
     )
 
 
 def _text_key(record: Record) -> str | None:
-    return next((k for k in record.fields if k == "text" or names_question(canonical(k))), None)
+    return next((k for k in record.fields if k == "text" or names("question", canonical(k))), None)
 
 
 def _has_no_labels(records: Sequence[Record]) -> bool:
@@ -133,7 +132,7 @@ def _has_no_labels(records: Sequence[Record]) -> bool:
     return all(
         all(record.fields.get(key) is None for key in ("label", "answers", "answer"))
         and _text_key(record) is not None
-        and any(names_id(canonical(key)) for key in record.fields)
+        and any(names("id", canonical(key)) for key in record.fields)
         for record in records
     )
 
@@ -147,7 +146,7 @@ def _is_own(records: Sequence[Record]) -> bool:
 def _document_key(path: Path) -> str | None:
     """The key of the list that an official file of one object holds; None: it is another file."""
     values = read_values(path)
-    fields = values[0].value if len(values) == 1 else None
+    fields = values[0][1] if len(values) == 1 else None
     if not isinstance(fields, dict):
         return None
     for key, wanted in (

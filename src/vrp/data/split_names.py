@@ -4,20 +4,14 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from vrp.data.answer_fields import (
-    ANSWER_KEYS,
-    is_of_the_model,
-    names_image,
-    names_question,
-    names_split,
-)
+from vrp.data.answer_fields import ANSWER_KEYS, canonical, is_of_the_model
 from vrp.data.answer_rows import IN_GROUP, AnswerTable, Column
 from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.errors import InputError
 
 _SHORT = {"adv": "adversarial", "pop": "popular"}
-_SETS = frozenset({"coco", "gqa", "aokvqa"})
-"""Image sets that POPE is published for."""
+_KINDS = (frozenset(POPE_SPLITS), frozenset({"coco", "gqa", "aokvqa"}))
+"""POPE's splits, and the image sets that it is published for."""
 _NOT_CHANCE = frozenset({"adversarial", "popular", "pope"})
 """Words that no setting of a sampler is called by."""
 
@@ -60,47 +54,44 @@ def named_splits(
     Raises InputError where a row names none of the splits but another one, or several apart.
     """
     found = [set(sources) for _ in table.span]
-    for of_rows in _said(table).values():
-        for row, values in of_rows.items():
-            fitting = set().union(*(fitting_splits(value, sources) for _, value in values))
-            if not found[row] & fitting and not others:
-                column, value = values[0]
-                raise InputError(
-                    f"{table.where(row)}: key {column.path!r} is {value[:60]!r}, but the questions "
-                    f"are of the split {' or '.join(found[row])}; give the question file that was "
-                    "answered"
-                )
-            found[row] &= fitting
+    for (_, row), values in _said(table).items():
+        fitting = set().union(*(fitting_splits(value, sources) for _, value in values))
+        if not found[row] & fitting and not others:
+            column, value = values[0]
+            raise InputError(
+                f"{table.where(row)}: key {column.path!r} is {value[:60]!r}, but the questions "
+                f"are of the split {' or '.join(found[row])}; give the question file that was "
+                "answered"
+            )
+        found[row] &= fitting
     return found
 
 
 def n_naming_split(table: AnswerTable, sources: Mapping[str, str]) -> int:
     """How many rows name their split."""
-    words = set(POPE_SPLITS)
     return len(
         {
             row
-            for of_rows in _said(table).values()
-            for row, values in of_rows.items()
-            if any(value in sources or split_words(value) & words for _, value in values)
+            for (_, row), values in _said(table).items()
+            if any(value in sources or split_words(value) & _KINDS[0] for _, value in values)
         }
     )
 
 
-def _said(table: AnswerTable) -> dict[str, dict[int, list[tuple[Column, str]]]]:
-    """Name of a field that may hold the split → row → its texts, several of a list."""
-    said: dict[str, dict[int, list[tuple[Column, str]]]] = {}
+def _said(table: AnswerTable) -> dict[tuple[str, int], list[tuple[Column, str]]]:
+    """Name of a field that may hold the split, and row → its texts, several of a list."""
+    said: dict[tuple[str, int], list[tuple[Column, str]]] = {}
     for column in filter(_may_name_split, table.columns.values()):
         for row, value in column.values.items():
             if isinstance(value, str):
-                said.setdefault(column.name, {}).setdefault(row, []).append((column, value))
+                said.setdefault((column.name, row), []).append((column, value))
     return said
 
 
 def _may_name_split(column: Column) -> bool:
-    if column.name == IN_GROUP.replace(" ", "_") or names_split(column.name):
+    if column.name == canonical(IN_GROUP) or column.names("split"):
         return True
-    if column.name in ANSWER_KEYS or names_question(column.name) or names_image(column.name):
+    if column.name in ANSWER_KEYS or column.names("question") or column.names("image"):
         return False
     # A model may be called adversarial, too.
     words = {"pope"} if is_of_the_model(column.name) else _NOT_CHANCE
@@ -116,16 +107,11 @@ def fitting_splits(value: str, sources: Mapping[str, str]) -> set[str]:
     """
     if value in sources:
         return {value}
-    words = split_words(value) if len(value) <= 100 else set()
-    splits, sets = words & set(POPE_SPLITS), words & _SETS
+    said = split_words(value) if len(value) <= 100 else set()
     known = {split: split_words(f"{split} {source}") for split, source in sources.items()}
+    # What a row and a split both say, of the split and of the image set, has to be the same.
     return {
         split
-        for split, of_split in known.items()
-        if _agree(splits, of_split & set(POPE_SPLITS)) and _agree(sets, of_split & _SETS)
+        for split, words in known.items()
+        if all(said & words & kind or not said & kind or not words & kind for kind in _KINDS)
     }
-
-
-def _agree(said: set[str], known: set[str]) -> bool:
-    """Whether a row's words fit a split's: equal in part, or one of the two says nothing."""
-    return not said or not known or bool(said & known)
