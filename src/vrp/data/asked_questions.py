@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vrp.data.answer_fields import Scalar, as_id, image_key
 from vrp.data.datasets import dataset_names
 from vrp.data.json_input import printable
+from vrp.data.scoring import normalise_vqa
 from vrp.data.split_names import fitting_splits
 
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
@@ -121,12 +122,22 @@ class Asked(NamedTuple):
     """File name, or image id; empty: not known."""
     label: str | None = None
     """Yes or no, of questions that are scored as POPE's are."""
-    truths: frozenset[str] = frozenset()
-    """Normalised answers of the annotators, of all other questions."""
+    answers: Sequence[str] = ()
+    """Of the annotators, of all other questions; none where it is not known what is right."""
+    parts: tuple[str, ...] = ()
+    """Answer type and task, for VQA's measures by part."""
     source: str = ""
     """Name of the question file."""
-    is_scored: bool = True
-    """Whether it is known what is right; else it may have an answer, but need not."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it is known what is right; else it may have an answer, but need not."""
+        return self.label is not None or bool(self.answers)
+
+    @property
+    def truths(self) -> frozenset[str]:
+        """Normalised answers of the annotators."""
+        return frozenset(map(normalise_vqa, self.answers))
 
     @property
     def name(self) -> str:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.answer_file import Basis, read_answers
-from vrp.data.asked_questions import Questions
+from vrp.data.asked_questions import Asked, Questions
 from vrp.data.datasets.vqa import VQA_TASKS
 from vrp.data.item import YES_NO
-from vrp.data.score_questions import QuestionFiles, Scored, prompts_of, read_question_files
+from vrp.data.score_questions import QuestionFiles, prompts_of, read_question_files
 from vrp.data.scoring import (
     PopeParser,
     VqaRule,
@@ -20,7 +20,7 @@ from vrp.data.scoring import (
 from vrp.data.split_names import refuse_other_name
 from vrp.errors import InputError
 
-Answered = tuple[Scored, str]
+Answered = tuple[Asked, str]
 """A question and the text that answers it."""
 _OTHERS_COUNTED = 3
 ALL = "all"
@@ -111,26 +111,22 @@ def score_files(
     """
     files = read_question_files(questions, annotations)
     texts, pairing = _all_answers(files, answers, answer_key)
-    every = [scored for file in files.labelled for scored in file.questions]
-    pairs = [
-        (scored, text) for scored, text in zip(every, texts, strict=True) if scored.asked.is_scored
-    ]
-    labelled = [(scored, text) for scored, text in pairs if scored.asked.label is not None]
-    annotated = [(scored, text) for scored, text in pairs if scored.asked.label is None]
+    every = [asked for of_file in files.asked for asked in of_file]
+    pairs = [pair for pair in zip(every, texts, strict=True) if pair[0].is_scored]
+    annotated = [(asked, text) for asked, text in pairs if asked.label is None]
     yes_no = [
         (text, answer)
-        for scored, text in annotated
-        if (answer := majority_answer(scored.answers)) in YES_NO
+        for asked, text in annotated
+        if (answer := majority_answer(asked.answers)) in YES_NO
     ]
-    by_split = _both_parsers(_by_split(labelled))
-    is_pope = all(file.is_pope for file in files.labelled)
+    by_split = _both_parsers(_by_split(pairs))
     return FileScores(
-        pope=by_split if is_pope else [],
-        own=[] if is_pope else by_split,
+        pope=by_split if files.is_pope else [],
+        own=[] if files.is_pope else by_split,
         vqa=score_vqa(annotated, threshold=threshold),
         yes_no=_both_parsers({YES_NO_PART: yes_no} if yes_no else {}),
         pairing=pairing,
-        n_unscored=len(every) - len(pairs) + sum(len(f.unanswerable) for f in files.labelled),
+        n_unscored=len(every) - len(pairs) + len(files.unanswerable),
     )
 
 
@@ -138,8 +134,7 @@ def _all_answers(
     files: QuestionFiles, answers: Sequence[Path], answer_key: str | None
 ) -> tuple[list[str], list[Basis]]:
     """The text to each question of all files, in their order."""
-    of_file = [[scored.asked for scored in file.questions] for file in files.labelled]
-    unanswerable = frozenset[str]().union(*(file.unanswerable for file in files.labelled))
+    of_file = files.asked
     if len(answers) not in (1, len(of_file)):
         raise InputError(
             f"{len(answers)} answer files for {len(of_file)} question files; give one for each, in "
@@ -150,10 +145,9 @@ def _all_answers(
     texts: list[str] = []
     pairing = []
     for path, asked in zip(answers, of_file, strict=True):
-        splits = {question.split for question in asked}
-        refuse_other_name(path, splits, alone=len(answers) == 1)
+        refuse_other_name(path, {one.split for one in asked}, alone=len(answers) == 1)
         others = [other for of_other in of_file if of_other is not asked for other in of_other]
-        questions = Questions(asked, others=others, unanswerable=unanswerable)
+        questions = Questions(asked, others=others, unanswerable=files.unanswerable)
         given = read_answers(path, questions, answer_key, prompts=prompts_of(files, questions))
         texts += given.texts
         pairing.append(given.basis)
@@ -162,20 +156,16 @@ def _all_answers(
 
 def _by_split(pairs: Sequence[Answered]) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
-    for scored, text in pairs:
-        found.setdefault(scored.asked.split, []).append((text, str(scored.asked.label)))
+    for asked, text in pairs:
+        if asked.label is not None:
+            found.setdefault(asked.split, []).append((text, asked.label))
     if len(found) > 1:
         found[ALL] = [pair for of_split in found.values() for pair in of_split]
     return found
 
 
 def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser) -> PopeScore:
-    """POPE's measures of (answer, label) pairs under one parser.
-
-    Raises InputError where there is no pair.
-    """
-    if not pairs:
-        raise InputError("no POPE questions to score; check the question file")
+    """POPE's measures of (answer, label) pairs, at least one, under one parser."""
     parsed = [(parse_pope(answer, parser), label) for answer, label in pairs]
     said_yes = sum(answer == "yes" for answer, _ in parsed)
     labelled_yes = sum(label == "yes" for _, label in parsed)
@@ -202,10 +192,10 @@ def score_vqa(pairs: Sequence[Answered], *, threshold: float = 0.5) -> list[VqaS
     """
     if not pairs:
         return []
-    enough = min(len(scored.answers) for scored, _ in pairs) > _OTHERS_COUNTED
+    enough = min(len(asked.answers) for asked, _ in pairs) > _OTHERS_COUNTED
     rules: tuple[VqaRule, ...] = ("normalised", "official") if enough else ("normalised",)
     scores = {
-        rule: [vqa_accuracy(text, scored.answers, rule=rule) for scored, text in pairs]
+        rule: [vqa_accuracy(text, asked.answers, rule=rule) for asked, text in pairs]
         for rule in rules
     }
     parsed = [bool(normalise_vqa(text)) for _, text in pairs]
@@ -226,8 +216,8 @@ def score_vqa(pairs: Sequence[Answered], *, threshold: float = 0.5) -> list[VqaS
 def _parts(pairs: Sequence[Answered]) -> dict[str, list[int]]:
     """Places of all questions, of those of each answer type, of those of each task."""
     parts: dict[str, list[int]] = {ALL: list(range(len(pairs)))}
-    for place, (scored, _) in enumerate(pairs):
-        for part in scored.parts:
+    for place, (asked, _) in enumerate(pairs):
+        for part in asked.parts:
             parts.setdefault(part, []).append(place)
     tasks = [task for task in VQA_TASKS if task in parts]
     return {part: parts[part] for part in [*(p for p in parts if p not in tasks), *tasks]}

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from vrp.data.annotated_questions import AnnotatedQuestion
@@ -17,7 +18,6 @@ from vrp.data.datasets.textvqa import read_textvqa_rows
 from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
 from vrp.data.item import EXISTENCE
 from vrp.data.json_input import Record, id_field, read_values, text_field
-from vrp.data.scoring import normalise_vqa
 from vrp.data.split_names import fitting_splits
 from vrp.errors import InputError
 
@@ -25,31 +25,19 @@ SPLIT_KEYS = ("category", "split")
 """Under which a question file for several POPE splits names that of each row."""
 
 
-class Scored(NamedTuple):
-    """A question that answers are scored against."""
-
-    asked: Asked
-    answers: list[str]
-    """Annotators' answers; none where there is a label."""
-    parts: tuple[str, ...]
-    """Answer type and task, for VQA's measures by part."""
-
-
-class QuestionFile(NamedTuple):
-    """One question file with labels or annotators' answers."""
-
-    path: Path
-    is_pope: bool
-    questions: list[Scored]
-    unanswerable: frozenset[str] = frozenset()
-    """Ids of questions without an annotation."""
+_DOCUMENTS = {"questions": "image_id", "data": "image_id", "annotations": "answers"}
+"""Key of the list that an official file holds → a key of its rows."""
 
 
 class QuestionFiles(NamedTuple):
     """All question files of one call."""
 
-    labelled: list[QuestionFile]
-    prompts: dict[Path, list[Record]]
+    asked: list[list[Asked]]
+    """The questions of each file with labels or annotators' answers."""
+    is_pope: bool = False
+    unanswerable: frozenset[str] = frozenset()
+    """Ids of questions without an annotation."""
+    prompts: Mapping[Path, list[Record]] = MappingProxyType({})
     """Files without labels: the questions as they were put to a model."""
 
 
@@ -67,8 +55,10 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
     """
     if len(set(questions)) < len(questions):
         raise InputError("two question files have the same name; give each split once")
-    labelled: list[QuestionFile] = []
-    rows: dict[Path, list[Record]] = {}
+    labelled: list[QuestionFiles] = []
+    prompts: dict[Path, list[Record]] = {}
+    own: dict[Path, list[Record]] = {}
+    pope: dict[Path, list[Record]] = {}
     for path in questions:
         key = _document_key(path)
         if key == "questions":
@@ -76,7 +66,9 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
         elif key == "data":
             labelled.append(_textvqa(path))
         else:
-            rows[path] = read_rows(path)
+            rows = read_rows(path)
+            kind = prompts if _has_no_labels(rows) else own if _is_own(rows) else pope
+            kind[path] = rows
     if annotations is not None and not labelled:
         if _document_key(annotations) != "data":
             raise InputError(
@@ -84,18 +76,17 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
                 "(v2_OpenEnded_…_questions.json); give that file, or no annotations"
             )
         labelled.append(_textvqa(annotations))
-    prompts = {path: of_file for path, of_file in rows.items() if _has_no_labels(of_file)}
-    labelled += [_own(path, rows[path]) for path in rows if _is_own(rows[path])]
-    pope = {p: r for p, r in rows.items() if p not in prompts and not _is_own(r)}
-    if not labelled and not pope:
+    labelled += [_own(path, rows) for path, rows in own.items()]
+    labelled += [_pope(pope)] if pope else []
+    if not labelled:
         raise InputError(
             f"{questions[0]}: questions without labels; give the labelled question files, too"
         )
-    if len(labelled) > 1 or (labelled and pope):
+    if len(labelled) > 1:
         raise InputError(
             "VQA, TextVQA and own questions are scored one file at a time; score others apart"
         )
-    return QuestionFiles(labelled or _pope(pope), prompts)
+    return labelled[0]._replace(prompts=prompts)
 
 
 def prompts_of(files: QuestionFiles, questions: Questions) -> Prompts | None:
@@ -149,11 +140,7 @@ def _document_key(path: Path) -> str | None:
     fields = values[0][1] if len(values) == 1 else None
     if not isinstance(fields, dict):
         return None
-    for key, wanted in (
-        ("questions", "image_id"),
-        ("data", "image_id"),
-        ("annotations", "answers"),
-    ):
+    for key, wanted in _DOCUMENTS.items():
         rows = fields.get(key)
         first = rows[0] if isinstance(rows, list) and rows else None
         if isinstance(first, dict) and wanted in first and "label" not in first:
@@ -161,21 +148,19 @@ def _document_key(path: Path) -> str | None:
     return None
 
 
-def _pope(files: Mapping[Path, list[Record]]) -> list[QuestionFile]:
+def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
     found = []
     for name, path in split_names(list(files)).items():
-        of_split = _by_split(files[path], name, alone=len(files) == 1)
         asked = {
             row.where: Asked(
                 split, row.question_id, row.text, row.image, row.label, source=path.name
             )
-            for split, records in of_split.items()
+            for split, records in _by_split(files[path], name, alone=len(files) == 1).items()
             for row in pope_rows(records)
         }
         # In the file's order, which answers without ids go by.
-        questions = [Scored(asked[record.where], [], ()) for record in files[path]]
-        found.append(QuestionFile(path, is_pope=True, questions=questions))
-    return found
+        found.append([asked[record.where] for record in files[path]])
+    return QuestionFiles(found, is_pope=True)
 
 
 def _by_split(records: Sequence[Record], name: str, *, alone: bool) -> dict[str, list[Record]]:
@@ -198,37 +183,38 @@ def _by_split(records: Sequence[Record], name: str, *, alone: bool) -> dict[str,
     return {split if alone else f"{name} {split}": rows for split, rows in found.items()}
 
 
-def _vqa(path: Path, annotations: Path | None) -> QuestionFile:
+def _vqa(path: Path, annotations: Path | None) -> QuestionFiles:
     if annotations is None:
         raise InputError(f"{path}: holds VQA v2 questions; give their annotations (--annotations)")
     return _annotated(path, read_vqa_rows(path, annotations), by_task=True)
 
 
-def _textvqa(path: Path) -> QuestionFile:
+def _textvqa(path: Path) -> QuestionFiles:
     return _annotated(path, read_textvqa_rows(path), by_task=False)
 
 
-def _annotated(path: Path, rows: Sequence[AnnotatedQuestion], *, by_task: bool) -> QuestionFile:
-    questions = [
-        Scored(
-            Asked(
-                split=path.name,
-                question_id=row.question_id,
-                text=row.question,
-                image=row.image_id,
-                truths=frozenset(map(normalise_vqa, row.answers)),
-                source=path.name,
-            ),
-            row.answers,
-            _parts(row) if by_task else (),
+def _annotated(path: Path, rows: Sequence[AnnotatedQuestion], *, by_task: bool) -> QuestionFiles:
+    asked = [
+        Asked(
+            split=path.name,
+            question_id=row.question_id,
+            text=row.question,
+            image=row.image_id,
+            answers=row.answers,
+            parts=_parts(row) if by_task else (),
+            source=path.name,
         )
         for row in rows
         if row.answers
     ]
-    if not questions:
-        raise InputError(f"{path}: none of its questions has answers to score against")
     without = frozenset(row.question_id for row in rows if not row.answers)
-    return QuestionFile(path, is_pope=False, questions=questions, unanswerable=without)
+    return _with_answers(path, QuestionFiles([asked], unanswerable=without))
+
+
+def _with_answers(path: Path, files: QuestionFiles) -> QuestionFiles:
+    if not any(asked.is_scored for asked in files.asked[0]):
+        raise InputError(f"{path}: none of its questions has answers to score against")
+    return files
 
 
 def _parts(row: AnnotatedQuestion) -> tuple[str, ...]:
@@ -240,9 +226,9 @@ def _parts(row: AnnotatedQuestion) -> tuple[str, ...]:
     return tuple(parts)
 
 
-def _own(path: Path, records: Sequence[Record]) -> QuestionFile:
+def _own(path: Path, records: Sequence[Record]) -> QuestionFiles:
     refuse_forgotten_answers(records)
-    questions = []
+    found = []
     for record in records:
         question = own_question(record, text_field(record, "image").strip(), split=path.name)
         yes_no = question.task == EXISTENCE and bool(question.answers)
@@ -252,14 +238,12 @@ def _own(path: Path, records: Sequence[Record]) -> QuestionFile:
             text=question.question,
             image=question.image,
             label=question.reference if yes_no else None,
-            truths=frozenset(() if yes_no else map(normalise_vqa, question.answers)),
+            answers=() if yes_no else question.answers,
+            parts=(question.task,),
             source=path.name,
-            is_scored=bool(question.answers),
         )
-        questions.append(Scored(asked, [] if yes_no else question.answers, (question.task,)))
-    if not any(scored.asked.is_scored for scored in questions):
-        raise InputError(f"{path}: none of its questions has answers to score against")
-    return QuestionFile(path, is_pope=False, questions=questions)
+        found.append(asked)
+    return _with_answers(path, QuestionFiles([found]))
 
 
 def split_names(questions: Sequence[Path]) -> dict[str, Path]:
