@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vrp.data.file_digest import file_sha256
 from vrp.data.images import (
     MAX_PIXELS,
     ElongatedImageError,
     ImageIndex,
-    file_sha256,
     open_image,
     sampled_image,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vrp.cli import main
-from vrp.data.images import file_sha256
+from vrp.data.file_digest import file_sha256
 
 
 def lines(path, rows):

@@ -15,7 +15,7 @@ import yaml
 from programs import write_program
 
 from vrp.cli import main
-from vrp.data.images import file_sha256
+from vrp.data.file_digest import file_sha256
 from vrp.planning import preflight as module
 from vrp.planning.environment import check_versions
 from vrp.planning.outside import ask

@@ -12,7 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vrp.data.dataset import Archive, Dataset
-from vrp.download import Checksum, download, file_checksum
+from vrp.data.file_digest import file_sha256
+from vrp.download import Checksum, download
 from vrp.errors import InputError
 from vrp.tables.files import write_text
 
@@ -46,7 +47,7 @@ def download_official(folder: Path, archives: Iterable[Archive]) -> None:
         advice = f"put the file at {target}"
         checksum = Checksum("sha256", archive.sha256) if archive.sha256 else None
         download(archive.url, target, checksum=checksum, advice=advice)
-        digest = file_checksum(target, "sha256").value
+        digest = file_sha256(target)
         if target.suffix == ".zip":
             unpack(target, folder / archive.folder)
             target.unlink()

@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from vrp.data.dataset import DatasetPlaces, HubColumns, Row
+from vrp.data.file_digest import file_sha256
 from vrp.data.hub_columns import image_stem
-from vrp.data.images import file_sha256
 from vrp.errors import InputError
 from vrp.hub import (
     Listing,

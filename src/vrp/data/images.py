@@ -41,12 +41,6 @@ class ImageFacts(NamedTuple):
     """Pixels, after EXIF rotation."""
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sampled_image(folder: Path, image: str) -> Path:
     """The path of an item's image, which `sample` has found in the folders that the config names.
 

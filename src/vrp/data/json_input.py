@@ -192,11 +192,13 @@ def answers_field(record: Record, key: str) -> list[str]:
     rows = _present(record, key, "a list of answers")
     if not isinstance(rows, list):
         raise _unwanted(record, key, rows, "a list of answers")
-    answers = [row.get("answer") if isinstance(row, dict) else row for row in rows]
-    for answer in answers:
+    answers = []
+    for row in rows:
+        answer = row.get("answer") if isinstance(row, dict) else row
         if not isinstance(answer, str):
             raise _unwanted(record, key, answer, "a list of strings")
-    return [_encodable(record, key, answer) for answer in answers]
+        answers.append(_encodable(record, key, answer))
+    return answers
 
 
 def _present(record: Record, key: str, wanted: str) -> Any:

@@ -6,13 +6,23 @@ from pathlib import Path
 
 from vrp.data.answer_file import Basis
 from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER
-from vrp.data.images import file_sha256
-from vrp.data.score_file import ALL, FileScores, score_files
+from vrp.data.file_digest import file_sha256
+from vrp.data.score_file import ALL, FileScores, PopeScore, VqaScore, score_files
 from vrp.errors import InputError
 from vrp.tables.files import write_text
 from vrp.text_table import aligned
 
 YES_NO_COLUMNS = ("parser", "n", "accuracy", "precision", "recall", "F1", "yes-rate", "parse rate")
+_RULES = (
+    "Rules: official compares raw text where all annotators agree, as the published code does with "
+    "answers that a toolkit has normalised before; of raw answers it can be 12 points lower. "
+    "normalised always normalises: compare it with what is published."
+)
+_PARSERS = (
+    "Parsers: strict wants exactly one of the words yes and no, in any case, and counts any other "
+    "answer as wrong; official takes whatever is not no for yes."
+)
+_ALL = "All: a question that several splits ask counts in each, as in published figures."
 
 
 def run(
@@ -73,12 +83,10 @@ def run(
 
 def pairing_note(basis: Basis) -> str:
     """What the pairing of a file's rows with questions rests on, in one or two sentences."""
-    if basis.by == LINE_ORDER:
-        how = "paired by LINE ORDER, since no field holds the questions' ids"
-    elif basis.by == IMAGE_AND_QUESTION:
-        how = "paired by image and question"
-    else:
-        how = f"paired by key {basis.by!r}"
+    how = {
+        LINE_ORDER: "paired by LINE ORDER, since no field holds the questions' ids",
+        IMAGE_AND_QUESTION: "paired by image and question",
+    }.get(basis.by, f"paired by key {basis.by!r}")
     if basis.prompts:
         how += f", through {' and '.join(basis.prompts)}"
     whole = [what for what, n in basis.compared.items() if n == basis.rows]
@@ -100,47 +108,23 @@ def pairing_note(basis: Basis) -> str:
 
 
 def _tables(scores: FileScores, threshold: float) -> list[str]:
-    blocks, notes = [], []
-    if scores.vqa:
-        notes.append(
-            "Rules: official compares raw text where all annotators agree, as the published code "
-            "does with answers that a toolkit has normalised before; of raw answers it can be 12 "
-            "points lower. normalised always normalises: compare it with what is published."
-        )
-        rows = [
-            [s.part, s.rule, str(s.n)]
-            + [_percent(v) for v in (s.accuracy, s.correct_rate, s.parse_rate)]
-            for s in scores.vqa
-        ]
-        correct = f"correct (≥ {threshold:g})"
-        head = ["VQA", "rule", "n", "accuracy", correct, "parse rate"]
-        blocks.append(aligned([head, *rows], n_text=2))
-    yes_no = {
-        "POPE": scores.pope,
-        "VQA, majority yes or no": scores.yes_no,
-        "yes or no": scores.own,
-    }
-    for first, of_kind in yes_no.items():
-        rows = [
-            [s.split, s.parser, str(s.n)]
-            + [
-                _percent(v)
-                for v in (s.accuracy, s.precision, s.recall, s.f1, s.yes_rate, s.parse_rate)
-            ]
-            for s in of_kind
-        ]
-        if rows:
-            blocks.append(aligned([[first, *YES_NO_COLUMNS], *rows], n_text=2))
-    if any(yes_no.values()):
-        notes.append(
-            "Parsers: strict wants exactly one of the words yes and no, in any case, and counts "
-            "any other answer as wrong; official takes whatever is not no for yes."
-        )
-    if any(score.split == ALL for score in scores.pope):
-        notes.append(
-            "All: a question that several splits ask counts in each, as in published figures."
-        )
+    vqa = ("VQA", "rule", "n", "accuracy", f"correct (≥ {threshold:g})", "parse rate")
+    blocks = [
+        *_table(vqa, scores.vqa),
+        *_table(("POPE", *YES_NO_COLUMNS), scores.pope),
+        *_table(("VQA, majority yes or no", *YES_NO_COLUMNS), scores.yes_no),
+        *_table(("yes or no", *YES_NO_COLUMNS), scores.own),
+    ]
+    notes = [_RULES] if scores.vqa else []
+    notes += [_PARSERS] if scores.pope or scores.yes_no or scores.own else []
+    notes += [_ALL] if any(score.split == ALL for score in scores.pope) else []
     return [*blocks, "Percent. " + " ".join(notes)]
+
+
+def _table(head: Sequence[str], scores: Sequence[PopeScore] | Sequence[VqaScore]) -> list[str]:
+    """A row for each score: whose, under which rule, of how many, and the measures in percent."""
+    rows = [[*map(str, score[:3]), *map(_percent, score[3:])] for score in scores]
+    return [aligned([head, *rows], n_text=2)] if rows else []
 
 
 def _percent(value: float | None) -> str:

@@ -13,7 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from vrp.data.images import file_sha256, open_image, sampled_image
+from vrp.data.file_digest import file_sha256
+from vrp.data.images import open_image, sampled_image
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.report.evidence import ModelEvidence, ordered_tasks

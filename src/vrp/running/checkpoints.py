@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vrp.config.models import ModelConfig
-from vrp.data.images import file_sha256
+from vrp.data.file_digest import file_sha256
 from vrp.errors import InputError
 from vrp.study.provenance import STATED
 from vrp.tables.sealed_json import read_sealed_json, write_sealed_json

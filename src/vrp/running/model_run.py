@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
-from vrp.data.images import file_sha256, open_image, sampled_image
+from vrp.data.file_digest import file_sha256
+from vrp.data.images import open_image, sampled_image
 from vrp.data.item import ImageSize, Item
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.data.sharding import shard_items

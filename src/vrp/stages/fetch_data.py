@@ -8,8 +8,8 @@ from pathlib import Path
 from vrp.config.data import DataConfig
 from vrp.data.archives import archives_of, download_official, downloaded_digests
 from vrp.data.datasets import dataset_names, load_datasets
+from vrp.data.file_digest import file_sha256
 from vrp.data.hub_sets import fetch_hub_set
-from vrp.data.images import file_sha256
 from vrp.data.scenes.official import write_scene_dataset
 from vrp.errors import InputError
 from vrp.study.context import StageContext

@@ -13,10 +13,13 @@ from typing import Any
 from snakemake.io import ancient
 
 from vrp.config.study import StudyConfig
+from vrp.data.file_digest import file_sha256
 from vrp.errors import InputError
 from vrp.study.graph import DATA, MANIFEST
 from vrp.tables.sealed_json import read_sealed_json
 from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
+
+_sha256 = functools.cache(file_sha256)
 
 Watched = tuple[Path, Path, list[str]]
 """A manifest, the folder of the files that it states, and their names there."""
@@ -112,9 +115,3 @@ def mark_unchanged_ancient(manifest: Path, folder: Path, names: Sequence[str]) -
     changed = changed_files(manifest, folder, names)
     counts = set(names if changed is None else changed)
     return [str(folder / name) if name in counts else ancient(str(folder / name)) for name in names]
-
-
-@functools.cache
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
