@@ -55,6 +55,15 @@ rule all:
         list(map(str, RULES.layout.final_files())),
 
 
+if workflow.is_main_process:
+    try:
+        refuse_unknown_targets(
+            sys.argv[1:], [rule.name for rule in workflow.rules], RULES.layout
+        )
+    except InputError as error:
+        sys.exit(f"Error: {error}")
+
+
 onstart:
     require_gpu_count(workflow)
     acquire_results_lock(RESULTS)

@@ -12,8 +12,12 @@ class InputError(Exception):
     """
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return a message that refuses a name: the nearest right one, and all there are."""
+def unknown_name(what: str, name: str, known: Iterable[str], *, listed: bool = True) -> str:
+    """Return a message that refuses a name: the nearest right one, and all there are.
+
+    Args:
+        listed: whether the message lists all there are: not where they are many.
+    """
     there = list(known)
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5) or [
         known
@@ -21,4 +25,5 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
         if name and known and (name.startswith(known) or known.startswith(name))
     ]
     meant = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}{meant} (known: {', '.join(there)})"
+    known_ones = f" (known: {', '.join(there)})" if listed else ""
+    return f"unknown {what} {name!r}{meant}{known_ones}"
