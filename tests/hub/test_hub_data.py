@@ -421,7 +421,7 @@ ROW = {"question_id": "1", "question": "Is it?", "answer": "yes", "category": "r
     ("change", "message"),
     [
         ({"category": "other"}, "row 1: category 'other' is none of POPE's"),
-        ({"answer": "perhaps"}, "row 1: answer 'perhaps' is neither yes nor no"),
+        ({"answer": "perhaps"}, "row 1: answer 'perhaps' is none of POPE's (yes, no)"),
         ({"question": ""}, "row 1: column 'question' is empty"),
         ({"question": '[{"role": "user"}]'}, "row 1: column 'question' is no text but '[{"),
         ({"question": ["Is it?"]}, "row 1: column 'question' is no text but ['Is it?']"),

@@ -57,12 +57,19 @@ def refuse_reused_ids(rows: list[AnnotatedQuestion]) -> None:
 
 
 def reading_of(
-    rows: list[AnnotatedQuestion], images: "ImageIndex", *, dataset: str, split: str, task: str
+    rows: list[AnnotatedQuestion],
+    images: "ImageIndex",
+    *,
+    dataset: str,
+    split: str,
+    task: str,
+    by_name: bool = False,
 ) -> Reading:
     """The questions of one split that can be asked, and an account of the others.
 
     Repeated (image, question) pairs are dropped, the smallest question id stays; so are questions
-    without answers or without their image, and all of the split ``UNASSIGNED``.
+    without answers or without their image, and all of the split ``UNASSIGNED``. ``by_name``: rows
+    name image files, not ids.
     """
     dropped: Counter[str] = Counter()
     missing: set[str] = set()
@@ -70,7 +77,7 @@ def reading_of(
     questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
         text = " ".join(row.question.split())
-        image = images.find_id(row.image_id)
+        image = images.find(row.image_id) if by_name else images.find_id(row.image_id)
         pair = (image or row.image_id, text)
         if split == UNASSIGNED:
             dropped["fits no task"] += 1
@@ -81,6 +88,7 @@ def reading_of(
         elif image is None:
             dropped[images.why_missing()] += 1
             missing.add(row.image_id)
+            seen.add(pair)
         else:
             questions.append(
                 Question(
@@ -95,5 +103,6 @@ def reading_of(
                 )
             )
             seen.add(pair)
-    lost = tuple(f"image_id {name}" for name in sorted(missing, key=question_id_order))
-    return Reading(dataset, split, len(rows), tuple(questions), dict(dropped), lost)
+    lost = sorted(missing, key=question_id_order)
+    named = tuple(lost if by_name else (f"image_id {name}" for name in lost))
+    return Reading(dataset, split, len(rows), tuple(questions), dict(dropped), named)

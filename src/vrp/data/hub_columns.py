@@ -3,9 +3,11 @@
 import ast
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from vrp.data.dataset import Row
+from vrp.data.json_input import printable
 from vrp.errors import InputError
 
 _COCO_FOLDER = re.compile(r"(?:train|val|test)\d{4}")
@@ -51,6 +53,17 @@ def text_column(row: Row, column: str, where: str) -> str:
     if not text.strip():
         raise InputError(f"{where}: column {column!r} is empty; choose another data set or split")
     return text.strip()
+
+
+def choice_column(row: Row, column: str, where: str, whose: str, choices: Sequence[str]) -> str:
+    """One of a data set's words, in lower case. Raises InputError where it is none of them."""
+    found = text_column(row, column, where).lower()
+    if found not in choices:
+        raise InputError(
+            f"{where}: {column} {found!r} is none of {whose}'s ({', '.join(choices)}); choose "
+            "another data set or split"
+        )
+    return found
 
 
 def answers_column(row: Row, column: str, where: str) -> list[dict[str, Any]]:
@@ -101,8 +114,7 @@ def _is_structure(value: object) -> bool:
 
 
 def _other_layout(where: str, column: str, value: object, wanted: str) -> InputError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else f"{shown[:59]}…"
     return InputError(
-        f"{where}: column {column!r} is no {wanted} but {shown}; choose another data set or split"
+        f"{where}: column {column!r} is no {wanted} but {printable(repr(value))}; choose another "
+        "data set or split"
     )

@@ -4,22 +4,24 @@ A data set's Parquet files are fetched one after the other, checked, read as a s
 the disk holds one of them at a time, the memory some rows. Images keep their published bytes.
 """
 
+import fileinput
 import hashlib
 import io
 import json
 import logging
 import shutil
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from vrp.data.dataset import DatasetPlaces, HubColumns, Row
+from vrp.data.dataset import DatasetPlaces, HubColumns, OfficialFile, Row
 from vrp.data.file_digest import file_sha256
 from vrp.data.hub_columns import image_stem
+from vrp.data.json_input import printable
 from vrp.errors import InputError
 from vrp.hub import (
     Listing,
@@ -35,23 +37,12 @@ from vrp.hub_errors import HubUnreachableError, Repository
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from vrp.config.data import HubDatasetConfig
+
 logger = logging.getLogger(__name__)
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
 _ROWS_AT_ONCE = 64
-
-
-class HubSource(Protocol):
-    """Which data set on the hub is fetched."""
-
-    repository: str
-    """Owner and name."""
-    revision: str
-    """Commit, branch or tag."""
-    subset: str | None
-    """The repository's configuration; None: its default one."""
-    split: str
-    """The repository's split."""
 
 
 class _Record(NamedTuple):
@@ -69,7 +60,9 @@ class _Record(NamedTuple):
     """File names."""
 
 
-def fetch_hub_set(name: str, source: HubSource, places: DatasetPlaces, columns: HubColumns) -> str:
+def fetch_hub_set(
+    name: str, source: "HubDatasetConfig", places: DatasetPlaces, columns: HubColumns
+) -> str:
     """Write the question files and images of a data set on the hub.
 
     What has been fetched before, whole and from the same commit, is left alone, without a word to
@@ -95,7 +88,7 @@ def fetch_hub_set(name: str, source: HubSource, places: DatasetPlaces, columns: 
     return f"{done.repository}@{done.commit}"
 
 
-def is_fetched(name: str, source: HubSource, places: DatasetPlaces) -> bool:
+def is_fetched(name: str, source: "HubDatasetConfig", places: DatasetPlaces) -> bool:
     """Whether `fetch_hub_set` has done its work before, as far as that is known offline."""
     record = _read_record(_record_path(places.folder, name))
     return record is not None and _is_current(record, source, places)
@@ -107,7 +100,7 @@ def _record_path(folder: Path, name: str) -> Path:
 
 def _fetch(
     name: str,
-    source: HubSource,
+    source: "HubDatasetConfig",
     places: DatasetPlaces,
     columns: HubColumns,
     earlier: _Record | None,
@@ -132,22 +125,28 @@ def _fetch(
             return current
         require_access(repository, listing)
         parts = _parquet_files(repository, listing, source)
-        images = _ImageFolder(places.folder / places.images)
-        drafts = _Drafts(work, images, repository, columns)
+        drafts = _Drafts(work, _ImageFolder(places.folder / places.images), repository, columns)
         for number, part in enumerate(parts, 1):
             drafts.add(listing, part, f"{name}, part {number} of {len(parts)}")
     except HubUnreachableError as error:
-        if current is not None:
-            kept = short_revision(current.commit)
-            logger.warning(f"{repository.name}: the hub cannot be reached; keeping {kept}")
-            return current
-        raise InputError(
-            f"{repository}: the hub cannot be reached ({error}); run `vrp fetch` where there is a "
-            "network"
-        ) from None
-    files = _write_official(places, columns, drafts.of(parts))
-    if earlier is not None:
-        _delete_outdated(places.folder, earlier, files)
+        if current is None:
+            raise InputError(
+                f"{repository}: the hub cannot be reached ({error}); run `vrp fetch` where there "
+                "is a network"
+            ) from None
+        kept = short_revision(current.commit)
+        logger.warning(f"{repository.name}: the hub cannot be reached; keeping {kept}")
+        return current
+    files = {
+        places.file(official.file, official.split): _write_official(places, official, written)
+        for key, written in drafts.of(parts).items()
+        for official in [columns.official_file(key)]
+    }
+    # Question files that an earlier run wrote and this one did not, such as a split's.
+    for place, sha256 in earlier.files.items() if earlier is not None else ():
+        path = places.folder / place
+        if place not in files and path.is_file() and file_sha256(path) == sha256:
+            path.unlink()
     asked = (source.repository, source.revision, listing.commit, source.subset, source.split)
     record = _Record(*asked, files, drafts.images(parts))
     _record_path(places.folder, name).write_text(json.dumps(record._asdict()), encoding="utf-8")
@@ -167,7 +166,7 @@ def _read_record(path: Path) -> _Record | None:
         return None
 
 
-def _is_current(record: _Record, source: HubSource, places: DatasetPlaces) -> bool:
+def _is_current(record: _Record, source: "HubDatasetConfig", places: DatasetPlaces) -> bool:
     """Whether an earlier run fetched this source, and all of it is still there."""
     fetched = (record.repository, record.revision, record.subset, record.split)
     if fetched != (source.repository, source.revision, source.subset, source.split):
@@ -178,15 +177,9 @@ def _is_current(record: _Record, source: HubSource, places: DatasetPlaces) -> bo
     ) and all((places.folder / places.images / name).is_file() for name in record.images)
 
 
-def _delete_outdated(folder: Path, earlier: _Record, files: Collection[str]) -> None:
-    """Delete question files that an earlier run wrote and this one did not, such as a split's."""
-    for name, sha256 in earlier.files.items():
-        path = folder / name
-        if name not in files and path.is_file() and file_sha256(path) == sha256:
-            path.unlink()
-
-
-def _parquet_files(repository: Repository, listing: Listing, source: HubSource) -> list[RemoteFile]:
+def _parquet_files(
+    repository: Repository, listing: Listing, source: "HubDatasetConfig"
+) -> list[RemoteFile]:
     """The files of the subset and split, in the data set's order, as its card says."""
     import datasets
 
@@ -195,13 +188,13 @@ def _parquet_files(repository: Repository, listing: Listing, source: HubSource) 
             repository.name, source.subset, revision=listing.commit
         )
     except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"{repository}: cannot be read as configured ({reason}); check data.hub's subset"
+            f"{repository}: cannot be read as configured ({_one_line(error)}); check data.hub's "
+            "subset"
         ) from None
     except (datasets.exceptions.DatasetsError, OSError) as error:
         raise InputError(
-            f"{repository}: is no data set of Parquet files ({' '.join(str(error).split())[:200]})"
+            f"{repository}: is no data set of Parquet files ({_one_line(error)})"
         ) from None
     splits = {str(split): list(paths) for split, paths in (builder.config.data_files or {}).items()}
     if source.split not in splits:
@@ -289,44 +282,44 @@ def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterato
         InputError: a column is missing, or the file is not what its name says: no Parquet, or text
             that is not UTF-8.
     """
-    import pyarrow as pa
-
-    try:
-        yield from _stream(parquet, label, where, columns)
-    except (pa.ArrowException, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{where}: cannot be read ({reason}); it was published so: choose another revision"
-        ) from None
-
-
-def _stream(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterator[Row]:
     import datasets
+    import pyarrow as pa
     import pyarrow.parquet as pq
     from pyarrow.dataset import ParquetFragmentScanOptions
 
-    metadata = pq.ParquetFile(parquet)
-    names = metadata.schema_arrow.names
-    if missing := [name for name in columns.required if name not in names]:
-        raise InputError(
-            f"{where}: column {missing[0]!r} is missing (found: {', '.join(names)}); give a "
-            "data set in the published columns, see data.hub in config/README.md"
+    try:
+        metadata = pq.ParquetFile(parquet)
+        names = metadata.schema_arrow.names
+        if missing := [name for name in columns.required if name not in names]:
+            raise InputError(
+                f"{where}: column {missing[0]!r} is missing (found: {', '.join(names)}); give a "
+                "data set in the published columns, see data.hub in config/README.md"
+            )
+        _require_images(metadata.schema_arrow.field("image").type, where)
+        stream = datasets.load_dataset(
+            "parquet",
+            data_files=[str(parquet)],
+            split="train",
+            streaming=True,
+            batch_size=_ROWS_AT_ONCE,
+            # Otherwise two whole row groups are read ahead.
+            fragment_scan_options=ParquetFragmentScanOptions(
+                use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False
+            ),
         )
-    _require_images(metadata.schema_arrow.field("image").type, where)
-    stream = datasets.load_dataset(
-        "parquet",
-        data_files=[str(parquet)],
-        split="train",
-        streaming=True,
-        batch_size=_ROWS_AT_ONCE,
-        # Otherwise two whole row groups are read ahead.
-        fragment_scan_options=ParquetFragmentScanOptions(
-            use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False
-        ),
-    )
-    # Not decoded: what is written must be what was published.
-    stream = stream.cast_column("image", datasets.Image(decode=False))
-    yield from tqdm(stream, total=metadata.metadata.num_rows, unit="row", desc=label, mininterval=5)
+        # Not decoded: what is written must be what was published.
+        stream = stream.cast_column("image", datasets.Image(decode=False))
+        n_rows = metadata.metadata.num_rows
+        yield from tqdm(stream, total=n_rows, unit="row", desc=label, mininterval=5)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise InputError(
+            f"{where}: cannot be read ({_one_line(error)}); it was published so: choose another "
+            "revision"
+        ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _require_images(kind: "pa.DataType", where: str) -> None:
@@ -352,7 +345,7 @@ class _ImageFolder:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._files = {path.stem: path.name for path in self._folder.iterdir() if path.is_file()}
         self._digests: dict[str, str] = {}
-        self._differing: set[str] = set()
+        self._warned = False
 
     def have(self, names: Iterable[str]) -> bool:
         """Whether all these files are there."""
@@ -366,8 +359,7 @@ class _ImageFolder:
         """
         content = image.get("bytes") if image else None
         if not content:
-            named = str(image.get("path") or "") if image else ""
-            named = named if len(named) <= 60 else f"{named[:59]}…"
+            named = printable(str(image.get("path") or "")) if image else ""
             instead = f", which names {named!r} instead" if named else ""
             raise InputError(
                 f"{where}: the image is not in the file{instead}; choose another data set"
@@ -383,13 +375,12 @@ class _ImageFolder:
         name = self._files[stem]
         if stem not in self._digests:
             self._digests[stem] = file_sha256(self._folder / name)
-        if self._digests[stem] != digest and stem not in self._differing:
-            self._differing.add(stem)
-            if len(self._differing) == 1:
-                logger.warning(
-                    f"{where}: {name} is there already with other content, which is kept, here "
-                    "and for other images of this data set"
-                )
+        if self._digests[stem] != digest and not self._warned:
+            self._warned = True
+            logger.warning(
+                f"{where}: {name} is there already with other content, which is kept, here "
+                "and for other images of this data set"
+            )
         return name
 
 
@@ -403,35 +394,22 @@ def _suffix(content: bytes) -> str:
         return ".jpg"
 
 
-def _write_official(
-    places: DatasetPlaces, columns: HubColumns, drafts: Mapping[str, list[Path]]
-) -> dict[str, str]:
-    """Join the drafts into the official files; return their SHA-256 by their place."""
-    files = {}
-    for key, parts in drafts.items():
-        official = columns.official_file(key)
-        path = places.path(official.file, official.split)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.part")
-        with unfinished.open("w", encoding="utf-8") as file:
-            if official.rows is None:
-                file.writelines(_lines(parts))
-            else:
-                _write_rows(file, official.rows, official.header, _lines(parts))
-        unfinished.replace(path)
-        files[places.file(official.file, official.split)] = file_sha256(path)
-    return files
-
-
-def _write_rows(file: TextIO, key: str, header: Mapping[str, Any], lines: Iterable[str]) -> None:
-    """One JSON object: the header's keys, and under `key` the rows, one a line."""
-    file.write(json.dumps(header)[:-1] + f', "{key}": [\n')
-    for number, line in enumerate(lines):
-        file.write((",\n" if number else "") + line.rstrip("\n"))
-    file.write("\n]}\n")
-
-
-def _lines(parts: Iterable[Path]) -> Iterator[str]:
-    for part in parts:
-        with part.open(encoding="utf-8") as file:
-            yield from file
+def _write_official(places: DatasetPlaces, official: OfficialFile, drafts: list[Path]) -> str:
+    """Join the drafts into an official file, JSON lines or one object; return its SHA-256."""
+    path = places.path(official.file, official.split)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    start, between, end = "", "\n", "\n"
+    if official.rows is not None:
+        start = json.dumps(dict(official.header))[:-1] + f', "{official.rows}": [\n'
+        between, end = ",\n", "\n]}\n"
+    with (
+        unfinished.open("w", encoding="utf-8") as file,
+        fileinput.FileInput(drafts, encoding="utf-8") as rows,
+    ):
+        file.write(start)
+        for number, line in enumerate(rows):
+            file.write((between if number else "") + line.rstrip("\n"))
+        file.write(end)
+    unfinished.replace(path)
+    return file_sha256(path)

@@ -1,14 +1,14 @@
 """POPE (Polling-based Object Probing Evaluation): is there such an object in the photograph?"""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vrp.data.annotated_questions import AnnotatedQuestion, reading_of
 from vrp.data.coco import COCO_VAL2014
 from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
-from vrp.data.hub_columns import id_column, text_column
-from vrp.data.item import EXISTENCE, POPE, YES_NO, Question, Reading, question_id_order
+from vrp.data.hub_columns import choice_column, id_column, text_column
+from vrp.data.item import EXISTENCE, POPE, YES_NO, Reading, question_id_order
 from vrp.data.json_input import Record, id_field, read_records, text_field
 from vrp.errors import InputError
 
@@ -73,40 +73,15 @@ def _read_split(
 ) -> Reading:
     """Read one split; `labelled` holds the first row, of any split, of every pair."""
     rows = read_pope_rows(path)
-    seen: set[tuple[str, str]] = set()
-    dropped: Counter[str] = Counter()
-    missing: set[str] = set()
-    questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
-        image = images.find(row.image)
-        pair = (image or row.image, row.text)
-        first = labelled.setdefault(pair, row)
+        first = labelled.setdefault((images.find(row.image) or row.image, row.text), row)
         if first.label != row.label:
             raise InputError(
                 f"{row.where}: labelled {row.label}, but {first.label} at {first.where} "
                 "for the same image and question; correct one of them"
             )
-        if pair in seen:
-            dropped["duplicate of (image, question)"] += 1
-        elif image is None:
-            dropped[images.why_missing()] += 1
-            missing.add(row.image)
-        else:
-            questions.append(
-                Question(
-                    dataset=POPE,
-                    split=split,
-                    task=EXISTENCE,
-                    question_id=row.question_id,
-                    image=image,
-                    question=row.text,
-                    answers=[row.label],
-                    reference=row.label,
-                )
-            )
-        seen.add(pair)
-    lost = tuple(sorted(missing))
-    return Reading(POPE, split, len(rows), tuple(questions), dict(dropped), lost)
+    asked = [AnnotatedQuestion(*row[:4], [row.label], "yes/no") for row in rows]
+    return reading_of(asked, images, dataset=POPE, split=split, task=EXISTENCE, by_name=True)
 
 
 def _row(record: Record) -> PopeRow:
@@ -129,15 +104,8 @@ def _read(
 
 
 def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
-    split = text_column(row, "category", where).lower()
-    label = text_column(row, "answer", where).lower()
-    if split not in POPE_SPLITS:
-        raise InputError(
-            f"{where}: category {split!r} is none of POPE's ({', '.join(POPE_SPLITS)}); choose "
-            "another data set or split"
-        )
-    if label not in YES_NO:
-        raise InputError(f"{where}: answer {label!r} is neither yes nor no; is this POPE?")
+    split = choice_column(row, "category", where, "POPE", POPE_SPLITS)
+    label = choice_column(row, "answer", where, "POPE", YES_NO)
     return {
         split: {
             "question_id": id_column(row, "question_id", where),

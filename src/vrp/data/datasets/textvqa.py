@@ -19,7 +19,7 @@ from vrp.data.dataset import (
     OfficialFile,
     Row,
 )
-from vrp.data.hub_columns import answers_column, id_column, text_column
+from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import TEXT, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
 from vrp.errors import InputError
@@ -84,12 +84,7 @@ def _read(
 
 
 def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
-    name = text_column(row, "set_name", where).lower()
-    if name not in _SPLITS:
-        raise InputError(
-            f"{where}: set_name {name!r} is none of TextVQA's ({', '.join(_SPLITS)}); choose "
-            "another data set or split"
-        )
+    name = choice_column(row, "set_name", where, "TextVQA", _SPLITS)
     extra = {column: row[column] for column in _EXTRA if row.get(column) is not None}
     return {
         name: {

@@ -14,7 +14,7 @@ from vrp.data.annotated_questions import (
 )
 from vrp.data.coco import COCO_VAL2014
 from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
-from vrp.data.hub_columns import answers_column, id_column, text_column
+from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
 from vrp.data.question_senses import asks_for_a_count, asks_for_a_place
@@ -149,17 +149,11 @@ def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]
     }
     answers = answers_column(row, "answers", where)
     if answers:  # splits whose answers are held back have none
-        answer_type = text_column(row, "answer_type", where)
-        if answer_type not in _ANSWER_TYPES:
-            raise InputError(
-                f"{where}: answer_type {answer_type!r} is none of VQA's "
-                f"({', '.join(_ANSWER_TYPES)}); choose another data set or split"
-            )
         rows["annotations"] = {
             "question_type": row.get("question_type"),
             "multiple_choice_answer": row.get("multiple_choice_answer"),
             "answers": answers,
-            "answer_type": answer_type,
+            "answer_type": choice_column(row, "answer_type", where, "VQA", _ANSWER_TYPES),
             **ids,
         }
     return rows
