@@ -1,6 +1,7 @@
 """An item: one image-question pair of the study, and what a reader knows before it is one."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 POPE = "pope"
@@ -84,6 +85,13 @@ class Reading:
     """Reason → number of rows dropped for it."""
     missing: tuple[str, ...] = ()
     """Images that are asked about and not there, each once, as the file names them."""
+
+    def keep(self, wanted: Callable[[Question], bool], reason: str) -> "Reading":
+        """The same with the wanted questions only; the others are dropped for a reason."""
+        kept = tuple(filter(wanted, self.questions))
+        lost = len(self.questions) - len(kept)
+        dropped = self.dropped | ({reason: lost} if lost else {})
+        return replace(self, questions=kept, dropped=dropped)
 
 
 def question_id_order(question_id: str) -> tuple[int, int, str]:

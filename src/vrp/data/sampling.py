@@ -4,7 +4,7 @@ import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 from vrp.data.images import ElongatedImageError, ImageFacts
@@ -95,6 +95,10 @@ def sample_split(
     usable = len(reading.questions) - sum(lost.values())
     if count is not None:
         _refuse_shortage(reading, wanted, usable, draw.refused)
+    messages = {
+        reason: tuple(str(e) for _, e in sorted(draw.refused.items()) if _reason(e) == reason)
+        for reason in (UNREADABLE, ELONGATED)
+    }
     report = SampleRow(
         dataset=reading.dataset,
         split=reading.split,
@@ -104,8 +108,8 @@ def sample_split(
         taken=len(draw.taken),
         labels=_labels(question for question, _ in draw.taken),
         not_judged=sum(question.reference is None for question, _ in draw.taken),
-        unreadable=_messages(draw.refused, UNREADABLE),
-        elongated=_messages(draw.refused, ELONGATED),
+        unreadable=messages[UNREADABLE],
+        elongated=messages[ELONGATED],
         missing=reading.missing,
     )
     return Sample(tuple(draw.items()), report)
@@ -119,16 +123,14 @@ def drop_unreachable(reading: Reading, *, rule: VqaRule, threshold: float) -> Re
         rule: how answers are scored.
         threshold: VQA accuracy from which an answer counts as correct.
     """
-    kept = tuple(
-        question
-        for question in reading.questions
-        if question.reference is None
-        or question.task == EXISTENCE
-        or reachable_vqa_accuracy(question.answers, rule) >= threshold
+    return reading.keep(
+        lambda question: (
+            question.reference is None
+            or question.task == EXISTENCE
+            or reachable_vqa_accuracy(question.answers, rule) >= threshold
+        ),
+        UNREACHABLE,
     )
-    lost = len(reading.questions) - len(kept)
-    dropped = reading.dropped | ({UNREACHABLE: lost} if lost else {})
-    return replace(reading, questions=kept, dropped=dropped)
 
 
 def require_enough(reading: Reading, wanted: int) -> None:
@@ -194,9 +196,8 @@ class _Draw:
 
     def items(self) -> list[Item]:
         """The items taken: images in seeded order, an image's items side by side."""
-        items = [_item(question, facts) for question, facts in self.taken]
         return sorted(
-            items,
+            (_item(question, facts) for question, facts in self.taken),
             key=lambda item: (rank(self._seed, item.image), rank(self._seed, item.item_id)),
         )
 
@@ -211,19 +212,10 @@ class _Draw:
 
 
 def _item(question: Question, facts: ImageFacts) -> Item:
-    return Item(
-        item_id=question.item_id,
-        dataset=question.dataset,
-        split=question.split,
-        task=question.task,
-        group=facts.sha256 if question.group is None else question.group,
-        image=question.image,
-        image_sha256=facts.sha256,
-        question_id=question.question_id,
-        question=question.question,
-        answers=question.answers,
-        reference=question.reference,
-    )
+    group = facts.sha256 if question.group is None else question.group
+    known = {field.name: getattr(question, field.name) for field in fields(question)}
+    sampled = {"item_id": question.item_id, "image_sha256": facts.sha256, "group": group}
+    return Item(**(known | sampled))
 
 
 def _labels(questions: Iterable[Question]) -> dict[str, int]:
@@ -247,9 +239,8 @@ def _quotas(
 ) -> dict[Stratum, int]:
     sizes = {key: len(rows) for key, rows in strata.items()}
     tie_break = {key: rank(seed, f"stratum {key[0]} {key[1]}") for key in sizes}
-    if all(task == EXISTENCE for task, _ in sizes):
-        return _equal_quotas(sizes, wanted, tie_break)
-    return _proportional_quotas(sizes, wanted, tie_break)
+    yes_no = all(task == EXISTENCE for task, _ in sizes)
+    return (_equal_quotas if yes_no else _proportional_quotas)(sizes, wanted, tie_break)
 
 
 def _equal_quotas(
@@ -285,11 +276,6 @@ def _lost(reading: Reading, refused: Mapping[str, InputError]) -> dict[str, int]
     """Reason → questions whose image was refused for it."""
     found = [refused[q.image] for q in reading.questions if q.image in refused]
     return dict(sorted(Counter(map(_reason, found)).items()))
-
-
-def _messages(refused: Mapping[str, InputError], reason: str) -> tuple[str, ...]:
-    errors = (refused[image] for image in sorted(refused))
-    return tuple(str(error) for error in errors if _reason(error) == reason)
 
 
 def first_few(names: Sequence[str]) -> str:

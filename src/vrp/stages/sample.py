@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -109,7 +108,4 @@ def read_splits(
 def _without_taken(reading: Reading, items: Sequence[Item]) -> Reading:
     """The questions but those that an earlier split of the data set has taken."""
     taken = {(item.image, item.question) for item in items if item.dataset == reading.dataset}
-    left = tuple(q for q in reading.questions if (q.image, q.question) not in taken)
-    gone = len(reading.questions) - len(left)
-    dropped = reading.dropped | ({"taken by an earlier split": gone} if gone else {})
-    return replace(reading, questions=left, dropped=dropped)
+    return reading.keep(lambda q: (q.image, q.question) not in taken, "taken by an earlier split")

@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,25 +169,16 @@ def _read(
     """
     path = places.path("questions")
     alone = len(splits) == 1
-    return {
-        split: _of_task(
-            read_own(path, images, split=split, task=task if alone else None), task, path
-        )
-        for split, task in splits.items()
-    }
-
-
-def _of_task(reading: Reading, task: str, path: Path) -> Reading:
-    """The questions of a task; those of others are accounted for as dropped."""
-    wanted = tuple(q for q in reading.questions if q.task == task)
-    others = len(reading.questions) - len(wanted)
-    if others and not wanted:
-        raise InputError(
-            f"{path}: no usable line asks for {task} ({others} ask for something else); "
-            f'write "task": "{task}" into the lines that do'
-        )
-    dropped = reading.dropped | ({f"task other than {task}": others} if others else {})
-    return replace(reading, questions=wanted, dropped=dropped)
+    found = {}
+    for split, task in splits.items():
+        reading = read_own(path, images, split=split, task=task if alone else None)
+        found[split] = reading.keep(lambda q, task=task: q.task == task, f"task other than {task}")
+        if reading.questions and not found[split].questions:
+            raise InputError(
+                f"{path}: no usable line asks for {task} ({len(reading.questions)} ask for "
+                f'something else); write "task": "{task}" into the lines that do'
+            )
+    return found
 
 
 DATASET = Dataset(
