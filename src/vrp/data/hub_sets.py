@@ -4,9 +4,10 @@ A data set's Parquet files are fetched one after the other, checked, read as a s
 the disk holds one of them at a time, the memory some rows. Images keep their published bytes.
 """
 
-import fileinput
+import contextlib
 import hashlib
 import io
+import itertools
 import json
 import logging
 import shutil
@@ -33,6 +34,7 @@ from vrp.hub import (
     short_revision,
 )
 from vrp.hub_errors import HubUnreachableError, Repository
+from vrp.tables.files import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,53 +83,57 @@ def fetch_hub_set(
     Raises:
         InputError: the data set cannot be had, or has other columns than published.
     """
-    earlier = _read_record(_record_path(places.folder, name))
-    done = earlier if earlier is not None and _is_current(earlier, source, places) else None
-    if done is None or not is_commit(source.revision):
-        done = _fetch(name, source, places, columns, earlier, done)
+    done = _read_record(places.folder, name)
+    if not is_fetched(name, source, places) or not is_commit(source.revision):
+        done = _fetch(name, source, places, columns)
+    assert done is not None
     return f"{done.repository}@{done.commit}"
 
 
 def is_fetched(name: str, source: "HubDatasetConfig", places: DatasetPlaces) -> bool:
     """Whether `fetch_hub_set` has done its work before, as far as that is known offline."""
-    record = _read_record(_record_path(places.folder, name))
-    return record is not None and _is_current(record, source, places)
-
-
-def _record_path(folder: Path, name: str) -> Path:
-    return folder / ".downloads" / f"hub-{name}.json"
+    record = _read_record(places.folder, name)
+    if record is None:
+        return False
+    fetched = (record.repository, record.revision, record.subset, record.split)
+    return (
+        fetched == (source.repository, source.revision, source.subset, source.split)
+        and all(_is_file(places.folder / file, digest) for file, digest in record.files.items())
+        and all((places.folder / places.images / image).is_file() for image in record.images)
+    )
 
 
 def _fetch(
-    name: str,
-    source: "HubDatasetConfig",
-    places: DatasetPlaces,
-    columns: HubColumns,
-    earlier: _Record | None,
-    current: _Record | None,
+    name: str, source: "HubDatasetConfig", places: DatasetPlaces, columns: HubColumns
 ) -> _Record:
     """Ask the hub, and fetch what it has.
 
-    Args:
-        name: of the data set.
-        source: where it is on the hub.
-        places: where its files go.
-        columns: how it is published.
-        earlier: record of an earlier run.
-        current: the same where it is of this source and its files are whole: kept where the hub
-            cannot be reached, or its commit is still the same.
+    What is there already is kept where the hub cannot be reached, or its commit is still the same.
     """
     work = places.folder / ".downloads" / f"hub-{name}"
     repository = Repository("dataset", source.repository, source.revision)
+    earlier = _read_record(places.folder, name)
+    current = earlier if is_fetched(name, source, places) else None
     try:
         listing = list_files(repository)
         if current is not None and current.commit == listing.commit:
             return current
         require_access(repository, listing)
         parts = _parquet_files(repository, listing, source)
-        drafts = _Drafts(work, _ImageFolder(places.folder / places.images), repository, columns)
+        images = _ImageFolder(places.folder / places.images)
+        drafts = []
         for number, part in enumerate(parts, 1):
-            drafts.add(listing, part, f"{name}, part {number} of {len(parts)}")
+            draft = work / f"{part.checksum.value}.jsonl"
+            drafts.append(draft)
+            if draft.is_file() and images.have(image for image, _ in _read_draft(draft)):
+                continue
+            parquet = draft.with_suffix(".parquet")
+            download_file(repository, listing, part.path, parquet)
+            label = f"{name}, part {number} of {len(parts)}"
+            rows = _rows(parquet, label, f"{repository.name}, {part.path}", columns)
+            with atomic_write(draft) as unfinished:
+                _write_draft(unfinished, rows, images, columns)
+            parquet.unlink()
     except HubUnreachableError as error:
         if current is None:
             raise InputError(
@@ -137,18 +143,14 @@ def _fetch(
         kept = short_revision(current.commit)
         logger.warning(f"{repository.name}: the hub cannot be reached; keeping {kept}")
         return current
-    files = {
-        places.file(official.file, official.split): _write_official(places, official, written)
-        for key, written in drafts.of(parts).items()
-        for official in [columns.official_file(key)]
-    }
+    files = _write_official(places, columns, drafts)
     # Question files that an earlier run wrote and this one did not, such as a split's.
     for place, sha256 in earlier.files.items() if earlier is not None else ():
-        path = places.folder / place
-        if place not in files and path.is_file() and file_sha256(path) == sha256:
-            path.unlink()
+        if place not in files and _is_file(places.folder / place, sha256):
+            (places.folder / place).unlink()
+    kept_images = sorted({image for draft in drafts for image, _ in _read_draft(draft)})
     asked = (source.repository, source.revision, listing.commit, source.subset, source.split)
-    record = _Record(*asked, files, drafts.images(parts))
+    record = _Record(*asked, files, kept_images)
     _record_path(places.folder, name).write_text(json.dumps(record._asdict()), encoding="utf-8")
     shutil.rmtree(work)
     logger.info(
@@ -158,23 +160,20 @@ def _fetch(
     return record
 
 
-def _read_record(path: Path) -> _Record | None:
+def _record_path(folder: Path, name: str) -> Path:
+    return folder / ".downloads" / f"hub-{name}.json"
+
+
+def _read_record(folder: Path, name: str) -> _Record | None:
     """The record of an earlier run; None where there is none."""
     try:
-        return _Record(**json.loads(path.read_text(encoding="utf-8")))
+        return _Record(**json.loads(_record_path(folder, name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _is_current(record: _Record, source: "HubDatasetConfig", places: DatasetPlaces) -> bool:
-    """Whether an earlier run fetched this source, and all of it is still there."""
-    fetched = (record.repository, record.revision, record.subset, record.split)
-    if fetched != (source.repository, source.revision, source.subset, source.split):
-        return False
-    files = {places.folder / name: sha256 for name, sha256 in record.files.items()}
-    return all(
-        path.is_file() and file_sha256(path) == sha256 for path, sha256 in files.items()
-    ) and all((places.folder / places.images / name).is_file() for name in record.images)
+def _is_file(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def _parquet_files(
@@ -209,74 +208,24 @@ def _parquet_files(
     return [listing.files[path] for path in paths]
 
 
-class _Drafts:
-    """Official rows of every Parquet file converted so far, each in a folder of its own."""
-
-    def __init__(
-        self, work: Path, images: "_ImageFolder", repository: Repository, columns: HubColumns
-    ) -> None:
-        self._work = work
-        self._repository = repository
-        self._columns = columns
-        self._images = images
-
-    def add(self, listing: Listing, part: RemoteFile, label: str) -> None:
-        """Fetch, convert and delete one Parquet file, unless that was done before."""
-        draft = self._draft(part)
-        if draft.is_dir() and self._images.have(_image_names(draft)):
-            return
-        shutil.rmtree(draft, ignore_errors=True)
-        parquet = self._work / f"{part.checksum.value}.parquet"
-        download_file(self._repository, listing, part.path, parquet)
-        unfinished = draft.with_name(f"{draft.name}.part")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        self._convert(parquet, part.path, unfinished, label)
-        unfinished.rename(draft)
-        parquet.unlink()
-
-    def of(self, parts: Iterable[RemoteFile]) -> dict[str, list[Path]]:
-        """Official file → the drafts of its rows, in the data set's order."""
-        found: dict[str, list[Path]] = {}
-        for part in parts:
-            for path in sorted(self._draft(part).glob("*.jsonl")):
-                found.setdefault(path.stem, []).append(path)
-        return found
-
-    def images(self, parts: Iterable[RemoteFile]) -> list[str]:
-        """File names of the images of all parts, sorted."""
-        return sorted({name for part in parts for name in _image_names(self._draft(part))})
-
-    def _draft(self, part: RemoteFile) -> Path:
-        return self._work / part.checksum.value
-
-    def _convert(self, parquet: Path, path: str, draft: Path, label: str) -> None:
-        drafts: dict[str, TextIO] = {}
-        used: set[str] = set()
-        try:
-            published = f"{self._repository.name}, {path}"
-            rows = _rows(parquet, label, published, self._columns)
-            for number, row in enumerate(rows, 1):
-                where = f"{published}, row {number}"
-                ids = [row[column] for column in self._columns.image_ids if column in row]
-                image = self._images.keep(ids[0] if ids else None, row["image"], where)
-                used.add(image)
-                for name, official in self._columns.to_official(row, image, where).items():
-                    if name not in drafts:
-                        drafts[name] = (draft / f"{name}.jsonl").open("w", encoding="utf-8")
-                    drafts[name].write(json.dumps(official) + "\n")
-        finally:
-            for file in drafts.values():
-                file.close()
-        (draft / "images.txt").write_text("\n".join(sorted(used)), encoding="utf-8")
+def _write_draft(
+    path: Path, rows: Iterable[tuple[str, Row]], images: "_ImageFolder", columns: HubColumns
+) -> None:
+    """Write a line for each row: its image's file, and what it becomes in the official files."""
+    with path.open("w", encoding="utf-8") as file:
+        for where, row in rows:
+            ids = [row[column] for column in columns.image_ids if column in row]
+            image = images.keep(ids[0] if ids else None, row["image"], where)
+            file.write(json.dumps([image, columns.to_official(row, image, where)]) + "\n")
 
 
-def _image_names(draft: Path) -> list[str]:
-    return (draft / "images.txt").read_text(encoding="utf-8").split()
+def _read_draft(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
-def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterator[Row]:
-    """Stream the rows of a Parquet file, images as bytes.
+def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterator[tuple[str, Row]]:
+    """Stream the rows of a Parquet file, images as bytes, each with its place.
 
     Raises:
         InputError: a column is missing, or the file is not what its name says: no Parquet, or text
@@ -310,7 +259,9 @@ def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterato
         # Not decoded: what is written must be what was published.
         stream = stream.cast_column("image", datasets.Image(decode=False))
         n_rows = metadata.metadata.num_rows
-        yield from tqdm(stream, total=n_rows, unit="row", desc=label, mininterval=5)
+        shown = tqdm(stream, total=n_rows, unit="row", desc=label, mininterval=5)
+        for number, row in enumerate(shown, 1):
+            yield f"{where}, row {number}", row
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(
             f"{where}: cannot be read ({_one_line(error)}); it was published so: choose another "
@@ -394,22 +345,27 @@ def _suffix(content: bytes) -> str:
         return ".jpg"
 
 
-def _write_official(places: DatasetPlaces, official: OfficialFile, drafts: list[Path]) -> str:
-    """Join the drafts into an official file, JSON lines or one object; return its SHA-256."""
-    path = places.path(official.file, official.split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    start, between, end = "", "\n", "\n"
-    if official.rows is not None:
-        start = json.dumps(dict(official.header))[:-1] + f', "{official.rows}": [\n'
-        between, end = ",\n", "\n]}\n"
-    with (
-        unfinished.open("w", encoding="utf-8") as file,
-        fileinput.FileInput(drafts, encoding="utf-8") as rows,
-    ):
-        file.write(start)
-        for number, line in enumerate(rows):
-            file.write((between if number else "") + line.rstrip("\n"))
-        file.write(end)
-    unfinished.replace(path)
-    return file_sha256(path)
+def _write_official(
+    places: DatasetPlaces, columns: HubColumns, drafts: Iterable[Path]
+) -> dict[str, str]:
+    """Join the drafts into the official files; return their SHA-256 by their place."""
+    written: dict[str, tuple[TextIO, OfficialFile]] = {}
+    with contextlib.ExitStack() as stack:
+        for key, row in (
+            item for d in drafts for _, rows in _read_draft(d) for item in rows.items()
+        ):
+            if key not in written:
+                official = columns.official_file(key)
+                path = stack.enter_context(atomic_write(places.path(official.file, official.split)))
+                file = stack.enter_context(path.open("w", encoding="utf-8"))
+                written[key] = file, official
+                if official.rows is not None:  # one object, its rows one a line
+                    file.write(f'{json.dumps(dict(official.header))[:-1]}, "{official.rows}": [\n')
+            else:
+                file, official = written[key]
+                file.write("\n" if official.rows is None else ",\n")
+            file.write(json.dumps(row))
+        for file, official in written.values():
+            file.write("\n" if official.rows is None else "\n]}\n")
+    files = [(official.file, official.split) for _, official in written.values()]
+    return {places.file(*of_key): file_sha256(places.path(*of_key)) for of_key in sorted(files)}
