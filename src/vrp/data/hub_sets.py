@@ -349,23 +349,22 @@ def _write_official(
     places: DatasetPlaces, columns: HubColumns, drafts: Iterable[Path]
 ) -> dict[str, str]:
     """Join the drafts into the official files; return their SHA-256 by their place."""
-    written: dict[str, tuple[TextIO, OfficialFile]] = {}
+    files: dict[str, tuple[TextIO, OfficialFile]] = {}
     with contextlib.ExitStack() as stack:
-        for key, row in (
-            item for d in drafts for _, rows in _read_draft(d) for item in rows.items()
-        ):
-            if key not in written:
+        of_drafts = itertools.chain.from_iterable(map(_read_draft, drafts))
+        for key, row in (item for _, rows in of_drafts for item in rows.items()):
+            is_first = key not in files
+            if is_first:
                 official = columns.official_file(key)
                 path = stack.enter_context(atomic_write(places.path(official.file, official.split)))
-                file = stack.enter_context(path.open("w", encoding="utf-8"))
-                written[key] = file, official
-                if official.rows is not None:  # one object, its rows one a line
-                    file.write(f'{json.dumps(dict(official.header))[:-1]}, "{official.rows}": [\n')
-            else:
-                file, official = written[key]
-                file.write("\n" if official.rows is None else ",\n")
-            file.write(json.dumps(row))
-        for file, official in written.values():
+                files[key] = stack.enter_context(path.open("w", encoding="utf-8")), official
+            file, official = files[key]
+            if official.rows is None:
+                file.write(("" if is_first else "\n") + json.dumps(row))
+            else:  # one object, its rows one a line
+                head = f'{json.dumps(dict(official.header))[:-1]}, "{official.rows}": [\n'
+                file.write((head if is_first else ",\n") + json.dumps(row))
+        for file, official in files.values():
             file.write("\n" if official.rows is None else "\n]}\n")
-    files = [(official.file, official.split) for _, official in written.values()]
-    return {places.file(*of_key): file_sha256(places.path(*of_key)) for of_key in sorted(files)}
+    written = sorted((official.file, official.split) for _, official in files.values())
+    return {places.file(*of_key): file_sha256(places.path(*of_key)) for of_key in written}

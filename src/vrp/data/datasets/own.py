@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,13 +173,17 @@ def _read(
     found = {}
     for split, task in splits.items():
         reading = read_own(path, images, split=split, task=task if alone else None)
-        found[split] = reading.keep(lambda q, task=task: q.task == task, f"task other than {task}")
+        found[split] = reading.keep(partial(_asks_for, task), f"task other than {task}")
         if reading.questions and not found[split].questions:
             raise InputError(
                 f"{path}: no usable line asks for {task} ({len(reading.questions)} ask for "
                 f'something else); write "task": "{task}" into the lines that do'
             )
     return found
+
+
+def _asks_for(task: str, question: Question) -> bool:
+    return question.task == task
 
 
 DATASET = Dataset(
