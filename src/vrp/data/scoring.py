@@ -18,8 +18,8 @@ PopeParser = Literal["strict", "official"]
 VqaRule = Literal["normalised", "official"]
 
 _WORD = re.compile(r"\w+")
-_COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NUMBER_WORDS = {"none": "0", **{word: str(n) for n, word in enumerate(_COUNTED)}}
+COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER_WORDS = {"none": "0", **{word: str(n) for n, word in enumerate(COUNTED)}}
 _ARTICLES = frozenset({"a", "an", "the"})
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
@@ -148,16 +148,11 @@ def vqa_accuracy(answer: str, answers: Sequence[str], *, rule: VqaRule = "offici
     return float(sum(per_annotator)) / len(per_annotator)
 
 
-def best_vqa_accuracy(n_annotators: int, rule: VqaRule) -> float:
-    """The VQA accuracy of an answer that all annotators gave: the most that can be reached.
-
-    Under ``official`` min(1, (n - 1) / 3): fewer than four annotators never give 1.
-    """
-    return vqa_accuracy("x", ["x"] * n_annotators, rule=rule)
-
-
 def reachable_vqa_accuracy(answers: Sequence[str], rule: VqaRule) -> float:
-    """The most VQA accuracy that any answer gets: that of the one most annotators gave."""
+    """The most VQA accuracy that any answer gets: that of the one most annotators gave.
+
+    Under ``official`` at most min(1, (n - 1) / 3): fewer than four annotators never give 1.
+    """
     counts = Counter(map(normalise_vqa, answers))
     return vqa_accuracy(max(answers, key=lambda a: counts[normalise_vqa(a)]), answers, rule=rule)
 
@@ -204,11 +199,11 @@ def score_answer(
     if existence:
         correct = parsed == item.reference
         return Scored(parsed, float(correct), correct)
-    if len(item.answers) < 4 and best_vqa_accuracy(len(item.answers), vqa_rule) < threshold:
+    n = len(item.answers)
+    if n < 4 and reachable_vqa_accuracy(["all say this"] * n, vqa_rule) < threshold:
         raise InputError(
-            f"scoring.vqa_threshold {threshold:g} cannot be reached by items of "
-            f"{len(item.answers)} `answers` under the official rule, which counts three others; "
-            "set scoring.vqa_rule: normalised"
+            f"scoring.vqa_threshold {threshold:g} cannot be reached by items of {n} `answers` "
+            "under the official rule, which counts three others; set scoring.vqa_rule: normalised"
         )
     score = vqa_accuracy(text, item.answers, rule=vqa_rule)
     return Scored(parsed, score, score >= threshold)

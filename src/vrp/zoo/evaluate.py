@@ -24,10 +24,10 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
+from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.scenes.draw import Purpose, Scene, draw_scene, scene_rng, scene_seed
 from vrp.data.scenes.pope_sampling import (
     OBJECTS_ASKED,
-    POPE_SPLITS,
     ImageObjects,
     image_objects,
     pope_questions,

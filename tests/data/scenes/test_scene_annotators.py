@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vrp.data.scenes.annotators import (
-    AnnotatorAnswer,
-    annotate,
-    error_probability,
-    majority_answer,
-)
+from vrp.data.scenes.annotators import annotate, error_probability
 from vrp.data.scenes.draw import CATEGORIES, SCENE_TYPES, Scene, SceneObject
 from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import ANSWERS, SceneQuestion
@@ -77,11 +72,3 @@ def test_every_mistake_is_another_answer_of_the_same_kind(answer, kind):
         assert given <= set(family)
         assert given <= ANSWERS
     assert len(given) > 1
-
-
-def test_the_majority_counts_number_words_as_digits():
-    def rows(*answers):
-        return [AnnotatorAnswer(a, "yes", i) for i, a in enumerate(answers, start=1)]
-
-    assert majority_answer(rows("3", "two", "2", "3", "2")) == "2"
-    assert majority_answer(rows("red", "orange", "orange", "red")) == "red"

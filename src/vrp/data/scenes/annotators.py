@@ -1,6 +1,5 @@
 """Ten simulated annotators per question, who disagree where a scene is hard to see."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -8,11 +7,9 @@ import numpy as np
 
 from vrp.data.scenes.draw import SCENE_TYPES, Scene, SceneObject
 from vrp.data.scenes.questions import SceneQuestion
+from vrp.data.scoring import COUNTED
 
 N_ANNOTATORS: Final = 10
-
-NUMBER_WORDS: Final = ("zero", "one", "two", "three", "four", "five", "six", "seven")
-"""How some annotators write a count."""
 
 _BASE_ERROR: Final = 0.04
 _SMALL_ERROR: Final = 0.06
@@ -93,7 +90,7 @@ def annotate(
         errs = rng.random() < probability
         answer = _wrong_answer(question, rng) if errs else question.answer
         if question.answer_type == "number" and rng.random() < _NUMBER_WORD_SHARE:
-            answer = NUMBER_WORDS[int(answer)]
+            answer = COUNTED[int(answer)]
         unsure = 0.5 if errs else probability
         confidence = "yes"
         if rng.random() < unsure:
@@ -114,10 +111,3 @@ def _wrong_answer(question: SceneQuestion, rng: np.random.Generator) -> str:
     else:
         others = _LOOK_ALIKE_COLORS.get(truth) or _LOOK_ALIKES[truth]
     return others[int(rng.integers(len(others)))]
-
-
-def majority_answer(answers: Sequence[AnnotatorAnswer]) -> str:
-    """Return the most frequent answer, number words as digits; of equals, the first given."""
-    digits = {word: str(number) for number, word in enumerate(NUMBER_WORDS)}
-    counts = Counter(digits.get(a.answer, a.answer) for a in answers)
-    return counts.most_common(1)[0][0]

@@ -233,12 +233,8 @@ def draw_scene(seed: int) -> Scene:
     noise = rng.standard_normal((height, width, 3), dtype=np.float32) * rng.uniform(3.0, 11.0)
     pixels = np.clip(canvas.pixels + noise, 0, 255).astype(np.uint8)
     objects = []
-    for index, plan in enumerate(placed):
+    for index, (category, color, size, contrast) in enumerate(placed):
         seen = canvas.instance_map == index
         share = int(seen.sum()) / canvas.silhouettes[index]
-        objects.append(
-            SceneObject(
-                plan.category, plan.color, _visible_box(seen), share, plan.size, plan.contrast
-            )
-        )
+        objects.append(SceneObject(category, color, _visible_box(seen), share, size, contrast))
     return Scene(Image.fromarray(pixels), tuple(objects), scene_type, seed, canvas.instance_map)

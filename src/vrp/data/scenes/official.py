@@ -9,13 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
-from vrp.data.scenes.annotators import annotate, majority_answer
+from vrp.data.datasets.pope import POPE_SPLITS
+from vrp.data.scenes.annotators import annotate
 from vrp.data.scenes.draw import Purpose, Scene, draw_scene, scene_rng, scene_seed
 from vrp.data.scenes.pope_sampling import (
     OBJECTS_ASKED,
-    POPE_SPLITS,
     ImageObjects,
     image_objects,
     pope_questions,
@@ -26,6 +24,7 @@ from vrp.data.scenes.questions import (
     open_questions,
     spatial_questions,
 )
+from vrp.data.scoring import majority_answer
 from vrp.errors import InputError
 from vrp.tables.files import write_text
 
@@ -34,15 +33,18 @@ POPE_FILE: Final = "pope/coco_pope_{split}.json"
 VQA_QUESTIONS_FILE: Final = "vqa/v2_OpenEnded_mscoco_val2014_questions.json"
 VQA_ANNOTATIONS_FILE: Final = "vqa/v2_mscoco_val2014_annotations.json"
 PROVENANCE_FILE: Final = "scenes.json"
-_OWN_FILES: Final = frozenset(
-    [
-        PROVENANCE_FILE,
-        VQA_QUESTIONS_FILE,
-        VQA_ANNOTATIONS_FILE,
-        *(POPE_FILE.format(split=split) for split in POPE_SPLITS),
-    ]
-)
+_OWN_FILES: Final = {PROVENANCE_FILE, VQA_QUESTIONS_FILE, VQA_ANNOTATIONS_FILE} | {
+    POPE_FILE.format(split=split) for split in POPE_SPLITS
+}
 _OWN_IMAGE: Final = re.compile(rf"{IMAGE_FOLDER}/COCO_val2014_\d{{12}}\.png")
+
+
+_VQA_HEADER: Final = {
+    "info": {"description": "VRP scenes in the layout of VQA v2.0", "version": "2.0"},
+    "data_type": "mscoco",
+    "data_subtype": IMAGE_FOLDER,
+    "license": {"url": "https://opensource.org/license/mit", "name": "MIT License"},
+}
 
 
 class _NumberedScene(NamedTuple):
@@ -91,22 +93,18 @@ def write_scene_dataset(
 
 def _refuse_foreign_files(folder: Path) -> None:
     """Raise if replacing the folder would delete anything but an earlier scene data set."""
-    if not folder.exists():
-        return
-    if (folder / PROVENANCE_FILE).is_file():
-        files = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
-        for name in (path.relative_to(folder).as_posix() for path in files):
-            if name not in _OWN_FILES and not _OWN_IMAGE.fullmatch(name):
-                raise InputError(
-                    f"{folder / name}: is none of the scenes' files, which are drawn anew; move it "
-                    "to another folder, or set data.origin: local to use what is there"
-                )
-        return
-    if not folder.is_dir() or any(not path.is_dir() for path in folder.rglob("*")):
+    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    if folder.is_file() or (files and not (folder / PROVENANCE_FILE).is_file()):
         raise InputError(
             f"{folder}: holds files but no {PROVENANCE_FILE}, so it is not a scene data set; "
             "give an empty or new folder"
         )
+    for name in (path.relative_to(folder).as_posix() for path in files):
+        if name not in _OWN_FILES and not _OWN_IMAGE.fullmatch(name):
+            raise InputError(
+                f"{folder / name}: is none of the scenes' files, which are drawn anew; move it "
+                "to another folder, or set data.origin: local to use what is there"
+            )
 
 
 def _choose_scenes(
@@ -139,27 +137,32 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
     for image_id, file_name, scene, in_pope, in_vqa in scenes:
         scene.image.save(folder / IMAGE_FOLDER / file_name, compress_level=4)
         n_images += 1
+        n_vqa_images += in_vqa
         if in_pope:
             pope_images.append(image_objects(file_name, scene))
-        if in_vqa:
-            n_vqa_images += 1
-            annotators = scene_rng(scene.seed, Purpose.ANNOTATORS)
-            for number, asked in enumerate(_vqa_questions(scene)):
-                question_id = image_id * 1000 + number
-                questions.append(
-                    {"image_id": image_id, "question": asked.text, "question_id": question_id}
-                )
-                annotations.append(_vqa_annotation(question_id, image_id, asked, scene, annotators))
-                tasks[asked.task] += 1
+        annotators = scene_rng(scene.seed, Purpose.ANNOTATORS)
+        for number, asked in enumerate(_vqa_questions(scene) if in_vqa else ()):
+            question_id = image_id * 1000 + number
+            questions.append(
+                {"image_id": image_id, "question": asked.text, "question_id": question_id}
+            )
+            answers = annotate(asked, scene, annotators)
+            annotations.append(
+                {
+                    "question_type": asked.question_type,
+                    "multiple_choice_answer": majority_answer([a.answer for a in answers]),
+                    "answers": [answer._asdict() for answer in answers],
+                    "image_id": image_id,
+                    "answer_type": asked.answer_type,
+                    "question_id": question_id,
+                }
+            )
+            tasks[asked.task] += 1
     for split in POPE_SPLITS:
         rows = pope_questions(pope_images, split)
         n_rows = len(rows)
         lines = "".join(json.dumps(row._asdict()) + "\n" for row in rows)
         write_text(folder / POPE_FILE.format(split=split), lines)
-    asked_file = {**_vqa_header(), "task_type": "Open-Ended", "questions": questions}
-    write_text(folder / VQA_QUESTIONS_FILE, json.dumps(asked_file) + "\n")
-    answers_file = {**_vqa_header(), "annotations": annotations}
-    write_text(folder / VQA_ANNOTATIONS_FILE, json.dumps(answers_file) + "\n")
     about = {
         "made_by": f"vrp {importlib.metadata.version('vrp')}",
         "namespace": namespace,
@@ -169,6 +172,10 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
         "n_pope_rows": n_rows,
         **{f"n_{task}": tasks[task] for task in ("counting", "spatial", "open")},
     }
+    asked_file = {**_VQA_HEADER, "task_type": "Open-Ended", "questions": questions}
+    write_text(folder / VQA_QUESTIONS_FILE, json.dumps(asked_file) + "\n")
+    answers_file = {**_VQA_HEADER, "annotations": annotations}
+    write_text(folder / VQA_ANNOTATIONS_FILE, json.dumps(answers_file) + "\n")
     write_text(folder / PROVENANCE_FILE, json.dumps(about, indent=1) + "\n")
 
 
@@ -179,30 +186,3 @@ def _vqa_questions(scene: Scene) -> list[SceneQuestion]:
         *spatial_questions(scene, rng),
         *open_questions(scene, rng),
     ]
-
-
-def _vqa_header() -> dict[str, Any]:
-    return {
-        "info": {"description": "VRP scenes in the layout of VQA v2.0", "version": "2.0"},
-        "data_type": "mscoco",
-        "data_subtype": IMAGE_FOLDER,
-        "license": {"url": "https://opensource.org/license/mit", "name": "MIT License"},
-    }
-
-
-def _vqa_annotation(
-    question_id: int,
-    image_id: int,
-    question: SceneQuestion,
-    scene: Scene,
-    rng: np.random.Generator,
-) -> dict[str, Any]:
-    answers = annotate(question, scene, rng)
-    return {
-        "question_type": question.question_type,
-        "multiple_choice_answer": majority_answer(answers),
-        "answers": [answer._asdict() for answer in answers],
-        "image_id": image_id,
-        "answer_type": question.answer_type,
-        "question_id": question_id,
-    }

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.scenes.draw import Purpose, Scene, scene_rng
 from vrp.data.scenes.questions import existence_question
-
-POPE_SPLITS: Final = ("random", "popular", "adversarial")
 
 OBJECTS_ASKED: Final = 3
 """Present objects asked about per image, and as many absent ones: six questions an image."""

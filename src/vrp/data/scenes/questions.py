@@ -23,12 +23,7 @@ RELATIONS: Final[dict[str, tuple[int, int]]] = {
 }
 """Relation → (axis, sign): axis 0 is x, 1 is y (down); `a R b` holds when sign·(a − b) > 0."""
 
-_REVERSE: Final = {
-    "to the left of": "to the right of",
-    "to the right of": "to the left of",
-    "above": "below",
-    "below": "above",
-}
+_NAMES: Final = {place: words for words, place in RELATIONS.items()}
 
 MAX_COUNT: Final = 6
 ANSWERS: Final[frozenset[str]] = frozenset(
@@ -118,11 +113,10 @@ def _centroids(scene: Scene) -> list[tuple[float, float]]:
 
 def _relation_between(
     a: tuple[float, float], b: tuple[float, float], axis: int
-) -> tuple[str, float]:
-    """Return the relation of `a` to `b` along an axis and the distance along it in pixels."""
+) -> tuple[int, float]:
+    """Return on which side of `b` along an axis `a` is (-1 or 1), and the distance in pixels."""
     gap = a[axis] - b[axis]
-    before, after = ("to the left of", "to the right of") if axis == 0 else ("above", "below")
-    return (before if gap < 0 else after), abs(gap)
+    return (-1 if gap < 0 else 1), abs(gap)
 
 
 def spatial_questions(scene: Scene, rng: np.random.Generator) -> list[SceneQuestion]:
@@ -160,7 +154,7 @@ def _relation_question(
     axis: int,
     rng: np.random.Generator,
 ) -> SceneQuestion | None:
-    relation, gap = _relation_between(centres[a], centres[b], axis)
+    side, gap = _relation_between(centres[a], centres[b], axis)
     if gap < NEAR_SEPARATION:
         return None
     if gap < CLEAR_SEPARATION and rng.random() >= _HARD_KEEP_SHARE:
@@ -169,8 +163,10 @@ def _relation_question(
     if not holds:
         other, other_gap = _relation_between(centres[a], centres[b], 1 - axis)
         # The other axis makes a plain "no" only where its own relation is plain.
-        swap = other_gap >= CLEAR_SEPARATION and rng.random() < _SWAPPED_AXIS_SHARE
-        relation = _REVERSE[other if swap else relation]
+        if other_gap >= CLEAR_SEPARATION and rng.random() < _SWAPPED_AXIS_SHARE:
+            axis, side = 1 - axis, other
+        side = -side
+    relation = _NAMES[axis, side]
     nouns = (scene.objects[a].category, scene.objects[b].category)
     text = f"Is the {nouns[0]} {relation} the {nouns[1]}?"
     return SceneQuestion(text, "yes" if holds else "no", "spatial", "is the", "yes/no", nouns)
@@ -195,17 +191,9 @@ def _object_answer_questions(
             clear = [o for gap, o in gaps if gap >= CLEAR_SEPARATION]
             if len(clear) != 1 or len(beyond) != 1 or rng.random() >= _OBJECT_ANSWER_SHARE:
                 continue
-            noun = scene.objects[b].category
-            questions.append(
-                SceneQuestion(
-                    f"What is {relation} the {noun}?",
-                    clear[0].category,
-                    "spatial",
-                    "what is",
-                    "other",
-                    (noun,),
-                )
-            )
+            noun, answer = scene.objects[b].category, clear[0].category
+            text = f"What is {relation} the {noun}?"
+            questions.append(SceneQuestion(text, answer, "spatial", "what is", "other", (noun,)))
     return questions
 
 
