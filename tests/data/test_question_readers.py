@@ -67,7 +67,7 @@ def test_pope_array_blank_lines_and_byte_order_mark_are_tolerated(tmp_path):
     lines.write_text("\n\n".join(json.dumps(row) for row in rows) + "\r\n", encoding="utf-8")
     expected = [("1", "yes"), ("b", "no")]
     for path in (array, lines):
-        assert [(row.question_id, row.label) for row in read_pope_rows(path)] == expected
+        assert [(row.question_id, *row.answers) for row in read_pope_rows(path)] == expected
 
 
 def test_pope_malformed_line_is_named(tmp_path):

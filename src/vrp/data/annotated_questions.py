@@ -22,11 +22,12 @@ class AnnotatedQuestion(NamedTuple):
     where: str
     """File and row, for messages."""
     question_id: str
-    image_id: str
+    image: str
+    """Its id, or its file name as written."""
     question: str
     answers: list[str]
     """As written; none where the question has no annotation."""
-    answer_type: str | None
+    answer_type: str | None = None
     """``yes/no``, ``number`` or ``other``; None where the annotation does not say."""
 
 
@@ -77,8 +78,8 @@ def reading_of(
     questions = []
     for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
         text = " ".join(row.question.split())
-        image = images.find(row.image_id) if by_name else images.find_id(row.image_id)
-        pair = (image or row.image_id, text)
+        image = images.find(row.image) if by_name else images.find_id(row.image)
+        pair = (image or row.image, text)
         if split == UNASSIGNED:
             dropped["fits no task"] += 1
         elif not any(answer.strip() for answer in row.answers):
@@ -87,7 +88,7 @@ def reading_of(
             dropped["duplicate of (image, question)"] += 1
         elif image is None:
             dropped[images.why_missing()] += 1
-            missing.add(row.image_id)
+            missing.add(row.image)
             seen.add(pair)
         else:
             questions.append(

@@ -153,7 +153,7 @@ def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
     for name, path in split_names(list(files)).items():
         asked = {
             row.where: Asked(
-                split, row.question_id, row.text, row.image, row.label, source=path.name
+                split, row.question_id, row.question, row.image, row.answers[0], source=path.name
             )
             for split, records in _by_split(files[path], name, alone=len(files) == 1).items()
             for row in pope_rows(records)
@@ -199,7 +199,7 @@ def _annotated(path: Path, rows: Sequence[AnnotatedQuestion], *, by_task: bool) 
             split=path.name,
             question_id=row.question_id,
             text=row.question,
-            image=row.image_id,
+            image=row.image,
             answers=row.answers,
             parts=_parts(row) if by_task else (),
             source=path.name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from vrp.data.annotated_questions import AnnotatedQuestion, reading_of
 from vrp.data.coco import COCO_VAL2014
@@ -18,33 +18,19 @@ if TYPE_CHECKING:
 POPE_SPLITS = ("random", "popular", "adversarial")
 
 
-class PopeRow(NamedTuple):
-    """One line of a POPE file, checked."""
-
-    where: str
-    """File and line, for messages."""
-    question_id: str
-    image: str
-    """File name as written: ``COCO_val2014_….jpg``."""
-    text: str
-    """The question, spaces collapsed."""
-    label: str
-    """``yes`` or ``no``."""
-
-
-def read_pope_rows(path: Path) -> list[PopeRow]:
+def read_pope_rows(path: Path) -> list[AnnotatedQuestion]:
     """Every line of a POPE file (JSON lines; one JSON array is tolerated), duplicates included.
 
-    Raises InputError naming file and line for malformed JSON, a missing key, a label other than
-    yes or no, or a question id used for two different questions.
+    Each has one answer, its label. Raises InputError naming file and line for malformed JSON, a
+    missing key, a label other than yes or no, or a question id used for two different questions.
     """
     return pope_rows(read_records(path))
 
 
-def pope_rows(records: Iterable[Record]) -> list[PopeRow]:
+def pope_rows(records: Iterable[Record]) -> list[AnnotatedQuestion]:
     """Rows of one split, checked. Raises InputError as ``read_pope_rows``."""
     rows = [_row(record) for record in records]
-    by_id: dict[str, PopeRow] = {}
+    by_id: dict[str, AnnotatedQuestion] = {}
     for row in rows:
         first = by_id.setdefault(row.question_id, row)
         if first[2:] != row[2:]:
@@ -64,36 +50,33 @@ def read_pope(files: Mapping[str, Path], images: "ImageIndex") -> dict[str, Read
     Raises InputError as ``read_pope_rows``, and where two rows, of any of the files, label one pair
     differently.
     """
-    labelled: dict[tuple[str, str], PopeRow] = {}
-    return {split: _read_split(split, files[split], images, labelled) for split in sorted(files)}
+    readings = {}
+    labelled: dict[tuple[str, str], AnnotatedQuestion] = {}
+    for split in sorted(files):
+        rows = read_pope_rows(files[split])
+        for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
+            first = labelled.setdefault((images.find(row.image) or row.image, row.question), row)
+            if first.answers != row.answers:
+                raise InputError(
+                    f"{row.where}: labelled {row.answers[0]}, but {first.answers[0]} at "
+                    f"{first.where} for the same image and question; correct one of them"
+                )
+        readings[split] = reading_of(
+            rows, images, dataset=POPE, split=split, task=EXISTENCE, by_name=True
+        )
+    return readings
 
 
-def _read_split(
-    split: str, path: Path, images: "ImageIndex", labelled: dict[tuple[str, str], PopeRow]
-) -> Reading:
-    """Read one split; `labelled` holds the first row, of any split, of every pair."""
-    rows = read_pope_rows(path)
-    for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
-        first = labelled.setdefault((images.find(row.image) or row.image, row.text), row)
-        if first.label != row.label:
-            raise InputError(
-                f"{row.where}: labelled {row.label}, but {first.label} at {first.where} "
-                "for the same image and question; correct one of them"
-            )
-    asked = [AnnotatedQuestion(*row[:4], [row.label], "yes/no") for row in rows]
-    return reading_of(asked, images, dataset=POPE, split=split, task=EXISTENCE, by_name=True)
-
-
-def _row(record: Record) -> PopeRow:
+def _row(record: Record) -> AnnotatedQuestion:
     label = text_field(record, "label").strip().lower()
     if label not in YES_NO:
         raise InputError(f"{record.where}: key 'label' is {label!r}; expected yes or no")
-    return PopeRow(
+    return AnnotatedQuestion(
         where=record.where,
         question_id=id_field(record, "question_id"),
         image=text_field(record, "image").strip(),
-        text=" ".join(text_field(record, "text").split()),
-        label=label,
+        question=" ".join(text_field(record, "text").split()),
+        answers=[label],
     )
 
 

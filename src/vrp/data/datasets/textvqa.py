@@ -67,10 +67,9 @@ def _question(record: Record) -> AnnotatedQuestion:
     return AnnotatedQuestion(
         where=record.where,
         question_id=id_field(record, "question_id"),
-        image_id=id_field(record, "image_id"),
+        image=id_field(record, "image_id"),
         question=text_field(record, "question"),
         answers=answers,
-        answer_type=None,
     )
 
 

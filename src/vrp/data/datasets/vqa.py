@@ -117,7 +117,7 @@ def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
     return AnnotatedQuestion(
         where=record.where,
         question_id=question_id,
-        image_id=id_field(record, "image_id"),
+        image=id_field(record, "image_id"),
         question=text_field(record, "question"),
         answers=[] if annotation is None else answers_field(annotation, "answers"),
         answer_type=answer_type,
