@@ -9,7 +9,7 @@ from vrp.data.answer_fields import ANSWER_KEYS, as_id, as_yes_no, canonical
 from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER, Candidates, Pairing, assign
 from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
 from vrp.data.asked_questions import Asked, Questions, as_text
-from vrp.data.json_input import Record, keys_shown
+from vrp.data.json_input import Record, keys_shown, missing_key
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.data.split_names import n_naming_split
 from vrp.errors import InputError
@@ -101,8 +101,7 @@ def read_answers(
     if answer_key is None:
         column = _found_column(table, questions, first)
     else:
-        column = _named_column(table, answer_key)
-        _refuse_labels(table, column, first)
+        column = _named_column(table, answer_key, first)
     texts = [_text(record, row, column) for row, record in enumerate(table.rows)]
     compared = Comparison(
         table,
@@ -121,33 +120,27 @@ def read_answers(
         rows=len(table.rows),
         compared=compared | {"split": n_naming_split(table, questions.sources)},
         prompts=tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
-        copies_labels=len(texts) >= _NOT_CHANCE and _holds_labels([column], first),
+        copies_labels=len(texts) >= _NOT_CHANCE and _holds_labels(column, first),
     )
     return Given(
         [texts[row_of[i]] if i in row_of else "" for i in range(len(questions.asked))], basis
     )
 
 
-def _named_column(table: AnswerTable, key: str) -> Column:
-    """The field under a key or a path that the user names."""
-    if key in table.columns:
-        return table.columns[key]
+def _named_column(table: AnswerTable, key: str, asked: Sequence[Asked]) -> Column:
+    """The field under a key or a path that the user names; not a copy of the labels, where the text
+    is elsewhere.
+    """
     below = [column for path, column in table.columns.items() if path.startswith(f"{key}.")]
-    if len(below) == 1:
-        return below[0]
-    if below:
-        raise _several_texts(table, key, below)
-    return Column(key, canonical(key))  # its first row says what is wrong
-
-
-def _refuse_labels(table: AnswerTable, column: Column, asked: Sequence[Asked]) -> None:
-    """Raise InputError where the named field is a copy of the labels, and the text is elsewhere."""
+    missing = Column(key, canonical(key))  # its first row says what is wrong
+    column = table.columns.get(key) or _only(table, key, below or [missing])
     others = {canonical(key) for key in table.rows[0].fields} & _BESIDE_LABEL - {column.name}
-    if (others or column.names("label")) and _holds_labels([column], asked):
+    if (others or column.names("label")) and _holds_labels(column, asked):
         raise InputError(
             f"{table.path}: key {column.path!r} holds the labels, not answers; name the key with "
             "the model's text with --answer-key"
         )
+    return column
 
 
 def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Asked]) -> Column:
@@ -160,9 +153,10 @@ def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Aske
     if _FILTERED in found:
         found.pop(_UNFILTERED, None)
     maybe = found.get(_MAYBE_LABEL, [])
-    if len(found) > 1 and (found.keys() & _BESIDE_LABEL or _holds_labels(maybe, asked)):
+    is_label = len(maybe) == 1 and _holds_labels(maybe[0], asked)
+    if len(found) > 1 and (found.keys() & _BESIDE_LABEL or is_label):
         found.pop(_MAYBE_LABEL, None)
-    elif _holds_labels(maybe, asked):  # is the text under a key that is not known?
+    elif is_label:  # is the text under a key that is not known?
         found |= {c.path: [c] for c in table.columns.values() if _holds_other_verdicts(c, asked)}
     if len(found) > 1:
         keys = " and ".join(repr(columns[0].path) for columns in found.values())
@@ -170,11 +164,17 @@ def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Aske
             f"{table.where(0)}: keys {keys} may both hold the answer; name the right one with "
             "--answer-key"
         )
-    if not found:
-        raise _no_answer(table.rows[0], next(iter(asking), None))
-    ((key, columns),) = found.items()
+    for key, columns in found.items():
+        return _only(table, key, columns)
+    raise _no_answer(table.rows[0], next(iter(asking), None))
+
+
+def _only(table: AnswerTable, key: str, columns: Sequence[Column]) -> Column:
     if len(columns) > 1:
-        raise _several_texts(table, key, columns)
+        paths = ", ".join(repr(column.path) for column in columns[:4])
+        raise InputError(
+            f"{table.path}: key {key!r} holds several texts ({paths}); name one with --answer-key"
+        )
     return columns[0]
 
 
@@ -197,15 +197,14 @@ def _holds_questions(column: Column, questions: Questions) -> bool:
     return 2 * sum(text.rstrip().endswith("?") for text in texts) > len(column.values)
 
 
-def _holds_labels(columns: Sequence[Column], asked: Sequence[Asked]) -> bool:
+def _holds_labels(column: Column, asked: Sequence[Asked]) -> bool:
     """Whether a field is a copy of the labels, which are not all the same."""
-    if len(columns) != 1 or len({(question.label, question.truths) for question in asked}) < 2:
+    if len(column.values) != len(asked) or len({(q.label, q.truths) for q in asked}) < 2:
         return False
-    values = columns[0].values
-    return len(values) == len(asked) and all(
-        as_yes_no(values[row], coded=False) == question.label
+    return all(
+        as_yes_no(column.values[row], coded=False) == question.label
         if question.label
-        else normalise_vqa(str(values[row])) in question.truths
+        else normalise_vqa(str(column.values[row])) in question.truths
         for row, question in enumerate(asked)
     )
 
@@ -225,29 +224,18 @@ def _no_answer(record: Record, asking: str | None) -> InputError:
     empty = next((key for key in record.fields if canonical(key) in ANSWER_KEYS), None)
     if asking is None and empty is not None:
         return _not_text(record, empty)
-    what = f"key {asking!r} is the question's"
-    if asking is None:
-        what = f"none of the keys {', '.join(ANSWER_KEYS[:8])}"
+    what = f"none of the keys {', '.join(ANSWER_KEYS[:8])}"
+    what = what if asking is None else f"key {asking!r} is the question's"
     return InputError(
         f"{record.where}: {what} (found: {keys_shown(record)}); name the key that holds the answer "
         "with --answer-key"
     )
 
 
-def _several_texts(table: AnswerTable, key: str, columns: Sequence[Column]) -> InputError:
-    paths = ", ".join(repr(column.path) for column in columns[:4])
-    return InputError(
-        f"{table.path}: key {key!r} holds several texts ({paths}); name one with --answer-key"
-    )
-
-
 def _text(record: Record, row: int, column: Column) -> str:
     value = column.values.get(row)
     if value is None and column.path.partition(".")[0] not in record.fields:
-        raise InputError(
-            f"{record.where}: key {column.path!r} is missing (found: {keys_shown(record)}); "
-            "expected to hold the answer"
-        )
+        raise missing_key(record, column.path, "to hold the answer")
     if value is None or isinstance(value, bool):
         raise _not_text(record, column.path)
     return (as_id(value) or str(value)) if isinstance(value, float) else str(value)

@@ -201,12 +201,16 @@ def answers_field(record: Record, key: str) -> list[str]:
     return answers
 
 
+def missing_key(record: Record, key: str, wanted: str) -> InputError:
+    """What to say where a record lacks a key."""
+    return InputError(
+        f"{record.where}: key '{key}' is missing (found: {keys_shown(record)}); expected {wanted}"
+    )
+
+
 def _present(record: Record, key: str, wanted: str) -> Any:
     if key not in record.fields:
-        raise InputError(
-            f"{record.where}: key '{key}' is missing (found: {keys_shown(record)}); "
-            f"expected {wanted}"
-        )
+        raise missing_key(record, key, wanted)
     return record.fields[key]
 
 

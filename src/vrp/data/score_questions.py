@@ -62,9 +62,13 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
     for path in questions:
         key = _document_key(path)
         if key == "questions":
-            labelled.append(_vqa(path, annotations))
+            if annotations is None:
+                raise InputError(
+                    f"{path}: holds VQA v2 questions; give their annotations (--annotations)"
+                )
+            labelled.append(_annotated(path, read_vqa_rows(path, annotations), by_task=True))
         elif key == "data":
-            labelled.append(_textvqa(path))
+            labelled.append(_annotated(path, read_textvqa_rows(path), by_task=False))
         else:
             rows = read_rows(path)
             kind = prompts if _has_no_labels(rows) else own if _is_own(rows) else pope
@@ -75,7 +79,7 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
                 f"{questions[0]}: annotations go with VQA v2's questions "
                 "(v2_OpenEnded_…_questions.json); give that file, or no annotations"
             )
-        labelled.append(_textvqa(annotations))
+        labelled.append(_annotated(annotations, read_textvqa_rows(annotations), by_task=False))
     labelled += [_own(path, rows) for path, rows in own.items()]
     labelled += [_pope(pope)] if pope else []
     if not labelled:
@@ -108,22 +112,24 @@ def _prompt(record: Record, path: Path) -> Asked:
     split = next((str(record.fields[k]) for k in SPLIT_KEYS if record.fields.get(k)), "")
     return Asked(
         split=f"{path.name} {split}".strip(),
-        question_id=id_field(record, next(k for k in record.fields if names("id", canonical(k)))),
-        text=text_field(record, _text_key(record) or "text"),
+        question_id=id_field(record, _keys(record, "id")[0]),
+        text=text_field(record, _keys(record, "question")[0]),
         source=path.name,
     )
 
 
-def _text_key(record: Record) -> str | None:
-    return next((k for k in record.fields if k == "text" or names("question", canonical(k))), None)
+def _keys(record: Record, what: str) -> list[str]:
+    """Keys that name an id or a question."""
+    also = "text" if what == "question" else None
+    return [key for key in record.fields if key == also or names(what, canonical(key))]
 
 
 def _has_no_labels(records: Sequence[Record]) -> bool:
     """Whether rows ask questions under ids, and none says what is right."""
     return all(
         all(record.fields.get(key) is None for key in ("label", "answers", "answer"))
-        and _text_key(record) is not None
-        and any(names("id", canonical(key)) for key in record.fields)
+        and _keys(record, "question")
+        and _keys(record, "id")
         for record in records
     )
 
@@ -181,16 +187,6 @@ def _by_split(records: Sequence[Record], name: str, *, alone: bool) -> dict[str,
     if len(found) == 1:
         return {other if alone and other else name: list(records)}
     return {split if alone else f"{name} {split}": rows for split, rows in found.items()}
-
-
-def _vqa(path: Path, annotations: Path | None) -> QuestionFiles:
-    if annotations is None:
-        raise InputError(f"{path}: holds VQA v2 questions; give their annotations (--annotations)")
-    return _annotated(path, read_vqa_rows(path, annotations), by_task=True)
-
-
-def _textvqa(path: Path) -> QuestionFiles:
-    return _annotated(path, read_textvqa_rows(path), by_task=False)
 
 
 def _annotated(path: Path, rows: Sequence[AnnotatedQuestion], *, by_task: bool) -> QuestionFiles:
