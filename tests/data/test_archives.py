@@ -28,7 +28,7 @@ def server(tmp_path):
     root.mkdir()
     handler = functools.partial(QuietHandler, directory=root)
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=served.serve_forever, daemon=True).start()
+    threading.Thread(target=served.serve_forever, args=(0.01,), daemon=True).start()
     yield root, f"http://127.0.0.1:{served.server_port}"
     served.shutdown()
     served.server_close()

@@ -237,8 +237,8 @@ def test_groups_are_united_through_images_and_names():
     assert [item.item_id for item in united] == [item.item_id for item in items]
 
 
-@pytest.mark.parametrize("n_answers", [1, 997])
-def test_a_hundred_thousand_questions_cost_one_hash_each(monkeypatch, n_answers):
+@pytest.mark.parametrize("n_answers", [1, 97])
+def test_many_questions_cost_one_hash_each(monkeypatch, n_answers):
     """Not timed (see benchmarks/sampling.py): the work must grow with the file, not faster."""
     ranked = Counter()
 
@@ -247,20 +247,18 @@ def test_a_hundred_thousand_questions_cost_one_hash_each(monkeypatch, n_answers)
         return rank(seed, name)
 
     monkeypatch.setattr(sampling, "rank", counted)
-    questions = [
-        _question(i, i % 20_000, str(i % n_answers), "open", "vqa") for i in range(100_000)
-    ]
-    items = sample_split(_reading(questions), 5_000, 0, inspect=_inspect).items
-    assert len(items) == 5_000
+    questions = [_question(i, i % 2_000, str(i % n_answers), "open", "vqa") for i in range(10_000)]
+    items = sample_split(_reading(questions), 500, 0, inspect=_inspect).items
+    assert len(items) == 500
     assert max(Counter(item.image for item in items).values()) == 1
     # Each question once; what is taken again, with its image, to be put in order; each stratum.
-    assert sum(ranked.values()) <= 100_000 + 2 * 5_000 + n_answers
+    assert sum(ranked.values()) <= 10_000 + 2 * 500 + n_answers
 
 
 def _vqa_files(folder, n_rows):
     """Questions and annotations in the official layout, ten answers each."""
     asked = [
-        {"image_id": i % 500, "question": f"What color is thing {i}?", "question_id": i}
+        {"image_id": i % 100, "question": f"What color is thing {i}?", "question_id": i}
         for i in range(n_rows)
     ]
     annotated = [
@@ -270,7 +268,7 @@ def _vqa_files(folder, n_rows):
                 {"answer": f"red {i % 50}", "answer_confidence": "yes", "answer_id": n}
                 for n in range(1, 11)
             ],
-            "image_id": i % 500, "answer_type": "other", "question_id": i,
+            "image_id": i % 100, "answer_type": "other", "question_id": i,
         }
         for i in range(n_rows)
     ]  # fmt: skip
@@ -282,9 +280,9 @@ def _vqa_files(folder, n_rows):
 
 def test_a_row_costs_few_kilobytes_and_an_image_one_search(tmp_path, monkeypatch):
     """So that 100,000 rows stay far below a gigabyte, whatever machine reads them."""
-    for i in range(500):
+    for i in range(100):
         (tmp_path / f"COCO_val2014_{i:012d}.jpg").touch()
-    n_rows = 5_000
+    n_rows = 1_000
     files = _vqa_files(tmp_path, n_rows)
     searched = Counter()
     search = ImageIndex._find_id

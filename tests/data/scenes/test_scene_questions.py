@@ -37,7 +37,7 @@ SINGULAR = {"fish": "fish"} | {c + "s": c for c in CATEGORIES if c != "fish"}
 def asked():
     """(scene, its counting, spatial and open questions) for many scenes."""
     rows = []
-    for index in range(500):
+    for index in range(200):
         scene = draw_scene(scene_seed("test-questions", index))
         rng = scene_rng(scene.seed, Purpose.QUESTIONS)
         groups = [ask(scene, rng) for ask in (counting_questions, spatial_questions)]
@@ -140,7 +140,7 @@ def test_counts_are_spread(asked):
     total = answers.total()
     assert 0.06 < answers["0"] / total < 0.15
     assert answers["1"] / total < 0.55
-    assert all(answers[n] >= 20 for n in ("1", "2", "3", "4"))
+    assert all(answers[n] >= 8 for n in ("1", "2", "3", "4"))
 
 
 def test_relations_are_those_of_the_centroids(asked):
@@ -187,7 +187,7 @@ def test_yes_and_no_are_balanced(asked):
     answers = Counter(
         q.answer for _, _, spatial, _ in asked for q in spatial if q.answer_type == "yes/no"
     )
-    assert answers.total() > 800
+    assert answers.total() > 400
     assert 0.45 < answers["yes"] / answers.total() < 0.55
 
 
