@@ -1,6 +1,7 @@
 """Questions with annotators' answers, as VQA v2 and TextVQA publish them."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,15 +46,15 @@ def records_under(document: dict[str, Any], path: Path, key: str) -> list[Record
     return [Record(f"{path}, {key} row {i}", row) for i, row in enumerate(rows, 1)]
 
 
-def refuse_reused_ids(rows: list[AnnotatedQuestion]) -> None:
-    """Raise InputError naming both places where two questions have one id."""
-    first_of: dict[str, AnnotatedQuestion] = {}
-    for row in rows:
-        first = first_of.setdefault(row.question_id, row)
-        if first is not row:
+def refuse_reused_ids(ids: Iterable[tuple[str, str]]) -> None:
+    """Raise InputError naming both places where two of (question id, place) have one id."""
+    first_of: dict[str, str] = {}
+    for question_id, where in ids:
+        first = first_of.setdefault(question_id, where)
+        if first != where:
             raise InputError(
-                f"{row.where}: question_id {row.question_id} was used before ({first.where}); "
-                "give each question an id of its own"
+                f"{where}: question_id {question_id} was used before ({first}); give each question "
+                "an id of its own"
             )
 
 

@@ -166,10 +166,7 @@ class Pairing:
         return ForeignIdError(f"{self._table.where(row)}: {what}")
 
     def _narrowed(self, row: int, ids: list[int]) -> list[int]:
-        """Of questions that share an id, which every split's may, those that the row repeats.
-
-        Raises InputError where the row repeats no question, or several.
-        """
+        """Of questions that share an id, which every split's may, those that the row repeats."""
         words = self._questions.words
         asked = [self._questions.asked[i] for i in ids]
         several_splits = len({question.split for question in asked}) > 1
@@ -191,11 +188,7 @@ class Pairing:
         return fitting or ids[:1]  # the comparison says what the row asks instead
 
     def _by_number(self) -> Candidates | None:
-        """By a field that may hold the ids, where all of its values are ids and no two are equal.
-
-        Raises InputError where two such fields contradict each other, and where a field of another
-        name puts the rows into another order than their lines.
-        """
+        """By a field that may hold the ids, where all values are ids and no two are equal."""
         found = self._numberings()
         named = {c.path: ids for c, ids in found if c.names("number")}
         if len({str(ids) for ids in named.values()}) > 1:

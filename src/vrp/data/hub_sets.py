@@ -225,12 +225,7 @@ def _read_draft(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterator[tuple[str, Row]]:
-    """Stream the rows of a Parquet file, images as bytes, each with its place.
-
-    Raises:
-        InputError: a column is missing, or the file is not what its name says: no Parquet, or text
-            that is not UTF-8.
-    """
+    """Stream the rows of a Parquet file, images as bytes, each with its place."""
     import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq

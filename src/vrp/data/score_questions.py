@@ -170,10 +170,7 @@ def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
 
 
 def _by_split(records: Sequence[Record], name: str, *, alone: bool) -> dict[str, list[Record]]:
-    """Split → its rows, which may name it; a file for one split may leave it to the file's name.
-
-    Raises InputError where rows and file name different splits.
-    """
+    """Split → its rows, which may name it; a file for one split may leave it to the file's name."""
     found: dict[str, list[Record]] = {}
     for record in records:
         said = [str(record.fields.get(key)).strip().lower() for key in SPLIT_KEYS]

@@ -1,12 +1,12 @@
 """A user's own data: JSON lines of image, question and answers."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vrp.data.annotated_questions import refuse_reused_ids
 from vrp.data.dataset import Dataset, DatasetPlaces
 from vrp.data.item import COUNTING, EXISTENCE, OPEN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
@@ -37,37 +37,28 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     Raises InputError naming file and line for what is malformed, an unknown key or task, a reused
     id, or a question that holds an image's placeholder.
     """
-    dropped: Counter[str] = Counter()
-    missing: set[str] = set()
-    where_of: dict[str, str] = {}
-    pairs: dict[tuple[str, str], str] = {}
-    questions = []
     records = read_records(path)
     refuse_forgotten_answers(records)
+    usable: list[Question] = []
+    lost: list[Question] = []
+    ids = []
+    pairs: dict[tuple[str, str], str] = {}
     for record in records:
         name = text_field(record, "image").strip()
         image = images.find(name)
         question = own_question(record, name, split=split, task=task, image=image)
-        pair = (question.image, question.question)
-        if pair in pairs:
+        first = pairs.setdefault((question.image, question.question), record.where)
+        if first != record.where:
             raise InputError(
-                f"{record.where}: same image and question as {pairs[pair]}; put all answers into "
-                "the list of one line"
+                f"{record.where}: same image and question as {first}; put all answers into the "
+                "list of one line"
             )
-        pairs[pair] = record.where
-        if question.question_id in where_of:
-            raise InputError(
-                f"{record.where}: question_id {question.question_id} was used before "
-                f"({where_of[question.question_id]}); give each question an id of its own"
-            )
-        where_of[question.question_id] = record.where
-        if image is None:
-            dropped[images.why_missing()] += 1
-            missing.add(question.image)
-        else:
-            questions.append(question)
-    lost = tuple(sorted(missing))
-    return Reading("own", split, len(records), tuple(questions), dict(dropped), lost)
+        ids.append((question.question_id, record.where))
+        (usable if image is not None else lost).append(question)
+    refuse_reused_ids(ids)
+    dropped = {images.why_missing(): len(lost)} if lost else {}
+    missing = sorted({question.image for question in lost})
+    return Reading("own", split, len(records), tuple(usable), dropped, tuple(missing))
 
 
 def refuse_forgotten_answers(records: Sequence[Record]) -> None:

@@ -52,7 +52,7 @@ def read_textvqa(path: Path, images: "ImageIndex", *, split: str) -> Reading:
 def read_textvqa_rows(path: Path) -> list[AnnotatedQuestion]:
     """Every question of an official TextVQA file. Raises InputError as ``read_textvqa``."""
     rows = [_question(record) for record in records_under(read_json(path), path, "data")]
-    refuse_reused_ids(rows)
+    refuse_reused_ids((row.question_id, row.where) for row in rows)
     return rows
 
 

@@ -60,7 +60,7 @@ def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[Annotate
             f"{annotations_path}: annotates none of the questions of {questions_path}; "
             "give the annotations of the same release and subset"
         )
-    refuse_reused_ids(rows)
+    refuse_reused_ids((row.question_id, row.where) for row in rows)
     return rows
 
 
