@@ -1,5 +1,6 @@
 """Whatever a row repeats of the question that it is paired with is compared, under any name."""
 
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -12,6 +13,7 @@ from vrp.errors import InputError
 _FEW_WORDS = 3
 """Shorter questions may be part of any sentence."""
 _SHORT = 40
+_IMAGE_NAME = re.compile(r"(?!<|data:).{1,300}$", re.DOTALL)
 _SHARE = 4
 """A field of which more than one value in so many holds its question is there to hold it. (Half of
 a POPE split's questions are those of the other splits.)"""
@@ -113,7 +115,7 @@ class Comparison:
         for row, value in column.values.items():
             name = (as_id(value) or "") if named else value
             image = self._asked[row].image
-            if not isinstance(name, str) or not image or not _may_be_image(name):
+            if not isinstance(name, str) or not image or not _IMAGE_NAME.match(name):
                 continue
             looks = looks or looks_like_image(name)
             if named or looks_like_image(name):
@@ -207,10 +209,6 @@ def _within(part: Words, words: Words) -> bool:
     """Whether words stand within a question, and do not just open it, as its type does."""
     starts = range(1, len(words) - len(part) + 1)
     return bool(part) and any(words[start : start + len(part)] == part for start in starts)
-
-
-def _may_be_image(name: str) -> bool:
-    return 0 < len(name) <= 300 and not name.startswith(("<", "data:"))
 
 
 def _shown(value: Scalar) -> str:

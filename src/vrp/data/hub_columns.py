@@ -76,24 +76,15 @@ def answers_column(row: Row, column: str, where: str) -> list[dict[str, Any]]:
     if given is None:
         return []
     if isinstance(given, dict):
-        given = _transposed(given)
-    answers = [_answer(_parsed(answer)) for answer in given] if isinstance(given, list) else [None]
-    if None in answers:
+        lengths = {len(v) if isinstance(v, list) else None for v in given.values()}
+        fit = len(lengths) == 1 and None not in lengths
+        rows = zip(*given.values(), strict=True) if fit else ()
+        given = [dict(zip(given, row, strict=True)) for row in rows] if fit else None
+    answers = [_parsed(answer) for answer in given] if isinstance(given, list) else [None]
+    found = [{"answer": answer} if isinstance(answer, str) else answer for answer in answers]
+    if not all(isinstance(one, dict) and isinstance(one.get("answer"), str) for one in found):
         raise _other_layout(where, column, row[column], "list of texts")
-    return [answer for answer in answers if answer is not None]
-
-
-def _answer(given: object) -> dict[str, Any] | None:
-    answer = {"answer": given} if isinstance(given, str) else given
-    return answer if isinstance(answer, dict) and isinstance(answer.get("answer"), str) else None
-
-
-def _transposed(columns: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """An object of lists as a list of objects; None where the lists do not fit each other."""
-    lists = list(columns.values())
-    if not all(isinstance(values, list) and len(values) == len(lists[0]) for values in lists):
-        return None
-    return [dict(zip(columns, values, strict=True)) for values in zip(*lists, strict=True)]
+    return [one for one in found if isinstance(one, dict)]
 
 
 def _parsed(value: object) -> object:

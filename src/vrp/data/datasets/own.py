@@ -106,11 +106,13 @@ def own_question(
         if parsed is None:
             raise InputError(f"{record.where}: task existence needs yes or no as its answers")
         reference = parsed
+    named = record.fields.get("question_id") is not None
+    digest = hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()
     return Question(
         dataset="own",
         split=split,
         task=task,
-        question_id=_question_id(record, name, text),
+        question_id=id_field(record, "question_id") if named else digest[:16],
         image=image or name,
         question=text,
         answers=answers,
@@ -144,12 +146,6 @@ def _task(record: Record, default_task: str | None, answers: list[str]) -> str:
         return default_task
     yes_no = all(normalise_vqa(answer) in YES_NO for answer in answers)
     return EXISTENCE if yes_no else OPEN
-
-
-def _question_id(record: Record, name: str, text: str) -> str:
-    if record.fields.get("question_id") is not None:
-        return id_field(record, "question_id")
-    return hashlib.sha256(f"{name}\n{text}".encode()).hexdigest()[:16]
 
 
 def _read(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vrp.data.annotated_questions import AnnotatedQuestion, reading_of
 from vrp.data.coco import COCO_VAL2014
-from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
+from vrp.data.dataset import Archive, Dataset, HubColumns, OfficialFile, Row
 from vrp.data.hub_columns import choice_column, id_column, text_column
 from vrp.data.item import EXISTENCE, POPE, YES_NO, Reading, question_id_order
 from vrp.data.json_input import Record, id_field, read_records, text_field
@@ -80,12 +80,6 @@ def _row(record: Record) -> AnnotatedQuestion:
     )
 
 
-def _read(
-    places: DatasetPlaces, images: "ImageIndex", splits: Mapping[str, str]
-) -> dict[str, Reading]:
-    return read_pope({split: places.path("questions", split) for split in splits}, images)
-
-
 def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
     split = choice_column(row, "category", where, "POPE", POPE_SPLITS)
     label = choice_column(row, "answer", where, "POPE", YES_NO)
@@ -108,7 +102,9 @@ DATASET = Dataset(
     tasks=(EXISTENCE,),
     splits=POPE_SPLITS,
     files={"questions": "pope/coco_pope_{split}.json"},
-    read=_read,
+    read=lambda places, images, splits: read_pope(
+        {split: places.path("questions", split) for split in splits}, images
+    ),
     archives=tuple(Archive(f"{_URL}/coco_pope_{split}.json", "pope") for split in POPE_SPLITS),
     # As in lmms-lab/POPE, all three splits in one.
     hub=HubColumns(

@@ -1,6 +1,5 @@
 """TextVQA: what is written in the photograph, answered by ten people."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from vrp.data.annotated_questions import (
 from vrp.data.dataset import (
     Archive,
     Dataset,
-    DatasetPlaces,
     HubColumns,
     ImageSet,
     OfficialFile,
@@ -73,15 +71,6 @@ def _question(record: Record) -> AnnotatedQuestion:
     )
 
 
-def _read(
-    places: DatasetPlaces, images: "ImageIndex", splits: Mapping[str, str]
-) -> dict[str, Reading]:
-    return {
-        split: read_textvqa(places.path("questions", split), images, split=split)
-        for split in splits
-    }
-
-
 def _official_row(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
     name = choice_column(row, "set_name", where, "TextVQA", _SPLITS)
     extra = {column: row[column] for column in _EXTRA if row.get(column) is not None}
@@ -112,7 +101,10 @@ DATASET = Dataset(
     files={"questions": "textvqa/TextVQA_0.5.1_{split}.json"},
     # Its archive holds the images of train and val in one folder.
     images="train_images",
-    read=_read,
+    read=lambda places, images, splits: {
+        split: read_textvqa(places.path("questions", split), images, split=split)
+        for split in splits
+    },
     archives=(Archive(f"{_URL}/data/TextVQA_0.5.1_val.json", "textvqa"),),
     # As in lmms-lab/textvqa.
     hub=HubColumns(

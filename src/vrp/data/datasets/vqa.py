@@ -1,7 +1,6 @@
 """VQA v2: questions about COCO's photographs, each answered by ten people."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from vrp.data.annotated_questions import (
     refuse_reused_ids,
 )
 from vrp.data.coco import COCO_VAL2014
-from vrp.data.dataset import Archive, Dataset, DatasetPlaces, HubColumns, OfficialFile, Row
+from vrp.data.dataset import Archive, Dataset, HubColumns, OfficialFile, Row
 from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
@@ -136,14 +135,14 @@ def _split_of(row: AnnotatedQuestion, annotations_path: Path) -> str:
         ) from error
 
 
-def _read(
-    places: DatasetPlaces, images: "ImageIndex", splits: Mapping[str, str]
-) -> dict[str, Reading]:
-    return read_vqa(places.path("questions"), places.path("annotations"), images)
-
-
 def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
-    ids = {"image_id": _image_id(row, image), "question_id": id_column(row, "question_id", where)}
+    # The id under which the reader finds the file: COCO's number, or its name.
+    named = str(row["image_id"]).strip()
+    is_number = named.isascii() and named.isdigit()
+    ids = {
+        "image_id": int(named) if is_number else image.rpartition(".")[0],
+        "question_id": id_column(row, "question_id", where),
+    }
     rows: dict[str, dict[str, Any]] = {
         "questions": {**ids, "question": text_column(row, "question", where)}
     }
@@ -157,14 +156,6 @@ def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]
             **ids,
         }
     return rows
-
-
-def _image_id(row: Row, image: str) -> int | str:
-    """The id under which the reader finds the file: COCO's number, or its name."""
-    found = str(row["image_id"]).strip()
-    if found.isascii() and found.isdigit():
-        return int(found)
-    return image.rpartition(".")[0]
 
 
 def _official_file(key: str) -> OfficialFile:
@@ -185,7 +176,9 @@ DATASET = Dataset(
         "questions": "vqa/v2_OpenEnded_mscoco_val2014_questions.json",
         "annotations": "vqa/v2_mscoco_val2014_annotations.json",
     },
-    read=_read,
+    read=lambda places, images, splits: read_vqa(
+        places.path("questions"), places.path("annotations"), images
+    ),
     archives=(
         Archive(f"{_URL}/v2_Questions_Val_mscoco.zip", "vqa"),
         Archive(f"{_URL}/v2_Annotations_Val_mscoco.zip", "vqa"),

@@ -1,6 +1,7 @@
 """Writes scenes as a data folder in the official layouts of POPE and VQA v2, images as COCO's."""
 
 import importlib.metadata
+import itertools
 import json
 import re
 import tempfile
@@ -19,7 +20,6 @@ from vrp.data.scenes.pope_sampling import (
     pope_questions,
 )
 from vrp.data.scenes.questions import (
-    SceneQuestion,
     counting_questions,
     open_questions,
     spatial_questions,
@@ -36,6 +36,7 @@ PROVENANCE_FILE: Final = "scenes.json"
 _OWN_FILES: Final = {PROVENANCE_FILE, VQA_QUESTIONS_FILE, VQA_ANNOTATIONS_FILE} | {
     POPE_FILE.format(split=split) for split in POPE_SPLITS
 }
+_ASKED_OF_VQA: Final = (counting_questions, spatial_questions, open_questions)
 _OWN_IMAGE: Final = re.compile(rf"{IMAGE_FOLDER}/COCO_val2014_\d{{12}}\.png")
 
 
@@ -141,7 +142,9 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
         if in_pope:
             pope_images.append(image_objects(file_name, scene))
         annotators = scene_rng(scene.seed, Purpose.ANNOTATORS)
-        for number, asked in enumerate(_vqa_questions(scene) if in_vqa else ()):
+        rng = scene_rng(scene.seed, Purpose.QUESTIONS)
+        asked_of_it = (asks(scene, rng) for asks in _ASKED_OF_VQA if in_vqa)
+        for number, asked in enumerate(itertools.chain.from_iterable(asked_of_it)):
             question_id = image_id * 1000 + number
             questions.append(
                 {"image_id": image_id, "question": asked.text, "question_id": question_id}
@@ -177,12 +180,3 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
     answers_file = {**_VQA_HEADER, "annotations": annotations}
     write_text(folder / VQA_ANNOTATIONS_FILE, json.dumps(answers_file) + "\n")
     write_text(folder / PROVENANCE_FILE, json.dumps(about, indent=1) + "\n")
-
-
-def _vqa_questions(scene: Scene) -> list[SceneQuestion]:
-    rng = scene_rng(scene.seed, Purpose.QUESTIONS)
-    return [
-        *counting_questions(scene, rng),
-        *spatial_questions(scene, rng),
-        *open_questions(scene, rng),
-    ]
