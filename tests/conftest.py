@@ -3,12 +3,14 @@
 import fcntl
 import os
 import runpy
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+from warm_python import start_server
 
 # A slow moment of the machine is no failure, and the same examples are tried everywhere.
 settings.register_profile("unhurried", deadline=None, derandomize=True)
@@ -19,6 +21,11 @@ TINY_WIDTH = 32
 TINY_SIDE = 48  # pixels; a token stands for 8×8 of them, as in the embedded models
 
 Edit = Callable[[Any, Any], None]
+
+
+def pytest_configure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all workers
+        start_server(Path(tempfile.mkdtemp(prefix="vrp-tests-")))
 
 
 class FinishedStudy(NamedTuple):
@@ -49,7 +56,7 @@ def ci_study(tmp_path_factory: pytest.TempPathFactory) -> FinishedStudy:
         if not finished.folder.exists():
             finished.ran.mkdir(parents=True, exist_ok=True)
             traced = Path(__file__).parent / "support" / "traced_vrp.py"
-            copy = StudyCopy(finished.folder, program=traced)
+            copy = StudyCopy(finished.folder, program=traced, warm=True)
             ended = copy.run(
                 "--cores", "2", "--configfile", "config/ci.yaml",
                 timeout=1800, VRP_TRACE=str(finished.ran),

@@ -23,6 +23,7 @@ def test_every_stage_explains_itself(stage, capsys):
     assert "None" not in text
 
 
+@pytest.mark.slow
 def test_the_command_line_is_light():
     code = (
         "import sys; from vrp.cli import build_parser; build_parser();"
@@ -107,6 +108,7 @@ def sampled(tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_a_missing_image_stops_the_sampling(sampled):
     message = sampled(lambda data: next((data / "val2014").iterdir()).unlink())
     assert "image" in message

@@ -90,6 +90,7 @@ def outcome(text):
         return None, str(error)
 
 
+@pytest.mark.slow
 @given(PATHS)
 def test_any_name_is_held_or_refused(text):
     path, message = outcome(text)

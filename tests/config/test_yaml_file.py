@@ -41,6 +41,7 @@ def test_equal_keys_of_other_mappings_and_merged_ones_are_no_repetition(tmp_path
     assert read_yaml(file)["b"] == {"b": 3, "c": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["a: 2024-13-45", "!!bool x", "!!int ''", "!!timestamp x", "[" * 2000, "a: \0", "{[1]: 2}",
@@ -65,6 +66,7 @@ PIECES = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(st.lists(PIECES, max_size=30).map("".join))
 def test_no_text_is_a_traceback(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "fuzzed.yaml"
@@ -83,6 +85,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
 def test_no_mapping_is_a_traceback(raw):
     model = {"family": "llava", "checkpoint": "zoo:llava"}

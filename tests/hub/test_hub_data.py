@@ -119,6 +119,7 @@ def sampled(data: DataConfig, out: Path, wanted: SampleConfig = SAMPLE) -> tuple
     )["splits"]
 
 
+@pytest.mark.slow
 def test_the_items_are_those_of_the_official_files(scenes, hub, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits)
     manifest = fetch(data, tmp_path)
@@ -142,6 +143,7 @@ def test_the_items_are_those_of_the_official_files(scenes, hub, commits, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_images_keep_their_published_bytes(scenes, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits)
     fetch(data, tmp_path)
@@ -149,6 +151,7 @@ def test_images_keep_their_published_bytes(scenes, commits, tmp_path):
     assert fetched == {path.name: path.read_bytes() for path in (scenes / "val2014").iterdir()}
 
 
+@pytest.mark.slow
 def test_the_question_files_hold_the_official_rows(scenes, commits, tmp_path):
     fetch(hub_data(tmp_path / "data", commits), tmp_path)
     for split in ("random", "popular", "adversarial"):
@@ -165,12 +168,14 @@ def test_the_question_files_hold_the_official_rows(scenes, commits, tmp_path):
         assert ours == theirs
 
 
+@pytest.mark.slow
 def test_only_the_question_files_and_images_are_left(commits, tmp_path):
     fetch(hub_data(tmp_path / "data", commits), tmp_path)
     left = {path.relative_to(tmp_path / "data") for path in tmp_path.glob("data/.downloads/**/*")}
     assert left == {Path(".downloads/hub-pope.json"), Path(".downloads/hub-vqa.json")}
 
 
+@pytest.mark.slow
 def test_only_the_parts_of_the_split_are_fetched(hub, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits, subset="Full", split="adversarial")
     assert "pope/coco_pope_random.json" not in fetch(data, tmp_path)["files"]
@@ -179,6 +184,7 @@ def test_only_the_parts_of_the_split_are_fetched(hub, commits, tmp_path):
                    *(f"validation-{i:05d}-of-00003.parquet" for i in range(3))}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_second_fetch_of_pinned_commits_asks_nothing(hub, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits)
     first = fetch(data, tmp_path)
@@ -189,6 +195,7 @@ def test_a_second_fetch_of_pinned_commits_asks_nothing(hub, commits, tmp_path):
     assert fetch(data, tmp_path) == first
 
 
+@pytest.mark.slow
 def test_a_branch_is_asked_for_again_and_followed(hub, commits, published, tmp_path, caplog):
     data = hub_data(tmp_path / "data", dict.fromkeys(commits, "main"))
     first = fetch(data, tmp_path)
@@ -209,6 +216,7 @@ def test_a_branch_is_asked_for_again_and_followed(hub, commits, published, tmp_p
     assert set(first["files"]) - set(second["files"]) == {"pope/coco_pope_random.json"}
 
 
+@pytest.mark.slow
 def test_images_that_were_deleted_are_fetched_again(scenes, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits)
     first = fetch(data, tmp_path)
@@ -216,6 +224,7 @@ def test_images_that_were_deleted_are_fetched_again(scenes, commits, tmp_path):
     assert fetch(data, tmp_path) == first
 
 
+@pytest.mark.slow
 def test_a_cut_connection_is_resumed(hub, commits, published, tmp_path):
     name = "test-00001-of-00003.parquet"
     content = published["lab/pope"][f"data/{name}"]
@@ -226,6 +235,7 @@ def test_a_cut_connection_is_resumed(hub, commits, published, tmp_path):
     assert ranges == [None, "bytes=65536-"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_given_up_goes_on_where_it_stopped(scenes, hub, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits)
     hub.cut("test-00001-of-00003.parquet", after=70_000, times=1)
@@ -243,6 +253,7 @@ def test_a_run_that_was_given_up_goes_on_where_it_stopped(scenes, hub, commits, 
     assert sampled(data, tmp_path / "hub")[0].equals(official)
 
 
+@pytest.mark.slow
 def test_images_that_were_lost_between_two_runs_are_fetched_again(scenes, hub, commits, tmp_path):
     data = hub_data(tmp_path / "data", commits)
     hub.corrupt("test-00002-of-00003.parquet", times=2)
@@ -254,6 +265,7 @@ def test_images_that_were_lost_between_two_runs_are_fetched_again(scenes, hub, c
     assert lost.read_bytes() == (scenes / "val2014" / lost.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_one_photograph_of_two_data_sets_is_one_file(scenes, hub, cache, tmp_path, caplog):
     """Re-encoded copies would otherwise be two groups on two sides of a fold."""
     rows = vqa_rows(scenes)
@@ -318,6 +330,7 @@ def test_textvqa_becomes_the_official_file_and_its_items(hub, cache, tmp_path):
     assert requests == []
 
 
+@pytest.mark.slow
 def test_textvqa_stands_beside_pope_in_folders_of_their_own(scenes, hub, commits, tmp_path):
     commit = hub.add("datasets", "lab/text", publish_textvqa(textvqa_rows()))
     both = hub_data(tmp_path / "data", commits).model_dump()
@@ -339,6 +352,7 @@ def test_textvqa_without_answers_has_nothing_to_ask(hub, cache, tmp_path):
         sampled_text(data, tmp_path / "out", split="test", count=1)
 
 
+@pytest.mark.slow
 def test_textvqa_lost_images_are_fetched_again(hub, cache, tmp_path):
     commit = hub.add("datasets", "lab/text", publish_textvqa(textvqa_rows()))
     data = text_data(tmp_path / "data", commit)
@@ -417,6 +431,7 @@ ROW = {"question_id": "1", "question": "Is it?", "answer": "yes", "category": "r
        "image_source": "COCO_val2014_000000000001"}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -455,6 +470,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_answers_in_another_layout_give_the_official_items(
     layout, scenes, hub, cache, published, tmp_path
@@ -579,6 +595,7 @@ def odd_pictures() -> dict[str, tuple[bytes, str, tuple[int, int] | None]]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pope", "vqa", "textvqa"])
 def test_odd_images_are_taken_and_hostile_ones_named(name, scenes, hub, cache, tmp_path):
     pictures = odd_pictures()
@@ -615,6 +632,7 @@ def test_odd_images_are_taken_and_hostile_ones_named(name, scenes, hub, cache, t
     assert any("too large to decode safely" in line for line in report["unreadable"])
 
 
+@pytest.mark.slow
 def test_duplicate_question_ids_of_the_hub_are_refused(scenes, hub, cache, tmp_path):
     rows = vqa_rows(scenes)
     rows[1]["question_id"] = rows[0]["question_id"]
@@ -650,6 +668,7 @@ def test_what_does_not_exist_is_one_line(wanted, message, hub, commits, tmp_path
     refused(hub_data(tmp_path / "data", commits, **wanted), tmp_path, message)
 
 
+@pytest.mark.slow
 def test_a_gated_data_set_is_explained_and_opens(hub, cache, published, tmp_path, monkeypatch):
     commits = {name: hub.add("datasets", name, files, gated=True)
                for name, files in published.items()}  # fmt: skip

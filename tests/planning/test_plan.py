@@ -498,6 +498,7 @@ def test_a_model_that_is_not_known_is_named_and_left_out(
     assert any("other is left out" in note for note in plan.notes)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_the_cache_is_measured_there(
     paper: StudyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -664,6 +665,7 @@ def test_thousands_of_jobs_are_asked_for_at_once(paper: StudyConfig) -> None:
     assert time.process_time() - start < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["vrp.planning.resources", "vrp.planning.plan_text", "vrp.planning.calibration"]
 )
@@ -674,6 +676,7 @@ def test_planning_starts_at_once(module: str) -> None:
     assert done.stderr.strip() in ("", "set()"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_loads_no_model_library() -> None:
     config = str(CONFIG / "paper.yaml")
     code = (

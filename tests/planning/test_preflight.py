@@ -138,6 +138,7 @@ def test_nothing_is_written(study: Any, tmp_path: Path) -> None:
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_it_loads_no_model_library(study: Any, tmp_path: Path) -> None:
     config = study()
     code = (
@@ -627,6 +628,7 @@ def test_a_cluster_that_answers(study: Any, commands: Commands, tmp_path: Path) 
     assert named(checks, "status command").detail == "sacct answers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sacct", "words"),
     [

@@ -89,6 +89,7 @@ def test_means_of_nothing_are_missing():
     assert np.isnan(found.low).all()
 
 
+@pytest.mark.slow
 def test_entropy_by_layer(figure_of, first):
     model, right = first
     share = np.full((len(right), 6), np.nan)
@@ -113,6 +114,7 @@ def test_entropy_by_layer(figure_of, first):
     assert not seen.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "row", "column"),
     [
@@ -164,6 +166,7 @@ def test_accuracy_by_task(figure_of, study):
     assert dotted.get_segments()[0][0, 0] == pytest.approx(truth)
 
 
+@pytest.mark.slow
 def test_auroc_by_signal(figure_of, study, first):
     model, right = first
     ax = panel(figure_of("auroc_by_signal"))
@@ -196,6 +199,7 @@ def band(ax, axis):
     return low, high, [text.get_text() for text in ax.figure.legends[0].get_texts()]
 
 
+@pytest.mark.slow
 def test_bands_are_the_margins_of_the_study(study, modules):
     for margins, chance, effect in (
         (Margins(), "0.45 to 0.55", "±2 points"),
@@ -214,6 +218,7 @@ def test_bands_are_the_margins_of_the_study(study, modules):
             assert words in key
 
 
+@pytest.mark.slow
 def test_probe_by_layer(figure_of, first):
     model, _ = first
     ax = panel(figure_of("probe_by_layer"))
@@ -235,6 +240,7 @@ def test_probe_by_layer(figure_of, first):
     assert note_of(ax) == [f"linear probe highest at layer {best['layer']}: {best['value']:.2f}"]
 
 
+@pytest.mark.slow
 def test_cluster_counts(figure_of, first):
     model, right = first
     for row, name in enumerate(("cluster_count_dbscan", "cluster_count_components")):
@@ -248,6 +254,7 @@ def test_cluster_counts(figure_of, first):
             assert sum(shares) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_head_map(figure_of, first, study_files):
     _, right = first
     attention = read_table(study_files.tables["attention"][0], ATTENTION)
@@ -263,6 +270,7 @@ def test_head_map(figure_of, first, study_files):
     assert drawn == {(int(i) // 4, int(i) % 4) for i in strongest}
 
 
+@pytest.mark.slow
 def test_sampled_and_exact(figure_of, first):
     model, _ = first
     ax = panel(figure_of("sampled_and_exact"))
@@ -282,6 +290,7 @@ def test_sampled_and_exact(figure_of, first):
     assert [y for _, y in found] == pytest.approx(shown["mean"].to_list())
 
 
+@pytest.mark.slow
 def test_self_consistency(figure_of, first):
     model, right = first
     figure = figure_of("self_consistency")
@@ -304,6 +313,7 @@ def test_self_consistency(figure_of, first):
     ]
 
 
+@pytest.mark.slow
 def test_risk_coverage(figure_of, first):
     model, right = first
     ax = panel(figure_of("risk_coverage"))
@@ -321,6 +331,7 @@ def test_risk_coverage(figure_of, first):
     assert float(entries["decision margin"]) < 1 - right.mean() - 0.05  # planted
 
 
+@pytest.mark.slow
 def test_calibration(figure_of, first):
     model, right = first
     ax = panel(figure_of("calibration"))

@@ -8,6 +8,8 @@ from vrp.plots.figures import load_figures
 from vrp.plots.style import house_style
 from vrp.tables.captured import NOT_CAPTURED
 
+pytestmark = pytest.mark.slow
+
 # Figure → panels a model whose values only a capture could give.
 PANELS = {
     "entropy_by_layer": 2, "cluster_counts": 2, "head_map": 2, "lens_margins": 2,

@@ -27,6 +27,7 @@ def _hidden(made, n_dims=8, noise=0.0):
     return states @ np.linalg.qr(random.normal(size=(n_dims, n_dims)))[0] * 30 + 100
 
 
+@pytest.mark.slow
 def test_recovers_the_planted_signal_within_its_interval(planted):
     made = planted(1500)
     plan = plan_folds(made.items, seed="s")
@@ -59,6 +60,7 @@ def test_one_fold_equals_scikit_learn_by_hand(planted):
     assert result.fits[2].n_test == split.test.size
 
 
+@pytest.mark.slow
 def test_held_out_labels_never_reach_the_fit(planted):
     made = planted()
     features = _hidden(made)
@@ -75,6 +77,7 @@ def test_held_out_labels_never_reach_the_fit(planted):
     assert (after.scores[other] != before.scores[other]).any()
 
 
+@pytest.mark.slow
 def test_noise_is_at_chance(planted):
     made = planted(1200)
     plan = plan_folds(made.items, seed="s")
@@ -85,6 +88,7 @@ def test_noise_is_at_chance(planted):
     assert estimate.low < 0.5 < estimate.high
 
 
+@pytest.mark.slow
 def test_row_order_does_not_matter(planted):
     made = planted(300)
     items, features = made.items, _hidden(made)
@@ -97,6 +101,7 @@ def test_row_order_does_not_matter(planted):
     assert (first.scores[shuffle] == second.scores).all()
 
 
+@pytest.mark.slow
 def test_best_layer_is_chosen_inside_the_training_part(planted):
     made = planted(900)
     plan = plan_folds(made.items, seed="s")
@@ -115,6 +120,7 @@ def test_best_layer_is_chosen_inside_the_training_part(planted):
     assert (again.scores == best.scores).all()
 
 
+@pytest.mark.slow
 def test_choosing_among_noise_layers_does_not_flatter(planted):
     made = planted(600)
     plan = plan_folds(made.items, seed="s")
@@ -130,6 +136,7 @@ def test_choosing_among_noise_layers_does_not_flatter(planted):
     assert abs(area(best) - 0.5) < 3 * 0.5 / math.sqrt(600 / 2)
 
 
+@pytest.mark.slow
 def test_last_layers_are_the_mean_log_odds(planted):
     made = planted(300)
     plan = plan_folds(made.items, seed="s")
@@ -143,6 +150,7 @@ def test_last_layers_are_the_mean_log_odds(planted):
         last_layers(probes, n_layers=0)
 
 
+@pytest.mark.slow
 def test_pooled_out_of_fold_auroc_is_pulled_down_and_strata_mend_it(planted):
     # Why `strata` exist: with nothing to learn, a fold with fewer right items is scored higher.
     pooled, within = [], []

@@ -77,6 +77,7 @@ def test_a_model_without_dimensions_is_fetched_and_said(
     assert "cannot be measured" in record.getMessage()
 
 
+@pytest.mark.slow
 def test_the_manifest_holds_the_models_dimensions(
     tiny_checkpoint: Callable[[str], Path], tmp_path: Path
 ):

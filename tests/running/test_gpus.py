@@ -50,10 +50,12 @@ def taker(tmp_path, monkeypatch):
         process.wait()
 
 
+@pytest.mark.slow
 def test_each_takes_another_and_then_they_share_evenly(taker):
     assert [taker()[1] for _ in range(4)] == ["0", "1", "0", "1"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_gives_its_gpu_back(taker):
     first, gpu = taker()
     assert gpu == "0"
@@ -63,6 +65,7 @@ def test_a_killed_run_gives_its_gpu_back(taker):
     assert taker()[1] == "0"
 
 
+@pytest.mark.slow
 def test_models_spread_over_several_take_as_many_as_were_put_aside(taker):
     two = {"VRP_GPUS": "2"}
     assert taker("0,1,2,3,4", "spread", **two)[1] == "0,1"
@@ -89,6 +92,7 @@ def test_a_stated_device_is_left_alone(monkeypatch, options):
     assert claim_gpus(model(**options)) is None
 
 
+@pytest.mark.slow
 def test_runs_in_one_allocation_of_several_take_different_ones(taker, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     assert [taker("0,1,2,3")[1] for _ in range(4)] == ["0", "1", "2", "3"]

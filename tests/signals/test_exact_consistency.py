@@ -37,6 +37,7 @@ def test_two_answers_by_hand():
     assert expected == pytest.approx((0.75, 0.75))
 
 
+@pytest.mark.slow
 def test_thin_mass_is_the_limit_of_many_rare_answers():
     rare = np.full(20_000, 0.4 / 20_000)
     spread = largest_count_distribution(np.append(0.6, rare), 6)

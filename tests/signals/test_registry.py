@@ -221,6 +221,7 @@ def test_a_signal_must_give_one_value_an_item(inputs, monkeypatch):
         compute_signals(inputs)
 
 
+@pytest.mark.slow
 def test_signals_load_without_torch():
     check = (
         "import sys, vrp.signals.registry, vrp.signals.heads; "

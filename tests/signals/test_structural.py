@@ -121,6 +121,7 @@ def test_relative_entropy_of_a_single_token_is_undefined():
     assert np.isnan(structural.relative_spatial_entropy([[1.0]])).all()
 
 
+@pytest.mark.slow
 @given(positive_maps(), st.randoms(use_true_random=False))
 def test_entropy_agrees_with_scipy_and_ignores_order(attention, random):
     entropy = structural.spatial_entropy(attention)
@@ -211,6 +212,7 @@ def assert_counts_equal_dbscan(n_maps, seed):
     assert {0, 1, 2, 3} <= seen
 
 
+@pytest.mark.slow
 def test_cluster_count_equals_scikit_learn():
     assert_counts_equal_dbscan(400, seed=0)
 

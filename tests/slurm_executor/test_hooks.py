@@ -200,6 +200,7 @@ print(differing(before, upstream_attributes()))
 """
 
 
+@pytest.mark.slow
 def test_importing_the_executor_changes_nothing_for_the_slurm_executor():
     done = subprocess.run(
         [sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True, timeout=120

@@ -28,6 +28,8 @@ from vrp.tables.lens import LENS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 
+pytestmark = pytest.mark.slow
+
 ALL = tuple(planted.COLUMNS_OF)
 CHOICES = [(), ("attention",), ("attention", "heads"), ("lens",), ("contributions",),
            ("residual_update",), ("attention", "lens", "residual_update")]  # fmt: skip

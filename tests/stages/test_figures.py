@@ -58,6 +58,7 @@ def test_every_figure_is_written_and_drawn_the_same_again(study, tmp_path):
         assert first.read_bytes() == second.read_bytes(), name
 
 
+@pytest.mark.slow
 def test_files_are_whole_images_without_a_date(study, tmp_path, only):
     only("contributions")
     run(study, tmp_path, dpi=80)
@@ -72,6 +73,7 @@ def test_files_are_whole_images_without_a_date(study, tmp_path, only):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_the_users_own_style_changes_nothing(study, tmp_path, only, monkeypatch):
     import matplotlib as mpl
 
@@ -85,6 +87,7 @@ def test_the_users_own_style_changes_nothing(study, tmp_path, only, monkeypatch)
     assert mpl.rcParams["font.size"] == 20
 
 
+@pytest.mark.slow
 def test_only_the_formats_asked_for(study, tmp_path, only):
     only("contributions")
     run(study, tmp_path, formats=("png",))
@@ -106,6 +109,7 @@ def test_models_come_in_the_order_of_their_files_and_shards_together(study, tmp_
         found.require(ANSWERS)
 
 
+@pytest.mark.slow
 def test_a_table_left_out_is_shown_as_not_run(study, tmp_path, only):
     only("dose_curve", "masking")
     tables = {name: files for name, files in study.tables.items() if name != "mask"}

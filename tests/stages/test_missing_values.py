@@ -306,6 +306,7 @@ def judged_study(study: Any) -> Judged:
     return Judged(study.folder, {**tables, "items": study.items, "consistency": consistency})
 
 
+@pytest.mark.slow
 def test_broken_activations_reach_no_signal(small_study: Study, edited_checkpoint: Edited):
     def broken(model: Any, tokenizer: Any) -> None:
         red = tokenizer.convert_tokens_to_ids("Ġred")
@@ -330,6 +331,7 @@ def test_broken_activations_reach_no_signal(small_study: Study, edited_checkpoin
     assert f"| {len(red)} |" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
 def test_a_truth_margin_that_no_token_tells_is_missing_with_its_reason(
     small_study: Study, family: str
@@ -351,6 +353,7 @@ def test_a_truth_margin_that_no_token_tells_is_missing_with_its_reason(
     assert peak["note"] == (NO_TRUTH_TOKENS if untold else None)
 
 
+@pytest.mark.slow
 def test_infinite_attention_scores_reach_no_signal(small_study: Study, edited_checkpoint: Edited):
     def overflowing(model: Any, tokenizer: Any) -> None:
         attention = model.model.language_model.layers[2].self_attn
@@ -364,6 +367,7 @@ def test_infinite_attention_scores_reach_no_signal(small_study: Study, edited_ch
         assert found.missing(item_id) == {signal.name for signal in SIGNALS.values()}
 
 
+@pytest.mark.slow
 def test_an_answer_without_tokens_reaches_no_attention_signal(
     small_study: Study, edited_checkpoint: Edited
 ):
@@ -382,6 +386,7 @@ def test_an_answer_without_tokens_reaches_no_attention_signal(
     assert row["n_dropped"] == len(silent)
 
 
+@pytest.mark.slow
 def test_image_tokens_that_turn_infinite_in_the_last_layer_are_seen(
     small_study: Study, monkeypatch: pytest.MonkeyPatch
 ):
@@ -409,6 +414,7 @@ def test_image_tokens_that_turn_infinite_in_the_last_layer_are_seen(
     assert found.row("residual_update_late")["note"].startswith("6 of 6 items dropped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract", "blind", "consistency"])
 def test_a_prompt_longer_than_the_context_stops_before_anything_runs(
     stage: str, small_study: Study, monkeypatch: pytest.MonkeyPatch
@@ -438,6 +444,7 @@ def test_a_prompt_longer_than_the_context_stops_before_anything_runs(
 # Probes
 
 
+@pytest.mark.slow
 def test_probes_leave_out_items_whose_states_are_not_finite_in_a_middle_layer(tmp_path: Path):
     study = planted.write_planted_study(tmp_path, n_images=60)
     schema = written_hidden_table(study.hidden)

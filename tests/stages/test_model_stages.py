@@ -27,6 +27,8 @@ from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.vlm import decode
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("llava", "paligemma", "qwen2_vl")
 N_LAYERS = 4
 D_MODEL = 32
@@ -90,7 +92,6 @@ def _flat(value: Any) -> np.ndarray:
     return np.array(pl.Series([value]).explode().explode().to_list(), dtype=np.float64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shards_and_batches_change_nothing(family: str, small_study: Study):
     study = small_study(family, n_items=40, n_images=14)

@@ -173,6 +173,7 @@ def test_a_link_that_escapes_the_root_is_refused(study, dataset):
     assert "a link that leaves the data root" in study.refusal(dataset)
 
 
+@pytest.mark.slow
 def test_a_shared_image_folder_is_read_where_it_is(study):
     store = study.folder / "store"
     study.images.rename(store)
@@ -239,6 +240,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", DAMAGES)
 @pytest.mark.parametrize("dataset", SPLITS)
 def test_a_damaged_image_is_named_and_never_replaced_in_silence(study, dataset, words):

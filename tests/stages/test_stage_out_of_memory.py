@@ -23,6 +23,8 @@ from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.vlm import prefill
 
+pytestmark = pytest.mark.slow
+
 N_ITEMS, BATCH_SIZE = 9, 6
 
 

@@ -73,6 +73,7 @@ def test_replicates_equal_recomputed_means():
         assert boot.replicates[b] == pytest.approx(100 * (after[rows] - before[rows]).mean())
 
 
+@pytest.mark.slow
 def test_interval_covers_a_planted_effect_with_clusters():
     random = np.random.default_rng(2)
     groups = np.repeat(np.arange(60), 5)

@@ -62,6 +62,7 @@ def test_a_model_run_depends_on_its_own_family_alone(stage):
     assert "vrp.vlm.families.paligemma" in two - one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["metrics", "probes", "effects", "figures", "report", "sample"])
 def test_a_stage_without_a_model_depends_on_no_family(stage):
     names = digests.stage_definitions(stage)
@@ -115,6 +116,7 @@ def test_the_digest_of_a_job_is_that_of_its_definitions():
     )
 
 
+@pytest.mark.slow
 def test_every_file_that_ships_is_part_of_a_definition():
     """Weights aside, which a model's manifest accounts for."""
     root = FOLDER.parent
@@ -160,6 +162,7 @@ def of_the_extension(stage, model="", **changes):
     return {name.partition(":")[2] for name in found if name.startswith("own_extension:")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_an_extension_registers_counts_where_it_is_used(extension, stage):
     signals = {"<register_signal distinct_answers>", "distinct_answers"}
@@ -241,6 +244,7 @@ def test_nothing_is_reached_by_a_made_up_name_that_is_not_declared(stage):
     assert {name: found for name, found in places.items() if found and name not in HARMLESS} == {}
 
 
+@pytest.mark.slow
 def test_no_class_registers_its_subclasses():
     """A subclass that nothing names would then be used, and not counted."""
     for path in FOLDER.rglob("*.py"):

@@ -212,6 +212,7 @@ def test_it_prints_where_to_look_and_changes_nothing(tmp_path, folder, capsys):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_thousands_of_shards_are_read(tmp_path, study):
     changed = study.model_copy(
         update={"extract": study.extract.model_copy(update={"shards": 2000})}

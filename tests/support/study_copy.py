@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import warm_python
 from programs import write_program
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
+SNAKEMAKE = BIN / "snakemake"
 PROBED = Path(__file__).with_name("probed_vrp.py")
 _SLICE = 0.1  # seconds
 
@@ -42,6 +45,7 @@ class StudyCopy:
         seconds_a_batch: float = 0,
         program: Path = PROBED,
         of: Path | None = None,
+        warm: bool = False,
     ) -> None:
         """Make the copy.
 
@@ -50,6 +54,8 @@ class StudyCopy:
             seconds_a_batch: by which a batch takes longer.
             program: what `vrp` runs there.
             of: a copy whose study has run, to begin with its results.
+            warm: whether Snakemake and `vrp` start with their libraries imported: where it does
+                not matter what a process is, and nothing is killed.
         """
         self.folder = folder
         self._seconds_a_batch = seconds_a_batch
@@ -58,7 +64,9 @@ class StudyCopy:
             shutil.copytree(of, folder, symlinks=True, dirs_exist_ok=True)
         else:
             self._copy_project()
-        write_program(folder / "bin" / "vrp", f'exec "{sys.executable}" "{program}" "$@"')
+        self._snakemake = warm_python.warm(SNAKEMAKE) if warm else [str(SNAKEMAKE)]
+        vrp = warm_python.warm(program) if warm else [sys.executable, str(program)]
+        write_program(folder / "bin" / "vrp", f'exec {shlex.join(vrp)} "$@"')
 
     def _copy_project(self) -> None:
         for name in ("workflow", "config", "envs"):
@@ -73,7 +81,7 @@ class StudyCopy:
         # `-a`: one file for all attempts.
         with (self.folder / "snakemake.log").open("a") as log:
             return subprocess.Popen(
-                [BIN / "snakemake", *arguments],
+                [*self._snakemake, *arguments],
                 cwd=self.folder,
                 env={
                     **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},

@@ -143,6 +143,7 @@ def start_writer(path):
     return writer
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path):
     path = tmp_path / "toy.parquet"
     killed, alive = start_writer(path), start_writer(path)

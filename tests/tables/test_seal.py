@@ -26,6 +26,7 @@ def path(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_refused(path):
     written = path.read_bytes()
     random.seed(0)

@@ -30,6 +30,7 @@ def assert_equal(one: ItemCapture, other: ItemCapture) -> None:
             assert a == b, field
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [FULL, CaptureSpec(attention=True)], ids=["full", "rows"])
 def test_a_mixed_batch_equals_separate_runs(vlm, asked, spec):
     mixed = run_batch(vlm, asked, spec, max_new_tokens=LIMITS)

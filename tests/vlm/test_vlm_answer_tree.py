@@ -37,6 +37,7 @@ def enumerate_answers(vlm, reference, item, tokens=(), probability=1.0):
     return found, rest
 
 
+@pytest.mark.slow
 def test_the_distribution_equals_enumeration(vlm, reference, items):
     found = sample_answers(vlm, items, floor=FLOOR, **RULE)
     for item, answer in zip(items[:3], found, strict=False):
@@ -92,6 +93,7 @@ def test_the_distribution_does_not_depend_on_the_batch(vlm, items):
         )
 
 
+@pytest.mark.slow
 def test_many_branches_are_decoded_part_by_part(vlm, items, monkeypatch):
     whole = sample_answers(vlm, items, k=6, seed=11, floor=1e-3, **RULE)
     rows = []
@@ -102,7 +104,7 @@ def test_many_branches_are_decoded_part_by_part(vlm, items, monkeypatch):
         return forward(*args, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(vlm.model, "forward", counting)
-    monkeypatch.setattr(sampling, "_ROWS_AN_ITEM", 1)
+    monkeypatch.setattr(sampling, "ROWS_AN_ITEM", 1)
     parts = sample_answers(vlm, items, k=6, seed=11, floor=1e-3, **RULE)
     assert max(rows) == len(items)
     assert len(rows) > 5
@@ -155,13 +157,14 @@ class CountedDecoders:
         return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floor", [None, 1e-3])
 def test_no_more_is_cached_than_planned_however_long_answers_are(vlm, items, monkeypatch, floor):
     """Of random weights nothing is resolved: any token may follow any other."""
     counted = CountedDecoders(monkeypatch)
     rule = RULE | {"temperature": 2.0, "top_p": 1.0, "max_new_tokens": 24}
     found = sample_answers(vlm, items, k=10, floor=floor, **rule)
-    planned = 1 + sampling._ROWS_AN_ITEM
+    planned = 1 + sampling.ROWS_AN_ITEM
     assert counted.most_rows <= planned * len(items)
     # Samples alone take ten rows a step; the distribution at most as many again, and a few more.
     assert counted.n_rows <= 24 * len(items) * (10 + (sampling._FOLLOWED_A_TOKEN if floor else 0))

@@ -347,6 +347,7 @@ def forwards(reference: Reference, items: list[VlmInput], captures: Any) -> list
 # Prompts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "suffix"), [("short_answer", SUFFIX), ("plain", "")], ids=["short", "plain"]
 )
@@ -445,6 +446,7 @@ def test_contributions_sum_to_the_logit_difference(captures, forwards):
         )
 
 
+@pytest.mark.slow
 def test_sampled_answers_do_not_depend_on_the_batch(vlm, items):
     options = {"k": 5, "temperature": 0.7, "top_p": 0.9, "seed": 3, "max_new_tokens": 3}
     together = sample_answers(vlm, items, **options)
@@ -503,6 +505,7 @@ def _patches_apart(model: Any) -> Iterator[None]:
             weight.copy_(value)
 
 
+@pytest.mark.slow
 def test_tokens_look_where_their_boxes_are(vlm, draw_image):
     """Painting over one box changes that token's embedding, others' by no more than resizing."""
     image = draw_image(4, (SIDE, SIDE))
@@ -605,6 +608,7 @@ def test_the_gain_is_read_off_the_norm(vlms, kind, offset):
 # Known families through `auto`
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("llava", (48, 48)), ("qwen2_vl", (56, 40))])
 def test_known_families_read_the_same(tiny_checkpoint, draw_image, name, size):
     folder = tiny_checkpoint(name)
@@ -627,6 +631,7 @@ def test_known_families_read_the_same(tiny_checkpoint, draw_image, name, size):
         np.testing.assert_allclose(found.mlp_contribution, known.mlp_contribution, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["pad", "crop"])
 def test_what_the_image_processor_does_is_seen(tiny_checkpoint, draw_image, tmp_path, policy):
     """The tiny LLaVA's pads to a square; told not to, it takes the centre. Boxes follow."""
@@ -722,6 +727,7 @@ def test_a_language_model_is_refused(tmp_path):
         load_vlm(tmp_path, family="auto", device="cpu")
 
 
+@pytest.mark.slow
 def test_paligemma_is_left_to_its_own_family(tiny_checkpoint, tmp_path):
     folder = Path(shutil.copytree(tiny_checkpoint("paligemma"), tmp_path / "copy"))
     with pytest.raises(InputError, match="no chat template"):

@@ -170,6 +170,7 @@ def test_images_with_one_key_are_encoded_once(vlm, items, monkeypatch):
     assert prepared.features[0] is prepared.features[1]
 
 
+@pytest.mark.slow
 def test_out_of_memory_splits_the_batch(vlm, items, captures, monkeypatch):
     forward = vlm.model.forward
 

@@ -83,6 +83,7 @@ def test_names_are_known_without_importing_a_family():
     assert not {"torch", "transformers", "vrp.vlm.families"} & set(done.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_family_is_imported_by_its_name_and_no_other(name):
     script = (

@@ -91,6 +91,7 @@ def test_everything_extraction_touches_is_there_at_full_size(name: str) -> None:
     assert vlm.model.config.vision_config._attn_implementation != ATTENTION_NAME
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_batch_of_all_sizes_is_captured_at_full_size(name: str) -> None:
     n_layers, d_model, n_heads, *_, grids = KNOWN[name]
@@ -116,6 +117,7 @@ def test_a_batch_of_all_sizes_is_captured_at_full_size(name: str) -> None:
             assert capture.hidden[position].shape == (n_layers + 1, d_model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("full", [True, False])
 def test_predicted_memory_is_what_full_size_tensors_take(name: str, full: bool) -> None:
@@ -143,6 +145,7 @@ def made_items(n_items: int, size: tuple[int, int]) -> list[VlmInput]:
     ]
 
 
+@pytest.mark.slow
 def test_a_model_without_the_attention_tap_is_caught() -> None:
     vlm = build_model(published_checkpoint("paligemma-3b-mix-224"))
     vlm.model.set_attn_implementation({"text_config": "sdpa"})
@@ -256,6 +259,7 @@ def middling(family: str) -> PublishedCheckpoint:
     return published._replace(config=config, image_processor=processor, dimensions=dimensions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llava", "paligemma", "qwen2_vl"])
 def test_operations_are_those_that_are_run(family: str) -> None:
     published = middling(family)
@@ -283,6 +287,7 @@ def allocated_peak(run: Callable[[], object]) -> int:
     return int(np.cumsum([size for _, size in sorted(changes)]).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llava", "paligemma", "qwen2_vl"])
 @pytest.mark.parametrize("full", [True, False])
 def test_predicted_memory_is_what_is_allocated(family: str, full: bool) -> None:

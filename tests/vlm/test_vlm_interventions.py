@@ -145,6 +145,7 @@ def test_greying_every_patch_is_a_blank_image(vlm, items):
     assert painted.tobytes() == blank_image(item.image.size).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 100.0, np.array([1.0, -2.0, 3.0])])
 def test_neuron_edit_equals_a_handwritten_hook(vlm, reference, items, value):
     neurons = np.array([1, 7, 30])

@@ -50,7 +50,7 @@ def test_margins_do_not_depend_on_the_chunk(vlm, monkeypatch):
     residuals = torch.randn(3, 5, vlm.d_model, generator=torch.Generator().manual_seed(0))
     truth = [(4,), (5, 6), ()]
     whole = layer_margins(vlm, residuals, truth)
-    monkeypatch.setattr(lens, "_MAX_LOGITS", 1)
+    monkeypatch.setattr(lens, "MAX_LENS_LOGITS", 1)
     parts = layer_margins(vlm, residuals, truth)
     torch.testing.assert_close(whole, parts, equal_nan=True)
 
@@ -116,6 +116,7 @@ def test_unembed_gives_the_models_own_logits(vlm, reference, items, captures):
     assert softmax(found).sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_top_two_of_tied_half_precision_logits():
     logits = 3 * torch.randn(200, 32064, generator=torch.Generator().manual_seed(0))
     logits = logits.bfloat16().float()

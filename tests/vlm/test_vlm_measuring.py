@@ -144,6 +144,7 @@ def test_what_ships_is_what_is_measured(name: str) -> None:
     assert measure_published(fields) == Dimensions.from_json(fields["dimensions"])
 
 
+@pytest.mark.slow
 def test_a_checkpoints_own_tokenizer_and_image_processor_are_used(
     tiny_checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:

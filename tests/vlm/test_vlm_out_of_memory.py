@@ -18,6 +18,7 @@ SAMPLING = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_halves_of_halves_in_the_order_of_the_items():
     ids = [f"i{n}" for n in range(7)]
     tried = []
@@ -32,6 +33,7 @@ def test_halves_of_halves_in_the_order_of_the_items():
     assert tried == [ids, ids[:3], ids[:1], ids[1:3], ids[3:], ids[3:5], ids[5:]]
 
 
+@pytest.mark.slow
 def test_an_item_too_large_by_itself_is_one_line_with_a_remedy():
     def run(rows):
         if "big" in ids[rows]:
@@ -44,6 +46,7 @@ def test_an_item_too_large_by_itself_is_one_line_with_a_remedy():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_holds_more_than_the_item_splits_before_it_gives_up():
     """An inner run found one item too large while the outer one held the memory of four."""
     ids = ["a", "b", "c", "d"]
@@ -59,6 +62,7 @@ def test_what_holds_more_than_the_item_splits_before_it_gives_up():
     assert split_to_fit(ids, outer) == ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "message",
     [
@@ -126,6 +130,7 @@ def small_memory(vlm, monkeypatch):
     return shrink
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 3])
 def test_greedy_answers_and_captures(vlm, items, small_memory, most):
     whole = run_batch(vlm, items, FULL, max_new_tokens=4)
@@ -153,6 +158,7 @@ def test_what_is_hidden_is_split_with_its_items(vlm, items, small_memory):
         np.testing.assert_allclose(one.token_logprobs, other.token_logprobs, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_samples_and_their_distribution(vlm, items, small_memory, most):
     """Fewer rows than one item's tree has: its answers are decoded in parts."""

@@ -26,6 +26,7 @@ def _warped(logits: np.ndarray) -> np.ndarray:
     return scores.softmax(-1)[0].double().numpy()
 
 
+@pytest.mark.slow
 def test_samples_equal_separate_runs_with_the_same_noise(vlm, reference, items):
     found = sample_answers(vlm, items, **SETTINGS)
     for item, samples in zip(items[:3], found, strict=False):
@@ -58,6 +59,7 @@ def test_samples_do_not_depend_on_batch_order_or_k(vlm, items):
     assert fewer.answers == together["item-0"].answers[:3]
 
 
+@pytest.mark.slow
 def test_rounding_changes_no_sample_without_a_close_draw(vlm, items, monkeypatch):
     """Logits that move by 2e-6 at random, as another kernel's sums may."""
     settings = {**SETTINGS, "k": 100, "max_new_tokens": 2}

@@ -124,6 +124,7 @@ def test_samples_across_two_devices(halves, whole, items):
         )
 
 
+@pytest.mark.slow
 def test_interventions_across_two_devices(halves, whole, items):
     prepared = prepare(whole, items)
     keep = [np.arange(grid.n_tokens) % 3 > 0 for grid in prepared.grids]

@@ -73,6 +73,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ZOO_FAMILIES)
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_weights_are_refused(checkpoint, family, name):
@@ -86,6 +87,7 @@ def test_other_weights_are_refused(checkpoint, family, name):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ZOO_FAMILIES)
 def test_the_family_auto_is_checked_alike(checkpoint, layout):
     assert not any(
@@ -96,6 +98,7 @@ def test_the_family_auto_is_checked_alike(checkpoint, layout):
         check_checkpoint(folder, family="auto")
 
 
+@pytest.mark.slow
 def test_fetching_refuses_them_and_writes_no_manifest(checkpoint, tmp_path):
     manifest = tmp_path / "model.json"
     folder = checkpoint("llava", without("layers.1.mlp"))
@@ -135,6 +138,7 @@ def test_a_computed_buffer_is_named_and_harmless(checkpoint, caplog):
     assert vlm.weights == load_vlm(zoo_checkpoint("qwen2_vl"), family="qwen2_vl").weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llava", "paligemma"])
 def test_what_the_class_itself_ignores_is_harmless(checkpoint, family):
     name = "vision_tower.vision_model.embeddings.position_ids"

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from programs import write_program
+from warm_python import warm
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -73,20 +74,17 @@ class Checkout(NamedTuple):
 def make_checkout(folder: Path) -> Checkout:
     """Copy what Snakemake and `vrp` need."""
     for name in ("src", "workflow", "config", "envs"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "weights")
-        )
+        # Compiled modules, too: copies keep their times.
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("weights"))
     shutil.copy(ROOT / "Snakefile", folder)
     for link in ("profiles", "slurm"):
         (folder / link).symlink_to((ROOT / link).readlink())
     script = Path(__file__).with_name("stand_in.py")
-    write_program(
-        folder / "bin" / "vrp", f'exec "{sys.executable}" {shlex.quote(str(script))} "$@"'
-    )
+    write_program(folder / "bin" / "vrp", f'exec {shlex.join(warm(script))} "$@"')
 
     def run(*arguments: str, **environment: str) -> Result:
         done = subprocess.run(
-            [BIN / "snakemake", *arguments],
+            [*warm(BIN / "snakemake"), *arguments],
             cwd=folder,
             env={
                 **{k: v for k, v in os.environ.items() if not k.startswith("SNAKEMAKE")},

@@ -44,7 +44,7 @@ def run(folder, *command):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A checkout with the study's config and, beside it, the extension; no edit under src."""
-    copy = StudyCopy(tmp_path_factory.mktemp("extended") / "copy")
+    copy = StudyCopy(tmp_path_factory.mktemp("extended") / "copy", warm=True)
     folder = copy.folder
     shutil.copy(EXTENSION, folder / "config" / "own_extension.py")
     config = in_one_shard(yaml.safe_load((ROOT / "config" / "ci.yaml").read_text()))

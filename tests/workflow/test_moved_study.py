@@ -35,7 +35,7 @@ effects: {bootstrap: 100, sign_flips: 100}
 
 def start(folder):
     folder.mkdir(parents=True)
-    copy = StudyCopy(folder)
+    copy = StudyCopy(folder, warm=True)
     (folder / "config" / "tiny.yaml").write_text(STUDY)
     return copy
 

@@ -34,7 +34,7 @@ def photographs():
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """The results folder of a finished study."""
-    copy = StudyCopy(tmp_path_factory.mktemp("photographs") / "copy")
+    copy = StudyCopy(tmp_path_factory.mktemp("photographs") / "copy", warm=True)
     config = copy.folder / "config" / "photographs.yaml"
     config.write_text(yaml.safe_dump(photographs()))
     ended = copy.run("--cores", "2", "--configfile", str(config), timeout=1800)

@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 @pytest.fixture(scope="module")
 def finished(ci_study, tmp_path_factory):
     """A checkout in which the study has run."""
-    copy = StudyCopy(tmp_path_factory.mktemp("tampered") / "copy", of=ci_study.folder)
+    copy = StudyCopy(tmp_path_factory.mktemp("tampered") / "copy", of=ci_study.folder, warm=True)
     shutil.copytree(copy.folder / "results", copy.folder / "kept")
     return copy
 
@@ -256,7 +256,7 @@ def test_a_run_says_which_file_is_damaged(folder, finished):
 
 def test_a_moved_checkout_has_nothing_to_do(folder, finished, tmp_path):
     subprocess.run(["cp", "-r", folder, tmp_path / "moved"], check=True)  # every time is new
-    assert planned(plan(StudyCopy(tmp_path / "other", of=tmp_path / "moved"))) == set()
+    assert planned(plan(StudyCopy(tmp_path / "other", of=tmp_path / "moved", warm=True))) == set()
 
 
 def test_results_without_records_are_judged_by_what_they_state(folder, finished):

@@ -63,13 +63,13 @@ def test_every_model_table_names_its_weights(study):
 
 
 def test_a_second_run_does_nothing(ci_study, tmp_path):
-    ended = StudyCopy(tmp_path / "copy", of=ci_study.folder).run(*SMALL_STUDY)
+    ended = StudyCopy(tmp_path / "copy", of=ci_study.folder, warm=True).run(*SMALL_STUDY)
     assert ended.status == 0
     assert "Nothing to be done" in ended.output
 
 
 def test_shards_and_batch_sizes_change_no_number(study, tmp_path):
-    other = StudyCopy(tmp_path / "copy")
+    other = StudyCopy(tmp_path / "copy", warm=True)
     targets = [
         f"results/ci/llava/{name}" for name in ("probes.parquet", "mask.json", "ablate.json")
     ]

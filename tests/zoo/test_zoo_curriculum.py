@@ -53,6 +53,7 @@ def _attend(setup, name):
     setup.model.set_attn_implementation({"vision_config": "sdpa", "text_config": name})
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_packed_equals_single_equals_ordinary(setup):
     prefix_lm = setup.family == "paligemma"
@@ -184,6 +185,7 @@ def test_existence_questions_are_balanced():
     assert 0.4 < answers["yes"] / answers.total() < 0.6
 
 
+@pytest.mark.slow
 def test_co_occurring_absents_follow_the_scene_type():
     seas = [
         scene

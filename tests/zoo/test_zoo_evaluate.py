@@ -79,6 +79,7 @@ def test_unknown_family_is_refused():
         zoo_checkpoint("blip")
 
 
+@pytest.mark.slow
 def test_figures_are_written(tmp_path):
     table = evaluate(["llava"], output=tmp_path / "figures.json", n_questions=12)
     figures = json.loads((tmp_path / "figures.json").read_text())

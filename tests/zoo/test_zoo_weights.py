@@ -75,6 +75,7 @@ def existence():
     return test_set, test_set.splits["random"]
 
 
+@pytest.mark.slow
 def test_model_looks(loaded, existence):
     """At least 75% right on 60 questions; chance gives this less than once in 10,000 times."""
     test_set, asked = existence
@@ -85,6 +86,7 @@ def test_model_looks(loaded, existence):
     assert right >= 45
 
 
+@pytest.mark.slow
 def test_model_answers_from_the_image_it_is_given(loaded, existence):
     """With each question beside another scene, accuracy falls."""
     test_set, asked = existence
@@ -99,6 +101,7 @@ def test_model_answers_from_the_image_it_is_given(loaded, existence):
     assert own - other >= 10
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_the_batch(loaded, existence):
     test_set, asked = existence
     few = list(islice(asked, 8))

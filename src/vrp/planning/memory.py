@@ -24,10 +24,9 @@ from typing import NamedTuple
 from vrp.errors import InputError
 from vrp.vlm.capture import CaptureSpec
 from vrp.vlm.dimensions import BYTES_PER_VALUE, Dimensions
+from vrp.vlm.limits import MAX_LENS_LOGITS
 
 _FLOAT32 = 4
-# As in `vrp.vlm.lens`: logits of several layers at once, bounded to this many values.
-_MAX_LENS_LOGITS = 2**25
 # Copies of the attention rows while decode steps add to their sum: the forward's own, its stack,
 # the stack's rows that count, the sum, and the sum's rows that are added to.
 _ROW_COPIES = 5
@@ -161,7 +160,7 @@ def _hidden_bytes(dimensions: Dimensions, batch_size: int, capture: CaptureSpec)
 def _lens_bytes(dimensions: Dimensions, batch_size: int, size: int) -> int:
     """Logits of the layers unembedded at once in float32, and the copy without the truth."""
     a_layer = batch_size * dimensions.vocabulary
-    n_layers = min(dimensions.n_layers, max(1, _MAX_LENS_LOGITS // a_layer))
+    n_layers = min(dimensions.n_layers, max(1, MAX_LENS_LOGITS // a_layer))
     return n_layers * a_layer * max(size + _FLOAT32, 2 * _FLOAT32)
 
 

@@ -24,16 +24,15 @@ from vrp.study.keys import batch_size, value_of
 from vrp.study.layout import StudyLayout
 from vrp.vlm.capture import CaptureSpec
 from vrp.vlm.dimensions import BYTES_PER_VALUE, Dimensions
+from vrp.vlm.limits import ROWS_AN_ITEM
 
 # Tokens of a question of eight words or so, and what a longer one than most has beyond them.
 _QUESTION_TOKENS = 10
 _LONG_QUESTION = 40
 # "yes", "2", "left": one or two tokens, and the end of the sequence.
 _ANSWER_TOKENS = 2
-# Distinct beginnings of answers that are followed at a step, an item, and the bound that the
-# sampling keeps (`vrp.vlm.sampling`).
+# Distinct beginnings of answers that are followed at a step, an item.
 _TREE_ROWS = 4
-_MOST_TREE_ROWS = 12
 # Copies in float64 of a row's probabilities while the nucleus is sought.
 _NUCLEUS_COPIES = 6
 # Where the best probe layer lies; the papers' are at 0.66, 0.56 and 0.64 of the depth.
@@ -323,9 +322,8 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
     )
     activations = memory.activations
     if stage == "consistency":
-        rows = _MOST_TREE_ROWS
-        nucleus = 8 * _NUCLEUS_COPIES * rows * batch_size * dimensions.vocabulary
-        activations = max(activations, memory.held + rows * memory.cache + nucleus)
+        nucleus = 8 * _NUCLEUS_COPIES * ROWS_AN_ITEM * batch_size * dimensions.vocabulary
+        activations = max(activations, memory.held + ROWS_AN_ITEM * memory.cache + nucleus)
     if stage == "ablate":  # the trunk's cache, and its residuals at each start
         starts = set(_ablation_starts(study, dimensions))
         residual = BYTES_PER_VALUE[model.dtype] * dimensions.d_model * batch_size * n_tokens

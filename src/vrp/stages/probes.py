@@ -1,5 +1,6 @@
 """Fit probes of correctness to hidden states, attention and signals, with their guards."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -465,7 +466,9 @@ def _architecture_rows(
     weights = [weight for _, weight in chosen if weight.size]
     found = []
     if weights:
-        top = float(np.nanmean([share_of_top(weight, 5) for weight in weights]))
+        # Of a probe without any weight, the share is not defined.
+        shares = [share for weight in weights if not math.isnan(share := share_of_top(weight, 5))]
+        top = float(np.mean(shares)) if shares else math.nan
         kept = float(np.mean([share_nonzero(weight) for weight in weights]))
         found = [
             plain_row("sparse", "pooled", "weight_share_top_5", top, n=n),

@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vrp.vlm.limits import MAX_LENS_LOGITS
 from vrp.vlm.model import VLM
 from vrp.vlm.residual import ResidualTap
-
-# Logits of all layers at once would be (B·L, V); this bounds what is held of them.
-_MAX_LOGITS = 2**25
 
 
 class Margins(NamedTuple):
@@ -65,7 +63,8 @@ def layer_margins(
     batch, n_layers, _ = residuals.shape
     index, known = _padded_ids(truth_token_ids, residuals.device)
     vocabulary = int(vlm.lm_head.weight.shape[0])
-    chunk = max(1, _MAX_LOGITS // (batch * vocabulary))
+    # Logits of all layers at once would be (B·L, V).
+    chunk = max(1, MAX_LENS_LOGITS // (batch * vocabulary))
     decision, truth = [], []
     for start in range(0, n_layers, chunk):
         logits = vlm.unembed(residuals[:, start : start + chunk]).to(residuals.device)

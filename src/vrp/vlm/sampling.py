@@ -17,12 +17,11 @@ import torch
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.drawing import Nucleus, draw_tokens, find_nucleus, noise_key
+from vrp.vlm.limits import ROWS_AN_ITEM
 from vrp.vlm.model import VLM
 from vrp.vlm.out_of_memory import unless_out_of_memory
 from vrp.vlm.prefill import Decoder, Prepared, run_to_fit
 
-# Rows decoded at a time, for each item of the batch: what bounds the repeated cache.
-_ROWS_AN_ITEM = 12
 # Prefixes that are followed for an item's distribution, for each token of its longest answer. Half
 # of those that are left may be spent at one step: short answers branch at once and end, and in
 # long ones a flat distribution is given up early, where most of its mass would stay unresolved.
@@ -134,7 +133,7 @@ def _grow_to_fit(vlm: VLM, prepared: Prepared, rule: _Rule) -> list[ItemSamples]
     def grow(max_rows: int) -> list[ItemSamples]:
         return _AnswerTree(vlm, prepared, rule, max_rows).grow()
 
-    max_rows = _ROWS_AN_ITEM * prepared.n_items
+    max_rows = ROWS_AN_ITEM * prepared.n_items
     # A larger batch is halved by the caller; one item cannot be, so fewer of its prefixes run at
     # a time.
     while prepared.n_items == 1 and max_rows > 1:
