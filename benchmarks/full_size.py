@@ -81,7 +81,7 @@ def questions(n_items: int) -> list[VlmInput]:
 def question_of_noise(item_id: str) -> Item:
     """The item that is stored with a question of `questions`."""
     return Item(
-        item_id, dataset="noise", split="none", task=EXISTENCE, group=item_id, image="",
+        item_id=item_id, dataset="noise", split="none", task=EXISTENCE, group=item_id, image="",
         image_sha256="", question_id=item_id, question=QUESTION, answers=["no"], reference="no",
     )  # fmt: skip
 

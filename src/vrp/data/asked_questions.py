@@ -15,7 +15,6 @@ from vrp.data.split_names import fitting_splits
 _WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]|[^\W\u2e80-\u9fff\uac00-\ud7af]+")
 _SENTENCE_GOES_ON = re.compile(r"[ \t]+\w[^.?!\n]*\?")
 _ASKED = re.compile(r"[^.?!:>\n]*\?")
-_FIRST_WORDS = 4
 _SAME_START = 3
 
 
@@ -45,9 +44,9 @@ class KnownQuestions:
 
     def __init__(self, questions: Iterable[str]) -> None:
         self._known = {as_text(question).words for question in questions} - {()}
-        self._lengths: dict[Words, set[int]] = {}
+        self._lengths: dict[str, set[int]] = defaultdict(set)
         for words in self._known:
-            self._lengths.setdefault(words[:_FIRST_WORDS], set()).add(len(words))
+            self._lengths[words[0]].add(len(words))
         self._starts = {words[:_SAME_START] for words in self._known}
         self._found: dict[str, frozenset[Words]] = {}
 
@@ -67,23 +66,14 @@ class KnownQuestions:
 
     def _search(self, text: Text) -> Iterable[Words]:
         covered = 0
-        for start in range(len(text.words)):
-            length = self._longest(text.words, start)
-            stop = start + length
-            if length and stop > covered:
-                covered = stop
-                if not _SENTENCE_GOES_ON.match(text.text, text.ends[stop - 1]):
-                    yield text.words[start:stop]
-
-    def _longest(self, words: Words, start: int) -> int:
-        """Words of the longest question that begins here; 0: none does."""
-        longest = 0
-        for n_first in range(1, _FIRST_WORDS + 1):
-            for length in self._lengths.get(words[start : start + n_first], ()):
-                fits = longest < length <= len(words) - start
-                if fits and words[start : start + length] in self._known:
-                    longest = length
-        return longest
+        for start, word in enumerate(text.words):
+            fitting = (n for n in self._lengths.get(word, ()) if n <= len(text.words) - start)
+            here = (text.words[start : start + n] for n in fitting)
+            longest = max((words for words in here if words in self._known), key=len, default=())
+            if longest and start + len(longest) > covered:
+                covered = start + len(longest)
+                if not _SENTENCE_GOES_ON.match(text.text, text.ends[covered - 1]):
+                    yield longest
 
 
 class KnownImages:

@@ -77,7 +77,7 @@ def answers_column(row: Row, column: str, where: str) -> list[dict[str, Any]]:
         return []
     if isinstance(given, dict):
         lengths = {len(v) if isinstance(v, list) else None for v in given.values()}
-        fit = len(lengths) == 1 and None not in lengths
+        fit = len(lengths) < 2 and None not in lengths
         rows = zip(*given.values(), strict=True) if fit else ()
         given = [dict(zip(given, row, strict=True)) for row in rows] if fit else None
     answers = [_parsed(answer) for answer in given] if isinstance(given, list) else [None]

@@ -5,6 +5,7 @@ the disk holds one of them at a time, the memory some rows. Images keep their pu
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -290,7 +291,7 @@ class _ImageFolder:
         self._folder = folder
         self._folder.mkdir(parents=True, exist_ok=True)
         self._files = {path.stem: path.name for path in self._folder.iterdir() if path.is_file()}
-        self._digests: dict[str, str] = {}
+        self._digest = functools.cache(file_sha256)
         self._warned = False
 
     def have(self, names: Iterable[str]) -> bool:
@@ -317,11 +318,9 @@ class _ImageFolder:
             part = self._folder / f".{name}.part"
             part.write_bytes(content)
             part.replace(self._folder / name)
-            self._files[stem], self._digests[stem] = name, digest
+            self._files[stem] = name
         name = self._files[stem]
-        if stem not in self._digests:
-            self._digests[stem] = file_sha256(self._folder / name)
-        if self._digests[stem] != digest and not self._warned:
+        if not self._warned and self._digest(self._folder / name) != digest:
             self._warned = True
             logger.warning(
                 f"{where}: {name} is there already with other content, which is kept, here "

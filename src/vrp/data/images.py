@@ -109,7 +109,11 @@ class ImageIndex:
         if not data_root.is_dir():
             raise InputError(f"{data_root}: no such folder; set the data root to where images are")
         self.root = data_root.resolve()
-        self._base = _named_folder(self.root, under)
+        if _climbs(under):
+            raise InputError(
+                f"image folder {under!r} climbs out of {self.root}; give an absolute path"
+            )
+        self._base = self.root / under
         if not self._base.is_dir():
             raise InputError(f"{data_root / under}: no such folder; put the images there")
         self._allowed = (self.root, self._base.resolve())
@@ -252,7 +256,7 @@ class ImageIndex:
         return (path.relative_to(self.root) if inside else path).as_posix()
 
     def _joined(self, parent: Path, name: str) -> Path:
-        if "\0" in name or PurePosixPath(name).is_absolute() or _climbs(name):
+        if PurePosixPath(name).is_absolute() or _climbs(name):
             raise InputError(
                 f"image path {name!r} leaves the data root; give a path relative to {self.root}"
             )
@@ -278,14 +282,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _named_folder(root: Path, under: str) -> Path:
-    if "\0" in under or _climbs(under):
-        raise InputError(f"image folder {under!r} climbs out of {root}; give an absolute path")
-    return root / under
-
-
 def _climbs(name: str) -> bool:
-    return ".." in PurePosixPath(name).parts
+    return "\0" in name or ".." in PurePosixPath(name).parts
 
 
 def _read_bytes(path: Path, name: str) -> bytes:

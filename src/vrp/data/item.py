@@ -23,9 +23,7 @@ Qwen2-VL, take no more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A usable row of a question file: its image has been found but not yet opened."""
-
+class _ImageAndQuestion:
     dataset: str
     split: str
     task: str
@@ -37,6 +35,12 @@ class Question:
     """Every annotator's answer as written; for POPE the one label; none where not known."""
     reference: str | None
     """The label, or the normalised answer that most annotators gave; None where not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question(_ImageAndQuestion):
+    """A usable row of a question file: its image has been found but not yet opened."""
+
     group: str | None = None
     """A group named by the user's own data; None: the image is the group."""
 
@@ -46,25 +50,14 @@ class Question:
         return f"{self.dataset}/{self.split}/{self.question_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item(_ImageAndQuestion):
     """One image-question pair of the study: a row of ``items.parquet``."""
 
     item_id: str
-    dataset: str
-    split: str
-    task: str
     group: str
     """SHA-256 of the image's bytes: items of one group never sit on both sides of a fold."""
-    image: str
-    """Path relative to the data root, with forward slashes."""
     image_sha256: str
-    question_id: str
-    question: str
-    answers: list[str]
-    """Every annotator's answer as written; for POPE the one label; none where not known."""
-    reference: str | None
-    """The label, or the normalised answer that most annotators gave; None where not known."""
 
     def as_row(self) -> dict[str, Any]:
         """The item as a table row: column name → value."""

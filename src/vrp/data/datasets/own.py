@@ -75,17 +75,9 @@ def refuse_forgotten_answers(records: Sequence[Record]) -> None:
 def own_question(
     record: Record, name: str, *, split: str, task: str | None = None, image: str | None = None
 ) -> Question:
-    """One line as a question.
+    """One line as a question, of an image by its ``name`` or, where it has been found, its path.
 
-    Args:
-        record: the line.
-        name: its image, as it names it.
-        split: of the study.
-        task: of lines that name none, as for ``read_own``.
-        image: the image's path, where it has been found.
-
-    Raises:
-        InputError: as ``read_own``.
+    ``task`` is that of lines that name none. Raises InputError as ``read_own``.
     """
     unknown = sorted(set(record.fields) - OWN_KEYS)
     if unknown:

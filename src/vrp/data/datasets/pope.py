@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrp.data.annotated_questions import AnnotatedQuestion, reading_of
-from vrp.data.coco import COCO_VAL2014
-from vrp.data.dataset import Archive, Dataset, HubColumns, OfficialFile, Row
+from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, OfficialFile, Row
 from vrp.data.hub_columns import choice_column, id_column, text_column
 from vrp.data.item import EXISTENCE, POPE, YES_NO, Reading, question_id_order
 from vrp.data.json_input import Record, id_field, read_records, text_field

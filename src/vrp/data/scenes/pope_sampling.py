@@ -1,6 +1,6 @@
 """POPE's own procedure: which present and which absent objects are asked about."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -37,38 +37,30 @@ class PopeQuestion(NamedTuple):
 
 
 def image_objects(image: str, scene: Scene) -> ImageObjects:
-    """Take the distinct categories of a scene in a random order, and draw the image's seed.
-
-    Args:
-        image: file name.
-        scene: what the image shows.
-    """
+    """Take a scene's distinct categories in a random order, and draw the image's (file's) seed."""
     rng = scene_rng(scene.seed, Purpose.POPE)
     distinct = sorted({o.category for o in scene.objects})
     objects = tuple(distinct[int(i)] for i in rng.permutation(len(distinct)))
     return ImageObjects(image, objects, int(rng.integers(2**63)))
 
 
-def object_frequencies(images: Sequence[ImageObjects]) -> dict[str, int]:
-    """Return in how many images each category is, most frequent first, ties by name."""
-    counts = Counter(name for image in images for name in image.objects)
+def _ranked(counts: Counter[str]) -> dict[str, int]:
+    """Most frequent first, ties by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def co_occurrences(images: Sequence[ImageObjects]) -> dict[str, dict[str, int]]:
-    """Return, for each category, in how many images each other category is beside it.
+def object_frequencies(images: Sequence[ImageObjects]) -> dict[str, int]:
+    """Return in how many images each category is, most frequent first, ties by name."""
+    return _ranked(Counter(name for image in images for name in image.objects))
 
-    The inner dictionaries are sorted, most frequent first, ties by name.
-    """
-    counts: dict[str, Counter[str]] = {}
+
+def co_occurrences(images: Sequence[ImageObjects]) -> dict[str, dict[str, int]]:
+    """Return, for each category, in how many images each other is beside it, as frequencies are."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for image in images:
         for name in image.objects:
-            others = counts.setdefault(name, Counter())
-            others.update(other for other in image.objects if other != name)
-    return {
-        name: dict(sorted(others.items(), key=lambda item: (-item[1], item[0])))
-        for name, others in counts.items()
-    }
+            counts[name].update(other for other in image.objects if other != name)
+    return {name: _ranked(others) for name, others in counts.items()}
 
 
 def pope_questions(images: Sequence[ImageObjects], split: str) -> list[PopeQuestion]:
