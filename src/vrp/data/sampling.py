@@ -116,13 +116,7 @@ def sample_split(
 
 
 def drop_unreachable(reading: Reading, *, rule: VqaRule, threshold: float) -> Reading:
-    """Leave out questions to which no answer could be right, and count them.
-
-    Args:
-        reading: of a split.
-        rule: how answers are scored.
-        threshold: VQA accuracy from which an answer counts as correct.
-    """
+    """Leave out questions to which no answer could be right: none reaches ``threshold``."""
     return reading.keep(
         lambda question: (
             question.reference is None

@@ -34,14 +34,9 @@ def run(
     threshold: float = 0.5,
     output: Path | None = None,
 ) -> str:
-    """Score answers to POPE, VQA v2, TextVQA or own questions; return the table.
+    """Score answers to POPE, VQA v2, TextVQA or own questions as `score_files`; return the table.
 
     Args:
-        questions: question files, as for `score_files`.
-        answers: one answer file for each labelled question file, or one for all.
-        annotations: the VQA v2 annotations.
-        answer_key: key of the answer files that holds the text; None: found out.
-        threshold: VQA accuracy from which an answer counts as correct.
         output: JSON file to write as well: the scores in full precision, and the SHA-256 of every
             file that they are of.
 
@@ -68,17 +63,14 @@ def run(
             "own_yes_no": [score._asdict() for score in scores.own],
             "n_unscored": scores.n_unscored,
             "vqa_threshold": threshold,
-            "pairing": [
-                basis._asdict() | {"note": pairing_note(basis)} for basis in scores.pairing
-            ],
+            "pairing": [b._asdict() | {"note": pairing_note(b)} for b in scores.pairing],
             "files": {str(path): file_sha256(path) for path in files},
         }
         write_text(output, json.dumps(document, indent=1) + "\n")
-    pairing = "\n".join(f"{basis.answers}: {pairing_note(basis)}" for basis in scores.pairing)
-    unscored = f"{scores.n_unscored} questions have no answers to be scored against.\n"
-    return "\n\n".join(
-        [*_tables(scores, threshold), (unscored if scores.n_unscored else "") + pairing]
-    )
+    last = [f"{basis.answers}: {pairing_note(basis)}" for basis in scores.pairing]
+    if scores.n_unscored:
+        last.insert(0, f"{scores.n_unscored} questions have no answers to be scored against.")
+    return "\n\n".join([*_tables(scores, threshold), "\n".join(last)])
 
 
 def pairing_note(basis: Basis) -> str:
@@ -89,10 +81,9 @@ def pairing_note(basis: Basis) -> str:
     }.get(basis.by, f"paired by key {basis.by!r}")
     if basis.prompts:
         how += f", through {' and '.join(basis.prompts)}"
-    whole = [what for what, n in basis.compared.items() if n == basis.rows]
-    parts = [
-        f"{what} in {n} of {basis.rows}" for what, n in basis.compared.items() if 0 < n < basis.rows
-    ]
+    n_rows = basis.rows
+    whole = [what for what, n in basis.compared.items() if n == n_rows]
+    parts = [f"{what} in {n} of {n_rows}" for what, n in basis.compared.items() if 0 < n < n_rows]
     same = " and ".join([*whole, *parts])
     how += f"; what its rows repeat agrees: {same}." if same else "."
     if basis.copies_labels:

@@ -24,10 +24,7 @@ def split_words(name: str) -> set[str]:
 def refuse_other_name(path: Path, splits: Collection[str], *, alone: bool) -> None:
     """Raise InputError where an answer file is named after another split than it is given for.
 
-    Args:
-        path: the answer file.
-        splits: of its question file.
-        alone: whether it is the only answer file, whose name may say random of something else.
+    ``alone``: it is the only answer file, whose name may say random of something else.
     """
     words = split_words(path.name.partition(".")[0])
     said = words & set(POPE_SPLITS)
@@ -44,14 +41,10 @@ def refuse_other_name(path: Path, splits: Collection[str], *, alone: bool) -> No
 def named_splits(
     table: AnswerTable, sources: Mapping[str, str], *, others: bool = False
 ) -> list[set[str]]:
-    """For each row the splits that it may belong to: all, or those that it names.
+    """For each row the splits (of split → name of its question file) that it names, or else all.
 
-    Args:
-        table: rows of an answer file.
-        sources: split → name of its question file.
-        others: whether rows of other splits belong there, too; they have none of these.
-
-    Raises InputError where a row names none of the splits but another one, or several apart.
+    ``others``: rows of other splits belong there, too; they have none of these. Raises InputError
+    where another row names none of the splits but another one, or several apart.
     """
     found = [set(sources) for _ in table.span]
     for (_, row), values in _said(table).items():

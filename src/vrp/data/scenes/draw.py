@@ -215,11 +215,6 @@ class _Canvas:
         self.centres.append((y + h / 2, x + w / 2))
 
 
-def _visible_box(seen: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
 def draw_scene(seed: int) -> Scene:
     """Draw the scene of a seed (from `scene_seed`): a pure function of the seed."""
     rng = scene_rng(seed, Purpose.LAYOUT)
@@ -236,5 +231,6 @@ def draw_scene(seed: int) -> Scene:
     for index, (category, color, size, contrast) in enumerate(placed):
         seen = canvas.instance_map == index
         share = int(seen.sum()) / canvas.silhouettes[index]
-        objects.append(SceneObject(category, color, _visible_box(seen), share, size, contrast))
+        box = Image.fromarray(seen.astype(np.uint8)).getbbox() or (0, 0, 0, 0)
+        objects.append(SceneObject(category, color, box, share, size, contrast))
     return Scene(Image.fromarray(pixels), tuple(objects), scene_type, seed, canvas.instance_map)

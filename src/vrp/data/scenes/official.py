@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.scenes.annotators import annotate
@@ -48,12 +48,8 @@ _VQA_HEADER: Final = {
 }
 
 
-class _NumberedScene(NamedTuple):
-    image_id: int
-    file_name: str
-    scene: Scene
-    in_pope: bool
-    in_vqa: bool
+_NumberedScene = tuple[int, Scene, bool, bool]
+"""Image id; what it shows; whether POPE, and whether VQA, asks about it."""
 
 
 def write_scene_dataset(
@@ -123,8 +119,7 @@ def _choose_scenes(
         if not (in_pope or in_vqa):
             continue
         n_pope, n_vqa, n_vqa_alone = n_pope + in_pope, n_vqa + in_vqa, n_vqa_alone + alone
-        name = f"COCO_val2014_{index:012d}.png"
-        yield _NumberedScene(index, name, scene, in_pope, in_vqa)
+        yield index, scene, in_pope, in_vqa
 
 
 def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]) -> None:
@@ -135,7 +130,8 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
     questions: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     tasks: Counter[str] = Counter()
-    for image_id, file_name, scene, in_pope, in_vqa in scenes:
+    for image_id, scene, in_pope, in_vqa in scenes:
+        file_name = f"COCO_val2014_{image_id:012d}.png"
         scene.image.save(folder / IMAGE_FOLDER / file_name, compress_level=4)
         n_images += 1
         n_vqa_images += in_vqa
