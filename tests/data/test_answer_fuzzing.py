@@ -4,6 +4,7 @@ import gzip
 import json
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import assume, given, settings
@@ -12,6 +13,7 @@ from pope_answers import ASKED, ID_NAMES, LABEL_NAMES, QUESTION_NAMES, lines, pu
 
 from vrp.data import score_file
 from vrp.data.answer_fields import ANSWER_KEYS
+from vrp.data.answer_file import Basis
 from vrp.data.score_file import score_files
 from vrp.errors import InputError
 
@@ -103,6 +105,11 @@ def encoded(draw, rows):
     return gzip.compress(data) if draw(st.booleans()) else data
 
 
+class Taken(NamedTuple):
+    texts: list[str]
+    basis: Basis
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("questions")
@@ -130,7 +137,7 @@ def paired(files, splits, data, prompts=(), **options):
             if "\n" not in message:
                 return None
             raise
-    return found[0]
+    return Taken(*found[0])
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vrp.data.item import Question, Reading, question_id_order
-from vrp.data.json_input import Record
+from vrp.data.json_input import Record, as_record
 from vrp.data.scoring import majority_answer
 from vrp.errors import InputError
 
@@ -40,10 +40,7 @@ def records_under(document: dict[str, Any], path: Path, key: str) -> list[Record
     rows = document.get(key)
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path}: key '{key}' must be a list with rows in it; wrong file?")
-    for i, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, {key} row {i}: not an object; mend or re-download the file")
-    return [Record(f"{path}, {key} row {i}", row) for i, row in enumerate(rows, 1)]
+    return [as_record((f"{path}, {key} row {i}", row)) for i, row in enumerate(rows, 1)]
 
 
 def refuse_reused_ids(ids: Iterable[tuple[str, str]]) -> None:

@@ -26,11 +26,9 @@ class Comparison:
     """Compares the fields of paired rows with their questions.
 
     Args:
-        table: rows of an answer file.
-        questions: what was asked.
+        table, questions: rows of an answer file, and what was asked.
         paired: row → the question that it answers, and its namesakes in other splits.
-        answers: row → the text that is scored.
-        answer: the field that holds that text.
+        answers, answer: row → the text that is scored; the field that holds it.
         ids: the questions that rows may name by an id, and row → those.
         by_id: whether rows do name them by an id.
     """

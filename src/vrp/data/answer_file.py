@@ -69,18 +69,12 @@ class Prompts(NamedTuple):
         return Candidates(rows, found.by)
 
 
-class Given(NamedTuple):
-    """The answers of one file."""
-
-    texts: list[str]
-    """One for each question, in the questions' order; empty where none is needed."""
-    basis: Basis
-
-
 def read_answers(
     path: Path, questions: Questions, answer_key: str | None, *, prompts: Prompts | None = None
-) -> Given:
-    """Return the free text that a file gives to each question.
+) -> tuple[list[str], Basis]:
+    """Return the free text that a file gives to each question, and what that rests on.
+
+    The texts are in the questions' order, empty where none is needed.
 
     Args:
         path: the answer file.
@@ -122,9 +116,7 @@ def read_answers(
         prompts=tuple(dict.fromkeys(prompts.questions.sources.values())) if prompts else (),
         copies_labels=len(texts) >= _NOT_CHANCE and _holds_labels(column, first),
     )
-    return Given(
-        [texts[row_of[i]] if i in row_of else "" for i in range(len(questions.asked))], basis
-    )
+    return [texts[row_of[i]] if i in row_of else "" for i in range(len(questions.asked))], basis
 
 
 def _named_column(table: AnswerTable, key: str, asked: Sequence[Asked]) -> Column:

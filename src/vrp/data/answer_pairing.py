@@ -35,15 +35,10 @@ class ForeignIdError(InputError):
 
 
 class Pairing:
-    """Finds the questions that the rows of a table may answer.
+    """Finds the questions that the rows of an answer file may answer.
 
-    Args:
-        table: rows of an answer file.
-        questions: what was asked.
-        others: whether rows of other splits belong there, too.
-
-    Raises:
-        InputError: a row names a split that is not asked, unless ``others``.
+    Raises InputError where a row names a split that is not asked, unless rows of ``others`` belong
+    there, too.
     """
 
     def __init__(self, table: AnswerTable, questions: Questions, *, others: bool = False) -> None:

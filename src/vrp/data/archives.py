@@ -35,9 +35,8 @@ def archives_of(datasets: Iterable[Dataset]) -> tuple[Archive, ...]:
 def download_official(folder: Path, archives: Iterable[Archive]) -> None:
     """Bring every archive into the data folder; what is there already is kept.
 
-    Raises:
-        InputError: a file cannot be had, or is not what its name says; a cut download goes on
-            where it stopped at the next call.
+    Raises InputError where a file cannot be had, or is not what its name says; a cut download goes
+    on where it stopped at the next call.
     """
     for archive in archives:
         done = _marker(folder, archive)

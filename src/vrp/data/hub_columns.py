@@ -17,13 +17,9 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 def image_stem(image_id: object, image_folder: str, sha256: str) -> str:
     """The file name, without suffix, of an image that a data set calls `image_id`.
 
-    A COCO number becomes COCO's file name, so that a photograph of several data sets is one file;
-    another plain name stays; without one the image is called by its digest.
-
-    Args:
-        image_id: a number, a name, with a suffix or not, or None.
-        image_folder: such as `val2014`, of which COCO's names are made.
-        sha256: of the image's bytes.
+    A COCO number becomes COCO's file name, of the image folder (such as `val2014`), so that a
+    photograph of several data sets is one file; another plain name stays, with a suffix or not;
+    without one the image is called by the digest of its bytes.
     """
     name = "" if image_id is None else str(image_id).strip()
     name = re.sub(r"\.(?:jpe?g|png|webp)$", "", name, flags=re.IGNORECASE)

@@ -70,16 +70,7 @@ def fetch_hub_set(
 
     What has been fetched before, whole and from the same commit, is left alone, without a word to
     the hub where the commit is pinned. A run that was cut goes on with the Parquet file, and the
-    byte of it, where it stopped.
-
-    Args:
-        name: of the data set.
-        source: where it is on the hub.
-        places: where its files go.
-        columns: how it is published.
-
-    Returns:
-        repository@commit.
+    byte of it, where it stopped. Returns repository@commit.
 
     Raises:
         InputError: the data set cannot be had, or has other columns than published.

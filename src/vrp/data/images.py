@@ -123,10 +123,9 @@ class ImageIndex:
         self._found: dict[str, str | None] = {}
         self._found_ids: dict[str, str | None] = {}
         self._facts: dict[str, ImageFacts | InputError] = {}
-        self.links_not_followed: list[str] = []
-        """Symbolic links to folders: not entered, since they may leave the data root."""
-        self.folders_not_read: list[str] = []
-        """Folders that cannot be listed."""
+        # Links to folders are not entered, since they may leave the data root.
+        self._links: list[str] = []
+        self._unread: list[str] = []
         self._list_files()
 
     def find(self, name: str) -> str | None:
@@ -176,20 +175,20 @@ class ImageIndex:
     def why_missing(self) -> str:
         """The reason to give for an image that ``find`` did not find."""
         reasons = {
-            "linked folders are not entered": self.links_not_followed,
-            "folders cannot be read": self.folders_not_read,
+            "linked folders are not entered": self._links,
+            "folders cannot be read": self._unread,
         }
         known = [f"{why}: {', '.join(sorted(names))}" for why, names in reasons.items() if names]
         return "image not found" + (f" ({'; '.join(known)})" if known else "")
 
     def _list_files(self) -> None:
         def lost(error: OSError) -> None:
-            self.folders_not_read.append(self._name(Path(error.filename)))
+            self._unread.append(self._name(Path(error.filename)))
 
         for folder, folders, files in os.walk(self._base, onerror=lost, followlinks=False):
             here = Path(folder)
             links = [here / name for name in folders if (here / name).is_symlink()]
-            self.links_not_followed += [self._name(link) for link in links]
+            self._links += [self._name(link) for link in links]
             for name in files:
                 path = here / name
                 if path.suffix.lower() not in IMAGE_SUFFIXES:

@@ -148,9 +148,10 @@ def _all_answers(
         refuse_other_name(path, {one.split for one in asked}, alone=len(answers) == 1)
         others = [other for of_other in of_file if of_other is not asked for other in of_other]
         questions = Questions(asked, others=others, unanswerable=files.unanswerable)
-        given = read_answers(path, questions, answer_key, prompts=prompts_of(files, questions))
-        texts += given.texts
-        pairing.append(given.basis)
+        prompts = prompts_of(files, questions)
+        of_questions, basis = read_answers(path, questions, answer_key, prompts=prompts)
+        texts += of_questions
+        pairing.append(basis)
     return texts, pairing
 
 

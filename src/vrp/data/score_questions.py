@@ -42,16 +42,10 @@ class QuestionFiles(NamedTuple):
 
 
 def read_question_files(questions: Sequence[Path], annotations: Path | None) -> QuestionFiles:
-    """Read question files of any kind that can be scored.
+    """Read question files of any kind that can be scored, and files without labels beside them.
 
-    Args:
-        questions: POPE's, one for each split or one for several; VQA v2's or TextVQA's; own JSON
-            lines; and, beside these, files without labels.
-        annotations: VQA v2's, or the TextVQA file that answers the questions.
-
-    Raises:
-        InputError: as the readers of these files; no file has labels; kinds that do not go
-            together.
+    ``annotations``: VQA v2's, or the TextVQA file that answers the questions. Raises InputError as
+    the readers of these files, where no file has labels, and of kinds that do not go together.
     """
     if len(set(questions)) < len(questions):
         raise InputError("two question files have the same name; give each split once")

@@ -70,10 +70,6 @@ def tasks_in_order(tasks: Iterable[str], datasets: Iterable[str]) -> list[str]:
     """Tasks, each once, in the order in which the data sets that ask for them declare them.
 
     Tasks that none of them declares are last, in alphabetical order.
-
-    Args:
-        tasks: of a study's items.
-        datasets: of the same items.
     """
     order = all_tasks(set(datasets) & set(dataset_names()))
     found = set(tasks)

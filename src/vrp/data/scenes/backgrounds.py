@@ -109,16 +109,10 @@ BACKGROUNDS: Final[dict[str, Callable[[np.random.Generator, int, int], Pixels]]]
 
 
 def draw_background(rng: np.random.Generator, scene_type: str, height: int, width: int) -> Pixels:
-    """Draw the textured background of one scene.
+    """Draw the textured background of one scene, of a type in `BACKGROUNDS`.
 
-    Args:
-        rng: the scene's generator; it is advanced.
-        scene_type: a key of `BACKGROUNDS`.
-        height: rows in pixels.
-        width: columns in pixels.
-
-    Returns:
-        float32 array (height, width, 3), nominally 0–255 and not yet clipped.
+    The generator is advanced. Returns a float32 array (height, width, 3), in pixels, nominally
+    0–255 and not yet clipped.
     """
     image = BACKGROUNDS[scene_type](rng, height, width)
     tint = rng.normal(0.0, 6.0, 3).astype(np.float32)

@@ -207,15 +207,9 @@ ICONS: Final[dict[str, Callable[[_Pen], None]]] = {
 
 
 def draw_icon(category: str, color: RGB, n: int) -> Image.Image:
-    """Draw one object on a transparent patch.
+    """Draw one object of a category in `ICONS` on a transparent RGBA patch of n×n pixels.
 
-    Args:
-        category: a key of `ICONS`.
-        color: the object's body colour; shades and outline derive from it.
-        n: side of the square patch in pixels (supersampled by the caller).
-
-    Returns:
-        RGBA image, n×n.
+    ``color`` is its body's; shades and outline derive from it. The caller supersamples.
     """
     pen = _Pen(n, color)
     ICONS[category](pen)
