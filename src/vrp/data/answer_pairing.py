@@ -227,27 +227,25 @@ class Pairing:
     def _by_order(self) -> Candidates:
         """Rows in the order of the questions: of one file, or of the split that each row names."""
         _refuse_shuffled(self._table)
+        sources = self._questions.sources
+        several = len(set(sources.values())) > 1 or any(len(s) < len(sources) for s in self._splits)
         asked: dict[str, list[int]] = defaultdict(list)
         answered: dict[str, list[int]] = defaultdict(list)
-        sources = self._questions.sources
-        unnamed = all(len(splits) == len(sources) for splits in self._splits)
-        one_file = unnamed and len(set(sources.values())) == 1
         for place, question in enumerate(self._questions.asked):
-            asked["" if one_file else question.split].append(place)
+            asked[question.split if several else ""].append(place)
         for row, splits in enumerate(self._splits):
-            if len(splits) > 1 and not one_file:
+            if several and len(splits) > 1:
                 raise no_split(self._table.where(row), self._questions)
-            answered["" if one_file else min(splits)].append(row)
-        found: list[list[int]] = [[] for _ in self._table.rows]
+            answered[min(splits) if several else ""].append(row)
+        found: dict[int, int] = {}
         for split, places in asked.items():
             if len(answered[split]) != len(places):
                 raise InputError(
                     f"{self._table.path}: {len(answered[split])} answers without question_id for "
                     f"{len(places)} questions; add a question_id to each"
                 )
-            for row, place in zip(answered[split], places, strict=True):
-                found[row] = [place]
-        return Candidates(found, LINE_ORDER)
+            found |= zip(answered[split], places, strict=True)
+        return Candidates([[found[row]] for row in self._table.span], LINE_ORDER)
 
 
 def no_split(where: str, questions: Questions) -> InputError:

@@ -269,10 +269,8 @@ def _require_images(kind: "pa.DataType", where: str) -> None:
     # Of texts each row says what it names in place of its image.
     encoded = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_string, pa.types.is_null)
     if not any(fits(kind) for fits in encoded):
-        raise InputError(
-            f"{where}: column 'image' holds {kind}, not the bytes of image files; choose another "
-            "data set"
-        )
+        what = f"holds {kind}, not the bytes of image files"
+        raise InputError(f"{where}: column 'image' {what}; choose another data set")
 
 
 class _ImageFolder:

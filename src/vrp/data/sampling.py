@@ -63,11 +63,7 @@ def rank(seed: int, name: str) -> bytes:
 
 
 def sample_split(
-    reading: Reading,
-    count: int | None,
-    seed: int,
-    *,
-    inspect: Callable[[str], ImageFacts],
+    reading: Reading, count: int | None, seed: int, *, inspect: Callable[[str], ImageFacts]
 ) -> Sample:
     """Take exactly ``count`` questions of a split (None: all usable) and make them items.
 

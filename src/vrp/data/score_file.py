@@ -1,5 +1,7 @@
 """Scoring other people's answer files against the official POPE and VQA question files."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +121,13 @@ def score_files(
         for asked, text in annotated
         if (answer := majority_answer(asked.answers)) in YES_NO
     ]
-    by_split = _both_parsers(_by_split(pairs))
+    labelled: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for asked, text in pairs:
+        if asked.label is not None:
+            labelled[asked.split].append((text, asked.label))
+    if len(labelled) > 1:
+        labelled[ALL] = list(itertools.chain.from_iterable(labelled.values()))
+    by_split = _both_parsers(labelled)
     return FileScores(
         pope=by_split if files.is_pope else [],
         own=[] if files.is_pope else by_split,
@@ -153,16 +161,6 @@ def _all_answers(
         texts += of_questions
         pairing.append(basis)
     return texts, pairing
-
-
-def _by_split(pairs: Sequence[Answered]) -> dict[str, list[tuple[str, str]]]:
-    found: dict[str, list[tuple[str, str]]] = {}
-    for asked, text in pairs:
-        if asked.label is not None:
-            found.setdefault(asked.split, []).append((text, asked.label))
-    if len(found) > 1:
-        found[ALL] = [pair for of_split in found.values() for pair in of_split]
-    return found
 
 
 def score_pope(split: str, pairs: Sequence[tuple[str, str]], parser: PopeParser) -> PopeScore:

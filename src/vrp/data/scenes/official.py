@@ -13,17 +13,8 @@ from typing import Any, Final
 from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.scenes.annotators import annotate
 from vrp.data.scenes.draw import Purpose, Scene, draw_scene, scene_rng, scene_seed
-from vrp.data.scenes.pope_sampling import (
-    OBJECTS_ASKED,
-    ImageObjects,
-    image_objects,
-    pope_questions,
-)
-from vrp.data.scenes.questions import (
-    counting_questions,
-    open_questions,
-    spatial_questions,
-)
+from vrp.data.scenes.pope_sampling import OBJECTS_ASKED, ImageObjects, image_objects, pope_questions
+from vrp.data.scenes.questions import counting_questions, open_questions, spatial_questions
 from vrp.data.scoring import majority_answer
 from vrp.errors import InputError
 from vrp.tables.files import write_text
@@ -53,11 +44,7 @@ _NumberedScene = tuple[int, Scene, bool, bool]
 
 
 def write_scene_dataset(
-    folder: Path,
-    *,
-    namespace: str,
-    n_pope_images: int,
-    n_vqa_images: int,
+    folder: Path, *, namespace: str, n_pope_images: int, n_vqa_images: int
 ) -> None:
     """Draw scenes and write images, POPE and VQA v2 files, and what they hold as `scenes.json`.
 
