@@ -100,7 +100,7 @@ class DatasetPlaces(NamedTuple):
 
     def file(self, key: str, split: str = "") -> str:
         """Return the place of a file, relative to the data folder."""
-        return _filled(self.files[key], split)
+        return self.files[key].replace("{split}", split)
 
     def path(self, key: str, split: str = "") -> Path:
         """Return the path of a file.
@@ -167,16 +167,10 @@ class Dataset:
         """
         if not self.splits or split in self.splits:
             return
-        patterns = [name for name in places.files.values() if "{split}" in name]
-        if patterns and all((places.folder / _filled(name, split)).is_file() for name in patterns):
+        keys = [key for key, name in places.files.items() if "{split}" in name]
+        if keys and all((places.folder / places.file(key, split)).is_file() for key in keys):
             return
         known = unknown_name(f"split of {self.name}", split, self.splits)
-        there = sorted(
-            path.name for name in patterns for path in places.folder.glob(_filled(name, "*"))
-        )
+        there = sorted(p.name for key in keys for p in places.folder.glob(places.file(key, "*")))
         found = f"; files there: {', '.join(there)}" if there else ""
         raise InputError(f"sample.splits: {known}{found}")
-
-
-def _filled(place: str, split: str) -> str:
-    return place.replace("{split}", split)

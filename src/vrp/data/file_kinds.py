@@ -23,10 +23,7 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document", "give the JSON file that it was made from"),
     (b"\x89PNG", "a PNG image", "give the JSON file with the answers"),
     (b"\xff\xd8\xff", "a JPEG image", "give the JSON file with the answers"),
-    *(
-        (bytes((0x80, protocol)), "a Python pickle", "write it as JSON lines where it was made")
-        for protocol in (2, 3, 4, 5)
-    ),
+    (b"\x80", "a Python pickle", "write it as JSON lines where it was made"),
 )
 _MEMBERS = (
     ("xl/workbook", "an Excel workbook (.xlsx)", _EXCEL),

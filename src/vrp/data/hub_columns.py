@@ -44,7 +44,7 @@ def text_column(row: Row, column: str, where: str) -> str:
     """A text without spaces around it. Raises InputError where it is empty or something else."""
     value = row[column]
     text = "" if value is None else value
-    if not isinstance(text, str) or _is_structure(_parsed(text)):
+    if not isinstance(text, str) or isinstance(_parsed(text), dict | list):
         raise _other_layout(where, column, value, "text")
     if not text.strip():
         raise InputError(f"{where}: column {column!r} is empty; choose another data set or split")
@@ -91,13 +91,9 @@ def _parsed(value: object) -> object:
                 found = parse(value.strip())
             except (ValueError, SyntaxError, RecursionError, MemoryError):
                 continue
-            if _is_structure(found):
+            if isinstance(found, dict | list):
                 return found
     return value
-
-
-def _is_structure(value: object) -> bool:
-    return isinstance(value, dict | list)
 
 
 def _other_layout(where: str, column: str, value: object, wanted: str) -> InputError:

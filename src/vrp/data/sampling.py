@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
 
@@ -91,6 +91,7 @@ def sample_split(
     usable = len(reading.questions) - sum(lost.values())
     if count is not None:
         _refuse_shortage(reading, wanted, usable, draw.refused)
+    labels = Counter(q.reference for q, _ in draw.taken if q.task == EXISTENCE)
     messages = {
         reason: tuple(str(e) for _, e in sorted(draw.refused.items()) if _reason(e) == reason)
         for reason in (UNREADABLE, ELONGATED)
@@ -102,7 +103,7 @@ def sample_split(
         usable=usable,
         dropped=reading.dropped | lost,
         taken=len(draw.taken),
-        labels=_labels(question for question, _ in draw.taken),
+        labels={word: labels[word] for word in YES_NO} if set(YES_NO) & set(labels) else {},
         not_judged=sum(question.reference is None for question, _ in draw.taken),
         unreadable=messages[UNREADABLE],
         elongated=messages[ELONGATED],
@@ -206,11 +207,6 @@ def _item(question: Question, facts: ImageFacts) -> Item:
     known = {field.name: getattr(question, field.name) for field in fields(question)}
     sampled = {"item_id": question.item_id, "image_sha256": facts.sha256, "group": group}
     return Item(**(known | sampled))
-
-
-def _labels(questions: Iterable[Question]) -> dict[str, int]:
-    counts = Counter(q.reference for q in questions if q.task == EXISTENCE)
-    return {label: counts[label] for label in YES_NO} if set(YES_NO) & set(counts) else {}
 
 
 def _strata(questions: Sequence[Question], wanted: int) -> dict[Stratum, list[Question]]:

@@ -149,8 +149,14 @@ def _document_key(path: Path) -> str | None:
 
 
 def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
+    stems = [path.name.partition(".")[0] for path in files]
+    known = [next((s for s in POPE_SPLITS if s in stem.lower()), stem) for stem in stems]
+    # Of two files of one split, the whole names without suffixes.
+    names = known if len(set(known)) == len(known) else stems
+    if len(set(names)) < len(names):
+        raise InputError("two question files have the same name; give each split once")
     found = []
-    for name, path in split_names(list(files)).items():
+    for name, path in zip(names, files, strict=True):
         asked = {
             row.where: Asked(
                 split, row.question_id, row.question, row.image, row.answers[0], source=path.name
@@ -231,16 +237,3 @@ def _own(path: Path, records: Sequence[Record]) -> QuestionFiles:
         )
         found.append(asked)
     return _with_answers(path, QuestionFiles([found]))
-
-
-def split_names(questions: Sequence[Path]) -> dict[str, Path]:
-    """Split → file: the split that the file's name holds, or the whole name without its suffix.
-
-    Raises InputError where two files would get one name.
-    """
-    stems = [path.name.partition(".")[0] for path in questions]
-    known = [next((s for s in POPE_SPLITS if s in stem.lower()), stem) for stem in stems]
-    names = known if len(set(known)) == len(known) else stems
-    if len(set(names)) < len(names):
-        raise InputError("two question files have the same name; give each split once")
-    return dict(zip(names, questions, strict=True))

@@ -114,9 +114,8 @@ def _tables(scores: FileScores, threshold: float) -> list[str]:
 
 def _table(head: Sequence[str], scores: Sequence[PopeScore] | Sequence[VqaScore]) -> list[str]:
     """A row for each score: whose, under which rule, of how many, and the measures in percent."""
-    rows = [[*map(str, score[:3]), *map(_percent, score[3:])] for score in scores]
+    rows = [
+        [*map(str, s[:3]), *("–" if part is None else f"{100 * part:.2f}" for part in s[3:])]
+        for s in scores
+    ]
     return [aligned([head, *rows], n_text=2)] if rows else []
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"

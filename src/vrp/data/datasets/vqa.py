@@ -78,7 +78,15 @@ def read_vqa(
         splits = {task: rows}
     else:
         for row in rows:
-            splits[_split_of(row, annotations_path)].append(row)
+            try:
+                found = vqa_task(row.question, row.answer_type) if row.answers else None
+            except LookupError as error:
+                raise InputError(
+                    f"{annotations_path}: question_id {row.question_id} has no 'answer_type', "
+                    "which its task depends on; give the full official annotations, or one task "
+                    "for the whole file"
+                ) from error
+            splits[found or UNASSIGNED].append(row)
     return {
         split: reading_of(rows_of_split, images, dataset="vqa", split=split, task=split)
         for split, rows_of_split in splits.items()
@@ -120,18 +128,6 @@ def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
         answers=[] if annotation is None else answers_field(annotation, "answers"),
         answer_type=answer_type,
     )
-
-
-def _split_of(row: AnnotatedQuestion, annotations_path: Path) -> str:
-    if not row.answers:
-        return UNASSIGNED
-    try:
-        return vqa_task(row.question, row.answer_type) or UNASSIGNED
-    except LookupError as error:
-        raise InputError(
-            f"{annotations_path}: question_id {row.question_id} has no 'answer_type', which its "
-            "task depends on; give the full official annotations, or one task for the whole file"
-        ) from error
 
 
 def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
