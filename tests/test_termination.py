@@ -7,9 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from vrp.study.command import command_line
 from vrp.study.graph import STAGE
 from vrp.termination import RUN_BY, is_alive
+
+pytestmark = pytest.mark.slow
 
 WRITES = """
 import sys, time

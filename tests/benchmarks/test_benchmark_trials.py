@@ -109,6 +109,7 @@ def test_differences_between_precisions_by_hand() -> None:
     assert found["rank_correlation"]["decision_margin"] is None  # one item is left to compare
 
 
+@pytest.mark.slow
 def test_bfloat16_against_float32_runs_on_random_weights(tmp_path: Path) -> None:
     import bf16
 

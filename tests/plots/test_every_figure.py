@@ -17,6 +17,8 @@ from vrp.plots.style import WIDTH, house_style
 from vrp.study import digests
 from vrp.study.results import ModelResults, StudyResults
 
+pytestmark = pytest.mark.slow
+
 
 def shown_texts(figure):
     """Text → its box in pixels, of every text that is drawn."""
@@ -65,7 +67,6 @@ def test_a_figure_is_part_of_the_stages_that_show_it_and_of_no_other():
         assert not any(name.startswith("vrp.plots") for name in others)
 
 
-@pytest.mark.slow
 def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):
     figure = figure_of(name)
     texts = {text.get_text() for text in shown_texts(figure)}
@@ -79,7 +80,6 @@ def test_it_has_a_panel_a_model_and_its_title(name, figure_of, modules, study):
     assert figure.get_size_inches()[0] == WIDTH
 
 
-@pytest.mark.slow
 def test_it_reads_no_more_than_it_declares(name, modules, study_files):
     study = study_files.results()
     with house_style():
@@ -89,7 +89,6 @@ def test_it_reads_no_more_than_it_declares(name, modules, study_files):
     assert read <= declared
 
 
-@pytest.mark.slow
 def test_no_text_is_cut_off_or_lies_on_another(name, figure_of):
     figure = figure_of(name)
     boxes = shown_texts(figure)
@@ -116,7 +115,6 @@ def test_keys_lie_beside_the_panels(name, figure_of):
             assert not Bbox.intersection(box, panel), legend
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_models", [0, 1, 4])
 def test_what_was_not_run_is_said(name, modules, n_models):
     study = StudyResults(models=tuple(ModelResults(name=f"m{i}") for i in range(n_models)))
@@ -128,7 +126,6 @@ def test_what_was_not_run_is_said(name, modules, n_models):
     assert NOT_RUN in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*figure_names()} - {"accuracy_by_task"}))
 def test_a_model_that_was_not_run_leaves_the_others_as_they_are(name, modules, study, figure_of):
     with_gap = replace(study, models=(study.models[0], ModelResults(name="nothing")))

@@ -15,6 +15,8 @@ from vrp.probing.mlp import fit_mlp
 from vrp.signals.structural import FEATURE_NAMES
 from vrp.stats.auroc import auroc
 
+pytestmark = pytest.mark.slow
+
 
 def test_area_resampling_by_hand():
     assert area_resample(np.array([[1.0, 2.0], [3.0, 4.0]]), (1, 1)).tolist() == [[10.0]]

@@ -8,6 +8,8 @@ from vrp.probing.fusion import fit_fusion
 from vrp.probing.linear import fit_linear
 from vrp.stats.auroc import auroc
 
+pytestmark = pytest.mark.slow
+
 
 def _area(result, items, plan):
     return auroc(result.scores, items.correct, strata=plan.fold)

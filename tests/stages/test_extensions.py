@@ -23,6 +23,8 @@ from vrp.tables.estimates import METRICS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.signals import signal_table
 
+pytestmark = pytest.mark.slow
+
 # The samples' own texts are stored, and no signal of the project reads them.
 EXTENSION = """
 from collections import Counter

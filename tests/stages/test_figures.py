@@ -15,6 +15,8 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.lens import LENS
 
+pytestmark = pytest.mark.slow
+
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -47,7 +49,6 @@ def run(study, output, *, tables=None, **config):
     )
 
 
-@pytest.mark.slow
 def test_every_figure_is_written_and_drawn_the_same_again(study, tmp_path):
     run(study, tmp_path / "one", dpi=60)
     wanted = {f"{name}.{kind}" for name in figure_names() for kind in ("svg", "png")}
@@ -58,7 +59,6 @@ def test_every_figure_is_written_and_drawn_the_same_again(study, tmp_path):
         assert first.read_bytes() == second.read_bytes(), name
 
 
-@pytest.mark.slow
 def test_files_are_whole_images_without_a_date(study, tmp_path, only):
     only("contributions")
     run(study, tmp_path, dpi=80)
@@ -73,7 +73,6 @@ def test_files_are_whole_images_without_a_date(study, tmp_path, only):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.slow
 def test_the_users_own_style_changes_nothing(study, tmp_path, only, monkeypatch):
     import matplotlib as mpl
 
@@ -87,7 +86,6 @@ def test_the_users_own_style_changes_nothing(study, tmp_path, only, monkeypatch)
     assert mpl.rcParams["font.size"] == 20
 
 
-@pytest.mark.slow
 def test_only_the_formats_asked_for(study, tmp_path, only):
     only("contributions")
     run(study, tmp_path, formats=("png",))
@@ -109,7 +107,6 @@ def test_models_come_in_the_order_of_their_files_and_shards_together(study, tmp_
         found.require(ANSWERS)
 
 
-@pytest.mark.slow
 def test_a_table_left_out_is_shown_as_not_run(study, tmp_path, only):
     only("dose_curve", "masking")
     tables = {name: files for name, files in study.tables.items() if name != "mask"}

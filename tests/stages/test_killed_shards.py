@@ -12,6 +12,8 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_provenance, read_table
 from vrp.vlm import decode, sampling
 
+pytestmark = pytest.mark.slow
+
 STAGES = {"extract": extract, "blind": blind, "consistency": consistency}
 
 

@@ -22,6 +22,8 @@ from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 
+pytestmark = pytest.mark.slow
+
 Study = Callable[..., Any]
 Edited = Callable[[str, Callable[[Any, Any], None]], Path]
 
@@ -58,7 +60,6 @@ def blind_to_images(model: Any, tokenizer: Any) -> None:
             attention.k_proj.weight[start + SLOW, MARKER] = -20 * HEAD_DIM**0.5 / normed_marker
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["attention", "embedding", "pixels"])
 def test_a_model_that_ignores_the_image_is_not_moved_by_masking(
     mode: str, small_study: Study, edited_checkpoint: Edited
@@ -76,7 +77,6 @@ def test_a_model_that_ignores_the_image_is_not_moved_by_masking(
     assert drift.max() < 1e-3
 
 
-@pytest.mark.slow
 def test_an_unedited_model_is_moved_by_masking(small_study: Study):
     table, _ = masked(small_study("qwen2_vl"), "attention")
     moved = dict(table.group_by("condition").agg(pl.col("changed").any()).iter_rows())
@@ -196,7 +196,6 @@ def test_its_three_neurons_carry_the_whole_decision(planted: Any):
     assert not table.filter(fold=1)["changed"].any()
 
 
-@pytest.mark.slow
 def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
     conditions = [
         {"neurons": "random", "count": 3, "seeds": 5},

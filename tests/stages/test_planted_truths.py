@@ -22,6 +22,8 @@ from vrp.tables.neurons import NEURONS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 
+pytestmark = pytest.mark.slow
+
 # The stages count values within rounding of each other as ties, scikit-learn does not: with a
 # few thousand pairs of close values at most this much lies between them.
 LEVELLED = 5e-5
@@ -342,7 +344,6 @@ def test_pooled_auroc_compares_within_folds_only(probed, study):
     assert found["value"] == pytest.approx(wins / pairs, abs=LEVELLED)
 
 
-@pytest.mark.slow
 def test_permutation_brings_every_probe_to_chance(judged, tmp_path):
     """The whole stage on a study whose labels were permuted: nothing is left to find."""
     study = planted.write_planted_study(tmp_path / "study", n_images=200, permuted=True)

@@ -24,6 +24,8 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "<script>alert('x')</script> & \"quoted\" {{ 7 * 7 }}"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4"/></svg>'
 ORIGIN = {
@@ -204,7 +206,6 @@ def test_a_tiny_embedded_model_is_not_mistaken_for_the_published_one(made):
     assert "The tables of beta do not say which checkpoint made them" in words
 
 
-@pytest.mark.slow
 def test_embedded_models_on_photographs_and_lost_images_are_said_so(made, inputs, tmp_path):
     assert "near chance is expected" not in text_of(made[0])  # on scenes they are at home
     (row,) = json.loads(inputs["sampling"].read_text())["splits"]
@@ -268,13 +269,11 @@ def test_summary_holds_the_numbers_of_the_tables(inputs, made):
     assert set(summary["answers"][0]["verdicts"]) == {"alpha", "beta"}
 
 
-@pytest.mark.slow
 def test_the_same_tables_give_the_same_report(inputs, made, tmp_path):
     write_report(inputs, tmp_path / "s.json", tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == made[0]
 
 
-@pytest.mark.slow
 def test_the_page_states_the_margins_that_were_configured(inputs, made, tmp_path):
     assert "(in this study ±0.05 in AUROC, ±0.1 in R, ±2 percentage points)" in made[0]
     write_report(
@@ -304,7 +303,6 @@ def test_a_study_without_probes_interventions_or_figures(inputs, tmp_path):
     assert "No figures were given." in words
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["sampling", "data", "items", "effects"])
 def test_a_missing_input_is_one_clear_line_and_nothing_is_written(inputs, tmp_path, missing):
     given = {**inputs, missing: tmp_path / "absent"}
@@ -313,7 +311,6 @@ def test_a_missing_input_is_one_clear_line_and_nothing_is_written(inputs, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_figure_that_is_no_svg_is_refused(inputs, tmp_path):
     bad = tmp_path / "bad.svg"
     bad.write_text("<html></html>")
@@ -327,7 +324,6 @@ def test_a_table_of_an_unknown_model_is_refused(inputs, tmp_path):
         write_report({**inputs, "tables": tables}, tmp_path / "s", tmp_path / "r")
 
 
-@pytest.mark.slow
 def test_the_stage_needs_no_torch():
     code = "import sys, vrp.stages.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,6 +18,8 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.files import read_table, write_table
 
+pytestmark = pytest.mark.slow
+
 NEEDS_CAPTURE = [
     signal.name for signal in SIGNALS.values() if {"attention", "lens"} & signal.tables
 ]

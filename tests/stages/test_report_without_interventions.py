@@ -16,6 +16,8 @@ from vrp.plots.figures import figure_names
 from vrp.tables.effects import EFFECTS
 from vrp.tables.files import read_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):

@@ -27,6 +27,8 @@ from vrp.tables.items import ITEMS
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 
+pytestmark = pytest.mark.slow
+
 SMALL = ProbesConfig(
     folds=3, inner_folds=2, penalties=(0.01, 0.1), mlp=False, bootstrap=100, permutations=1,
     supervised_attention=False,

@@ -69,6 +69,7 @@ def test_a_stage_without_a_model_depends_on_no_family(stage):
     assert not [name for name in names if name.startswith(("vrp.vlm.families", "vrp.vlm.loading"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_is_shared_does_not_hang_on_which_models_there_are(stage):
     shared = digests.shared_definitions(STUDY, stage)
@@ -172,6 +173,7 @@ def test_what_an_extension_registers_counts_where_it_is_used(extension, stage):
     assert of_the_extension(stage) == expected.get(stage, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["fetch_data", "sample", "figures", "report"])
 def test_a_data_set_of_an_extension_counts_where_it_is_asked_for(extension, stage):
     assert "read_colours" not in of_the_extension(stage)

@@ -362,6 +362,7 @@ def test_prompt_is_the_chat_template_in_the_processors_frame(checkpoints, kind, 
     assert ids[0] == 0
 
 
+@pytest.mark.slow
 def test_prompt_tokens_are_those_of_the_real_processor(vlm, reference, items):
     prepared = prepare(vlm, items)
     for row, item in enumerate(items):
@@ -396,6 +397,7 @@ def test_batch_is_really_mixed(captures):
     assert len({c.token_ids for c in captures}) > 3
 
 
+@pytest.mark.slow
 def test_greedy_answers_are_those_of_generate(vlm, reference, items, captures):
     for item, capture in zip(items, captures, strict=True):
         assert list(capture.token_ids) == reference.generate(item, 4, vlm.eos_token_ids)
@@ -409,6 +411,7 @@ def test_attention_rows_equal_eager(captures, forwards):
         np.testing.assert_allclose(capture.attention, maps.mean((1, 2)), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", ["prompt_end", "answer_end"])
 def test_hidden_states_equal_output_hidden_states(vlm, captures, forwards, position):
     for capture, forward in zip(captures, forwards, strict=True):
@@ -456,6 +459,7 @@ def test_sampled_answers_do_not_depend_on_the_batch(vlm, items):
         assert alone == found
 
 
+@pytest.mark.slow
 def test_bfloat16_passes_the_proof_and_stays_near(checkpoints, kind, items, captures):
     half = load_vlm(checkpoints[kind], family="auto", device="cpu", dtype="bfloat16")
     spec = CaptureSpec(hidden=("prompt_end",))

@@ -399,6 +399,7 @@ def test_full_size_boxes_tile_the_processed_image(
     np.testing.assert_allclose([*corner, *end], expected_frame, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "policy", "bounds", "size"),
     [case[:4] for case in TOKENS if case[3] in (PORTRAIT, LANDSCAPE)],

@@ -132,13 +132,8 @@ def test_memory_is_that_of_the_whole_model(measured: Measured, run: Run) -> None
     assert memory.weights == sum(tensor.nbytes for tensor in measured.model.parameters())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name.startswith("zoo") else pytest.mark.slow)
-        for name in shipped_files()
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped_files())
 def test_what_ships_is_what_is_measured(name: str) -> None:
     fields = shipped_files()[name]
     assert measure_published(fields) == Dimensions.from_json(fields["dimensions"])

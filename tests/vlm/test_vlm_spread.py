@@ -16,6 +16,8 @@ from vrp.vlm.loading import load_vlm
 from vrp.vlm.prefill import prepare
 from vrp.vlm.trunk import Trunk
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("llava", "paligemma", "qwen2_vl")
 EVERYTHING = CaptureSpec.full(("prompt_end", "answer_end"))
 SAMPLING = {"k": 3, "floor": 0.05, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3}
@@ -124,7 +126,6 @@ def test_samples_across_two_devices(halves, whole, items):
         )
 
 
-@pytest.mark.slow
 def test_interventions_across_two_devices(halves, whole, items):
     prepared = prepare(whole, items)
     keep = [np.arange(grid.n_tokens) % 3 > 0 for grid in prepared.grids]

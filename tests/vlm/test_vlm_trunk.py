@@ -15,6 +15,8 @@ from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, cache_argument
 from vrp.vlm.trunk import Trunk
 
+pytestmark = pytest.mark.slow
+
 NEURONS = np.array([1, 7, 19])
 EDITS: list[Edit] = [
     NeuronEdit(0, NEURONS, 5.0),

@@ -38,6 +38,7 @@ shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 PATHS = NAMES.map("".join).filter(is_held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["extract", "report", "sample"])
 @shared
 @given(PATHS)

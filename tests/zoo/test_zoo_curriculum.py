@@ -14,6 +14,8 @@ from vrp.zoo.processors import build_processor, study_prompt
 from vrp.zoo.tokenizer import build_tokenizer, special_ids
 from vrp.zoo.vision_pretraining import collate_images, image_inputs, tie_plurals
 
+pytestmark = pytest.mark.slow
+
 MIX = QuestionMix(existence=2, counting=1, spatial=2, open=1)
 
 
@@ -53,7 +55,6 @@ def _attend(setup, name):
     setup.model.set_attn_implementation({"vision_config": "sdpa", "text_config": name})
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_packed_equals_single_equals_ordinary(setup):
     prefix_lm = setup.family == "paligemma"
@@ -185,7 +186,6 @@ def test_existence_questions_are_balanced():
     assert 0.4 < answers["yes"] / answers.total() < 0.6
 
 
-@pytest.mark.slow
 def test_co_occurring_absents_follow_the_scene_type():
     seas = [
         scene

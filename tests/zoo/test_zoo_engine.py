@@ -15,6 +15,8 @@ from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 from vrp.zoo.evaluate import load_model
 from vrp.zoo.processors import study_prompt
 
+pytestmark = pytest.mark.slow
+
 MAX_NEW_TOKENS = 5
 FULL = CaptureSpec.full(("prompt_end", "answer_end"))
 
@@ -97,7 +99,6 @@ def test_greedy_answers_and_logits(vlm, found, expected):
         assert item.decision_margin == pytest.approx(float(top[0] - top[1]), abs=1e-4)
 
 
-@pytest.mark.slow
 @torch.inference_mode()
 def test_logits_of_the_whole_vocabulary(vlm, asked, expected):
     _, inputs, made = expected
@@ -139,7 +140,6 @@ def test_hidden_states(vlm, found, expected):
         assert float(((ours - theirs).abs() / scale).max()) <= 1e-5
 
 
-@pytest.mark.slow
 @torch.inference_mode()
 def test_heads_mlps_and_embedding_sum_to_the_residual(vlm, asked):
     tap = ResidualTap(n_layers=vlm.n_layers, hidden=True, components=True)
@@ -195,7 +195,6 @@ def assert_same(one, other):
             assert a == b, field
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_batches_and_their_order_change_nothing(vlm, asked, reordered, batch_size):
     again = []

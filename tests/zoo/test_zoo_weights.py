@@ -14,6 +14,8 @@ from vrp.zoo.architectures import FAMILIES
 from vrp.zoo.evaluate import answer_questions, build_test_set, load_model
 from vrp.zoo.processors import study_prompt
 
+pytestmark = pytest.mark.slow
+
 CLASSES = {
     "llava": "LlavaForConditionalGeneration",
     "paligemma": "PaliGemmaForConditionalGeneration",
@@ -75,7 +77,6 @@ def existence():
     return test_set, test_set.splits["random"]
 
 
-@pytest.mark.slow
 def test_model_looks(loaded, existence):
     """At least 75% right on 60 questions; chance gives this less than once in 10,000 times."""
     test_set, asked = existence
@@ -86,7 +87,6 @@ def test_model_looks(loaded, existence):
     assert right >= 45
 
 
-@pytest.mark.slow
 def test_model_answers_from_the_image_it_is_given(loaded, existence):
     """With each question beside another scene, accuracy falls."""
     test_set, asked = existence
@@ -101,7 +101,6 @@ def test_model_answers_from_the_image_it_is_given(loaded, existence):
     assert own - other >= 10
 
 
-@pytest.mark.slow
 def test_answers_do_not_depend_on_the_batch(loaded, existence):
     test_set, asked = existence
     few = list(islice(asked, 8))
