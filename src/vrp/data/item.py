@@ -1,6 +1,6 @@
 """An item: one image-question pair of the study, and what a reader knows before it is one."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -79,9 +79,9 @@ class Reading:
     missing: tuple[str, ...] = ()
     """Images that are asked about and not there, each once, as the file names them."""
 
-    def keep(self, wanted: Callable[[Question], bool], reason: str) -> "Reading":
-        """The same with the wanted questions only; the others are dropped for a reason."""
-        kept = tuple(filter(wanted, self.questions))
+    def keep(self, questions: Iterable[Question], reason: str) -> "Reading":
+        """The same with some of the questions only; the others are dropped for a reason."""
+        kept = tuple(questions)
         lost = len(self.questions) - len(kept)
         dropped = self.dropped | ({reason: lost} if lost else {})
         return replace(self, questions=kept, dropped=dropped)

@@ -114,14 +114,14 @@ def sample_split(
 
 def drop_unreachable(reading: Reading, *, rule: VqaRule, threshold: float) -> Reading:
     """Leave out questions to which no answer could be right: none reaches ``threshold``."""
-    return reading.keep(
-        lambda question: (
-            question.reference is None
-            or question.task == EXISTENCE
-            or reachable_vqa_accuracy(question.answers, rule) >= threshold
-        ),
-        UNREACHABLE,
+    reachable = (
+        question
+        for question in reading.questions
+        if question.reference is None
+        or question.task == EXISTENCE
+        or reachable_vqa_accuracy(question.answers, rule) >= threshold
     )
+    return reading.keep(reachable, UNREACHABLE)
 
 
 def require_enough(reading: Reading, wanted: int) -> None:

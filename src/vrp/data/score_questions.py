@@ -49,7 +49,7 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
     """
     if len(set(questions)) < len(questions):
         raise InputError("two question files have the same name; give each split once")
-    labelled: list[QuestionFiles] = []
+    labelled: dict[Path, QuestionFiles] = {}
     prompts: dict[Path, list[Record]] = {}
     own: dict[Path, list[Record]] = {}
     pope: dict[Path, list[Record]] = {}
@@ -60,9 +60,9 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
                 raise InputError(
                     f"{path}: holds VQA v2 questions; give their annotations (--annotations)"
                 )
-            labelled.append(_annotated(path, read_vqa_rows(path, annotations), by_task=True))
+            labelled[path] = _annotated(path, read_vqa_rows(path, annotations), by_task=True)
         elif key == "data":
-            labelled.append(_annotated(path, read_textvqa_rows(path), by_task=False))
+            labelled[path] = _annotated(path, read_textvqa_rows(path), by_task=False)
         else:
             rows = read_rows(path)
             kind = prompts if _has_no_labels(rows) else own if _is_own(rows) else pope
@@ -73,9 +73,10 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
                 f"{questions[0]}: annotations go with VQA v2's questions "
                 "(v2_OpenEnded_…_questions.json); give that file, or no annotations"
             )
-        labelled.append(_annotated(annotations, read_textvqa_rows(annotations), by_task=False))
-    labelled += [_own(path, rows) for path, rows in own.items()]
-    labelled += [_pope(pope)] if pope else []
+        published = read_textvqa_rows(annotations)
+        labelled[annotations] = _annotated(annotations, published, by_task=False)
+    labelled |= {path: _own(path, rows) for path, rows in own.items()}
+    labelled |= {path: _pope(pope) for path in list(pope)[:1]}
     if not labelled:
         raise InputError(
             f"{questions[0]}: questions without labels; give the labelled question files, too"
@@ -84,7 +85,10 @@ def read_question_files(questions: Sequence[Path], annotations: Path | None) -> 
         raise InputError(
             "VQA, TextVQA and own questions are scored one file at a time; score others apart"
         )
-    return labelled[0]._replace(prompts=prompts)
+    ((path, files),) = labelled.items()
+    if not any(asked.is_scored for of_file in files.asked for asked in of_file):
+        raise InputError(f"{path}: none of its questions has answers to score against")
+    return files._replace(prompts=prompts)
 
 
 def prompts_of(files: QuestionFiles, questions: Questions) -> Prompts | None:
@@ -201,13 +205,7 @@ def _annotated(path: Path, rows: Sequence[AnnotatedQuestion], *, by_task: bool) 
         if row.answers
     ]
     without = frozenset(row.question_id for row in rows if not row.answers)
-    return _with_answers(path, QuestionFiles([asked], unanswerable=without))
-
-
-def _with_answers(path: Path, files: QuestionFiles) -> QuestionFiles:
-    if not any(asked.is_scored for asked in files.asked[0]):
-        raise InputError(f"{path}: none of its questions has answers to score against")
-    return files
+    return QuestionFiles([asked], unanswerable=without)
 
 
 def _parts(row: AnnotatedQuestion) -> tuple[str, ...]:
@@ -236,4 +234,4 @@ def _own(path: Path, records: Sequence[Record]) -> QuestionFiles:
             source=path.name,
         )
         found.append(asked)
-    return _with_answers(path, QuestionFiles([found]))
+    return QuestionFiles([found])

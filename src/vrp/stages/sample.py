@@ -108,4 +108,5 @@ def read_splits(
 def _without_taken(reading: Reading, items: Sequence[Item]) -> Reading:
     """The questions but those that an earlier split of the data set has taken."""
     taken = {(item.image, item.question) for item in items if item.dataset == reading.dataset}
-    return reading.keep(lambda q: (q.image, q.question) not in taken, "taken by an earlier split")
+    left = (q for q in reading.questions if (q.image, q.question) not in taken)
+    return reading.keep(left, "taken by an earlier split")

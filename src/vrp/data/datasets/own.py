@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,17 +151,14 @@ def _read(
     found = {}
     for split, task in splits.items():
         reading = read_own(path, images, split=split, task=task if alone else None)
-        found[split] = reading.keep(partial(_asks_for, task), f"task other than {task}")
+        wanted = (question for question in reading.questions if question.task == task)
+        found[split] = reading.keep(wanted, f"task other than {task}")
         if reading.questions and not found[split].questions:
             raise InputError(
                 f"{path}: no usable line asks for {task} ({len(reading.questions)} ask for "
                 f'something else); write "task": "{task}" into the lines that do'
             )
     return found
-
-
-def _asks_for(task: str, question: Question) -> bool:
-    return question.task == task
 
 
 DATASET = Dataset(
