@@ -10,8 +10,9 @@ from real_data import REAL_DATA as DATA
 from real_data import needs_real_data
 
 from vrp.cli import main
+from vrp.data.annotated_questions import reading_of
 from vrp.data.datasets.pope import POPE_SPLITS, read_pope
-from vrp.data.datasets.vqa import read_vqa
+from vrp.data.datasets.vqa import read_vqa, read_vqa_rows
 from vrp.data.images import ImageIndex, open_image
 from vrp.data.sampling import sample_split
 from vrp.data.scoring import vqa_accuracy
@@ -145,7 +146,8 @@ def test_vqa_v2_rows():
     files = DATA / "vqa_v2/questions.json", DATA / "vqa_v2/annotations.json"
     with pytest.raises(InputError, match="has no 'answer_type'"):
         read_vqa(*files, images)
-    questions = read_vqa(*files, images, task="open")["open"].questions
+    rows = read_vqa_rows(*files)
+    questions = reading_of(rows, images, dataset="vqa", split="open", task="open").questions
     assert [question.reference for question in questions] == ["net", "pitcher", "orange"]
     assert {question.image for question in questions} == {
         "vqa_v2/train2014/COCO_train2014_000000458752.jpg"

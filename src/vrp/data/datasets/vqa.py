@@ -63,30 +63,25 @@ def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[Annotate
 
 
 def read_vqa(
-    questions_path: Path, annotations_path: Path, images: "ImageIndex", *, task: str | None = None
+    questions_path: Path, annotations_path: Path, images: "ImageIndex"
 ) -> dict[str, Reading]:
     """Read VQA v2 questions with their annotations: task (= split) → what can be asked of it.
 
-    Questions that fit no task are accounted for under ``UNASSIGNED``. With ``task`` every question
-    gets that task. Annotations need ``question_id`` and ``answers``; ``answer_type`` only where
-    the task depends on it. Repeated (image, question) pairs are dropped, the smallest question id
-    stays. Raises InputError as ``read_vqa_rows`` and where an ``answer_type`` is wanting.
+    Questions that fit no task are accounted for under ``UNASSIGNED``. Annotations need
+    ``question_id`` and ``answers``; ``answer_type`` only where the task depends on it. Repeated
+    (image, question) pairs are dropped, the smallest question id stays. Raises InputError as
+    ``read_vqa_rows`` and where an ``answer_type`` is wanting.
     """
-    rows = read_vqa_rows(questions_path, annotations_path)
     splits: dict[str, list[AnnotatedQuestion]] = {split: [] for split in (*VQA_TASKS, UNASSIGNED)}
-    if task is not None:
-        splits = {task: rows}
-    else:
-        for row in rows:
-            try:
-                found = vqa_task(row.question, row.answer_type) if row.answers else None
-            except LookupError as error:
-                raise InputError(
-                    f"{annotations_path}: question_id {row.question_id} has no 'answer_type', "
-                    "which its task depends on; give the full official annotations, or one task "
-                    "for the whole file"
-                ) from error
-            splits[found or UNASSIGNED].append(row)
+    for row in read_vqa_rows(questions_path, annotations_path):
+        try:
+            task = vqa_task(row.question, row.answer_type) if row.answers else None
+        except LookupError as error:
+            raise InputError(
+                f"{annotations_path}: question_id {row.question_id} has no 'answer_type', which "
+                "its task depends on; give the full official annotations"
+            ) from error
+        splits[task or UNASSIGNED].append(row)
     return {
         split: reading_of(rows_of_split, images, dataset="vqa", split=split, task=split)
         for split, rows_of_split in splits.items()
