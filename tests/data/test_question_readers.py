@@ -8,12 +8,17 @@ from PIL import Image
 
 from vrp.data.annotated_questions import UNASSIGNED
 from vrp.data.datasets.own import read_own
-from vrp.data.datasets.pope import read_pope, read_pope_rows
+from vrp.data.datasets.pope import pope_rows, read_pope
 from vrp.data.datasets.textvqa import read_textvqa
 from vrp.data.datasets.vqa import read_vqa, vqa_task
 from vrp.data.images import ImageIndex
+from vrp.data.json_input import read_records
 from vrp.data.scoring import score_answer
 from vrp.errors import InputError
+
+
+def read_pope_rows(path):
+    return pope_rows(read_records(path))
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from vrp.data.answer_fields import Scalar, as_id, as_yes_no, is_of_the_model, looks_like_image
+from vrp.data.answer_fields import as_id, as_yes_no, is_of_the_model, looks_like_image
 from vrp.data.answer_rows import AnswerTable, Column
 from vrp.data.asked_questions import Questions, Words, as_text
+from vrp.data.json_input import printable
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
 
@@ -196,10 +197,10 @@ class Comparison:
     def _refuse(self, row: int, column: Column, has: str) -> NoReturn:
         asked = self._asked[row]
         raise InputError(
-            f"{self._table.where(row)}: key {column.path!r} is {_shown(column.values[row])}, but "
-            f"{asked.name} of {asked.split or 'the questions'} has "
-            f"{_shown(has)}; give the question file that was answered, or remove the key if it "
-            "is about something else"
+            f"{self._table.where(row)}: key {column.path!r} is "
+            f"{printable(repr(column.values[row]))}, but {asked.name} of "
+            f"{asked.split or 'the questions'} has {printable(repr(has))}; give the question file "
+            "that was answered, or remove the key if it is about something else"
         )
 
 
@@ -207,8 +208,3 @@ def _within(part: Words, words: Words) -> bool:
     """Whether words stand within a question, and do not just open it, as its type does."""
     starts = range(1, len(words) - len(part) + 1)
     return bool(part) and any(words[start : start + len(part)] == part for start in starts)
-
-
-def _shown(value: Scalar) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:78]}…{text[-1]}"

@@ -218,10 +218,8 @@ def _no_answer(record: Record, asking: str | None) -> InputError:
         return _not_text(record, empty)
     what = f"none of the keys {', '.join(ANSWER_KEYS[:8])}"
     what = what if asking is None else f"key {asking!r} is the question's"
-    return InputError(
-        f"{record.where}: {what} (found: {keys_shown(record)}); name the key that holds the answer "
-        "with --answer-key"
-    )
+    advice = "name the key that holds the answer with --answer-key"
+    return InputError(f"{record.where}: {what} (found: {keys_shown(record)}); {advice}")
 
 
 def _text(record: Record, row: int, column: Column) -> str:

@@ -162,12 +162,14 @@ def _from_columns(value: Mapping[str, Any], where: str) -> list[Record]:
     """Rows of an object that holds all values of a field together, as pandas writes them."""
     columns = [list(c.values()) if isinstance(c, dict) else c for c in value.values()]
     indices = {tuple(column) for column in value.values() if isinstance(column, dict)}
-    of_one_length = all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns)
+    of_one_kind = len(set(map(type, value.values()))) == 1 and all(
+        isinstance(c, list) and len(c) == len(columns[0]) for c in columns
+    )
     named = any(
         names("id", name) or names("number", name) or name in ANSWER_KEYS
         for name in map(canonical, value)
     )
-    if len(columns) < 2 or len(indices) > 1 or not of_one_length or not named:
+    if len(columns) < 2 or len(indices) > 1 or not of_one_kind or not named:
         return []
     rows = (dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True))
     return [Record(f"{where}, row {i}", row) for i, row in enumerate(rows, 1)]

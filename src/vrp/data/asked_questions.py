@@ -138,10 +138,8 @@ class Asked(NamedTuple):
 class Questions:
     """What was asked, ready to be looked up.
 
-    Args:
-        asked: the questions that answers are wanted to.
-        others: questions of other files, which a row may repeat by mistake.
-        unanswerable: ids of questions that cannot be scored, for messages.
+    A row may repeat one of the ``others``, of other files, by mistake. ``unanswerable``: ids of
+    questions that cannot be scored, for messages.
     """
 
     def __init__(

@@ -205,7 +205,7 @@ class ImageIndex:
                 name = PurePosixPath(name).relative_to(folder.as_posix()).as_posix()
         for parent in (self._base, self.root):
             path = self._joined(parent, name)
-            if _is_file(path):
+            if os.path.isfile(path):  # noqa: PTH113, since Path's raises for too long a name
                 self._inside(path)
                 return self._name(path)
         asked = PurePosixPath(name)
@@ -272,13 +272,6 @@ class ImageIndex:
                 "name the folder that holds the files (data.images), or copy them"
             )
         return resolved
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # no file has so long a name
-        return False
 
 
 def _climbs(name: str) -> bool:

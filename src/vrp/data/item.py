@@ -1,8 +1,7 @@
 """An item: one image-question pair of the study, and what a reader knows before it is one."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 POPE = "pope"
 """The data set with an official parser of its own, whose verdict is stored, too."""
@@ -58,10 +57,6 @@ class Item(_ImageAndQuestion):
     group: str
     """SHA-256 of the image's bytes: items of one group never sit on both sides of a fold."""
     image_sha256: str
-
-    def as_row(self) -> dict[str, Any]:
-        """The item as a table row: column name → value."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

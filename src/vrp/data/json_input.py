@@ -14,7 +14,7 @@ from vrp.errors import InputError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _MOST_SHOWN = 8
-_LONGEST_KEY = 60
+_LONGEST_KEY = 80
 _MOST_BYTES = 1 << 32
 """What a compressed file may unpack to: ten times the largest official one."""
 
@@ -100,8 +100,7 @@ def read_values(path: Path) -> list[Located]:
 def read_records(path: Path) -> list[Record]:
     """The objects of a JSON-lines file, or of a file that is one JSON array of objects.
 
-    Blank lines are skipped. Raises InputError that names file and line (row of an array) where
-    something is not a JSON object, and where there is no record at all.
+    Raises InputError as `read_values`, and naming file and line (row) of what is no object.
     """
     return [as_record(value) for value in read_values(path)]
 
@@ -193,8 +192,7 @@ def answers_field(record: Record, key: str) -> list[str]:
     if not isinstance(rows, list):
         raise _unwanted(record, key, rows, "a list of answers")
     answers = []
-    for row in rows:
-        answer = row.get("answer") if isinstance(row, dict) else row
+    for answer in (row.get("answer") if isinstance(row, dict) else row for row in rows):
         if not isinstance(answer, str):
             raise _unwanted(record, key, answer, "a list of strings")
         answers.append(_encodable(record, key, answer))

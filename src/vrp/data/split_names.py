@@ -62,13 +62,8 @@ def named_splits(
 
 def n_naming_split(table: AnswerTable, sources: Mapping[str, str]) -> int:
     """How many rows name their split."""
-    return len(
-        {
-            row
-            for (_, row), values in _said(table).items()
-            if any(value in sources or split_words(value) & _KINDS[0] for _, value in values)
-        }
-    )
+    said = [(row, value) for (_, row), of_row in _said(table).items() for _, value in of_row]
+    return len({row for row, value in said if value in sources or split_words(value) & _KINDS[0]})
 
 
 def _said(table: AnswerTable) -> dict[tuple[str, int], list[tuple[Column, str]]]:

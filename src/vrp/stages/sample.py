@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def run(context: StageContext) -> None:
         taken, row = sample_split(reading, split.count, seed, inspect=inspect)
         items.extend(taken)
         rows.append(row)
-    as_rows = [item.as_row() for item in unite_groups(items)]
+    as_rows = [asdict(item) for item in unite_groups(items)]
     columns = {name: [row[name] for row in as_rows] for name in ITEMS.columns.names}
     write_table(context.write("items"), ITEMS, columns, provenance=context.provenance)
     report = context.write("sampling")

@@ -113,10 +113,9 @@ def own_question(
 
 
 def _answers(record: Record) -> list[str]:
-    if record.fields.get("answers") is None:
-        return []
-    if isinstance(record.fields.get("answers"), str):
-        return [text_field(record, "answers")]
+    given = record.fields.get("answers")
+    if given is None or isinstance(given, str):
+        return [] if given is None else [text_field(record, "answers")]
     answers = answers_field(record, "answers")
     if not answers or not all(answer.strip() for answer in answers):
         raise InputError(f"{record.where}: key 'answers' needs at least one answer, none empty")

@@ -17,17 +17,12 @@ if TYPE_CHECKING:
 POPE_SPLITS = ("random", "popular", "adversarial")
 
 
-def read_pope_rows(path: Path) -> list[AnnotatedQuestion]:
-    """Every line of a POPE file (JSON lines; one JSON array is tolerated), duplicates included.
-
-    Each has one answer, its label. Raises InputError naming file and line for malformed JSON, a
-    missing key, a label other than yes or no, or a question id used for two different questions.
-    """
-    return pope_rows(read_records(path))
-
-
 def pope_rows(records: Iterable[Record]) -> list[AnnotatedQuestion]:
-    """Rows of one split, checked. Raises InputError as ``read_pope_rows``."""
+    """Every row of a POPE file, duplicates included; each has one answer, its label.
+
+    Raises InputError naming file and line for a missing key, a label other than yes or no, or a
+    question id used for two different questions.
+    """
     rows = [_row(record) for record in records]
     by_id: dict[str, AnnotatedQuestion] = {}
     for row in rows:
@@ -46,13 +41,13 @@ def read_pope(files: Mapping[str, Path], images: "ImageIndex") -> dict[str, Read
     POPE's splits share their yes-questions: each split keeps those of its own file, whatever other
     splits are read. A (image, question) pair that one file repeats is kept under its smallest
     question id, whatever the order of lines. Questions without their image are dropped and counted.
-    Raises InputError as ``read_pope_rows``, and where two rows, of any of the files, label one pair
+    Raises InputError as ``pope_rows``, and where two rows, of any of the files, label one pair
     differently.
     """
     readings = {}
     labelled: dict[tuple[str, str], AnnotatedQuestion] = {}
     for split in sorted(files):
-        rows = read_pope_rows(files[split])
+        rows = pope_rows(read_records(files[split]))
         for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
             first = labelled.setdefault((images.find(row.image) or row.image, row.question), row)
             if first.answers != row.answers:
