@@ -41,7 +41,8 @@ demo: venv ## Run the default study and say where the report is
 
 .PHONY: test
 test: venv ## Run all tests
-	@$(ACTIVE) OMP_NUM_THREADS=1 pytest $(PYTEST_ARGS)
+	@# Hundreds of processes start: what one has compiled, the next ones find.
+	@unset PYTHONDONTWRITEBYTECODE; $(ACTIVE) OMP_NUM_THREADS=1 pytest $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: venv ## Check format, style, types and the workflow
