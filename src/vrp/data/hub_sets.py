@@ -13,7 +13,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -76,9 +76,8 @@ def fetch_hub_set(
         InputError: the data set cannot be had, or has other columns than published.
     """
     done = _read_record(places.folder, name)
-    if not is_fetched(name, source, places) or not is_commit(source.revision):
+    if done is None or not is_commit(source.revision) or not is_fetched(name, source, places):
         done = _fetch(name, source, places, columns)
-    assert done is not None
     return f"{done.repository}@{done.commit}"
 
 
@@ -111,21 +110,17 @@ def _fetch(
         if current is not None and current.commit == listing.commit:
             return current
         require_access(repository, listing)
-        parts = _parquet_files(repository, listing, source)
         images = _ImageFolder(places.folder / places.images)
-        drafts = []
-        for number, part in enumerate(parts, 1):
-            draft = work / f"{part.checksum.value}.jsonl"
-            drafts.append(draft)
-            if draft.is_file() and images.have(image for image, _ in _read_draft(draft)):
-                continue
-            parquet = draft.with_suffix(".parquet")
-            download_file(repository, listing, part.path, parquet)
-            label = f"{name}, part {number} of {len(parts)}"
-            rows = _rows(parquet, label, f"{repository.name}, {part.path}", columns)
-            with atomic_write(draft) as unfinished:
-                _write_draft(unfinished, rows, images, columns)
-            parquet.unlink()
+        parts = _parquet_files(repository, listing, source)
+        drafts = [work / f"{part.checksum.value}.jsonl" for part in parts]
+        for number, (part, draft) in enumerate(zip(parts, drafts, strict=True), 1):
+            if not draft.is_file() or not images.have(image for image, _ in _read_draft(draft)):
+                parquet = draft.with_suffix(".parquet")
+                download_file(repository, listing, part.path, parquet)
+                label = f"{name}, part {number} of {len(parts)}"
+                rows = _rows(parquet, label, f"{repository.name}, {part.path}", columns)
+                _write_draft(draft, rows, images, columns)
+                parquet.unlink()
     except HubUnreachableError as error:
         if current is None:
             raise InputError(
@@ -136,10 +131,8 @@ def _fetch(
         logger.warning(f"{repository.name}: the hub cannot be reached; keeping {kept}")
         return current
     files = _write_official(places, columns, drafts)
-    # Question files that an earlier run wrote and this one did not, such as a split's.
-    for place, sha256 in earlier.files.items() if earlier is not None else ():
-        if place not in files and _is_file(places.folder / place, sha256):
-            (places.folder / place).unlink()
+    if earlier is not None:
+        _delete_outdated(places.folder, earlier, files)
     kept_images = sorted({image for draft in drafts for image, _ in _read_draft(draft)})
     asked = (source.repository, source.revision, listing.commit, source.subset, source.split)
     record = _Record(*asked, files, kept_images)
@@ -150,6 +143,13 @@ def _fetch(
         f"{', '.join(files)}"
     )
     return record
+
+
+def _delete_outdated(folder: Path, earlier: _Record, files: Collection[str]) -> None:
+    """Delete question files that an earlier run wrote and this one did not, such as a split's."""
+    for place, sha256 in earlier.files.items():
+        if place not in files and _is_file(folder / place, sha256):
+            (folder / place).unlink()
 
 
 def _record_path(folder: Path, name: str) -> Path:
@@ -204,7 +204,7 @@ def _write_draft(
     path: Path, rows: Iterable[tuple[str, Row]], images: "_ImageFolder", columns: HubColumns
 ) -> None:
     """Write a line for each row: its image's file, and what it becomes in the official files."""
-    with path.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for where, row in rows:
             ids = [row[column] for column in columns.image_ids if column in row]
             image = images.keep(ids[0] if ids else None, row["image"], where)

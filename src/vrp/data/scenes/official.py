@@ -55,8 +55,6 @@ def write_scene_dataset(
     Args:
         folder: where to; a data folder written earlier by this function is replaced.
         namespace: what the scenes' seeds derive from (see `scene_seed`).
-        n_pope_images: images with existence questions.
-        n_vqa_images: images with counting, spatial and open questions.
 
     Raises:
         InputError: the folder holds files that are not a scene data set.

@@ -73,12 +73,9 @@ def pope_questions(images: Sequence[ImageObjects], split: str) -> list[PopeQuest
     is drawn at random. (Li et al. 2023, "Evaluating Object Hallucination in Large
     Vision-Language Models", section 4; ties are broken by name, so that no order matters.)
 
-    Args:
-        images: each with at least `OBJECTS_ASKED` distinct objects and as many absent ones.
-        split: one of `POPE_SPLITS`.
-
     Raises:
-        ValueError: an unknown split, or an image with too few objects present or absent.
+        ValueError: a split that is none of `POPE_SPLITS`, or an image with fewer than
+            `OBJECTS_ASKED` distinct objects present or absent.
     """
     if split not in POPE_SPLITS:
         raise ValueError(f"unknown POPE split {split!r}; it is one of {', '.join(POPE_SPLITS)}")
