@@ -28,6 +28,11 @@ def pytest_configure() -> None:
         start_server(Path(tempfile.mkdtemp(prefix="vrp-tests-")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with files that run studies: a worker that took one last would keep all waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
 class FinishedStudy(NamedTuple):
     """The small study after it has run, for tests to look at or to copy; do not change it."""
 
