@@ -101,8 +101,8 @@ def test_what_is_no_json_lines_is_called_by_its_name(tmp_path, words):
         LINES.decode().encode("utf-16"),
         LINES.decode().encode("utf-16-be"),
         LINES.decode().encode("utf-32"),
-        gzip.compress(LINES),
-        gzip.compress(LINES.decode().encode("utf-16")),
+        gzip.compress(LINES, mtime=0),
+        gzip.compress(LINES.decode().encode("utf-16"), mtime=0),
     ],
 )
 def test_json_in_any_arrangement_and_encoding(tmp_path, content):
@@ -132,7 +132,7 @@ def test_one_key_twice_with_one_value(tmp_path):
         (b"question_id,answer\n1,yes\n", "a table of comma-separated values (CSV)"),
         (b'{"a": 1,\n "b" 2}', "line 2, column 6: malformed JSON"),
         (b"", "malformed JSON"),
-        (gzip.compress(tarred()), "a tar archive"),
+        (gzip.compress(tarred(), mtime=0), "a tar archive"),
     ],
 )
 def test_what_is_not_one_object_is_called_by_its_name(tmp_path, content, words):
