@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 CORES ?= all
-# Three, on two cores: tests under SLURM mostly wait.
-PYTEST_ARGS ?= -n 3 --dist loadfile
+# Three, on two cores: tests under SLURM mostly wait. Files in order: those that run studies first.
+PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
