@@ -52,6 +52,7 @@ class Pairing:
         where only the order of lines is left but their number or numbering does not fit.
         """
         columns = [column for column in self._table.columns.values() if column.names("id")]
+        # The id of the row itself stands before one of an object inside it.
         columns.sort(key=lambda column: column.path.count("."))
         try:
             if columns:
@@ -74,6 +75,7 @@ class Pairing:
             texts = self._asked_in(row)
             images = {as_id(column.values[row]) or "" for column in showing if row in column.values}
             about = [set(self._questions.about(image, texts)) for image in images] or [set()]
+            # Two fields that name different images leave no question: the comparison reports it.
             ids = self._of_split(row, set.intersection(*about))
             one = len({self._questions.words[i] for i in ids}) == 1
             found.append(sorted(ids) if one else [])

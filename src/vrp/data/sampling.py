@@ -81,6 +81,7 @@ def sample_split(
     draw = _Draw(seed, inspect)
     strata = _strata(reading.questions, wanted)
     quotas = _quotas(strata, wanted, seed)
+    # Small strata choose first: large ones find another image that is used as little.
     left = [
         question
         for key in sorted(strata, key=lambda key: (len(strata[key]), key))
@@ -178,6 +179,7 @@ class _Draw:
         goal = len(self.taken) + count
         while heap and len(self.taken) < goal:
             uses, place, i, question = heapq.heappop(heap)
+            # Its image was used since it was put there: it waits behind those used less.
             if uses != self._uses[question.image]:
                 heapq.heappush(heap, (self._uses[question.image], place, i, question))
             elif (facts := self._look(question.image)) is not None:

@@ -143,6 +143,7 @@ def assign_folds(items: ProbeItems, *, n_folds: int = 5, seed: str) -> NDArray[n
             f"{n_folds} folds need at least 2 folds and as many images, found {n_groups} images; "
             "lower the number of folds or add items"
         )
+    # scikit-learn deals groups out in the order of rows: that of the ids, not the caller's.
     order = np.argsort(items.item_id, kind="stable")
     judged = order[items.judged[order]]
     fold = np.empty(items.n_items, dtype=np.int64)

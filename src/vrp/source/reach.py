@@ -133,6 +133,7 @@ class Reached:
         """Follow everything that was reached and is not followed yet."""
         while self._new:
             self._follow(self._new.pop())
+            # What an extension registers counts once what it changes is reached; it may add more.
             if not self._new:
                 for effect in [one for one in self._registrations if self._is_seen(one)]:
                     self._registrations.remove(effect)
@@ -144,6 +145,7 @@ class Reached:
             self._reach(target)
         for module in content.modules:
             self._reach_module(module)
+        # Without types, `x.name` may be the method of any class that is reached.
         for name in content.mentions - self._mentions:
             for member in self._waiting_members.pop(name, ()):
                 self._reach(member)
@@ -202,6 +204,7 @@ class Reached:
                 for effect in module.effects:
                     self._reach(effect)
             waiting += module.imported
+            # Importing a module imports its packages first.
             waiting.append(name.rpartition(".")[0])
 
 

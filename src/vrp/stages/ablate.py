@@ -87,6 +87,7 @@ def run(context: StageContext) -> None:
     check_same_model([*answers, predictions, neurons], provenance)
     conditions = ablation_conditions(ablate)
     sizes = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
+    # An item's neurons come from probes that never saw its fold; so a batch holds one fold.
     edits: dict[int, list[Edit]] = {}
     parts: dict[int, ItemBatches] = {}
     for fold in sorted({fold_of[item_id] for item_id in asked}):

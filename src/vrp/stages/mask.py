@@ -77,6 +77,7 @@ def run(context: StageContext) -> None:
     dosed = pl.col("item_id").is_in(
         stratified_subset(subset, mask.dose_items, seed=seed)["item_id"].to_list()
     )
+    # Items of the dose curve are asked under more conditions: no batch mixes them with others.
     parts = [
         (as_items(frame.filter(dosed)), mask_conditions(mask, dose=True)),
         (as_items(frame.filter(~dosed)), mask_conditions(mask, dose=False)),
@@ -91,6 +92,7 @@ def run(context: StageContext) -> None:
         vlm, mask, images, seed, maps, as_items(subset), other, max_new_tokens, context.batch_size
     )
     batches_of = [masked.batches(part) for part, _ in parts]
+    # The batches were planned for the items' own images; another one may be larger.
     masked.require_other_images_fit(as_items(frame))
     part_of = {item_id: place for place, (part, _) in enumerate(parts) for item_id in part}
 
@@ -205,6 +207,7 @@ class MaskedModel:
         from vrp.vlm.decode import prepare, run_batch
 
         n = self.max_new_tokens
+        # Masks and replaced embeddings act behind the encoder: its output serves them all.
         prepared = prepare(self.vlm, batches.inputs(ids), max_new_tokens=n)
         for condition in conditions:
             shown, hiding = self._shown(batches, prepared, condition)
@@ -274,6 +277,7 @@ class MaskedModel:
 
             return split_to_fit(ids, sum_of)
 
+        # In float64, and in the order of the plan: the same mean in every shard.
         total, n_tokens = np.zeros(self.vlm.d_model), 0
         for ids in batches.plan:
             for batch_sum, n in sums_of(ids):
