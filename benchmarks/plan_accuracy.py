@@ -21,8 +21,8 @@ import yaml
 from hardware import hardware
 
 from vrp.config.study import load_study
-from vrp.planning.calibration import Calibration, job_seconds, read_measured
 from vrp.planning.devices import DEFAULT_GPU
+from vrp.planning.measured_rates import MeasuredRates, job_seconds, read_measured
 from vrp.planning.plan import Plan, make_plan
 from vrp.study.graph import STAGES
 
@@ -110,7 +110,7 @@ def compare(plan: Plan, results: Path) -> dict[str, object]:
     }
 
 
-def calibrate(given: list[Path], keep: Path | None) -> Calibration:
+def calibrate(given: list[Path], keep: Path | None) -> MeasuredRates:
     if given:
         return read_measured(given, gpu=DEFAULT_GPU)
     if keep is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from hardware import hardware
 
 from vrp.config.study import load_study
-from vrp.planning.calibration import job_seconds
+from vrp.planning.measured_rates import job_seconds
 from vrp.study.command import path_options
 from vrp.study.graph import LIST_OF, STAGE
 from vrp.study.layout import Job, StudyLayout

@@ -143,7 +143,7 @@ def test_no_more_is_taken_than_the_publisher_announced(endless, tmp_path: Path):
 
 
 def test_no_more_is_taken_than_any_data_set_has(endless, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_UNANNOUNCED", 200_000)
+    monkeypatch.setattr(module, "_MAX_UNANNOUNCED", 200_000)
     with pytest.raises(InputError, match="sends more than 32 GiB, unannounced, and was cut off"):
         download(endless, tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from vrp.study.graph import STAGES
 from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count
-from vrp.workflow.judged_outputs import plan_outdated_outputs
+from vrp.workflow.outdated_outputs import plan_outdated_outputs
 from vrp.workflow.last_report import mark_kept_outputs
 from vrp.workflow.lock import acquire_results_lock
 from vrp.workflow.misread_input import refuse_misread_input
@@ -77,5 +77,5 @@ pass_on_snapshot(Path(SNAPSHOT))
 
 quote_job_commands()
 orphaned = recover_orphaned_outputs(workflow, STUDY)
-plan_outdated_outputs(workflow, RULES, but=orphaned)
+plan_outdated_outputs(workflow, RULES, exclude=orphaned)
 log_changed_code(workflow, RULES)

@@ -296,7 +296,7 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from vrp.planning.calibration import read_measured
+    from vrp.planning.measured_rates import read_measured
     from vrp.planning.plan import make_plan
     from vrp.planning.plan_text import plan_json, plan_text
     from vrp.planning.question_checks import check_questions

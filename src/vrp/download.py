@@ -22,7 +22,7 @@ ATTEMPTS = 5
 _TIMEOUT = 60  # seconds without a byte
 _BLOCK = 1 << 16
 _NO_BAR_BELOW = 1 << 20
-_MOST_UNANNOUNCED = 1 << 35  # bytes, five times the largest published archive
+_MAX_UNANNOUNCED = 1 << 35  # bytes, five times the largest published archive
 # What a server says when the same request may succeed later.
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -163,7 +163,7 @@ class _Transfer:
         if self.size is not None and total is not None and total != self.size:
             raise InputError(f"{self.name}: has {total} bytes, announced were {self.size}")
         expected = self.size or total
-        room = (expected or _MOST_UNANNOUNCED) - have
+        room = (expected or _MAX_UNANNOUNCED) - have
         label = self.name.rsplit("/", 1)[-1]
         with self.part.open("ab" if have else "wb") as file, _bar(label, total, have) as bar:
             for block in reply.iter_content(_BLOCK):

@@ -17,10 +17,10 @@ from vrp.cli import main
 from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning.analysis import amount_of, planned_analyses
-from vrp.planning.calibration import job_seconds, read_measured
 from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES
 from vrp.planning.disk import data_bytes, model_tables
 from vrp.planning.fitting import Measured, fit_line, fit_power
+from vrp.planning.measured_rates import job_seconds, read_measured
 from vrp.planning.plan import LONGEST_JOB, make_plan, n_gpus
 from vrp.planning.plan_text import plan_json, plan_text
 from vrp.planning.resources import StudyResources
@@ -667,7 +667,7 @@ def test_thousands_of_jobs_are_asked_for_at_once(paper: StudyConfig) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["vrp.planning.resources", "vrp.planning.plan_text", "vrp.planning.calibration"]
+    "module", ["vrp.planning.resources", "vrp.planning.plan_text", "vrp.planning.measured_rates"]
 )
 def test_planning_starts_at_once(module: str) -> None:
     heavy = "{'torch', 'transformers', 'numpy', 'scipy', 'polars', 'pyarrow', 'huggingface_hub'}"

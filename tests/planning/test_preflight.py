@@ -18,7 +18,7 @@ from vrp.cli import main
 from vrp.data.file_digest import file_sha256
 from vrp.planning import preflight as module
 from vrp.planning.environment import check_versions
-from vrp.planning.outside import ask
+from vrp.planning.external_commands import run_command
 from vrp.planning.preflight import Check, gpu_memories, preflight, quota_left
 from vrp.zoo import zoo_checkpoint
 
@@ -644,8 +644,10 @@ def test_sacct_without_accounting_behind_it(
     sacct: str,
     words: str,
 ) -> None:
-    monkeypatch.setattr("vrp.planning.outside.SECONDS", 1.0)
-    monkeypatch.setattr("vrp.planning.cluster.ask", lambda *command: ask(*command, seconds=1.0))
+    monkeypatch.setattr("vrp.planning.external_commands.SECONDS", 1.0)
+    monkeypatch.setattr(
+        "vrp.planning.cluster.ask", lambda *command: run_command(*command, seconds=1.0)
+    )
     commands(**{**ANSWERING, "sacct": sacct})
     start = time.monotonic()
     check = named(preflight(study(), profile=profile(tmp_path)), "status command")
@@ -744,13 +746,13 @@ def test_other_profiles(study: Any, tmp_path: Path) -> None:
 def test_a_command_and_its_children_end_in_time(commands: Commands, tmp_path: Path) -> None:
     commands(hangs="sleep 60 & sleep 60")
     start = time.monotonic()
-    answer = ask("hangs", seconds=0.5)
+    answer = run_command("hangs", seconds=0.5)
     assert time.monotonic() - start < 10
     assert not answer.in_time
     assert answer.reason == "it does not answer"
-    assert ask("not-there").reason == "there is no such command"
+    assert run_command("not-there").reason == "there is no such command"
     commands(speaks="echo one; echo two >&2; exit 3")
-    answer = ask("speaks")
+    answer = run_command("speaks")
     assert (answer.output, answer.errors, answer.status) == ("one\n", "two\n", 3)
     assert answer.reason == "exit status 3: two"
     assert not answer.ok

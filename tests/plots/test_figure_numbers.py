@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.plots.figures.sampled_and_exact import parts
 from vrp.plots.layer_values import clustered_means
 from vrp.plots.style import (
@@ -202,8 +202,8 @@ def band(ax, axis):
 @pytest.mark.slow
 def test_bands_are_the_margins_of_the_study(study, modules):
     for margins, chance, effect in (
-        (Margins(), "0.45 to 0.55", "±2 points"),
-        (Margins(auroc=0.02, effect_pp=0.5), "0.48 to 0.52", "±0.5 points"),
+        (EquivalenceMargins(), "0.45 to 0.55", "±2 points"),
+        (EquivalenceMargins(auroc=0.02, effect_pp=0.5), "0.48 to 0.52", "±0.5 points"),
     ):
         for name, axis, words in (
             ("auroc_by_signal", "x", chance),

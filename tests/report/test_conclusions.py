@@ -5,7 +5,7 @@ import math
 import pytest
 from planted_study import CONDITIONS
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.report.conclusions import (
     conclude_attention,
     conclude_generation,
@@ -230,7 +230,7 @@ def test_what_counts_as_no_effect_is_the_studys_margin():
     probes = {**HOLDING, "permuted_linear_best": ReportedEstimate(0.54, 0.51, 0.57)}
     outcomes, words = [], []
     for auroc in (0.05, 0.02):
-        model = probed(probes=probes, contrasts=contrasts, margins=Margins(auroc=auroc))
+        model = probed(probes=probes, contrasts=contrasts, margins=EquivalenceMargins(auroc=auroc))
         found = {guard.name: guard.outcome for guard in guards(model)}
         outcomes.append((found["blank image"], found["permuted labels"]))
         words.append(conclude_hidden_states([model]).body)

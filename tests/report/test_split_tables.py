@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.report.accounting import splits_table
 from vrp.report.answer_tables import split_rates_table
 from vrp.report.evidence import ModelEvidence, StudyEvidence
@@ -36,7 +36,7 @@ def study():
         orient="row",
     )
     model = ModelEvidence(name="m", tasks=("existence", "open"), answers=answers)
-    return StudyEvidence("s", items, (model,), (), {}, Margins(), ())
+    return StudyEvidence("s", items, (model,), (), {}, EquivalenceMargins(), ())
 
 
 def texts(table):
@@ -62,7 +62,9 @@ def test_a_shared_questions_one_answer_counts_in_each_split(study):
 def test_one_split_a_task_needs_no_table(study):
     alone = study.items.filter(pl.col("split") != "random")
     assert (
-        split_rates_table(study.__class__("s", alone, study.models, (), {}, Margins(), ())).rows
+        split_rates_table(
+            study.__class__("s", alone, study.models, (), {}, EquivalenceMargins(), ())
+        ).rows
         == []
     )
 
@@ -71,6 +73,8 @@ def test_items_without_a_reference_are_counted_and_are_neither_yes_nor_no(study)
     unknown = study.items.with_columns(
         pl.when(pl.col("split") != "popular").then(pl.col("reference")).alias("reference")
     )
-    table = splits_table(StudyEvidence("s", unknown, study.models, (), {}, Margins(), ()))
+    table = splits_table(
+        StudyEvidence("s", unknown, study.models, (), {}, EquivalenceMargins(), ())
+    )
     assert texts(table)[0] == ["pope/popular", "existence", "2", "1", "–", "–", "2"]
     assert texts(table)[1][-3:] == ["1", "1", "–"]

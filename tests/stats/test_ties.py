@@ -7,13 +7,13 @@ import pytest
 
 from vrp.stats import ties
 from vrp.stats.auroc import auroc
-from vrp.stats.ties import level_ties
+from vrp.stats.ties import merge_near_ties
 
 
 def test_hand_worked():
     values = [1.0, 3.0, 1.000001, 2.0, 0.9999999, math.nan, 3.1, -2.0, -2.000001]
     expected = [0.9999999, 3.0, 0.9999999, 2.0, 0.9999999, math.nan, 3.1, -2.000001, -2.000001]
-    np.testing.assert_array_equal(level_ties(values), expected)
+    np.testing.assert_array_equal(merge_near_ties(values), expected)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -29,28 +29,28 @@ def test_as_one_value_after_the_other(seed, monkeypatch):
             level, end = values[index], values[index] + 1e-3 * abs(values[index])
         expected[index] = level
     assert 100 < len(np.unique(expected)) < 2000
-    np.testing.assert_array_equal(level_ties(values), expected)
+    np.testing.assert_array_equal(merge_near_ties(values), expected)
 
 
 def test_a_dense_run_does_not_collapse_into_one_value():
     dense = 1.0 + np.arange(2000) * 2e-7
-    levelled = level_ties(dense)
+    levelled = merge_near_ties(dense)
     assert np.all(np.abs(levelled - dense) <= 2e-6 * dense)
     assert len(np.unique(levelled)) == pytest.approx(200, abs=20)
     assert np.all(np.diff(levelled) >= 0)
 
 
 def test_zero_is_level_with_zero_only():
-    np.testing.assert_array_equal(level_ties([0.0, 1e-30, -1e-30]), [0.0, 1e-30, -1e-30])
+    np.testing.assert_array_equal(merge_near_ties([0.0, 1e-30, -1e-30]), [0.0, 1e-30, -1e-30])
 
 
 def test_infinities_stay():
     values = [math.inf, 1.0, -math.inf]
-    np.testing.assert_array_equal(level_ties(values), values)
+    np.testing.assert_array_equal(merge_near_ties(values), values)
 
 
 def test_no_values():
-    assert level_ties([]).shape == (0,)
+    assert merge_near_ties([]).shape == (0,)
 
 
 def test_rounding_no_longer_decides_an_auroc():
@@ -61,4 +61,4 @@ def test_rounding_no_longer_decides_an_auroc():
     assert auroc(noisy[0], correct) != auroc(noisy[1], correct)
     exact = auroc(image_value, correct)
     for values in noisy:
-        assert auroc(level_ties(values), correct) == pytest.approx(exact, abs=1e-12)
+        assert auroc(merge_near_ties(values), correct) == pytest.approx(exact, abs=1e-12)

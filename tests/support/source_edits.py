@@ -237,8 +237,8 @@ SOMETHING: dict[str, Edit] = {
         ("tables/effects.py", 'column("n_groups", integer', 'column("n_images", integer'),
     ),
     "the reader of VQA": _edit(
-        "fetch_data sample figures report", "vrp.data.question_senses:_RELATIONS",
-        ("data/question_senses.py", "next to|beside|", "next to|"),
+        "fetch_data sample figures report", "vrp.data.vqa_task_rules:_RELATIONS",
+        ("data/vqa_task_rules.py", "next to|beside|", "next to|"),
     ),
     "the drawn scenes": _edit(
         "fetch_data", "vrp.data.scenes.draw:_category_weights",

@@ -16,7 +16,7 @@ from scipy.special import expit
 from stage_jobs import run_job
 
 from vrp.config.effects import EffectsConfig
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
 from vrp.config.study import study_from_mapping
 from vrp.estimates.reliability import (
@@ -390,7 +390,7 @@ class _Model:
 
     def _write_probes(self, paths: dict[str, Path]) -> None:
         table = read_table(paths["signals"], signal_table())
-        judged = EvaluationItems.from_frame(table, seed=0, n_boot=100, margins=Margins())
+        judged = EvaluationItems.from_frame(table, seed=0, n_boot=100, margins=EquivalenceMargins())
         rows, scores = [], {}
         for layer, skill in enumerate(LAYER_SKILL):
             rows += reliability_rows(

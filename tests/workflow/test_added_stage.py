@@ -91,7 +91,7 @@ from vrp.tables.word_counts import WORD_COUNTS
 
 def run(context: StageContext) -> None:
     """Write the number of words of every question."""
-    items = read_table(context.read("items"), ITEMS)
+    items = read_table(context.input_path("items"), ITEMS)
     least = context.study.words.min_letters
     columns = {
         "item_id": items["item_id"].to_list(),
@@ -100,7 +100,7 @@ def run(context: StageContext) -> None:
         ],
     }
     write_table(
-        context.write("word_counts"), WORD_COUNTS, columns, provenance=context.provenance
+        context.output_path("word_counts"), WORD_COUNTS, columns, provenance=context.provenance
     )
 ''',
     ),

@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from vrp.errors import InputError
 from vrp.zoo.evaluate import load_model
-from vrp.zoo.stage import StagePlan, StepOutcome, run_stage, steps_done
 from vrp.zoo.training import RECIPES, Recipe, train
+from vrp.zoo.training_phase import StepOutcome, TrainingPhase, run_phase, steps_done
 
 TINY = Recipe(
     n_vision_scenes=12,
@@ -39,9 +39,9 @@ def _problem():
 
 
 def test_stage_that_was_stopped_ends_like_one_that_was_not(tmp_path):
-    plan = StagePlan("toy", steps=9, peak_rate=0.1, warmup=3, checkpoint_every=4)
+    plan = TrainingPhase("toy", steps=9, peak_rate=0.1, warmup=3, checkpoint_every=4)
     layer, compute = _problem()
-    run_stage(plan, {"layer": layer}, layer.parameters(), compute, tmp_path / "a")
+    run_phase(plan, {"layer": layer}, layer.parameters(), compute, tmp_path / "a")
     whole = layer.weight.clone()
 
     layer, compute = _problem()
@@ -53,21 +53,21 @@ def test_stage_that_was_stopped_ends_like_one_that_was_not(tmp_path):
         return compute(step)
 
     with pytest.raises(StoppedError):
-        run_stage(plan, {"layer": layer}, layer.parameters(), stops, out)
+        run_phase(plan, {"layer": layer}, layer.parameters(), stops, out)
     assert steps_done(plan, out) == 4
     layer, compute = _problem()
     torch.nn.init.zeros_(layer.weight)  # must come from the checkpoint
-    run_stage(plan, {"layer": layer}, layer.parameters(), compute, out)
+    run_phase(plan, {"layer": layer}, layer.parameters(), compute, out)
     assert torch.equal(layer.weight, whole)
 
 
 def test_stage_starts_over_when_told_to(tmp_path):
-    plan = StagePlan("toy", steps=4, peak_rate=0.1)
+    plan = TrainingPhase("toy", steps=4, peak_rate=0.1)
     layer, compute = _problem()
-    run_stage(plan, {"layer": layer}, layer.parameters(), compute, tmp_path)
+    run_phase(plan, {"layer": layer}, layer.parameters(), compute, tmp_path)
     whole = layer.weight.clone()
     layer, compute = _problem()
-    run_stage(plan, {"layer": layer}, layer.parameters(), compute, tmp_path, resume=False)
+    run_phase(plan, {"layer": layer}, layer.parameters(), compute, tmp_path, resume=False)
     assert torch.equal(layer.weight, whole)
 
 

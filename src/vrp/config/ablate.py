@@ -1,4 +1,4 @@
-"""Neuron ablation: does the answer hang on a few dimensions of the residual stream?"""
+"""Neuron ablation: does the answer depend on a few dimensions of the residual stream?"""
 
 from typing import Literal
 
@@ -20,7 +20,7 @@ class AblationEntry(Section):
     share: float | None = Field(default=None, gt=0, le=1)
     """Or their share of the width."""
     value: Literal["zero", "mean", "plus_100", "minus_100"] = "zero"
-    """What stands in for them."""
+    """Value that replaces the ablated activations."""
     seeds: int = Field(default=1, ge=1)
     """Repeats of a random condition."""
     layer: float | None = Field(default=None, ge=0, le=1)
@@ -50,10 +50,10 @@ class AblateConfig(Section):
     """Where and what is ablated."""
 
     enabled: bool = True
-    """Run the ablation. It follows the probes, so that other probes cost it anew: where
-    `extraction_from` is set, the default is false."""
+    """Run the ablation. It depends on the probes, so that other probes need another ablation:
+    where `extraction_from` is set, the default is false."""
     items: int = Field(default=1000, ge=1)
-    """Items a model, the same as for masking where the numbers agree."""
+    """Items per model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationEntry, ...] = (
         AblationEntry(neurons="top", count=5),
         AblationEntry(neurons="random", count=5, seeds=5),
@@ -62,9 +62,9 @@ class AblateConfig(Section):
     )
     """Run in this order; a `top` one wants a `random` one of its size beside it."""
     shards: int = Field(default=1, ge=1)
-    """Files, and so jobs, a model."""
+    """Shards per model: one file and one job per shard."""
     batch_size: int = Field(default=32, ge=1)
-    """Items a forward."""
+    """Items per forward pass."""
 
     @model_validator(mode="after")
     def _distinct(self) -> "AblateConfig":

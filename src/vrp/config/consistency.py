@@ -6,16 +6,16 @@ from vrp.config.section import Section
 
 
 class ConsistencyConfig(Section):
-    """K sampled answers an item (arXiv 2606.17389: K=10, T=0.7, top-p 0.9)."""
+    """K sampled answers per item (arXiv 2606.17389: K=10, T=0.7, top-p 0.9)."""
 
     k: int = Field(default=10, ge=2)
-    """Samples an item."""
+    """Samples per item."""
     temperature: float = Field(default=0.7, gt=0)
     """Logits are divided by it."""
     top_p: float = Field(default=0.9, gt=0, le=1)
     """The smallest set of tokens that holds this much probability is sampled from."""
     floor: float | None = Field(default=1e-3, gt=0, lt=1)
-    """Least probability of an answer's beginning that is followed for the exact distribution over
-    answers; what lies under it widens the reported intervals. null: samples only."""
+    """For the exact distribution over answers: prefixes of answers that are less probable than this
+    are not followed, and widen the reported intervals. null: samples only."""
     batch_size: int = Field(default=32, ge=1)
-    """Items a prefill; answers do not depend on it."""
+    """Items per prefill; answers do not depend on it."""

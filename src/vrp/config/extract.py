@@ -19,9 +19,9 @@ class ExtractConfig(Section):
     """The pass that yields answers, attention, hidden states and the lens."""
 
     shards: int = Field(default=1, ge=1)
-    """Files, and so jobs, a model."""
+    """Shards per model: one file of each table, and one job, per shard."""
     batch_size: int = Field(default=32, ge=1)
-    """Items a forward; answers do not depend on it."""
+    """Items per forward pass; answers do not depend on it."""
     max_new_tokens: int = Field(default=6, ge=1)
     """Longest answer, in tokens."""
     max_new_tokens_by_task: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
@@ -39,7 +39,7 @@ class ExtractConfig(Section):
     hidden_dtype: Literal["float32", "float16"] = "float32"
     """How hidden states are stored; float16 stops on overflow."""
     blind: bool = True
-    """Run every question again with a blank image, as a guard beside every probe."""
+    """Run every question again with a blank image, as a control beside every probe."""
 
     @field_validator("max_new_tokens_by_task")
     @classmethod

@@ -6,7 +6,7 @@ from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
 
 
-class Margins(NamedTuple):
+class EquivalenceMargins(NamedTuple):
     """The margins of a study's equivalence tests."""
 
     auroc: float = MetricsConfig().auroc_margin

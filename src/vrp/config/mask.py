@@ -1,4 +1,4 @@
-"""Patch masking: does the answer hang on the most attended image tokens?"""
+"""Patch masking: does the answer depend on the most attended image tokens?"""
 
 from typing import Literal
 
@@ -17,10 +17,10 @@ class MaskConfig(Section):
     enabled: bool = True
     """Run the masking; it needs `attention` in `extract.capture`."""
     items: int = Field(default=1000, ge=1)
-    """Items a model, stratified over tasks; fewer where the study has fewer."""
+    """Items per model, stratified over tasks; fewer where the study has fewer."""
     mode: MaskMode = "attention"
     """`attention`: no query but its own may attend to a masked token, decode steps included;
-    `embedding`: the study's mean image embedding stands in; `pixels`: grey patches."""
+    `embedding`: the study's mean image embedding replaces it; `pixels`: grey patches."""
     share: float = Field(default=0.3, gt=0, lt=1)
     """Share of the image tokens that is masked."""
     random_seeds: int = Field(default=5, ge=1)
@@ -34,9 +34,9 @@ class MaskConfig(Section):
     dose_items: int = Field(default=300, ge=1)
     """Items of the dose curve."""
     shards: int = Field(default=1, ge=1)
-    """Files, and so jobs, a model."""
+    """Shards per model: one file and one job per shard."""
     batch_size: int = Field(default=32, ge=1)
-    """Items a forward."""
+    """Items per forward pass."""
 
     @field_validator("controls")
     @classmethod

@@ -13,7 +13,7 @@ class MetricsConfig(Section):
     top_heads: tuple[int, ...] = (1, 5, 10, 20)
     """Numbers of heads whose joint R² is reported."""
     bootstrap: int = Field(default=1000, ge=100)
-    """Image-clustered bootstrap resamples."""
+    """Number of bootstrap resamples, clustered by image."""
     r_margin: float = Field(default=0.1, gt=0)
     """Equivalence margin of a correlation."""
     auroc_margin: float = Field(default=0.05, gt=0)

@@ -13,9 +13,9 @@ class ProbesConfig(Section):
     inner_folds: int = Field(default=3, ge=2)
     """Folds inside a training fold, for the penalty and the layer."""
     penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
-    """Inverse strengths C of the L2 penalty to choose from."""
+    """Values of scikit-learn's C to choose from: the inverse of the L2 penalty's strength."""
     sparse_c: float = Field(default=0.1, gt=0)
-    """Inverse strength of the L1 probe that names neurons."""
+    """scikit-learn's C of the L1 probe that names neurons."""
     mlp: bool = True
     """Fit the MLP probe (one hidden layer of 256) at the best layer."""
     supervised_attention: bool = True
@@ -25,4 +25,4 @@ class ProbesConfig(Section):
     permutations: int = Field(default=1, ge=0)
     """Label permutations run beside the probe; each must fall to chance."""
     bootstrap: int = Field(default=1000, ge=100)
-    """Image-clustered bootstrap resamples."""
+    """Number of bootstrap resamples, clustered by image."""

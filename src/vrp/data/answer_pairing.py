@@ -2,7 +2,7 @@
 
 Ids pair rows and questions; where the ids are others than the questions', image and question
 together do; where rows name neither, their order does. What else a row repeats of its question is
-compared by `vrp.data.answer_checks`.
+compared by `vrp.data.row_contradictions`.
 """
 
 import re

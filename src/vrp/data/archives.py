@@ -19,9 +19,9 @@ from vrp.tables.files import write_text
 
 _JSON_START = 1 << 16
 # JSON of annotations, which grows most, unpacks to a few ten times its size.
-_MOST_GROWTH = 100
+_MAX_GROWTH = 100
 _ALWAYS_ALLOWED = 1 << 20  # bytes
-_MOST_MEMBERS = 1_000_000
+_MAX_MEMBERS = 1_000_000
 
 
 def archives_of(datasets: Iterable[Dataset]) -> tuple[Archive, ...]:
@@ -150,7 +150,7 @@ def _refusal(member: zipfile.ZipInfo, root: Path) -> str | None:
 
 def _require_room(archive: Path, folder: Path, n_bytes: int, n_members: int) -> None:
     packed = archive.stat().st_size
-    if n_bytes > max(_MOST_GROWTH * packed, _ALWAYS_ALLOWED) or n_members > _MOST_MEMBERS:
+    if n_bytes > max(_MAX_GROWTH * packed, _ALWAYS_ALLOWED) or n_members > _MAX_MEMBERS:
         raise InputError(
             f"{archive}: {packed} bytes would unpack to {n_bytes} in {n_members} files, more than "
             "any data set's; not unpacked: check where it came from"

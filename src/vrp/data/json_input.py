@@ -13,9 +13,9 @@ from vrp.data.file_kinds import binary_kind, text_kind
 from vrp.errors import InputError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-_MOST_SHOWN = 8
+_MAX_SHOWN = 8
 _LONGEST_KEY = 80
-_MOST_BYTES = 1 << 32
+_MAX_BYTES = 1 << 32
 """What a compressed file may unpack to: ten times the largest official one."""
 
 
@@ -59,10 +59,10 @@ def _unpacked(data: bytes, path: Path) -> bytes:
         return data
     try:
         with gzip.open(io.BytesIO(data)) as file:
-            unpacked = file.read(_MOST_BYTES + 1)
+            unpacked = file.read(_MAX_BYTES + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path}: damaged gzip file ({error}); download it again") from error
-    if len(unpacked) > _MOST_BYTES:
+    if len(unpacked) > _MAX_BYTES:
         raise InputError(f"{path}: unpacks to more than 4 GiB; is it the right file?")
     return unpacked
 
@@ -153,8 +153,8 @@ def _malformed(path: Path, lines_before: int, error: Exception) -> InputError:
 def keys_shown(record: Record) -> str:
     """The keys of a record for a message: the first few in order, and how many more there are."""
     keys = sorted(map(printable, record.fields))
-    more = f" and {len(keys) - _MOST_SHOWN} more" if len(keys) > _MOST_SHOWN else ""
-    return ", ".join(keys[:_MOST_SHOWN]) + more if keys else "nothing"
+    more = f" and {len(keys) - _MAX_SHOWN} more" if len(keys) > _MAX_SHOWN else ""
+    return ", ".join(keys[:_MAX_SHOWN]) + more if keys else "nothing"
 
 
 def printable(text: str) -> str:

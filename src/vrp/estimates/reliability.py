@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.stats.auroc import bootstrap_auroc, delong
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples, macro_average, resample_groups
 from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
@@ -20,7 +20,7 @@ from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import SIGNAL_MISSING, Estimate, n_kept_labels, undefined
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import bootstrap_difference
-from vrp.stats.ties import level_ties
+from vrp.stats.ties import merge_near_ties
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.estimates import NOT_A_LAYER
 
@@ -41,12 +41,12 @@ class EvaluationItems:
     """(n,) image of each item, numbered in the order of their names."""
     resamples: Resamples
     """Shared by every statistic, which makes them joint."""
-    margins: Margins
+    margins: EquivalenceMargins
     """Margins of the equivalence tests."""
 
     @classmethod
     def from_frame(
-        cls, frame: pl.DataFrame, *, seed: int, n_boot: int, margins: Margins
+        cls, frame: pl.DataFrame, *, seed: int, n_boot: int, margins: EquivalenceMargins
     ) -> "EvaluationItems":
         """Take the rows of the signals table (columns correct, task, answer, group)."""
         # Numbers sort as the names do, and a hundred times faster.
@@ -114,7 +114,7 @@ def reliability_rows(
     that differ by rounding only as ties.
     """
     # Values equal up to rounding are ties: their order would depend on the batch plan.
-    ranked = level_ties(value)
+    ranked = merge_near_ties(value)
     oriented = ranked if higher_is_reliable else -ranked
     parts = _within(bootstrap_auroc, oriented, items, strata)
     parts["pooled"] = bootstrap_auroc(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from vrp.config.yaml_file import read_yaml
 from vrp.errors import InputError
 from vrp.planning.check import Check
-from vrp.planning.outside import ask
+from vrp.planning.external_commands import run_command
 
 _USE_SQUEUE = "write `slurm-status-command: squeue` into the profile"
 
@@ -63,7 +63,7 @@ def _profile_file(profile: str) -> Path:
 
 def check_scheduler(settings: SlurmSettings, *, needs_gpu: bool) -> list[Check]:
     """Ask the cluster for its partitions, for a GPU among them, and for the state of jobs."""
-    sinfo = ask("sinfo", "--noheader", "--format=%P|%a|%G")
+    sinfo = run_command("sinfo", "--noheader", "--format=%P|%a|%G")
     if not sinfo.ok:
         remedy = "run it on the login node; if it is one, ask your site: slurmctld does not answer"
         if not sinfo.found:
@@ -75,7 +75,7 @@ def check_scheduler(settings: SlurmSettings, *, needs_gpu: bool) -> list[Check]:
         return [Check("scheduler", "failed", "no partition is up", "ask your site")]
     names = ", ".join(dict.fromkeys(name for name, _ in up))
     found = [Check("scheduler", "ok", f"partitions that are up: {names}")]
-    if missing := [c for c in ("sbatch", "scancel") if not ask(c, "--version").ok]:
+    if missing := [c for c in ("sbatch", "scancel") if not run_command(c, "--version").ok]:
         what = f"{missing[0]} does not work here"
         found.append(Check("submission", "failed", what, "run it on a node that may submit jobs"))
     if needs_gpu:
@@ -134,14 +134,16 @@ def _status_command(settings: SlurmSettings) -> Check:
     """The plugin waits without end for a sacct that has no accounting behind it."""
     command = settings.status_command
     name = "status command"
-    sacct = ask("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State")
+    sacct = run_command(
+        "sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State"
+    )
     if command == "auto":
         command = "sacct" if sacct.found else "squeue"
     if command == "sacct":
         if sacct.ok:
             return Check(name, "ok", "sacct answers")
         return Check(name, "failed", f"sacct: {sacct.reason}", _USE_SQUEUE)
-    squeue = ask("squeue", "--noheader", "--me", "--format=%i|%T")
+    squeue = run_command("squeue", "--noheader", "--me", "--format=%i|%T")
     if squeue.ok and command == "either":
         beside = "and so does sacct" if sacct.ok else f"which is enough (sacct: {sacct.reason})"
         return Check(name, "ok", f"squeue answers, {beside}")

@@ -7,7 +7,6 @@ from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.planning.analysis import amount_of, planned_analyses
-from vrp.planning.calibration import Calibration
 from vrp.planning.devices import (
     CPU,
     SECONDS_PER_ANSWER,
@@ -26,6 +25,7 @@ from vrp.planning.disk import (
     model_tables,
     study_tables,
 )
+from vrp.planning.measured_rates import MeasuredRates
 from vrp.planning.sources import (
     measure_where_unknown,
     read_manifests,
@@ -160,7 +160,7 @@ def make_plan(
     study: StudyConfig,
     *,
     device: Device,
-    calibration: Calibration | None = None,
+    calibration: MeasuredRates | None = None,
     measure: bool = False,
 ) -> Plan:
     """Plan a study.
@@ -176,7 +176,7 @@ def make_plan(
     """
     check_names(study)
     read_manifests(study)
-    known = Calibration() if calibration is None else calibration
+    known = MeasuredRates() if calibration is None else calibration
     notes: list[str] = []
     lengths: dict[str, Lengths] = {}
     work: dict[str, dict[str, Work]] = {}
@@ -251,7 +251,7 @@ def assumed_seconds(model: ModelConfig, work: Work, device: Device) -> float:
     return work.n_shards * load + compute + SECONDS_PER_ANSWER * work.n_answers
 
 
-def _model_stage(study: StudyConfig, work: Work, gpu: Device, known: Calibration) -> StagePlan:
+def _model_stage(study: StudyConfig, work: Work, gpu: Device, known: MeasuredRates) -> StagePlan:
     model = study.models[work.model]
     device = device_of(model, gpu)
     rate = known.rates.get((work.stage, device.name))
@@ -285,7 +285,7 @@ def _model_stage(study: StudyConfig, work: Work, gpu: Device, known: Calibration
 
 
 def _analyses(
-    study: StudyConfig, work: dict[str, dict[str, Work]], known: Calibration
+    study: StudyConfig, work: dict[str, dict[str, Work]], known: MeasuredRates
 ) -> list[StagePlan]:
     found = []
     for stage, cost in planned_analyses():
@@ -302,7 +302,7 @@ def _analyses(
     return found
 
 
-def _table(study: StudyConfig, size: TableSize, known: Calibration) -> TablePlan:
+def _table(study: StudyConfig, size: TableSize, known: MeasuredRates) -> TablePlan:
     line = known.densities.get(size.table)
     if line is not None:
         checkpoint = study.models[size.model].checkpoint if size.model else ""

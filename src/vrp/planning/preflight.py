@@ -18,7 +18,7 @@ from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
 from vrp.planning.disk import checkpoint_bytes, data_bytes
 from vrp.planning.environment import check_versions
-from vrp.planning.outside import ask
+from vrp.planning.external_commands import run_command
 from vrp.planning.plan import make_plan
 from vrp.planning.question_checks import check_questions, unfetched
 from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
@@ -246,7 +246,7 @@ def _needs(study: StudyConfig, data: Check) -> Iterator[_Need]:
 
 
 def _quota(place: Path, wanted: int) -> Check:
-    answer = ask("quota", "-w", "-p")
+    answer = run_command("quota", "-w", "-p")
     if not answer.found:
         return Check("quota", "skipped", "there is no `quota` command here; ask your site's own")
     # Its exit status says only whether a limit is exceeded.
@@ -314,7 +314,9 @@ def _gpu(study: StudyConfig, profile: str | None) -> Check:
     wanted = [name for name, model in study.models.items() if wants_gpu(model)]
     if not wanted:
         return Check("GPU", "skipped", "no model of this study wants one")
-    answer = ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits")
+    answer = run_command(
+        "nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"
+    )
     gpus = gpu_memories(answer.output) if answer.ok else []
     if not gpus and profile is not None:
         detail = "none on this machine; jobs ask the scheduler for theirs"

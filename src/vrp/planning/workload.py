@@ -1,7 +1,7 @@
 """What the stages of a study that run a model have to compute: forwards, operations, memory.
 
 Lengths that only a run can tell are assumed, here and nowhere else, until a finished study tells
-them (`vrp.planning.calibration`).
+them (`vrp.planning.measured_rates`).
 """
 
 import importlib

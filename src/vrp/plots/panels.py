@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.plots.style import DARK_GREY, FAINT, GREY, INK, SMALL, WIDTH
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.captured import NOT_CAPTURED, is_captured
@@ -23,8 +23,8 @@ NO_VALUES = "no finite values"
 _MAX_COLUMNS = 3
 _TITLE_HEIGHT = 0.36  # inches
 _KEY_LINE = 0.2
-_MOST_LAYER_TICKS = 8
-_MOST_DOTS = 12  # points of a line up to which each has a dot
+_MAX_LAYER_TICKS = 8
+_MAX_DOTS = 12  # points of a line up to which each has a dot
 _LONGEST_NAME = 28  # characters of a model's name that a panel's title has room for
 
 
@@ -141,7 +141,7 @@ def area_key(label: str, colour: str, alpha: float = 1.0) -> Artist:
     return Patch(facecolor=colour, alpha=alpha, edgecolor="none", label=label)
 
 
-def chance_key(margins: Margins) -> Artist:
+def chance_key(margins: EquivalenceMargins) -> Artist:
     """An entry of a key for the band of AUROCs that count as chance."""
     low, high = margins.chance
     return area_key(f"{low:g} to {high:g}", FAINT)
@@ -187,7 +187,7 @@ def ribbon(
 ) -> Line2D:
     """A line with its interval as a band; dots too where points are few."""
     places = np.asarray(x)
-    marker = {"marker": "o"} if places.size <= _MOST_DOTS else {}
+    marker = {"marker": "o"} if places.size <= _MAX_DOTS else {}
     ax.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
     (line,) = ax.plot(places, centre, color=colour, **{**marker, **style})
     return line
@@ -220,7 +220,7 @@ def interval_dot(
 
 def layer_axis(ax: Axes, n_layers: int, *, label: bool = True) -> None:
     """Ticks at whole decoder layers; without `label`, the panel below names them."""
-    ax.set_xticks(range(0, n_layers, math.ceil(n_layers / _MOST_LAYER_TICKS)))
+    ax.set_xticks(range(0, n_layers, math.ceil(n_layers / _MAX_LAYER_TICKS)))
     ax.tick_params(labelbottom=label)
     if label:
         ax.set_xlabel("decoder layer")

@@ -12,7 +12,7 @@ from vrp.report.split_rates import split_rates
 from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, without_repeats
 
 UNPARSED = "(unparsed)"
-_MOST_FREQUENT = 6
+_MAX_FREQUENT = 6
 
 
 def rates_table(models: tuple[ModelEvidence, ...]) -> Table:
@@ -107,7 +107,7 @@ def answers_table(model: ModelEvidence) -> Table:
             .agg(n=pl.len(), right=pl.col("correct").mean())
             .sort(["n", "parsed"], descending=[True, False])
         )
-        for row in counts.head(_MOST_FREQUENT).iter_rows(named=True):
+        for row in counts.head(_MAX_FREQUENT).iter_rows(named=True):
             due = int((judged["reference"] == row["parsed"]).sum())
             rows.append([
                 name_cell(task),
@@ -118,7 +118,7 @@ def answers_table(model: ModelEvidence) -> Table:
                 else _share(due, len(judged)),
                 _percent(row["right"]),
             ])  # fmt: skip
-        rest = counts.slice(_MOST_FREQUENT)
+        rest = counts.slice(_MAX_FREQUENT)
         if len(rest):
             n = int(rest["n"].sum())
             others = given.join(rest, on="parsed", how="semi")["correct"]

@@ -381,7 +381,7 @@ _NEURONS = _specificity_wordings(
 
 
 def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
-    """Does the answer hang on the attended patches, or on few neurons?
+    """Does the answer depend on the attended patches, or on few neurons?
 
     Judged on specificity: what the top ones cost more than as many random ones. Yes: they cost
     more. No: equivalence within the study's margin, or the random ones cost more.
@@ -394,7 +394,7 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
         second = of_neurons[:1].lower() + of_neurons[1:]
         lead = f"{of_patches} for the attended patches, {second} for few neurons"
     return Conclusion(
-        "Does the answer hang on the attended patches, or on a few neurons?",
+        "Does the answer depend on the attended patches, or on a few neurons?",
         lead,
         "; ".join([clauses(patches, _PATCHES), clauses(neurons, _NEURONS)]),
         {

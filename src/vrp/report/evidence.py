@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.data.datasets import tasks_in_order
 from vrp.errors import InputError
 from vrp.interventions.conditions import Condition, StudyConditions
@@ -74,7 +74,7 @@ class ModelEvidence:
     """Sampled S_SC beside the exact distribution's bounds, with each item's group."""
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Answers beside their items."""
-    margins: Margins = field(default_factory=Margins)
+    margins: EquivalenceMargins = field(default_factory=EquivalenceMargins)
     """Margins of the study's equivalence tests."""
 
     @property
@@ -176,7 +176,7 @@ class StudyEvidence:
     """Rows of the sampling report."""
     data: Mapping[str, Any]
     """The data manifest."""
-    margins: Margins
+    margins: EquivalenceMargins
     """Margins of the study's equivalence tests."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""

@@ -153,7 +153,7 @@ def shard_of_items(context: StageContext) -> dict[str, Item]:
     Raises:
         InputError: as `read_items`.
     """
-    frame = read_items(context.read("items"))
+    frame = read_items(context.input_path("items"))
     return as_items(shard_items(frame, n_shards=context.n_shards, shard=context.shard))
 
 

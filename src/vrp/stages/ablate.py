@@ -1,4 +1,4 @@
-"""Silence dimensions of the residual stream: does the answer hang on what the probe reads?"""
+"""Silence dimensions of the residual stream: does the answer depend on what the probe reads?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from vrp.config.extract import answer_limits
+from vrp.data.intervention_items import stratified_subset
 from vrp.data.sharding import shard_items
-from vrp.data.subsets import stratified_subset
 from vrp.errors import InputError
 from vrp.interventions.ablation import (
     AblationCondition,
@@ -65,13 +65,19 @@ def run(context: StageContext) -> None:
         InputError: an input is missing or does not fit; nothing is written then.
     """
     study, model, ablate = context.study, context.model_config, context.study.ablate
-    seed, output, max_new_tokens = study.seed, context.write("ablate"), answer_limits(study.extract)
-    answers = context.read_all("answers")
-    predictions, neurons = context.read("predictions"), context.read("neurons")
+    seed, output, max_new_tokens = (
+        study.seed,
+        context.output_path("ablate"),
+        answer_limits(study.extract),
+    )
+    answers = context.input_paths("answers")
+    predictions, neurons = context.input_path("predictions"), context.input_path("neurons")
     require_writable(output)
-    recorded = read_manifest(context.read("manifest"), model)
+    recorded = read_manifest(context.input_path("manifest"), model)
     provenance = with_revision(context.provenance, recorded)
-    subset = stratified_subset(read_judged_items(context.read("items")), ablate.items, seed=seed)
+    subset = stratified_subset(
+        read_judged_items(context.input_path("items")), ablate.items, seed=seed
+    )
     if subset.is_empty():  # nothing is right or wrong that an intervention could change
         nothing = [Output(output, ABLATE)]
         write_shard(nothing, [], tuple, provenance=provenance, description=context.label)

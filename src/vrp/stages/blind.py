@@ -31,10 +31,10 @@ def run(context: StageContext) -> None:
         InputError: an input is missing or does not fit; nothing is written then.
     """
     study, model, extract = context.study, context.model_config, context.study.extract
-    answers, hidden = context.write("blind/answers"), context.write("blind/hidden")
+    answers, hidden = context.output_path("blind/answers"), context.output_path("blind/hidden")
     hidden_dtype, max_new_tokens = extract.hidden_dtype, answer_limits(extract)
     require_writable(answers, hidden)
-    recorded = read_manifest(context.read("manifest"), model)
+    recorded = read_manifest(context.input_path("manifest"), model)
     asked = shard_of_items(context)
     vlm = load_model(model, recorded)
     from vrp.vlm.decode import CaptureSpec, run_batch

@@ -38,9 +38,9 @@ def run(context: StageContext) -> None:
         InputError: an input is missing or does not fit; nothing is written then.
     """
     study, model, consistency = context.study, context.model_config, context.study.consistency
-    output, max_new_tokens = context.write("consistency"), answer_limits(study.extract)
+    output, max_new_tokens = context.output_path("consistency"), answer_limits(study.extract)
     require_writable(output)
-    recorded = read_manifest(context.read("manifest"), model)
+    recorded = read_manifest(context.input_path("manifest"), model)
     asked = shard_of_items(context)
     vlm = load_model(model, recorded)
     from vrp.vlm.sampling import sample_answers

@@ -70,7 +70,7 @@ def run(context: StageContext) -> None:
     """
     seed, effects = context.study.seed, context.study.effects
     conditions = conditions_by_name(context.study)
-    study = open_results(context.read_models(), items=context.read("items"))
+    study = open_results(context.model_inputs(), items=context.input_path("items"))
     study.require(ANSWERS)
     rows: list[EffectRow] = []
     for schema in (MASK, ABLATE):
@@ -80,7 +80,7 @@ def run(context: StageContext) -> None:
                 rows += _condition_rows(model.name, schema.name, runs, conditions, effects, seed)
     _adjust(rows)
     columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
-    write_table(context.write("effects"), EFFECTS, columns, provenance=context.provenance)
+    write_table(context.output_path("effects"), EFFECTS, columns, provenance=context.provenance)
 
 
 def _read_runs(items: pl.DataFrame, model: ModelResults, schema: TableSchema) -> dict[str, Runs]:

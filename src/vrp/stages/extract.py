@@ -39,9 +39,9 @@ def run(context: StageContext) -> None:
         InputError: an input is missing or does not fit; nothing is written then.
     """
     study, model, extract = context.study, context.model_config, context.study.extract
-    outputs = [context.write(name) for name in ("answers", "attention", "hidden", "lens")]
+    outputs = [context.output_path(name) for name in ("answers", "attention", "hidden", "lens")]
     require_writable(*outputs)
-    recorded = read_manifest(context.read("manifest"), model)
+    recorded = read_manifest(context.input_path("manifest"), model)
     asked = shard_of_items(context)
     vlm = load_model(model, recorded)
     images = StudyImages(study.data)

@@ -26,7 +26,7 @@ def run(context: StageContext) -> None:
         InputError: a file cannot be had, or the folder holds none of the expected files or no
             image.
     """
-    data, output = context.study.data, context.write("data")
+    data, output = context.study.data, context.output_path("data")
     write_sealed_json(output, {**fetch(data), STATED: stated(context.provenance)})
 
 

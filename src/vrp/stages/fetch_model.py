@@ -45,7 +45,7 @@ def run(context: StageContext) -> None:
         InputError: unknown family, a checkpoint that cannot be had, a folder that holds none, or
             weights that are cut short.
     """
-    model, output = context.model_config, context.write("manifest")
+    model, output = context.model_config, context.output_path("manifest")
     manifest = fetch(model)
     folder = _folder(model, manifest)
     unread = [] if model.checkpoint.startswith(ZOO_PREFIX) else _unread_weights(model, folder)

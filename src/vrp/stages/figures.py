@@ -24,7 +24,7 @@ def run(context: StageContext) -> None:
     """
     study = read_results(context)
     files: dict[str, list[Path]] = {}
-    for path in context.write_all("figures"):
+    for path in context.output_paths("figures"):
         files.setdefault(path.stem, []).append(path)
     specs = [spec for spec in load_figures() if spec.name in files]
     # Read first: a broken table stops the stage before it has written anything.

@@ -49,7 +49,7 @@ def run(context: StageContext) -> None:
             require_versions(path, found, first, first_path)
             _require_place(path, found, place, len(of_table))
     write_shard_list(
-        context.write("list"),
+        context.output_path("list"),
         made_by={key: first.get(key, "") for key in (*_SAME, "versions")}
         | {INPUTS: _with_own_items(first.get(INPUTS, ""), items)},
         shards={

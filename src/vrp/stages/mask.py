@@ -1,4 +1,4 @@
-"""Hide the most attended image tokens, and controls: does the answer hang on them?"""
+"""Hide the most attended image tokens, and controls: does the answer depend on them?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import polars as pl
 
 from vrp.config.extract import answer_limits
 from vrp.config.mask import MaskConfig
+from vrp.data.intervention_items import other_image_items, stratified_subset
 from vrp.data.item import Item
 from vrp.data.sharding import shard_items
-from vrp.data.subsets import other_image_items, stratified_subset
 from vrp.errors import InputError
 from vrp.interventions.masking import MaskableImage, MaskCondition, mask_conditions
 from vrp.running.checkpoints import read_manifest
@@ -59,12 +59,18 @@ def run(context: StageContext) -> None:
         InputError: an input is missing or does not fit; nothing is written then.
     """
     study, model, mask = context.study, context.model_config, context.study.mask
-    seed, output, max_new_tokens = study.seed, context.write("mask"), answer_limits(study.extract)
-    answers, attention = context.read_all("answers"), context.read_all("attention")
+    seed, output, max_new_tokens = (
+        study.seed,
+        context.output_path("mask"),
+        answer_limits(study.extract),
+    )
+    answers, attention = context.input_paths("answers"), context.input_paths("attention")
     require_writable(output)
-    recorded = read_manifest(context.read("manifest"), model)
+    recorded = read_manifest(context.input_path("manifest"), model)
     provenance = with_revision(context.provenance, recorded)
-    subset = stratified_subset(read_judged_items(context.read("items")), mask.items, seed=seed)
+    subset = stratified_subset(
+        read_judged_items(context.input_path("items")), mask.items, seed=seed
+    )
     if subset.is_empty():  # nothing is right or wrong that an intervention could change
         nothing = [Output(output, MASK)]
         write_shard(nothing, [], tuple, provenance=provenance, description=context.label)

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError, unknown_name
 from vrp.estimates.reliability import (
@@ -78,10 +78,10 @@ def run(context: StageContext) -> None:
         InputError: a table is missing, or the shards do not hold the study's items.
     """
     metrics = context.study.metrics
-    attention = context.read_all("attention")
+    attention = context.input_paths("attention")
     schemas = _schemas_to_read()
-    paths = {name: context.read_all(name) for name in ("answers", "lens", "consistency")}
-    tables = _read_tables(context.read("items"), paths, schemas)
+    paths = {name: context.input_paths(name) for name in ("answers", "lens", "consistency")}
+    tables = _read_tables(context.input_path("items"), paths, schemas)
     attention_notes = read_table(attention, ATTENTION.only("note"))
     _require_same_items(tables["items"], attention_notes, attention)
     signal_values, by_head = _compute(tables, attention, schemas["attention"], metrics.layers)
@@ -107,13 +107,17 @@ def run(context: StageContext) -> None:
     else:
         rows += [row for name in SIGNALS for row in _unjudged_rows(name, items)]
     write_table(
-        context.write("heads"),
+        context.output_path("heads"),
         HEADS,
         _head_table(by_head, items.correct),
         provenance=context.provenance,
     )
-    write_table(context.write("signals"), signal_table(), table, provenance=context.provenance)
-    write_table(context.write("metrics"), METRICS, adjusted(rows), provenance=context.provenance)
+    write_table(
+        context.output_path("signals"), signal_table(), table, provenance=context.provenance
+    )
+    write_table(
+        context.output_path("metrics"), METRICS, adjusted(rows), provenance=context.provenance
+    )
 
 
 def _evaluation_items(table: pl.DataFrame, context: StageContext) -> EvaluationItems:
@@ -122,7 +126,7 @@ def _evaluation_items(table: pl.DataFrame, context: StageContext) -> EvaluationI
         table,
         seed=context.study.seed,
         n_boot=metrics.bootstrap,
-        margins=Margins(auroc=metrics.auroc_margin, r=metrics.r_margin),
+        margins=EquivalenceMargins(auroc=metrics.auroc_margin, r=metrics.r_margin),
     )
 
 

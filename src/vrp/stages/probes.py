@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.estimates.reliability import (
@@ -149,13 +149,12 @@ def run(context: StageContext) -> None:
         InputError: a table is missing, the tables hold different items, or too few images.
     """
     seed, probes = context.study.seed, context.study.probes
-    answers, attention = context.read_all("answers"), context.read_all("attention")
-    hidden, lens = context.read_all("hidden"), context.read_all("lens")
-    table = read_table(context.read("signals"), signal_table())
-    inputs = _read(
-        table, context.read("items"), answers, attention if probes.supervised_attention else (),
-        hidden, lens, context.read_all("blind/hidden"),
-    )  # fmt: skip
+    answers, attention = context.input_paths("answers"), context.input_paths("attention")
+    hidden, lens = context.input_paths("hidden"), context.input_paths("lens")
+    table = read_table(context.input_path("signals"), signal_table())
+    maps = attention if probes.supervised_attention else ()
+    items, blind_hidden = context.input_path("items"), context.input_paths("blind/hidden")
+    inputs = _read(table, items, answers, maps, hidden, lens, blind_hidden)
     if not inputs.items.judged.any():
         _write_nothing(context)
         return
@@ -167,7 +166,7 @@ def run(context: StageContext) -> None:
         judged,
         seed=seed,
         n_boot=probes.bootstrap,
-        margins=Margins(auroc=context.study.metrics.auroc_margin),
+        margins=EquivalenceMargins(auroc=context.study.metrics.auroc_margin),
     )
     # All probes have one plan: the scores of an item come from the same training items.
     by_layer = _fit_layers(inputs.layers, inputs.items, plan, probes, "layers")
@@ -191,18 +190,25 @@ def run(context: StageContext) -> None:
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
     neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted[LINEAR_BEST])
-    write_table(context.write("neurons"), NEURONS, neuron_columns, provenance=context.provenance)
     write_table(
-        context.write("predictions"), PREDICTIONS, prediction_columns, provenance=context.provenance
+        context.output_path("neurons"), NEURONS, neuron_columns, provenance=context.provenance
     )
-    write_table(context.write("probes"), PROBES, adjusted(rows), provenance=context.provenance)
+    write_table(
+        context.output_path("predictions"),
+        PREDICTIONS,
+        prediction_columns,
+        provenance=context.provenance,
+    )
+    write_table(
+        context.output_path("probes"), PROBES, adjusted(rows), provenance=context.provenance
+    )
 
 
 def _write_nothing(context: StageContext) -> None:
     """Write the tables of a study in which no answer is right or wrong: they have no rows."""
     for name, schema in (("neurons", NEURONS), ("predictions", PREDICTIONS), ("probes", PROBES)):
         nothing = schema.columns.empty_table()
-        write_table(context.write(name), schema, nothing, provenance=context.provenance)
+        write_table(context.output_path(name), schema, nothing, provenance=context.provenance)
 
 
 def fit_probes(

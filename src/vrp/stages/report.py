@@ -28,8 +28,8 @@ def run(context: StageContext) -> None:
     evidence = gather_evidence(
         results,
         study=context.study.study,
-        data_manifest=context.read("data"),
-        sampling=context.read("sampling"),
+        data_manifest=context.input_path("data"),
+        sampling=context.input_path("sampling"),
     )
     conclusions = four_conclusions(evidence.models)
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
@@ -42,11 +42,11 @@ def run(context: StageContext) -> None:
         )
         for model, of_model in zip(evidence.models, results.models, strict=True)
     }
-    figures = read_figures(context.read_all("figures"))
+    figures = read_figures(context.input_paths("figures"))
     page = render_page(report.title, evidence, conclusions, pooled, figures, shown, provenance)
     numbers = study_summary(evidence, conclusions, pooled, provenance=provenance)
     write_text(
-        context.write("summary"),
+        context.output_path("summary"),
         json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
-    write_text(context.write("report"), page)
+    write_text(context.output_path("report"), page)

@@ -34,7 +34,7 @@ def run(context: StageContext) -> None:
         InputError: a file is missing or malformed, or a split has too few items.
     """
     seed, sample = context.study.seed, context.study.sample
-    data_manifest = context.read("data")
+    data_manifest = context.input_path("data")
     if not data_manifest.is_file():
         raise InputError(f"{data_manifest}: no such file; run `vrp fetch-data` first")
     readings, images = read_splits(context.study)
@@ -50,9 +50,12 @@ def run(context: StageContext) -> None:
         rows.append(row)
     as_rows = [asdict(item) for item in unite_groups(items)]
     columns = {name: [row[name] for row in as_rows] for name in ITEMS.columns.names}
-    write_table(context.write("items"), ITEMS, columns, provenance=context.provenance)
-    report = context.write("sampling")
-    found = {"items": rows_digest(context.write("items")), "splits": [r._asdict() for r in rows]}
+    write_table(context.output_path("items"), ITEMS, columns, provenance=context.provenance)
+    report = context.output_path("sampling")
+    found = {
+        "items": rows_digest(context.output_path("items")),
+        "splits": [r._asdict() for r in rows],
+    }
     write_sealed_json(report, found)
     for row in rows:
         _warn_missing_images(row, report)

@@ -2,7 +2,7 @@
 
 Items whose confidence is missing (NaN) come last: no confidence is not high confidence. Items
 tied in confidence count in every order at once (their expected number of errors grows evenly),
-so that no result hangs on the order of rows.
+so that no result depends on the order of rows.
 """
 
 from typing import NamedTuple

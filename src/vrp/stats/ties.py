@@ -14,7 +14,7 @@ ROUNDING: Final = 2e-6
 """Relative difference up to which two single-precision results of one quantity may lie apart."""
 
 
-def level_ties(values: ArrayLike) -> NDArray[np.float64]:
+def merge_near_ties(values: ArrayLike) -> NDArray[np.float64]:
     """Replace values that lie within rounding of each other by the least of them.
 
     From below: a value takes in those above it up to `ROUNDING` times its own size, then the

@@ -35,32 +35,32 @@ class StageContext:
     n_shards: int = 1
     """Shards that the items are cut into."""
     batch_size: int = 1
-    """Items a forward; results do not depend on it."""
+    """Items per forward pass; results do not depend on it."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Written into the tables."""
 
-    def read(self, name: str) -> Path:
-        """Return the one file of an input."""
-        (path,) = self.read_all(name)
+    def input_path(self, name: str) -> Path:
+        """Return the path of an input that is one file."""
+        (path,) = self.input_paths(name)
         return path
 
-    def read_all(self, name: str) -> list[Path]:
-        """Return all files of an input."""
+    def input_paths(self, name: str) -> list[Path]:
+        """Return the paths of all files of an input."""
         if name not in self.inputs:
             raise UndeclaredError(f"the stage {self.stage} does not declare that it reads {name}")
         return list(self.inputs[name])
 
-    def read_models(self) -> dict[str, list[Path]]:
-        """Return the files of every input that is of models, by name."""
-        return {name: self.read_all(name) for name in self.of_models}
+    def model_inputs(self) -> dict[str, list[Path]]:
+        """Return the paths of every input that is of models, by name."""
+        return {name: self.input_paths(name) for name in self.of_models}
 
-    def write(self, name: str) -> Path:
-        """Return the one file of an output."""
-        (path,) = self.write_all(name)
+    def output_path(self, name: str) -> Path:
+        """Return the path of an output that is one file."""
+        (path,) = self.output_paths(name)
         return path
 
-    def write_all(self, name: str) -> list[Path]:
-        """Return all files of an output."""
+    def output_paths(self, name: str) -> list[Path]:
+        """Return the paths of all files of an output."""
         if name not in self.outputs:
             raise UndeclaredError(f"the stage {self.stage} does not declare that it writes {name}")
         return list(self.outputs[name])

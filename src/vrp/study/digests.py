@@ -129,7 +129,7 @@ def chosen_by(study: StudyConfig, stage: str, model: str = "") -> Chosen:
 
 def dynamic_reads(chosen: Chosen = ALL) -> Mapping[str, Sequence[str]]:
     """Return what the package reads by names that no text holds: definition → what it reads."""
-    families = _known("vlm.families", chosen.families, but=("base",))
+    families = _known("vlm.families", chosen.families, exclude=("base",))
     datasets = _known("data.datasets", chosen.datasets)
     figures = _known("plots.figures")
     return {
@@ -143,10 +143,12 @@ def _read(modules: Iterable[str], *names: str) -> tuple[str, ...]:
     return tuple(f"{module}:{name}" for module in modules for name in names)
 
 
-def _known(package: str, chosen: Sequence[str] | None = None, but: Sequence[str] = ()) -> list[str]:
+def _known(
+    package: str, chosen: Sequence[str] | None = None, exclude: Sequence[str] = ()
+) -> list[str]:
     """Modules of a package that discovers its own: those that are chosen, or all."""
     names = {path.stem for path in _FOLDER.joinpath(*package.split(".")).glob("*.py")}
-    names -= {"__init__", *but}
+    names -= {"__init__", *exclude}
     # One that an extension registers may build on any of the package's.
     if chosen is None or not {*chosen} <= names:
         chosen = sorted(names)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.errors import InputError
 from vrp.interventions.conditions import StudyConditions, conditions_by_name
 from vrp.study.context import StageContext
@@ -61,7 +61,7 @@ class StudyResults(Results):
     """Models in the order in which their files were given."""
     conditions: StudyConditions = field(default_factory=StudyConditions)
     """The conditions of its interventions."""
-    margins: Margins = field(default_factory=Margins)
+    margins: EquivalenceMargins = field(default_factory=EquivalenceMargins)
     """Margins of the study's equivalence tests."""
     origins: tuple[Mapping[str, str], ...] = ()
     """Provenance of the tables, one for each stage and model."""
@@ -82,7 +82,7 @@ def open_results(
     tables: Files,
     *,
     conditions: StudyConditions | None = None,
-    margins: Margins | None = None,
+    margins: EquivalenceMargins | None = None,
     **of_study: Path,
 ) -> StudyResults:
     """Find out which model each file is of; no row is read yet.
@@ -112,7 +112,7 @@ def open_results(
         files={table: [path] for table, path in of_study.items()},
         models=tuple(ModelResults(name=name, files=files) for name, files in models.items()),
         conditions=conditions or StudyConditions(),
-        margins=margins or Margins(),
+        margins=margins or EquivalenceMargins(),
         origins=tuple(distinct.values()),
     )
 
@@ -125,13 +125,13 @@ def read_results(context: StageContext) -> StudyResults:
     """
     study = context.study
     return open_results(
-        context.read_models(),
+        context.model_inputs(),
         conditions=conditions_by_name(study),
-        margins=Margins(
+        margins=EquivalenceMargins(
             auroc=study.metrics.auroc_margin,
             r=study.metrics.r_margin,
             effect_pp=study.effects.equivalence_pp,
         ),
-        items=context.read("items"),
-        effects=context.read("effects"),
+        items=context.input_path("items"),
+        effects=context.input_path("effects"),
     )

@@ -10,10 +10,10 @@ import torch
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
 from vrp.vlm.capture import CaptureSpec
-from vrp.vlm.drawing import rounding
+from vrp.vlm.drawing import tie_tolerance
 from vrp.vlm.edits import Edit
 from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
-from vrp.vlm.lens import Contributions, Margins, contributions, layer_margins, top_two
+from vrp.vlm.lens import Contributions, LensMargins, contributions, layer_margins, top_two
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
 from vrp.vlm.residual import ImageTokens, ResidualTap, attached
@@ -234,7 +234,7 @@ class _Pass:
     def _keep(self, name: str, values: torch.Tensor) -> None:
         self.arrays[name] = values.cpu().numpy()
 
-    def _keep_all(self, prefix: str, values: Margins | Contributions) -> None:
+    def _keep_all(self, prefix: str, values: LensMargins | Contributions) -> None:
         for name, value in values._asdict().items():
             self._keep(f"{prefix}_{name}", value)
 
@@ -394,5 +394,5 @@ def _greedy(logits: torch.Tensor, dtype: torch.dtype) -> tuple[np.ndarray, np.nd
     chosen = logits.argmax(-1)
     logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
     first, second = logits.topk(2).values.unbind(-1)
-    close = first - second < rounding(logits, dtype)[:, 0]
+    close = first - second < tie_tolerance(logits, dtype)[:, 0]
     return chosen.cpu().numpy(), logprobs.cpu().numpy(), close.cpu().numpy()

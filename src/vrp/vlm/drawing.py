@@ -48,7 +48,7 @@ def gumbel_noise(keys: Sequence[int], token_ids: NDArray[np.integer]) -> NDArray
     return -np.log(-np.log(uniform))
 
 
-def rounding(logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def tie_tolerance(logits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Return (…, 1) the gap under which two of the highest logits are close.
 
     It is 1e-5 or the rounding of the model's dtype, relative to the highest logit where that is
@@ -91,7 +91,7 @@ def find_nucleus(
         top_p: least mass of the nucleus.
         dtype: what the model computes in, which says how far rounding reaches.
     """
-    tolerance = rounding(logits, dtype).double() / temperature
+    tolerance = tie_tolerance(logits, dtype).double() / temperature
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)
     if top_p >= 1:
         whole = probabilities / probabilities.sum(-1, keepdim=True)

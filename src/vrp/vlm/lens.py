@@ -15,7 +15,7 @@ from vrp.vlm.model import VLM
 from vrp.vlm.residual import ResidualTap
 
 
-class Margins(NamedTuple):
+class LensMargins(NamedTuple):
     """Per item and layer, from the logits of each layer's residual."""
 
     decision: torch.Tensor
@@ -52,7 +52,7 @@ def top_two(logits: torch.Tensor) -> torch.Tensor:
 
 def layer_margins(
     vlm: VLM, residuals: torch.Tensor, truth_token_ids: Sequence[Sequence[int]]
-) -> Margins:
+) -> LensMargins:
     """Return both margins of every layer.
 
     Args:
@@ -71,7 +71,7 @@ def layer_margins(
         top = logits.topk(2, dim=-1).values
         decision.append(top[..., 0] - top[..., 1])
         truth.append(_truth_margin(logits, index, known))
-    return Margins(torch.cat(decision, dim=1), torch.cat(truth, dim=1))
+    return LensMargins(torch.cat(decision, dim=1), torch.cat(truth, dim=1))
 
 
 def _truth_margin(logits: torch.Tensor, index: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

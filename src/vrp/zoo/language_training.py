@@ -12,7 +12,7 @@ from transformers.masking_utils import eager_mask
 from vrp.data.scenes.icons import COLORS
 from vrp.zoo.architectures import D_MODEL
 from vrp.zoo.curriculum import MAX_COUNT, TASKS, Grounding, PackedBatch, attention_mask
-from vrp.zoo.stage import StepOutcome
+from vrp.zoo.training_phase import StepOutcome
 
 _EOS_WEIGHT: Final = 0.1
 

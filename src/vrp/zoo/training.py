@@ -31,8 +31,8 @@ from vrp.zoo.architectures import (
 from vrp.zoo.curriculum import TASKS, Packer, QuestionMix, draw_questions
 from vrp.zoo.language_training import GroundingHeads, language_loss, run_packed
 from vrp.zoo.processors import build_processor
-from vrp.zoo.stage import StagePlan, StepOutcome, run_stage, steps_done
 from vrp.zoo.tokenizer import build_tokenizer, special_ids
+from vrp.zoo.training_phase import StepOutcome, TrainingPhase, run_phase, steps_done
 from vrp.zoo.vision_pretraining import (
     CellHeads,
     SceneBank,
@@ -123,9 +123,9 @@ class _Run:
         return SceneBank(self.family, self.processor, TRAINING_NAMESPACE, indices)
 
 
-def _plan(name: str, steps: int, peak_rate: float) -> StagePlan:
+def _plan(name: str, steps: int, peak_rate: float) -> TrainingPhase:
     warmup = _WARMUP_STEPS[name]
-    return StagePlan(name, steps, peak_rate, warmup=warmup, checkpoint_every=CHECKPOINT_EVERY)
+    return TrainingPhase(name, steps, peak_rate, warmup=warmup, checkpoint_every=CHECKPOINT_EVERY)
 
 
 def _grid(row: dict[str, Tensor]) -> tuple[int, int]:
@@ -159,7 +159,7 @@ def _train_vision(run: _Run, words: list[int]) -> None:
             return vision_loss(features, parts.project(features), heads, targets, t)
 
     modules = {"model": run.model, "heads": heads}
-    run_stage(plan, modules, trained.values(), compute, run.out, resume=run.resume)
+    run_phase(plan, modules, trained.values(), compute, run.out, resume=run.resume)
 
 
 class _LanguageStage:
@@ -294,7 +294,7 @@ def _train_language(run: _Run) -> None:
     ):
         if plan.steps:
             watch = None if plan.name == "prefix" else stage.watch
-            run_stage(
+            run_phase(
                 plan, modules, stage.trained, compute, run.out, resume=run.resume, watch=watch
             )
 

@@ -29,8 +29,8 @@ from vrp.data.scenes.draw import CATEGORIES, Scene, draw_scene, scene_seed
 from vrp.data.scenes.icons import COLORS
 from vrp.data.scenes.questions import plural
 from vrp.zoo.architectures import CELL, D_MODEL, IMAGE_SIDE, Family, VisionParts
-from vrp.zoo.stage import StepOutcome
 from vrp.zoo.tokenizer import word_id
+from vrp.zoo.training_phase import StepOutcome
 
 MAX_GRID: Final = 16
 _ENCODED_AT_ONCE: Final = 64  # images

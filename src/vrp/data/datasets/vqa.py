@@ -15,7 +15,7 @@ from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, Officia
 from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
-from vrp.data.question_senses import asks_for_a_count, asks_for_a_place
+from vrp.data.vqa_task_rules import is_counting_question, is_spatial_question
 from vrp.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def vqa_task(question: str, answer_type: str | None) -> str | None:
     """The task of a VQA question, the first that fits of counting, spatial, open; None: no task.
 
     counting: answer_type ``number``, and things are to be counted; spatial: the answer depends on
-    where things are to each other (both by `vrp.data.question_senses`); open: answer_type
+    where things are to each other (both by `vrp.data.vqa_task_rules`); open: answer_type
     ``other``. Raises LookupError where the task depends on an ``answer_type`` that is None.
     """
-    counted = asks_for_a_count(question)
-    spatial = asks_for_a_place(question)
+    counted = is_counting_question(question)
+    spatial = is_spatial_question(question)
     if answer_type is None and (counted or not spatial):
         raise LookupError("answer_type")
     if counted and answer_type == "number":

@@ -15,7 +15,7 @@ ORDER = 10
 TITLE = "How often each model is right, and how it answers"
 CAPTION = (
     "Dots are shares of items with 95% image-clustered intervals. A low parse rate, a yes-rate "
-    "far from the share of questions whose answer is yes (dotted), or accuracy that hangs on the "
+    "far from the share of questions whose answer is yes (dotted), or accuracy that depends on the "
     "answer given would mean that accuracy measures the answer's form rather than what was seen."
 )
 _ITEMS = ITEMS.only("reference", *DISTINGUISHED_BY)

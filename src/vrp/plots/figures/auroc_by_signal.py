@@ -8,7 +8,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vrp.config.margins import Margins
+from vrp.config.margins import EquivalenceMargins
 from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
 from vrp.plots.panels import (
     add_key,
@@ -109,7 +109,12 @@ _NOTHING = pl.DataFrame(schema={"predictor": pl.String, "value": pl.Float64})
 
 
 def _draw_model(
-    ax: Axes, lines: list[_Line], estimates: pl.DataFrame, margins: Margins, *, labelled: bool
+    ax: Axes,
+    lines: list[_Line],
+    estimates: pl.DataFrame,
+    margins: EquivalenceMargins,
+    *,
+    labelled: bool,
 ) -> None:
     rows = {row["predictor"]: row for row in estimates.iter_rows(named=True)}
     reference_band(ax, *margins.chance, horizontal=False)

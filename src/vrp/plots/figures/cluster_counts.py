@@ -39,7 +39,7 @@ _DEFINITIONS = (
 )
 _SIGNALS = signal_table().only("correct", *(name for name, _ in _DEFINITIONS))
 TABLES = (_SIGNALS, METRICS)
-_MOST_BINS = 25
+_MAX_BINS = 25
 
 
 def draw(study: StudyResults) -> Figure:
@@ -84,7 +84,7 @@ def _shares(counts: NDArray, edges: NDArray[np.float64]) -> NDArray[np.float64]:
 def _edges(counts: NDArray) -> NDArray[np.float64]:
     """Edges of bins around whole numbers, wider ones where the range is long."""
     low, high = math.floor(counts.min()), math.ceil(counts.max())
-    width = max(1, math.ceil((high - low + 1) / _MOST_BINS))
+    width = max(1, math.ceil((high - low + 1) / _MAX_BINS))
     return np.arange(low, high + width + 1, width) - 0.5
 
 

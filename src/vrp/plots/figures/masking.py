@@ -12,7 +12,7 @@ from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS
 
 ORDER = 130
-TITLE = "Does the answer hang on the most attended image tokens? Change in accuracy when hidden"
+TITLE = "Does the answer depend on the most attended image tokens? Change in accuracy when hidden"
 CAPTION = (
     "Change in accuracy (mean over tasks, percentage points) with 95% image-clustered intervals; "
     "grey ticks are the single random draws. Attention is causal only as far as hiding the most "

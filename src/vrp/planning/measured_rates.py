@@ -19,7 +19,7 @@ from vrp.planning.fitting import Line, Measured, Power, fit_line, fit_power
 from vrp.planning.sources import read_manifests, wants_gpu
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
 
-_MOST_START = 8.0
+_MAX_START = 8.0
 # Snakemake looks at a job twice a second 31 times, then every 30 s (`snakemake/benchmark.py`), and
 # processor time is as of the last look. Looking takes a moment itself: rather a look too few.
 _FAST_LOOKS, _FAST_INTERVAL, _SLOW_INTERVAL = 31, 0.52, 30.1
@@ -69,7 +69,7 @@ class MeasuredLengths(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredRates:
     """What finished studies tell."""
 
     timings: tuple[Timing, ...] = ()
@@ -95,7 +95,7 @@ class Calibration:
         for timing in self.timings:
             row = Measured(timing.checkpoint, timing.work, timing.seconds)
             by_stage[timing.stage, timing.device].append(row)
-        return {key: fit_line(rows, most_start=_MOST_START) for key, rows in by_stage.items()}
+        return {key: fit_line(rows, most_start=_MAX_START) for key, rows in by_stage.items()}
 
     @cached_property
     def densities(self) -> dict[str, Line | Power]:
@@ -120,7 +120,7 @@ class Calibration:
         return json.dumps(plain, indent=1) + "\n"
 
 
-def read_measured(places: Sequence[Path], *, gpu: Device) -> Calibration:
+def read_measured(places: Sequence[Path], *, gpu: Device) -> MeasuredRates:
     """Read finished studies, or files that `as_json` wrote.
 
     Args:
@@ -131,7 +131,7 @@ def read_measured(places: Sequence[Path], *, gpu: Device) -> Calibration:
         InputError: a folder that holds no finished study, or a file that holds no rates.
     """
     found = [_kept(place) if place.is_file() else _study(place, gpu) for place in places]
-    return Calibration(
+    return MeasuredRates(
         timings=tuple(timing for one in found for timing in one.timings),
         sizes=tuple(size for one in found for size in one.sizes),
         lengths=tuple(lengths for one in found for lengths in one.lengths),
@@ -139,10 +139,10 @@ def read_measured(places: Sequence[Path], *, gpu: Device) -> Calibration:
     )
 
 
-def _kept(path: Path) -> Calibration:
+def _kept(path: Path) -> MeasuredRates:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-        return Calibration(
+        return MeasuredRates(
             timings=tuple(Timing(**row) for row in plain["timings"]),
             sizes=tuple(FileSize(**row) for row in plain["sizes"]),
             lengths=tuple(MeasuredLengths(**row) for row in plain["lengths"]),
@@ -155,7 +155,7 @@ def _kept(path: Path) -> Calibration:
         ) from None
 
 
-def _study(results: Path, gpu: Device) -> Calibration:
+def _study(results: Path, gpu: Device) -> MeasuredRates:
     if not (results / "config.yaml").is_file():
         raise InputError(
             f"{results}: holds no config.yaml; give the results folder of a finished study, such "
@@ -169,7 +169,7 @@ def _study(results: Path, gpu: Device) -> Calibration:
     sizes = tuple(_sizes(results, study, work, lengths))
     if not timings and not sizes:
         raise InputError(f"{results}: holds neither tables nor benchmarks; run the study first")
-    return Calibration(
+    return MeasuredRates(
         timings=timings,
         sizes=sizes,
         lengths=tuple(

@@ -25,7 +25,7 @@ _LOG_EVERY = 25  # steps
 
 
 @dataclass(frozen=True)
-class StagePlan:
+class TrainingPhase:
     """How long and how fast a stage learns."""
 
     name: str
@@ -49,14 +49,14 @@ class StepOutcome(NamedTuple):
     """What to log."""
 
 
-def _rate_at(plan: StagePlan, step: int) -> float:
+def _rate_at(plan: TrainingPhase, step: int) -> float:
     if step < plan.warmup:
         return plan.peak_rate * (step + 1) / plan.warmup
     progress = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
     return plan.peak_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def _optimizer(plan: StagePlan, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
+def _optimizer(plan: TrainingPhase, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
     return torch.optim.AdamW(
@@ -94,7 +94,7 @@ def _load(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.AdamW) -> N
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def steps_done(plan: StagePlan, out: Path) -> int:
+def steps_done(plan: TrainingPhase, out: Path) -> int:
     """Return how many steps of a stage the checkpoint in `out` holds; 0 without one."""
     weights, state = out / f"{plan.name}.safetensors", out / f"{plan.name}.json"
     if not (weights.exists() and state.exists()):
@@ -107,8 +107,8 @@ def _log(path: Path, line: dict[str, Any]) -> None:
         log.write(json.dumps(line) + "\n")
 
 
-def run_stage(
-    plan: StagePlan,
+def run_phase(
+    plan: TrainingPhase,
     modules: dict[str, nn.Module],
     trained: Iterable[nn.Parameter],
     compute: Callable[[int], StepOutcome],

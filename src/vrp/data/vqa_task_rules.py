@@ -126,13 +126,13 @@ _MEASURE = re.compile(
 )
 
 
-def asks_for_a_count(question: str) -> bool:
+def is_counting_question(question: str) -> bool:
     """Whether a question is answered by counting things; not a distance, a duration or a rate."""
     text = _plain(question)
     return _COUNT.search(text) is not None and _MEASURE.search(text) is None
 
 
-def asks_for_a_place(question: str) -> bool:
+def is_spatial_question(question: str) -> bool:
     """Whether the answer depends on where things are to each other.
 
     Not where the words are of time, of a difference, of a document's layout or of a region of the

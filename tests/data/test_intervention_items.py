@@ -5,7 +5,7 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from vrp.data.subsets import other_image_items, stratified_subset
+from vrp.data.intervention_items import other_image_items, stratified_subset
 from vrp.errors import InputError
 
 

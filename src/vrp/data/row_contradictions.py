@@ -92,10 +92,14 @@ class Comparison:
             if asked.label is not None:
                 said = as_yes_no(value, coded=True)
                 if said is not None:
-                    self._agree("label", row, column, asked.label, same=said == asked.label)
+                    self._require_agreement(
+                        "label", row, column, asked.label, same=said == asked.label
+                    )
             elif asked.truths and not str(value).startswith(("[", "{")):  # a list as text
                 same = normalise_vqa(as_id(value) or str(value)) in asked.truths
-                self._agree("label", row, column, " or ".join(sorted(asked.truths)), same=same)
+                self._require_agreement(
+                    "label", row, column, " or ".join(sorted(asked.truths)), same=same
+                )
 
     def _compare_yes_no(self, column: Column) -> None:
         """A field of yes and no holds the labels, or else what the answers were taken for."""
@@ -105,7 +109,7 @@ class Comparison:
             return
         if any(parse_pope_strict(self._answers[row]) != word for row, word in said.items()):
             for row, label in labels.items():
-                self._agree("label", row, column, str(label), same=said[row] == label)
+                self._require_agreement("label", row, column, str(label), same=said[row] == label)
 
     def _compare_images(self, column: Column) -> None:
         named = column.names("image")
@@ -170,7 +174,7 @@ class Comparison:
         same = {row: self._words[row] in self._known.within(text) for row, text in texts.items()}
         if _SHARE * sum(same.values()) > len(same):
             for row, agrees in same.items():
-                self._agree("question", row, column, self._asked[row].text, same=agrees)
+                self._require_agreement("question", row, column, self._asked[row].text, same=agrees)
 
     def _settle(
         self, what: str, column: Column, verdicts: Verdicts, *, named: bool, may_be_setting: bool
@@ -187,9 +191,11 @@ class Comparison:
             if verdict is not None or named:
                 asked = self._asked[row]
                 has = asked.text if what == "question" else asked.image
-                self._agree(what, row, column, has, same=bool(verdict))
+                self._require_agreement(what, row, column, has, same=bool(verdict))
 
-    def _agree(self, what: str, row: int, column: Column, has: str, *, same: bool) -> None:
+    def _require_agreement(
+        self, what: str, row: int, column: Column, has: str, *, same: bool
+    ) -> None:
         if not same:
             self._refuse(row, column, has)
         self.compared[what].add(row)

@@ -1,4 +1,4 @@
-"""Finished outputs that Snakemake's records do not tell the truth of: their digests decide.
+"""Finished outputs whose Snakemake records are wrong or missing: their digests decide.
 
 Snakemake knows with what parameters a file was made from records in the folder that it runs in.
 Where that folder is cleared, or results are copied or moved without it, whatever is there counts
@@ -33,13 +33,13 @@ from vrp.workflow.watched_files import changed_files, watched_checkpoint, watche
 _MARK = "judged"
 
 
-def plan_outdated_outputs(workflow: Any, rules: StudyRules, *, but: Iterable[str] = ()) -> None:
+def plan_outdated_outputs(workflow: Any, rules: StudyRules, *, exclude: Iterable[str] = ()) -> None:
     """Have Snakemake plan outputs again that state another origin than they would have now.
 
     Args:
         workflow: Snakemake's, before it is planned.
         rules: those of the study.
-        but: outputs that are judged elsewhere.
+        exclude: outputs that are judged elsewhere.
     """
     results = rules.layout.results
     if not workflow.is_main_process or not results.is_dir() or results_are_locked(results):
@@ -50,7 +50,7 @@ def plan_outdated_outputs(workflow: Any, rules: StudyRules, *, but: Iterable[str
 
     records = FilePersistence(nolock=True)
     _remove_marks(records, rules)
-    outdated = list(OutputJudge(rules, but).outdated())
+    outdated = list(OutputJudge(rules, exclude).outdated())
     for job, reason in outdated:
         for path in job.outputs:
             records._mark_incomplete(str(path), _MARK)
@@ -71,15 +71,15 @@ def _remove_marks(records: Any, rules: StudyRules) -> None:
 class OutputJudge:
     """Compares what finished outputs state with what they would state if they were made now."""
 
-    def __init__(self, rules: StudyRules, but: Iterable[str] = ()) -> None:
+    def __init__(self, rules: StudyRules, exclude: Iterable[str] = ()) -> None:
         """Bind the rules.
 
         Args:
             rules: those of the study.
-            but: outputs that are judged elsewhere.
+            exclude: outputs that are judged elsewhere.
         """
         self._rules = rules
-        self._but = set(but)
+        self._excluded = set(exclude)
         # Of tables and lists that are there: digest of the rows, by name.
         self._rows: dict[str, str] = {}
         # Model → revision or digest of its weights.
@@ -94,7 +94,7 @@ class OutputJudge:
         for job in self._rules.layout.jobs():
             if not all(path.is_file() for path in job.outputs):
                 continue
-            if not self._but.isdisjoint(map(str, job.outputs)):
+            if not self._excluded.isdisjoint(map(str, job.outputs)):
                 continue
             recorded = recorded_params(job.outputs[0], Path())
             vouched = self._is_vouched_for(job)

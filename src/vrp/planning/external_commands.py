@@ -12,7 +12,7 @@ SECONDS = 15.0
 """How long a command may take."""
 
 
-class Answer(NamedTuple):
+class CommandResult(NamedTuple):
     """What came of a command."""
 
     found: bool
@@ -42,14 +42,14 @@ class Answer(NamedTuple):
         return f"exit status {self.status}" + (f": {said[:200]}" if said else "")
 
 
-def ask(*command: str, seconds: float = SECONDS) -> Answer:
+def run_command(*command: str, seconds: float = SECONDS) -> CommandResult:
     """Run a command in bounded time; what it has started ends with it."""
     if shutil.which(command[0]) is None:
-        return Answer(False, True, -1, "", "")
+        return CommandResult(False, True, -1, "", "")
     return _run(command, seconds)
 
 
-def _run(command: Sequence[str], seconds: float) -> Answer:
+def _run(command: Sequence[str], seconds: float) -> CommandResult:
     try:
         process = subprocess.Popen(
             command,
@@ -61,12 +61,12 @@ def _run(command: Sequence[str], seconds: float) -> Answer:
             start_new_session=True,  # so that its children can be ended with it
         )
     except OSError as error:
-        return Answer(True, True, 126, "", str(error.strerror))
+        return CommandResult(True, True, 126, "", str(error.strerror))
     try:
         output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return Answer(True, False, -1, "", "")
-    return Answer(True, True, process.returncode, output, errors)
+        return CommandResult(True, False, -1, "", "")
+    return CommandResult(True, True, process.returncode, output, errors)
