@@ -25,10 +25,14 @@ ON_SLURM = (
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory, cluster: SlurmCluster) -> StudyCopy:
-    """A copy of the project whose study ran under SLURM."""
+    """A copy of the project whose study ran under SLURM, of one of its models."""
     folder = tmp_path_factory.mktemp("study") / "slurm"
     folder.mkdir()
-    copy = StudyCopy(folder)
+    copy = StudyCopy(folder, warm=True)
+    config = folder / "config" / "ci.yaml"
+    study = yaml.safe_load(config.read_text())
+    del study["models"]["qwen2_vl"]
+    config.write_text(yaml.safe_dump(study))
     ended = copy.run(*ON_SLURM, timeout=1800)
     assert ended.status == 0, ended.output[-5000:]
     return copy
@@ -42,8 +46,10 @@ def test_it_goes_from_nothing_to_the_report(remote: StudyCopy) -> None:
 
 
 def test_the_tables_are_those_of_a_local_run(remote: StudyCopy, ci_study: Any) -> None:
-    there, here = remote.folder / "results" / "ci", ci_study.results
-    assert len(list(there.rglob("*.parquet"))) == len(list(here.rglob("*.parquet"))) > 20
+    there, here = (
+        results / "llava" for results in (remote.folder / "results/ci", ci_study.results)
+    )
+    assert len(list(there.rglob("*.parquet"))) == len(list(here.rglob("*.parquet"))) > 10
     assert list(differences(there, here, to_the_bit=True)) == []
 
 
@@ -77,13 +83,13 @@ def test_one_job_is_one_shard_and_light_stages_share_one(
         if job := start["environment"]["SLURM_JOB_ID"]:
             jobs.setdefault(job, []).append(start["stage"])
     shared = sorted(sorted(stages) for stages in jobs.values() if len(stages) > 1)
-    assert shared == [["effects", "figures", "report"], *[["metrics", "probes"]] * 2]
-    assert sum(stages[0] in MODEL_STAGES for stages in jobs.values()) == 2 * 2 * 5
+    assert shared == [["effects", "figures", "report"], ["metrics", "probes"]]
+    assert sum(stages[0] in MODEL_STAGES for stages in jobs.values()) == 2 * 5
 
 
 def test_logs_are_kept(remote: StudyCopy) -> None:
     logs = Path(remote.folder, ".snakemake", "slurm_logs")
-    assert len(list(logs.rglob("*.log"))) >= 20
+    assert len(list(logs.rglob("*.log"))) >= 10
 
 
 def test_a_second_run_does_nothing(remote: StudyCopy) -> None:
@@ -98,7 +104,7 @@ def test_a_project_and_results_in_folders_of_odd_names(
     """Only the shard is a job; the sample before it and the list after it wait in no queue."""
     folder = tmp_path / "it's $(touch w);touch w %j" / "my project"
     folder.mkdir(parents=True)
-    project, results = StudyCopy(folder), tmp_path / "scratch $HOME" / "x'y (1)"
+    project, results = StudyCopy(folder, warm=True), tmp_path / "scratch $HOME" / "x'y (1)"
     config = folder / "config" / "ci.yaml"
     small = in_one_shard(yaml.safe_load(config.read_text()))
     del small["models"]["qwen2_vl"]

@@ -13,6 +13,7 @@ import yaml
 from page_text import text_of
 from PIL import Image
 from study_copy import StudyCopy, in_one_shard
+from warm_python import warm
 
 from vrp.config.study import load_study
 from vrp.data.scenes.official import write_scene_dataset
@@ -28,9 +29,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.workflow]
 
 def run(folder, *command):
     done = subprocess.run(
-        [BIN / command[0], *command[1:]],
+        [*warm(BIN / command[0]), *command[1:]],
         cwd=folder,
-        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        env={**os.environ, "PATH": f"{folder / 'bin'}:{BIN}:{os.environ['PATH']}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -44,7 +45,7 @@ def run(folder, *command):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A checkout with the study's config and, beside it, the extension; no edit under src."""
-    copy = StudyCopy(tmp_path_factory.mktemp("extended") / "copy", warm=True)
+    copy = StudyCopy(tmp_path_factory.mktemp("extended") / "copy", program=BIN / "vrp", warm=True)
     folder = copy.folder
     shutil.copy(EXTENSION, folder / "config" / "own_extension.py")
     config = in_one_shard(yaml.safe_load((ROOT / "config" / "ci.yaml").read_text()))

@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from programs import write_program
+from study_copy import SNAKEMAKE
+from warm_python import warm
 
 from snakemake_executor_plugin_vrp_slurm.submissions import record_slurm_id, record_submission
 from vrp.config.study import load_study
@@ -69,8 +70,8 @@ class TinyStudy:
 
     def snakemake(self, *arguments: str, fails: bool = False) -> str:
         done = subprocess.run(
-            [Path(sys.executable).parent / "snakemake", TABLE, "--configfile", "config/tiny.yaml",
-             "--cores", "1", *arguments],
+            [*warm(SNAKEMAKE), TABLE, *arguments,
+             "--configfile", "config/tiny.yaml", "--cores", "1"],
             cwd=self.folder, timeout=300, check=False, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
             env={
