@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import GenerationConfig
 
 from vrp.errors import InputError
 from vrp.hub_errors import HubUnreachableError, Repository, remedy
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
-from vrp.vlm.parts import load_config, load_image_processor, load_tokenizer
+from vrp.vlm.parts import load_config, load_image_processor, load_tokenizer, stored_eos
 from vrp.vlm.tap import ATTENTION_NAME
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
@@ -80,13 +79,10 @@ def load_vlm(
     source = str(checkpoint)
     target = _device(device)
     placement = _placement(device_map)
-    parts = _load_parts(source, family_class, revision)
     repository = Repository("model", source, revision)
     options = FamilyOptions(prompt, image_policy, min_pixels, max_pixels)
-    with _explained(source, revision):
-        bound = family_class.from_checkpoint(
-            source, revision, parts.config, parts.tokenizer, parts.image_processor, options
-        )
+    parts = _load_parts(source, family_class, revision, options)
+    bound = parts.family
     with _explained(source, revision), quiet_loading():
         model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
             source,
@@ -132,13 +128,10 @@ def check_checkpoint(folder: Path, *, family: str) -> tuple[str, ...]:
         InputError: as `load_vlm`, naming the first weight that is missing or not read.
     """
     family_class = get_family(family)
+    parts = _load_parts(str(folder), family_class, None, FamilyOptions())
     with _explained(str(folder), None):
-        config = load_config(folder)
-        refusal = family_class.refusal(config)
-        if refusal is not None:
-            raise InputError(f"checkpoint {folder} {refusal}")
         try:
-            return check_stored_weights(folder, config, family_class.model_class)
+            return check_stored_weights(folder, parts.config, family_class.model_class)
         except (AttributeError, RuntimeError, TypeError) as error:
             # Of modelling code that this project does not know.
             raise InputError(
@@ -153,11 +146,13 @@ class _Parts:
 
     config: Any
     tokenizer: Any
-    image_processor: Any
+    family: Family
     eos_token_ids: tuple[int, ...]
 
 
-def _load_parts(source: str, family_class: type[Family], revision: str | None) -> _Parts:
+def _load_parts(
+    source: str, family_class: type[Family], revision: str | None, options: FamilyOptions
+) -> _Parts:
     looks_local = source.startswith((".", "~", os.sep)) or source.count("/") > 1
     if looks_local and not Path(source).is_dir():
         raise InputError(f"checkpoint folder {source} does not exist; give a folder or a hub id")
@@ -169,26 +164,38 @@ def _load_parts(source: str, family_class: type[Family], revision: str | None) -
         tokenizer = load_tokenizer(source, revision)
         image_processor = load_image_processor(source, revision)
         eos_token_ids = _eos_token_ids(source, revision, config, tokenizer)
-    return _Parts(config, tokenizer, image_processor, eos_token_ids)
+        try:
+            bound = family_class.from_checkpoint(
+                source, revision, config, tokenizer, image_processor, options
+            )
+        except InputError as error:
+            where = "" if source in str(error) else f"checkpoint {source}: "
+            raise InputError(f"{where}{error}") from error
+    return _Parts(config, tokenizer, bound, eos_token_ids)
 
 
 def _eos_token_ids(
     source: str, revision: str | None, config: Any, tokenizer: Any
 ) -> tuple[int, ...]:
-    try:
-        found = GenerationConfig.from_pretrained(source, revision=revision).eos_token_id
-    except OSError:  # not every checkpoint has a generation config
-        found = None
-    # Some text configurations have no such attribute at all.
-    of_text = getattr(config.get_text_config(), "eos_token_id", None)
-    for fallback in (of_text, tokenizer.eos_token_id):
-        found = fallback if found is None else found
+    found, where = stored_eos(source, revision), "generation_config.json"
+    if found is None:
+        # Some text configurations have no such attribute at all.
+        found, where = getattr(config.get_text_config(), "eos_token_id", None), "config.json"
+    if found is None:
+        found, where = tokenizer.eos_token_id, "tokenizer_config.json"
     if found is None:
         raise InputError(
             f"checkpoint {source} names no end-of-sequence token; "
             "add eos_token_id to its generation_config.json"
         )
-    return tuple(sorted({found} if isinstance(found, int) else set(found)))
+    ids = found if isinstance(found, list | tuple) else [found]
+    n_tokens = max(len(tokenizer), int(getattr(config.get_text_config(), "vocab_size", None) or 0))
+    if not ids or not all(type(one) is int and 0 <= one < n_tokens for one in ids):
+        raise InputError(
+            f"checkpoint {source}: eos_token_id {found!r} in its {where} is not one or several of "
+            f"its {n_tokens} token ids; mend it"
+        )
+    return tuple(sorted(set(ids)))
 
 
 def _device(name: str) -> torch.device:
@@ -265,7 +272,10 @@ def _remedy(error: Exception, repository: Repository) -> str | None:
             f"a package that it needs is missing ({_first_line(error)}); "
             "install it with `pip install --requirement requirements.lock`"
         )
-    if isinstance(error, OSError | ValueError | KeyError):
+    # The libraries meet a file's content where they do not expect it: any of these may be raised.
+    if isinstance(
+        error, OSError | ValueError | LookupError | AttributeError | TypeError | RecursionError
+    ):
         first_line = _first_line(error)
         return f"it cannot be loaded ({first_line}); check that its files are complete"
     return None

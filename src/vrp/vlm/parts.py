@@ -1,6 +1,7 @@
 """What a checkpoint holds beside its weights: configuration, tokenizer, image processor."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import (
 )
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers.utils import GENERATION_CONFIG_NAME, cached_file
 
 from vrp.errors import InputError
 
@@ -30,7 +32,7 @@ def load_config(source: str | Path, revision: str | None = None) -> Any:
     """
     raw, _ = PretrainedConfig.get_config_dict(source, revision=revision)
     _refuse_own_code(source, raw)
-    if quantised := raw.get("quantization_config"):
+    for quantised in _values(raw, {"quantization_config", "compression_config"}):
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else ""
         raise InputError(
             f"checkpoint {source} is quantised ({method}): its hidden states are not those of the "
@@ -39,6 +41,28 @@ def load_config(source: str | Path, revision: str | None = None) -> Any:
     config = AutoConfig.from_pretrained(source, revision=revision, **_OWN_CODE_ONLY)
     _leave_attention_open(config)
     return config
+
+
+def stored_eos(source: str | Path, revision: str | None = None) -> Any:
+    """Return what a checkpoint's generation config says of the end of an answer; None: nothing.
+
+    Raises:
+        InputError: its generation_config.json is broken.
+    """
+    path = cached_file(
+        source,
+        GENERATION_CONFIG_NAME,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+    )
+    if path is None:  # not every checkpoint has one
+        return None
+    try:
+        return dict(json.loads(Path(path).read_text(encoding="utf-8"))).get("eos_token_id")
+    except (ValueError, TypeError, RecursionError):
+        raise InputError(
+            f"checkpoint {source}: its {GENERATION_CONFIG_NAME} is no JSON object; get it again"
+        ) from None
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None) -> Any:
@@ -76,13 +100,27 @@ def processor_config(source: str | Path, revision: str | None = None) -> dict[st
     return dict(raw)
 
 
-def _refuse_own_code(source: str | Path, raw: Mapping[str, Any]) -> None:
-    if raw.get("auto_map"):
-        name = min(raw["auto_map"]) if isinstance(raw["auto_map"], dict) else raw["auto_map"]
+def _refuse_own_code(source: str | Path, raw: Any) -> None:
+    if not isinstance(raw, Mapping):
+        raise InputError(
+            f"checkpoint {source}: one of its configuration files is no JSON object; get it again"
+        )
+    for named in _values(raw, {"auto_map"}):
+        name = min(named) if isinstance(named, dict) else named
         raise InputError(
             f"checkpoint {source} brings code of its own (auto_map names {name}), which is never "
             "run; give a checkpoint of a class that transformers has"
         )
+
+
+def _values(raw: Any, keys: set[str]) -> Iterator[Any]:
+    """What a configuration, or a part of it, says under one of these keys."""
+    parts = raw.items() if isinstance(raw, Mapping) else ()
+    for key, value in parts:
+        if key in keys and value:
+            yield value
+        else:
+            yield from _values(value, keys)
 
 
 def _leave_attention_open(config: Any) -> None:

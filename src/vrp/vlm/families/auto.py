@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from torch import nn
 from transformers import AutoModelForImageTextToText
@@ -23,6 +22,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
+from vrp.vlm.chat_template import default_template, render_question
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
@@ -97,9 +97,8 @@ class Auto(Family):
         self._mrope = False
         self._types_mark_images = False
         self._gain_offsets: dict[type, float] = {}
-        self._template = given.pop("chat_template", None) or tokenizer.chat_template
-        if isinstance(self._template, dict):
-            self._template = self._template.get("default")
+        own = given.pop("chat_template", None)
+        self._template = default_template(own or tokenizer.chat_template)
         if not self._template:
             raise InputError(
                 "the checkpoint has no chat template; add a chat_template.jinja to it "
@@ -151,24 +150,9 @@ class Auto(Family):
     def render_prompt(self, question: str) -> str:
         """Return the chat template for an image and the question, special tokens around both."""
         text = self.prompts[self.prompt].format(question=question)
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        try:
-            prompt = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
-                chat_template=self._template,
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-        except (TemplateError, TypeError) as error:
-            raise InputError(
-                f"the checkpoint's chat template cannot be used for an image and a question "
-                f"({_one_line(error)}); mend its chat_template.jinja"
-            ) from error
-        if self._placeholder not in prompt:
-            raise InputError(
-                f"the checkpoint's chat template gives a prompt without the image placeholder "
-                f"{self._placeholder!r}; mend its chat_template.jinja"
-            )
+        prompt = render_question(
+            self.tokenizer, self._template, text, placeholder=self._placeholder
+        )
         return prompt.replace(self._placeholder, self._frame)
 
     def _image_text(self, given: Mapping[str, Any]) -> tuple[str, str]:

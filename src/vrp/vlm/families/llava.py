@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
+from vrp.vlm.chat_template import image_and, own_template, render_turn
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
@@ -18,7 +18,6 @@ from vrp.vlm.families.base import (
     Grid,
     uniform_boxes,
 )
-from vrp.vlm.parts import processor_config
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -67,8 +66,9 @@ class Llava(Family):
         options: FamilyOptions,
     ) -> "Llava":
         """Bind a checkpoint; refuse one whose own chat template has another frame than Vicuna's."""
-        template = processor_config(source, revision).get("chat_template")
-        _refuse_other_frame(source, template or tokenizer.chat_template, tokenizer)
+        template = own_template(source, revision, tokenizer)
+        if template is not None:
+            _refuse_other_frame(source, template, tokenizer)
         return cls(config, tokenizer, image_processor, options)
 
     def render_prompt(self, question: str) -> str:
@@ -97,23 +97,27 @@ class Llava(Family):
 FAMILY = Llava
 
 
-def _refuse_other_frame(source: str, template: Any, tokenizer: Any) -> None:
-    """Raise InputError where a chat template puts a question into another frame than Vicuna's."""
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not template:
-        return
-    content = [{"type": "image"}, {"type": "text", "text": "Is it red?"}]
-    try:
-        framed = tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}],
-            chat_template=template, tokenize=False, add_generation_prompt=True,
-        )  # fmt: skip
-    except (TemplateError, TypeError, ValueError):
-        return  # a template for text alone says nothing of how an image is framed
-    if "USER: <image> Is it red? ASSISTANT:" not in " ".join(framed.split()):
+def _refuse_other_frame(source: str, template: str, tokenizer: Any) -> None:
+    """Raise InputError where a chat template puts a question into another frame than Vicuna's.
+
+    A template for text alone is given the image as text, as its model was.
+    """
+    frame = "USER: <image> Is it red? ASSISTANT:"
+    # Published templates leave the system line to the user.
+    accepted = {frame, f"{SYSTEM} {frame}"}
+    found: list[str] = []
+    reasons: list[InputError] = []
+    for content in (image_and("Is it red?"), "<image>\nIs it red?"):
+        try:
+            found.append(render_turn(tokenizer, template, content))
+        except InputError as error:
+            reasons.append(error)
+    if not found:
+        raise InputError(f"checkpoint {source}: {reasons[0]}") from reasons[0]
+    bos = tokenizer.bos_token or ""
+    if not any(" ".join(text.removeprefix(bos).split()) in accepted for text in found):
         raise InputError(
-            f"checkpoint {source}: its chat template frames a question as {framed!r}, not as "
+            f"checkpoint {source}: its chat template frames a question as {found[0]!r}, not as "
             "Vicuna's USER: … ASSISTANT:, which family 'llava' writes; use family: auto"
         )
 

@@ -8,6 +8,8 @@ import torch
 from transformers import PaliGemmaForConditionalGeneration
 
 from vrp.data.item import ImageSize
+from vrp.errors import InputError
+from vrp.vlm.chat_template import image_and, own_template, render_turn
 from vrp.vlm.families.base import (
     Family,
     FamilyOptions,
@@ -40,6 +42,29 @@ class PaliGemma(Family):
         super().__init__(config, tokenizer, image_processor, options)
         side = int(config.vision_config.image_size) // int(config.vision_config.patch_size)
         self._grid = Grid(side, side)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        source: str,
+        revision: str | None,
+        config: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        options: FamilyOptions,
+    ) -> "PaliGemma":
+        """Bind a checkpoint; refuse one whose own chat template has more than the question."""
+        template = own_template(source, revision, tokenizer)
+        if template is not None:
+            framed = render_turn(tokenizer, template, image_and("Is it red?"))
+            bare = framed.replace("<image>", "").replace(tokenizer.bos_token, "")
+            if bare.strip() != "Is it red?":
+                raise InputError(
+                    f"checkpoint {source}: its chat template frames a question as {framed!r}; "
+                    "family 'paligemma' writes the question alone: remove the template where the "
+                    "model was not tuned with it"
+                )
+        return cls(config, tokenizer, image_processor, options)
 
     def render_prompt(self, question: str) -> str:
         """Return the image, the beginning-of-sequence token and the question line."""

@@ -10,6 +10,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
+from vrp.vlm.chat_template import default_template, own_template, render_question
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
@@ -34,21 +35,49 @@ class Qwen2VL(Family):
     dynamic_resolution = True
 
     def __init__(
-        self, config: Any, tokenizer: Any, image_processor: Any, options: FamilyOptions
+        self,
+        config: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        options: FamilyOptions,
+        template: str | None = None,
     ) -> None:
-        """See `Family`; pixel bounds override those of the checkpoint."""
+        """See `Family`; pixel bounds override those of the checkpoint.
+
+        Args:
+            config: the checkpoint's configuration.
+            tokenizer: its tokenizer.
+            image_processor: its image processor.
+            options: what the user chooses.
+            template: its chat template; None is the tokenizer's.
+        """
         super().__init__(config, tokenizer, image_processor, options)
-        if not getattr(tokenizer, "chat_template", None):
-            raise InputError("the Qwen2-VL checkpoint's tokenizer has no chat template")
+        self._template = template or default_template(getattr(tokenizer, "chat_template", None))
+        if self._template is None:
+            raise InputError("the Qwen2-VL checkpoint has no chat template")
         self.min_pixels, self.max_pixels = set_pixel_bounds(image_processor, options)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        source: str,
+        revision: str | None,
+        config: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        options: FamilyOptions,
+    ) -> "Qwen2VL":
+        """Bind a checkpoint with the chat template of its processor; refuse one that is unfit."""
+        template = own_template(source, revision, tokenizer)
+        bound = cls(config, tokenizer, image_processor, options, template)
+        bound.prompt_token_ids(["Is it red?"])
+        return bound
 
     def render_prompt(self, question: str) -> str:
         """Return the checkpoint's chat template for an image and the question."""
         text = self.prompts[self.prompt].format(question=question)
-        content = [{"type": "image"}, {"type": "text", "text": text}]
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        placeholder = self.tokenizer.convert_ids_to_tokens(self.image_token_id)
+        return render_question(self.tokenizer, self._template, text, placeholder=placeholder)
 
     def grid(self, image_size: ImageSize) -> Grid:
         """Return half the patch grid of the resized image along each side."""
