@@ -1,5 +1,6 @@
 """Rows of answer files are never paired with the wrong question: right, or refused."""
 
+import json
 import random
 
 import pytest
@@ -521,3 +522,67 @@ def test_lines_of_the_official_and_the_misprinted_question(scorer):
     for row in rows:
         row["prompt"] = row["prompt"].replace("image", "imange")
     assert scorer.paired(rows) == SAID["adversarial"]
+
+
+@pytest.mark.parametrize(
+    "ids", ["{}_adv", "sample_{:04}.txt", "{image}_{}", "{:x}-{image}", "7/{}"]
+)
+def test_rows_that_are_named_in_another_order_are_refused(scorer, ids):
+    asked = ASKED["adversarial"]
+    rows = [
+        {"custom_id": ids.format(asked[i]["question_id"], image=asked[i]["image"]), "text": "Yes"}
+        for i in SHUFFLED
+    ]
+    assert "custom_id" in scorer.refusal(rows)
+
+
+def test_numbers_that_begin_anew_in_each_split_are_in_its_order(scorer):
+    rows = [
+        {"category": split, "idx": i, "text": SAID[split][i]}
+        for i in range(12)
+        for split in ("popular", "adversarial")
+    ]
+    assert scorer.paired(rows, "popular", "adversarial") == SAID["popular"] + SAID["adversarial"]
+    shuffled = [rows[2 * i + k] for i in SHUFFLED for k in range(2)]
+    assert "numbers the lines in another order" in scorer.refusal(
+        shuffled, "popular", "adversarial"
+    )
+
+
+@pytest.mark.parametrize("name", ["image_idx", "coco_id", "picture_number", "key"])
+def test_numbers_of_images_are_compared_under_any_name(scorer, name):
+    rows = [{name: int(ASKED["adversarial"][i]["image"][-7:-4]), "text": "Yes"} for i in SHUFFLED]
+    assert name in scorer.refusal(rows)
+
+
+@pytest.mark.parametrize("before", ["", "USER: <image>\n", "You are helpful. Be short.\nQ: "])
+@pytest.mark.parametrize("order", [SHUFFLED, [*range(6, 12), *range(6)]])
+def test_transcripts_of_other_questions_are_refused(scorer, before, order):
+    asked = ASKED["adversarial"]
+    rows = [{"output": f"{before}{asked[i]['text']} ASSISTANT: Yes {i}"} for i in order]
+    if order == SHUFFLED:
+        assert "'output' is" in scorer.refusal(rows)
+    own = [{"output": f"{before}{asked[i]['text']} ASSISTANT: Yes {i}"} for i in range(12)]
+    assert scorer.paired(own) == [row["output"] for row in own]
+
+
+def test_a_model_that_goes_on_to_ask_is_scored(scorer):
+    asked = ASKED["popular"]
+    rows = [
+        {"question_id": i + 1, "output": f"No\nUSER: {asked[(i + 1) % 12]['text']}"}
+        for i in range(12)
+    ]
+    said = scorer.paired(rows, "popular", answer_key="output")
+    assert said == [row["output"] for row in rows]
+
+
+@pytest.mark.parametrize("note", ["coco_pope_popular", "popular"])
+def test_an_object_that_names_another_split_is_refused(scorer, note):
+    rows = [{"question_id": i + 1, "text": "Yes"} for i in range(12)]
+    for document in ({note: rows}, {"dataset": note, "results": rows}):
+        path = scorer.folder / "answers.json"
+        path.write_text(json.dumps(document))
+        with pytest.raises(InputError, match="of the split adversarial"):
+            score_files([scorer.files["adversarial"]], [path])
+        scores = score_files([scorer.files["popular"]], [path])
+        assert scores.pope[0].n == 12

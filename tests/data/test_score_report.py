@@ -7,6 +7,8 @@ import pytest
 
 from vrp.cli import main
 from vrp.data.file_digest import file_sha256
+from vrp.data.score_report import run
+from vrp.errors import InputError
 
 
 def lines(path, rows):
@@ -214,3 +216,16 @@ def test_own_questions_of_which_some_have_no_answers(tmp_path, capsys):
     lines(tmp_path / "questions.jsonl", asked)
     message = one_line(capsys, ["score", "--questions", questions, "--answers", answers])
     assert "line 2: key 'answers' is missing" in message
+
+
+def test_the_scores_overwrite_no_file_that_they_are_of(tmp_path):
+    row = {"question_id": 1, "image": "a.jpg", "text": "Is there a dog?", "label": "yes"}
+    questions = tmp_path / "coco_pope_random.json"
+    questions.write_text(json.dumps(row))
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"question_id": 1, "text": "Yes"}')
+    for output in (questions, answers, tmp_path / "sub" / ".." / "answers.jsonl"):
+        (tmp_path / "sub").mkdir(exist_ok=True)
+        with pytest.raises(InputError, match="is one of the files to score"):
+            run(questions=[questions], answers=[answers], output=output)
+    assert answers.read_text().startswith("{")

@@ -646,7 +646,7 @@ def test_sacct_without_accounting_behind_it(
 ) -> None:
     monkeypatch.setattr("vrp.planning.external_commands.SECONDS", 1.0)
     monkeypatch.setattr(
-        "vrp.planning.cluster.ask", lambda *command: run_command(*command, seconds=1.0)
+        "vrp.planning.cluster.run_command", lambda *command: run_command(*command, seconds=1.0)
     )
     commands(**{**ANSWERING, "sacct": sacct})
     start = time.monotonic()

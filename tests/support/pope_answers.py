@@ -32,10 +32,12 @@ SAID = {
 QUESTION_NAMES = [
     "question", "prompt", "query", "input", "instruction", "q", "asked", "user_prompt", "text",
     "doc.question", "metadata.prompt", "Question", "sentence", "raw_output", "model_input",
+    "question_clean", "generate_input", "normalized_text", "arguments.gen_args_0.arg_0",
 ]  # fmt: skip
 LABEL_NAMES = [
     "label", "target", "gt", "ground_truth", "gt_ans", "gold", "truth", "reference", "doc.answer",
-    "GT", "expected_answer", "correct_answer", "y_true",
+    "GT", "expected_answer", "correct_answer", "y_true", "expected_output", "gold_response",
+    "label_norm",
 ]  # fmt: skip
 ID_NAMES = [
     "question_id", "questionId", "question-id", "Question ID", "qid", "id", "idx", "index",

@@ -42,6 +42,10 @@ _UNLESS = {
     "question": re.compile("system"),
     "label": re.compile("pred|pars|extract|model|output"),
 }
+_TRUTH = re.compile(
+    r"(?:^|_)(?:labels?|targets?|gts?|gold|truth|ground|ref|references?|expected|solution)(?:_|$)"
+)
+_MADE_OF_ANSWERS = re.compile(r"pred|pars|extract|judge|score|match|hit|acc|conf|cert|model")
 _OF_THE_MODEL = re.compile(
     r"pred|pars|extract|resp|output|model|norm|clean|gen|judge|score|match|hit|acc|conf|cert"
     r"|correct$|right$|wrong$"
@@ -71,6 +75,11 @@ def is_of_the_model(name: str) -> bool:
     """Whether a field of this name holds what a model said, or what came of it."""
     by_name = _OF_THE_MODEL.search(name) is not None or name in ANSWER_KEYS
     return by_name and not names("question", name)
+
+
+def may_be_truth(name: str) -> bool:
+    """Whether a field of this name may hold what is right, ``expected_output`` among others."""
+    return _TRUTH.search(name) is not None and _MADE_OF_ANSWERS.search(name) is None
 
 
 def as_id(value: Scalar) -> str | None:

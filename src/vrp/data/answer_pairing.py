@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.answer_fields import Scalar, as_id, is_of_the_model, looks_like_image
@@ -20,6 +21,8 @@ from vrp.errors import InputError
 
 LINE_ORDER = "line order"
 IMAGE_AND_QUESTION = "image and question"
+_OF_THE_RUN = re.compile("answer|response|request|model|run|hash|uuid|session|job|chat|completion")
+"""Ids that tell calls of a model apart, not questions."""
 
 
 class Candidates(NamedTuple):
@@ -228,7 +231,7 @@ class Pairing:
 
     def _by_order(self) -> Candidates:
         """Rows in the order of the questions: of one file, or of the split that each row names."""
-        _refuse_shuffled(self._table)
+        self._refuse_shuffled()
         sources = self._questions.sources
         several = len(set(sources.values())) > 1 or any(len(s) < len(sources) for s in self._splits)
         asked: dict[str, list[int]] = defaultdict(list)
@@ -249,6 +252,17 @@ class Pairing:
             found |= zip(answered[split], places, strict=True)
         return Candidates([[found[row]] for row in self._table.span], LINE_ORDER)
 
+    def _refuse_shuffled(self) -> None:
+        """Raise InputError where a field numbers or names the lines of a split in another order."""
+        lines: dict[frozenset[str], list[int]] = defaultdict(list)
+        for row, splits in enumerate(self._splits):
+            lines[frozenset(splits)].append(row)
+        for column in self._table.columns.values():
+            for rows in lines.values():
+                if all(row in column.values for row in rows):
+                    values = [column.values[row] for row in rows]
+                    _refuse_numbering(self._table.path, column, values)
+
 
 def no_split(where: str, questions: Questions) -> InputError:
     """What to say of a row of one file for several splits that names none of them."""
@@ -258,36 +272,45 @@ def no_split(where: str, questions: Questions) -> InputError:
     )
 
 
-def _refuse_shuffled(table: AnswerTable) -> None:
-    """Raise InputError where a field numbers the lines, and not in their order."""
-    for column in table.columns.values():
-        values = list(column.values.values())
-        n_distinct = len(set(values))
-        named = column.names("number")
-        if named and len(values) // 2 < n_distinct < len(values):
-            twice = next(value for value in values if values.count(value) > 1)
+def _refuse_numbering(path: Path, column: Column, values: Sequence[Scalar]) -> None:
+    """Raise InputError where a field numbers or names lines, and not in their order.
+
+    ``values``: its values in the lines of one split.
+    """
+    n_distinct = len(set(values))
+    named = column.names("number") and not _OF_THE_RUN.search(column.name)
+    if named and len(values) <= 2 * n_distinct < 2 * len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise InputError(
+            f"{path}: no question_id, and key {column.path!r} is {twice!r} in several rows; add a "
+            "question_id to each row"
+        )
+    if n_distinct < len(values) or len(values) == 1:
+        return
+    numbers = _numbers(values)
+    if numbers is None:
+        if named:
             raise InputError(
-                f"{table.path}: no question_id, and key {column.path!r} is {twice!r} in several "
-                "rows; add a question_id to each row"
+                f"{path}: key {column.path!r} names the rows, but not by the questions' ids; add a "
+                f"question_id to each, or remove {column.path!r} if the lines are in the "
+                "questions' order"
             )
-        numbers = _numbers(column, len(table.rows))
-        if numbers is None or len(set(numbers)) < len(numbers) or numbers == sorted(numbers):
-            continue
+    elif numbers != sorted(numbers):
         in_sequence = max(numbers) - min(numbers) == len(numbers) - 1
         if in_sequence or named:
             raise InputError(
-                f"{table.path}: no question_id, and key {column.path!r} numbers the lines in "
-                "another order; add a question_id to each, or sort the lines as the questions are "
-                f"and remove {column.path!r}"
+                f"{path}: no question_id, and key {column.path!r} numbers the lines in another "
+                "order; add a question_id to each, or sort the lines as the questions are and "
+                f"remove {column.path!r}"
             )
 
 
-def _numbers(column: Column, n_rows: int) -> list[int] | None:
-    """The numbers of a field, perhaps behind one text (``q_12``); None: not all rows have one."""
-    found = [re.fullmatch(r"(\D*)(\d{1,18})", as_id(v) or "") for v in column.values.values()]
-    if len(found) != n_rows or len({match[1] if match else None for match in found}) != 1:
-        return None
-    return [int(match[2]) for match in found if match]
+def _numbers(values: Sequence[Scalar]) -> list[int] | None:
+    """Numbers, perhaps within one text (``q_12.txt``); None: not all values are."""
+    found = [re.fullmatch(r"(\D*)(\d{1,18})(\D*)", as_id(value) or "") for value in values]
+    numbers = [match for match in found if match]
+    alike = len(numbers) == len(found) and len({(match[1], match[3]) for match in numbers}) == 1
+    return [int(match[2]) for match in numbers] if alike else None
 
 
 def assign(

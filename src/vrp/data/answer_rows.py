@@ -155,7 +155,23 @@ def _rows_in(value: Any, where: str, *, maps: bool, depth: int = 0) -> list[Reco
             f"{where}: one JSON object with lists under the keys {keys}; give the list of answers "
             "alone"
         )
-    return next(iter(found.values()), [])
+    return [
+        Record(row.where, _beside(value, key) | row.fields)
+        for key, rows in found.items()
+        for row in rows
+    ]
+
+
+def _beside(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What an object says of all rows under one of its keys: the key itself, and notes beside it
+    that may name the split.
+    """
+    notes = {
+        other: note
+        for other, note in value.items()
+        if isinstance(note, str) and names("split", canonical(other))
+    }
+    return notes if key in _LISTS else notes | {IN_GROUP: key}
 
 
 def _from_columns(value: Mapping[str, Any], where: str) -> list[Record]:

@@ -64,6 +64,15 @@ class KnownQuestions:
             self._found[value] = frozenset(self._search(as_text(value)))
         return self._found[value]
 
+    def opens(self, value: str, *, but: Collection[str]) -> bool:
+        """Whether a text begins with a known question, ``but`` for words before it."""
+        words = as_text(value).words
+        start = next((i for i, word in enumerate(words) if word not in but), len(words))
+        return any(words[start : start + n] in self._known for n in self._lengths_at(words, start))
+
+    def _lengths_at(self, words: Words, start: int) -> set[int]:
+        return self._lengths.get(words[start], set()) if start < len(words) else set()
+
     def _search(self, text: Text) -> Iterable[Words]:
         covered = 0
         for start, word in enumerate(text.words):

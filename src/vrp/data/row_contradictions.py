@@ -4,9 +4,16 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
-from vrp.data.answer_fields import as_id, as_yes_no, is_of_the_model, looks_like_image
+from vrp.data.answer_fields import (
+    as_id,
+    as_yes_no,
+    is_of_the_model,
+    looks_like_image,
+    may_be_truth,
+)
 from vrp.data.answer_rows import AnswerTable, Column
 from vrp.data.asked_questions import Questions, Words, as_text
+from vrp.data.item import YES_NO
 from vrp.data.json_input import printable
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
@@ -18,6 +25,13 @@ _IMAGE_NAME = re.compile(r"(?!<|data:).{1,300}$", re.DOTALL)
 _SHARE = 4
 """A field of which more than one value in so many holds its question is there to hold it. (Half of
 a POPE split's questions are those of the other splits.)"""
+
+_SENTENCES = re.compile(r".*[.!?:>\n]\s*", re.DOTALL)
+_ROLES = frozenset({
+    "user", "human", "question", "q", "image", "prompt", "instruction", "system", "input", "query",
+    "request", "img", "s", "inst",
+})  # fmt: skip
+"""Words that may stand before a question."""
 
 Verdicts = dict[int, bool | None]
 """Row → whether it repeats what its question has; None: it repeats nothing that is known."""
@@ -66,6 +80,8 @@ class Comparison:
             self._compare_images(column)
             if is_of_the_model(column.name) and column.name not in ("answer", "text"):
                 self._compare_echoes(column)
+                if may_be_truth(column.name):
+                    self._compare_yes_no(column, is_label=True)
             else:
                 self._compare_questions(column)
                 self._compare_parts(column)
@@ -101,18 +117,21 @@ class Comparison:
                     "label", row, column, " or ".join(sorted(asked.truths)), same=same
                 )
 
-    def _compare_yes_no(self, column: Column) -> None:
+    def _compare_yes_no(self, column: Column, *, is_label: bool = False) -> None:
         """A field of yes and no holds the labels, or else what the answers were taken for."""
-        said = {row: as_yes_no(value, coded=False) for row, value in column.values.items()}
+        said = {row: as_yes_no(value, coded=is_label) for row, value in column.values.items()}
         labels = {row: self._asked[row].label for row in said}
         if None in said.values() or None in labels.values() or len(set(said.values())) < 2:
             return
-        if any(parse_pope_strict(self._answers[row]) != word for row, word in said.items()):
+        taken = (parse_pope_strict(self._answers[row]) == word for row, word in said.items())
+        if is_label or not all(taken):
             for row, label in labels.items():
                 self._require_agreement("label", row, column, str(label), same=said[row] == label)
 
     def _compare_images(self, column: Column) -> None:
-        named = column.names("image")
+        known = sum((as_id(value) or "") in self._images for value in column.values.values())
+        # Numbers of images, under whatever name: ids of questions are hardly ever among them.
+        named = column.names("image") or (2 * known > len(column.values) and not column.names("id"))
         looks = False
         verdicts: Verdicts = {}
         for row, value in column.values.items():
@@ -168,11 +187,16 @@ class Comparison:
     def _compare_echoes(self, column: Column) -> None:
         """Where what a model said opens with what it was asked, that is its question.
 
-        It may go on to ask others.
+        It may go on to ask others, behind its answer.
         """
         texts = {row: v for row, v in column.values.items() if isinstance(v, str)}
         same = {row: self._words[row] in self._known.within(text) for row, text in texts.items()}
-        if _SHARE * sum(same.values()) > len(same):
+        opening = _shared_start(list(texts.values()))
+        asked = {
+            row: same[row] or self._known.opens(text[opening:], but=_ROLES)
+            for row, text in texts.items()
+        }
+        if _SHARE * sum(asked.values()) > len(asked):
             for row, agrees in same.items():
                 self._require_agreement("question", row, column, self._asked[row].text, same=agrees)
 
@@ -208,6 +232,19 @@ class Comparison:
             f"{asked.split or 'the questions'} has {printable(repr(has))}; give the question file "
             "that was answered, or remove the key if it is about something else"
         )
+
+
+def _shared_start(texts: Sequence[str]) -> int:
+    """Length of the whole sentences and lines that open all texts, such as a system prompt."""
+    if len(set(texts)) < 2:
+        return 0
+    first, last = min(texts), max(texts)  # what these two share, all share
+    pairs = enumerate(zip(first, last, strict=False))
+    n_same = next((place for place, (a, b) in pairs if a != b), len(first))
+    ended = _SENTENCES.match(first[:n_same])
+    # All answers may be the same, too.
+    is_answer = as_text(first[:n_same]).words[:1] in {(word,) for word in YES_NO}
+    return ended.end() if ended and not is_answer else 0
 
 
 def _within(part: Words, words: Words) -> bool:

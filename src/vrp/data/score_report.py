@@ -51,6 +51,9 @@ def run(
             if path is not None and not path.is_file():
                 what = "a folder, not a file" if path.is_dir() else "no such file"
                 raise InputError(f"{path}: {what}; check the path given to --{option}")
+    inputs = [path for paths in given.values() for path in paths if path is not None]
+    if output is not None and any(output.exists() and output.samefile(path) for path in inputs):
+        raise InputError(f"{output}: is one of the files to score; give another path to --output")
     scores = score_files(
         questions, answers, annotations=annotations, answer_key=answer_key, threshold=threshold
     )
