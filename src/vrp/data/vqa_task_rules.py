@@ -56,6 +56,8 @@ _OTHER_SENSES = re.compile(
             r"behind (?:schedule|bars|time|the times|the scenes)\b",
             r"(?:reason|meaning|story|idea|motive|purpose|concept|thoughts?|science|logic|"
             r"inspiration|history|symbolism) behind\b",
+            r"next to (?:come|go|happen|arrive|leave|bat|serve|play|speak|be|last|nothing|"
+            r"impossible)\b",
             # Difference, choice, contest.
             r"(?:differences?|different|differs?|similarit(?:y|ies)|similar|relationships?|"
             r"relations?|connections?|contrast|comparisons?|compare|conversation|match|game|fight|"
