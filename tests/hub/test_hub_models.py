@@ -190,7 +190,9 @@ def sharded(**changes: bytes) -> dict[str, bytes]:
         "model-00001-of-00002.safetensors": save({"a": np.zeros(5)}),
         "model-00002-of-00002.safetensors": save({"b": np.ones(5)}),
         "other.safetensors": save({"c": np.ones(5)}),
-        "model.safetensors.index.json": json.dumps({"weight_map": weights}).encode(),
+        "model.safetensors.index.json": json.dumps(
+            {"metadata": {}, "weight_map": weights}
+        ).encode(),
         **changes,
     }
 

@@ -14,7 +14,7 @@ from stage_jobs import run_job
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.planning.published import published_checkpoint
-from vrp.running.checkpoints import read_manifest
+from vrp.running.checkpoints import describe_folder, read_manifest
 from vrp.tables.sealed_json import write_sealed_json
 from vrp.vlm.dimensions import Dimensions
 
@@ -234,3 +234,26 @@ def test_an_unreachable_hub_is_one_clear_line(tmp_path: Path, monkeypatch: pytes
     model = ModelConfig(family="llava", checkpoint="nobody/nothing-of-this-name")
     with pytest.raises(InputError, match="nobody/nothing-of-this-name: it is not in the cache"):
         run_job("fetch_model", {"manifest": tmp_path / "m.json"}, model=model)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["additional_chat_templates/default.jinja", "additional_chat_templates/rag.jinja",
+     "chat_template.json", "chat_template.jinja", "added_tokens.json", "preprocessor_config.json",
+     "special_tokens_map.json", "tekken.json", "vocab.json", "tokenizer.1.0.json"],
+)  # fmt: skip
+def test_every_file_that_is_loaded_counts(folder: Path, name: str):
+    before = describe_folder(model_in(folder), folder, revision=None)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("{}")
+    after = describe_folder(model_in(folder), folder, revision=None)
+    assert set(after.files) - set(before.files) == {name}
+    assert after.digest != before.digest
+
+
+def test_an_index_that_is_no_text_is_one_line(folder: Path):
+    (folder / "model.safetensors").unlink()
+    for content in (b"\xff\xfe{}", b"[]", b"[" * 10**5, b'{"weight_map": {"a": "b.safetensors"}}'):
+        (folder / "model.safetensors.index.json").write_bytes(content)
+        with pytest.raises(InputError, match="is no index of weights"):
+            describe_folder(model_in(folder), folder, revision=None)

@@ -393,3 +393,85 @@ def test_a_quantised_part_is_refused_as_such(checkpoint, key, method):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=rf"is quantised \({method}\)"):
         check_checkpoint(folder, family="llava")
+
+
+def as_dtype(dtype):
+    def change(weights):
+        name = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
+        return weights | {name: weights[name].to(dtype)}
+
+    return change
+
+
+def with_tensor(suffix, tensor):
+    def change(weights):
+        name = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
+        return weights | {name.removesuffix("weight") + suffix: tensor}
+
+    return change
+
+
+def gptq(weights):
+    name = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
+    left = {other: tensor for other, tensor in weights.items() if other != name}
+    return left | {
+        name.replace("weight", "qweight"): torch.zeros(4, 4, dtype=torch.int32),
+        name.replace("weight", "scales"): torch.zeros(4),
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [as_dtype(torch.int8), as_dtype(torch.uint8), as_dtype(torch.float8_e4m3fn),
+     as_dtype(torch.float8_e5m2), gptq, with_tensor("weight.absmax", torch.zeros(5)),
+     with_tensor("weight.quant_state.bitsandbytes__nf4", torch.zeros(5)),
+     with_tensor("SCB", torch.zeros(5)), with_tensor("weight_scale", torch.zeros(1))],
+    ids=["int8", "uint8", "fp8", "fp8 e5m2", "GPTQ", "absmax", "4 bit", "8 bit", "scaled fp8"],
+)  # fmt: skip
+def test_quantised_weights_are_refused_without_a_word_in_the_config(checkpoint, change):
+    folder = checkpoint("llava", change)
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(InputError, match=r"its weights are quantised \(model\.safetensors"):
+            load(folder, family="llava")
+
+
+def in_parts(folder, edit=lambda first, second: None):
+    """Cut a checkpoint's weights into two files and an index."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    parts = [{n: weights[n] for n in names[::2]}, {n: weights[n] for n in names[1::2]}]
+    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = {name: file for file, part in zip(files, parts, strict=True) for name in part}
+    edit(*parts)
+    for file, part in zip(files, parts, strict=True):
+        save_file(part, folder / file, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
+
+
+def test_files_that_are_not_loaded_are_not_judged(checkpoint):
+    folder = checkpoint("llava")
+    foreign = {"layers.0.w": torch.zeros(2, 2, dtype=torch.int8)}
+    save_file(foreign, folder / "consolidated.safetensors")
+    assert check_checkpoint(folder, family="llava") == ()
+    in_parts(folder)
+    assert check_checkpoint(folder, family="llava") == ()
+    assert load_vlm(folder, family="llava").weights
+
+
+def test_a_weight_in_a_file_that_is_not_loaded_is_missing(checkpoint):
+    folder = checkpoint("llava", without("layers.2.mlp"))
+    whole = load_file(zoo_checkpoint("llava") / "model.safetensors")
+    save_file({n: v for n, v in whole.items() if "layers.2.mlp" in n}, folder / "extra.safetensors")
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(InputError, match=r"lack .*layers\.2\.mlp"):
+            load(folder, family="llava")
+
+
+def test_a_weight_that_two_files_hold_is_refused(checkpoint):
+    folder = checkpoint("llava")
+    in_parts(folder, lambda first, second: second.update({min(first): 5 * first[min(first)]}))
+    with pytest.raises(InputError, match="and in another of its files"):
+        check_checkpoint(folder, family="llava")

@@ -53,7 +53,7 @@ def test_a_changed_content_is_watched_and_a_changed_time_is_not():
     state(MANIFEST, same="same", edited="before")
     paths = mark_unchanged_ancient(MANIFEST, Path("folder"), names)
     assert paths == ["folder/same", "folder/edited", "folder/unlisted"]
-    assert [is_watched(path) for path in paths] == [False, True, False]
+    assert [is_watched(path) for path in paths] == [False, True, True]
 
 
 def test_a_file_that_is_no_newer_than_the_manifest_is_not_read(monkeypatch):
@@ -90,8 +90,22 @@ def test_a_checkpoints_files_but_for_its_notes(study):
         "checkpoint/config.json",
         "checkpoint/model.safetensors",
     ]
-    state(Path("results/tiny/models/one.json"), **{"config.json": "config.json"})
+    stated = {name: name for name in ("config.json", "model.safetensors")}
+    state(Path("results/tiny/models/one.json"), **stated)
     assert [is_watched(path) for path in checkpoint_files(study, "one")] == [False, False]
+
+
+def test_a_template_that_was_added_is_watched(study):
+    names = ["config.json", "model.safetensors"]
+    for name in names:
+        write(Path("checkpoint", name), name)
+    state(Path("results/tiny/models/one.json"), **{name: name for name in names})
+    for added in ("additional_chat_templates/default.jinja", "chat_template.json"):
+        write(Path("checkpoint", added), "x", at=1000)
+    watched = [path for path in checkpoint_files(study, "one") if is_watched(path)]
+    assert watched == [
+        "checkpoint/additional_chat_templates/default.jinja", "checkpoint/chat_template.json",
+    ]  # fmt: skip
 
 
 def test_an_embedded_model_that_does_not_exist_has_none(study):

@@ -91,7 +91,8 @@ def _writable(study: StudyConfig) -> Check:
 
 
 def _cache(name: str, model: ModelConfig) -> Check:
-    from vrp.running.checkpoints import INDEX, check_weights, loaded_files, local_folder
+    from vrp.running.checkpoints import check_weights, local_folder
+    from vrp.vlm.checkpoint_files import files_of
 
     what, remedy = f"model {name}", "run `vrp fetch --config FILE` where there is a network"
     try:
@@ -106,9 +107,7 @@ def _cache(name: str, model: ModelConfig) -> Check:
             revision = f" at revision {model.revision}" if model.revision else ""
             detail = f"{model.checkpoint}{revision} is not in {hub_cache()}"
             return Check(what, "failed", detail, remedy)
-        names = [path.name for path in folder.iterdir() if path.is_file()]
-        index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
-        files = loaded_files(names, index, where=model.checkpoint)
+        files = files_of(folder, where=model.checkpoint)
         check_weights(folder, files, where=model.checkpoint)
         if not is_embedded(model):
             from vrp.vlm.loading import check_checkpoint

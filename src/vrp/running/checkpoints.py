@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,24 +13,8 @@ from vrp.data.file_digest import file_sha256
 from vrp.errors import InputError
 from vrp.study.provenance import STATED
 from vrp.tables.sealed_json import read_sealed_json, write_sealed_json
+from vrp.vlm.checkpoint_files import INDEX, files_of, read_index, shards_of
 from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
-
-WEIGHTS = "model.safetensors"
-"""The weights in one file …"""
-INDEX = "model.safetensors.index.json"
-"""… or the list of the files that they are cut into."""
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-PATTERNS = (
-    "*config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "*.model",
-    "chat_template*",
-)
-"""What is loaded beside the weights: configuration and tokenizer. No pickles, no code."""
 
 
 class Manifest(NamedTuple):
@@ -83,74 +66,9 @@ def describe_folder(model: ModelConfig, folder: Path, *, revision: str | None) -
         InputError: the folder holds no safetensors weights or no configuration, or lacks one of
             the files that the weights are cut into.
     """
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    where = f"checkpoint {folder}"
-    index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
-    paths = [folder / name for name in loaded_files(names, index, where=where)]
-    files = {path.name: file_sha256(path) for path in paths}
+    names = files_of(folder, where=f"checkpoint {folder}")
+    files = {name: file_sha256(folder / name) for name in names}
     return Manifest(model.family, model.checkpoint, revision, files, _digest(files))
-
-
-def loaded_files(names: Collection[str], index: str | None, *, where: str) -> list[str]:
-    """Of a checkpoint's files those that are loaded, sorted.
-
-    Args:
-        names: of all files beside one another.
-        index: content of `INDEX`; None where there is no such file.
-        where: the checkpoint, to open an error message with.
-
-    Raises:
-        InputError: no configuration, no safetensors weights, or a part of them missing.
-    """
-    if "config.json" not in names:
-        raise InputError(
-            f"{where}: has no config.json; give a folder or a repository in the layout of "
-            "save_pretrained"
-        )
-    light = {name for name in names if any(fnmatchcase(name, known) for known in PATTERNS)}
-    return sorted(light | _weight_files(names, index, where))
-
-
-def _weight_files(names: Collection[str], index: str | None, where: str) -> set[str]:
-    if WEIGHTS in names:  # of the two, the one that is loaded
-        return {WEIGHTS}
-    if index is None:
-        raise InputError(f"{where}: {_no_weights(names)}")
-    shards = set(shards_of(index, where=where).values())
-    if missing := sorted(shards - set(names)):
-        raise InputError(
-            f"{where}: {missing[0]}, a part of the weights ({INDEX}), is missing; get it again"
-        )
-    return {INDEX, *shards}
-
-
-def _no_weights(names: Collection[str]) -> str:
-    pickles = sorted(name for name in names if name.endswith(_PICKLES))
-    if pickles:
-        return (
-            f"its weights are pickles only ({pickles[0]}), which may run code when they are "
-            "loaded; save them again with safetensors, or give a revision that has *.safetensors"
-        )
-    return (
-        f"has no {WEIGHTS} beside its config.json; give a folder or a repository in the layout of "
-        "save_pretrained, with *.safetensors weights"
-    )
-
-
-def shards_of(index: str, *, where: str) -> dict[str, str]:
-    """Tensor → the file that holds it, from the content of `INDEX`.
-
-    Raises:
-        InputError: the index is damaged, or names a file elsewhere.
-    """
-    try:
-        found = json.loads(index)["weight_map"]
-        if not found or any("/" in name or not name.endswith(".safetensors")
-                            for name in found.values()):  # fmt: skip
-            raise ValueError
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise InputError(f"{where}: {INDEX} is no index of weights; get it again") from None
-    return dict(found)
 
 
 def check_weights(folder: Path, names: Collection[str], *, where: str) -> None:
@@ -176,9 +94,7 @@ def check_weights(folder: Path, names: Collection[str], *, where: str) -> None:
             ) from None
     if INDEX not in names:
         return
-    for tensor, name in shards_of(
-        (folder / INDEX).read_text(encoding="utf-8"), where=where
-    ).items():
+    for tensor, name in shards_of(read_index(folder, where=where) or "", where=where).items():
         if tensor not in tensors[name]:
             raise InputError(
                 f"{where}: {name} lacks {tensor}, which {INDEX} says it holds; get both again"

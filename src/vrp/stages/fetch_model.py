@@ -20,18 +20,15 @@ from vrp.hub import (
 )
 from vrp.hub_errors import HubUnreachableError, Repository
 from vrp.running.checkpoints import (
-    INDEX,
-    PATTERNS,
-    WEIGHTS,
     Manifest,
     check_weights,
     describe_folder,
-    loaded_files,
     local_folder,
     write_manifest,
 )
 from vrp.study.context import StageContext
 from vrp.study.provenance import stated
+from vrp.vlm.checkpoint_files import INDEX, PATTERNS, WEIGHTS, loaded_files, read_index
 from vrp.vlm.family_names import check_family
 from vrp.zoo import ZOO_PREFIX
 
@@ -142,13 +139,12 @@ def _online(model: ModelConfig, repository: Repository, listing: Listing) -> Man
 def _fill_cache(repository: Repository, listing: Listing) -> Path:
     """Bring what is missing of the files that are loaded; return the folder they are in."""
     folder = snapshot_folder(repository, listing.commit)
-    names = [path for path in listing.files if "/" not in path]
-    index = None
+    names, index = list(listing.files), None
     if INDEX in names and WEIGHTS not in names:
         if (folder / INDEX).exists() and not listing.files[INDEX].checksum.fits(folder / INDEX):
             _throw_away(repository, folder / INDEX)
         _bring(repository, listing, [INDEX])
-        index = (folder / INDEX).read_text(encoding="utf-8")
+        index = read_index(folder, where=str(repository))
     _bring(repository, listing, loaded_files(names, index, where=str(repository)))
     return folder
 

@@ -19,12 +19,19 @@ from vrp.hub_errors import HubUnreachableError, Repository, remedy
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
-from vrp.vlm.parts import load_config, load_image_processor, load_tokenizer, stored_eos
+from vrp.vlm.parts import (
+    load_config,
+    load_image_processor,
+    load_tokenizer,
+    stored_eos,
+    stored_folder,
+)
 from vrp.vlm.tap import ATTENTION_NAME
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
     check_stored_weights,
     quiet_loading,
+    refuse_quantised_tensors,
     unread_weights,
     weights_digest,
 )
@@ -84,6 +91,7 @@ def load_vlm(
     parts = _load_parts(source, family_class, revision, options)
     bound = parts.family
     with _explained(source, revision), quiet_loading():
+        refuse_quantised_tensors(stored_folder(source, revision))
         model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
             source,
             revision=revision,

@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.utils import GENERATION_CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, cached_file
 
 from vrp.errors import InputError
 
@@ -41,6 +41,13 @@ def load_config(source: str | Path, revision: str | None = None) -> Any:
     config = AutoConfig.from_pretrained(source, revision=revision, **_OWN_CODE_ONLY)
     _leave_attention_open(config)
     return config
+
+
+def stored_folder(source: str | Path, revision: str | None = None) -> Path:
+    """Return the folder of a checkpoint, which is in the hub's cache where the hub has it."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(cached_file(source, CONFIG_NAME, revision=revision)).parent
 
 
 def stored_eos(source: str | Path, revision: str | None = None) -> Any:

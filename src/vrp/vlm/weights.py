@@ -13,9 +13,18 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from vrp.errors import InputError
+from vrp.vlm.checkpoint_files import weight_files
 
 # Buffers that older versions of transformers stored, and that are computed today.
 _COMPUTED = frozenset({"position_ids", "inv_freq", "original_inv_freq"})
+# Names that safetensors gives to dtypes of quantised weights begin so (8 bits or fewer) …
+_NARROW = ("I8", "U8", "F8", "F6", "F4", "I4", "U4")
+# … and GPTQ, AWQ, bitsandbytes and compressed tensors add tensors of these names.
+_OF_QUANTISERS = frozenset({
+    "qweight", "qzeros", "g_idx", "SCB", "absmax", "quant_map", "nested_absmax",
+    "nested_quant_map", "weight_packed", "weight_scale", "weight_scale_inv", "weight_zero_point",
+    "input_scale",
+})  # fmt: skip
 # Elements whose bits are added up at a time: the sums need eight bytes for each.
 _PART = 2**24
 _ODD = 0x9E3779B1
@@ -107,7 +116,7 @@ def check_stored_weights(folder: Path, config: Any, model_class: Any) -> tuple[s
     Raises:
         InputError: as `unread_weights`.
     """
-    stored = dict(_stored_tensors(folder))
+    stored = _stored_tensors(folder)
     with quiet_loading():
         _, info = _architecture(model_class, config).from_pretrained(
             None,
@@ -128,15 +137,45 @@ def _architecture(model_class: Any, config: Any) -> Any:
         return type(model_class.from_config(config))
 
 
-def _stored_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+def _stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Name → tensor without content of all that the files that are loaded hold."""
     dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
               "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}  # fmt: skip
-    for path in sorted(folder.glob("*.safetensors")):
+    refuse_quantised_tensors(folder)
+    tensors: dict[str, torch.Tensor] = {}
+    for path, name, dtype, shape in _headers(folder):
+        if name in tensors:
+            raise InputError(
+                f"checkpoint {folder}: {name} is in {path.name} and in another of its files; get "
+                "it again"
+            )
+        tensors[name] = torch.empty(shape, dtype=dtypes.get(dtype, torch.float32), device="meta")
+    return tensors
+
+
+def refuse_quantised_tensors(folder: Path) -> None:
+    """Refuse weights that are stored as integers or in less than 16 bits, by their headers.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for path, name, dtype, _ in _headers(folder):
+        parts = set(name.split("."))
+        if dtype.startswith(_NARROW) or parts & _OF_QUANTISERS or "quant_state" in name:
+            raise InputError(
+                f"checkpoint {folder}: its weights are quantised ({path.name} holds {name} as "
+                f"{dtype}): its hidden states are not those of the model that it was made from; "
+                "give the checkpoint in bfloat16, float16 or float32"
+            )
+
+
+def _headers(folder: Path) -> Iterator[tuple[Path, str, str, list[int]]]:
+    """File, name, dtype and shape of every tensor in the files that are loaded."""
+    for path in weight_files(folder, where=f"checkpoint {folder}"):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  no mapping
                 stored = file.get_slice(name)
-                dtype = dtypes.get(stored.get_dtype(), torch.float32)
-                yield name, torch.empty(stored.get_shape(), dtype=dtype, device="meta")
+                yield path, name, stored.get_dtype(), stored.get_shape()
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -17,6 +17,7 @@ from vrp.data.file_digest import file_sha256
 from vrp.errors import InputError
 from vrp.study.graph import DATA, MANIFEST
 from vrp.tables.sealed_json import read_sealed_json
+from vrp.vlm.checkpoint_files import files_of
 from vrp.zoo import ZOO_PREFIX, zoo_checkpoint
 
 _sha256 = functools.cache(file_sha256)
@@ -58,9 +59,12 @@ def watched_checkpoint(study: StudyConfig, model: str) -> Watched:
         )
     except InputError:
         return manifest, Path(), []  # fetch_model reports what is missing
-    names = (path.name for path in folder.glob("*.*") if path.suffix != ".md")
+    try:
+        names = files_of(folder, where=str(folder))
+    except (InputError, OSError):
+        names = []  # likewise
     # Snakemake reads braces as wildcards; no file that is loaded has any.
-    return manifest, folder, sorted(name for name in names if not set("{}") & set(name))
+    return manifest, folder, [name for name in names if not set("{}") & set(name)]
 
 
 def watched_questions(study: StudyConfig) -> Watched:
@@ -76,9 +80,8 @@ def watched_questions(study: StudyConfig) -> Watched:
 def changed_files(manifest: Path, folder: Path, names: Iterable[str]) -> list[str] | None:
     """Return the names of files whose content is not the one that a manifest states.
 
-    Files that it does not list are not loaded, and count as unchanged. Only those are digested
-    that have been written, or put there, since the manifest was; a time that was set back does
-    not hide it.
+    Files that it does not list count as changed. Of the others only those are digested that have
+    been written, or put there, since the manifest was; a time that was set back does not hide it.
 
     Args:
         manifest: JSON file with the SHA-256 of each file under `files`.
@@ -99,7 +102,7 @@ def changed_files(manifest: Path, folder: Path, names: Iterable[str]) -> list[st
         times = [
             time for one in (path.stat(), path.lstat()) for time in (one.st_mtime, one.st_ctime)
         ]
-        if name in stated and max(times) > written and stated[name] != _sha256(path):
+        if name not in stated or (max(times) > written and stated[name] != _sha256(path)):
             changed.append(name)
     return changed
 
