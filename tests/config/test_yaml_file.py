@@ -25,6 +25,11 @@ from vrp.errors import InputError
         ("yes: a\ntrue: b", "True is given twice (lines 1 and 2)"),
         ("a: &x {b: 1, b: 2}\nc: *x", "'b' is given twice (line 1)"),
         ("? a\n: 1\n? a\n: 2", "'a' is given twice (lines 1 and 3)"),
+        (
+            "a: &x {b: 1}\nb: &y {b: 2}\nc:\n  <<: *x\n  <<: *y\n",
+            "'<<' is given twice (lines 4 and 5)",
+        ),
+        ("a: &x {b: 1}\nc: {<<: *x, d: 1, <<: *x}", "'<<' is given twice (line 2)"),
     ],
 )
 def test_a_key_that_is_given_twice(tmp_path, text, words):
@@ -33,6 +38,12 @@ def test_a_key_that_is_given_twice(tmp_path, text, words):
     with pytest.raises(InputError) as refused:
         load_study(file)
     assert str(refused.value) == f"{file}: key {words}; remove one"
+
+
+def test_several_mappings_are_merged_by_one_key(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("a: &x {b: 1}\nb: &y {c: 2}\nc: {<<: [*x, *y], '<<': 3}\n")
+    assert read_yaml(file)["c"] == {"b": 1, "c": 2, "<<": 3}
 
 
 def test_equal_keys_of_other_mappings_and_merged_ones_are_no_repetition(tmp_path):

@@ -84,3 +84,23 @@ def test_text_that_yaml_reads_otherwise(text):
 )
 def test_text_that_is_read_as_it_is(text):
     refuse(config=[f"results={text}"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("extract={batch_size: 8, batch_size: 4}", "in extract, key 'batch_size' is given twice"),
+        ("models={a: {x: 1}, a: {x: 2}}", "in models, key 'a' is given twice"),
+        ("models={a: {dtype: x, dtype: y}}", "in models, key 'dtype' is given twice"),
+        ("sample={splits: [{count: 1, count: 2}]}", "in sample, key 'count' is given twice"),
+        ('data={"a": 1, a: 2}', "in data, key 'a' is given twice"),
+    ],
+)
+def test_a_mapping_on_the_command_line(entry, words):
+    with pytest.raises(InputError, match=f"^--config: {words}"):
+        refuse(config=[entry])
+
+
+@pytest.mark.parametrize("entry", ["extract={batch_size: 8}", "models={a: {x: 1}, b: {x: 1}}"])
+def test_a_mapping_without_repetition(entry):
+    refuse(config=[entry])

@@ -7,7 +7,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
@@ -22,6 +22,7 @@ _JSON_START = 1 << 16
 _MAX_GROWTH = 100
 _ALWAYS_ALLOWED = 1 << 20  # bytes
 _MAX_MEMBERS = 1_000_000
+_MAX_NAME = 255  # bytes, of file systems
 
 
 def archives_of(datasets: Iterable[Dataset]) -> tuple[Archive, ...]:
@@ -125,19 +126,61 @@ def unpack(archive: Path, folder: Path) -> None:
             members = packed.infolist()
             for member in members:
                 if reason := _refusal(member, root):
-                    raise InputError(f"{archive}: {member.filename!r} {reason}; not unpacked")
+                    raise InputError(f"{archive}: {_shown(member)} {reason}; not unpacked")
+            if clash := _clash(members):
+                raise InputError(f"{archive}: {_shown(clash)} is there twice; not unpacked")
             _require_room(archive, root, sum(member.file_size for member in members), len(members))
             for member in tqdm(members, unit="file", desc=archive.name, mininterval=5):
-                packed.extract(member, root)  # never more than its announced size
+                _extract(packed, member, root)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
         archive.unlink()
         raise InputError(f"{archive}: damaged and deleted; run it again to download it") from None
     except NotImplementedError as error:
         raise InputError(f"{archive}: cannot be unpacked ({error}); unpack it by hand") from None
+    except OSError as error:
+        raise InputError(
+            f"{archive}: cannot be unpacked into {folder} ({error.strerror or error}); mend that, "
+            "or unpack it by hand"
+        ) from None
+
+
+def _extract(packed: zipfile.ZipFile, member: zipfile.ZipInfo, root: Path) -> None:
+    """Unpack one member, never more than its announced size; none of it where that fails."""
+    try:
+        packed.extract(member, root)
+    except BaseException:
+        place = root / member.filename
+        if place.is_file():
+            place.unlink()
+        raise
+
+
+def _clash(members: Iterable[zipfile.ZipInfo]) -> zipfile.ZipInfo | None:
+    """Return a member of the name of another, or of a folder that others are in."""
+    files: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    folders: set[PurePosixPath] = set()
+    for member in members:
+        path = PurePosixPath(member.filename)
+        folders.update(path.parents)
+        if member.is_dir():
+            folders.add(path)
+        elif path in files:
+            return member
+        else:
+            files[path] = member
+    return next((member for path, member in files.items() if path in folders), None)
+
+
+def _shown(member: zipfile.ZipInfo) -> str:
+    """A member's name as it is printed: in one line, and not longer than that."""
+    name = member.filename
+    return repr(name if len(name) <= _MAX_NAME else f"{name[:40]}…")
 
 
 def _refusal(member: zipfile.ZipInfo, root: Path) -> str | None:
     """Why a member is not unpacked; None where it is."""
+    if any(len(part.encode("utf-8", "replace")) > _MAX_NAME for part in member.filename.split("/")):
+        return f"has a name of more than {_MAX_NAME} bytes"
     if not (root / member.filename).resolve().is_relative_to(root):
         return "is outside its folder"
     kind = stat.S_IFMT(member.external_attr >> 16)

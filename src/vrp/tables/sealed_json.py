@@ -34,7 +34,7 @@ def read_sealed_json(path: Path, *, made_by: str) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; run `vrp {made_by}` first") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InputError(f"{path}: is no JSON object (damaged?); {again}") from None
     stated = content.pop(_KEY, None)
     if stated != _digest(content):

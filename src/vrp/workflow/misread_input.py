@@ -13,7 +13,7 @@ from typing import Any
 
 from snakemake.cli import get_profile_dir
 
-from vrp.config.yaml_file import read_yaml
+from vrp.config.yaml_file import RepeatedKeyError, parse_yaml, read_yaml
 from vrp.errors import InputError
 
 _TEMPLATE = "__use_yte__"  # Snakemake would run the code of such a file; `vrp` does not
@@ -43,9 +43,20 @@ def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
         read, text = workflow.config_settings.config.get(key), given.strip()
         if isinstance(read, str) and text != read and not re.fullmatch(r"(['\"]).*\1", text):
             raise InputError(f"--config: {key} reads as {read!r}; put quotes around the value")
+        _refuse_repeated_keys(key, text)
         if key in keys:
             raise InputError(f"--config: key {key!r} is given twice; remove one")
         keys.add(key)
+
+
+def _refuse_repeated_keys(key: str, value: str) -> None:
+    """Refuse a mapping as a value of `--config` that gives a key twice."""
+    try:
+        parse_yaml(value)
+    except RepeatedKeyError as error:
+        raise InputError(f"--config: in {key}, {error}") from None
+    except Exception:
+        return  # no YAML: Snakemake says so, or takes it as text
 
 
 def _profile_files(arguments: Sequence[str], checkout: Path) -> Iterator[Path]:
