@@ -756,3 +756,29 @@ def test_a_command_and_its_children_end_in_time(commands: Commands, tmp_path: Pa
     assert (answer.output, answer.errors, answer.status) == ("one\n", "two\n", 3)
     assert answer.reason == "exit status 3: two"
     assert not answer.ok
+
+
+BROKEN_PARTS = {
+    "config.json": (b"[]", "no JSON object"),
+    "tokenizer_config.json": (b'{"auto_map": {"AutoTokenizer": ["x.Y", null]}}', "code of its own"),
+    "processor_config.json": (b'{"auto_map": {"AutoProcessor": "x.Y"}}', "code of its own"),
+    "generation_config.json": (b'{"eos_token_id": "x"}', "eos_token_id 'x'"),
+    "chat_template.jinja": (b"{{ '[INST] ' + messages[0]['content'] }}", "use family: auto"),
+    "adapter_config.json": (b"{}", "merge the adapter"),
+}
+
+
+@pytest.mark.parametrize("file", BROKEN_PARTS)
+def test_a_checkpoint_that_loading_would_refuse(study: Any, tmp_path: Path, file: str) -> None:
+    content, words = BROKEN_PARTS[file]
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(zoo_checkpoint("llava"), folder)
+    if file == "processor_config.json":  # the rest of it stays
+        content = json.dumps(json.loads((folder / file).read_text()) | json.loads(content)).encode()
+    (folder / file).write_bytes(content)
+    models = {"own": {"family": "llava", "checkpoint": str(folder), "device": "cpu"}}
+    check = named(preflight(study(models=models)), "model own")
+    assert check.failed
+    assert words in check.detail
+    assert len(check.line.splitlines()) == 1
+    assert "fetch" not in check.line

@@ -473,5 +473,25 @@ def test_a_weight_in_a_file_that_is_not_loaded_is_missing(checkpoint):
 def test_a_weight_that_two_files_hold_is_refused(checkpoint):
     folder = checkpoint("llava")
     in_parts(folder, lambda first, second: second.update({min(first): 5 * first[min(first)]}))
-    with pytest.raises(InputError, match="and in another of its files"):
-        check_checkpoint(folder, family="llava")
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(InputError, match=r"-00001-of-00002.* and in model-00002"):
+            load(folder, family="llava")
+
+
+def test_an_adapter_beside_the_weights_is_refused(checkpoint):
+    folder = checkpoint("llava")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(InputError, match=r"adapter_config\.json says .* merge the adapter"):
+            load(folder, family="llava")
+
+
+@pytest.mark.parametrize("family", ZOO_FAMILIES)
+def test_an_image_token_that_no_prompt_holds_is_refused(checkpoint, family):
+    folder = checkpoint(family)
+    edit_json(folder / "config.json", image_token_index=99999, image_token_id=99999)
+    with pytest.raises(InputError, match=r"image_token_id 99999 in its config\.json"):
+        check_checkpoint(folder, family=family)
+    edit_json(folder / "config.json", image_token_index=5, image_token_id=5)
+    with pytest.raises(InputError, match="image placeholder"):
+        check_checkpoint(folder, family=family)

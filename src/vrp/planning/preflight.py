@@ -112,6 +112,7 @@ def _cache(name: str, model: ModelConfig) -> Check:
         if not is_embedded(model):
             from vrp.vlm.loading import check_checkpoint
 
+            remedy = ""  # another copy would be refused as well: the message says what to do
             check_checkpoint(folder, family=model.family)
     except InputError as error:
         return Check(what, "failed", str(error), remedy)

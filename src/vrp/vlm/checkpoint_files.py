@@ -11,6 +11,8 @@ WEIGHTS = "model.safetensors"
 """The weights in one file …"""
 INDEX = "model.safetensors.index.json"
 """… or the list of the files that they are cut into."""
+ADAPTER = "adapter_config.json"
+"""The sign of an adapter, which transformers adds to the weights where it can."""
 TEMPLATES = "additional_chat_templates"
 """The one folder within a checkpoint that transformers reads."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -81,12 +83,18 @@ def loaded_files(names: Collection[str], index: str | None, *, where: str) -> li
         where: the checkpoint, to open an error message with.
 
     Raises:
-        InputError: no configuration, no safetensors weights, or a part of them missing.
+        InputError: no configuration, no safetensors weights, a part of them missing, or an
+            adapter.
     """
     if "config.json" not in names:
         raise InputError(
             f"{where}: has no config.json; give a folder or a repository in the layout of "
             "save_pretrained"
+        )
+    if ADAPTER in names:
+        raise InputError(
+            f"{where}: its {ADAPTER} says that an adapter belongs to its weights, which is not "
+            "read; merge the adapter and save the model again, or remove the file"
         )
     light = {
         name

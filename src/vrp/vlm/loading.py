@@ -16,6 +16,7 @@ from torch import nn
 
 from vrp.errors import InputError
 from vrp.hub_errors import HubUnreachableError, Repository, remedy
+from vrp.vlm.checkpoint_files import files_of
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
@@ -29,9 +30,9 @@ from vrp.vlm.parts import (
 from vrp.vlm.tap import ATTENTION_NAME
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
+    check_headers,
     check_stored_weights,
     quiet_loading,
-    refuse_quantised_tensors,
     unread_weights,
     weights_digest,
 )
@@ -91,7 +92,7 @@ def load_vlm(
     parts = _load_parts(source, family_class, revision, options)
     bound = parts.family
     with _explained(source, revision), quiet_loading():
-        refuse_quantised_tensors(stored_folder(source, revision))
+        check_headers(stored_folder(source, revision))
         model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
             source,
             revision=revision,
@@ -165,21 +166,39 @@ def _load_parts(
     if looks_local and not Path(source).is_dir():
         raise InputError(f"checkpoint folder {source} does not exist; give a folder or a hub id")
     with _explained(source, revision):
+        if Path(source).is_dir():
+            files_of(Path(source), where=f"checkpoint {source}")
         config = load_config(source, revision)
         refusal = family_class.refusal(config)
         if refusal is not None:
             raise InputError(f"checkpoint {source} {refusal}")
         tokenizer = load_tokenizer(source, revision)
         image_processor = load_image_processor(source, revision)
+        _check_image_token(source, config, tokenizer)
         eos_token_ids = _eos_token_ids(source, revision, config, tokenizer)
         try:
             bound = family_class.from_checkpoint(
                 source, revision, config, tokenizer, image_processor, options
             )
+            bound.prompt_token_ids(["Is it red?"])
         except InputError as error:
             where = "" if source in str(error) else f"checkpoint {source}: "
             raise InputError(f"{where}{error}") from error
     return _Parts(config, tokenizer, bound, eos_token_ids)
+
+
+def _n_tokens(config: Any, tokenizer: Any) -> int:
+    vocabulary = getattr(config.get_text_config(), "vocab_size", None)
+    return max(len(tokenizer), int(vocabulary or 0))
+
+
+def _check_image_token(source: str, config: Any, tokenizer: Any) -> None:
+    token, n_tokens = getattr(config, "image_token_id", None), _n_tokens(config, tokenizer)
+    if token is not None and not (type(token) is int and 0 <= token < n_tokens):
+        raise InputError(
+            f"checkpoint {source}: image_token_id {token!r} in its config.json is none of its "
+            f"{n_tokens} token ids, so that no prompt holds an image; mend it"
+        )
 
 
 def _eos_token_ids(
@@ -197,7 +216,7 @@ def _eos_token_ids(
             "add eos_token_id to its generation_config.json"
         )
     ids = found if isinstance(found, list | tuple) else [found]
-    n_tokens = max(len(tokenizer), int(getattr(config.get_text_config(), "vocab_size", None) or 0))
+    n_tokens = _n_tokens(config, tokenizer)
     if not ids or not all(type(one) is int and 0 <= one < n_tokens for one in ids):
         raise InputError(
             f"checkpoint {source}: eos_token_id {found!r} in its {where} is not one or several of "

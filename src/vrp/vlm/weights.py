@@ -141,25 +141,29 @@ def _stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Name → tensor without content of all that the files that are loaded hold."""
     dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
               "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}  # fmt: skip
-    refuse_quantised_tensors(folder)
-    tensors: dict[str, torch.Tensor] = {}
-    for path, name, dtype, shape in _headers(folder):
-        if name in tensors:
-            raise InputError(
-                f"checkpoint {folder}: {name} is in {path.name} and in another of its files; get "
-                "it again"
-            )
-        tensors[name] = torch.empty(shape, dtype=dtypes.get(dtype, torch.float32), device="meta")
-    return tensors
+    check_headers(folder)
+    return {
+        name: torch.empty(shape, dtype=dtypes.get(dtype, torch.float32), device="meta")
+        for _, name, dtype, shape in _headers(folder)
+    }
 
 
-def refuse_quantised_tensors(folder: Path) -> None:
-    """Refuse weights that are stored as integers or in less than 16 bits, by their headers.
+def check_headers(folder: Path) -> None:
+    """Refuse weights that two files hold, or that are quantised whatever config.json says.
+
+    Quantised are integers, numbers of 8 bits or fewer, and what quantisers add to a layer.
 
     Raises:
         InputError: naming the first.
     """
+    places: dict[str, Path] = {}
     for path, name, dtype, _ in _headers(folder):
+        if name in places:
+            raise InputError(
+                f"checkpoint {folder}: {name} is in {places[name].name} and in {path.name}; get "
+                "it again"
+            )
+        places[name] = path
         parts = set(name.split("."))
         if dtype.startswith(_NARROW) or parts & _OF_QUANTISERS or "quant_state" in name:
             raise InputError(

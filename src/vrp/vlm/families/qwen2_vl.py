@@ -67,11 +67,9 @@ class Qwen2VL(Family):
         image_processor: Any,
         options: FamilyOptions,
     ) -> "Qwen2VL":
-        """Bind a checkpoint with the chat template of its processor; refuse one that is unfit."""
+        """Bind a checkpoint with the chat template of its processor."""
         template = own_template(source, revision, tokenizer)
-        bound = cls(config, tokenizer, image_processor, options, template)
-        bound.prompt_token_ids(["Is it red?"])
-        return bound
+        return cls(config, tokenizer, image_processor, options, template)
 
     def render_prompt(self, question: str) -> str:
         """Return the checkpoint's chat template for an image and the question."""
