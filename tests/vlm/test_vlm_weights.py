@@ -325,6 +325,8 @@ def test_a_broken_part_is_one_line_before_any_weight_is_read(checkpoint, monkeyp
     monkeypatch.setattr("vrp.vlm.loading.check_stored_weights", lambda *_: pytest.fail("read"))
     for name, (file, content, words) in BROKEN.items():
         folder = checkpoint("llava")
+        if file == "chat_template.json":
+            (folder / "chat_template.jinja").unlink()
         (folder / file).write_bytes(content)
         with pytest.raises(InputError, match=words) as caught:
             check_checkpoint(folder, family="llava")
@@ -333,32 +335,56 @@ def test_a_broken_part_is_one_line_before_any_weight_is_read(checkpoint, monkeyp
         shutil.rmtree(folder)
 
 
-BROKEN = {
-    f"{file}, {name}": (file, content, "no JSON object|cannot be loaded|valid JSON")
-    for file in ("config.json", "tokenizer_config.json", "processor_config.json")
-    for name, content in {
-        "a list": b"[]",
-        "a number": b"1",
-        "not UTF-8": b"\xff\xfe{}",
-        "cut": b'{"a": ',
-    }.items()
-} | {
-    f"generation_config.json, {content!r}": ("generation_config.json", content, words)
-    for content, words in {
-        b"{broken": "generation_config.json is no JSON object",
-        b"[]x": "generation_config.json is no JSON object",
-        b"1": "generation_config.json is no JSON object",
-        b"\xff\xfe{}": "generation_config.json is no JSON object",
-        b"[" * 10**5: "generation_config.json is no JSON object",
-        b'{"eos_token_id": "x"}': "eos_token_id 'x' in its generation_config.json",
-        b'{"eos_token_id": []}': r"eos_token_id \[\]",
-        b'{"eos_token_id": [2, "2"]}': r"eos_token_id \[2, '2'\]",
-        b'{"eos_token_id": [2.0]}': r"eos_token_id \[2.0\]",
-        b'{"eos_token_id": true}': "eos_token_id True",
-        b'{"eos_token_id": -1}': "eos_token_id -1",
-        b'{"eos_token_id": 99999999}': "eos_token_id 99999999",
-    }.items()
-}
+BROKEN = (
+    {
+        "a part of the config is a number": (
+            "config.json",
+            b'{"model_type": "llava", "text_config": 5}',
+            "'text_config' with value 5",
+        ),
+        "the type is a list": ("config.json", b'{"model_type": []}', "cannot be loaded"),
+        "no tokenizer": ("tokenizer.json", b"{}", "cannot be loaded"),
+        "a deep tokenizer": ("tokenizer.json", b"[" * 10**5, "cannot be loaded"),
+        "tokens are a list": ("special_tokens_map.json", b"[]", "cannot be loaded"),
+        "a template that is a number": (
+            "chat_template.json",
+            b'{"chat_template": 5}',
+            "is no text",
+        ),
+        "no default template": (
+            "chat_template.json",
+            b'{"chat_template": {"rag": "x"}}',
+            r"\(rag\) is the default one",
+        ),
+    }
+    | {
+        f"{file}, {name}": (file, content, "no JSON object|cannot be loaded|valid JSON")
+        for file in ("config.json", "tokenizer_config.json", "processor_config.json")
+        for name, content in {
+            "a list": b"[]",
+            "a number": b"1",
+            "not UTF-8": b"\xff\xfe{}",
+            "cut": b'{"a": ',
+        }.items()
+    }
+    | {
+        f"generation_config.json, {content!r}": ("generation_config.json", content, words)
+        for content, words in {
+            b"{broken": "generation_config.json is no JSON object",
+            b"[]x": "generation_config.json is no JSON object",
+            b"1": "generation_config.json is no JSON object",
+            b"\xff\xfe{}": "generation_config.json is no JSON object",
+            b"[" * 10**5: "generation_config.json is no JSON object",
+            b'{"eos_token_id": "x"}': "eos_token_id 'x' in its generation_config.json",
+            b'{"eos_token_id": []}': r"eos_token_id \[\]",
+            b'{"eos_token_id": [2, "2"]}': r"eos_token_id \[2, '2'\]",
+            b'{"eos_token_id": [2.0]}': r"eos_token_id \[2.0\]",
+            b'{"eos_token_id": true}': "eos_token_id True",
+            b'{"eos_token_id": -1}': "eos_token_id -1",
+            b'{"eos_token_id": 99999999}': "eos_token_id 99999999",
+        }.items()
+    }
+)
 
 
 def test_a_generation_config_that_names_no_end_leaves_it_to_the_others(checkpoint):

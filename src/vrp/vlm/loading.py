@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -301,12 +302,16 @@ def _remedy(error: Exception, repository: Repository) -> str | None:
         )
     # The libraries meet a file's content where they do not expect it: any of these may be raised.
     if isinstance(
-        error, OSError | ValueError | LookupError | AttributeError | TypeError | RecursionError
-    ):
+        error,
+        OSError | ValueError | LookupError | AttributeError | TypeError | RecursionError
+        | StrictDataclassError,
+    ):  # fmt: skip
         first_line = _first_line(error)
         return f"it cannot be loaded ({first_line}); check that its files are complete"
     return None
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    lines = str(error).strip().splitlines() or [repr(error)]
+    # A line that announces the reason is followed by it.
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])
