@@ -87,6 +87,11 @@ class _StandInTokenizer:
             f"<|im_start|>user\n{said}<|im_end|>\n<|im_start|>assistant\n"
         )
 
+    def convert_ids_to_tokens(self, token_id: int) -> str:
+        """Return what stands for an image in the template."""
+        assert token_id == self._image_token_id
+        return "<|image_pad|>"
+
     def batch_decode(self, rows: Sequence[Sequence[int]], **options: Any) -> list[str]:
         """Return ids as text."""
         return [" ".join(str(token) for token in row) for row in rows]
