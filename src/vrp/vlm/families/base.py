@@ -134,7 +134,16 @@ class Family(ABC):
         options: FamilyOptions,
     ) -> "Family":
         """Bind the parts of a checkpoint; `source` is there for families that read more of it."""
+        cls.check_template(source, revision, tokenizer)
         return cls(config, tokenizer, image_processor, options)
+
+    @classmethod  # noqa: B027 - families that write prompts from the template need nothing of it
+    def check_template(cls, source: str, revision: str | None, tokenizer: Any) -> None:
+        """Check a checkpoint's own chat template, where the family writes prompts without it.
+
+        Raises:
+            InputError: the template frames a question otherwise than the family does.
+        """
 
     def bind(self, model: Any) -> None:  # noqa: B027 - most families need nothing of it
         """Inspect the loaded model; called once, before any other method."""

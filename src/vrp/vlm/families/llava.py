@@ -56,20 +56,11 @@ class Llava(Family):
             image_processor.do_pad = False
 
     @classmethod
-    def from_checkpoint(
-        cls,
-        source: str,
-        revision: str | None,
-        config: Any,
-        tokenizer: Any,
-        image_processor: Any,
-        options: FamilyOptions,
-    ) -> "Llava":
-        """Bind a checkpoint; refuse one whose own chat template has another frame than Vicuna's."""
+    def check_template(cls, source: str, revision: str | None, tokenizer: Any) -> None:
+        """Refuse a chat template that has another frame than Vicuna's."""
         template = own_template(source, revision, tokenizer)
         if template is not None:
             _refuse_other_frame(source, template, tokenizer)
-        return cls(config, tokenizer, image_processor, options)
 
     def render_prompt(self, question: str) -> str:
         """Return Vicuna's system line, the image, the question, and the assistant's turn."""

@@ -44,16 +44,8 @@ class PaliGemma(Family):
         self._grid = Grid(side, side)
 
     @classmethod
-    def from_checkpoint(
-        cls,
-        source: str,
-        revision: str | None,
-        config: Any,
-        tokenizer: Any,
-        image_processor: Any,
-        options: FamilyOptions,
-    ) -> "PaliGemma":
-        """Bind a checkpoint; refuse one whose own chat template has more than the question."""
+    def check_template(cls, source: str, revision: str | None, tokenizer: Any) -> None:
+        """Refuse a chat template that has more than the question."""
         template = own_template(source, revision, tokenizer)
         if template is not None:
             framed = render_turn(tokenizer, template, image_and("Is it red?"))
@@ -64,7 +56,6 @@ class PaliGemma(Family):
                     "family 'paligemma' writes the question alone: remove the template where the "
                     "model was not tuned with it"
                 )
-        return cls(config, tokenizer, image_processor, options)
 
     def render_prompt(self, question: str) -> str:
         """Return the image, the beginning-of-sequence token and the question line."""
