@@ -245,8 +245,8 @@ SOMETHING: dict[str, Edit] = {
         ("data/scenes/draw.py", "def _category_weights(**", "def _category_weights(*, new=1, **"),
     ),
     "a checkpoint's files": _edit(
-        MODEL_RUNS | {"fetch_model"}, "vrp.running.checkpoints:PATTERNS",
-        ("running/checkpoints.py", '    "tokenizer*",\n', '    "tokenizer*",\n    "*.txt",\n'),
+        MODEL_RUNS | {"fetch_model"}, "vrp.vlm.checkpoint_files:PATTERNS",
+        ("vlm/checkpoint_files.py", '    "tokenizer*",\n', '    "tokenizer*",\n    "*.txt",\n'),
     ),
     "the list of shards": _edit(
         "gather", "vrp.stages.gather:run",
