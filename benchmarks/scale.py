@@ -249,7 +249,10 @@ def found(folder: Path) -> dict[str, float]:
               "probes": ("linear_best", "permuted_linear_best")}  # fmt: skip
     return {
         f"auroc_{name}": round(
-            rows[table].filter(predictor=name, scope="macro", metric="auroc")["value"].item(), 4
+            rows[table]
+            .filter(predictor=name, scope="within_strata", metric="auroc")["value"]
+            .item(),
+            4,
         )
         for table, names in wanted.items()
         for name in names

@@ -10,7 +10,8 @@ from vrp.probing.baselines import (
 )
 from vrp.probing.folds import ProbeItems, plan_folds
 from vrp.probing.linear import fit_linear
-from vrp.stats.auroc import auroc, delong
+from vrp.stats.auroc import auroc, auroc_estimate, clustered_auroc
+from vrp.stats.clusters import numbered
 
 
 def test_task_only_wins_pooled_and_is_exactly_chance_within_task(planted):
@@ -77,9 +78,13 @@ def test_permuted_labels_keep_each_task_rate_and_bring_a_probe_to_chance(planted
     null = fit_linear(states, permuted, null_plan)
     task = made.items.task == "counting"
     assert auroc(true.scores, made.items.correct, strata=2 * true_plan.fold + task) > 0.75
-    chance = delong(
-        null.scores, permuted.correct, groups=permuted.group, strata=2 * null_plan.fold + task
-    )
+    codes, n_images = numbered(permuted.group)
+    chance = auroc_estimate(
+        clustered_auroc(
+            null.scores, permuted.correct, codes,
+            n_images=n_images, name="all", folds=2 * null_plan.fold + task,
+        )
+    )  # fmt: skip
     assert chance.low < 0.5 < chance.high
 
 

@@ -2,10 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 from planted_study import CONDITIONS
 
 from vrp.config.margins import EquivalenceMargins
+from vrp.estimates.reliability import permutation_rows
+from vrp.estimates.reported import Effect, ReportedEstimate
+from vrp.estimates.verdicts import Outcome, Verdict
 from vrp.report.conclusions import (
     conclude_attention,
     conclude_generation,
@@ -14,23 +18,32 @@ from vrp.report.conclusions import (
     four_conclusions,
 )
 from vrp.report.evidence import ModelEvidence
-from vrp.report.guards import Outcome, guards
-from vrp.report.numbers import Effect, ReportedEstimate
-from vrp.report.sentences import Verdict
+from vrp.report.guards import guards
+from vrp.stats.auroc import CONSTANT
 
-# Estimates of each kind, around a null of 0.5 or 0: what is told apart is p, not the value.
-ABOVE = ReportedEstimate(
-    0.70, 0.66, 0.74, p_adjusted=0.001, p_equivalence=0.999, n=900, n_groups=300
-)
-BELOW = ReportedEstimate(0.30, 0.26, 0.34, p_adjusted=0.001, p_equivalence=0.999)
-CHANCE = ReportedEstimate(0.51, 0.49, 0.53, p_adjusted=1.0, p_equivalence=0.001)
-TINY = ReportedEstimate(0.52, 0.505, 0.535, p_adjusted=0.01, p_equivalence=0.001)
-OPEN = ReportedEstimate(0.56, 0.45, 0.67, p_adjusted=0.6, p_equivalence=0.6)
+
+def estimate(value, low, high, *, p=1.0, equivalence=1.0, **more):
+    """An estimate whose tests came out like this; the corrected equivalence p as the other."""
+    tests = {"p_equivalence": equivalence, "p_equivalence_adjusted": equivalence}
+    given = {"p_adjusted": p, **tests}
+    return ReportedEstimate(value, low, high, **{**given, "se": (high - low) / 4, **more})
+
+
+# Estimates of each kind, around a null of 0.5 or 0: what is told apart is p, and the size.
+ABOVE = estimate(0.70, 0.66, 0.74, p=0.001, n=900, n_groups=300)
+BELOW = estimate(0.30, 0.26, 0.34, p=0.001)
+CHANCE = estimate(0.51, 0.49, 0.53, equivalence=0.001)
+TINY = estimate(0.52, 0.505, 0.535, p=0.01, equivalence=0.001)
+SMALL = estimate(0.54, 0.51, 0.57, p=0.01, equivalence=0.2)
+OPEN = estimate(0.56, 0.45, 0.67, p=0.6, equivalence=0.6, resolvable=0.17)
 UNDEFINED = ReportedEstimate(math.nan, note="one class only")
+FEW = ReportedEstimate(math.nan, note="left out of the average: a (too few wrong answers: 3)")
+LEVEL = ReportedEstimate(0.5, note=CONSTANT)
+PERFECT = estimate(1.0, 0.96, 1.0, p=1e-9, equivalence=math.nan, se=math.nan)
 
 
 def evidence(name="m", *, metrics=None, probes=None, effects=None, **more):
-    """A model with AUROC (macro) by predictor, and effects of `all` items by condition."""
+    """A model with AUROC (within strata) by predictor, and effects of `all` items by condition."""
     return ModelEvidence(
         name=name,
         metrics={_key(key): number for key, number in (metrics or {}).items()},
@@ -47,15 +60,32 @@ def evidence(name="m", *, metrics=None, probes=None, effects=None, **more):
 
 def _key(key):
     if isinstance(key, str):
-        return key, "auroc", "macro", -1
+        return key, "auroc", "within_strata", -1
     return key if len(key) == 4 else (*key, -1)
 
 
+def told(number, within=ABOVE, name="spatial_entropy"):
+    """A signal and its AUROC within each emitted answer."""
+    return {name: number, (name, "auroc", "within_answers"): within}
+
+
 ATTENTION_CASES = [
-    ({"spatial_entropy": ABOVE, "image_mass": CHANCE}, Verdict.YES, "Yes"),
+    ({**told(ABOVE), "image_mass": CHANCE}, Verdict.YES, "Yes"),
+    ({**told(PERFECT), "image_mass": CHANCE}, Verdict.YES, "Yes"),
+    # What fails its guard says something else; what might fail it is not settled.
+    ({**told(ABOVE, CHANCE), "image_mass": CHANCE}, Verdict.NO, "No"),
+    ({**told(ABOVE, OPEN), "image_mass": CHANCE}, Verdict.UNDECIDED, "Undecided for m"),
+    ({"spatial_entropy": ABOVE}, Verdict.UNDECIDED, "Undecided for m"),
+    # One that survives decides, whatever the others do.
+    ({**told(ABOVE, CHANCE), **told(ABOVE, name="image_mass")}, Verdict.YES, "Yes"),
     ({"spatial_entropy": CHANCE, "image_mass": CHANCE}, Verdict.NO, "No"),
     ({"spatial_entropy": TINY, "image_mass": CHANCE}, Verdict.NO, "No"),
-    ({"spatial_entropy": OPEN, "image_mass": CHANCE}, Verdict.UNDECIDED, "Undecided"),
+    # A difference that no user would notice is no yes.
+    ({**told(SMALL), "image_mass": CHANCE}, Verdict.UNDECIDED, "Undecided for m"),
+    ({"spatial_entropy": OPEN, "image_mass": CHANCE}, Verdict.UNDECIDED, "Undecided for m"),
+    # A constant signal among others makes nothing undecided.
+    ({"spatial_entropy": CHANCE, "image_mass": LEVEL}, Verdict.NO, "No"),
+    ({"spatial_entropy": FEW}, Verdict.TOO_FEW, "Too few wrong or right answers"),
     ({"spatial_entropy": UNDEFINED}, Verdict.NOT_RUN, "Not run"),
     ({}, Verdict.NOT_RUN, "Not run"),
 ]
@@ -65,60 +95,66 @@ ATTENTION_CASES = [
 def test_attention_verdicts(metrics, verdict, lead):
     answer = conclude_attention([evidence(metrics=metrics)])
     assert answer.verdicts == {"m": verdict}
-    assert answer.lead == lead
-    assert answer.sentence.startswith(f"{lead}: ")
+    assert answer.lead == lead.removesuffix(" for m")
+    assert answer.sentence.startswith(f"{answer.lead}: ")
     assert answer.sentence.endswith(".")
 
 
-def test_attention_names_the_strongest_with_its_interval():
-    answer = conclude_attention(
-        [evidence(metrics={"spatial_entropy": ABOVE, "image_mass": CHANCE})]
-    )
-    assert "does tell right from wrong in m (spatial entropy H_s, AUROC 0.70 [0.66, 0.74])" in (
-        answer.body
-    )
+def test_attention_names_the_strongest_with_size_interval_and_guard():
+    answer = conclude_attention([evidence(metrics={**told(ABOVE), "image_mass": CHANCE})])
+    assert (
+        "does tell right from wrong in m (spatial entropy H_s, moderate, AUROC 0.70 [0.66, 0.74]; "
+        "also within one answer)"
+    ) in answer.body
     none = conclude_attention([evidence(metrics={"spatial_entropy": CHANCE, "image_mass": CHANCE})])
-    assert "strongest of 2" in none.body
-    assert "equivalent to chance" in none.body
+    assert "strongest of 2: spatial entropy H_s, negligible" in none.body
+
+
+def test_a_failing_guard_is_named():
+    answer = conclude_attention([evidence(metrics=told(ABOVE, CHANCE))])
+    assert "AUROC 0.70 [0.66, 0.74]; but not within one answer" in answer.body
 
 
 def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
-    answer = conclude_attention([evidence(metrics={"spatial_entropy": BELOW})])
+    answer = conclude_attention([evidence(metrics=told(BELOW, BELOW))])
     assert answer.verdicts["m"] is Verdict.YES
     assert "against the expected direction" in answer.body
+    turned = conclude_attention([evidence(metrics=told(BELOW, ABOVE))])
+    assert turned.verdicts["m"] is Verdict.NO
 
 
 def test_a_model_trained_on_attention_counts_as_attention():
-    blind_signals = {"spatial_entropy": CHANCE}
-    told = evidence(metrics=blind_signals, probes={"attention_trees": ABOVE})
-    answer = conclude_attention([told])
+    trained = evidence(
+        metrics={"spatial_entropy": CHANCE}, probes=told(ABOVE, name="attention_trees")
+    )
+    answer = conclude_attention([trained])
     assert answer.verdicts["m"] is Verdict.YES
     assert "tree ensemble" in answer.body
 
 
-def test_attention_without_significance_is_not_a_no():
+def test_what_is_undecided_says_what_could_have_been_resolved():
     answer = conclude_attention([evidence(metrics={"spatial_entropy": OPEN})])
     assert "No" not in answer.lead
-    assert "not all of them are shown to be equivalent" in answer.body
+    assert "this study could find AUROC 0.67 or more" in answer.body
 
 
 @pytest.mark.parametrize(
     ("entropy", "words"),
     [
-        (ReportedEstimate(0.0, -0.03, 0.03, 1.0, 0.001), "both equivalent to uncorrelated"),
+        (estimate(0.0, -0.03, 0.03, equivalence=0.001), "equivalent to uncorrelated"),
         (
-            ReportedEstimate(0.3, 0.2, 0.4, 0.001, 0.99),
+            estimate(0.3, 0.2, 0.4, p=0.001),
             "H_s or C_k correlates with correctness in m (R(H_s) 0.30 [0.20, 0.40]",
         ),
-        (ReportedEstimate(0.05, -0.1, 0.2, 0.6, 0.4), "neither shown nor excluded"),
+        (estimate(0.05, -0.1, 0.2, p=0.6, equivalence=0.4), "neither shown nor excluded"),
     ],
 )
-def test_the_papers_correlations_are_judged_within_task(entropy, words):
-    clusters = ReportedEstimate(0.01, -0.02, 0.04, 1.0, 0.001)
+def test_the_papers_correlations_are_judged_within_strata(entropy, words):
+    clusters = estimate(0.01, -0.02, 0.04, equivalence=0.001)
     metrics = {
         "spatial_entropy": CHANCE,
-        ("spatial_entropy", "r", "pooled_within"): entropy,
-        ("cluster_count_dbscan", "r", "pooled_within"): clusters,
+        ("spatial_entropy", "r", "within_strata"): entropy,
+        ("cluster_count_dbscan", "r", "within_strata"): clusters,
     }
     assert words in conclude_attention([evidence(metrics=metrics)]).body
 
@@ -126,7 +162,7 @@ def test_the_papers_correlations_are_judged_within_task(entropy, words):
 @pytest.mark.parametrize(
     ("metrics", "verdict"),
     [
-        ({"self_consistency": ABOVE, "token_confidence": OPEN}, Verdict.YES),
+        ({**told(ABOVE, name="self_consistency"), "token_confidence": OPEN}, Verdict.YES),
         ({"self_consistency": CHANCE, "token_confidence": CHANCE}, Verdict.NO),
         ({"self_consistency": CHANCE, "token_confidence": OPEN}, Verdict.UNDECIDED),
         ({}, Verdict.NOT_RUN),
@@ -148,14 +184,23 @@ def test_generation_states_precision_where_all_samples_agree():
     body = conclude_generation([evidence(metrics=metrics, k=10)]).body
     assert "where all 10 sampled answers agree" in body
     assert "90.8% [88.4, 92.8] against 67.6% [66.0, 69.0] of all in m" in body
-    assert "self-consistency S_SC AUROC 0.56" in body
+    assert "self-consistency S_SC, weak, AUROC 0.56" in body
+
+
+def permuted(areas, observed=0.7):
+    """What the estimates table says of probes fitted to permuted labels."""
+    return {
+        (row["predictor"], row["metric"], row["scope"], -1): ReportedEstimate.from_row(
+            {**row, "p_adjusted": math.nan, "p_equivalence_adjusted": math.nan,
+             "resolvable": math.nan}
+        )
+        for row in permutation_rows("permuted_linear_best", areas, observed, n=900)
+    }  # fmt: skip
 
 
 HOLDING = {
-    "linear_best": ABOVE,
-    ("linear_best", "auroc", "answer_yes"): ABOVE,
-    ("linear_best", "auroc", "answer_no"): ABOVE,
-    "permuted_linear_best": CHANCE,
+    **told(ABOVE, name="linear_best"),
+    **permuted([0.49, 0.51, 0.50, 0.52] * 5),
 }
 GAP = ReportedEstimate(0.10, 0.06, 0.14, p_adjusted=0.002)
 CONTRASTS = dict.fromkeys(
@@ -163,47 +208,58 @@ CONTRASTS = dict.fromkeys(
 )
 
 
-def probed(name="m", *, probes=HOLDING, contrasts=CONTRASTS, **more):
+GAIN = estimate(0.10, 0.06, 0.14, p=0.002)
+
+
+def probed(name="m", *, probes=HOLDING, contrasts=CONTRASTS, gain=GAIN, **more):
     return evidence(
         name, metrics={"token_confidence": CHANCE}, probes=probes, contrasts=contrasts,
-        best_layers=(3, 4, 4), **more,
+        beyond_output=gain, best_layers=(3, 4, 4), **more,
     )  # fmt: skip
 
 
-def test_hidden_states_better_than_the_output_and_guarded():
+def test_hidden_states_beyond_the_output_and_guarded():
     answer = conclude_hidden_states([probed()])
-    assert answer.lead == "Yes, and better than the output, and it survives the guards"
-    assert "AUROC 0.70 [0.66, 0.74], layers 3 and 4" in answer.body
-    assert "+0.10 [0.06, 0.14] over token confidence P_tok" in answer.body
-    assert "all guards hold in m (within answer yes, within answer no, blank image" in answer.body
+    assert answer.lead == "Yes, and beyond what the output says"
+    assert "moderate, AUROC 0.70 [0.66, 0.74]; also within one answer, blank" in answer.body
+    assert "; layers 3 and 4)" in answer.body
+    assert "it adds to what the output says in m (AUROC +0.10 [0.06, 0.14])" in answer.body
 
 
-def test_hidden_states_no_better_than_the_output():
-    same = {**CONTRASTS, "token_confidence": ReportedEstimate(0.0, -0.03, 0.03)}
-    answer = conclude_hidden_states([probed(contrasts=same)])
-    assert answer.lead.startswith("Yes, but not shown to be better than the output")
-    assert "reads no more than the best output signal" in answer.body
-    worse = {
-        **CONTRASTS,
-        "token_confidence": ReportedEstimate(-0.1, -0.15, -0.06, p_adjusted=0.002),
-    }
-    assert "reads less than" in conclude_hidden_states([probed(contrasts=worse)]).body
-    uncorrected = {
-        **CONTRASTS,
-        "token_confidence": ReportedEstimate(0.1, 0.01, 0.19, p_adjusted=0.2),
-    }
-    assert "not settled in m" in conclude_hidden_states([probed(contrasts=uncorrected)]).body
-    wide = {**CONTRASTS, "token_confidence": ReportedEstimate(0.02, -0.1, 0.14)}
-    assert "not settled in m" in conclude_hidden_states([probed(contrasts=wide)]).body
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (
+            estimate(0.0, -0.03, 0.03, equivalence=0.01),
+            "adds at most negligibly to what the output says in m (AUROC 0.00 [−0.03, 0.03], "
+            "within ±0.05)",
+        ),
+        (estimate(-0.1, -0.15, -0.06, p=0.002), "makes the output signals tell less in m"),
+        (
+            estimate(0.02, -0.1, 0.14, p=0.7, resolvable=0.17),
+            "not settled in m (AUROC +0.02 [−0.10, 0.14]; this study could find 0.17)",
+        ),
+    ],
+)
+def test_hidden_states_not_shown_to_be_beyond_the_output(gain, words):
+    answer = conclude_hidden_states([probed(gain=gain)])
+    assert answer.lead == "Yes, but not shown to be beyond what the output says"
+    assert words in answer.body
+
+
+def test_hidden_states_without_a_comparison():
+    answer = conclude_hidden_states([probed(gain=None)])
+    assert answer.lead == "Yes"
+    assert "not compared with the output signals in m" in answer.body
 
 
 def test_a_probe_that_only_knows_the_answer_fails_its_guard():
-    probes = {**HOLDING, ("linear_best", "auroc", "answer_yes"): ReportedEstimate(0.5, 0.46, 0.54)}
-    model = probed(probes=probes)
-    assert {g.name: g.outcome for g in guards(model)}["within answer yes"] == Outcome.FAILS
+    within = estimate(0.5, 0.46, 0.54)
+    model = probed(probes={**HOLDING, **told(ABOVE, within, name="linear_best")})
+    assert {g.name: g.outcome for g in guards(model)}["within one answer"] == Outcome.FAILS
     answer = conclude_hidden_states([model])
-    assert answer.lead.endswith("but not every guard holds")
-    assert "failing: within answer yes" in answer.body
+    assert answer.verdicts == {"m": Verdict.NO}
+    assert "but not within one answer" in answer.body
 
 
 def test_guard_outcomes():
@@ -217,34 +273,60 @@ def test_guard_outcomes():
     ):
         found = {g.name: g.outcome for g in guards(probed(contrasts=contrasts))}
         assert found["blank image"] == outcome
-    leaking = probed(probes={**HOLDING, "permuted_linear_best": ReportedEstimate(0.6, 0.56, 0.64)})
-    assert {g.name: g.outcome for g in guards(leaking)}["permuted labels"] == Outcome.FAILS
+
+
+PERMUTED_CASES = {
+    "at chance": ([0.49, 0.51, 0.50, 0.52] * 5, 0.7, Outcome.HOLDS),
+    "a leak": ([0.52, 0.54, 0.53, 0.55] * 5, 0.7, Outcome.FAILS),
+    "a probe of nothing": ([0.49, 0.51, 0.50, 0.52] * 5, 0.51, Outcome.UNSETTLED),
+    "too few for a rank": ([0.49, 0.51, 0.50, 0.52], 0.7, Outcome.UNSETTLED),
+    "one only": ([0.5], 0.7, Outcome.NOT_RUN),
+    "wide": ([0.3, 0.7] * 10, 0.9, Outcome.UNSETTLED),
+}
+
+
+@pytest.mark.parametrize("case", PERMUTED_CASES)
+def test_the_permutation_guard_judges_mean_and_rank(case):
+    areas, observed, outcome = PERMUTED_CASES[case]
+    probes = {**told(ABOVE, name="linear_best"), **permuted(areas, observed)}
+    found = {guard.name: guard.outcome for guard in guards(probed(probes=probes))}
+    assert found["permuted labels"] == outcome
+
+
+@pytest.mark.slow
+def test_the_permutation_guard_lets_leak_free_studies_pass_and_finds_a_leak():
+    """Twenty permutations of 3,090 items scatter by 0.016 (seen in the demo study)."""
+    random = np.random.default_rng(0)
+    outcomes = {0.0: [], 0.03: []}
+    for leak, found in outcomes.items():
+        for _ in range(300):
+            probes = {
+                **told(ABOVE, name="linear_best"),
+                **permuted(random.normal(0.5 + leak, 0.016, size=20)),
+            }
+            (guard,) = [g for g in guards(probed(probes=probes)) if g.name == "permuted labels"]
+            found.append(guard.outcome)
+    assert outcomes[0.0].count(Outcome.HOLDS) >= 0.95 * 300
+    assert outcomes[0.03].count(Outcome.FAILS) >= 0.99 * 300
 
 
 def test_what_counts_as_no_effect_is_the_studys_margin():
-    """With ±0.02 a guard 0.04 wide fails no more, and the output is no equal of the probe."""
-    contrasts = {
-        "blind_linear_best": ReportedEstimate(0.01, -0.02, 0.04),
-        "token_confidence": ReportedEstimate(0.0, -0.03, 0.03),
-    }
-    probes = {**HOLDING, "permuted_linear_best": ReportedEstimate(0.54, 0.51, 0.57)}
-    outcomes, words = [], []
+    """With ±0.02 a guard 0.04 wide fails no more."""
+    contrasts = {"blind_linear_best": ReportedEstimate(0.01, -0.02, 0.04)}
+    outcomes = []
     for auroc in (0.05, 0.02):
-        model = probed(probes=probes, contrasts=contrasts, margins=EquivalenceMargins(auroc=auroc))
+        model = probed(contrasts=contrasts, margins=EquivalenceMargins(auroc=auroc))
         found = {guard.name: guard.outcome for guard in guards(model)}
-        outcomes.append((found["blank image"], found["permuted labels"]))
-        words.append(conclude_hidden_states([model]).body)
-    assert outcomes == [(Outcome.FAILS, Outcome.UNSETTLED), (Outcome.UNSETTLED, Outcome.FAILS)]
-    assert "reads no more than the best output signal in m" in words[0]
-    assert "more than the best output signal is not settled in m" in words[1]
+        outcomes.append(found["blank image"])
+    assert outcomes == [Outcome.FAILS, Outcome.UNSETTLED]
 
 
 @pytest.mark.parametrize(
     ("number", "verdict", "lead"),
     [
         (CHANCE, Verdict.NO, "No"),
-        (BELOW, Verdict.NO, "No"),
         (OPEN, Verdict.UNDECIDED, "Undecided"),
+        (FEW, Verdict.TOO_FEW, "Too few wrong or right answers"),
         (UNDEFINED, Verdict.NOT_RUN, "Not run"),
     ],
 )
@@ -252,13 +334,13 @@ def test_hidden_states_otherwise(number, verdict, lead):
     answer = conclude_hidden_states([probed(probes={"linear_best": number})])
     assert answer.verdicts == {"m": verdict}
     assert answer.lead == lead
-    assert "guard" not in answer.body
+    assert "within one answer" not in answer.body
 
 
-COSTS = ReportedEstimate(-5.0, -7.0, -3.0, p_adjusted=0.001, p_equivalence=0.99)
-SPARES = ReportedEstimate(0.1, -0.8, 0.9, p_adjusted=0.9, p_equivalence=0.001)
-WIDE = ReportedEstimate(-1.5, -5.0, 2.0, p_adjusted=0.4, p_equivalence=0.4)
-REVERSED = ReportedEstimate(5.0, 3.0, 7.0, p_adjusted=0.001, p_equivalence=0.99)
+COSTS = estimate(-5.0, -7.0, -3.0, p=0.001)
+SPARES = estimate(0.1, -0.8, 0.9, p=0.9, equivalence=0.001)
+WIDE = estimate(-1.5, -5.0, 2.0, p=0.4, equivalence=0.4, resolvable=4.2)
+REVERSED = estimate(5.0, 3.0, 7.0, p=0.001)
 
 
 def intervened(patches, neurons, name="m"):
@@ -300,19 +382,39 @@ def test_causal_states_top_random_and_difference():
     )
 
 
+def test_a_small_difference_within_the_margin_is_no_more_than_negligible():
+    slight = estimate(-1.2, -1.9, -0.5, p=0.001, equivalence=0.01)
+    body = conclude_interventions([intervened(slight, None)]).body
+    assert "costs at most negligibly more than hiding as many at random" in body
+    assert "difference −1.2 pp [−1.9, −0.5], within ±2.0 pp" in body
+
+
+def test_an_undecided_effect_says_what_could_have_been_resolved():
+    body = conclude_interventions([intervened(WIDE, None)]).body
+    assert "this study could find 4.2 pp or more" in body
+
+
+def test_it_depends_on_the_model_needs_an_interaction():
+    """Yes and undecided: only where the estimates differ does it depend on the model."""
+    close = estimate(0.66, 0.45, 0.87, p=0.1, equivalence=0.9)
+    models = [
+        evidence("one", metrics=told(ABOVE)),
+        evidence("two", metrics={"spatial_entropy": close}),
+    ]
+    assert conclude_attention(models).lead == "Yes for one; undecided for two"
+
+
 def test_models_that_disagree_are_named_apart():
     models = [
-        evidence("one", metrics={"spatial_entropy": ABOVE}),
+        evidence("one", metrics=told(ABOVE)),
         evidence("two", metrics={"spatial_entropy": CHANCE}),
         evidence("three", metrics={"spatial_entropy": OPEN}),
     ]
     answer = conclude_attention(models)
     assert answer.lead == "It depends on the model"
     assert [str(v) for v in answer.verdicts.values()] == ["yes", "no", "undecided"]
-    yes, no, undecided = answer.body.split("; ")
-    assert "in one (" in yes
-    assert "in two (" in no
-    assert "not settled in three (" in undecided
+    for words in ("right from wrong in one (", "in two (", "not settled in three ("):
+        assert words in answer.body
 
 
 def test_models_that_agree_are_counted():
@@ -322,7 +424,7 @@ def test_models_that_agree_are_counted():
 
 
 def test_a_model_without_numbers_leaves_the_others_their_answer():
-    models = [evidence("one", metrics={"self_consistency": ABOVE}), evidence("two")]
+    models = [evidence("one", metrics=told(ABOVE, name="self_consistency")), evidence("two")]
     answer = conclude_generation(models)
     assert answer.lead == "Yes"
     assert "not judged in two" in answer.body
@@ -335,10 +437,3 @@ def test_four_sentences_even_of_nothing():
         for answer in answers:
             assert answer.sentence.strip().endswith(".")
             assert answer.sentence.count(". ") == 0
-
-
-def test_permuted_labels_at_chance_needs_equivalence():
-    wide = ReportedEstimate(0.52, 0.40, 0.64, p_adjusted=1.0, p_equivalence=0.3)
-    probes = {**HOLDING, "permuted_linear_best": wide}
-    outcome = {guard.name: guard.outcome for guard in guards(probed(probes=probes))}
-    assert outcome["permuted labels"] == "unsettled"

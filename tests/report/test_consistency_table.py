@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
+from vrp.estimates.reported import ReportedEstimate
 from vrp.report.consistency_table import mean_difference, sampled_against_exact
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import ReportedEstimate
 
 CONSISTENCY = pl.DataFrame(
     {
@@ -21,17 +21,17 @@ CONSISTENCY = pl.DataFrame(
 
 def test_the_difference_by_hand():
     # Differences .05, −.05, .1 of images a, a, b: mean 1/30; sums of deviations −1/15 and 1/15,
-    # over three items: SE = sqrt(2/1 · 2 · (1/45)²).
+    # over three items: SE = sqrt(2/1 · 2 · (1/45)²); t of one degree.
     found = mean_difference(CONSISTENCY)
     assert found.value == pytest.approx(1 / 30)
-    assert found.high - found.value == pytest.approx(1.959964 * 2 / 45)
+    assert found.high - found.value == pytest.approx(12.706205 * 2 / 45)
     assert (found.n, found.n_groups) == (3, 2)
 
 
 def test_one_row_a_model():
     aurocs = {
-        ("self_consistency", "auroc", "macro", -1): ReportedEstimate(0.7),
-        ("expected_self_consistency", "auroc", "macro", -1): ReportedEstimate(0.75),
+        ("self_consistency", "auroc", "within_strata", -1): ReportedEstimate(0.7),
+        ("expected_self_consistency", "auroc", "within_strata", -1): ReportedEstimate(0.75),
     }
     models = [
         ModelEvidence("one", metrics=aurocs, consistency=CONSISTENCY),

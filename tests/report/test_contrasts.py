@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from vrp.report.contrasts import probe_contrasts
+from vrp.report.contrasts import beyond_output, probe_contrasts
 from vrp.report.pooled import pooled_over_models
 
 N = 1200
@@ -24,6 +24,7 @@ def planted(seed=0, probe_shift=2.0, signal_shift=1.0, n=N):
             "item_id": ids,
             "group": [f"g{i // 3}" for i in range(n)],
             "task": [("existence", "counting")[i % 2] for i in range(n)],
+            "form": [("yes/no", "number")[i % 2] for i in range(n)],
             "correct": correct,
             "self_consistency": noise["signal"] + signal_shift * correct,
             "logit_entropy": -(noise["signal"] + signal_shift * correct),
@@ -59,12 +60,12 @@ def test_differences_recover_what_was_planted():
     assert found["blind_linear_best"].p_adjusted < 0.05
 
 
-def test_the_value_is_scikit_learns_within_task_and_fold():
+def test_the_value_is_scikit_learns_within_stratum_and_fold():
     signals, predictions = planted(n=600)
     wide = predictions.pivot("probe", index=("item_id", "fold"), values="score")
     joined = signals.join(wide, on="item_id")
-    gaps = []
-    for _, task in joined.group_by("task"):
+    gaps, weights = [], []
+    for _, task in joined.group_by("task", "form"):
         pairs, total = 0.0, {"linear_best": 0.0, "self_consistency": 0.0}
         for _, fold in task.group_by("fold"):
             right = int(fold["correct"].sum())
@@ -73,14 +74,36 @@ def test_the_value_is_scikit_learns_within_task_and_fold():
             for name in total:
                 total[name] += weight * roc_auc_score(fold["correct"], fold[name])
         gaps.append((total["linear_best"] - total["self_consistency"]) / pairs)
+        n_right = int(task["correct"].sum())
+        weights.append(n_right * (len(task) - n_right) / (len(task) + 1))
     found = probe_contrasts(signals, predictions)["self_consistency"]
-    assert found.value == pytest.approx(np.mean(gaps))
+    assert found.value == pytest.approx(np.average(gaps, weights=weights))
 
 
 def test_no_difference_is_covered():
     found = probe_contrasts(*planted(seed=3, probe_shift=1.0))["self_consistency"]
     assert found.low < 0 < found.high
     assert found.p_adjusted > 0.05
+
+
+def test_what_states_add_to_the_output_is_the_gain_of_the_fusion():
+    signals, predictions = planted()
+    output = signals["self_consistency"].to_numpy()
+    probe = predictions.filter(probe="linear_best")
+    fused = {
+        "output_fusion": expit(output),
+        "output_fusion_with_probe": expit(output + 0.5 * logit(probe["score"].to_numpy())),
+    }
+    more = [
+        probe.with_columns(probe=pl.lit(name), score=pl.Series(values))
+        for name, values in fused.items()
+    ]
+    found = beyond_output(signals, pl.concat([predictions, *more]), margin=0.05)
+    # A sum of x of shift 1 and half of one of shift 2: shift 2, variance 1.25.
+    truth = norm.cdf(2 / np.sqrt(2 * 1.25)) - norm.cdf(1 / np.sqrt(2))
+    assert found.low < truth < found.high
+    assert found.p_equivalence > 0.5
+    assert beyond_output(signals, predictions, margin=0.05) is None
 
 
 def test_without_the_best_probe_there_is_nothing():

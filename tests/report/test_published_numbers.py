@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from vrp.estimates.reported import ReportedEstimate
 from vrp.report.comparison import (
     POOLED_QUANTITIES,
     QUANTITIES,
@@ -9,7 +10,6 @@ from vrp.report.comparison import (
     compared_with_published,
 )
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import ReportedEstimate
 from vrp.report.published import CHECKPOINTS, POOLED, PUBLISHED, published
 
 
@@ -49,7 +49,7 @@ def model(name, family):
         family=family,
         metrics={("model", "accuracy", "pooled", -1): ReportedEstimate(0.62, 0.60, 0.64)},
         best_layers=(3, 3),
-        probes={("linear_best", "auroc", "macro", -1): ReportedEstimate(0.81, 0.78, 0.84)},
+        probes={("linear_best", "auroc", "within_strata", -1): ReportedEstimate(0.81, 0.78, 0.84)},
     )
 
 

@@ -5,18 +5,10 @@ import math
 
 import pytest
 
-from vrp.report.numbers import (
-    ReportedEstimate,
-    Standing,
-    decimal,
-    listed,
-    p_value,
-    percent,
-    plain,
-    points,
-    standing,
-    with_interval,
-)
+from vrp.estimates.reported import ReportedEstimate, plain
+from vrp.estimates.verdicts import Standing, size_of, standing
+from vrp.report.numbers import decimal, listed, p_value, percent, points, with_interval
+from vrp.stats.auroc import CONSTANT
 
 
 @pytest.mark.parametrize(
@@ -28,11 +20,26 @@ from vrp.report.numbers import (
         (ReportedEstimate(0.3, 0.2, 0.4, 0.01, 0.9), Standing.BELOW),
         (ReportedEstimate(0.7, 0.4, 0.9, 0.20, 0.9), Standing.UNSETTLED),
         (ReportedEstimate(0.7, 0.4, 0.9), Standing.UNSETTLED),
-        (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.001), Standing.EQUIVALENT),
+        (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.03, 0.03), Standing.EQUIVALENT),
+        (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.03, 0.09), Standing.ABOVE),
+        (ReportedEstimate(0.5, note=CONSTANT), Standing.CONSTANT),
+        (ReportedEstimate(math.nan, note="too few wrong answers: 3"), Standing.TOO_FEW),
     ],
 )
 def test_standing(number, expected):
     assert standing(number, null=0.5) is expected
+
+
+def test_all_of_several_being_equivalent_needs_no_correction():
+    number = ReportedEstimate(0.52, 0.49, 0.55, 0.2, 0.03, 0.09)
+    assert standing(number, null=0.5) is Standing.UNSETTLED
+    assert standing(number, null=0.5, conjoined=True) is Standing.EQUIVALENT
+
+
+def test_sizes_have_the_words_of_their_numbers():
+    aurocs = (0.5, 0.549, 0.55, 0.649, 0.65, 0.799, 0.8, 1.0, 0.3)
+    words = "negligible negligible weak weak moderate moderate strong strong moderate"
+    assert [size_of(value) for value in aurocs] == words.split()
 
 
 def test_printing():

@@ -4,9 +4,9 @@ import math
 
 from planted_study import CONDITIONS
 
+from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.report.evidence import ModelEvidence
 from vrp.report.evidence_tables import effects_table
-from vrp.report.numbers import Effect, ReportedEstimate
 from vrp.report.page import symbols
 from vrp.report.tabular import Cell, whisker_cell, without_repeats
 

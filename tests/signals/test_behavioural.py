@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
+from scipy.stats import entropy
 
 from vrp.signals import behavioural
 
@@ -40,3 +42,35 @@ def test_token_confidence():
         behavioural.token_confidence([0.9])
     with pytest.raises(ValueError, match="one answer"):
         behavioural.token_confidence([[-0.5], [-0.5]])
+
+
+def test_semantic_entropy_by_hand_and_scipy():
+    # Three of four one way: −(¾ ln ¾ + ¼ ln ¼).
+    sampled = behavioural.semantic_entropy(["a", "b", "a", "a"])
+    assert sampled == pytest.approx(0.5623351, abs=1e-7)
+    assert behavioural.semantic_entropy(["a"] * 10) == 0.0
+    known = [0.5, 0.3, 0.1]
+    assert behavioural.exact_semantic_entropy(known, 0.1) == pytest.approx(entropy([*known, 0.1]))
+    assert behavioural.exact_semantic_entropy([1.0, 0.0], 0.0) == 0.0
+    with pytest.raises(ValueError, match="answer"):
+        behavioural.semantic_entropy([])
+
+
+def test_probability_margin_from_a_softmax():
+    logits = np.array([[2.0, 1.5, -1.0], [0.0, -9.0, -9.0]])
+    probability = softmax(logits, axis=1)
+    margin = behavioural.probability_margin(np.log(probability[:, 0]), logits[:, 0] - logits[:, 1])
+    assert margin == pytest.approx(probability[:, 0] - probability[:, 1], abs=1e-12)
+
+
+def test_probabilities_of_the_whole_answer_and_of_its_weakest_token():
+    logprobs = np.log([0.5, 0.25, 0.8])
+    assert np.exp(behavioural.sequence_log_probability(logprobs)) == pytest.approx(0.1)
+    assert np.exp(behavioural.least_token_log_probability(logprobs)) == pytest.approx(0.25)
+    for signal in (
+        behavioural.sequence_log_probability, behavioural.least_token_log_probability
+    ):  # fmt: skip
+        assert math.isnan(signal([]))
+        assert math.isnan(signal([-0.5, math.nan]))
+        with pytest.raises(ValueError, match="positive"):
+            signal([0.9])

@@ -98,3 +98,21 @@ def test_r2_where_there_is_nothing_to_fit(noisy):
             heads.top_head_r2(features, np.ones(120), order, ks)
     with pytest.raises(ValueError, match="do not fit"):
         heads.top_head_r2(features, np.ones(3), order, [1])
+
+
+def test_the_null_of_an_r2_is_what_as_many_regressors_explain_of_nothing():
+    rng = np.random.default_rng(3)
+    correct = rng.integers(0, 2, 400).astype(float)
+    features = rng.standard_normal((400, 20))
+    permuted = np.column_stack([rng.permutation(correct) for _ in range(100)])
+    noise = heads.top_head_r2(features, correct, np.arange(20), [1, 20], permuted=permuted)
+    # The expected R² of k regressors of noise is k/(n − 1).
+    assert noise.null_r2 == pytest.approx([1 / 399, 20 / 399], rel=0.3)
+    assert (noise.p > 0.01).all()
+    features[:, 0] += correct
+    told = heads.top_head_r2(features, correct, np.arange(20), [1], permuted=permuted)
+    assert told.p[0] == pytest.approx(1 / 101)
+    one = features[:, :1]
+    expected = LinearRegression().fit(one, permuted[:, 0]).score(one, permuted[:, 0])
+    found = heads.top_head_r2(features, permuted[:, 0], np.arange(20), [1])
+    assert found.r2[0] == pytest.approx(expected)

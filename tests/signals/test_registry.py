@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.stats import entropy
 
 from vrp.errors import InputError
 from vrp.signals import registry, structural
@@ -32,7 +33,11 @@ def inputs():
             "lens.mlp_contribution": rng.standard_normal((n_items, N_LAYERS)),
             "answers.token_logprobs": [[-0.5], [-1.0, -2.0], [], [-0.1], [-0.2], [-0.3]],
             "answers.first_token_entropy": rng.random(n_items),
+            "answers.decision_margin": np.arange(n_items) / 4,
             "consistency.self_consistency": rng.random(n_items),
+            "consistency.normalised": [["a", "b"], ["a", "a"], [], ["c", "b"], ["a"], ["b"]],
+            "consistency.exact_probabilities": [[1.0], [0.5, 0.5], None, [0.8], [0.9, 0.1], [1.0]],
+            "consistency.unresolved": np.array([0.0, 0.0, np.nan, 0.2, 0.0, 0.0]),
             "consistency.expected_consistency_low": rng.random(n_items),
             "consistency.expected_consistency_high": rng.random(n_items),
         },
@@ -51,7 +56,8 @@ def test_every_signal_gets_a_column_in_order(inputs):
     for name, column in columns.items():
         assert column.shape == (inputs.n_items,)
         assert column.dtype == np.float64
-        assert np.isfinite(column).all() or name == "token_confidence"
+        # The third item has no answer tokens and no distribution.
+        assert np.isfinite(np.delete(column, 2)).all(), name
 
 
 def test_structural_columns_equal_the_functions_item_by_item(inputs):
@@ -85,9 +91,21 @@ def test_the_other_columns_are_what_their_description_says(inputs):
         ),
         "logit_entropy": inputs["answers.first_token_entropy"],
         "token_confidence": [-0.5, -1.5, np.nan, -0.1, -0.2, -0.3],
+        "sequence_log_probability": [-0.5, -3.0, np.nan, -0.1, -0.2, -0.3],
+        "least_token_log_probability": [-0.5, -2.0, np.nan, -0.1, -0.2, -0.3],
+        "probability_margin": np.exp([-0.5, -1.0, np.nan, -0.1, -0.2, -0.3])
+        * (1 - np.exp(-np.arange(6) / 4)),
+        "semantic_entropy": [np.log(2), 0.0, np.nan, np.log(2), 0.0, 0.0],
+        "distinct_answers": [2, 1, np.nan, 2, 1, 1],
+        "exact_semantic_entropy": [
+            0.0,
+            np.log(2),
+            np.nan,
+            *(entropy(p) for p in ([0.8, 0.2], [0.9, 0.1], [1.0])),
+        ],
     }
     for name, values in expected.items():
-        np.testing.assert_allclose(columns[name], values)
+        np.testing.assert_allclose(columns[name], values, atol=1e-12)
     assert set(expected) | set(structural.FEATURE_NAMES) == set(columns)
 
 

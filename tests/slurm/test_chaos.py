@@ -45,7 +45,7 @@ ablate:
     - {neurons: top, count: 5}
     - {neurons: random, count: 5, seeds: 1}
     - {neurons: random, share: 0.5, seeds: 1}
-effects: {bootstrap: 100, sign_flips: 100}
+effects: {sign_flips: 100}
 """
 # On this machine everything; under SLURM, where a job takes longer to start, up to metrics, but
 # for one of each kind.

@@ -135,8 +135,8 @@ def test_the_signal_is_a_column_and_is_judged(study):
     assert found[True] == [0.0]
     assert found[False] == pytest.approx([0.693147])
     rows = read_table(estimates, METRICS).filter(predictor="sample_entropy", metric="auroc")
-    assert set(rows["value"]) == {1.0}
-    assert {"macro", "pooled", "existence"} <= set(rows["scope"])
+    assert set(rows["value"].fill_nan(None).drop_nulls()) == {1.0}
+    assert {"within_strata", "macro", "pooled", "existence"} <= set(rows["scope"])
 
 
 def test_figures_are_drawn_and_name_it(drawn):
@@ -161,15 +161,17 @@ def test_the_report_shows_signal_cost_and_figure(study, drawn, tmp_path):
         **CONDITION_SECTIONS,
     )
     summary = json.loads((tmp_path / "s.json").read_text())
-    assert summary["models"]["alpha"]["auroc"]["sample_entropy"]["macro"]["value"] == 1.0
+    assert summary["models"]["alpha"]["auroc"]["sample_entropy"]["within_strata"]["value"] == 1.0
     page = (tmp_path / "r.html").read_text()
     words = text_of(page)
     costs = words[words.index("What reading a signal costs") :]
-    (row,) = [line for line in costs.split("none of its own") if LABEL in line]
-    assert "10 samples self-consistency" in row
-    assert page.count(f"{LABEL} <i>S</i><sub>k</sub>") >= 2
+    (row,) = [line for line in costs.split("none of its own") if "10 samples" in line]
+    assert "10 samples self-consistency S SC , semantic entropy, 2 more signals" in row
+    assert f"{LABEL} <i>S</i><sub>k</sub>" in page
     assert "Entropy of the samples of every item." in words
-    assert words.index("Figure 1. Mean AUROC") < words.index("Figure 2. Entropy of the samples")
+    assert words.index("Figure 1. AUROC within strata") < words.index(
+        "Figure 2. Entropy of the samples"
+    )
 
 
 def test_a_column_that_there_is_not_is_one_clear_line(extended, study, monkeypatch):

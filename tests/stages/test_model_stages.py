@@ -619,7 +619,7 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
             "effects": path,
         },
         seed=0,
-        effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        effects=EffectsConfig(sign_flips=100),
         mask=config.mask,
         ablate=config.ablate,
         provenance={},

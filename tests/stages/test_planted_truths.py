@@ -73,7 +73,7 @@ def row(table, **where):
     return found.row(0, named=True)
 
 
-@pytest.mark.parametrize("scope", ["macro", "pooled", *planted.TASKS])
+@pytest.mark.parametrize("scope", ["within_strata", "macro", "pooled", *planted.TASKS])
 def test_the_signal_that_knows_is_found(judged, scope):
     found = row(judged[0], predictor="decision_margin", metric="auroc", scope=scope)
     assert found["low"] < planted.MARGIN_AUROC < found["high"]
@@ -83,7 +83,7 @@ def test_the_signal_that_knows_is_found(judged, scope):
 
 def test_the_signal_that_knows_nothing_is_equivalent_to_chance(judged):
     for predictor in ("spatial_entropy", "cluster_count_dbscan"):
-        area = row(judged[0], predictor=predictor, metric="auroc", scope="macro")
+        area = row(judged[0], predictor=predictor, metric="auroc", scope="within_strata")
         assert area["low"] < 0.5 < area["high"]
         correlation = row(judged[0], predictor=predictor, metric="r", scope="pooled")
         assert correlation["p_equivalence"] < 0.05
@@ -135,7 +135,7 @@ def test_heads_are_ranked_once_each(judged):
 
 
 def test_holm_runs_over_the_predictors_of_one_scope(judged):
-    family = judged[0].filter(scope="macro", metric="auroc").filter(pl.col("p").is_finite())
+    family = judged[0].filter(scope="within_strata", metric="auroc").filter(pl.col("p").is_finite())
     smallest = family.sort("p").row(0, named=True)
     assert smallest["p_adjusted"] == pytest.approx(min(1, smallest["p"] * len(family)))
     assert smallest["p_adjusted"] < 1e-6  # the planted signal: no floor of resampling holds it up
@@ -186,7 +186,7 @@ def estimated(study, tmp_path_factory):
             "effects": path,
         },
         seed=0,
-        effects=EffectsConfig(bootstrap=500),
+        effects=EffectsConfig(),
         **planted.CONDITION_SECTIONS,
         provenance=planted.ORIGIN,
     )
@@ -284,7 +284,7 @@ def probed(study, judged, tmp_path_factory):
     return fit(study, judged, tmp_path_factory.mktemp("probes"))
 
 
-def auroc_of(table, predictor, *, scope="macro", layer=-1):
+def auroc_of(table, predictor, *, scope="within_strata", layer=-1):
     return row(table, predictor=predictor, scope=scope, metric="auroc", layer=layer)
 
 
@@ -355,7 +355,7 @@ def test_permutation_brings_every_probe_to_chance(judged, tmp_path):
         mlp=True,
         supervised_attention=True,
     )
-    judged_probes = table.filter(scope="macro", metric="auroc")
+    judged_probes = table.filter(scope="within_strata", metric="auroc")
     assert len(judged_probes) >= 15
     # Bonferroni over the probes: three and a half standard errors either side.
     for found in judged_probes.filter(pl.col("predictor") != "task_only").iter_rows(named=True):

@@ -84,7 +84,7 @@ def test_every_signal_without_its_inputs_is_listed_as_not_captured(made):
             for number in model["auroc"][name].values():
                 assert number["value"] is None
                 assert (number["n"], number["note"]) == (0, NOT_CAPTURED)
-        assert model["auroc"]["logit_entropy"]["macro"]["value"] is not None
+        assert model["auroc"]["logit_entropy"]["within_strata"]["value"] is not None
         for number in model["correlation"]["H_s"].values():
             assert number["value"] is None
     assert summary["pooled_over_models"]["R(H_s)"]["note"] == NOT_CAPTURED

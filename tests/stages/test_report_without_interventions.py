@@ -34,7 +34,7 @@ def study(tmp_path_factory):
             "effects": made.effects,
         },
         seed=0,
-        effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        effects=EffectsConfig(sign_flips=100),
         **CONDITION_SECTIONS,
         provenance={"study": "synthetic"},
     )

@@ -1,24 +1,28 @@
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from vrp.stats import auroc as auroc_module
-from vrp.stats.auroc import auroc, bootstrap_auroc
+from vrp.stats.auroc import (
+    auroc,
+    auroc_estimate,
+    bootstrap_auroc,
+    clustered_auroc,
+    stratified_auroc,
+    van_elteren_weight,
+)
 from vrp.stats.bootstrap import resample_groups
 
 
-def delong(signal, correct, groups=None):
-    return auroc_module.delong(
-        signal, correct, groups=np.arange(len(signal)) if groups is None else groups
+def clustered(signal, correct, groups=None, folds=None):
+    codes = np.arange(len(signal)) if groups is None else np.asarray(groups)
+    return clustered_auroc(
+        signal, correct, codes, n_images=int(codes.max()) + 1, name="cell", folds=folds
     )
-
-
-def _se(estimate):
-    return (estimate.high - estimate.value) / stats.norm.ppf(0.975)
 
 
 def _brute_force(signal, correct):
@@ -42,17 +46,24 @@ def test_hand_worked_with_ties():
 
 
 @pytest.mark.parametrize("levels", [None, 11, 2])
-def test_equals_brute_force_and_sklearn(levels):
+def test_equals_brute_force_sklearn_and_brunner_munzel(levels):
     random = np.random.default_rng(0)
     signal, correct = _normal_scores(random, 150, 0.7)
     if levels:
         signal = np.digitize(signal, np.linspace(-2, 2, levels - 1)).astype(float)
     value, variance = _brute_force(signal, correct)
-    point = delong(signal, correct)
+    point = clustered(signal, correct)
     assert point.value == pytest.approx(roc_auc_score(correct, signal), abs=1e-12)
     assert point.value == pytest.approx(value, abs=1e-12)
-    assert _se(point) == pytest.approx(math.sqrt(variance), rel=1e-10)
-    assert point.p == pytest.approx(2 * stats.norm.sf(abs(value - 0.5) / _se(point)), rel=1e-9)
+    assert point.se == pytest.approx(math.sqrt(variance), rel=1e-10)
+    wrong, right = signal[correct == 0], signal[correct == 1]
+    test = stats.brunnermunzel(wrong, right)
+    assert replace(point, null_se=math.nan).p_against(0.5) == pytest.approx(test.pvalue, rel=1e-9)
+    whitney = stats.mannwhitneyu(right, wrong, use_continuity=False, method="asymptotic")
+    normal = 2 * stats.norm.sf(abs(value - 0.5) / point.null_se)
+    assert normal == pytest.approx(whitney.pvalue, rel=1e-9)
+    # The test takes the larger standard error.
+    assert point.p_against(0.5) >= max(test.pvalue, whitney.pvalue) * (1 - 1e-9)
 
 
 def test_strata_compare_only_within():
@@ -99,10 +110,10 @@ def test_clustered_standard_error_agrees_with_the_bootstrap():
     signal = shared[groups] + random.normal(size=1800)
     resamples = resample_groups(groups, seed="s", n_boot=1000)
     boot = bootstrap_auroc(signal, correct, groups, resamples=resamples)
-    clustered = delong(signal, correct, groups)
-    assert _se(clustered) == pytest.approx(boot.se, rel=0.1)
-    assert _se(clustered) > 1.2 * _se(delong(signal, correct))
-    assert clustered.n_groups == 300
+    found = clustered(signal, correct, groups)
+    assert found.se == pytest.approx(boot.se, rel=0.1)
+    assert found.se > 1.2 * clustered(signal, correct).se
+    assert found.n_groups == 300
 
 
 def test_clustering_narrows_the_interval_where_images_only_shift_the_signal():
@@ -113,18 +124,85 @@ def test_clustering_narrows_the_interval_where_images_only_shift_the_signal():
     signal = 3 * random.normal(size=300)[groups] + correct + random.normal(size=1800)
     resamples = resample_groups(groups, seed="s", n_boot=1000)
     boot = bootstrap_auroc(signal, correct, groups, resamples=resamples)
-    clustered = delong(signal, correct, groups)
-    assert _se(clustered) == pytest.approx(boot.se, rel=0.1)
-    assert _se(clustered) < 0.6 * _se(delong(signal, correct))
+    found = clustered(signal, correct, groups)
+    assert found.se == pytest.approx(boot.se, rel=0.1)
+    assert found.se < 0.6 * clustered(signal, correct).se
 
 
-def test_interval_covers_a_planted_auroc():
-    random = np.random.default_rng(5)
-    covered = 0
-    for _ in range(300):
-        estimate = delong(*_normal_scores(random, 200, 0.75))
-        covered += estimate.low <= 0.75 <= estimate.high
-    assert 0.91 <= covered / 300 <= 0.98
+def _two_strata():
+    """60 items of which 20 are right and 90 of which 60 are; the signal tells in the first."""
+    random = np.random.default_rng(11)
+    strata = np.repeat(["a", "b"], [60, 90])
+    correct = np.concatenate([np.arange(60) < 20, np.arange(90) < 60])
+    signal = random.normal(size=150) + correct * np.where(strata == "a", 1.5, 0.0)
+    return signal, correct, strata
+
+
+def test_van_elterens_weights_by_hand():
+    signal, correct, strata = _two_strata()
+    found = stratified_auroc(signal, correct, np.arange(150), strata, n_images=150)
+    # Van Elteren 1960: Σ U_k/(n_k + 1), here divided by its value where every pair is won.
+    won = {s: roc_auc_score(correct[strata == s], signal[strata == s]) for s in "ab"}
+    rank_sums = won["a"] * 20 * 40 / 61 + won["b"] * 60 * 30 / 91
+    assert found.value == pytest.approx(rank_sums / (20 * 40 / 61 + 60 * 30 / 91), abs=1e-12)
+    assert van_elteren_weight(20, 40) == pytest.approx(800 / 61)
+    # Items of different images: the variances add up, with the squares of the weights.
+    share = np.array([800 / 61, 1800 / 91]) / (800 / 61 + 1800 / 91)
+    own = [clustered(signal[strata == s], correct[strata == s]).se for s in "ab"]
+    assert found.se == pytest.approx(math.hypot(*(share * own)), rel=1e-3)
+
+
+def test_what_tells_the_strata_apart_only_is_at_chance_within_them():
+    random = np.random.default_rng(12)
+    strata = np.repeat(["is", "what"], 400)
+    correct = random.random(800) < np.where(strata == "is", 0.97, 0.18)
+    signal = 2.0 * (strata == "is") + random.normal(size=800)
+    assert auroc(signal, correct) > 0.8
+    found = stratified_auroc(signal, correct, np.arange(800), strata, n_images=800)
+    assert found.value == pytest.approx(0.5, abs=0.06)
+
+
+def test_small_strata_are_left_out_and_named():
+    signal, correct, strata = _two_strata()
+    strata = strata.astype("<U9")
+    strata[:6] = "tiny"
+    found = stratified_auroc(signal, correct, np.arange(150), strata, n_images=150)
+    assert "tiny (too few wrong answers: 0; too few right answers: 6)" in found.note
+    without = strata != "tiny"
+    again = stratified_auroc(
+        signal[without], correct[without], np.arange(150)[without], strata[without], n_images=150
+    )
+    assert found.value == again.value
+    assert found.n == 144
+
+
+def test_a_cell_counts_images_and_not_items():
+    signal, correct = np.arange(200.0), np.arange(200) < 150
+    found = clustered(signal, correct, np.r_[np.arange(150), np.repeat(np.arange(9), 6)[:50]])
+    assert math.isnan(found.value)
+    assert found.note == "too few wrong answers: 50 on 9 images"
+
+
+def test_perfect_separation_is_the_strongest_evidence():
+    for turned, value in ((1, 1.0), (-1, 0.0)):
+        found = auroc_estimate(clustered(turned * np.arange(100.0), np.arange(100) >= 20))
+        assert found.value == value
+        assert found.method == "exact"
+        # 20 of 20 wrong items lie below: Clopper and Pearson's bound is 0.025^(1/20).
+        reach = stats.binomtest(20, 20).proportion_ci(method="exact").low
+        assert (found.low, found.high) == pytest.approx(
+            (reach, 1.0) if value else (0.0, 1 - reach), abs=1e-9
+        )
+        # One of all (100 over 20) orders of labels is this one, another is its mirror image.
+        assert found.p == pytest.approx(2 / math.comb(100, 20), rel=1e-9)
+
+
+def test_a_constant_signal_is_said_to_be_one():
+    found = auroc_estimate(clustered(np.ones(60), np.arange(60) < 30))
+    assert found.value == 0.5
+    assert math.isnan(found.low)
+    assert math.isnan(found.p)
+    assert "one value only" in found.note
 
 
 def test_clustered_bootstrap_covers_a_planted_auroc():
@@ -137,30 +215,27 @@ def test_clustered_bootstrap_covers_a_planted_auroc():
         signal = random.normal(size=80) + math.sqrt(2) * stats.norm.ppf(0.7) * label
         resamples = resample_groups(groups, seed=f"c{i}", n_boot=200)
         boot = bootstrap_auroc(signal[groups], label[groups], groups, resamples=resamples)
-        estimate = boot.estimate(null=0.5)
+        estimate = boot.estimate()
         covered += estimate.low <= 0.7 <= estimate.high
     assert 0.87 <= covered / 100 <= 0.99
 
 
 def test_one_class_is_said():
-    resamples = resample_groups(range(4), seed="s", n_boot=10)
-    for correct in (np.ones(4), np.zeros(4)):
-        assert math.isnan(auroc(np.arange(4), correct))
-        assert "no pair" in delong(np.arange(4), correct).note
-        boot = bootstrap_auroc(np.arange(4), correct, range(4), resamples=resamples)
+    resamples = resample_groups(range(40), seed="s", n_boot=10)
+    for correct, name in ((np.ones(40), "wrong"), (np.zeros(40), "right")):
+        assert math.isnan(auroc(np.arange(40), correct))
+        assert clustered(np.arange(40), correct).note == f"too few {name} answers: 0"
+        boot = bootstrap_auroc(np.arange(40), correct, range(40), resamples=resamples)
         assert math.isnan(boot.value)
         assert "no pair" in boot.note
-    perfect = delong([4, 3, 2, 1], [1, 1, 0, 0])
-    assert perfect.value == 1.0
-    assert math.isnan(perfect.low)
-    assert "no interval" in perfect.note
 
 
 def test_missing_signal_is_dropped_and_counted_and_infinity_is_ranked():
-    estimate = delong([np.nan, np.inf, 2, 1, -np.inf, 1.5], [0, 1, 1, 0, 0, 0])
-    assert estimate.n == 5
-    assert "1 of 6" in estimate.note
-    assert estimate.value == 1.0
+    signal = np.r_[np.nan, np.inf, np.arange(20.0), -np.inf]
+    found = clustered(signal, np.r_[0, 1, np.arange(20) >= 10, 0])
+    assert found.n == 22
+    assert "1 of 23" in found.note
+    assert found.value == 1.0
 
 
 def test_row_order_does_not_matter():

@@ -5,11 +5,14 @@ import pytest
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.bootstrap import resample_groups
-from vrp.stats.correlation import (
-    bootstrap_point_biserial,
-    point_biserial,
-)
+from vrp.stats.correlation import clustered_correlation, correlation_estimate, point_biserial
+
+
+def clustered(signal, correct, groups=None, strata=None):
+    codes = np.arange(len(signal)) if groups is None else np.asarray(groups)
+    return clustered_correlation(
+        signal, correct, codes, n_images=int(codes.max()) + 1, name="cell", strata=strata
+    )
 
 
 def _planted(random, n, r):
@@ -17,13 +20,6 @@ def _planted(random, n, r):
     correct = random.integers(0, 2, n)
     slope = 2 * r / math.sqrt(1 - r * r)
     return slope * correct + random.normal(size=n), correct
-
-
-def _within(signal, correct, strata):
-    """Correlation of what is left of both when each stratum's mean is taken off."""
-    own = [np.where(strata == s, 1.0, 0.0) for s in range(3)]
-    left = [v - sum(m * (v @ m) / max(m.sum(), 1) for m in own) for v in (signal, correct)]
-    return np.corrcoef(*left)[0, 1]
 
 
 def test_equals_scipy():
@@ -55,10 +51,7 @@ def test_centring_within_strata_removes_what_only_tells_them_apart():
     correct = (random.random(1000) < np.where(stratum, 0.9, 0.2)).astype(int)
     signal = 5.0 * stratum + random.normal(size=1000)
     assert point_biserial(signal, correct).value > 0.5
-    resamples = resample_groups(range(1000), seed="s", n_boot=1)
-    within = bootstrap_point_biserial(
-        signal, correct, range(1000), resamples=resamples, strata=stratum
-    )
+    within = clustered(signal, correct, strata=stratum)
     assert abs(within.value) < 0.1
     # Partial correlation given the stratum, by regression residuals: an independent route.
     design = np.column_stack([np.ones(1000), stratum])
@@ -66,36 +59,40 @@ def test_centring_within_strata_removes_what_only_tells_them_apart():
     assert within.value == pytest.approx(np.corrcoef(*residual)[0, 1], abs=1e-12)
 
 
-def test_bootstrap_replicates_equal_recomputed_correlations():
+def test_standard_error_is_the_jackknifes():
     random = np.random.default_rng(2)
-    signal, correct = _planted(random, 120, 0.4)
-    groups = np.array([f"g{i}" for i in random.integers(0, 40, 120)])
-    strata = random.integers(0, 3, 120)
-    resamples = resample_groups(groups, seed="s", n_boot=300)
-    plain = bootstrap_point_biserial(signal, correct, groups, resamples=resamples)
-    centred = bootstrap_point_biserial(signal, correct, groups, resamples=resamples, strata=strata)
-    for b in (0, 7, 299):
-        times = resamples.weights[resamples.codes(groups), b]
-        rows = np.repeat(np.arange(120), times)
-        assert plain.replicates[b] == pytest.approx(
-            np.corrcoef(signal[rows], correct[rows])[0, 1], abs=1e-9
-        )
-        assert centred.replicates[b] == pytest.approx(
-            _within(signal[rows], correct[rows], strata[rows]), abs=1e-9
-        )
+    signal, correct = _planted(random, 400, 0.4)
+    signal = np.exp(signal / 2)  # far from normal, where Fisher's standard error is wrong
+    left_out = [np.corrcoef(np.delete(signal, i), np.delete(correct, i))[0, 1] for i in range(400)]
+    jackknife = math.sqrt(399 / 400 * np.sum((left_out - np.mean(left_out)) ** 2))
+    assert clustered(signal, correct).se == pytest.approx(jackknife, rel=0.03)
 
 
-def test_the_bootstrap_sees_clusters():
+def test_clusters_widen_the_interval():
     random = np.random.default_rng(3)
     n_images, each = 400, 5
     groups = np.repeat(np.arange(n_images), each)
     shared_x, shared_y = random.normal(size=(2, n_images))
     signal = shared_x[groups] + 0.5 * random.normal(size=groups.size)
     correct = (shared_y[groups] + 0.5 * random.normal(size=groups.size) > 0).astype(int)
-    boot = bootstrap_point_biserial(
-        signal, correct, groups, resamples=resample_groups(groups, seed="s", n_boot=1000)
-    )
-    assert boot.se > 1.5 / math.sqrt(groups.size)
+    assert clustered(signal, correct, groups).se > 1.5 / math.sqrt(groups.size)
+
+
+@pytest.mark.parametrize("levels", [None, 10])
+def test_clustered_interval_covers_a_planted_r(levels):
+    random = np.random.default_rng(6)
+    edges = np.linspace(-1, 2, 9)
+
+    def drawn(n):
+        signal, correct = _planted(random, n, 0.3)
+        return (np.digitize(signal, edges).astype(float) if levels else signal), correct
+
+    truth = np.corrcoef(*drawn(400_000))[0, 1]
+    covered = 0
+    for _ in range(400):
+        estimate = correlation_estimate(clustered(*drawn(300)))
+        covered += estimate.low <= truth <= estimate.high
+    assert 0.925 <= covered / 400 <= 0.975
 
 
 def test_interval_covers_a_planted_r():
@@ -118,10 +115,11 @@ def test_missing_and_constant_signals_are_said():
         assert math.isnan(point_biserial(constant, correct).value)
         assert "does not vary" in point_biserial(constant, correct).note
     assert math.isnan(point_biserial(signal, np.ones(6)).value)
-    resamples = resample_groups(range(6), seed="s", n_boot=10)
-    boot = bootstrap_point_biserial(np.full(6, 0.1), correct, range(6), resamples=resamples)
-    assert math.isnan(boot.value)
-    assert np.isnan(boot.replicates).all()
+    nothing = clustered(np.full(40, 0.1), np.arange(40) < 20)
+    assert math.isnan(nothing.value)
+    assert "does not vary" in nothing.note
+    few = clustered(np.arange(40.0), np.arange(40) < 3)
+    assert few.note == "too few right answers: 3"
 
 
 def test_bad_input_is_refused():

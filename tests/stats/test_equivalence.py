@@ -5,29 +5,25 @@ import pytest
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.auroc import bootstrap_auroc, delong
-from vrp.stats.bootstrap import BootstrapEstimate, macro_average, resample_groups
-from vrp.stats.correlation import bootstrap_point_biserial
+from vrp.stats.auroc import clustered_auroc
+from vrp.stats.clusters import clustered_mean, mean_of
+from vrp.stats.correlation import clustered_correlation
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
 
 
-def with_se(value, se, n_groups):
-    """An estimate whose replicates have exactly this standard error."""
-    replicates = value + se / math.sqrt(2) * np.array([-1.0, 1.0])
-    return BootstrapEstimate(value, replicates, n_groups, n_groups, "")
-
-
 def p_of_auroc(signal, correct, groups):
-    estimate = delong(signal, correct, groups=groups)
-    se = (estimate.high - estimate.value) / stats.norm.ppf(0.975)
-    return equivalence_p(with_se(estimate.value, se, estimate.n_groups), low=0.45, high=0.55)
+    codes = np.asarray(groups)
+    n_images = int(codes.max()) + 1
+    found = clustered_auroc(signal, correct, codes, n_images=n_images, name="cell")
+    return equivalence_p(found, low=0.45, high=0.55)
 
 
 def p_of_correlation(signal, correct, groups):
-    resamples = resample_groups(groups, seed="s", n_boot=400)
-    boot = bootstrap_point_biserial(signal, correct, groups, resamples=resamples)
-    return equivalence_p(boot, low=-0.1, high=0.1)
+    codes = np.asarray(groups)
+    n_images = int(codes.max()) + 1
+    found = clustered_correlation(signal, correct, codes, n_images=n_images, name="cell")
+    return equivalence_p(found, low=-0.1, high=0.1)
 
 
 def test_tost_of_a_mean_equals_two_t_tests_of_scipy():
@@ -35,7 +31,7 @@ def test_tost_of_a_mean_equals_two_t_tests_of_scipy():
     random = np.random.default_rng(0)
     before, after = (random.random((2, 4000)) < 0.5).astype(int)
     change = 100.0 * (after - before)
-    mean = with_se(float(change.mean()), float(stats.sem(change)), 4000)
+    mean = clustered_mean(change, np.arange(4000), n_images=4000)
     above = stats.ttest_1samp(change, -2.0, alternative="greater").pvalue
     below = stats.ttest_1samp(change, 2.0, alternative="less").pvalue
     assert equivalence_p(mean, low=-2.0, high=2.0) == pytest.approx(max(above, below), rel=1e-9)
@@ -78,23 +74,23 @@ def test_clusters_make_it_no_easier():
     assert copied == pytest.approx(once, rel=0.05)  # five copies are no new evidence
 
 
-def test_macro_average_can_be_tested():
+def test_an_average_over_tasks_can_be_tested():
     random = np.random.default_rng(5)
-    n = 4000
-    groups = np.arange(n) // 2
-    resamples = resample_groups(groups, seed="s", n_boot=400)
-    signal, correct = random.normal(size=n), random.integers(0, 2, n)
+    signal, correct = random.normal(size=4000), random.integers(0, 2, 4000)
+    codes = np.arange(4000) // 2
     parts = {
-        task: bootstrap_auroc(signal[here], correct[here], groups[here], resamples=resamples)
+        task: clustered_auroc(signal[here], correct[here], codes[here], n_images=2000, name=task)
         for task, here in (("a", slice(1, None, 2)), ("b", slice(0, None, 2)))
     }
-    macro = macro_average(parts, n_groups=n // 2)
-    assert equivalence_p(macro, low=0.45, high=0.55) < ALPHA
+    assert equivalence_p(mean_of(parts, n_groups=2000), low=0.45, high=0.55) < ALPHA
 
 
 def test_what_is_undefined_is_not_tested():
-    one_class = with_se(math.nan, math.nan, 3)
+    one_class = clustered_auroc(
+        np.arange(30.0), np.ones(30), np.arange(30), n_images=30, name="cell"
+    )
     assert math.isnan(equivalence_p(one_class, low=-1, high=1))
-    assert math.isnan(equivalence_p(with_se(0.0, 0.1, 1), low=-1, high=1))
+    without_variance = clustered_mean(np.ones(9), np.arange(9), n_images=9)
+    assert math.isnan(equivalence_p(without_variance, low=-1, high=1))
     with pytest.raises(InputError, match="low < high"):
-        equivalence_p(with_se(0, 1, 3), low=1, high=-1)
+        equivalence_p(without_variance, low=1, high=-1)

@@ -6,9 +6,19 @@ from scipy import stats
 
 from vrp.errors import InputError
 from vrp.stats import paired
-from vrp.stats.bootstrap import resample_groups
-from vrp.stats.clusters import group_sums
-from vrp.stats.paired import bootstrap_difference, mcnemar, sign_flip_test
+from vrp.stats.clusters import group_sums, numbered
+from vrp.stats.paired import (
+    mcnemar,
+    paired_difference,
+    paired_equivalence_p,
+    paired_estimate,
+    sign_flip_test,
+)
+
+
+def effect(before, after, groups=None):
+    codes, n_images = numbered(np.arange(len(before)) if groups is None else groups)
+    return paired_difference(before, after, codes, n_images=n_images)
 
 
 def test_sign_flip_by_hand():
@@ -51,43 +61,75 @@ def test_an_effect_by_hand():
     before = np.array([1, 1, 1, 1, 0, 0, 1, 1, 1, 1])
     after = np.array([0, 0, 1, 1, 1, 0, 1, 1, 1, 0])
     groups = ["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"]
-    resamples = resample_groups(groups, seed="s", n_boot=500)
-    boot = bootstrap_difference(before, after, groups, resamples=resamples)
-    assert boot.value == pytest.approx(-20.0)
-    assert boot.n_groups == 5
+    found = effect(before, after, groups)
+    assert found.value == pytest.approx(-20.0)
+    assert found.n_groups == 5
+    # Per image, changes less the mean: −160, +40, +140, +40, −60 in a tenth of a point.
+    squares = sum(v**2 for v in (-16, 4, 14, 4, -6))
+    assert found.se == pytest.approx(math.sqrt(5 / 4 * squares))
+    assert (found.df, found.n_gained, found.n_lost) == (4, 1, 2)
     assert mcnemar(1, 3) == pytest.approx(stats.binomtest(1, 4).pvalue)
     # Nets a −2, c +1, e −1: Σ = −2; |±2 ±1 ±1| ≥ 2 in 6 of 8.
-    nets = group_sums((after - before).astype(float), resamples.codes(groups))
+    nets = group_sums((after - before).astype(float), numbered(groups)[0])
     assert nets.tolist() == [-2, 0, 1, 0, -1]
     assert sign_flip_test(nets, seed="s") == 0.75
 
 
-def test_replicates_equal_recomputed_means():
-    random = np.random.default_rng(1)
-    before, after = random.integers(0, 2, (2, 90))
-    groups = random.integers(0, 25, 90)
-    resamples = resample_groups(groups, seed="s", n_boot=30)
-    boot = bootstrap_difference(before, after, groups, resamples=resamples)
-    for b in (0, 29):
-        rows = np.repeat(np.arange(90), resamples.weights[resamples.codes(groups), b])
-        assert boot.replicates[b] == pytest.approx(100 * (after[rows] - before[rows]).mean())
+def test_no_change_at_all_is_strong_evidence_of_no_effect():
+    found = effect(np.ones(1000), np.ones(1000))
+    estimate = paired_estimate(found)
+    # Clopper and Pearson's upper bound of 0 of 1,000, once for gains and once for losses.
+    reach = 100 * (1 - 0.0125 ** (1 / 1000))
+    assert estimate.value == 0.0
+    assert (estimate.low, estimate.high) == pytest.approx((-reach, reach))
+    assert estimate.method == "exact"
+    assert "0 of 1000 images changed" in estimate.note
+    # Were 2% of images to change, none of 1,000 would be drawn with chance 0.98^1000.
+    assert paired_equivalence_p(found, margin=2.0) == pytest.approx(0.98**1000, rel=1e-9)
+
+
+def test_few_changed_images_have_the_interval_of_gains_and_losses():
+    after = np.ones(30)
+    after[:8] = 0
+    estimate = paired_estimate(effect(np.ones(30), after))
+    losses = stats.binomtest(8, 30).proportion_ci(0.975)
+    gains = stats.binomtest(0, 30).proportion_ci(0.975)
+    assert estimate.low == pytest.approx(-100 * losses.high)
+    assert estimate.high == pytest.approx(100 * (gains.high - losses.low))
+    assert estimate.method == "exact"
+
+
+def test_one_changed_image_gives_no_p_of_zero():
+    after = np.ones(1000)
+    after[7] = 0
+    found = effect(np.ones(1000), after)
+    estimate = paired_estimate(found)
+    assert estimate.low < -0.1 < 0 < estimate.high
+    assert 0 < paired_equivalence_p(found, margin=2.0) < 1e-6
+
+
+def test_few_images_give_neither_interval_nor_test():
+    found = effect(np.ones(90), np.arange(90) % 2, np.arange(90) // 10)
+    estimate = paired_estimate(found)
+    assert estimate.value == pytest.approx(-50.0)
+    assert math.isnan(estimate.low)
+    assert estimate.note == "too few images: 9"
+    assert math.isnan(paired_equivalence_p(found, margin=2.0))
 
 
 @pytest.mark.slow
-def test_interval_covers_a_planted_effect_with_clusters():
+@pytest.mark.parametrize("lost_share", [0.01, 0.3])
+def test_interval_covers_a_planted_effect_with_clusters(lost_share):
     random = np.random.default_rng(2)
-    groups = np.repeat(np.arange(60), 5)
+    n_images = 400 if lost_share < 0.1 else 60
+    groups = np.repeat(np.arange(n_images), 5)
     covered = 0
-    for i in range(150):
-        # The image decides whether all its five items are lost: true effect −30 pp.
-        lost = random.random(60) < 0.3
-        before = np.ones(300, dtype=int)
-        after = (~lost[groups]).astype(int)
-        resamples = resample_groups(groups, seed=f"c{i}", n_boot=300)
-        boot = bootstrap_difference(before, after, groups, resamples=resamples)
-        estimate = boot.estimate()
-        covered += estimate.low <= -30.0 <= estimate.high
-    assert 0.88 <= covered / 150 <= 0.99
+    for _ in range(1000):
+        # The image decides whether all its five items are lost.
+        lost = random.random(n_images) < lost_share
+        found = paired_estimate(effect(np.ones(groups.size), ~lost[groups], groups))
+        covered += found.low <= -100 * lost_share <= found.high
+    assert covered / 1000 >= 0.93
 
 
 def test_sign_flips_of_a_random_choice_are_null():
@@ -104,10 +146,7 @@ def test_sign_flips_of_a_random_choice_are_null():
 
 
 def test_bad_input_is_refused():
-    resamples = resample_groups(["a", "b"], seed="s", n_boot=5)
     with pytest.raises(InputError, match="same items twice"):
-        bootstrap_difference([1, 0], [1], ["a", "b"], resamples=resamples)
-    with pytest.raises(InputError, match="0 or 1"):
-        bootstrap_difference([1, np.nan], [1, 0], ["a", "b"], resamples=resamples)
+        paired_difference([1, 0], [1], np.array([0, 1]), n_images=2)
     with pytest.raises(InputError, match="finite"):
         sign_flip_test([1.0, np.nan], seed="s")

@@ -166,7 +166,7 @@ def of_the_extension(stage, model="", **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_an_extension_registers_counts_where_it_is_used(extension, stage):
-    signals = {"<register_signal distinct_answers>", "distinct_answers"}
+    signals = {"<register_signal answer_count>", "answer_count"}
     shown = {"<register_figure answer_counts>", "draw", "DISTINCT"}
     expected = {"metrics": signals, "probes": signals, "figures": signals | shown}
     expected["report"] = expected["figures"]

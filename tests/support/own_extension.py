@@ -17,27 +17,27 @@ from vrp.tables.signals import signal_table
 from vrp.vlm.families import get_family, register_family
 
 
-def distinct_answers(inputs):
+def answer_count(inputs):
     return np.array([len(set(answers)) for answers in inputs["consistency.normalised"]], float)
 
 
 register_signal(
     Signal(
-        name="distinct_answers", label="distinct answers D", kind="behavioural",
+        name="answer_count", label="distinct answers D", kind="behavioural",
         reliable_when="low", deployable=True, unit="answers",
         description="number of distinct answers among K samples",
-        needs=("consistency.normalised",), compute=distinct_answers,
+        needs=("consistency.normalised",), compute=answer_count,
     )
 )  # fmt: skip
 
-DISTINCT = signal_table().only("distinct_answers")
+DISTINCT = signal_table().only("answer_count")
 
 
 def draw(study):
     figure = Figure()
     axes = figure.subplots()
     for model in study.models:
-        axes.hist(model.table(DISTINCT)["distinct_answers"], label=model.name)
+        axes.hist(model.table(DISTINCT)["answer_count"], label=model.name)
     axes.set_title("How many answers there are")
     return figure
 

@@ -198,7 +198,8 @@ SOMETHING: dict[str, Edit] = {
         ("data/scoring.py", "if len(kinds) == 1 else None", "if kinds else None"),
     ),
     "VQA's articles": _edit(
-        MODEL_RUNS | {"fetch_data", "sample", "figures", "report"}, "vrp.data.scoring:_ARTICLES",
+        MODEL_RUNS | {"fetch_data", "sample", "metrics", "figures", "report"},
+        "vrp.data.scoring:_ARTICLES",
         ("data/scoring.py", '{"a", "an", "the"}', '{"a", "an"}'),
     ),
     "the entropy formula": _edit(
@@ -259,7 +260,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "a figure's caption": _edit(
         "figures report", "vrp.plots.figures.masking:CAPTION",
-        ("plots/figures/masking.py", "Change in accuracy (mean", "Difference in accuracy (mean"),
+        ("plots/figures/masking.py", "Change in accuracy (all", "Difference in accuracy (all"),
     ),
     "the page's style": _edit(
         "report", "vrp.report:templates/style.css",

@@ -23,6 +23,7 @@ from vrp.estimates.reliability import (
     EvaluationItems,
     adjusted,
     not_captured_rows,
+    permutation_rows,
     reliability_rows,
     share_rows,
 )
@@ -59,7 +60,8 @@ PROBE_SKILL = {
     "question_only": 0.3,
     "answer_only": 0.2,
     "blind_linear_best": 0.3,
-    "permuted_linear_best": 0.0,
+    "output_fusion": 1.5,
+    "output_fusion_with_probe": 2.3,
 }
 PROBE_NEEDS = {"attention_trees": "attention", "attention_mlp": "attention", "margin_only": "lens"}
 LAYER_SKILL = (0.2, 0.6, 1.3, 2.0, 2.2, 1.9)
@@ -153,7 +155,7 @@ def write_synthetic_study(
             "effects": study.effects,
         },
         seed=seed,
-        effects=EffectsConfig(bootstrap=100, sign_flips=100),
+        effects=EffectsConfig(sign_flips=100),
         **CONDITION_SECTIONS,
         provenance={"study": "synthetic"},
     )
@@ -404,15 +406,16 @@ class _Model:
             rows += reliability_rows(name, scores[name], judged, correlation=False)
             right = (scores[name] > 0.5) == judged.correct
             rows += share_rows(name, "accuracy", right, judged)
+        areas = self.rng.normal(0.5, 0.02, size=20)
+        rows += permutation_rows("permuted_linear_best", areas, 0.9, n=self.n)
         write_table(paths["probes"], PROBES, adjusted(rows), provenance=self.provenance)
-        kept = {name: values for name, values in scores.items() if "permuted" not in name}
         fold = np.arange(self.n) % N_FOLDS
         predictions = {
-            "item_id": self.ids * len(kept),
-            "probe": [name for name in kept for _ in range(self.n)],
-            "layer": [4] * (self.n * len(kept)),
-            "fold": np.tile(fold, len(kept)),
-            "score": np.concatenate(list(kept.values())),
+            "item_id": self.ids * len(scores),
+            "probe": [name for name in scores for _ in range(self.n)],
+            "layer": [4] * (self.n * len(scores)),
+            "fold": np.tile(fold, len(scores)),
+            "score": np.concatenate(list(scores.values())),
         }
         write_table(paths["predictions"], PREDICTIONS, predictions, provenance=self.provenance)
 

@@ -87,9 +87,9 @@ def test_the_signal_is_a_column_and_is_judged(folder):
     samples = table(folder, "polite/consistency/*.parquet")
     counted = samples.select("item_id", n=pl.col("normalised").list.n_unique())
     joined = signals.join(counted, on="item_id")
-    assert joined["distinct_answers"].to_list() == joined["n"].to_list()
+    assert joined["answer_count"].to_list() == joined["n"].to_list()
     metrics = table(folder, "polite/metrics.parquet")
-    assert "distinct_answers" in set(metrics["predictor"])
+    assert "answer_count" in set(metrics["predictor"])
 
 
 def test_the_condition_is_masked_and_estimated(folder):
@@ -120,7 +120,7 @@ def test_the_plan_counts_them(folder):
     ("command", "words"),
     [
         ("metrics", "Signals: "),
-        ("metrics", "distinct_answers"),
+        ("metrics", "answer_count"),
         ("figures", "answer_counts"),
         ("sample", "Data sets: colours"),
         ("fetch-model", "paligemma, polite"),

@@ -29,7 +29,7 @@ ablate:
   conditions:
     - {neurons: top, count: 5}
     - {neurons: random, count: 5, seeds: 1}
-effects: {bootstrap: 100, sign_flips: 100}
+effects: {sign_flips: 100}
 """
 
 

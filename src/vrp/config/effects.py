@@ -8,8 +8,6 @@ from vrp.config.section import Section
 class EffectsConfig(Section):
     """Intervals, tests and the equivalence margin."""
 
-    bootstrap: int = Field(default=2000, ge=100)
-    """Number of bootstrap resamples, clustered by image."""
     sign_flips: int = Field(default=10000, ge=100)
     """Random sign flips where all of them are too many."""
     equivalence_pp: float = Field(default=2.0, gt=0)

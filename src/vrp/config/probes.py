@@ -22,7 +22,7 @@ class ProbesConfig(Section):
     """Fit the stress tests: a tree ensemble and an MLP on attention."""
     last_layers: int = Field(default=5, ge=1)
     """Layers joined in the `last layers` probe."""
-    permutations: int = Field(default=1, ge=0)
-    """Label permutations run beside the probe; each must fall to chance."""
+    permutations: int = Field(default=20, ge=0)
+    """Label permutations fitted beside the probe: on average they must fall to chance."""
     bootstrap: int = Field(default=1000, ge=100)
     """Number of bootstrap resamples, clustered by image."""

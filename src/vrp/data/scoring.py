@@ -21,6 +21,7 @@ _WORD = re.compile(r"\w+")
 COUNTED = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER_WORDS = {"none": "0", **{word: str(n) for n, word in enumerate(COUNTED)}}
 _ARTICLES = frozenset({"a", "an", "the"})
+_NUMBER = re.compile(r"-?\d+([.,]\d+)?")
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 # The official look-behind is misspelt, so a full stop goes unless a digit *follows*: "3." → "3",
@@ -167,6 +168,18 @@ def majority_answer(answers: Sequence[str]) -> str:
         raise InputError("a majority needs at least one answer; remove the question")
     normalised = [normalise_vqa(answer) or _one_line(answer).lower() for answer in answers]
     return Counter(normalised).most_common(1)[0][0]
+
+
+def answer_form(reference: str) -> str:
+    """Form of a question by its reference answer: `yes/no`, `number` or `other`.
+
+    Models answer forms at very different rates within one task, so that whatever recognises the
+    form would seem to recognise right answers.
+    """
+    normalised = normalise_vqa(reference)
+    if normalised in YES_NO:
+        return "yes/no"
+    return "number" if _NUMBER.fullmatch(normalised) else "other"
 
 
 def normalise_answer(task: str, text: str) -> str:

@@ -1,4 +1,9 @@
-"""Rows of the estimates tables: how well one value per item tells right answers from wrong ones."""
+"""Rows of the estimates tables: how well one value per item tells right answers from wrong ones.
+
+The headline is the AUROC within strata (task × answer form), combined with van Elteren's weights:
+a signal that merely recognises the task, or whether a question asks for yes or no, gains nothing
+there. The unweighted mean over tasks and the pooled AUROC stand beside it for comparison.
+"""
 
 import math
 from collections import Counter
@@ -10,37 +15,42 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy import stats
 
 from vrp.config.margins import EquivalenceMargins
-from vrp.stats.auroc import bootstrap_auroc, delong
-from vrp.stats.bootstrap import BootstrapEstimate, Resamples, macro_average, resample_groups
-from vrp.stats.correlation import bootstrap_point_biserial, point_biserial
+from vrp.stats.auroc import auroc_estimate, bootstrap_auroc, clustered_auroc, stratified_auroc
+from vrp.stats.bootstrap import Resamples, resample_groups
+from vrp.stats.clusters import ClusteredEstimate, mean_of, smallest_resolvable
+from vrp.stats.correlation import clustered_correlation, correlation_estimate, point_biserial
 from vrp.stats.equivalence import equivalence_p
-from vrp.stats.estimate import SIGNAL_MISSING, Estimate, n_kept_labels, undefined
+from vrp.stats.estimate import ALPHA, LEVEL, SIGNAL_MISSING, Estimate, n_kept_labels, undefined
 from vrp.stats.multiplicity import holm
-from vrp.stats.paired import bootstrap_difference
+from vrp.stats.proportion import clustered_share
 from vrp.stats.ties import merge_near_ties
 from vrp.tables.captured import NOT_CAPTURED
-from vrp.tables.estimates import NOT_A_LAYER
+from vrp.tables.estimates import MACRO, NOT_A_LAYER, POOLED, WITHIN_ANSWERS, WITHIN_STRATA
 
 EstimateRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class EvaluationItems:
-    """The items that predictors are evaluated on, with their resampled images."""
+    """The items that predictors are evaluated on."""
 
     correct: NDArray[np.bool_]
     """(n,) whether the greedy answer is right."""
     tasks: NDArray[np.str_]
     """(n,) task of each item."""
+    forms: NDArray[np.str_]
+    """(n,) form of the answer that the question asks for: yes/no, number, other."""
     answers: NDArray[np.object_]
     """(n,) parsed answer: yes and no are scopes of their own for existence items."""
     groups: NDArray[np.int64]
     """(n,) image of each item, numbered in the order of their names."""
+    n_images: int
+    """Images of all of them."""
     resamples: Resamples
-    """Shared by every statistic, which makes them joint."""
+    """Of the bootstrap that stands beside the analytic intervals."""
     margins: EquivalenceMargins
     """Margins of the equivalence tests."""
 
@@ -48,14 +58,16 @@ class EvaluationItems:
     def from_frame(
         cls, frame: pl.DataFrame, *, seed: int, n_boot: int, margins: EquivalenceMargins
     ) -> "EvaluationItems":
-        """Take the rows of the signals table (columns correct, task, answer, group)."""
+        """Take the rows of the signals table (columns correct, task, form, answer, group)."""
         # Numbers sort as the names do, and a hundred times faster.
         groups = frame["group"].rank("dense").to_numpy().astype(np.int64) - 1
         return cls(
             correct=frame["correct"].to_numpy(),
             tasks=frame["task"].to_numpy().astype(str),
+            forms=frame["form"].to_numpy().astype(str),
             answers=frame["answer"].to_numpy(),
             groups=groups,
+            n_images=int(groups.max(initial=-1)) + 1,
             resamples=resample_groups(groups, seed=f"{seed}/reliability", n_boot=n_boot),
             margins=margins,
         )
@@ -66,9 +78,27 @@ class EvaluationItems:
         return sorted(set(self.tasks.tolist()))
 
     @cached_property
+    def strata(self) -> NDArray[np.str_]:
+        """(n,) stratum of each item: its task and answer form."""
+        return np.char.add(np.char.add(self.tasks, ": "), self.forms)
+
+    @cached_property
+    def answer_strata(self) -> NDArray[np.str_]:
+        """(n,) stratum and emitted answer of each item."""
+        return np.char.add(np.char.add(self.strata, " = "), self.answers.astype(str))
+
+    @cached_property
     def scopes(self) -> Mapping[str, NDArray[np.bool_]]:
-        """Name → (n,) items of the scopes that are subsets: tasks, and answers within existence."""
+        """Name → (n,) items of the scopes that are subsets.
+
+        Tasks; the strata of tasks that mix answer forms; answers within existence.
+        """
         found = {task: self.tasks == task for task in self.task_names}
+        for stratum in sorted(set(self.strata.tolist())):
+            items = self.strata == stratum
+            task = str(self.tasks[items][0])
+            if items.sum() < found[task].sum():
+                found[stratum] = items
         for answer in ("yes", "no"):
             items = (self.tasks == "existence") & (self.answers == answer)
             if items.any():
@@ -80,11 +110,6 @@ class EvaluationItems:
         """Items of each scope."""
         return {scope: int(chosen.sum()) for scope, chosen in self.scopes.items()}
 
-    @cached_property
-    def task_codes(self) -> NDArray[np.int64]:
-        """(n,) tasks as numbers, in the order of their names."""
-        return np.unique(self.tasks, return_inverse=True)[1].astype(np.int64)
-
 
 def reliability_rows(
     predictor: str,
@@ -94,9 +119,9 @@ def reliability_rows(
     layer: int = NOT_A_LAYER,
     higher_is_reliable: bool = True,
     correlation: bool = True,
-    strata: NDArray[np.integer] | None = None,
+    folds: NDArray[np.integer] | None = None,
 ) -> list[EstimateRow]:
-    """AUROC and R of one value per item, within each task, macro-averaged, and pooled.
+    """AUROC and R of one value per item: within strata and answers, by task, and pooled.
 
     Args:
         predictor: name of the signal or probe.
@@ -106,29 +131,49 @@ def reliability_rows(
         higher_is_reliable: False turns the value round for AUROC, so that above 0.5 always means
             "as claimed"; R keeps the value's own sign, as published.
         correlation: whether R is wanted.
-        strata: (n,) items are compared within a stratum only: the folds of a probe, whose scores
-            come from as many fits as there are folds.
+        folds: (n,) items are compared within a fold only: the scores of a probe come from as many
+            fits as there are folds.
 
-    The pooled AUROC compares items of different tasks too; the pooled R is centred within task
-    under scope `pooled_within`, plain under `pooled` (as the papers report it). AUROC ranks values
-    that differ by rounding only as ties.
+    AUROC ranks values that differ by rounding only as ties.
     """
     # Values equal up to rounding are ties: their order would depend on the batch plan.
     ranked = merge_near_ties(value)
     oriented = ranked if higher_is_reliable else -ranked
-    parts = _within(bootstrap_auroc, oriented, items, strata)
-    parts["pooled"] = bootstrap_auroc(
-        oriented, items.correct, items.groups, resamples=items.resamples, strata=strata
-    )
-    rows = [
-        _row(predictor, layer, scope, "auroc", part, items, null=0.5, margin=items.margins.chance)
-        for scope, part in parts.items()
-    ]
+    margin = items.margins.chance
+    rows = []
+    for scope, part in _aurocs(oriented, items, folds).items():
+        p_equivalence = equivalence_p(part, low=margin[0], high=margin[1])
+        rows.append(
+            _row(predictor, layer, scope, "auroc", part, auroc_estimate(part), items, p_equivalence)
+        )
     if layer == NOT_A_LAYER:
-        rows += _delong_rows(predictor, oriented, items, strata)
+        rows += _bootstrap_rows(predictor, oriented, items, folds)
     if correlation:
         rows += _correlations(predictor, layer, value, items)
     return rows
+
+
+def _aurocs(
+    oriented: NDArray[np.floating], items: EvaluationItems, folds: NDArray[np.integer] | None
+) -> dict[str, ClusteredEstimate]:
+    """Scope → AUROC; the headline first."""
+    everyone = np.ones(len(oriented), dtype=bool)
+    parts = {
+        scope: clustered_auroc(
+            oriented[chosen], items.correct[chosen], items.groups[chosen],
+            n_images=items.n_images, name=scope, folds=None if folds is None else folds[chosen],
+        )
+        for scope, chosen in {**items.scopes, POOLED: everyone}.items()
+    }  # fmt: skip
+    n_groups = n_kept_labels(items.groups, ~np.isnan(oriented))
+    of_tasks = {task: parts[task] for task in items.task_names}
+    within = {
+        scope: stratified_auroc(
+            oriented, items.correct, items.groups, strata, n_images=items.n_images, folds=folds
+        )
+        for scope, strata in ((WITHIN_STRATA, items.strata), (WITHIN_ANSWERS, items.answer_strata))
+    }
+    return {**within, MACRO: mean_of(of_tasks, n_groups=n_groups), **parts}
 
 
 def not_captured_rows(
@@ -142,9 +187,10 @@ def not_captured_rows(
         correlation: whether R would have been wanted.
     """
     asked = items.n_of_scope
-    metrics = [("auroc", (*asked, "macro", "pooled"))]
+    joint = (WITHIN_STRATA, WITHIN_ANSWERS, MACRO, POOLED)
+    metrics: list[tuple[str, tuple[str, ...]]] = [("auroc", (*joint, *asked))]
     if correlation:
-        metrics += [("r", (*asked, "macro", "pooled", "pooled_within")), ("r_fisher", ("pooled",))]
+        metrics += [("r", (WITHIN_STRATA, POOLED, *items.task_names)), ("r_fisher", (POOLED,))]
     return [
         missing_row(predictor, scope, metric, n_dropped=asked.get(scope, len(items.correct)))
         for metric, scopes in metrics
@@ -184,27 +230,25 @@ def _with_reason(row: EstimateRow, why: str) -> EstimateRow:
     return row | {"note": known or None}
 
 
-def _delong_rows(
+def _bootstrap_rows(
     predictor: str,
     oriented: NDArray[np.floating],
     items: EvaluationItems,
-    strata: NDArray[np.integer] | None,
+    folds: NDArray[np.integer] | None,
 ) -> list[EstimateRow]:
-    """DeLong's interval with clustered variance, beside the bootstrap's; no test of its own."""
+    """The bootstrap's interval beside the analytic one, over tasks and pooled; no test."""
     rows = []
-    for scope, chosen in {**items.scopes, "pooled": np.ones(len(oriented), dtype=bool)}.items():
-        estimate = delong(
+    scopes = {task: items.scopes[task] for task in items.task_names}
+    for scope, chosen in {**scopes, POOLED: np.ones(len(oriented), dtype=bool)}.items():
+        estimate = bootstrap_auroc(
             oriented[chosen],
             items.correct[chosen],
-            groups=items.groups[chosen],
-            strata=None if strata is None else strata[chosen],
-        )
+            items.groups[chosen],
+            resamples=items.resamples,
+            strata=None if folds is None else folds[chosen],
+        ).estimate()
         dropped = int(chosen.sum()) - estimate.n
-        rows.append(
-            estimate_row(
-                predictor, scope, "auroc_delong", estimate._replace(p=math.nan), n_dropped=dropped
-            )
-        )
+        rows.append(estimate_row(predictor, scope, "auroc_bootstrap", estimate, n_dropped=dropped))
     return rows
 
 
@@ -212,46 +256,25 @@ def _correlations(
     predictor: str, layer: int, value: NDArray[np.floating], items: EvaluationItems
 ) -> list[EstimateRow]:
     none = (-items.margins.r, items.margins.r)
-    parts = _within(bootstrap_point_biserial, value, items)
-    for scope, strata in (("pooled", None), ("pooled_within", items.task_codes)):
-        parts[scope] = bootstrap_point_biserial(
-            value, items.correct, items.groups, resamples=items.resamples, strata=strata
-        )
-    rows = [
-        _row(predictor, layer, scope, "r", part, items, null=0.0, margin=none)
-        for scope, part in parts.items()
-    ]
+    everyone = np.ones(len(value), dtype=bool)
+    tasks = {task: items.scopes[task] for task in items.task_names}
+    rows = []
+    for scope, chosen in {WITHIN_STRATA: everyone, POOLED: everyone, **tasks}.items():
+        part = clustered_correlation(
+            value[chosen], items.correct[chosen], items.groups[chosen],
+            n_images=items.n_images, name=scope,
+            strata=items.strata[chosen] if scope == WITHIN_STRATA else None,
+        )  # fmt: skip
+        p_equivalence = equivalence_p(part, low=none[0], high=none[1])
+        estimate = correlation_estimate(part)
+        rows.append(_row(predictor, layer, scope, "r", part, estimate, items, p_equivalence))
     # The papers' own interval beside the clustered one.
     fisher = point_biserial(value, items.correct)
     known = np.isfinite(value)
     fisher = fisher._replace(n_groups=n_kept_labels(items.groups, known))
     dropped = int((~known).sum())
-    rows.append(
-        estimate_row(predictor, "pooled", "r_fisher", fisher, layer=layer, n_dropped=dropped)
-    )
+    rows.append(estimate_row(predictor, POOLED, "r_fisher", fisher, layer=layer, n_dropped=dropped))
     return rows
-
-
-def _within(
-    statistic: Any,
-    value: NDArray[np.floating],
-    items: EvaluationItems,
-    strata: NDArray[np.integer] | None = None,
-) -> dict[str, BootstrapEstimate]:
-    """The statistic in every scope that is a subset, and its macro average over tasks."""
-    parts: dict[str, BootstrapEstimate] = {
-        scope: statistic(
-            value[chosen],
-            items.correct[chosen],
-            items.groups[chosen],
-            resamples=items.resamples,
-            strata=None if strata is None else strata[chosen],
-        )
-        for scope, chosen in items.scopes.items()
-    }
-    n_groups = n_kept_labels(items.groups, ~np.isnan(value))
-    of_tasks = {task: parts[task] for task in items.task_names}
-    return {**parts, "macro": macro_average(of_tasks, n_groups=n_groups)}
 
 
 def share_rows(
@@ -274,19 +297,13 @@ def share_rows(
     everyone = np.ones(len(hits), dtype=bool)
     known = everyone if known is None else known
     rows = []
-    for scope, chosen in {**items.scopes, "pooled": everyone}.items():
+    for scope, chosen in {**items.scopes, POOLED: everyone}.items():
         used = chosen & known
         if used.any():
-            part = _share(hits[used], items.groups[used], items.resamples)
-            rows.append(_row(predictor, NOT_A_LAYER, scope, metric, part, items, null=None))
+            share = clustered_share(hits[used], items.groups[used], n_images=items.n_images)
+            n_dropped = int(chosen.sum()) - share.n
+            rows.append(estimate_row(predictor, scope, metric, share, n_dropped=n_dropped))
     return rows
-
-
-def _share(
-    hits: NDArray[np.bool_], groups: NDArray[np.int64], resamples: Resamples
-) -> BootstrapEstimate:
-    percent = bootstrap_difference(np.zeros(len(hits)), hits, groups, resamples=resamples)
-    return percent._replace(value=percent.value / 100, replicates=percent.replicates / 100)
 
 
 def _row(
@@ -294,29 +311,17 @@ def _row(
     layer: int,
     scope: str,
     metric: str,
-    part: BootstrapEstimate,
+    part: ClusteredEstimate,
+    estimate: Estimate,
     items: EvaluationItems,
-    *,
-    null: float | None,
-    margin: tuple[float, float] | None = None,
+    p_equivalence: float,
 ) -> EstimateRow:
-    p = p_equivalence = math.nan
-    if null is not None and math.isfinite(part.value) and (se := part.se) > 0:
-        # From the standard error, as the equivalence test: counting replicates cannot go below
-        # 2 / (replicates + 1), which no Holm correction over many predictors survives.
-        p = 2 * float(norm.sf(abs(part.value - null) / se))
-    if margin is not None:
-        p_equivalence = equivalence_p(part, low=margin[0], high=margin[1])
     asked = items.n_of_scope.get(scope, len(items.correct))
     return estimate_row(
-        predictor,
-        scope,
-        metric,
-        part.estimate()._replace(p=p),
-        layer=layer,
-        n_dropped=asked - part.n,
-        p_equivalence=p_equivalence,
-    )
+        predictor, scope, metric, estimate,
+        layer=layer, n_dropped=asked - part.n, p_equivalence=p_equivalence,
+        se=part.test_se, df=part.df,
+    )  # fmt: skip
 
 
 def estimate_row(
@@ -328,8 +333,10 @@ def estimate_row(
     layer: int = NOT_A_LAYER,
     n_dropped: int = 0,
     p_equivalence: float = math.nan,
+    se: float = math.nan,
+    df: float = math.nan,
 ) -> EstimateRow:
-    """One row of an estimates table; the adjusted p-value comes with `adjusted`."""
+    """One row of an estimates table; what depends on the other rows comes with `adjusted`."""
     return {
         "predictor": predictor,
         "layer": layer,
@@ -338,6 +345,8 @@ def estimate_row(
         "value": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
+        "se": se,
+        "df": df,
         "p": estimate.p,
         "p_equivalence": p_equivalence,
         "n": estimate.n,
@@ -346,6 +355,32 @@ def estimate_row(
         "method": estimate.method,
         "note": estimate.note or None,
     }
+
+
+def permutation_rows(
+    predictor: str, areas: Sequence[float], observed: float, *, n: int
+) -> list[EstimateRow]:
+    """Mean AUROC within strata over permutations of the labels, and the observed one's rank.
+
+    Args:
+        predictor: the probe fitted to permuted labels.
+        areas: AUROC of each permutation; NaN where it is undefined.
+        observed: AUROC under the true labels.
+        n: items.
+    """
+    known = np.array([area for area in areas if math.isfinite(area)])
+    if known.size < 2:
+        why = f"{known.size} permutations have an estimate"
+        return [missing_row(predictor, WITHIN_STRATA, "auroc", n_dropped=n, why=why)]
+    mean, se = float(known.mean()), float(known.std(ddof=1)) / math.sqrt(known.size)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, known.size - 1)) * se
+    note = f"mean of {known.size} permutations, {known.min():.3f} to {known.max():.3f}"
+    estimate = Estimate(mean, mean - half, mean + half, math.nan, n, 0, "permutations", note)
+    rank = (1 + int((known >= observed).sum())) / (1 + known.size)
+    return [
+        estimate_row(predictor, WITHIN_STRATA, "auroc", estimate, se=se, df=known.size - 1),
+        plain_row(predictor, WITHIN_STRATA, "rank_p", rank, n=n),
+    ]
 
 
 def plain_row(
@@ -358,19 +393,30 @@ def plain_row(
 
 
 def adjusted(rows: Sequence[EstimateRow]) -> dict[str, list[Any]]:
-    """Columns of an estimates table with Holm's correction within each scope and metric.
+    """Columns of an estimates table with what depends on all of its tests.
 
-    A predictor's rows layer by layer are a family of their own: a deep model would otherwise
-    weaken what is said of the named predictors.
+    Holm's correction is within each scope and metric, for differences and for equivalence alike;
+    a predictor's rows layer by layer are a family of their own: a deep model would otherwise
+    weaken what is said of the named predictors. The smallest resolvable effect is that of the
+    strictest test of the family, at 80% power.
     """
     families: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(rows):
         if math.isfinite(row["p"]):
             family = (row["scope"], row["metric"], row["layer"] != NOT_A_LAYER)
             families.setdefault(family, []).append(index)
-    p_adjusted = [math.nan] * len(rows)
+    new = {
+        name: [math.nan] * len(rows)
+        for name in ("p_adjusted", "p_equivalence_adjusted", "resolvable")
+    }
     for members in families.values():
-        values = holm([rows[index]["p"] for index in members])
-        for index, value in zip(members, values, strict=True):
-            p_adjusted[index] = float(value)
-    return {**{key: [row[key] for row in rows] for key in rows[0]}, "p_adjusted": p_adjusted}
+        for name in ("p", "p_equivalence"):
+            values = holm([rows[index][name] for index in members])
+            for index, value in zip(members, values, strict=True):
+                new[f"{name}_adjusted"][index] = float(value)
+        for index in members:
+            row = rows[index]
+            new["resolvable"][index] = smallest_resolvable(
+                row["se"], row["df"], alpha=ALPHA / len(members)
+            )
+    return {**{key: [row[key] for row in rows] for key in rows[0]}, **new}

@@ -47,5 +47,5 @@ def draw_effects(
 
 def effect_keys() -> list[Artist]:
     """The key to `draw_effects`."""
-    dot = dot_key("mean over tasks, 95% interval", DARK_GREY)
+    dot = dot_key("all items, 95% interval", DARK_GREY)
     return [dot, dot_key("single random draws", GREY, marker="|")]

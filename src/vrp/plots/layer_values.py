@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vrp.plots.panels import line_key, ribbon
 from vrp.plots.style import RIGHT, WRONG
-from vrp.stats.clusters import clustered_mean
+from vrp.stats.clusters import clustered_mean, numbered
 from vrp.tables.arrays import as_array
 
 # Dashes let the other curve show through where the two lie on each other.
@@ -43,7 +43,11 @@ def clustered_means(values: NDArray[np.float64], groups: NDArray) -> MeanInterva
         values: NaN where missing; such items are left out of that column alone.
         groups: (n,) image of each item.
     """
-    means = [clustered_mean(column, groups) for column in values.T]
+    codes, n_images = numbered(groups)
+    means = [
+        clustered_mean(column, codes, n_images=n_images).estimate("clustered-t")
+        for column in values.T
+    ]
     return MeanInterval(*(np.array(ends) for ends in zip(*(m[:3] for m in means), strict=True)))
 
 

@@ -25,7 +25,7 @@ def answered_rows(study: StudyResults, model: ModelResults, frame: pl.DataFrame)
 
 
 def effects_of(
-    study: StudyResults, model: ModelResults, intervention: str, *, scope: str = "macro"
+    study: StudyResults, model: ModelResults, intervention: str, *, scope: str = "all"
 ) -> pl.DataFrame:
     """A model's rows of the effects table under one scope, one a condition."""
     return study.table(EFFECTS).filter(model=model.name, intervention=intervention, scope=scope)

@@ -10,6 +10,10 @@ BLIND_LINEAR_BEST: Final = "blind_linear_best"
 """The same of a run that saw no image."""
 PERMUTED_LINEAR_BEST: Final = "permuted_linear_best"
 """The same fitted to permuted labels."""
+OUTPUT_FUSION: Final = "output_fusion"
+"""Fusion of what the output alone says: the behavioural signals and the decision margin."""
+OUTPUT_FUSION_WITH_PROBE: Final = "output_fusion_with_probe"
+"""The same with the best layer's probe: what it gains is beyond the output."""
 
 PROBE_LABELS: Final = {
     LINEAR: "linear probe",
@@ -19,6 +23,8 @@ PROBE_LABELS: Final = {
     "mlp": "MLP probe, best layer",
     "answer_end_linear": "linear probe at the answer's end",
     "margin_only": "decision margins of all layers",
+    OUTPUT_FUSION: "fusion of output signals",
+    OUTPUT_FUSION_WITH_PROBE: "fusion of output signals and linear probe",
     "fusion": "fusion of all deployable signals",
     "fusion_with_probe": "fusion with the linear probe",
     "attention_trees": "tree ensemble on attention features",

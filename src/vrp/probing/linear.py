@@ -6,8 +6,7 @@ stratified 80/20 split, in which an image's questions fall on both sides.
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +73,8 @@ def _scaled(train: Any, *others: Any) -> tuple[Any, ...]:
     return tuple(scaler.transform(np.asarray(x, dtype=np.float64)) for x in (train, *others))
 
 
-def _log_loss(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+def log_loss(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Mean log loss of the items that have a score; NaN where none has."""
     defined = np.isfinite(log_odds)
     if not defined.any():
         return math.nan
@@ -105,18 +105,23 @@ def _choose_penalty(features: Any, part: TrainingPart, penalties: Sequence[float
         log_odds = unscored.copy()
         for held_out, model, test in inner_parts:
             log_odds[held_out] = model.fit(penalty).log_odds(test)
-        loss = _log_loss(log_odds, part.correct)
+        loss = log_loss(log_odds, part.correct)
         if loss >= best.loss:  # False while there is no loss yet
             break
         best = _Choice(penalty, log_odds, loss)
     return best
 
 
-def _macro_auroc(log_odds: NDArray[np.float64], part: TrainingPart) -> float:
-    """Mean over tasks of the AUROC among items of the same inner fold."""
+def macro_auroc(
+    log_odds: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    task: NDArray[np.generic],
+    inner: NDArray[np.int64],
+) -> float:
+    """Mean over tasks of the AUROC among items of the same inner fold; (n_train,) each."""
     areas = [
-        auroc(log_odds[here], part.correct[here], strata=part.inner[here])
-        for here in (part.task == task for task in sorted(set(part.task.tolist())))
+        auroc(log_odds[here], correct[here], strata=inner[here])
+        for here in (task == name for name in sorted(set(task.tolist())))
     ]
     defined = [area for area in areas if math.isfinite(area)]
     return float(np.mean(defined)) if defined else math.nan
@@ -142,7 +147,7 @@ def fit_penalised(
         scores=expit(model.log_odds(held_out)),
         weights=model.weights,
         inner_scores=expit(choice.log_odds),
-        inner_auroc=_macro_auroc(choice.log_odds, part),
+        inner_auroc=macro_auroc(choice.log_odds, part.correct, part.task, part.inner),
     )
 
 
@@ -184,35 +189,6 @@ def fit_linear(
         return fit_penalised(part.features, part, test, grid)
 
     return cross_fit(name, features, items, plan, learn)
-
-
-def fit_layers(
-    layers: Iterable[tuple[str, NDArray[Any]]],
-    items: ProbeItems,
-    plan: FoldPlan,
-    *,
-    penalties: Sequence[float] = PENALTIES,
-) -> dict[str, ProbeResult]:
-    """Linear probe of every layer, one layer in memory at a time.
-
-    Args:
-        layers: (name, (n, d_model)) from the first layer to the last; may be a generator.
-        items: the items.
-        plan: their splits.
-        penalties: scikit-learn's C to choose from.
-
-    Returns:
-        Layer name → result, in the order given; each fit carries its layer's name.
-
-    Raises:
-        InputError: as `fit_linear`.
-    """
-    probes = {}
-    for name, features in layers:
-        result = fit_linear(features, items, plan, name=f"linear {name}", penalties=penalties)
-        fits = tuple(fit._replace(layer=name) for fit in result.fits)
-        probes[name] = replace(result, fits=fits)
-    return probes
 
 
 def _chosen_layer(probes: Mapping[str, ProbeResult], fold_row: int) -> str:

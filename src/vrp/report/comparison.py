@@ -4,19 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import (
-    Effect,
-    ReportedEstimate,
-    decimal,
-    layers_in_words,
-    listed,
-    with_interval,
-)
+from vrp.report.numbers import decimal, layers_in_words, listed, with_interval
 from vrp.report.published import CHECKPOINTS, POOLED, published
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.tables.effects import OBJECT_IDENTIFICATION
+from vrp.tables.estimates import WITHIN_STRATA
 
 Ours = Callable[[ModelEvidence], Cell]
 
@@ -91,7 +86,7 @@ def _share(predictor: str, metric: str) -> Ours:
     )
 
 
-def _auroc(predictor: str, scope: str = "macro") -> Ours:
+def _auroc(predictor: str, scope: str = WITHIN_STRATA) -> Ours:
     return lambda model: estimate_cell(model.auroc(predictor, scope))
 
 
@@ -134,7 +129,19 @@ def _head_r2(model: ModelEvidence) -> Cell:
     if not found:
         return missing(next(iter(judged.values()), None))
     k = max(found, key=lambda name: found[name].value)
-    return Cell(decimal(found[k].value, 3), f"top {k}")
+    null = model.metric("top_heads", f"null_r2_top_{k}", "pooled")
+    beside = f"; of permuted labels {decimal(null.value, 3)}" if null is not None else ""
+    return Cell(decimal(found[k].value, 3), f"top {k}{beside}")
+
+
+def _supervised_attention(model: ModelEvidence) -> Cell:
+    """Accuracy of the tree ensemble beside that of always predicting the commoner outcome."""
+    cell = _probe_share("attention_trees", "accuracy")(model)
+    right = model.metric("model", "accuracy", "pooled")
+    if right is None or not cell.detail:
+        return cell
+    base = max(right.value, 1 - right.value)
+    return cell._replace(detail=f"{cell.detail}; always the same: {decimal(100 * base, 1)}%")
 
 
 def _best_probe(model: ModelEvidence) -> Cell:
@@ -211,7 +218,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     Quantity("head_r2", "R² of correctness on the top-k heads' attention, largest", _head_r2),
     Quantity(
         "supervised_attention", "accuracy of a tree ensemble on attention features",
-        _probe_share("attention_trees", "accuracy"),
+        _supervised_attention,
     ),
     Quantity("auroc_attention", "AUROC: attention (H_s)", _auroc("spatial_entropy")),
     Quantity("auroc_logit_entropy", "AUROC: logit entropy", _auroc("logit_entropy")),

@@ -1,34 +1,33 @@
 """The study's conclusions in four sentences, computed from its numbers, whichever way they fall.
 
-Every claim of "none" rests on an equivalence test, every claim of "some" on a test corrected by
-Holm; what neither supports is said to be undecided.
+What a claim may say is decided in `vrp.estimates.verdicts`; here it is put into words.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vrp.estimates.predictors import predictor_label
-from vrp.probing.labels import LINEAR_BEST
-from vrp.report.contrasts import OUTPUT_SIGNALS
-from vrp.report.evidence import ModelEvidence, most_discriminative
-from vrp.report.guards import Outcome, guards
-from vrp.report.numbers import (
-    ReportedEstimate,
+from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.verdicts import (
+    Judgement,
+    Outcome,
     Standing,
-    decimal,
-    layers_in_words,
-    listed,
-    percent,
-    points,
+    Verdict,
+    is_noticeable,
+    judge,
+    size_of,
     standing,
-    with_interval,
 )
-from vrp.report.sentences import Finding, Verdict, Wording, clauses, short_answer
+from vrp.probing.labels import LINEAR_BEST
+from vrp.report.evidence import ModelEvidence
+from vrp.report.guards import claim_of
+from vrp.report.numbers import decimal, layers_in_words, listed, percent, points, with_interval
+from vrp.report.sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import SIGNALS
-from vrp.stats.estimate import ALPHA
+from vrp.tables.estimates import WITHIN_STRATA
 
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
-GENERATION_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy")
 
 
 class Conclusion(NamedTuple):
@@ -74,23 +73,20 @@ def four_conclusions(models: Sequence[ModelEvidence]) -> list[Conclusion]:
 
 _ATTENTION = {
     Verdict.YES: Wording("attention does tell right from wrong in {models}"),
-    Verdict.NO: Wording("every attention read-out is equivalent to chance in {models}"),
-    Verdict.UNDECIDED: Wording(
-        "after Holm’s correction no attention read-out differs from chance, but not all of them "
-        "are shown to be equivalent to it, in {models}",
-        "it is not settled in {models}",
-    ),
+    Verdict.NO: Wording("no attention read-out tells right from wrong in {models}"),
+    Verdict.UNDECIDED: Wording("it is not settled in {models}"),
+    Verdict.TOO_FEW: Wording("there are too few right or wrong answers in {models}"),
     Verdict.NOT_RUN: Wording("attention was not judged in {models}"),
     Verdict.NOT_CAPTURED: Wording("attention was not captured in {models}"),
 }
 _CORRELATION = {
-    Verdict.YES: Wording("within task, H_s or C_k correlates with correctness in {models}"),
+    Verdict.YES: Wording("within strata, H_s or C_k correlates with correctness in {models}"),
     Verdict.NO: Wording(
-        "within task, H_s and C_k are both equivalent to uncorrelated with correctness in {models}",
-        "they are both equivalent to uncorrelated in {models}",
+        "within strata, H_s and C_k are equivalent to uncorrelated with correctness in {models}",
+        "they are equivalent to uncorrelated in {models}",
     ),
     Verdict.UNDECIDED: Wording(
-        "within task, a correlation of H_s or C_k with correctness is neither shown nor excluded "
+        "within strata, a correlation of H_s or C_k with correctness is neither shown nor excluded "
         "in {models}",
         "it is neither shown nor excluded in {models}",
     ),
@@ -100,8 +96,7 @@ _CORRELATION = {
 def conclude_attention(models: Sequence[ModelEvidence]) -> Conclusion:
     """Can attention maps tell right answers from wrong ones?
 
-    Yes: some signal, or a model trained on attention, differs from chance and is not equivalent
-    to it. No: every one of them is equivalent to chance. AUROC is the mean over tasks.
+    Judged on every attention signal and every model trained on attention; AUROC within strata.
     """
     findings = [_attention(model) for model in models]
     correlations = [finding for model in models if (finding := _correlations(model))]
@@ -114,35 +109,50 @@ def conclude_attention(models: Sequence[ModelEvidence]) -> Conclusion:
 
 def _attention(model: ModelEvidence) -> Finding:
     structural = [name for name, signal in SIGNALS.items() if signal.kind == "structural"]
-    found = {name: model.auroc(name) for name in (*structural, *SUPERVISED_ATTENTION)}
-    names = [name for name, number in found.items() if number is not None and number.captured]
-    verdict, chosen = _discriminates(model, names)
-    if chosen is None:
-        absent = any(number is not None and not number.captured for number in found.values())
-        return Finding(model.name, Verdict.NOT_CAPTURED if absent else Verdict.NOT_RUN)
-    detail = f"{predictor_label(chosen)}, {_auroc(model.auroc(chosen))}"
-    if verdict is Verdict.YES:
-        detail += _wrong_direction_note(model.auroc(chosen))
-    else:
-        detail = f"strongest of {len(names)}: {detail}"
-    return Finding(model.name, verdict, detail)
+    return _finding(model, (*structural, *SUPERVISED_ATTENTION))
 
 
-def _discriminates(model: ModelEvidence, names: Sequence[str]) -> tuple[Verdict, str | None]:
-    """Verdict on a set of predictors, and the most discriminative one among those that tell.
+def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:
+    """Verdict on a set of predictors, with the numbers of the one that decides."""
+    claims = {name: claim for name in names if (claim := claim_of(model, name)) is not None}
+    judgement = judge(claims)
+    if judgement.claim is None:
+        return Finding(model.name, judgement.verdict)
+    number = judgement.claim.number
+    return Finding(model.name, judgement.verdict, _reason(judgement, len(claims)), number)
 
-    Where none tells right from wrong, it is the most discriminative of all; None where none has an
-    estimate.
-    """
-    best = most_discriminative(model, names)
-    if best is None:
-        return Verdict.NOT_RUN, None
-    found = {name: standing(model.auroc(name), null=0.5) for name in names}
-    telling = [n for n, where in found.items() if where in (Standing.ABOVE, Standing.BELOW)]
-    if telling:
-        return Verdict.YES, most_discriminative(model, telling)
-    settled = all(where is Standing.EQUIVALENT for where in found.values())
-    return (Verdict.NO if settled else Verdict.UNDECIDED), best
+
+def _reason(judgement: Judgement, n_claims: int) -> str:
+    """Numbers behind a verdict: size, estimate, guards, and what could have been resolved."""
+    claim = judgement.claim
+    assert claim is not None
+    number = claim.number
+    parts = [f"{predictor_label(judgement.predictor)}, {_sized(number)}"]
+    differs = standing(number, null=0.5, conjoined=True).differs
+    if differs and is_noticeable(number.value):
+        parts[0] += _wrong_direction_note(number)
+        parts += [
+            f"{text} {listed(names)}"
+            for outcome, text in _GUARD_WORDS.items()
+            if (names := [guard.name for guard in claim.guards if guard.outcome is outcome])
+        ]
+    elif n_claims > 1:
+        parts[0] = f"strongest of {n_claims}: {parts[0]}"
+    if judgement.verdict is Verdict.UNDECIDED and math.isfinite(number.resolvable):
+        parts.append(f"this study could find AUROC {decimal(0.5 + number.resolvable)} or more")
+    return "; ".join(parts)
+
+
+_GUARD_WORDS = {
+    Outcome.HOLDS: "also",
+    Outcome.FAILS: "but not",
+    Outcome.UNSETTLED: "not settled",
+    Outcome.NOT_RUN: "not tested",
+}
+
+
+def _sized(number: ReportedEstimate) -> str:
+    return f"{size_of(number.value)}, {_auroc(number)}"
 
 
 def _wrong_direction_note(number: ReportedEstimate | None) -> str:
@@ -150,13 +160,13 @@ def _wrong_direction_note(number: ReportedEstimate | None) -> str:
 
 
 def _correlations(model: ModelEvidence) -> Finding | None:
-    """The papers' own measure: R of H_s and C_k with correctness, centred within task."""
+    """The papers' own measure: R of H_s and C_k with correctness, centred within strata."""
     numbers = {
-        "R(H_s)": model.metric("spatial_entropy", "r", "pooled_within"),
-        "R(C_k)": model.metric("cluster_count_dbscan", "r", "pooled_within"),
+        "R(H_s)": model.metric("spatial_entropy", "r", WITHIN_STRATA),
+        "R(C_k)": model.metric("cluster_count_dbscan", "r", WITHIN_STRATA),
     }
     found = {standing(number, null=0.0) for number in numbers.values()}
-    if Standing.MISSING in found:
+    if found & {Standing.MISSING, Standing.TOO_FEW}:
         return None
     verdict = Verdict.UNDECIDED
     if found & {Standing.ABOVE, Standing.BELOW}:
@@ -172,14 +182,10 @@ def _correlations(model: ModelEvidence) -> Finding | None:
 _GENERATION = {
     Verdict.YES: Wording("how the answer is generated tells right from wrong in {models}"),
     Verdict.NO: Wording(
-        "self-consistency, token confidence and logit entropy are all equivalent to chance in "
-        "{models}",
+        "nothing about the generation tells right from wrong in {models}",
     ),
-    Verdict.UNDECIDED: Wording(
-        "after Holm’s correction none of self-consistency, token confidence and logit entropy "
-        "differs from chance, but not all of them are shown to be equivalent to it, in {models}",
-        "it is not settled in {models}",
-    ),
+    Verdict.UNDECIDED: Wording("it is not settled in {models}"),
+    Verdict.TOO_FEW: Wording("there are too few right or wrong answers in {models}"),
     Verdict.NOT_RUN: Wording("the generation was not judged in {models}"),
 }
 
@@ -195,16 +201,13 @@ def conclude_generation(models: Sequence[ModelEvidence]) -> Conclusion:
 
 
 def _generation(model: ModelEvidence) -> Finding:
-    found = {name: model.auroc(name) for name in GENERATION_SIGNALS}
-    names = [name for name, number in found.items() if number is not None and number.captured]
-    verdict, chosen = _discriminates(model, names)
-    if chosen is None:
-        return Finding(model.name, Verdict.NOT_RUN)
-    shown = list(dict.fromkeys([chosen, *(n for n in names if n == "self_consistency")]))
-    parts = [f"{predictor_label(name)} {_auroc(model.auroc(name))}" for name in shown]
-    if verdict is Verdict.YES:
-        parts[0] += _wrong_direction_note(model.auroc(chosen))
-    return Finding(model.name, verdict, ", ".join(parts))
+    behavioural = [name for name, signal in SIGNALS.items() if signal.kind == "behavioural"]
+    finding = _finding(model, behavioural)
+    agreement = model.auroc("self_consistency")
+    shown = predictor_label("self_consistency")
+    if agreement is None or not agreement.defined or shown in finding.detail:
+        return finding
+    return finding._replace(detail=f"{finding.detail}; {shown}, {_sized(agreement)}")
 
 
 def _precision_clause(models: Sequence[ModelEvidence]) -> str:
@@ -227,132 +230,84 @@ def _precision_clause(models: Sequence[ModelEvidence]) -> str:
 _HIDDEN_STATES = {
     Verdict.YES: Wording("a linear probe of the best layer tells right from wrong in {models}"),
     Verdict.NO: Wording(
-        "a linear probe of the best layer does no better than chance in {models}",
-        "it does no better than chance in {models}",
+        "a linear probe of the best layer does not tell right from wrong in {models}",
+        "it does not in {models}",
     ),
     Verdict.UNDECIDED: Wording(
-        "a linear probe of the best layer is shown neither to differ from chance nor to be "
-        "equivalent to it in {models}",
+        "whether a linear probe of the best layer tells right from wrong is not settled in "
+        "{models}",
         "it is not settled in {models}",
     ),
+    Verdict.TOO_FEW: Wording("there are too few right or wrong answers in {models}"),
     Verdict.NOT_RUN: Wording("hidden states were not probed in {models}"),
 }
-_RIVALRY = {
-    Standing.ABOVE: Wording("it reads more than the best output signal in {models}"),
+_BEYOND = {
+    Standing.ABOVE: Wording("it adds to what the output says in {models}"),
     Standing.EQUIVALENT: Wording(
-        "it reads no more than the best output signal in {models}", "no more in {models}"
+        "it adds at most negligibly to what the output says in {models}",
+        "at most negligibly in {models}",
     ),
     Standing.BELOW: Wording(
-        "it reads less than the best output signal in {models}", "less in {models}"
+        "it makes the output signals tell less in {models}", "less in {models}"
     ),
     Standing.UNSETTLED: Wording(
-        "whether it reads more than the best output signal is not settled in {models}",
+        "whether it adds to what the output says is not settled in {models}",
         "this is not settled in {models}",
     ),
-    Standing.MISSING: Wording("it was not compared with an output signal in {models}"),
+    Standing.TOO_FEW: Wording("there are too few answers to compare it in {models}"),
+    Standing.MISSING: Wording("it was not compared with the output signals in {models}"),
 }
 
 
 def conclude_hidden_states(models: Sequence[ModelEvidence]) -> Conclusion:
-    """Can hidden states tell, better than the output signals, and does that survive the guards?"""
+    """Can hidden states tell, beyond the output signals, and does that survive the guards?"""
     findings = [_hidden(model) for model in models]
-    telling = [m for m, f in zip(models, findings, strict=True) if f.verdict is Verdict.YES]
-    rivalry = [_rivalry(model) for model in telling]
+    beyond = [
+        _beyond(model)
+        for model, finding in zip(models, findings, strict=True)
+        if finding.number is not None
+    ]
     remark = ""
-    if len(telling) == len(models) and models:
-        remark = _rivalry_remark(rivalry) + _guard_remark(telling)
+    if {finding.verdict for finding in findings} == {Verdict.YES}:
+        remark = _beyond_remark(beyond)
     return _conclude(
         "Can the hidden states tell, beyond what the output already says, and does that survive "
         "the guards?",
         findings,
-        [clauses(findings, _HIDDEN_STATES), clauses(rivalry, _RIVALRY), _guard_clause(telling)],
+        [clauses(findings, _HIDDEN_STATES), clauses(beyond, _BEYOND)],
         remark=remark,
     )
 
 
 def _hidden(model: ModelEvidence) -> Finding:
-    number = model.auroc(LINEAR_BEST)
-    if number is None or not number.defined:
-        return Finding(model.name, Verdict.NOT_RUN)
-    verdict = {
-        Standing.ABOVE: Verdict.YES,
-        Standing.EQUIVALENT: Verdict.NO,
-        Standing.BELOW: Verdict.NO,
-    }.get(standing(number, null=0.5), Verdict.UNDECIDED)
+    finding = _finding(model, (LINEAR_BEST,))
     layers = model.picked_layers()
-    where = f", {layers_in_words(layers)}" if layers else ""
-    return Finding(model.name, verdict, _auroc(number) + where)
+    if finding.number is None or not layers:
+        return finding
+    return finding._replace(detail=f"{finding.detail}; {layers_in_words(layers)}")
 
 
-def best_output_signal(model: ModelEvidence) -> str | None:
-    """The output signal of the highest macro AUROC."""
-    defined = {
-        name: number.value
-        for name in OUTPUT_SIGNALS
-        if (number := model.auroc(name)) is not None and number.defined
-    }
-    return max(defined, key=lambda name: defined[name]) if defined else None
-
-
-def _rivalry(model: ModelEvidence) -> Finding:
-    """Comparison of the probe with the best output signal."""
-    rival = best_output_signal(model)
-    gap = model.contrasts.get(rival) if rival else None
-    if rival is None or gap is None or not gap.defined:
-        return Finding(model.name, Standing.MISSING)
-    where = Standing.UNSETTLED
-    if gap.low > 0 and gap.p_adjusted < ALPHA:
-        where = Standing.ABOVE
-    elif gap.high < 0 and gap.p_adjusted < ALPHA:
-        where = Standing.BELOW
-    elif max(abs(gap.low), abs(gap.high)) < model.margins.auroc:
-        where = Standing.EQUIVALENT
-    detail = f"{with_interval(gap, signed=True)} over {predictor_label(rival)}"
+def _beyond(model: ModelEvidence) -> Finding:
+    """What the probe adds to the fusion of the output signals: the nested increment."""
+    gain = model.beyond_output
+    where = standing(gain, null=0.0)
+    if gain is None or not gain.defined:
+        return Finding(model.name, where)
+    detail = f"AUROC {with_interval(gain, signed=True)}"
+    if where is Standing.EQUIVALENT:
+        detail += f", within ±{decimal(model.margins.auroc)}"
+    if where is Standing.UNSETTLED:
+        detail += f"; this study could find {decimal(gain.resolvable)}"
     return Finding(model.name, where, detail)
 
 
-def _rivalry_remark(rivalry: Sequence[Finding]) -> str:
-    where = {finding.verdict for finding in rivalry}
+def _beyond_remark(beyond: Sequence[Finding]) -> str:
+    where = {finding.verdict for finding in beyond}
     if where == {Standing.ABOVE}:
-        return ", and better than the output"
-    if where and Standing.ABOVE not in where and Standing.MISSING not in where:
-        return ", but not shown to be better than the output"
+        return ", and beyond what the output says"
+    if where and not where & {Standing.ABOVE, Standing.MISSING, Standing.TOO_FEW}:
+        return ", but not shown to be beyond what the output says"
     return ""
-
-
-def _guard_clause(models: Sequence[ModelEvidence]) -> str:
-    if not models:
-        return ""
-    found = {model.name: guards(model) for model in models}
-    passing = [
-        name
-        for name, of_model in found.items()
-        if all(guard.outcome is Outcome.HOLDS for guard in of_model)
-    ]
-    names = listed([guard.name for guard in next(iter(found.values()))])
-    parts = [f"all guards hold in {listed(passing)} ({names})"] if passing else []
-    words = {
-        Outcome.FAILS: "failing", Outcome.UNSETTLED: "not settled", Outcome.NOT_RUN: "not run",
-        Outcome.HOLDS: "holding",
-    }  # fmt: skip
-    for model, of_model in found.items():
-        if model not in passing:
-            outcomes = [
-                f"{word}: {listed(chosen)}"
-                for outcome, word in words.items()
-                if (chosen := [guard.name for guard in of_model if guard.outcome == outcome])
-            ]
-            parts.append(f"guards in {model} – {', '.join(outcomes)}")
-    return "; ".join(parts)
-
-
-def _guard_remark(models: Sequence[ModelEvidence]) -> str:
-    outcomes = {guard.outcome for model in models for guard in guards(model)}
-    if outcomes == {Outcome.HOLDS}:
-        return ", and it survives the guards"
-    if Outcome.FAILS in outcomes:
-        return ", but not every guard holds"
-    return "" if outcomes == {Outcome.NOT_RUN} else ", though not every guard is settled"
 
 
 # 4. Interventions
@@ -362,7 +317,8 @@ def _specificity_wordings(what: str, as_many: str, absent: str) -> dict[Verdict,
     return {
         Verdict.YES: Wording(f"{what} costs more than {as_many} in {{models}}"),
         Verdict.NO: Wording(
-            f"{what} costs no more than {as_many} in {{models}}", "no more in {models}"
+            f"{what} costs at most negligibly more than {as_many} in {{models}}",
+            "at most negligibly more in {models}",
         ),
         Verdict.UNDECIDED: Wording(
             f"whether {what} costs more than {as_many} is not settled in {{models}}",
@@ -417,17 +373,22 @@ def _specific(model: ModelEvidence, intervention: str) -> Finding:
     main = model.main_condition(intervention)
     if main is None or effect is None or gap is None or not gap.effect.defined:
         return Finding(model.name, Verdict.NOT_RUN)
+    where = standing(gap.effect, null=0.0)
     verdict = {
         Standing.BELOW: Verdict.YES,
         Standing.EQUIVALENT: Verdict.NO,
         Standing.ABOVE: Verdict.NO,
-    }.get(standing(gap.effect, null=0.0), Verdict.UNDECIDED)
+    }.get(where, Verdict.UNDECIDED)
     random = model.effect(intervention, main.control or "")
     against = ""
     if random is not None:
         against = f", random {decimal(random.effect.value, 1, signed=True)} pp"
     numbers = f"{points(effect.effect)}{against}, difference {points(gap.effect)}"
-    return Finding(model.name, verdict, f"{main.extent}: {numbers}")
+    if where is Standing.EQUIVALENT:
+        numbers += f", within ±{decimal(model.margins.effect_pp, 1)} pp"
+    if where is Standing.UNSETTLED and math.isfinite(gap.effect.resolvable):
+        numbers += f"; this study could find {decimal(gap.effect.resolvable, 1)} pp or more"
+    return Finding(model.name, verdict, f"{main.extent}: {numbers}", gap.effect)
 
 
 def _auroc(number: ReportedEstimate | None) -> str:

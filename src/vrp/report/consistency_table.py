@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from vrp.estimates.reported import ReportedEstimate
 from vrp.report.evidence import ModelEvidence
-from vrp.report.numbers import NONE, ReportedEstimate, decimal, thousands
+from vrp.report.numbers import NONE, decimal, thousands
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
-from vrp.stats.clusters import clustered_mean
+from vrp.stats.clusters import clustered_mean, numbered
 
 _COLUMNS = [
     "model", "items", "close draws", "S_SC, sampled", "expected S_SC, exact", "sampled − exact",
@@ -34,8 +35,9 @@ def mean_difference(consistency: pl.DataFrame) -> ReportedEstimate:
             "expected_consistency_low", "expected_consistency_high", "self_consistency",
         )
     )  # fmt: skip
-    mean = clustered_mean(sampled - (low + high) / 2, known["group"].to_numpy())
-    return ReportedEstimate.from_estimate(mean)
+    codes, n_images = numbered(known["group"].to_numpy())
+    mean = clustered_mean(sampled - (low + high) / 2, codes, n_images=n_images)
+    return ReportedEstimate.from_estimate(mean.estimate("clustered-t"))
 
 
 def _row(model: ModelEvidence) -> list[Cell]:

@@ -1,16 +1,29 @@
 """Paired differences of AUROC between the best probe and its rivals."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST
-from vrp.report.numbers import ReportedEstimate
+from vrp.estimates.reported import ReportedEstimate
+from vrp.probing.labels import (
+    BLIND_LINEAR_BEST,
+    LINEAR_BEST,
+    OUTPUT_FUSION,
+    OUTPUT_FUSION_WITH_PROBE,
+)
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import bootstrap_auroc
-from vrp.stats.bootstrap import BootstrapEstimate, difference, macro_average, resample_groups
+from vrp.stats.auroc import clustered_auroc, stratified_auroc
+from vrp.stats.clusters import (
+    ClusteredEstimate,
+    difference,
+    numbered,
+    smallest_resolvable,
+)
+from vrp.stats.equivalence import equivalence_p
+from vrp.stats.estimate import ALPHA
 from vrp.stats.multiplicity import holm
 
 # A task's own rate says nothing within the task: it is compared over all items.
@@ -19,7 +32,6 @@ OUTPUT_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy", "deci
 _RIVALS = (
     "margin_only", "fusion", "question_only", "answer_only", BLIND_LINEAR_BEST, TASK_ONLY,
 )  # fmt: skip
-_N_BOOT = 1000
 
 
 def probe_contrasts(
@@ -28,8 +40,8 @@ def probe_contrasts(
     """Best probe's AUROC minus each rival's, on the items that both have.
 
     Scores of different folds come from different fits, so that both sides compare items within a
-    fold only; then the mean over tasks (`task_only`: all tasks together). Intervals resample
-    images jointly; p is against no difference, after Holm's correction over the rivals.
+    fold only, and within strata (`task_only`: all tasks together). Intervals are joint, clustered
+    by image; p is against no difference, after Holm's correction over the rivals.
 
     Args:
         signals: rows of the signals table.
@@ -38,18 +50,40 @@ def probe_contrasts(
     Returns:
         rival → difference; empty where the best probe was not fitted.
     """
-    scores = predictions.pivot("probe", index=("item_id", "fold"), values="score")
-    if LINEAR_BEST not in scores.columns:
+    joined = _joined(signals, predictions)
+    if LINEAR_BEST not in joined.columns:
         return {}
-    judged = signals.drop_nulls("correct")
-    joined = judged.join(scores, on="item_id", how="inner").sort("item_id")
     rivals = _oriented(joined)
     found = {}
     for name, values in rivals.items():
-        number = _contrast(joined, values, pooled=name == TASK_ONLY)
+        number = _contrast(joined, LINEAR_BEST, values, pooled=name == TASK_ONLY)
         if number is not None:
             found[name] = number
     return _corrected(found)
+
+
+def beyond_output(
+    signals: pl.DataFrame, predictions: pl.DataFrame, *, margin: float
+) -> ReportedEstimate | None:
+    """What hidden states add to the output: AUROC of the fusion of output signals with the best
+    probe, minus without, within strata and fold; None where they were not fitted.
+
+    Args:
+        signals: rows of the signals table.
+        predictions: rows of the predictions table.
+        margin: increments of AUROC within ± this count as none.
+    """
+    joined = _joined(signals, predictions)
+    if not {OUTPUT_FUSION, OUTPUT_FUSION_WITH_PROBE} <= set(joined.columns):
+        return None
+    without = joined[OUTPUT_FUSION].to_numpy().astype(np.float64)
+    return _contrast(joined, OUTPUT_FUSION_WITH_PROBE, without, margin=margin)
+
+
+def _joined(signals: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
+    scores = predictions.pivot("probe", index=("item_id", "fold"), values="score")
+    judged = signals.drop_nulls("correct")
+    return judged.join(scores, on="item_id", how="inner").sort("item_id")
 
 
 def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
@@ -64,34 +98,39 @@ def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
 
 
 def _contrast(
-    joined: pl.DataFrame, rival: NDArray[np.float64], *, pooled: bool
+    joined: pl.DataFrame,
+    name: str,
+    rival: NDArray[np.float64],
+    *,
+    pooled: bool = False,
+    margin: float = math.nan,
 ) -> ReportedEstimate | None:
-    probe = joined[LINEAR_BEST].to_numpy().astype(np.float64)
+    probe = joined[name].to_numpy().astype(np.float64)
     kept = np.isfinite(probe) & np.isfinite(rival)
     if not kept.any():
         return None
     some = joined.filter(kept)
-    # The same seed for every rival: draws are shared where the items are the same.
-    groups = some["group"].to_numpy().astype(str)
-    resamples = resample_groups(groups, seed="report/contrasts", n_boot=_N_BOOT)
-
+    codes, n_images = numbered(some["group"].to_numpy())
     correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
-    tasks = some["task"].to_numpy()
+    strata = (some["task"] + ": " + some["form"]).to_numpy()
 
-    def auroc_of(values: NDArray[np.float64], here: NDArray[np.bool_]) -> BootstrapEstimate:
-        return bootstrap_auroc(
-            values[here], correct[here], groups[here], resamples=resamples, strata=folds[here]
-        )
-
-    def auroc(values: NDArray[np.float64]) -> BootstrapEstimate:
+    def auroc(values: NDArray[np.float64]) -> ClusteredEstimate:
         if pooled:
-            return auroc_of(values, np.ones(len(values), dtype=bool))
-        parts = {task: auroc_of(values, tasks == task) for task in sorted(set(tasks))}
-        return macro_average(parts, n_groups=len(set(groups)))
+            return clustered_auroc(
+                values, correct, codes, n_images=n_images, name="pooled", folds=folds
+            )
+        return stratified_auroc(values, correct, codes, strata, n_images=n_images, folds=folds)
 
     gap = difference(auroc(probe[kept]), auroc(rival[kept]))
-    number = ReportedEstimate.from_estimate(gap.estimate(null=0.0))
-    return number._replace(n_dropped=int((~kept).sum()))
+    number = ReportedEstimate.from_estimate(gap.estimate("clustered-delong", null=0.0))
+    resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA)
+    equivalent = math.nan
+    if math.isfinite(margin):
+        equivalent = equivalence_p(gap, low=-margin, high=margin)
+    return number._replace(
+        se=gap.se, resolvable=resolvable, n_dropped=int((~kept).sum()),
+        p_equivalence=equivalent, p_equivalence_adjusted=equivalent,
+    )  # fmt: skip
 
 
 def _corrected(found: Mapping[str, ReportedEstimate]) -> dict[str, ReportedEstimate]:

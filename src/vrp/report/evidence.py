@@ -11,10 +11,10 @@ import polars as pl
 from vrp.config.margins import EquivalenceMargins
 from vrp.data.datasets import tasks_in_order
 from vrp.errors import InputError
+from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
-from vrp.report.contrasts import probe_contrasts
-from vrp.report.numbers import Effect, ReportedEstimate
+from vrp.report.contrasts import beyond_output, probe_contrasts
 from vrp.signals.registry import SIGNALS
 from vrp.study.origins import rows_digest
 from vrp.study.results import ModelResults, StudyResults
@@ -22,7 +22,7 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.effects import EFFECTS
-from vrp.tables.estimates import METRICS, NOT_A_LAYER, PROBES
+from vrp.tables.estimates import METRICS, NOT_A_LAYER, PROBES, WITHIN_STRATA
 from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
 from vrp.tables.predictions import PREDICTIONS
@@ -60,8 +60,9 @@ class ModelEvidence:
     conditions: StudyConditions = field(default_factory=StudyConditions)
     """The study's interventions."""
     contrasts: Mapping[str, ReportedEstimate] = field(default_factory=dict)
-    """Best probe's AUROC minus that of a predictor, macro-averaged over tasks; `task_only`: over
-    all items."""
+    """Best probe's AUROC minus that of a predictor, within strata; `task_only`: over all items."""
+    beyond_output: ReportedEstimate | None = None
+    """What the best probe adds to the fusion of the output signals, in AUROC within strata."""
     signal_means: Mapping[str, float] = field(default_factory=dict)
     """Mean of every signal over the items that have it; NaN where none has."""
     best_layers: tuple[int, ...] = ()
@@ -100,7 +101,7 @@ class ModelEvidence:
         """An estimate of a probe or guard."""
         return self.probes.get((predictor, metric, scope, NOT_A_LAYER))
 
-    def auroc(self, predictor: str, scope: str = "macro") -> ReportedEstimate | None:
+    def auroc(self, predictor: str, scope: str = WITHIN_STRATA) -> ReportedEstimate | None:
         """AUROC of a signal or probe."""
         return self.metric(predictor, "auroc", scope) or self.probe(predictor, "auroc", scope)
 
@@ -109,11 +110,11 @@ class ModelEvidence:
         return self.effects.get((intervention, condition, scope))
 
     def auroc_by_layer(self) -> dict[int, ReportedEstimate]:
-        """Macro AUROC of the linear probe of every layer."""
+        """AUROC within strata of the linear probe of every layer."""
         rows = {
             layer: number
             for (predictor, metric, scope, layer), number in self.probes.items()
-            if (predictor, metric, scope) == (LINEAR, "auroc", "macro") and layer >= 0
+            if (predictor, metric, scope) == (LINEAR, "auroc", WITHIN_STRATA) and layer >= 0
         }
         return dict(sorted(rows.items()))
 
@@ -123,7 +124,7 @@ class ModelEvidence:
         return max(layers) if layers else None
 
     def peak_layer(self) -> int | None:
-        """Layer whose probe has the highest macro AUROC over all items."""
+        """Layer whose probe has the highest AUROC over all items."""
         defined = {layer: n.value for layer, n in self.auroc_by_layer().items() if n.defined}
         return max(defined, key=lambda layer: defined[layer]) if defined else None
 
@@ -149,7 +150,7 @@ class ModelEvidence:
 
     def signals(self) -> list[str]:
         """Signals that were judged, or said to be not captured, in the registry's order."""
-        return [name for name in SIGNALS if self.metric(name, "auroc", "macro")]
+        return [name for name in SIGNALS if self.auroc(name)]
 
     def probe_names(self) -> list[str]:
         """Probes and guards that were judged, or said to be not captured, known ones first; single
@@ -238,6 +239,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
         },
         conditions=study.conditions,
         contrasts=probe_contrasts(signals, predictions),
+        beyond_output=beyond_output(signals, predictions, margin=study.margins.auroc),
         signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
         tasks=tuple(ordered_tasks(items)),
@@ -275,7 +277,7 @@ def _sampled(report: Path, items: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def most_discriminative(model: ModelEvidence, predictors: Sequence[str]) -> str | None:
-    """The predictor whose macro AUROC is farthest from 0.5; None where none has an estimate."""
+    """The predictor whose AUROC is farthest from 0.5; None where none has an estimate."""
     distance = {
         name: abs(number.value - 0.5)
         for name in predictors

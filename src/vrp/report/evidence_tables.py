@@ -4,22 +4,14 @@ import math
 from collections.abc import Sequence
 
 from vrp.estimates.predictors import predictor_label
+from vrp.estimates.reported import Effect, ReportedEstimate
+from vrp.estimates.verdicts import Outcome, Standing, standing
 from vrp.interventions.conditions import Condition, Contrast
 from vrp.probing.labels import LINEAR, LINEAR_BEST
-from vrp.report.contrasts import OUTPUT_SIGNALS, TASK_ONLY
+from vrp.report.contrasts import TASK_ONLY
 from vrp.report.evidence import ModelEvidence
-from vrp.report.guards import Outcome, guards
-from vrp.report.numbers import (
-    NONE,
-    Effect,
-    ReportedEstimate,
-    Standing,
-    decimal,
-    p_value,
-    percent,
-    standing,
-    thousands,
-)
+from vrp.report.guards import guards
+from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
     Cell,
     Table,
@@ -33,13 +25,17 @@ from vrp.report.tabular import (
 from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
 from vrp.tables.effects import OBJECT_IDENTIFICATION
+from vrp.tables.estimates import MACRO, POOLED, WITHIN_ANSWERS, WITHIN_STRATA
 
 _OUTCOME_KINDS = {Outcome.HOLDS: "good", Outcome.FAILS: "bad", Outcome.UNSETTLED: "muted"}
 
 
 def glance_table(models: Sequence[ModelEvidence]) -> Table:
     """The headline estimates of every model, drawn: what stands for each question."""
-    aurocs = ("spatial_entropy", "cluster_count_dbscan", *OUTPUT_SIGNALS[:2], LINEAR_BEST)
+    aurocs = (
+        "spatial_entropy", "cluster_count_dbscan", "self_consistency", "token_confidence",
+        LINEAR_BEST,
+    )  # fmt: skip
     gaps = [m.specificity(kind) for m in models for kind in ("mask", "ablate")]
     least = max((model.margins.effect_pp for model in models), default=0.0)
     reach = common_axis((gap.effect for gap in gaps if gap), least=least)
@@ -68,18 +64,18 @@ def glance_table(models: Sequence[ModelEvidence]) -> Table:
 
 
 def signals_table(model: ModelEvidence) -> Table:
-    """AUROC of every signal: mean over tasks with interval, p and equivalence, then by task."""
+    """AUROC of every signal: within strata with interval, p and equivalence, then by task."""
     rows = []
     for name in model.signals():
         number = model.auroc(name)
         detail = "" if SIGNALS[name].deployable else "diagnostic: holds the label"
         rows.append([name_cell(predictor_label(name), detail), *_auroc_cells(model, name, number)])
     columns = [
-        "signal", "AUROC, mean over tasks", "", "p (Holm)",
-        *model.tasks, "pooled", "R, within task",
+        "signal", "AUROC, within strata", "", "p (Holm)", "within one answer",
+        *model.tasks, "mean over tasks", "pooled", "R, within strata",
     ]  # fmt: skip
     for row, name in zip(rows, model.signals(), strict=True):
-        row.append(estimate_cell(model.metric(name, "r", "pooled_within"), 2))
+        row.append(estimate_cell(model.metric(name, "r", WITHIN_STRATA), 2))
     return Table(columns, rows, caption=model.name, text_columns=(2,))
 
 
@@ -88,8 +84,8 @@ def _auroc_cells(model: ModelEvidence, name: str, number: ReportedEstimate | Non
         estimate_cell(number),
         whisker_cell(number, low=0.3, high=1.0, null=0.5),
         _p_cell(number),
-        *(_bare(model.auroc(name, task)) for task in model.tasks),
-        _bare(model.auroc(name, "pooled")),
+        estimate_cell(model.auroc(name, WITHIN_ANSWERS)),
+        *(estimate_cell(model.auroc(name, scope)) for scope in (*model.tasks, MACRO, POOLED)),
     ]
 
 
@@ -98,15 +94,10 @@ def probes_table(model: ModelEvidence) -> Table:
     rows = []
     for name in model.probe_names():
         number = model.auroc(name)
-        rows.append([
-            name_cell(predictor_label(name)),
-            *_auroc_cells(model, name, number),
-            _bare(model.auroc(name, "answer_yes")),
-            _bare(model.auroc(name, "answer_no")),
-        ])  # fmt: skip
+        rows.append([name_cell(predictor_label(name)), *_auroc_cells(model, name, number)])
     columns = [
-        "probe or guard", "AUROC, mean over tasks", "", "p (Holm)",
-        *model.tasks, "pooled", "within yes", "within no",
+        "probe or guard", "AUROC, within strata", "", "p (Holm)", "within one answer",
+        *model.tasks, "mean over tasks", "pooled",
     ]  # fmt: skip
     return Table(columns, rows, caption=model.name, text_columns=(2,))
 
@@ -155,7 +146,7 @@ def layers_table(models: Sequence[ModelEvidence]) -> Table:
     for model in models:
         peak = model.peak_layer()
         number = model.auroc_by_layer().get(peak) if peak is not None else None
-        near = model.probe(LINEAR, "layers_within_0.02", "macro")
+        near = model.probe(LINEAR, "layers_within_0.02", WITHIN_STRATA)
         last = model.last_layer()
         rows.append([
             name_cell(model.name),
@@ -207,23 +198,32 @@ def _effect_row(
         Cell(decimal(100 * effect.accuracy, 1)),
         estimate_cell(effect.effect, 1, signed=True, unit=" pp"),
         whisker_cell(effect.effect, low=axis[0], high=axis[1], null=0.0),
-        _p_cell(effect.effect._replace(p_equivalence=math.nan)),
+        _p_cell(effect.effect._replace(p_equivalence_adjusted=math.nan)),
         _verdict_cell(effect.effect),
         Cell(decimal(100 * effect.changed, 1)),
         Cell(spread if len(seeds) > 1 else NONE, f"{len(seeds)} seeds" if len(seeds) > 1 else ""),
     ]
 
 
+_STANDING_WORDS = {
+    Standing.EQUIVALENT: ("accuracy equivalent", "good"),
+    Standing.ABOVE: ("differs", ""),
+    Standing.BELOW: ("differs", ""),
+    Standing.UNSETTLED: ("undecided", "muted"),
+}
+
+
+def _equivalence(number: ReportedEstimate) -> str:
+    p = number.p_equivalence_adjusted
+    return f"equiv. {p_value(p)}" if p >= 0 else ""
+
+
 def _verdict_cell(effect: ReportedEstimate) -> Cell:
-    words = {
-        Standing.EQUIVALENT: ("no effect", "good"),
-        Standing.ABOVE: ("differs", ""),
-        Standing.BELOW: ("differs", ""),
-        Standing.UNSETTLED: ("undecided", "muted"),
-        Standing.MISSING: (NONE, "muted"),
-    }
-    text, kind = words[standing(effect, null=0.0)]
-    detail = f"equiv. {p_value(effect.p_equivalence)}" if effect.p_equivalence >= 0 else ""
+    where = standing(effect, null=0.0)
+    text, kind = _STANDING_WORDS.get(where, (NONE, "muted"))
+    detail = _equivalence(effect)
+    if where is Standing.UNSETTLED and math.isfinite(effect.resolvable):
+        detail = f"could find {decimal(effect.resolvable, 1)} pp"
     return Cell(text, detail, kind)
 
 
@@ -270,15 +270,11 @@ def _p_cell(number: ReportedEstimate | None) -> Cell:
     """Holm's p, with that of the equivalence test in small print."""
     if number is None:
         return Cell(NONE, kind="muted")
-    detail = f"equiv. {p_value(number.p_equivalence)}" if number.p_equivalence >= 0 else ""
-    return Cell(p_value(number.p_adjusted), detail, "strong" if number.p_adjusted < ALPHA else "")
-
-
-def _bare(number: ReportedEstimate | None) -> Cell:
-    """The value alone, for columns that are many."""
-    if number is None or not number.defined:
-        return Cell(NONE, kind="muted")
-    return Cell(decimal(number.value, 3))
+    return Cell(
+        p_value(number.p_adjusted),
+        _equivalence(number),
+        "strong" if number.p_adjusted < ALPHA else "",
+    )
 
 
 def _share_cell(number: ReportedEstimate | None) -> Cell:

@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from vrp.estimates.predictors import SYMBOL
+from vrp.estimates.reported import ReportedEstimate
 from vrp.report.accounting import (
     dropped_table,
     models_table,
@@ -37,7 +38,7 @@ from vrp.report.evidence_tables import (
     signals_table,
 )
 from vrp.report.figures import Figure
-from vrp.report.numbers import ReportedEstimate, decimal, listed, thousands, with_interval
+from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
 from vrp.tables.items import asked_items
 
@@ -201,12 +202,12 @@ def _limits(study: StudyEvidence) -> list[str]:
         "Correct means correct for the parser and the reference answer. Short answers are scored "
         "by matching; a right answer in other words counts as wrong (see what the models "
         "answered).",
-        "Intervals resample images, so that questions on one image are not counted as "
-        "independent. They hold for images like these, one prompt and greedy decoding; other "
-        "prompts and seeds are not in them. The spread over random controls is shown beside the "
-        "intervals, not in them.",
-        "“No” means closer to no effect than the margin of an equivalence test, or an effect the "
-        "other way. Within that margin a small effect may still exist.",
+        "Intervals count images, so that questions on one image are not taken as "
+        "independent. Those of probes are conditional on the fit. They hold for images like "
+        "these, one prompt and greedy decoding; other prompts and seeds are not in them. The "
+        "spread over random controls is shown beside the intervals, not in them.",
+        "“No” means closer to no effect than the margin of an equivalence test, or a difference "
+        "that fails a guard. Within that margin a small effect may still exist.",
         "The best layer is picked on training folds. The curve over layers and its highest layer "
         "are shown for orientation and are not corrected for having been picked.",
         "The gap between the best probe and the best output signal picks that signal on the same "
@@ -221,7 +222,7 @@ def _limits(study: StudyEvidence) -> list[str]:
     ]
     if small:
         limits.append(
-            f"Some tasks have few items: {listed(small)}. Their intervals are wide, and they weigh "
-            "as much as the others in every mean over tasks."
+            f"Some tasks have few items: {listed(small)}. Their intervals are wide; within strata "
+            "they weigh little, in a mean over tasks as much as the others."
         )
     return limits

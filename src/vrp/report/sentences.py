@@ -1,21 +1,13 @@
 """Sentences over several models: one clause for each verdict, with its models and numbers."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import NamedTuple
 
-from vrp.report.numbers import Standing, listed, number_word
-from vrp.tables.captured import NOT_CAPTURED
-
-
-class Verdict(StrEnum):
-    """Verdict on one model."""
-
-    YES = "yes"
-    NO = "no"
-    UNDECIDED = "undecided"
-    NOT_RUN = "not run"
-    NOT_CAPTURED = NOT_CAPTURED
+from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.verdicts import Standing, Verdict
+from vrp.report.numbers import listed, number_word
+from vrp.stats.estimate import ALPHA
+from vrp.stats.heterogeneity import interaction_p
 
 
 class Finding(NamedTuple):
@@ -25,6 +17,8 @@ class Finding(NamedTuple):
     verdict: Verdict | Standing
     detail: str = ""
     """Its numbers."""
+    number: ReportedEstimate | None = None
+    """The estimate that decides."""
 
 
 class Wording(NamedTuple):
@@ -59,10 +53,26 @@ def clauses(findings: Sequence[Finding], wordings: Wordings) -> str:
 
 
 def short_answer(findings: Sequence[Finding]) -> str:
-    """Answer in one word where all models that were looked at agree."""
+    """Answer in one word where all models that were looked at agree.
+
+    "It depends on the model" is said only where an interaction test shows that the estimates of
+    the models differ.
+    """
     verdicts = {finding.verdict for finding in findings} or {Verdict.NOT_RUN}
     # What was not looked at says nothing beside what was.
-    verdicts = (verdicts - {Verdict.NOT_RUN, Verdict.NOT_CAPTURED}) or {min(verdicts)}
-    if len(verdicts) > 1:
+    verdicts = (verdicts - _NOT_LOOKED_AT) or {min(verdicts)}
+    if len(verdicts) == 1:
+        return str(verdicts.pop()).capitalize()
+    numbers = [finding.number for finding in findings if finding.number is not None]
+    if interaction_p([n.value for n in numbers], [n.se for n in numbers]) < ALPHA:
         return "It depends on the model"
-    return str(verdicts.pop()).capitalize()
+    parts = [
+        f"{verdict} for {listed([f.model for f in findings if f.verdict == verdict])}"
+        for verdict in Verdict
+        if verdict in verdicts
+    ]
+    joined = "; ".join(parts)
+    return joined[:1].upper() + joined[1:]
+
+
+_NOT_LOOKED_AT = {Verdict.NOT_RUN, Verdict.NOT_CAPTURED}

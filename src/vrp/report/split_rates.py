@@ -3,8 +3,8 @@
 import polars as pl
 
 from vrp.data.item import EXISTENCE
+from vrp.estimates.reported import ReportedEstimate
 from vrp.report.evidence import ModelEvidence, StudyEvidence
-from vrp.report.numbers import ReportedEstimate
 from vrp.stats.proportion import wilson
 from vrp.tables.items import asked_as
 

@@ -3,18 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vrp.estimates.reported import ReportedEstimate, plain
 from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.report.accounting import split_counts, versions
 from vrp.report.conclusions import Conclusion
 from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
-from vrp.report.numbers import ReportedEstimate, plain
 from vrp.report.published import CHECKPOINTS, PUBLISHED
 from vrp.report.split_rates import split_rates
+from vrp.tables.estimates import MACRO, WITHIN_ANSWERS, WITHIN_STRATA
 from vrp.tables.items import asked_items
 
-FORMAT = 1
+_JOINT = (WITHIN_STRATA, WITHIN_ANSWERS, MACRO)
+FORMAT = 2
 """Raised when a key changes its meaning."""
 _CORRELATED = {
     "C_k": "cluster_count_dbscan",
@@ -110,7 +112,7 @@ def _model(model: ModelEvidence) -> dict[str, Any]:
             for answer in ("yes", "no")
         },
         "auroc": {
-            name: {scope: _json(model.auroc(name, scope)) for scope in ("macro", *scopes)}
+            name: {scope: _json(model.auroc(name, scope)) for scope in (*_JOINT, *scopes)}
             for name in (*model.signals(), *model.probe_names())
         },
         "correlation": {name: _correlation(model, name) for name in _CORRELATED},
@@ -144,7 +146,7 @@ def _correlation(model: ModelEvidence, name: str) -> dict[str, Any]:
     return {
         "pooled_fisher": _json(model.metric(signal, "r_fisher", "pooled")),
         "pooled_by_image": _json(model.metric(signal, "r", "pooled")),
-        "within_task": _json(model.metric(signal, "r", "pooled_within")),
+        "within_strata": _json(model.metric(signal, "r", WITHIN_STRATA)),
     }
 
 
@@ -158,10 +160,11 @@ def _probe(model: ModelEvidence) -> dict[str, Any]:
             str(layer): number.as_json() for layer, number in model.auroc_by_layer().items()
         },
         "minus_output_signal": rivals,
+        "beyond_output": _json(model.beyond_output),
         **{
             name: number.value if (number := model.probe(predictor, name, scope)) else None
             for predictor, name, scope in (
-                (LINEAR, "layers_within_0.02", "macro"),
+                (LINEAR, "layers_within_0.02", WITHIN_STRATA),
                 ("sparse", "share_nonzero", "pooled"),
                 ("sparse", "weight_share_top_5", "pooled"),
             )

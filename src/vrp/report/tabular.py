@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vrp.report.numbers import NONE, ReportedEstimate, decimal, interval
+from vrp.estimates.reported import ReportedEstimate
+from vrp.report.numbers import NONE, decimal, interval, thousands
 from vrp.tables.captured import NOT_CAPTURED
 
 NOT_RUN = "not run"
@@ -33,6 +34,8 @@ class Cell(NamedTuple):
     the study's data, shown letter by letter."""
     whisker: Whisker | None = None
     """Drawn in place of the text."""
+    title: str = ""
+    """Shown where the pointer rests on it."""
 
 
 class Table(NamedTuple):
@@ -86,7 +89,8 @@ def estimate_cell(
     if not number.defined:
         return Cell(NONE, number.note, "muted")
     text = decimal(scale * number.value, digits, signed=signed) + unit
-    return Cell(text, interval(number, digits, scale=scale))
+    counts = f"{thousands(number.n)} items on {thousands(number.n_groups)} images"
+    return Cell(text, interval(number, digits, scale=scale) or number.note, title=counts)
 
 
 def whisker_cell(number: ReportedEstimate | None, *, low: float, high: float, null: float) -> Cell:

@@ -1,6 +1,7 @@
 """Behavioural signals: what the answers themselves and their probabilities say.
 
-Source: arXiv 2606.17389 (self-consistency), arXiv 2605.08200 (token confidence).
+Source: arXiv 2606.17389 (self-consistency), arXiv 2605.08200 (token confidence); semantic entropy
+of answers that a normalisation makes equal: Farquhar et al. 2024 (its discrete form).
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 class SelfConsistency(NamedTuple):
@@ -33,17 +34,67 @@ def self_consistency(answers: Sequence[str]) -> SelfConsistency:
     return SelfConsistency(counts[majority] / len(answers), majority)
 
 
+def semantic_entropy(answers: Sequence[str]) -> float:
+    """Entropy of sampled, normalised answers: that of the shares of equal ones, nats.
+
+    Raises ValueError for no answer.
+    """
+    if isinstance(answers, str) or not answers:
+        raise ValueError("semantic entropy needs a sequence of at least one answer")
+    shares = np.array(list(Counter(answers).values())) / len(answers)
+    return float(-shares @ np.log(shares)) + 0.0
+
+
+def exact_semantic_entropy(probabilities: ArrayLike, unresolved: float) -> float:
+    """Entropy of a model's distribution over answers, nats; at least that much.
+
+    Args:
+        probabilities: (n,) of the known answers.
+        unresolved: mass of unknown answers, taken as one more answer: were it several, the
+            entropy would be larger.
+    """
+    mass = np.append(np.asarray(probabilities, dtype=np.float64), unresolved)
+    known = mass[mass > 0]
+    return float(-known @ np.log(known)) + 0.0
+
+
+def probability_margin(first_logprob: ArrayLike, logit_margin: ArrayLike) -> NDArray[np.float64]:
+    """Probability of the first answer token minus its runner-up's.
+
+    Args:
+        first_logprob: (n,) log-probability of the first token of the greedy answer.
+        logit_margin: (n,) its logit minus the runner-up's, whose probability is e^−margin of it.
+    """
+    probability = np.exp(np.asarray(first_logprob, dtype=np.float64))
+    return -probability * np.expm1(-np.asarray(logit_margin, dtype=np.float64))
+
+
 def token_confidence(logprobs: ArrayLike) -> float:
     """Compute P_tok, the mean log-probability of the greedy answer's tokens, nats (≤ 0).
 
     NaN for an answer of no tokens or with a NaN among them. Raises ValueError for a positive
     log-probability.
     """
+    values = _log_probabilities(logprobs)
+    return float(values.mean()) if values.size else float("nan")
+
+
+def sequence_log_probability(logprobs: ArrayLike) -> float:
+    """Log-probability of the whole greedy answer, nats; arguments as of `token_confidence`."""
+    values = _log_probabilities(logprobs)
+    return float(values.sum()) if values.size else float("nan")
+
+
+def least_token_log_probability(logprobs: ArrayLike) -> float:
+    """Log-probability of the answer's least likely token; arguments as of `token_confidence`."""
+    values = _log_probabilities(logprobs)
+    return float(values.min()) if values.size else float("nan")
+
+
+def _log_probabilities(logprobs: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(logprobs, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"one answer's log-probabilities are needed, got shape {values.shape}")
-    if values.size == 0:
-        return float("nan")
     if (values > 1e-6).any():  # a hair over zero is rounding of a certain token
         raise ValueError(f"a log-probability cannot be positive, got {values.max():.6g}")
-    return float(values.mean())
+    return values

@@ -29,6 +29,10 @@ class TopHeadR2(NamedTuple):
     """(n_k,) in-sample R²; it can only grow with k, even where the heads know nothing."""
     adjusted_r2: FloatArray
     """R² corrected for the number of regressors; NaN where too few items are left."""
+    null_r2: FloatArray
+    """(n_k,) mean R² of permuted correctness: what as many regressors explain of nothing."""
+    p: FloatArray
+    """(n_k,) share of permutations that explain as much, one added to count and total."""
     n_items: int
     """Items with finite features, over which every fit runs."""
 
@@ -51,7 +55,12 @@ def rank_heads(contributions: ArrayLike) -> HeadRanking:
 
 
 def top_head_r2(
-    features: ArrayLike, correct: ArrayLike, order: ArrayLike, ks: Sequence[int]
+    features: ArrayLike,
+    correct: ArrayLike,
+    order: ArrayLike,
+    ks: Sequence[int],
+    *,
+    permuted: ArrayLike | None = None,
 ) -> TopHeadR2:
     """Fit correctness linearly, with intercept, on the features of the top-k heads.
 
@@ -61,6 +70,7 @@ def top_head_r2(
         correct: (n_items,), 0 or 1.
         order: flat head indices, strongest first (`rank_heads`).
         ks: numbers of heads, each from 1 to len(order).
+        permuted: (n_items, n_permutations) correctness in other orders; None: no null.
 
     Items with a non-finite feature among the largest k's heads are left out of every fit, so that
     all k are judged on the same items. R² is NaN where correctness does not vary. Raises
@@ -75,28 +85,37 @@ def top_head_r2(
         raise ValueError(f"numbers of heads {list(ks)} must lie in 1 … {len(ranked)}")
     used = values[:, ranked[: max(ks)]].reshape(len(values), max(ks), -1)
     finite = np.isfinite(used).all(axis=(1, 2)) & np.isfinite(target)
-    used, target = used[finite], target[finite]
-    fits = [_r2(used[:, :k].reshape(len(used), -1), target) for k in ks]
+    others = np.zeros((len(values), 0)) if permuted is None else np.asarray(permuted, np.float64)
+    targets = np.column_stack([target, others])[finite]
+    fits = [_r2(used[finite][:, :k].reshape(len(targets), -1), targets) for k in ks]
+    null = [r2[1:] for r2, _ in fits]
     return TopHeadR2(
-        r2=np.array([r2 for r2, _ in fits]),
+        r2=np.array([r2[0] for r2, _ in fits]),
         adjusted_r2=np.array([adjusted for _, adjusted in fits]),
-        n_items=len(target),
-    )
+        null_r2=np.array([values.mean() if values.size else np.nan for values in null]),
+        p=np.array([
+            (1 + (values >= r2[0]).sum()) / (1 + values.size) if values.size else np.nan
+            for values, (r2, _) in zip(null, fits, strict=True)
+        ]),
+        n_items=len(targets),
+    )  # fmt: skip
 
 
-def _r2(regressors: FloatArray, target: FloatArray) -> tuple[float, float]:
-    """Return R² and adjusted R² of an ordinary least-squares fit with intercept."""
-    n_items = len(target)
-    if n_items == 0 or np.ptp(target) == 0:
-        return float("nan"), float("nan")
+def _r2(regressors: FloatArray, targets: FloatArray) -> tuple[FloatArray, float]:
+    """R² of ordinary least squares with intercept, (n_targets,), and the first one adjusted."""
+    n_items = len(targets)
+    if n_items == 0 or np.ptp(targets[:, 0]) == 0:
+        return np.full(targets.shape[1], np.nan), float("nan")
     centred = regressors - regressors.mean(axis=0)
     scale = centred.std(axis=0)
     # Standardised columns keep the rank decision free of units; constant ones add no rank.
-    centred = centred / np.where(scale > 0, scale, 1.0)
-    deviation = target - target.mean()
-    coefficients, _, rank, _ = np.linalg.lstsq(centred, deviation, rcond=None)
-    residual = deviation - centred @ coefficients
-    r2 = 1.0 - float(residual @ residual) / float(deviation @ deviation)
-    freedom = n_items - int(rank) - 1
-    adjusted = 1.0 - (1.0 - r2) * (n_items - 1) / freedom if freedom > 0 else float("nan")
-    return r2, adjusted
+    basis, singular, _ = np.linalg.svd(
+        centred / np.where(scale > 0, scale, 1.0), full_matrices=False
+    )
+    kept = singular > singular.max(initial=0.0) * max(centred.shape) * np.finfo(float).eps
+    deviation = targets - targets.mean(axis=0)
+    explained = (basis[:, kept].T @ deviation) ** 2
+    r2 = explained.sum(axis=0) / (deviation**2).sum(axis=0)
+    freedom = n_items - int(kept.sum()) - 1
+    adjusted = 1.0 - (1.0 - r2[0]) * (n_items - 1) / freedom if freedom > 0 else float("nan")
+    return r2, float(adjusted)

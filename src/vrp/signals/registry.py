@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrp.errors import InputError
-from vrp.signals.behavioural import token_confidence
+from vrp.signals.behavioural import (
+    exact_semantic_entropy,
+    least_token_log_probability,
+    probability_margin,
+    semantic_entropy,
+    sequence_log_probability,
+    token_confidence,
+)
 from vrp.signals.mechanistic import late_update, layer_peak
 from vrp.signals.structural import FEATURE_NAMES, MapFeatures, map_features
 
@@ -27,6 +34,8 @@ Direction = Literal["high", "low"]
 _ITEMS_A_STACK = 256
 _MAPS, _GRID_H, _GRID_W = "attention.maps", "attention.grid_h", "attention.grid_w"
 _IMAGE_MASS = "attention.image_mass"
+_LOGPROBS, _SAMPLED = "answers.token_logprobs", "consistency.normalised"
+_EXACT, _UNRESOLVED = "consistency.exact_probabilities", "consistency.unresolved"
 _EXPECTED = ("consistency.expected_consistency_low", "consistency.expected_consistency_high")
 
 
@@ -130,6 +139,11 @@ class Signal:
         return frozenset(need.partition(".")[0] for need in self.needs)
 
 
+def is_of_output(signal: Signal) -> bool:
+    """Whether the output alone gives it: a deployable behavioural signal, or the last margin."""
+    return signal.deployable and (signal.kind == "behavioural" or signal.name == "decision_margin")
+
+
 def compute_signals(inputs: SignalInputs) -> dict[str, FloatArray]:
     """Compute each signal's column, (n_items,) float64, in the order of the registry.
 
@@ -193,9 +207,27 @@ def _expected_self_consistency(inputs: SignalInputs) -> FloatArray:
     return (low + high) / 2
 
 
-def _token_confidence(inputs: SignalInputs) -> FloatArray:
-    answers = inputs["answers.token_logprobs"]
-    return np.array([token_confidence(logprobs) for logprobs in answers], dtype=np.float64)
+def _of_each(name: str, function: Callable[[Any], float]) -> Callable[[SignalInputs], FloatArray]:
+    """Apply a function to each item's entry of a column; an empty entry gives NaN."""
+    return lambda inputs: np.array(
+        [function(entry) if len(entry) else np.nan for entry in inputs[name]], dtype=np.float64
+    )
+
+
+def _probability_margin(inputs: SignalInputs) -> FloatArray:
+    first = _of_each(_LOGPROBS, lambda logprobs: float(logprobs[0]))(inputs)
+    return probability_margin(first, inputs.numbers("answers.decision_margin"))
+
+
+def _exact_semantic_entropy(inputs: SignalInputs) -> FloatArray:
+    distributions = zip(inputs[_EXACT], inputs.numbers(_UNRESOLVED), strict=True)
+    return np.array(
+        [
+            np.nan if known is None else exact_semantic_entropy(known, unresolved)
+            for known, unresolved in distributions
+        ],
+        dtype=np.float64,
+    )
 
 
 def _of_the_map(
@@ -309,10 +341,46 @@ _BUILT_IN: tuple[Signal, ...] = (
         needs=_EXPECTED, compute=_expected_self_consistency,
     ),
     Signal(
+        name="semantic_entropy", label="semantic entropy", kind="behavioural",
+        reliable_when="low", deployable=True, unit="nat",
+        description="entropy of the K sampled, normalised answers",
+        needs=(_SAMPLED,), compute=_of_each(_SAMPLED, semantic_entropy),
+    ),
+    Signal(
+        name="distinct_answers", label="distinct answers", kind="behavioural",
+        reliable_when="low", deployable=True, unit="1",
+        description="different answers among the K sampled, normalised ones",
+        needs=(_SAMPLED,), compute=_of_each(_SAMPLED, lambda answers: len(set(answers))),
+    ),
+    Signal(
+        name="exact_semantic_entropy", label="semantic entropy, exact", kind="behavioural",
+        reliable_when="low", deployable=True, unit="nat",
+        description="entropy of the exact distribution over answers, at least",
+        needs=(_EXACT, _UNRESOLVED), compute=_exact_semantic_entropy,
+    ),
+    Signal(
         name="token_confidence", label="token confidence P_tok", kind="behavioural",
         reliable_when="high", deployable=True, unit="nat",
         description="mean log-probability of the greedy answer's tokens, P_tok",
-        needs=("answers.token_logprobs",), compute=_token_confidence,
+        needs=(_LOGPROBS,), compute=_of_each(_LOGPROBS, token_confidence),
+    ),
+    Signal(
+        name="sequence_log_probability", label="sequence probability", kind="behavioural",
+        reliable_when="high", deployable=True, unit="nat",
+        description="log-probability of the whole greedy answer",
+        needs=(_LOGPROBS,), compute=_of_each(_LOGPROBS, sequence_log_probability),
+    ),
+    Signal(
+        name="least_token_log_probability", label="least token probability", kind="behavioural",
+        reliable_when="high", deployable=True, unit="nat",
+        description="log-probability of the greedy answer's least likely token",
+        needs=(_LOGPROBS,), compute=_of_each(_LOGPROBS, least_token_log_probability),
+    ),
+    Signal(
+        name="probability_margin", label="probability margin", kind="behavioural",
+        reliable_when="high", deployable=True, unit="1",
+        description="probability of the first answer token minus its runner-up's",
+        needs=(_LOGPROBS, "answers.decision_margin"), compute=_probability_margin,
     ),
     Signal(
         name="logit_entropy", label="logit entropy", kind="behavioural",
@@ -323,7 +391,7 @@ _BUILT_IN: tuple[Signal, ...] = (
 )  # fmt: skip
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _BUILT_IN}
 """Every signal by its name, in the order of the columns."""
-_OTHER_COLUMNS = frozenset({"item_id", "group", "task", "answer", "correct"})
+_OTHER_COLUMNS = frozenset({"item_id", "group", "task", "form", "answer", "correct"})
 
 
 def register_signal(signal: Signal) -> None:

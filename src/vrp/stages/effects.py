@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from vrp.config.effects import EffectsConfig
 from vrp.errors import InputError
 from vrp.interventions.conditions import StudyConditions, conditions_by_name
-from vrp.stats.bootstrap import (
-    BootstrapEstimate,
-    Resamples,
-    difference,
-    macro_average,
-    resample_groups,
+from vrp.stats.clusters import (
+    ClusteredEstimate,
+    group_sums,
+    mean_of,
+    numbered,
+    smallest_resolvable,
 )
-from vrp.stats.clusters import group_sums
-from vrp.stats.equivalence import equivalence_p
+from vrp.stats.estimate import ALPHA
 from vrp.stats.multiplicity import holm
-from vrp.stats.paired import bootstrap_difference, mcnemar, sign_flip_test
+from vrp.stats.paired import (
+    mcnemar,
+    paired_difference,
+    paired_equivalence_p,
+    paired_estimate,
+    sign_flip_test,
+)
 from vrp.study.context import StageContext
 from vrp.study.results import ModelResults, open_results
 from vrp.tables.answers import ANSWERS
@@ -47,8 +52,10 @@ class Runs(NamedTuple):
     """(n_seeds, n) whether the answer differs from the baseline answer."""
     tasks: NDArray[np.str_]
     """(n,)"""
-    groups: NDArray[np.str_]
-    """(n,) images."""
+    groups: NDArray[np.int64]
+    """(n,) images, numbered in the order of their names."""
+    n_images: int
+    """Images of all items."""
 
     def where(self, chosen: NDArray[np.bool_]) -> "Runs":
         """The same runs over some of the items."""
@@ -58,6 +65,7 @@ class Runs(NamedTuple):
             self.changed[:, chosen],
             self.tasks[chosen],
             self.groups[chosen],
+            self.n_images,
         )
 
 
@@ -110,7 +118,7 @@ def _runs(frame: pl.DataFrame, place: Path) -> Runs:
         frame["correct"].to_numpy().reshape(n_seeds, n_items),
         frame["changed"].to_numpy().reshape(n_seeds, n_items),
         first["task"].to_numpy().astype(str),
-        first["group"].to_numpy().astype(str),
+        *numbered(first["group"].to_numpy()),
     )
 
 
@@ -127,7 +135,6 @@ def _condition_rows(
     contrasts = conditions.contrasts(intervention)
     for condition, runs in runs_of.items():
         conditions.named(intervention, condition)
-        resamples = resample_groups(runs.groups, seed=f"{seed}/effects", n_boot=effects.bootstrap)
         contrast = contrasts.get(condition)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
         for scope, chosen in _scopes(runs).items():
@@ -138,13 +145,13 @@ def _condition_rows(
             before = some._replace(after=some.before[None])
             rows.append(
                 {**name, "condition": condition}
-                | _effect(before, some, resamples, effects, tested=tested, macro=scope == "macro")
+                | _effect(before, some, effects, seed, tested=tested, macro=scope == "macro")
             )
             if contrast is not None and control is not None:
                 against = control.where(chosen)
                 rows.append(
                     {**name, "condition": contrast.name}
-                    | _effect(against, some, resamples, effects, macro=scope == "macro")
+                    | _effect(against, some, effects, seed, macro=scope == "macro")
                 )
     return rows
 
@@ -163,8 +170,8 @@ def _scopes(runs: Runs) -> dict[str, NDArray[np.bool_]]:
 def _effect(
     reference: Runs,
     runs: Runs,
-    resamples: Resamples,
     effects: EffectsConfig,
+    seed: int,
     *,
     macro: bool,
     tested: bool = True,
@@ -174,13 +181,12 @@ def _effect(
     Specificity is the case where the reference is the random control. Random controls' spread
     over seeds is not in the interval; `per_seed` shows it.
     """
-    boot = _macro(reference, runs, resamples) if macro else _difference(reference, runs, resamples)
-    estimate = boot.estimate()
-    margin = effects.equivalence_pp
+    part = _macro(reference, runs) if macro else _difference(reference, runs)
+    estimate = paired_estimate(part)
     p, p_mcnemar = math.nan, math.nan
     before = 100 * float(reference.after.mean())
     if tested and not macro:
-        p = _sign_flip(reference, runs, resamples, effects)
+        p = _sign_flip(reference, runs, effects, seed)
         p_mcnemar = _mcnemar(reference, runs)
     return {
         "n": estimate.n,
@@ -190,37 +196,32 @@ def _effect(
         "effect": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
+        "se": part.se,
+        "df": part.df,
         "p": p,
         "p_mcnemar": p_mcnemar,
-        "p_equivalence": equivalence_p(boot, low=-margin, high=margin),
+        "p_equivalence": paired_equivalence_p(part, margin=effects.equivalence_pp),
         "changed": float(runs.changed.mean()),
         "per_seed": [100 * float(after.mean()) - before for after in runs.after],
+        "note": estimate.note or None,
     }
 
 
-def _difference(reference: Runs, runs: Runs, resamples: Resamples) -> BootstrapEstimate:
-    return difference(_mean(runs, resamples), _mean(reference, resamples))
+def _difference(reference: Runs, runs: Runs, name: str = "items") -> ClusteredEstimate:
+    """Difference in percent, both sides averaged over their seeds."""
+    return paired_difference(
+        reference.after.mean(axis=0), runs.after.mean(axis=0), runs.groups,
+        n_images=runs.n_images, name=name,
+    )  # fmt: skip
 
 
-def _mean(runs: Runs, resamples: Resamples) -> BootstrapEstimate:
-    """Accuracy in percent, averaged over seeds replicate by replicate."""
-    nothing = np.zeros(len(runs.before), dtype=bool)
-    parts = [
-        bootstrap_difference(nothing, after, runs.groups, resamples=resamples)
-        for after in runs.after
-    ]
-    return parts[0]._replace(
-        value=float(np.mean([part.value for part in parts])),
-        replicates=np.mean([part.replicates for part in parts], axis=0),
-    )
-
-
-def _macro(reference: Runs, runs: Runs, resamples: Resamples) -> BootstrapEstimate:
-    parts = {}
-    for task in np.unique(runs.tasks).tolist():
-        chosen = runs.tasks == task
-        parts[task] = _difference(reference.where(chosen), runs.where(chosen), resamples)
-    return macro_average(parts, n_groups=len(np.unique(runs.groups)))
+def _macro(reference: Runs, runs: Runs) -> ClusteredEstimate:
+    parts = {
+        task: _difference(reference.where(chosen), runs.where(chosen), task)
+        for task in np.unique(runs.tasks).tolist()
+        if (chosen := runs.tasks == task).any()
+    }
+    return mean_of(parts, n_groups=len(np.unique(runs.groups)))
 
 
 def _accuracy(runs: Runs, *, macro: bool) -> float:
@@ -231,13 +232,13 @@ def _accuracy(runs: Runs, *, macro: bool) -> float:
     return float(np.mean([right[runs.tasks == task].mean() for task in tasks]))
 
 
-def _sign_flip(reference: Runs, runs: Runs, resamples: Resamples, effects: EffectsConfig) -> float:
+def _sign_flip(reference: Runs, runs: Runs, effects: EffectsConfig, seed: int) -> float:
     # Times both numbers of seeds, the differences are whole numbers and the test stays exact.
     scaled = len(reference.after) * runs.after.sum(axis=0) - len(runs.after) * (
         reference.after.sum(axis=0)
     )
-    nets = group_sums(scaled.astype(np.float64), resamples.codes(runs.groups))
-    return sign_flip_test(nets, seed=resamples.key, n_draws=effects.sign_flips)
+    nets = group_sums(scaled.astype(np.float64), runs.groups)
+    return sign_flip_test(nets, seed=f"{seed}/effects", n_draws=effects.sign_flips)
 
 
 def _mcnemar(reference: Runs, runs: Runs) -> float:
@@ -249,13 +250,15 @@ def _mcnemar(reference: Runs, runs: Runs) -> float:
 
 
 def _adjust(rows: list[EffectRow]) -> None:
-    """Holm's correction within model, intervention and scope."""
+    """Holm's correction within model, intervention and scope, and what could be resolved."""
     families: dict[tuple[str, ...], list[EffectRow]] = {}
     for row in rows:
-        row["p_adjusted"] = math.nan
-        if math.isfinite(row["p"]):
-            key = (row["model"], row["intervention"], row["scope"])
-            families.setdefault(key, []).append(row)
+        key = (row["model"], row["intervention"], row["scope"])
+        families.setdefault(key, []).append(row)
     for family in families.values():
-        for row, value in zip(family, holm([row["p"] for row in family]), strict=True):
-            row["p_adjusted"] = float(value)
+        n_tests = max(1, sum(math.isfinite(row["p"]) for row in family))
+        for name in ("p", "p_equivalence"):
+            for row, value in zip(family, holm([row[name] for row in family]), strict=True):
+                row[f"{name}_adjusted"] = float(value)
+        for row in family:
+            row["resolvable"] = smallest_resolvable(row["se"], row["df"], alpha=ALPHA / n_tests)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
+from vrp.data.scoring import answer_form
 from vrp.errors import InputError, unknown_name
 from vrp.estimates.reliability import (
     EstimateRow,
@@ -29,6 +30,7 @@ from vrp.estimates.reliability import (
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
 from vrp.signals.mechanistic import contribution_shares, late_update, layer_peak
 from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
+from vrp.stats.bootstrap import generator
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
@@ -37,7 +39,7 @@ from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.estimates import METRICS
+from vrp.tables.estimates import MACRO, METRICS, POOLED, WITHIN_STRATA
 from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS, read_asked_items
@@ -50,6 +52,8 @@ _Float = TypeVar("_Float", np.float64, np.float32)
 _HEAD_SIGNALS = ("head_entropy", "head_clusters")
 _HEAD_COLUMNS = (*_HEAD_SIGNALS, "head_contribution")
 _NO_VALUE = "no finite value"
+# Orders of correctness from which the null of an in-sample R² is taken.
+_PERMUTATIONS = 200
 # Items whose attention is in memory at a time: a multiple of the signals' own stacks.
 _ITEMS_AT_ONCE = 4096
 _SCHEMAS = {schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION)}
@@ -165,7 +169,7 @@ def _unjudged_rows(predictor: str, items: EvaluationItems) -> list[EstimateRow]:
         missing_row(
             predictor, scope, "auroc", n_dropped=items.n_of_scope.get(scope, n), why=NO_REFERENCE
         )
-        for scope in (*items.task_names, "macro", "pooled")
+        for scope in (WITHIN_STRATA, *items.task_names, MACRO, POOLED)
     ]
 
 
@@ -192,7 +196,7 @@ def _read_tables(
     items: Path, paths: Mapping[str, Sequence[Path]], schemas: Mapping[str, TableSchema]
 ) -> dict[str, pl.DataFrame]:
     """Read the items and the tables that fit into memory, rows of all in the same order."""
-    tables = {"items": read_asked_items(items, ITEMS.only("group", "task"))}
+    tables = {"items": read_asked_items(items, ITEMS.only("group", "task", "reference"))}
     for name, files in paths.items():
         tables[name] = read_table(files, schemas[name])
         _require_same_items(tables["items"], tables[name], files)
@@ -309,7 +313,7 @@ def _signal_table(
     answers = tables["answers"]
     frame = (
         tables["items"]
-        .select("item_id", "group", "task")
+        .select("item_id", "group", "task", form=_forms(tables["items"]["reference"]))
         .with_columns(answers["parsed"].fill_null("").alias("answer"), answers["correct"])
     )
     # Single precision is what the table holds; a double that overflows it would turn infinite.
@@ -319,6 +323,11 @@ def _signal_table(
         else pl.Series(name, values.astype(np.float32))
         for name, values in columns.items()
     )
+
+
+def _forms(references: pl.Series) -> pl.Series:
+    known = {text: answer_form(text) for text in references.drop_nulls().unique()}
+    return references.replace_strict(known, default="", return_dtype=pl.String)
 
 
 def _rate_rows(answers: pl.DataFrame, items: EvaluationItems) -> list[EstimateRow]:
@@ -350,7 +359,7 @@ def _consistency_rows(
         return []
     sampled = np.isfinite(agreement)
     unanimous = agreement >= 1.0
-    scopes = {**items.scopes, "pooled": np.ones(len(unanimous), dtype=bool)}
+    scopes = {**items.scopes, POOLED: np.ones(len(unanimous), dtype=bool)}
     rows = []
     for scope, asked in scopes.items():
         # Items without samples are dropped; they neither agree nor disagree.
@@ -382,31 +391,45 @@ def _ranking(by_head: ByHead) -> HeadRanking | None:
 def _head_rows(by_head: ByHead, items: EvaluationItems, ks: Sequence[int]) -> list[EstimateRow]:
     """R² of correctness on H_s and C_k of the heads that add most to the answer's logit."""
     n_items = len(items.correct)
-    names = [f"{kind}_top_{k}" for k in ks for kind in ("r2", "adjusted_r2")]
+    names = [f"{kind}_top_{k}" for k in ks for kind in ("r2", "adjusted_r2", "null_r2")]
     signals = [values for name in _HEAD_SIGNALS if (values := by_head[name]) is not None]
     if by_head["head_contribution"] is None or len(signals) < len(_HEAD_SIGNALS):
-        return [missing_row("top_heads", "pooled", name, n_dropped=n_items) for name in names]
+        return [missing_row("top_heads", POOLED, name, n_dropped=n_items) for name in names]
     ranking = _ranking(by_head)
     if ranking is None:
         why = "no item has finite contributions of all heads"
         return [
-            missing_row("top_heads", "pooled", name, n_dropped=n_items, why=why) for name in names
+            missing_row("top_heads", POOLED, name, n_dropped=n_items, why=why) for name in names
         ]
     n_heads_total = len(ranking.order)
     fitting = [k for k in ks if k <= n_heads_total]
     # Only the heads of the largest k enter: all heads would not fit into memory as doubles.
     used = ranking.order[: max(fitting, default=0)]
     features = np.stack([values.reshape(n_items, -1)[:, used] for values in signals], axis=2)
-    fit = top_head_r2(features, items.correct, np.arange(len(used)), fitting)
+    fit = top_head_r2(
+        features, items.correct, np.arange(len(used)), fitting, permuted=_permuted(items)
+    )
+    dropped = n_items - fit.n_items
     rows = []
-    for k, r2, adjusted_r2 in zip(fitting, fit.r2, fit.adjusted_r2, strict=True):
-        dropped = n_items - fit.n_items
-        for metric, value in ((f"r2_top_{k}", r2), (f"adjusted_r2_top_{k}", adjusted_r2)):
+    for i, k in enumerate(fitting):
+        for name in ("r2", "adjusted_r2", "null_r2"):
             row = plain_row(
-                "top_heads", "pooled", metric, float(value), n=fit.n_items, n_dropped=dropped
-            )
-            rows.append(row)
+                "top_heads", POOLED, f"{name}_top_{k}", float(getattr(fit, name)[i]),
+                n=fit.n_items, n_dropped=dropped,
+            )  # fmt: skip
+            rows.append(row | {"p": float(fit.p[i])} if name == "r2" else row)
     return rows
+
+
+def _permuted(items: EvaluationItems) -> NDArray[np.bool_]:
+    """(n, _PERMUTATIONS) correctness permuted within strata."""
+    found = np.tile(items.correct[:, None], _PERMUTATIONS)
+    for stratum in np.unique(items.strata).tolist():
+        rows = np.flatnonzero(items.strata == stratum)
+        random = generator("permuted correctness", stratum)
+        for column in found.T:
+            column[rows] = random.permutation(column[rows])
+    return found
 
 
 def _without_heads(by_head: ByHead, n_items: int) -> NDArray[np.bool_]:
@@ -455,14 +478,14 @@ def _share_rows(lens: pl.DataFrame) -> list[EstimateRow]:
     n_items = len(lens)
     if by_attention is None or by_mlp is None:
         return [
-            missing_row(name, "pooled", "growth_share", n_dropped=n_items)
+            missing_row(name, POOLED, "growth_share", n_dropped=n_items)
             for name in ("mlp", "attention")
         ]
     shares = contribution_shares(by_attention, by_mlp)
     counts = {"n": shares.n_items, "n_dropped": n_items - shares.n_items}
     return [
-        plain_row("mlp", "pooled", "growth_share", shares.mlp, **counts),
-        plain_row("attention", "pooled", "growth_share", shares.attention, **counts),
+        plain_row("mlp", POOLED, "growth_share", shares.mlp, **counts),
+        plain_row("attention", POOLED, "growth_share", shares.attention, **counts),
     ]
 
 
@@ -470,17 +493,17 @@ def _peak_rows(lens: pl.DataFrame, notes: NDArray[np.str_]) -> list[EstimateRow]
     """Layer and value of the largest mean truth margin."""
     margins = _doubles(lens["truth_margin"])
     if margins is None:
-        return [missing_row("truth_margin", "pooled", "peak", n_dropped=len(lens))]
+        return [missing_row("truth_margin", POOLED, "peak", n_dropped=len(lens))]
     complete = np.isfinite(margins).all(axis=1)
     n_dropped = int((~complete).sum())
     if complete.any():
         peak = layer_peak(margins[complete].mean(axis=0)[None])
         row = plain_row(
-            "truth_margin", "pooled", "peak", float(peak.value[0]),
+            "truth_margin", POOLED, "peak", float(peak.value[0]),
             n=int(complete.sum()), n_dropped=n_dropped, layer=int(peak.layer[0]),
         )  # fmt: skip
     else:
-        row = missing_row("truth_margin", "pooled", "peak", n_dropped=n_dropped, why=_NO_VALUE)
+        row = missing_row("truth_margin", POOLED, "peak", n_dropped=n_dropped, why=_NO_VALUE)
     return with_reasons([row], notes[~complete])
 
 
@@ -488,11 +511,11 @@ def _forcing_rows(lens: pl.DataFrame) -> list[EstimateRow]:
     """Mean update of the image tokens in the last layers."""
     updates = _doubles(lens["residual_update"])
     if updates is None:
-        return [missing_row("residual_update", "pooled", "late", n_dropped=len(lens))]
+        return [missing_row("residual_update", POOLED, "late", n_dropped=len(lens))]
     late = late_update(updates)
     known = np.isfinite(late)
     if not known.any():
         return []
     n = int(known.sum())
     value = float(late[known].mean())
-    return [plain_row("residual_update", "pooled", "late", value, n=n, n_dropped=len(lens) - n)]
+    return [plain_row("residual_update", POOLED, "late", value, n=n, n_dropped=len(lens) - n)]

@@ -19,6 +19,7 @@ from vrp.estimates.reliability import (
     EvaluationItems,
     adjusted,
     not_captured_rows,
+    permutation_rows,
     plain_row,
     reliability_rows,
     share_rows,
@@ -37,24 +38,32 @@ from vrp.probing.baselines import (
 from vrp.probing.crossfit import ProbeResult
 from vrp.probing.folds import FoldPlan, ProbeItems, plan_folds
 from vrp.probing.fusion import fit_fusion
-from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR, LINEAR_BEST, PERMUTED_LINEAR_BEST
+from vrp.probing.labels import (
+    BLIND_LINEAR_BEST,
+    LINEAR,
+    LINEAR_BEST,
+    OUTPUT_FUSION,
+    OUTPUT_FUSION_WITH_PROBE,
+    PERMUTED_LINEAR_BEST,
+)
 from vrp.probing.linear import (
     chosen_layer_features,
-    fit_layers,
     fit_linear,
     last_layers,
     nested_best_layer,
 )
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
-from vrp.signals.registry import SIGNALS
+from vrp.probing.sweep import Labelling, fit_layers_together
+from vrp.signals.registry import SIGNALS, is_of_output
 from vrp.signals.structural import FEATURE_NAMES
+from vrp.stats.auroc import stratified_auroc
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
-from vrp.tables.estimates import NOT_A_LAYER, PROBES
+from vrp.tables.estimates import NOT_A_LAYER, POOLED, PROBES, WITHIN_STRATA
 from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
 from vrp.tables.items import ITEMS, read_asked_items
@@ -169,7 +178,9 @@ def run(context: StageContext) -> None:
         margins=EquivalenceMargins(auroc=context.study.metrics.auroc_margin),
     )
     # All probes have one plan: the scores of an item come from the same training items.
-    by_layer = _fit_layers(inputs.layers, inputs.items, plan, probes, "layers")
+    permuted = _permuted_labels(inputs.items, probes, seed)
+    labellings = [Labelling(inputs.items, plan), *permuted]
+    by_layer, *null_by_layer = _fit_layers(inputs.layers, labellings, probes, "layers")
     fitted = fit_probes(inputs, plan, by_layer, probes)
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
     guards = _guards(inputs, plan, probes)
@@ -185,7 +196,7 @@ def run(context: StageContext) -> None:
         rows += with_reasons(probe_rows, (*inputs.left_out, *more))
     for name in not_captured_probes(inputs, probes):
         rows += not_captured_rows(name, all_items, correlation=False)
-    rows += with_reasons(_permuted_rows(inputs, all_items, places, probes, seed), inputs.left_out)
+    rows += _permuted_rows(rows, permuted, null_by_layer, all_items, places)
     rows += _architecture_rows(rows, fitted[LINEAR_BEST], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
@@ -230,14 +241,21 @@ def fit_probes(
         for signal in SIGNALS.values()
         if signal.deployable and is_captured(inputs.signals[signal.name])
     }
+    output = {name: values for name, values in deployable.items() if is_of_output(SIGNALS[name])}
+
+    def fuse(signals: Mapping[str, NDArray], *, with_probe: bool = False) -> ProbeResult:
+        probe = {LINEAR_BEST: best} if with_probe else {}
+        return fit_fusion(signals, items, plan, probes=probe, penalties=probes.penalties)
+
     makers: dict[str, Callable[[], ProbeResult]] = {
         "linear_last_layers": lambda: last_layers(by_layer, n_layers=probes.last_layers),
         "sparse": lambda: fit_sparse(features, items, plan, penalty=probes.sparse_c),
-        "fusion": lambda: fit_fusion(deployable, items, plan, penalties=probes.penalties),
-        "fusion_with_probe": lambda: fit_fusion(
-            deployable, items, plan, probes={LINEAR_BEST: best}, penalties=probes.penalties
-        ),
+        "fusion": lambda: fuse(deployable),
+        OUTPUT_FUSION: lambda: fuse(output),
     }
+    if best.stacked is not None:
+        makers["fusion_with_probe"] = lambda: fuse(deployable, with_probe=True)
+        makers[OUTPUT_FUSION_WITH_PROBE] = lambda: fuse(output, with_probe=True)
     if probes.mlp:
         makers["mlp"] = lambda: fit_mlp(features, items, plan)
     if (margins := inputs.margins) is not None:
@@ -246,8 +264,6 @@ def fit_probes(
         )
     if probes.supervised_attention and (maps := inputs.maps) is not None:
         makers |= _attention_makers(inputs, maps, plan)
-    if best.stacked is None:
-        del makers["fusion_with_probe"]
     fitted = {LINEAR_BEST: best}
     for name in tqdm(makers, unit="probe", desc="probes", mininterval=1):
         fitted[name] = makers[name]()
@@ -288,40 +304,58 @@ def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, P
         "answer_only": answer_only(inputs.answers, items, plan),
     }
     if inputs.blind_layers is not None:
-        blind = _fit_layers(inputs.blind_layers, items, plan, probes, "blank image")
+        labelling = Labelling(items, plan)
+        (blind,) = _fit_layers(inputs.blind_layers, [labelling], probes, "blank image")
         found[BLIND_LINEAR_BEST] = nested_best_layer(blind, plan)
     return found
 
 
-def _permuted_rows(
-    inputs: Inputs,
-    all_items: EvaluationItems,
-    places: Places,
-    probes: ProbesConfig,
-    seed: int,
-) -> list[EstimateRow]:
-    """The best-layer probe fitted to permuted labels and evaluated on them: chance, or a leak."""
-    rows: list[EstimateRow] = []
+def _permuted_labels(items: ProbeItems, probes: ProbesConfig, seed: int) -> list[Labelling]:
+    """The items with permuted labels, each time with folds of their own.
+
+    Labels are permuted before folds and layer are chosen: what leaks there would show here.
+    """
+    found = []
     for repeat in range(probes.permutations):
         key = f"{seed}/permutation/{repeat}"
-        # Labels are permuted before folds and layer are chosen: what leaks there would show here.
-        items = permute_labels(inputs.items, seed=key)
-        plan = plan_folds(items, n_folds=probes.folds, n_inner=probes.inner_folds, seed=key)
-        by_layer = _fit_layers(inputs.layers, items, plan, probes, f"permuted labels {repeat}")
-        best = nested_best_layer(by_layer, plan)
+        permuted = permute_labels(items, seed=key)
+        plan = plan_folds(permuted, n_folds=probes.folds, n_inner=probes.inner_folds, seed=key)
+        found.append(Labelling(permuted, plan))
+    return found
+
+
+def _permuted_rows(
+    rows: Sequence[EstimateRow],
+    permuted: Sequence[Labelling],
+    by_layer: Sequence[Mapping[str, ProbeResult]],
+    all_items: EvaluationItems,
+    places: Places,
+) -> list[EstimateRow]:
+    """The best-layer probe fitted to permuted labels and evaluated on them: chance, or a leak."""
+    areas = []
+    for (items, plan), layers in zip(permuted, by_layer, strict=True):
         labels = all_items.correct.copy()
         labels[places.evaluated] = items.correct[places.used]
-        name = PERMUTED_LINEAR_BEST + (f"_{repeat}" if repeat else "")
-        rows += _evaluate(name, best.scores, plan, replace(all_items, correct=labels), places)
-    return rows
+        scores, folds = _everywhere(nested_best_layer(layers, plan).scores, plan, labels, places)
+        area = stratified_auroc(
+            scores, labels, all_items.groups, all_items.strata,
+            n_images=all_items.n_images, folds=folds,
+        )  # fmt: skip
+        areas.append(area.value)
+    observed = next(
+        row["value"]
+        for row in rows
+        if (row["predictor"], row["scope"], row["metric"]) == (LINEAR_BEST, WITHIN_STRATA, "auroc")
+    )
+    return permutation_rows(PERMUTED_LINEAR_BEST, areas, observed, n=len(places.used))
 
 
 def _fit_layers(
-    layers: Layers, items: ProbeItems, plan: FoldPlan, probes: ProbesConfig, label: str
-) -> dict[str, ProbeResult]:
+    layers: Layers, labellings: Sequence[Labelling], probes: ProbesConfig, label: str
+) -> list[dict[str, ProbeResult]]:
     bar = tqdm(layers.names, unit="layer", desc=f"linear probes, {label}", mininterval=1)
     matrices = ((name, layers.read(name)) for name in bar)
-    return fit_layers(matrices, items, plan, penalties=probes.penalties)
+    return fit_layers_together(matrices, labellings, penalties=probes.penalties)
 
 
 def _fit_sparse_layers(
@@ -448,18 +482,24 @@ def _evaluate(
     *,
     layer: int = NOT_A_LAYER,
 ) -> list[EstimateRow]:
-    n_items = len(all_items.correct)
-    # Items that were left out have no score; so their fold does not matter.
-    everywhere, folds = np.full(n_items, np.nan), np.zeros(n_items, dtype=np.int64)
-    everywhere[places.evaluated] = scores[places.used]
-    folds[places.evaluated] = plan.fold[places.used]
+    everywhere, folds = _everywhere(scores, plan, all_items.correct, places)
     rows = reliability_rows(
-        name, everywhere, all_items, layer=layer, correlation=False, strata=folds
+        name, everywhere, all_items, layer=layer, correlation=False, folds=folds
     )
     if layer == NOT_A_LAYER:
         right = (everywhere > 0.5) == all_items.correct
         rows += share_rows(name, "accuracy", right, all_items, known=np.isfinite(everywhere))
     return rows
+
+
+def _everywhere(
+    scores: NDArray[np.floating], plan: FoldPlan, labels: NDArray[np.bool_], places: Places
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores and folds of all evaluated items; those that were left out have no score."""
+    everywhere, folds = np.full(labels.size, np.nan), np.zeros(labels.size, dtype=np.int64)
+    everywhere[places.evaluated] = scores[places.used]
+    folds[places.evaluated] = plan.fold[places.used]
+    return everywhere, folds
 
 
 def _architecture_rows(
@@ -477,21 +517,23 @@ def _architecture_rows(
         top = float(np.mean(shares)) if shares else math.nan
         kept = float(np.mean([share_nonzero(weight) for weight in weights]))
         found = [
-            plain_row("sparse", "pooled", "weight_share_top_5", top, n=n),
-            plain_row("sparse", "pooled", "share_nonzero", kept, n=n),
+            plain_row("sparse", POOLED, "weight_share_top_5", top, n=n),
+            plain_row("sparse", POOLED, "share_nonzero", kept, n=n),
         ]
-    macro = {
+    by_layer = {
         row["layer"]: row["value"]
         for row in rows
-        if (row["predictor"], row["scope"], row["metric"]) == (LINEAR, "macro", "auroc")
+        if (row["predictor"], row["scope"], row["metric"]) == (LINEAR, WITHIN_STRATA, "auroc")
     }
-    peak = int(max(macro, key=lambda layer: macro[layer]))
-    near = sum(value >= macro[peak] - NEAR_BEST for value in macro.values())
-    return [
-        *found,
-        plain_row(LINEAR, "macro", "layers_within_0.02", float(near), n=n),
-        plain_row(LINEAR, "macro", "peak_layer", float(peak), n=n),
-    ]
+    defined = {layer: value for layer, value in by_layer.items() if math.isfinite(value)}
+    if defined:
+        peak = int(max(defined, key=lambda layer: defined[layer]))
+        near = sum(value >= defined[peak] - NEAR_BEST for value in defined.values())
+        found += [
+            plain_row(LINEAR, WITHIN_STRATA, "layers_within_0.02", float(near), n=n),
+            plain_row(LINEAR, WITHIN_STRATA, "peak_layer", float(peak), n=n),
+        ]
+    return found
 
 
 def _number(layer: str) -> int:

@@ -13,18 +13,33 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples
-from vrp.stats.clusters import group_sums, n_distinct
+from vrp.stats.clusters import (
+    ClusteredEstimate,
+    Component,
+    logit_interval,
+    mean_of,
+    n_distinct,
+    not_estimated,
+)
 from vrp.stats.estimate import (
     LEVEL,
     Estimate,
+    as_labels,
     codes_of,
     complete_sample,
     join_notes,
     take_kept,
-    undefined,
 )
 
+MIN_IMAGES = 10
+"""Images that a cell needs of right and of wrong answers for an estimate, interval and test."""
+UNSEEN = 0.15
+"""Images ranked by chance that the cautious end of an interval allows for; calibrated in
+`benchmarks/inference.py`."""
 ONE_CLASS = "no pair of a right and a wrong item"
+CONSTANT = "the signal has one value only"
+TOO_FEW = "too few"
+"""Opens the reason why a cell is too small."""
 # Items whose weights are in memory at once: a piece of all replicates of a block fits the cache.
 _PIECE = 512
 
@@ -78,7 +93,7 @@ def auroc(signal: ArrayLike, correct: ArrayLike, *, strata: ArrayLike | None = N
 
 
 class _Placement(NamedTuple):
-    """Per-item influence on an AUROC (Σ over right items and Σ over wrong items, apart)."""
+    """Per-item influence on an AUROC."""
 
     value: float
     influence: NDArray[np.float64]  # (n,) divided by the number of pairs
@@ -104,68 +119,173 @@ def _placements(signal: NDArray[np.float64], correct: NDArray, codes: NDArray) -
     return _Placement(value, influence / max(n_pairs, 1), paired)
 
 
-def _variance(
-    influence: NDArray[np.float64],
-    correct: NDArray[np.bool_],
-    paired: NDArray[np.bool_],
+def too_few(correct: NDArray[np.bool_], codes: NDArray[np.int64]) -> str:
+    """Reason why a cell is too small for an estimate; empty where it is large enough.
+
+    Args:
+        correct: (n,) items of the cell.
+        codes: (n,) their images.
+    """
+    reasons = []
+    for label, name in ((False, "wrong"), (True, "right")):
+        images = codes[correct == label]
+        if (n_images := n_distinct(images)) < MIN_IMAGES:
+            on = f" on {n_images} images" if n_images < images.size else ""
+            reasons.append(f"{TOO_FEW} {name} answers: {images.size}{on}")
+    return join_notes(*reasons)
+
+
+def clustered_auroc(
+    signal: ArrayLike,
+    correct: ArrayLike,
     codes: NDArray[np.int64],
-) -> float:
-    """Variance of Σ influence by image (Obuchowski 1997); one item an image gives DeLong's."""
-    n_groups = int(codes.max(initial=-1)) + 1
-    right, wrong = correct & paired, ~correct & paired
-    right_sums = group_sums(np.where(right, influence, 0.0), codes)
-    wrong_sums = group_sums(np.where(wrong, influence, 0.0), codes)
-    n_right, n_wrong = n_distinct(codes[right]), n_distinct(codes[wrong])
-    if n_right < 2 or n_wrong < 2:
-        return math.nan
-    return float(
-        right_sums @ right_sums * n_right / (n_right - 1)
-        + wrong_sums @ wrong_sums * n_wrong / (n_wrong - 1)
-        + 2 * (right_sums @ wrong_sums) * n_groups / (n_groups - 1)
-    )
+    *,
+    n_images: int,
+    name: str,
+    folds: ArrayLike | None = None,
+) -> ClusteredEstimate:
+    """AUROC of one cell with the influence of every image; undefined where the cell is too small.
 
-
-def delong(
-    signal: ArrayLike, correct: ArrayLike, *, groups: ArrayLike, strata: ArrayLike | None = None
-) -> Estimate:
-    """AUROC with DeLong's 95% interval in O(n log n), clustered by image; p against 0.5.
-
-    DeLong, DeLong & Clarke-Pearson 1988, by midranks as Sun & Xu 2014; the variance allows for
-    several items an image (Obuchowski 1997).
+    DeLong, DeLong & Clarke-Pearson 1988, by midranks in O(n log n) as Sun & Xu 2014, for several
+    items an image as Obuchowski 1997. Its two components are the right and the wrong items.
 
     Args:
         signal: (n,) larger means "more likely right"; NaN where missing (dropped, counted).
         correct: (n,) 0 or 1.
-        groups: (n,) images.
-        strata: (n,) compare only within.
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
+        name: of the cell; names the components.
+        folds: (n,) compare only within; None: all with all.
 
     Raises:
         InputError: lengths differ or labels are not 0 or 1.
     """
     sample = complete_sample(signal, correct)
-    codes = codes_of(groups, sample.kept, name="groups")
-    place = _placements(sample.signal, sample.correct, codes_of(strata, sample.kept, name="strata"))
-    value = place.value
-    nothing = undefined(
-        n=sample.signal.size,
-        n_groups=int(codes.max(initial=-1)) + 1,
-        method="clustered-delong",
-        note=sample.note,
-    )
-    if not math.isfinite(value):
-        return nothing._replace(note=join_notes(sample.note, ONE_CLASS))
-    variance = _variance(place.influence, sample.correct, place.paired, codes)
-    if not variance > 0:  # NaN included
-        note = join_notes(sample.note, "no interval: the scores leave no variance to estimate")
-        return nothing._replace(value=value, note=note)
-    se = math.sqrt(variance)
-    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * se
-    return nothing._replace(
-        value=value,
-        low=max(0.0, value - half),
-        high=min(1.0, value + half),
-        p=float(2 * stats.norm.sf(abs(value - 0.5) / se)),
-    )
+    images = take_kept(codes, sample.kept, name="groups")
+    n, n_groups = sample.signal.size, n_distinct(images)
+    if reason := too_few(sample.correct, images):
+        return not_estimated(join_notes(sample.note, reason), n=n, n_groups=n_groups)
+    place = _placements(sample.signal, sample.correct, codes_of(folds, sample.kept, name="folds"))
+    if not math.isfinite(place.value):
+        return not_estimated(join_notes(sample.note, ONE_CLASS), n=n, n_groups=n_groups)
+    components = {}
+    for label, kind in ((True, "right"), (False, "wrong")):
+        here = place.paired & (sample.correct == label)
+        components[f"{name}/{kind}"] = Component.of_items(
+            place.influence[here], images[here], n_images
+        )
+    note = sample.note
+    if (sample.signal == sample.signal[0]).all():
+        note = join_notes(note, CONSTANT)
+    null_se = _null_se(sample.signal, sample.correct, codes_of(folds, sample.kept, name="folds"))
+    return ClusteredEstimate(place.value, components, n, n_groups, note, null_se)
+
+
+def _null_se(
+    signal: NDArray[np.float64], correct: NDArray[np.bool_], folds: NDArray[np.int64]
+) -> float:
+    """Standard error where signal and correctness are independent, as Mann & Whitney 1947.
+
+    Ties are corrected for; items are taken as independent.
+    """
+    variance, n_pairs = 0.0, 0
+    for fold in range(int(folds.max(initial=-1)) + 1):
+        here = folds == fold
+        n, n_right = int(here.sum()), int(correct[here].sum())
+        pairs = n_right * (n - n_right)
+        if pairs:
+            ties = np.unique(signal[here], return_counts=True)[1].astype(np.float64)
+            variance += pairs / 12 * (n + 1 - (ties**3 - ties).sum() / (n * (n - 1)))
+            n_pairs += pairs
+    return math.sqrt(variance) / n_pairs if n_pairs else math.nan
+
+
+def van_elteren_weight(n_right: int, n_wrong: int) -> float:
+    """Weight of a stratum's AUROC, optimal for an effect that all strata share.
+
+    Van Elteren 1960: each stratum's rank sum is divided by its size plus one.
+    """
+    return n_right * n_wrong / (n_right + n_wrong + 1)
+
+
+def stratified_auroc(
+    signal: ArrayLike,
+    correct: ArrayLike,
+    codes: NDArray[np.int64],
+    strata: ArrayLike,
+    *,
+    n_images: int,
+    folds: ArrayLike | None = None,
+) -> ClusteredEstimate:
+    """AUROC within strata, combined with van Elteren's weights; small strata are left out.
+
+    Args:
+        signal: (n,) larger means "more likely right"; NaN where missing (dropped, counted).
+        correct: (n,) 0 or 1.
+        codes: (n,) number of each item's image, below `n_images`.
+        strata: (n,) name of each item's stratum.
+        n_images: images of the study.
+        folds: (n,) within a stratum, compare only items of one fold; None: all with all.
+
+    Raises:
+        InputError: lengths differ or labels are not 0 or 1.
+    """
+    values, labels, names = np.asarray(signal), as_labels(correct), np.asarray(strata)
+    within = None if folds is None else np.asarray(folds)
+    parts, weights = {}, []
+    for name in np.unique(names).tolist():
+        here = names == name
+        parts[str(name)] = clustered_auroc(
+            values[here], labels[here], codes[here], n_images=n_images, name=str(name),
+            folds=None if within is None else within[here],
+        )  # fmt: skip
+        kept = labels[here & ~np.isnan(values)]
+        weights.append(van_elteren_weight(int(kept.sum()), int((~kept).sum())))
+    n_groups = n_distinct(codes[~np.isnan(values)])
+    return mean_of(parts, n_groups=n_groups, weights=weights)
+
+
+def auroc_estimate(estimate: ClusteredEstimate) -> Estimate:
+    """Value, 95% interval and p-value against 0.5, also where nothing varies.
+
+    The interval is Student's t on the scale of the logit, so that it stays within 0 and 1. Its
+    end nearer to 0.5 allows for `UNSEEN` of one more image of the rarer kind of answer, ranked by
+    chance: a few placements close to the end of the scale do not show the tail that they have.
+
+    Where right and wrong answers are separated without exception there is no variance: the
+    interval is then Clopper–Pearson's, of as many trials as images of the rarer kind of answer,
+    and p is the chance that randomly permuted labels separate them as well.
+    """
+    if estimate.defined and not math.isfinite(estimate.se) and estimate.value in (0.0, 1.0):
+        return _separated(estimate)
+    found = estimate.estimate("clustered-delong", null=0.5, low=0.0, high=1.0)
+    if not math.isfinite(found.low):
+        return found
+    n_rarer = sum(map(min, _images_by_stratum(estimate).values()))
+    share = UNSEEN / (n_rarer + UNSEEN)
+    distance = estimate.value - 0.5
+    se = math.hypot(estimate.se, distance * math.sqrt(share * (1 - share) / (n_rarer + UNSEEN)))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, estimate.df)) * se
+    allowing = logit_interval(estimate.value - share * distance, half)
+    return found._replace(low=min(found.low, allowing[0]), high=max(found.high, allowing[1]))
+
+
+def _images_by_stratum(estimate: ClusteredEstimate) -> dict[str, list[int]]:
+    """Stratum → images of its right and of its wrong items."""
+    sizes: dict[str, list[int]] = {}
+    for name, component in estimate.components.items():
+        sizes.setdefault(name.rpartition("/")[0], []).append(component.n_groups)
+    return sizes
+
+
+def _separated(estimate: ClusteredEstimate) -> Estimate:
+    sizes = _images_by_stratum(estimate).values()
+    n_trials = min(sum(map(min, sizes)), estimate.n_groups)
+    reach = ((1 - LEVEL) / 2) ** (1 / n_trials)
+    low, high = (reach, 1.0) if estimate.value == 1.0 else (0.0, 1.0 - reach)
+    p = 2 / math.prod(math.comb(sum(of_stratum), min(of_stratum)) for of_stratum in sizes)
+    found = estimate.estimate("exact")
+    return found._replace(low=low, high=high, p=min(1.0, p), note=estimate.note)
 
 
 def _weighted_wins(
@@ -236,4 +356,4 @@ def bootstrap_auroc(
     value = _value(ranked)
     note = sample.note if math.isfinite(value) else join_notes(sample.note, ONE_CLASS)
     n_groups = n_distinct(codes)
-    return BootstrapEstimate(value, replicates, sample.signal.size, n_groups, resamples.key, note)
+    return BootstrapEstimate(value, replicates, sample.signal.size, n_groups, note)

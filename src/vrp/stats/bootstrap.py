@@ -1,13 +1,12 @@
-"""Image-clustered bootstrap: one set of resampled images, shared by every statistic of a study.
+"""Image-clustered bootstrap, which stands beside the analytic intervals for comparison.
 
 Images are drawn with replacement, as often as there are images; an item weighs as much as its
-image was drawn. Sharing the draws makes estimates *joint*: a macro average over tasks, or the
-difference of two signals, is made replicate by replicate.
+image was drawn. The draws are made once and shared by all estimates of a table.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -45,8 +44,6 @@ class Resamples:
     """(n_groups,) images, sorted: the draws do not depend on the order of rows."""
     weights: NDArray[np.uint8]
     """(n_groups, n_boot) times drawn; every column sums to n_groups."""
-    key: str
-    """Names the draws; estimates can be combined only where their keys are equal."""
 
     @property
     def n_boot(self) -> int:
@@ -111,14 +108,11 @@ def resample_groups(groups: ArrayLike, *, seed: str, n_boot: int = 2000) -> Resa
         for row in draws:
             row[:] = np.bincount(random.integers(n_groups, size=n_groups), minlength=n_groups)
         weights[:, start : start + len(draws)] = draws.T
-    # The images themselves are part of the key: equal keys must mean equal draws.
-    digest = hashlib.sha256("\x1f".join(map(str, group_ids.tolist())).encode("utf-8")).hexdigest()
-    key = f"{seed}:{n_boot}:{digest[:16]}"
-    return Resamples(group_ids, weights, key)
+    return Resamples(group_ids, weights)
 
 
 class BootstrapEstimate(NamedTuple):
-    """An estimate with its bootstrap replicates, so that it can be combined with others."""
+    """An estimate with its bootstrap replicates."""
 
     value: float
     """Estimate on the sample itself."""
@@ -128,8 +122,6 @@ class BootstrapEstimate(NamedTuple):
     """Items used."""
     n_groups: int
     """Images among the items used."""
-    key: str
-    """The draws used (`Resamples.key`)."""
     note: str = ""
     """Items dropped and why; why the value is undefined."""
 
@@ -139,12 +131,8 @@ class BootstrapEstimate(NamedTuple):
         defined = self.replicates[np.isfinite(self.replicates)]
         return float(defined.std(ddof=1)) if defined.size > 1 else math.nan
 
-    def estimate(self, *, null: float | None = None) -> Estimate:
-        """Percentile interval; with `null`, the two-sided p-value that agrees with it.
-
-        The p-value inverts the interval: `2·min(#{b ≤ null}, #{b ≥ null})`, one added to count
-        and total so that it is never 0 (Davison & Hinkley 1997, section 4.2).
-        """
+    def estimate(self) -> Estimate:
+        """Value and percentile interval."""
         defined = self.replicates[np.isfinite(self.replicates)]
         n_undefined = self.replicates.size - defined.size
         note = self.note
@@ -158,66 +146,7 @@ class BootstrapEstimate(NamedTuple):
             )
             return found._replace(value=self.value)
         low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        p = math.nan
-        if null is not None:
-            beyond = min(int((defined <= null).sum()), int((defined >= null).sum()))
-            p = min(1.0, 2 * (beyond + 1) / (defined.size + 1))
         ends = float(low), float(high)
-        return Estimate(self.value, *ends, p, self.n, self.n_groups, "cluster-bootstrap", note)
-
-
-def _check_joint(parts: Sequence[BootstrapEstimate]) -> None:
-    if len({part.key for part in parts}) > 1:
-        raise InputError(
-            "estimates from different resamples cannot be combined; "
-            "make one `resample_groups` for the study and pass it to all"
+        return Estimate(
+            self.value, *ends, math.nan, self.n, self.n_groups, "cluster-bootstrap", note
         )
-
-
-def macro_average(parts: dict[str, BootstrapEstimate], *, n_groups: int) -> BootstrapEstimate:
-    """Unweighted mean over strata (tasks), bootstrapped jointly.
-
-    A stratum where the estimate is undefined is left out and named in the note.
-
-    Args:
-        parts: estimate of each stratum, all from the same resamples.
-        n_groups: images over all strata (strata share images, so their counts cannot be added).
-
-    Raises:
-        InputError: nothing to average, or parts from different resamples.
-    """
-    if not parts:
-        raise InputError("a macro average needs at least one stratum")
-    _check_joint(list(parts.values()))
-    used = {name: part for name, part in parts.items() if math.isfinite(part.value)}
-    left_out = [name for name in parts if name not in used]
-    note = join_notes(
-        *(f"{name}: {part.note}" for name, part in parts.items() if part.note),
-        f"left out of the average: {', '.join(left_out)}" if left_out else "",
-    )
-    first = next(iter(parts.values()))
-    n = sum(part.n for part in used.values())
-    if not used:
-        return BootstrapEstimate(
-            math.nan, np.full_like(first.replicates, math.nan), n, n_groups, first.key, note
-        )
-    replicates = np.mean([part.replicates for part in used.values()], axis=0)
-    value = float(np.mean([part.value for part in used.values()]))
-    return BootstrapEstimate(value, replicates, n, n_groups, first.key, note)
-
-
-def difference(first: BootstrapEstimate, second: BootstrapEstimate) -> BootstrapEstimate:
-    """`first − second`, replicate by replicate.
-
-    Raises:
-        InputError: the two come from different resamples.
-    """
-    _check_joint([first, second])
-    return BootstrapEstimate(
-        first.value - second.value,
-        first.replicates - second.replicates,
-        min(first.n, second.n),
-        min(first.n_groups, second.n_groups),
-        first.key,
-        join_notes(first.note, second.note),
-    )

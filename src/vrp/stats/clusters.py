@@ -1,17 +1,37 @@
-"""Sums over images, and standard errors that count images rather than items."""
+"""Estimates that keep the influence of every image, so that they can be combined and tested.
+
+Most estimates of the study are sums of means over samples of items: an AUROC, for example, is a
+mean over right items plus a mean over wrong ones. Such a sample is a *component* here. With
+`estimate − truth ≈ Σ influence`, the variance counts images rather than items (Liang & Zeger
+1986; for the AUROC Obuchowski 1997), and the degrees of freedom of Student's t follow from how
+much of the variance each component contributes (Satterthwaite 1946; for the AUROC Brunner &
+Munzel 2000). Averages and differences of estimates over the same images add up influences.
+"""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy import stats
+from scipy.special import expit, logit
 
-from vrp.stats.estimate import Estimate, codes_of
+from vrp.errors import InputError
+from vrp.stats.estimate import LEVEL, Estimate, codes_of, join_notes, undefined
+
+POWER = 0.8
+"""Power at which the smallest resolvable effect is stated."""
+_NO_VARIANCE = "no interval: the values leave no variance to estimate"
 
 
-def group_sums(values: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Sum of `values` (n,) over each group; `codes` (n,) number the groups from 0."""
-    n_groups = int(codes.max(initial=-1)) + 1
+def group_sums(
+    values: NDArray[np.float64], codes: NDArray[np.int64], n_groups: int = 0
+) -> NDArray[np.float64]:
+    """Sum of `values` (n,) over each group; `codes` (n,) number the groups from 0.
+
+    Groups without a value sum to 0; `n_groups` is how many there are at least.
+    """
     return np.bincount(codes, weights=values, minlength=n_groups).astype(np.float64)
 
 
@@ -20,41 +40,230 @@ def n_distinct(codes: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(np.bincount(codes)))
 
 
-def clustered_se(influence: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
-    """Standard error of an estimate from its per-item influence, clustered by group.
+@dataclass(frozen=True)
+class Component:
+    """One sample of items that an estimate is a mean over."""
 
-    With `estimate − truth ≈ Σ influence`, the sandwich estimator is
-    `sqrt(G/(G−1) · Σ_g (Σ_{i in g} influence_i)²)` (Liang & Zeger 1986).
+    influence: NDArray[np.float64]
+    """(images of the study,) influence of each image's items."""
+    n_groups: int
+    """Images with an item in the sample."""
+
+    @classmethod
+    def of_items(
+        cls, influence: NDArray[np.float64], codes: NDArray[np.int64], n_images: int
+    ) -> "Component":
+        """Sum the influence of items, (n,), over their images, numbered by `codes` (n,)."""
+        return cls(group_sums(influence, codes, n_images), n_distinct(codes))
+
+    @property
+    def variance(self) -> float:
+        """Its share of the estimate's variance; NaN with fewer than two images."""
+        if self.n_groups < 2:
+            return math.nan
+        correction = self.n_groups / (self.n_groups - 1)
+        return correction * float(self.influence @ self.influence)
+
+
+@dataclass(frozen=True)
+class ClusteredEstimate:
+    """An estimate with the influence of every image."""
+
+    value: float
+    """The estimate; NaN where it is undefined (`note` then says why)."""
+    components: Mapping[str, Component]
+    """Name → component; two estimates that share a name share the sample."""
+    n: int
+    """Items used."""
+    n_groups: int
+    """Images among the items used."""
+    note: str = ""
+    """Items dropped and why; why the value is undefined."""
+    null_se: float = math.nan
+    """Standard error that items without any effect would give, where theory knows it: the test
+    takes no smaller one, since few items may vary less by chance. NaN: not known."""
+
+    @property
+    def defined(self) -> bool:
+        """Whether the value is a number."""
+        return math.isfinite(self.value)
+
+    @property
+    def se(self) -> float:
+        """Standard error, clustered by image; NaN where there is no variance to estimate."""
+        own = sum(component.variance for component in self.components.values())
+        if not (self.components and math.isfinite(own) and self.n_groups > 1):
+            return math.nan
+        # Images with items in several samples: their influences add up before they are squared.
+        every = [component.influence for component in self.components.values()]
+        total = np.sum(every, axis=0)
+        shared = float(total @ total) - sum(float(one @ one) for one in every)
+        variance = own + shared * self.n_groups / (self.n_groups - 1)
+        return math.sqrt(variance) if variance > 0 else math.nan
+
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of Student's t (Satterthwaite); NaN where there is no variance."""
+        parts = [(part.variance, part.n_groups - 1) for part in self.components.values()]
+        total = sum(variance for variance, _ in parts)
+        if not total > 0:
+            return math.nan
+        return total**2 / sum(variance**2 / max(df, 1) for variance, df in parts)
+
+    @property
+    def test_se(self) -> float:
+        """Standard error of the test of no effect; NaN where there is no variance."""
+        return self.se if math.isnan(self.null_se) else max(self.se, self.null_se)
+
+    def p_against(self, null: float) -> float:
+        """Two-sided p-value of Student's t; NaN where there is no variance."""
+        return float(2 * stats.t.sf(abs(self.value - null) / self.test_se, self.df))
+
+    def interval(self, *, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
+        """95% interval; between finite bounds of the parameter, on the scale of its logit.
+
+        Raises ValueError where only one bound is finite.
+        """
+        half = float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.se
+        if math.isinf(low) and math.isinf(high):
+            return self.value - half, self.value + half
+        if math.isinf(low) or math.isinf(high):
+            raise ValueError("bounds of a parameter must both be finite, or neither")
+        width = high - low
+        ends = logit_interval((self.value - low) / width, half / width)
+        return low + width * ends[0], low + width * ends[1]
+
+    def estimate(
+        self,
+        method: str,
+        *,
+        null: float | None = None,
+        low: float = -math.inf,
+        high: float = math.inf,
+    ) -> Estimate:
+        """Value, 95% interval and, with `null`, p-value; without variance the value alone."""
+        nothing = undefined(n=self.n, n_groups=self.n_groups, method=method, note=self.note)
+        if not self.defined:
+            return nothing
+        if not math.isfinite(self.se):
+            return nothing._replace(value=self.value, note=join_notes(self.note, _NO_VARIANCE))
+        ends = self.interval(low=low, high=high)
+        p = math.nan if null is None else self.p_against(null)
+        return Estimate(self.value, *ends, p, self.n, self.n_groups, method, self.note)
+
+
+def logit_interval(share: float, half: float) -> tuple[float, float]:
+    """Interval around a share in (0, 1) whose half width `half` is carried over to the logit."""
+    ends = expit(logit(share) + np.array([-half, half]) / (share * (1 - share)))
+    return float(ends[0]), float(ends[1])
+
+
+def smallest_resolvable(se: float, df: float, *, alpha: float) -> float:
+    """Smallest distance from no effect that a two-sided test at `alpha` finds with 80% power.
 
     Args:
-        influence: (n,) already divided by the sample size.
-        codes: (n,) group number of each item.
-
-    Returns:
-        The standard error; NaN with fewer than two groups.
+        se: standard error.
+        df: degrees of freedom of Student's t; NaN, as of `se`, gives NaN.
+        alpha: level of the test, after correction for the number of tests.
     """
-    sums = group_sums(influence, codes)
-    n_groups = sums.size
-    if n_groups < 2:
-        return math.nan
-    return math.sqrt(n_groups / (n_groups - 1) * float(sums @ sums))
+    return float(stats.t.ppf([1 - alpha / 2, POWER], df).sum()) * se
 
 
-def clustered_mean(values: ArrayLike, groups: ArrayLike) -> Estimate:
-    """Mean over items with its normal 95% interval, clustered by group.
+def not_estimated(note: str, *, n: int = 0, n_groups: int = 0) -> ClusteredEstimate:
+    """An estimate that could not be made, with the reason in `note`."""
+    return ClusteredEstimate(math.nan, {}, n, n_groups, note)
+
+
+def weighted_sum(
+    parts: Iterable[tuple[float, ClusteredEstimate]], *, n: int, n_groups: int, note: str = ""
+) -> ClusteredEstimate:
+    """Σ weight · estimate, with influences added up where the estimates share a sample.
 
     Args:
-        values: (n,) NaN where missing; such items are left out.
-        groups: (n,) group of each item.
+        parts: weight and estimate, all over the same numbering of images.
+        n: items behind the sum (samples may share items).
+        n_groups: images behind it.
+        note: what is to be said of it.
+    """
+    value, null_variance = 0.0, 0.0
+    components: dict[str, Component] = {}
+    for weight, part in parts:
+        value += weight * part.value
+        null_variance += (weight * part.null_se) ** 2
+        for name, one in part.components.items():
+            influence, count = weight * one.influence, one.n_groups
+            if (known := components.get(name)) is not None:
+                influence, count = influence + known.influence, max(count, known.n_groups)
+            components[name] = Component(influence, count)
+    return ClusteredEstimate(value, components, n, n_groups, note, math.sqrt(null_variance))
 
-    Returns:
-        The mean, NaN without a value; its interval is NaN with fewer than two groups.
+
+def mean_of(
+    parts: Mapping[str, ClusteredEstimate], *, n_groups: int, weights: Sequence[float] | None = None
+) -> ClusteredEstimate:
+    """Mean over strata or tasks; those without an estimate are left out and named in the note.
+
+    Args:
+        parts: name → estimate.
+        n_groups: images over all of them (they may share images).
+        weights: of each part, any scale; None: all equal.
+    """
+    weighted = zip(parts.items(), weights or [1.0] * len(parts), strict=True)
+    used = [(weight, part) for (_, part), weight in weighted if part.defined]
+    left_out = [f"{name} ({part.note})" for name, part in parts.items() if not part.defined]
+    note = join_notes(
+        *(part.note for part in parts.values() if part.defined),
+        f"left out of the average: {', '.join(left_out)}" if left_out else "",
+    )
+    if not used:
+        return not_estimated(note, n_groups=n_groups)
+    total = sum(weight for weight, _ in used)
+    n = sum(part.n for _, part in used)
+    scaled = ((weight / total, part) for weight, part in used)
+    return weighted_sum(scaled, n=n, n_groups=n_groups, note=note)
+
+
+def difference(first: ClusteredEstimate, second: ClusteredEstimate) -> ClusteredEstimate:
+    """`first − second`, estimates over the same images."""
+    gap = weighted_sum(
+        [(1.0, first), (-1.0, second)],
+        n=min(first.n, second.n),
+        n_groups=min(first.n_groups, second.n_groups),
+        note=join_notes(first.note, second.note),
+    )
+    return replace(gap, null_se=math.nan)
+
+
+def clustered_mean(
+    values: ArrayLike, codes: NDArray[np.int64], *, n_images: int, name: str = "items"
+) -> ClusteredEstimate:
+    """Mean over items.
+
+    Args:
+        values: (n,) NaN where missing; such items are left out and counted in the note.
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
+        name: of its one component.
+
+    Raises:
+        InputError: lengths differ.
     """
     every = np.asarray(values, dtype=np.float64)
+    if every.shape != np.shape(codes):
+        raise InputError(f"one image per item is needed: {np.shape(codes)} for {every.shape}")
     kept = np.isfinite(every)
-    n = int(kept.sum())
-    mean = float(every[kept].mean()) if n else math.nan
-    codes = codes_of(groups, kept, name="groups")
-    half = float(norm.ppf(0.975)) * clustered_se((every[kept] - mean) / max(n, 1), codes)
-    n_groups = int(codes.max(initial=-1)) + 1
-    return Estimate(mean, mean - half, mean + half, math.nan, n, n_groups, "clustered-normal")
+    n_dropped = int(every.size - kept.sum())
+    note = f"{n_dropped} of {every.size} items dropped: no value" if n_dropped else ""
+    chosen, images = every[kept], codes[kept]
+    if chosen.size == 0:
+        return not_estimated(join_notes(note, "no items"))
+    mean = float(chosen.mean())
+    component = Component.of_items((chosen - mean) / chosen.size, images, n_images)
+    return ClusteredEstimate(mean, {name: component}, chosen.size, component.n_groups, note)
+
+
+def numbered(groups: ArrayLike) -> tuple[NDArray[np.int64], int]:
+    """Number of each item's image, (n,), in the order of their names, and how many there are."""
+    array = np.asarray(groups)
+    codes = codes_of(array, np.ones(array.shape, dtype=bool), name="groups")
+    return codes, int(codes.max(initial=-1)) + 1

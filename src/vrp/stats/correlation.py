@@ -11,20 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vrp.stats.bootstrap import BootstrapEstimate, Resamples
-from vrp.stats.clusters import n_distinct
+from vrp.stats.auroc import too_few
+from vrp.stats.clusters import ClusteredEstimate, Component, n_distinct, not_estimated
 from vrp.stats.estimate import (
     LEVEL,
     Estimate,
+    as_labels,
     codes_of,
     complete_sample,
     join_notes,
-    take_kept,
     undefined,
 )
 
-# Images whose weights are in memory at once.
-_PIECE = 2048
 TOO_CONSTANT = "signal or correctness does not vary"
 
 
@@ -90,61 +88,61 @@ def point_biserial(signal: ArrayLike, correct: ArrayLike) -> Estimate:
     return Estimate(r, low, high, p, n, n, "fisher-z", centred.note)
 
 
-def _weighted_sums(sums: NDArray[np.float64], weights: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Sums over images (k, n_groups), the first of which counts items, in resamples: (k, n_boot).
-
-    A few thousand images at a time, whose weights as floating-point numbers fit the cache.
-    """
-    present = np.flatnonzero(sums[0] > 0)
-    total = np.zeros((len(sums), weights.shape[1]))
-    for start in range(0, present.size, _PIECE):
-        some = present[start : start + _PIECE]
-        total += sums[:, some] @ weights[some].astype(np.float64)
-    return total
-
-
-def bootstrap_point_biserial(
+def clustered_correlation(
     signal: ArrayLike,
     correct: ArrayLike,
-    groups: ArrayLike,
+    codes: NDArray[np.int64],
     *,
-    resamples: Resamples,
+    n_images: int,
+    name: str,
     strata: ArrayLike | None = None,
-) -> BootstrapEstimate:
-    """Point-biserial R bootstrapped over images; strata are centred anew in every resample.
+) -> ClusteredEstimate:
+    """Point-biserial R with the influence of every image; undefined where a cell is too small.
+
+    The influence of an item is `xy − r/2·(x² + y²)` of its centred and scaled values, so that the
+    interval on Fisher's scale rests on no normal distribution.
 
     Args:
-        signal: (n,) NaN where missing.
+        signal: (n,) NaN where missing (dropped, counted).
         correct: (n,) 0 or 1.
-        groups: (n,) images, all among those of `resamples`.
-        resamples: the study's resampled images.
-        strata: (n,) such as model × task: centre within.
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
+        name: of the cell; names the components.
+        strata: (n,) centre within; strata that are too small are left out. None: one stratum.
 
     Raises:
-        InputError: as `point_biserial`; an unknown image.
+        InputError: as `point_biserial`.
     """
-    centred = _centre(signal, correct, strata)
-    codes = resamples.codes(take_kept(groups, centred.kept, name="groups"))
-    x, y = centred.signal, centred.correct
-    moments = (np.ones_like(x), x, y, x * x, x * y, y * y)
-    n_groups = resamples.group_ids.size
-    xx = np.zeros(resamples.n_boot)
-    xy, yy = np.zeros_like(xx), np.zeros_like(xx)
-    for stratum in range(centred.n_strata):
-        here = centred.strata == stratum
-        sums: NDArray[np.float64] = np.stack(
-            [np.bincount(codes[here], weights=m[here], minlength=n_groups) for m in moments]
-        )
-        for part, weights in resamples.blocks():
-            w, sx, sy, sxx, sxy, syy = _weighted_sums(sums, weights)
-            w = np.maximum(w, 1.0)
-            xx[part] += sxx - sx * sx / w
-            xy[part] += sxy - sx * sy / w
-            yy[part] += syy - sy * sy / w
-    # Rounding leaves a tiny remainder where a resample has one value only.
-    xx[xx < 1e-12 * max(float(x @ x), 1e-300)] = 0.0
-    yy[yy < 1e-9] = 0.0
-    r = _correlation(centred)
-    note = centred.note if math.isfinite(r) else join_notes(centred.note, TOO_CONSTANT)
-    n_used = n_distinct(codes)
-    return BootstrapEstimate(r, _ratio(xy, xx, yy), x.size, n_used, resamples.key, note)
+    values, labels = np.asarray(signal, dtype=np.float64), as_labels(correct)
+    names = np.zeros(values.size, dtype=np.int64) if strata is None else np.asarray(strata)
+    kept = ~np.isnan(values)
+    small = {}
+    for stratum in np.unique(names).tolist():
+        here = kept & (names == stratum)
+        if reason := too_few(labels[here], codes[here]):
+            small[stratum] = reason
+    reasons = [reason if strata is None else f"{key} ({reason})" for key, reason in small.items()]
+    left_out = f"left out: {', '.join(reasons)}" if strata is not None and reasons else ""
+    used = ~np.isin(names, list(small)) if small else np.ones(values.size, dtype=bool)
+    centred = _centre(values[used], labels[used], names[used])
+    images = codes[used & kept]
+    note = join_notes(centred.note, left_out)
+    n, n_groups = centred.signal.size, n_distinct(images)
+    if not n:
+        return not_estimated(note or join_notes(*reasons))
+    x, y, r = centred.signal, centred.correct, _correlation(centred)
+    if not math.isfinite(r):
+        return not_estimated(join_notes(note, TOO_CONSTANT), n=n, n_groups=n_groups)
+    xx, yy = x @ x, y @ y
+    influence = x * y / math.sqrt(xx * yy) - r / 2 * (x * x / xx + y * y / yy)
+    right = labels[used & kept]
+    components = {
+        f"{name}/{kind}": Component.of_items(influence[here], images[here], n_images)
+        for kind, here in (("right", right), ("wrong", ~right))
+    }
+    return ClusteredEstimate(r, components, n, n_groups, note)
+
+
+def correlation_estimate(estimate: ClusteredEstimate) -> Estimate:
+    """Value, 95% interval on Fisher's scale (Student's t, clustered), and p-value against 0."""
+    return estimate.estimate("clustered-fisher-z", null=0.0, low=-1.0, high=1.0)

@@ -1,7 +1,7 @@
 """Equivalence test (TOST): the only ground on which the study says "near zero" or "resilient".
 
 Two one-sided tests against the bounds (Schuirmann 1987), with standard errors clustered by image
-and Student's t with (images − 1) degrees of freedom.
+and Student's t with the estimate's degrees of freedom.
 """
 
 import math
@@ -9,10 +9,10 @@ import math
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.bootstrap import BootstrapEstimate
+from vrp.stats.clusters import ClusteredEstimate
 
 
-def equivalence_p(estimate: BootstrapEstimate, *, low: float, high: float) -> float:
+def equivalence_p(estimate: ClusteredEstimate, *, low: float, high: float) -> float:
     """The larger p-value of two one-sided tests: below alpha, the truth lies within the bounds.
 
     NaN where the estimate or its standard error is undefined.
@@ -22,8 +22,8 @@ def equivalence_p(estimate: BootstrapEstimate, *, low: float, high: float) -> fl
     """
     if not low < high:
         raise InputError(f"equivalence needs low < high: {low}, {high}")
-    value, se, df = estimate.value, estimate.se, estimate.n_groups - 1
-    if not (math.isfinite(value) and math.isfinite(se) and se > 0 and df >= 1):
+    value, se, df = estimate.value, estimate.se, estimate.df
+    if not (math.isfinite(value) and math.isfinite(se)):
         return math.nan
     above_low = float(stats.t.sf((value - low) / se, df))
     below_high = float(stats.t.cdf((value - high) / se, df))

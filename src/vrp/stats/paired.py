@@ -4,20 +4,27 @@ Signs: negative means that the intervention cost accuracy.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.bootstrap import BootstrapEstimate, Resamples, generator
-from vrp.stats.estimate import as_labels, take_kept
+from vrp.stats.auroc import MIN_IMAGES
+from vrp.stats.bootstrap import generator
+from vrp.stats.clusters import ClusteredEstimate, clustered_mean, group_sums
+from vrp.stats.equivalence import equivalence_p
+from vrp.stats.estimate import LEVEL, Estimate, join_notes
 
 ENUMERATION_LIMIT = 2**14
 """Sign assignments up to which all of them are listed."""
 CONVOLUTION_LIMIT = 200_000
 """Sum of absolute nets up to which the exact distribution is built by convolution."""
 PERCENT = 100.0
+FEW_CHANGED = 2 * MIN_IMAGES
+"""Images that changed under which intervals and equivalence are exact."""
+_ROUNDING = 1e-9
 
 
 def mcnemar(n_gained: int, n_lost: int) -> float:
@@ -91,38 +98,98 @@ def sign_flip_test(nets: ArrayLike, *, seed: str, n_draws: int = 10_000) -> floa
     return _drawn(nonzero, observed, seed, n_draws)
 
 
-def bootstrap_difference(
-    before: ArrayLike, after: ArrayLike, groups: ArrayLike, *, resamples: Resamples
-) -> BootstrapEstimate:
-    """After minus before in percentage points with its replicates, for macro averages.
+@dataclass(frozen=True)
+class PairedDifference(ClusteredEstimate):
+    """Difference of two measurements of the same items, in percentage points."""
+
+    n_gained: int = 0
+    """Images with more right answers than before."""
+    n_lost: int = 0
+    """Images with fewer."""
+    largest_share: float = 1.0
+    """Items of the image that has most, as a multiple of the mean over images."""
+
+    @property
+    def n_changed(self) -> int:
+        """Images that changed."""
+        return self.n_gained + self.n_lost
+
+
+def paired_difference(
+    before: ArrayLike,
+    after: ArrayLike,
+    codes: NDArray[np.int64],
+    *,
+    n_images: int,
+    name: str = "items",
+) -> PairedDifference:
+    """After minus before in percentage points, clustered by image.
 
     Args:
-        before: (n,) 0 or 1, correctness without the intervention.
-        after: (n,) 0 or 1, correctness of the same items with it.
-        groups: (n,) images.
-        resamples: the study's resampled images.
+        before: (n,) share right without the intervention: 0 or 1, or a mean over runs.
+        after: (n,) the same of the same items with it.
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
+        name: of the sample of items.
 
     Raises:
-        InputError: lengths differ, no items, labels are not 0 or 1, an unknown image.
+        InputError: lengths differ, or no items.
     """
-    first, second = as_labels(before), as_labels(after)
+    first, second = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if first.shape != second.shape or first.size == 0:
         raise InputError(
             f"a paired effect needs the same items twice: {first.size} before, {second.size} after"
         )
-    change = second.astype(float) - first.astype(float)
-    codes = resamples.codes(take_kept(groups, np.ones(change.size, dtype=bool), name="groups"))
-    n_groups = resamples.group_ids.size
-    sums = np.bincount(codes, weights=change, minlength=n_groups)
-    counts = np.bincount(codes, minlength=n_groups).astype(np.float64)
-    replicates = np.empty(resamples.n_boot)
-    for part, weights in resamples.blocks():
-        total, n = np.stack([sums, counts]) @ weights.astype(np.float64)
-        replicates[part] = np.where(n > 0, total / np.maximum(n, 1.0), math.nan)
-    return BootstrapEstimate(
-        PERCENT * float(change.mean()),
-        PERCENT * replicates,
-        change.size,
-        int((counts > 0).sum()),
-        resamples.key,
+    mean = clustered_mean(PERCENT * (second - first), codes, n_images=n_images, name=name)
+    nets = group_sums(second - first, codes)
+    items = np.bincount(codes)
+    return PairedDifference(
+        mean.value, mean.components, mean.n, mean.n_groups, mean.note,
+        n_gained=int((nets > _ROUNDING).sum()),
+        n_lost=int((nets < -_ROUNDING).sum()),
+        largest_share=float(items.max() * mean.n_groups / mean.n),
+    )  # fmt: skip
+
+
+def paired_estimate(difference: ClusteredEstimate) -> Estimate:
+    """Effect with its 95% interval; under 10 images there is neither interval nor test.
+
+    Where few images changed, their nets say little of how much nets vary. The interval then holds
+    every difference of a share of images that gain and a share that lose, each within its own
+    Clopper–Pearson interval of 97.5%: it is exact, and not empty where nothing changed.
+    """
+    estimate = difference.estimate("clustered-t")
+    if not difference.defined:
+        return estimate
+    if difference.n_groups < MIN_IMAGES:
+        note = join_notes(difference.note, f"too few images: {difference.n_groups}")
+        return estimate._replace(low=math.nan, high=math.nan, note=note)
+    if not (isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED):
+        return estimate
+    gains, losses = (
+        stats.binomtest(count, difference.n_groups).proportion_ci(1 - (1 - LEVEL) / 2)
+        for count in (difference.n_gained, difference.n_lost)
     )
+    scale = PERCENT * difference.largest_share
+    note = join_notes(
+        difference.note, f"{difference.n_changed} of {difference.n_groups} images changed"
+    )
+    return estimate._replace(
+        low=min(difference.value, max(scale * (gains.low - losses.high), -PERCENT)),
+        high=max(difference.value, min(scale * (gains.high - losses.low), PERCENT)),
+        method="exact",
+        note=note,
+    )
+
+
+def paired_equivalence_p(difference: ClusteredEstimate, *, margin: float) -> float:
+    """Equivalence test of an effect within ± `margin` percentage points.
+
+    Where few images changed: the chance that so few do where the margin's share of them would.
+    """
+    if not difference.defined or difference.n_groups < MIN_IMAGES:
+        return math.nan
+    if isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED:
+        share = min(margin / PERCENT / difference.largest_share, 1.0)
+        return float(stats.binom.cdf(difference.n_changed, difference.n_groups, share))
+    return equivalence_p(difference, low=-margin, high=margin)

@@ -1,10 +1,13 @@
-"""Proportions with Wilson's score interval."""
+"""Proportions: Wilson's score interval, and Korn and Graubard's for items of shared images."""
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from vrp.errors import InputError
+from vrp.stats.clusters import clustered_mean
 from vrp.stats.estimate import LEVEL, Estimate, undefined
 
 
@@ -33,3 +36,34 @@ def wilson(n_successes: int, n: int, *, n_groups: int | None = None) -> Estimate
     low = 0.0 if n_successes == 0 else max(0.0, centre - half)
     high = 1.0 if n_successes == n else min(1.0, centre + half)
     return Estimate(share, low, high, math.nan, n, groups, "wilson")
+
+
+def clustered_share(
+    hits: NDArray[np.bool_], codes: NDArray[np.int64], *, n_images: int
+) -> Estimate:
+    """Share of hits with Korn and Graubard's 95% interval, clustered by image.
+
+    Clopper–Pearson's interval of the effective number of items, which the clustered variance
+    gives (Korn & Graubard 1998); where all or none are hits, of the number of images. So a share
+    of 0% or 100% has an interval that is not a point.
+
+    Args:
+        hits: (n,)
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
+    """
+    mean = clustered_mean(hits, codes, n_images=n_images)
+    if not mean.defined:
+        return undefined(n=0, n_groups=0, method="korn-graubard", note="no items")
+    share, se = mean.value, mean.se
+    n_effective = float(mean.n_groups)
+    if 0 < share < 1 and se > 0:
+        t_items, t_images = stats.t.ppf((1 + LEVEL) / 2, [max(mean.n - 1, 1), mean.n_groups - 1])
+        n_effective = min(mean.n, share * (1 - share) / se**2 * (t_items / t_images) ** 2)
+    n_hits = share * n_effective
+    tail = (1 - LEVEL) / 2
+    low = float(stats.beta.ppf(tail, n_hits, n_effective - n_hits + 1)) if n_hits > 0 else 0.0
+    high = 1.0
+    if n_hits < n_effective:
+        high = float(stats.beta.ppf(1 - tail, n_hits + 1, n_effective - n_hits))
+    return Estimate(share, low, high, math.nan, mean.n, mean.n_groups, "korn-graubard", mean.note)

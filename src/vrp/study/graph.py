@@ -311,7 +311,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(ITEMS, ANSWERS, MASK, ABLATE),
         writes=(EFFECTS,),
         keys=("seed", "effects", *_CONDITIONS),
-        cost=Cost(1.5, 3e-8, lambda i: i.n_intervened * i.study.effects.bootstrap),
+        cost=Cost(1.5, 6e-5, lambda i: i.n_intervened),
     ),
     Stage(
         "figures",

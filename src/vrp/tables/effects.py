@@ -1,6 +1,6 @@
 """`effects.parquet`: what each intervention does to accuracy."""
 
-from vrp.tables.schema import column, integer, numbers, precise, table, text
+from vrp.tables.schema import column, integer, numbers, optional, precise, table, text
 
 OBJECT_IDENTIFICATION = "object_identification"
 """Scope of the existence items that are right at baseline."""
@@ -29,10 +29,19 @@ EFFECTS = table(
     column("effect", precise, "paired difference", unit="percentage points"),
     column("low", precise, "lower end of the 95% interval", unit="percentage points"),
     column("high", precise, "upper end of the 95% interval", unit="percentage points"),
+    column("se", precise, "standard error; NaN: nothing varies", unit="percentage points"),
+    column("df", precise, "degrees of freedom of Student's t"),
     column("p", precise, "sign-flip test on per-image net differences; NaN: not tested"),
     column("p_adjusted", precise, "after Holm's correction within model, intervention and scope"),
     column("p_mcnemar", precise, "exact McNemar test, for comparison"),
     column("p_equivalence", precise, "two one-sided tests against the margin"),
+    column("p_equivalence_adjusted", precise, "the same after Holm's correction"),
+    column(
+        "resolvable",
+        precise,
+        "smallest effect that the design finds with 80% power",
+        unit="percentage points",
+    ),
     column("changed", precise, "answers that changed", unit="share"),
     column(
         "per_seed",
@@ -41,4 +50,5 @@ EFFECTS = table(
         unit="percentage points",
         shape="n_seeds",
     ),
+    optional("note", text, "why there is no interval or test"),
 )

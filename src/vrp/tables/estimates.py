@@ -4,6 +4,14 @@ from vrp.tables.schema import TableSchema, column, integer, optional, precise, t
 
 NOT_A_LAYER = -1
 """Value of the column `layer` where an estimate belongs to no single layer."""
+WITHIN_STRATA = "within_strata"
+"""Scope of the headline: within task × answer form, combined with van Elteren's weights."""
+WITHIN_ANSWERS = "within_answers"
+"""Scope: within task × answer form × emitted answer, combined in the same way."""
+MACRO = "macro"
+"""Scope: the unweighted mean over tasks."""
+POOLED = "pooled"
+"""Scope: all items together."""
 
 
 def estimates_table(name: str) -> TableSchema:
@@ -16,18 +24,25 @@ def estimates_table(name: str) -> TableSchema:
         column(
             "scope",
             text,
-            "a task; `macro`: mean over tasks; `pooled`; `answer_yes`, `answer_no`: "
-            "existence items with that answer",
+            "`within_strata`: within task and answer form, weighted; `within_answers`: within "
+            "these and the emitted answer; a task; `task: form`; `macro`: mean over tasks; "
+            "`pooled`; `answer_yes`, `answer_no`: existence items with that answer",
         ),
         column("metric", text, "auroc, r, accuracy, r2, precision …"),
         column("value", precise, "the estimate; NaN where it is undefined (see note)"),
         column("low", precise, "lower end of the 95% interval"),
         column("high", precise, "upper end of the 95% interval"),
-        column(
-            "p", precise, "p-value, from the bootstrap's standard error; NaN where none is meant"
-        ),
+        column("se", precise, "standard error of the test, clustered by image; NaN: none"),
+        column("df", precise, "degrees of freedom of Student's t"),
+        column("p", precise, "two-sided p-value; NaN where none is meant"),
         column("p_adjusted", precise, "after Holm's correction within scope and metric"),
         column("p_equivalence", precise, "two one-sided tests against the margin"),
+        column("p_equivalence_adjusted", precise, "the same after Holm's correction"),
+        column(
+            "resolvable",
+            precise,
+            "smallest distance from no effect that the design finds with 80% power",
+        ),
         column("n", integer, "items"),
         column("n_groups", integer, "images"),
         column("n_dropped", integer, "items left out (see note)"),

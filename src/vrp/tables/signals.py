@@ -26,6 +26,7 @@ def signal_table() -> TableSchema:
         column("item_id", text, "item"),
         column("group", text, "image"),
         column("task", text, "task"),
+        column("form", text, "form of the reference: yes/no, number or other; empty: not known"),
         column("answer", text, "normalised greedy answer"),
         optional("correct", flag, "whether the greedy answer is correct; null: not known"),
         *[_signal_column(signal) for signal in SIGNALS.values()],

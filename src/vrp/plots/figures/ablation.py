@@ -22,7 +22,7 @@ from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
 ORDER = 150
 TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
 CAPTION = (
-    "Change in accuracy (mean over tasks, percentage points) with 95% image-clustered intervals; "
+    "Change in accuracy (all items, percentage points) with 95% image-clustered intervals; "
     "grey ticks are single random draws, and the band counts as no effect. Diamonds: existence "
     "questions that were right before, where accuracy can only fall, so only the contrasts with "
     "random neurons count there."

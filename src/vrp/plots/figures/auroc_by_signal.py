@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
+from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.verdicts import Standing, standing
 from vrp.plots.panels import (
     add_key,
     chance_key,
@@ -24,17 +26,17 @@ from vrp.plots.panels import (
 )
 from vrp.plots.style import DARK_GREY, KIND_COLOURS, with_symbols
 from vrp.signals.registry import SIGNALS
-from vrp.stats.estimate import ALPHA
 from vrp.study.results import ModelResults, StudyResults
-from vrp.tables.estimates import METRICS, PROBES
+from vrp.tables.estimates import METRICS, PROBES, WITHIN_STRATA
 
 ORDER = 20
 TITLE = "Where reliability can be read: AUROC for right against wrong answers"
 CAPTION = (
-    "Mean AUROC within task with its 95% image-clustered interval; the line is chance, the band "
-    "what counts as chance in this study, and ≈ marks values shown to be equivalent to chance (not "
-    "merely non-significant). Signals are turned so that above 0.5 means reliable as claimed; "
-    "hollow dots are diagnostics that hold the label and could not be deployed."
+    "AUROC within strata (task × form of the answer) with its 95% image-clustered interval; the "
+    "line is chance, the band what counts as chance in this study, and ≈ marks values shown to be "
+    "equivalent to chance after correction (not merely non-significant). Signals are turned so "
+    "that above 0.5 means reliable as claimed; hollow dots are diagnostics that hold the label and "
+    "could not be deployed."
 )
 TABLES = (METRICS, PROBES)
 
@@ -84,7 +86,7 @@ def draw(study: StudyResults) -> Figure:
 def _estimates(model: ModelResults) -> pl.DataFrame:
     """Macro AUROC of each predictor that has one value rather than one a layer."""
     rows = pl.concat([model.table(METRICS), model.table(PROBES)]).filter(
-        pl.col("metric") == "auroc", pl.col("scope") == "macro", pl.col("value").is_finite()
+        pl.col("metric") == "auroc", pl.col("scope") == WITHIN_STRATA, pl.col("value").is_finite()
     )
     # Probes of each layer have a figure of their own; one that has a single layer is shown here.
     whole = rows.filter(pl.col("layer") < 0)
@@ -128,15 +130,15 @@ def _draw_model(
             ax, place, row["value"], row["low"], row["high"], colour=KIND_COLOURS[line.kind],
             hollow=signal is not None and not signal.deployable,
         )  # fmt: skip
-        equivalent = math.isfinite(row["p_equivalence"]) and row["p_equivalence"] < ALPHA
+        where = standing(ReportedEstimate.from_row(row), null=0.5)
         ax.annotate(
-            f"{'≈ ' if equivalent else ''}{row['value']:.2f}", xy=(1.02, place),
+            f"{'≈ ' if where is Standing.EQUIVALENT else ''}{row['value']:.2f}", xy=(1.02, place),
             xycoords=("axes fraction", "data"), va="center_baseline", ha="left", fontsize=7.5,
             color=DARK_GREY,
         )  # fmt: skip
     ax.set_yticks(range(len(lines)), [line.label for line in lines] if labelled else [])
     ax.set_ylim(len(lines) - 0.4, -0.6)
-    ax.set_xlabel("AUROC, mean over tasks")
+    ax.set_xlabel("AUROC within strata")
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
     if labelled:

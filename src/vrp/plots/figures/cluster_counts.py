@@ -22,7 +22,7 @@ from vrp.plots.panels import (
 )
 from vrp.plots.style import RIGHT, WRONG
 from vrp.study.results import ModelResults, StudyResults
-from vrp.tables.estimates import METRICS
+from vrp.tables.estimates import METRICS, WITHIN_STRATA
 from vrp.tables.signals import signal_table
 
 ORDER = 50
@@ -89,7 +89,7 @@ def _edges(counts: NDArray) -> NDArray[np.float64]:
 
 
 def _auroc_note(model: ModelResults, signal: str) -> str:
-    found = model.table(METRICS).filter(predictor=signal, metric="auroc", scope="macro")
+    found = model.table(METRICS).filter(predictor=signal, metric="auroc", scope=WITHIN_STRATA)
     if found.is_empty():
         return ""
     row = found.row(0, named=True)

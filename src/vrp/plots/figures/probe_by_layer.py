@@ -22,7 +22,7 @@ from vrp.plots.panels import (
 from vrp.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.study.results import ModelResults, StudyResults
-from vrp.tables.estimates import PROBES
+from vrp.tables.estimates import PROBES, WITHIN_STRATA
 
 ORDER = 30
 TITLE = "At which layer hidden states tell right answers from wrong ones"
@@ -40,9 +40,9 @@ _MORE_COLOURS = (GREEN, PURPLE, SKY)
 def draw(study: StudyResults) -> Figure:
     """Draw a line for every predictor that has several layers, and the guards beside them."""
     figure, columns = model_panels(
-        study, TITLE, heights=[3.0], share_y=True, y_labels=["AUROC, mean over tasks"]
+        study, TITLE, heights=[3.0], share_y=True, y_labels=["AUROC within strata"]
     )
-    rows_of = [_macro_auroc(model) for model in study.models]
+    rows_of = [_auroc(model) for model in study.models]
     # Predictors with one row a layer are lines, those with a single row stand beside them.
     layered = [rows.filter(pl.len().over("predictor") > 1) for rows in rows_of]
     names = sorted(
@@ -75,8 +75,8 @@ def draw(study: StudyResults) -> Figure:
     return figure
 
 
-def _macro_auroc(model: ModelResults) -> pl.DataFrame:
-    rows = model.table(PROBES).filter(metric="auroc", scope="macro")
+def _auroc(model: ModelResults) -> pl.DataFrame:
+    rows = model.table(PROBES).filter(metric="auroc", scope=WITHIN_STRATA)
     return rows.sort("predictor", "layer")
 
 
