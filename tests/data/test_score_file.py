@@ -53,6 +53,15 @@ def test_pope_measures_side_by_side(tmp_path, pope):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("codes", ["10", "yn", "YN", "tf", ["true", "false"], ["1.0", "0.0"], "11"])
+def test_codes_in_place_of_words_are_refused(tmp_path, pope, codes):
+    rows = [{"question_id": i, "text": codes[i % 2]} for i in range(len(LABELS))]
+    with pytest.raises(InputError, match="throughout, which says neither yes nor no"):
+        score_pope_files(pope, [_lines(tmp_path / "a.jsonl", rows)])
+    rows[3]["text"] = "No"
+    assert len(score_pope_files(pope, [_lines(tmp_path / "a.jsonl", rows)])) == 2
+
+
 def test_splits_are_scored_apart_and_together(tmp_path):
     files = {
         "random": _questions(tmp_path / "random.json", ["yes", "no"]),

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from vrp.errors import InputError
 Answered = tuple[Asked, str]
 """A question and the text that answers it."""
 _OTHERS_COUNTED = 3
+_CODES = frozenset({"0", "1", "-1", "0.0", "1.0", "y", "n", "t", "f", "true", "false"})
 ALL = "all"
 """The split or part that holds every question."""
 YES_NO_PART = "yes/no"
@@ -125,6 +126,7 @@ def score_files(
     for asked, text in pairs:
         if asked.label is not None:
             labelled[asked.split].append((text, asked.label))
+    _refuse_codes(text for of_split in labelled.values() for text, _ in of_split)
     if len(labelled) > 1:
         labelled[ALL] = list(itertools.chain.from_iterable(labelled.values()))
     by_split = _both_parsers(labelled)
@@ -136,6 +138,21 @@ def score_files(
         pairing=pairing,
         n_unscored=len(every) - len(pairs) + len(files.unanswerable),
     )
+
+
+def _refuse_codes(answers: Iterable[str]) -> None:
+    """Refuse answers to yes/no questions that are codes throughout: no parser knows what they say.
+
+    Raises:
+        InputError: naming the codes.
+    """
+    said = {text.strip().rstrip(".").lower() for text in answers}
+    if said and said <= _CODES:
+        codes = " and ".join(repr(code) for code in sorted(said))
+        raise InputError(
+            f"the answers to yes/no questions are {codes} throughout, which says neither yes nor "
+            "no; give the model's own words, or write yes and no for them"
+        )
 
 
 def _all_answers(
