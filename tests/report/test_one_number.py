@@ -1,0 +1,139 @@
+"""A claim has one number: in the tables, the figures, the sentences, the page and the summary."""
+
+import re
+
+import pytest
+from described_data import write_described_data
+from matplotlib.colors import to_hex
+from synthetic_study import write_synthetic_study
+
+from vrp.estimates.predictors import predictor_label
+from vrp.plots.figures import load_figures
+from vrp.plots.style import CONDITION_COLOURS, house_style
+from vrp.report.conclusions import four_conclusions
+from vrp.report.evidence import gather_evidence
+from vrp.report.evidence_tables import effects_table, glance_table, probes_table, signals_table
+from vrp.report.numbers import decimal, with_interval
+from vrp.report.summary import study_summary
+from vrp.tables.estimates import METRICS, PROBES, WITHIN_STRATA
+
+pytestmark = pytest.mark.slow
+
+PREDICTORS = ("spatial_entropy", "self_consistency", "token_confidence", "linear_best")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    files = write_synthetic_study(folder / "tables", models=("alpha", "beta"))
+    described = write_described_data(folder, files.items)
+    return files.results(), described
+
+
+@pytest.fixture(scope="module")
+def evidence(results):
+    study, described = results
+    return gather_evidence(
+        study, study="synthetic",
+        data_manifest=described["data"], sampling=described["sampling"],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def summary(evidence):
+    conclusions = four_conclusions(evidence.models)
+    return study_summary(evidence, conclusions, {}, provenance={})
+
+
+@pytest.fixture(scope="module")
+def drawn(results):
+    """Name → the figure, laid out."""
+    specs = {spec.name: spec for spec in load_figures()}
+    figures = {}
+    with house_style():
+        for name in ("auroc_by_signal", "masking"):
+            figures[name] = specs[name].draw(results[0])
+            figures[name].draw_without_rendering()
+    return figures
+
+
+def in_row(table, label):
+    """All cells of the rows of a table that bear a name."""
+    return [
+        cell.text for row in table.rows if row[0].text == label for cell in row
+    ] + [cell.detail for row in table.rows if row[0].text == label for cell in row]  # fmt: skip
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_auroc_is_one_number(results, evidence, summary, drawn, predictor, place):
+    model = evidence.models[place]
+    tables = results[0].models[place]
+    rows = [
+        row
+        for schema in (METRICS, PROBES)
+        for row in tables.table(schema)
+        .filter(predictor=predictor, scope=WITHIN_STRATA, metric="auroc", layer=-1)
+        .iter_rows(named=True)
+    ]
+    (row,) = rows
+    number = model.auroc(predictor)
+    assert (number.value, number.low, number.high) == (row["value"], row["low"], row["high"])
+    stated = summary["models"][model.name]["auroc"][predictor][WITHIN_STRATA]
+    assert stated["value"] == pytest.approx(row["value"], rel=1e-5)
+    assert stated["low"] == pytest.approx(row["low"], rel=1e-5)
+    label = predictor_label(predictor)
+    by_model = signals_table if predictor != "linear_best" else probes_table
+    assert decimal(row["value"], 3) in in_row(by_model(model), label)
+    glance = [cells for cells in glance_table(evidence.models).rows if cells[1].text == model.name]
+    assert decimal(row["value"], 3) in {cells[2].text for cells in glance}
+    ax = drawn["auroc_by_signal"].axes[place]
+    dots = {x for line in ax.lines if line.get_marker() == "o" for x in line.get_xdata()}
+    assert row["value"] in dots
+
+
+def test_the_sentences_quote_the_tables(evidence):
+    """Every AUROC and effect of the four sentences is one that the tables hold, as printed."""
+    known = set()
+    for model in evidence.models:
+        numbers = [
+            number
+            for (_, metric, scope, layer), number in {**model.metrics, **model.probes}.items()
+            if metric == "auroc" and scope == WITHIN_STRATA and layer < 0
+        ]
+        known |= {with_interval(number) for number in numbers if number.defined}
+        known |= {
+            with_interval(effect.effect, 1, signed=True, unit=" pp")
+            for effect in model.effects.values()
+        }
+    quoted = [
+        text
+        for conclusion in four_conclusions(evidence.models)
+        for text in re.findall(
+            r"AUROC (\d\.\d\d \[[^]]*\])|([+−]?\d+\.\d pp \[[^]]*\])", conclusion.body
+        )
+    ]
+    assert len(quoted) >= 8
+    for pair in quoted:
+        assert "".join(pair) in known
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_an_effect_is_one_number(evidence, summary, drawn, place):
+    model = evidence.models[place]
+    gap = model.specificity("mask")
+    stated = summary["models"][model.name]["interventions"]["mask"]["specificity"]
+    assert stated["value"] == pytest.approx(gap.effect.value, rel=1e-5)
+    printed = decimal(gap.effect.value, 1, signed=True) + " pp"
+    cells = [cell.text for row in effects_table(model).rows for cell in row]
+    assert printed in cells
+    assert printed in [cell.text for row in glance_table(evidence.models).rows for cell in row]
+    ax = drawn["masking"].axes[place]
+    dots = [
+        line.get_xdata()[0]
+        for line in ax.lines
+        if line.get_marker() == "o" and len(line.get_xdata()) == 1
+    ]
+    assert gap.effect.value in dots
+    colours = {to_hex(line.get_color()).upper() for line in ax.lines}
+    assert CONDITION_COLOURS["top"].upper() in colours
