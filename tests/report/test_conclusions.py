@@ -123,6 +123,20 @@ def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
     assert turned.verdicts["m"] is Verdict.NO
 
 
+def test_what_knows_the_form_of_the_question_is_named():
+    """0.62 over tasks that mix forms, nothing within one form."""
+    over_tasks = estimate(0.62, 0.58, 0.66, p=0.001)
+    metrics = {"image_mass": CHANCE, ("image_mass", "auroc", "macro"): over_tasks}
+    answer = conclude_attention([evidence(metrics=metrics)])
+    assert answer.verdicts == {"m": Verdict.NO}
+    assert (
+        "the form of the question, rather than attention, explains image mass in m (AUROC 0.62 "
+        "[0.58, 0.66] as the mean over tasks, 0.51 [0.49, 0.53] within strata)"
+    ) in answer.body
+    metrics["image_mass"] = ABOVE
+    assert "form of the question" not in conclude_attention([evidence(metrics=metrics)]).body
+
+
 def test_a_model_trained_on_attention_counts_as_attention():
     trained = evidence(
         metrics={"spatial_entropy": CHANCE}, probes=told(ABOVE, name="attention_trees")

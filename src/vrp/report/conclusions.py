@@ -25,7 +25,7 @@ from vrp.report.guards import claim_of
 from vrp.report.numbers import decimal, layers_in_words, listed, percent, points, with_interval
 from vrp.report.sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import SIGNALS
-from vrp.tables.estimates import WITHIN_STRATA
+from vrp.tables.estimates import MACRO, WITHIN_STRATA
 
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
 
@@ -103,13 +103,40 @@ def conclude_attention(models: Sequence[ModelEvidence]) -> Conclusion:
     return _conclude(
         "Can attention maps tell right answers from wrong ones?",
         findings,
-        [clauses(findings, _ATTENTION), clauses(correlations, _CORRELATION)],
+        [
+            clauses(findings, _ATTENTION),
+            _form_clause(models),
+            clauses(correlations, _CORRELATION),
+        ],
     )
 
 
 def _attention(model: ModelEvidence) -> Finding:
+    return _finding(model, _attention_predictors())
+
+
+def _attention_predictors() -> list[str]:
     structural = [name for name, signal in SIGNALS.items() if signal.kind == "structural"]
-    return _finding(model, (*structural, *SUPERVISED_ATTENTION))
+    return [*structural, *SUPERVISED_ATTENTION]
+
+
+def _form_clause(models: Sequence[ModelEvidence]) -> str:
+    """Name what differs from chance as the mean over tasks, and not within strata."""
+    parts = []
+    for model in models:
+        for name in _attention_predictors():
+            of_tasks, within = model.auroc(name, MACRO), model.auroc(name)
+            if of_tasks is None or within is None or not within.defined:
+                continue
+            differs = standing(of_tasks, null=0.5).differs and is_noticeable(of_tasks.value)
+            if differs and not is_noticeable(within.value):
+                parts.append(
+                    f"{predictor_label(name)} in {model.name} (AUROC {with_interval(of_tasks)} as "
+                    f"the mean over tasks, {with_interval(within)} within strata)"
+                )
+    if not parts:
+        return ""
+    return f"the form of the question, rather than attention, explains {listed(parts)}"
 
 
 def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:
