@@ -615,7 +615,9 @@ def test_an_output_that_is_updated_stays_where_its_job_fails(tmp_path, sbatch):
     )
     ended = run_with_sbatch(tmp_path, sbatch, workflow, squeue=ENDS, srun=STEP)
     assert ended.returncode != 0
-    assert (tmp_path / "out.txt").read_text() == "the last whole one", ended.stdout
+    kept = tmp_path / "out.txt"
+    assert kept.exists(), ended.stdout
+    assert kept.read_text() == "the last whole one", ended.stdout
 
 
 @pytest.mark.parametrize(

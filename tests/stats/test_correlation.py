@@ -122,6 +122,14 @@ def test_missing_and_constant_signals_are_said():
     assert few.note == "too few right answers: 3"
 
 
+def test_a_perfect_correlation_has_no_interval():
+    correct = np.arange(60) < 30
+    found = correlation_estimate(clustered(correct.astype(float), correct))
+    assert found.value == pytest.approx(1.0)
+    assert math.isnan(found.low)
+    assert "no variance" in found.note
+
+
 def test_bad_input_is_refused():
     with pytest.raises(InputError, match="infinite"):
         point_biserial([1.0, np.inf, 2.0], [0, 1, 1])

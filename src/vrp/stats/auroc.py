@@ -38,6 +38,8 @@ UNSEEN = 0.15
 `benchmarks/inference.py`."""
 ONE_CLASS = "no pair of a right and a wrong item"
 CONSTANT = "the signal has one value only"
+# An average of strata that are all separated may miss 1 by this much.
+_ROUNDING = 1e-12
 TOO_FEW = "too few"
 """Opens the reason why a cell is too small."""
 # Items whose weights are in memory at once: a piece of all replicates of a block fits the cache.
@@ -256,7 +258,7 @@ def auroc_estimate(estimate: ClusteredEstimate) -> Estimate:
     interval is then Clopper–Pearson's, of as many trials as images of the rarer kind of answer,
     and p is the chance that randomly permuted labels separate them as well.
     """
-    if estimate.defined and not math.isfinite(estimate.se) and estimate.value in (0.0, 1.0):
+    if estimate.defined and min(estimate.value, 1 - estimate.value) < _ROUNDING:
         return _separated(estimate)
     found = estimate.estimate("clustered-delong", null=0.5, low=0.0, high=1.0)
     if not math.isfinite(found.low):
@@ -282,7 +284,7 @@ def _separated(estimate: ClusteredEstimate) -> Estimate:
     sizes = _images_by_stratum(estimate).values()
     n_trials = min(sum(map(min, sizes)), estimate.n_groups)
     reach = ((1 - LEVEL) / 2) ** (1 / n_trials)
-    low, high = (reach, 1.0) if estimate.value == 1.0 else (0.0, 1.0 - reach)
+    low, high = (reach, 1.0) if estimate.value > 0.5 else (0.0, 1.0 - reach)
     p = 2 / math.prod(math.comb(sum(of_stratum), min(of_stratum)) for of_stratum in sizes)
     found = estimate.estimate("exact")
     return found._replace(low=low, high=high, p=min(1.0, p), note=estimate.note)

@@ -22,6 +22,8 @@ from vrp.stats.estimate import LEVEL, Estimate, codes_of, join_notes, undefined
 
 POWER = 0.8
 """Power at which the smallest resolvable effect is stated."""
+# Distance from a bound of the parameter, such as R = 1, that is rounding.
+_ROUNDING = 1e-12
 _NO_VARIANCE = "no interval: the values leave no variance to estimate"
 
 
@@ -145,7 +147,8 @@ class ClusteredEstimate:
         nothing = undefined(n=self.n, n_groups=self.n_groups, method=method, note=self.note)
         if not self.defined:
             return nothing
-        if not math.isfinite(self.se):
+        at_bound = min(self.value - low, high - self.value) < _ROUNDING
+        if at_bound or not math.isfinite(self.se):
             return nothing._replace(value=self.value, note=join_notes(self.note, _NO_VARIANCE))
         ends = self.interval(low=low, high=high)
         p = math.nan if null is None else self.p_against(null)
