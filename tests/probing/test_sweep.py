@@ -113,7 +113,7 @@ def test_one_class_gives_no_number():
 def test_bad_input_is_refused():
     features, items = planted(n=60)
     labelling = labellings(items, 0)
-    with pytest.raises(InputError, match="60 items"):
+    with pytest.raises(InputError, match=r"l: features must be \(60, d\), found shape \(50, 60\)"):
         fit_layers_together([("l", features[:50])], labelling, penalties=[0.1])
     features[3, 4] = np.nan
     with pytest.raises(InputError, match="finite"):

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from vrp.errors import InputError
-from vrp.probing.crossfit import NO_WEIGHTS, FoldFit, ProbeResult
+from vrp.probing.crossfit import NO_WEIGHTS, FoldFit, ProbeResult, finite_matrix
 from vrp.probing.folds import FoldPlan, ProbeItems, Split
 from vrp.probing.linear import check_penalties, log_loss, macro_auroc
 
@@ -109,18 +108,11 @@ def fit_layers_together(
     found: list[dict[str, ProbeResult]] = [{} for _ in labellings]
     for name, features in layers:
         items = labellings[0].items
-        axes = _rotated(_checked(features, items.n_items, name), items.judged)
+        checked = finite_matrix(features, n_items=items.n_items, name=f"linear {name}")
+        axes = _rotated(checked, items.judged)
         for results, result in zip(found, _fit_layer(name, axes, labellings, grid), strict=True):
             results[name] = result
     return found
-
-
-def _checked(features: NDArray[Any], n_items: int, name: str) -> NDArray[Any]:
-    if features.ndim != 2 or len(features) != n_items:
-        raise InputError(f"linear {name}: features {features.shape} for {n_items} items")
-    if not np.isfinite(features).all():
-        raise InputError(f"linear {name}: features must be finite")
-    return features
 
 
 def _rotated(features: NDArray[Any], judged: NDArray[np.bool_]) -> _Axes:

@@ -167,7 +167,8 @@ def clustered_auroc(
     n, n_groups = sample.signal.size, n_distinct(images)
     if reason := too_few(sample.correct, images):
         return not_estimated(join_notes(sample.note, reason), n=n, n_groups=n_groups)
-    place = _placements(sample.signal, sample.correct, codes_of(folds, sample.kept, name="folds"))
+    within = codes_of(folds, sample.kept, name="folds")
+    place = _placements(sample.signal, sample.correct, within)
     if not math.isfinite(place.value):
         return not_estimated(join_notes(sample.note, ONE_CLASS), n=n, n_groups=n_groups)
     components = {}
@@ -179,7 +180,7 @@ def clustered_auroc(
     note = sample.note
     if (sample.signal == sample.signal[0]).all():
         note = join_notes(note, CONSTANT)
-    null_se = _null_se(sample.signal, sample.correct, codes_of(folds, sample.kept, name="folds"))
+    null_se = _null_se(sample.signal, sample.correct, within)
     return ClusteredEstimate(place.value, components, n, n_groups, note, null_se)
 
 
