@@ -203,6 +203,15 @@ class Executor(UpstreamExecutor):
             return f"{command} /dev/stdin", f"#!/bin/sh\n{run}"
         return f"{command} --wrap={shlex.quote(run)}", None
 
+    def additional_general_args(self) -> str:
+        """Arguments of the Snakemake that runs in a SLURM job, and of the one that it starts.
+
+        Only the run that submits deletes outputs of a failed job. Of the two in the job, the inner
+        one restores what is updated and drops the backup; the outer one would then find no backup
+        and delete what was restored.
+        """
+        return f"{super().additional_general_args()} --keep-incomplete"
+
     def _slurm_log(self, job: JobExecutorInterface, slurm_id: str) -> Path:
         kind = "group" if job.is_group() else "rule"
         folder: Path = self.slurm_logdir / f"{kind}_{job.name}" / get_job_wildcards(job)
@@ -423,8 +432,8 @@ class Executor(UpstreamExecutor):
     def _back_up_updated(self, job: JobExecutorInterface) -> None:
         """Back up outputs of a failed job that its failure is to leave as they were (`update`).
 
-        Snakemake restores them twice, in the job and here, from a backup that the first time takes
-        away; where there is none, it deletes them.
+        Snakemake restores them in the job, which drops the backup, and here again; without a
+        backup it would delete them.
         """
         for member in members(job):
             for path in (Path(output) for output in member.output if is_flagged(output, "update")):

@@ -516,16 +516,19 @@ rule work:
 
 
 def run_with_sbatch(
-    folder: Path, script: str, workflow: str = WORKFLOW, **programs: str
+    folder: Path, script: str, workflow: str = WORKFLOW, timeout: int = 60, **programs: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a workflow on a cluster that the scripts pretend."""
+    """Run a workflow on a cluster that the scripts pretend.
+
+    ``timeout`` is how long a SLURM command may take, in seconds. Some scripts run the whole job
+    within ``sbatch``: a short limit would submit such a job a second time on a busy machine.
+    """
     (folder / "Snakefile").write_text(workflow)
     for name, content in (PROGRAMS | {"sbatch": script} | programs).items():
         write_program(folder / name, content)
-    # A short time limit, in a process of its own.
     start = (
-        "import sys; from snakemake_executor_plugin_vrp_slurm import queue; queue.TIMEOUT = 1; "
-        "from snakemake.cli import main; main(sys.argv[1:])"
+        "import sys; from snakemake_executor_plugin_vrp_slurm import queue; "
+        f"queue.TIMEOUT = {timeout}; from snakemake.cli import main; main(sys.argv[1:])"
     )
     return subprocess.run(
         [sys.executable, "-c", start, "--executor", "vrp-slurm", "--jobs", "1",
@@ -543,7 +546,7 @@ def run_with_sbatch(
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_an_sbatch_that_hangs_ends_the_run_in_bounded_time(tmp_path):
-    ended = run_with_sbatch(tmp_path, "exec sleep 1000")
+    ended = run_with_sbatch(tmp_path, "exec sleep 1000", timeout=1)
     assert ended.returncode != 0
     said = " ".join(ended.stdout.split())
     assert "sbatch did not answer within 1 s. Trying again in 2 s." in said

@@ -210,6 +210,11 @@ def running_cluster(folder: Path) -> Iterator[SlurmCluster]:
         controller_port=_free_port(), node_port=_free_port(),
     )  # fmt: skip
     gres = f"NodeName={cluster.host} Name=gpu Type=tiny File=/dev/zero\n"
+    if "ClusterName=vrp\n" in _text_of(CONFIGURATION / "slurm.conf"):
+        # Left by tests that were killed. No controller answers, which every Snakemake that starts
+        # would wait for: its plugin for SLURM asks for the configuration.
+        for name in ("slurm.conf", "gres.conf"):
+            (CONFIGURATION / name).unlink(missing_ok=True)
     with (
         _replaced(CONFIGURATION / "slurm.conf", text),
         _replaced(CONFIGURATION / "gres.conf", gres),
@@ -219,6 +224,10 @@ def running_cluster(folder: Path) -> Iterator[SlurmCluster]:
             yield cluster
         finally:
             cluster.stop()
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 @contextlib.contextmanager
