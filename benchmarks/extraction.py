@@ -36,12 +36,12 @@ from vrp.data.scenes.questions import (
     open_questions,
     spatial_questions,
 )
-from vrp.running.attention_captures import attention_rows
+from vrp.running.attention_rows import attention_rows
+from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.batching import VlmInput, plan_batches, plan_inputs
 from vrp.vlm.decode import CaptureSpec, run_batch
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.model import VLM
-from vrp.vlm.sampling import sample_answers
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "extraction.json"

@@ -36,13 +36,13 @@ from vrp.config.sample import ScoringConfig
 from vrp.data.item import EXISTENCE, Item
 from vrp.planning.compute import item_flops
 from vrp.planning.published import PublishedCheckpoint, measure_published, published_checkpoint
-from vrp.running.attention_captures import attention_rows
-from vrp.running.captures import answer_rows, hidden_rows, lens_rows
+from vrp.running.attention_rows import attention_rows
+from vrp.running.captured_rows import answer_rows, hidden_rows, lens_rows
+from vrp.vlm.answer_distribution import sample_answers
+from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
 from vrp.vlm.model import VLM
-from vrp.vlm.sampling import sample_answers
-from vrp.vlm.tap import ATTENTION_NAME
 
 RESULT = Path(__file__).parent / "results" / "full_size.json"
 CONTESTANTS = ("limit", "capture", "consistency", "usual")

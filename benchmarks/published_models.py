@@ -13,11 +13,11 @@ import transformers
 from transformers import AutoModelForImageTextToText
 
 from vrp.planning.published import PublishedCheckpoint
+from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.loading import DTYPES
 from vrp.vlm.model import VLM
-from vrp.vlm.tap import ATTENTION_NAME
 
 # What leaves the meta device is ones: with another end-of-sequence token answers run on.
 _EOS_TOKEN_ID = 0

@@ -35,10 +35,10 @@ from vrp.tables.attention import ATTENTION
 from vrp.tables.columns import vectors
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.estimates import METRICS, PROBES
-from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.schema import TableSchema
 from vrp.tables.shard_list import write_shard_list
 

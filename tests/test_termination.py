@@ -19,7 +19,7 @@ WRITES = """
 import sys, time
 from pathlib import Path
 from vrp import cli
-from vrp.tables.files import atomic_write
+from vrp.tables.atomic_files import atomic_write
 
 def write(options):
     with atomic_write(Path(sys.argv[1])) as part:

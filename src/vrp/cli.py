@@ -300,7 +300,7 @@ def _plan(options: argparse.Namespace) -> None:
     from vrp.planning.plan import make_plan
     from vrp.planning.plan_text import plan_json, plan_text
     from vrp.planning.question_checks import check_questions
-    from vrp.tables.files import write_text
+    from vrp.tables.atomic_files import write_text
 
     gpu = DEVICES[options.gpu]
     study = load_study(options.config)

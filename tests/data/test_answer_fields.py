@@ -3,7 +3,7 @@
 import pytest
 
 from vrp.data.answer_fields import as_id, as_yes_no, canonical
-from vrp.data.asked_questions import KnownImages, KnownQuestions, as_text
+from vrp.data.question_index import KnownImages, KnownQuestions, as_text
 
 QUESTIONS = ["What is it?", "What is it for?", "Why is it so very red?", "Why?", "图中有狗吗？"]
 

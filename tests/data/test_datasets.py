@@ -15,8 +15,8 @@ from vrp.data.item import Question, Reading
 from vrp.errors import InputError
 from vrp.planning.disk import data_bytes
 from vrp.planning.workload import questions_per_image
-from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
 
 N_SIGNS = 6
 

@@ -6,7 +6,6 @@ import random
 import pytest
 from PIL import Image
 
-from vrp.data.annotated_questions import UNASSIGNED
 from vrp.data.datasets.own import read_own
 from vrp.data.datasets.pope import pope_rows, read_pope
 from vrp.data.datasets.textvqa import read_textvqa
@@ -14,6 +13,7 @@ from vrp.data.datasets.vqa import read_vqa, vqa_task
 from vrp.data.images import ImageIndex
 from vrp.data.json_input import read_records
 from vrp.data.scoring import score_answer
+from vrp.data.vqa_annotations import UNASSIGNED
 from vrp.errors import InputError
 
 

@@ -10,15 +10,15 @@ from real_data import REAL_DATA as DATA
 from real_data import needs_real_data
 
 from vrp.cli import main
-from vrp.data.annotated_questions import reading_of
 from vrp.data.datasets.pope import POPE_SPLITS, read_pope
 from vrp.data.datasets.vqa import read_vqa, read_vqa_rows
 from vrp.data.images import ImageIndex, open_image
-from vrp.data.sampling import sample_split
+from vrp.data.item_sampling import sample_split
 from vrp.data.scoring import vqa_accuracy
+from vrp.data.vqa_annotations import reading_of
 from vrp.errors import InputError
-from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS, asked_items
+from vrp.tables.parquet_files import read_table
 
 pytestmark = needs_real_data
 

@@ -34,8 +34,8 @@ from vrp.data.datasets import get_dataset
 from vrp.data.hub_columns import answers_column, image_stem
 from vrp.data.images import open_image
 from vrp.errors import InputError
-from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
 
 SPLITS = (
     ("pope", "adversarial", "existence", 20),

@@ -14,7 +14,7 @@ from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.hub import cached_checksum, list_files
 from vrp.hub_errors import Repository
-from vrp.running.checkpoints import read_manifest
+from vrp.running.model_manifest import read_manifest
 
 NAME = "some-lab/tiny-vlm"
 WEIGHTS = save({"w": np.arange(100_000, dtype=np.float32)})

@@ -16,8 +16,9 @@ from stage_jobs import run_job
 from study_copy import StudyCopy, in_one_shard
 
 from vrp.config.data import DataConfig, ScenesConfig
-from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
+from vrp.tables.seal import read_provenance
 from vrp.zoo import zoo_checkpoint
 
 ROOT = Path(__file__).parents[2]

@@ -16,10 +16,10 @@ import yaml
 from vrp.cli import main
 from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
-from vrp.planning.analysis import amount_of, planned_analyses
+from vrp.planning.analysis_work import amount_of, planned_analyses
+from vrp.planning.cost_fit import Measured, fit_line, fit_power
 from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES
 from vrp.planning.disk import data_bytes, model_tables
-from vrp.planning.fitting import Measured, fit_line, fit_power
 from vrp.planning.measured_rates import job_seconds, read_measured
 from vrp.planning.plan import LONGEST_JOB, make_plan, n_gpus
 from vrp.planning.plan_text import plan_json, plan_text
@@ -34,8 +34,8 @@ from vrp.planning.workload import (
 )
 from vrp.study.graph import STAGE, STAGES
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import write_table
 from vrp.tables.hidden import hidden_table
+from vrp.tables.parquet_files import write_table
 
 CONFIG = Path(__file__).parents[2] / "config"
 MODEL_STAGES = tuple(stage.name for stage in STAGES if stage.runs_model)

@@ -9,7 +9,7 @@ from vrp.planning.compute import (
     prefill_flops,
 )
 from vrp.planning.published import published_checkpoint
-from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import Dimensions
 
 

@@ -10,10 +10,10 @@ import pytest
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
-from vrp.planning import sources
+from vrp.planning import dimension_sources
+from vrp.planning.dimension_sources import dimensions_of, read_manifests
 from vrp.planning.published import published_checkpoint
 from vrp.planning.resources import StudyResources
-from vrp.planning.sources import dimensions_of, read_manifests
 from vrp.vlm.dimensions import Dimensions
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -104,7 +104,7 @@ def test_checkpoints_are_found_by_name_and_model_id() -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "_KNOWN", {})
+    monkeypatch.setattr(dimension_sources, "_KNOWN", {})
 
 
 def own_study(folder: Path) -> StudyConfig:
@@ -134,7 +134,7 @@ def test_a_manifest_tells_the_dimensions_of_a_fetched_model(tmp_path: Path) -> N
     assert 22_000 < resources.mem_mb("extract", "mine") < 40_000
     assert dimensions_of(study.models["mine"]) == qwen
     bounded = study.models["mine"].model_copy(update={"max_pixels": 200_704})
-    sources._KNOWN[bounded] = qwen
+    dimension_sources._KNOWN[bounded] = qwen
     assert dimensions_of(bounded).n_image_tokens((640, 480)) == 13 * 18
 
 

@@ -8,7 +8,7 @@ import pytest
 from vrp.errors import InputError
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
 from vrp.planning.published import published_checkpoint
-from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import Dimensions
 
 

@@ -29,10 +29,10 @@ from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import PROBES
-from vrp.tables.files import read_table
 from vrp.tables.interventions import MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
+from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 

@@ -7,7 +7,7 @@ import pytest
 from planted_study import CONDITIONS
 
 from vrp.config.margins import EquivalenceMargins
-from vrp.estimates.reliability import permutation_rows
+from vrp.estimates.estimate_rows import permutation_rows
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Verdict
 from vrp.report.conclusions import (

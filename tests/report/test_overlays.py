@@ -20,7 +20,7 @@ from vrp.report.overlays import (
     png_uri,
 )
 from vrp.tables.attention import ATTENTION
-from vrp.tables.files import write_table
+from vrp.tables.parquet_files import write_table
 
 GREY = (128, 128, 128)
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vrp.estimates.reported import ReportedEstimate
-from vrp.report.comparison import (
+from vrp.report.comparison_with_papers import (
     POOLED_QUANTITIES,
     QUANTITIES,
     compared_pooled,

@@ -18,8 +18,8 @@ from vrp.config.data import DataConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
-from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table, write_table
 
 SIZES = [(48, 48), (64, 48), (40, 56), (48, 48)]
 ASKED = [

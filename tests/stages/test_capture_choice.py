@@ -21,11 +21,12 @@ from vrp.stages.mask import read_maps
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.estimates import METRICS
-from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.lens import LENS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.seal import read_provenance
 from vrp.tables.signals import signal_table
 
 pytestmark = pytest.mark.slow
@@ -74,10 +75,10 @@ class Calls:
     """Counts what a capture would cost."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from vrp.vlm import decode, residual, tap
+        from vrp.vlm import attention_tap, decode, residual
 
         self.rows = self.margins = self.contributions = self.hooks = 0
-        self._count(monkeypatch, tap, "last_query_rows", "rows")
+        self._count(monkeypatch, attention_tap, "last_query_rows", "rows")
         self._count(monkeypatch, decode, "layer_margins", "margins")
         self._count(monkeypatch, decode, "contributions", "contributions")
         hook = residual._hook_reads

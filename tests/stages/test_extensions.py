@@ -20,7 +20,7 @@ from vrp.stages import metrics
 from vrp.tables.answers import ANSWERS
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS
-from vrp.tables.files import read_table, write_table
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.signals import signal_table
 
 pytestmark = pytest.mark.slow

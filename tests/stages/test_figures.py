@@ -12,8 +12,8 @@ from vrp.errors import InputError
 from vrp.plots.figures import figure_names, load_figures
 from vrp.study.results import open_results
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_table, write_table
 from vrp.tables.lens import LENS
+from vrp.tables.parquet_files import read_table, write_table
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from vrp.errors import InputError
 from vrp.stages import gather
 from vrp.study.context import StageContext, restricted
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_provenance, read_table, write_table
-from vrp.tables.seal import read_seal
+from vrp.tables.parquet_files import read_table, write_table
+from vrp.tables.seal import read_provenance, read_seal
 from vrp.tables.shard_list import listed_shards
 
 STUDY = study_from_mapping(

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vrp.running.shard import KEEP_BATCHES
-from vrp.vlm import sampling
+from vrp.vlm import answer_distribution
 
 
 def test_a_shard_that_was_deleted_after_its_end_is_not_computed_again(
@@ -19,7 +19,9 @@ def test_a_shard_that_was_deleted_after_its_end_is_not_computed_again(
     assert list(study.folder.rglob("*.batch"))
 
     output.unlink()  # as Snakemake does with the outputs of a job that ended badly
-    monkeypatch.setattr(sampling, "sample_answers", lambda *a, **k: pytest.fail("computed"))
+    monkeypatch.setattr(
+        answer_distribution, "sample_answers", lambda *a, **k: pytest.fail("computed")
+    )
     again = study.consistency(batch_size=3, name="kept")
     assert pq.read_table(again).to_pydict().__repr__() == before
 

@@ -9,8 +9,9 @@ import pytest
 
 from vrp.stages import blind, consistency, extract
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_provenance, read_table
-from vrp.vlm import decode, sampling
+from vrp.tables.parquet_files import read_table
+from vrp.tables.seal import read_provenance
+from vrp.vlm import answer_distribution, decode
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,9 @@ def test_a_killed_shard_continues(stage: str, small_study: Any, monkeypatch: pyt
     run = getattr(study, stage)
     uninterrupted = tables(run(batch_size=3, name="uninterrupted"))
 
-    module, name = (sampling, "sample_answers") if stage == "consistency" else (decode, "run_batch")
+    module, name = (
+        (answer_distribution, "sample_answers") if stage == "consistency" else (decode, "run_batch")
+    )
     original, calls = getattr(module, name), []
 
     def counted(*arguments: Any, **options: Any) -> Any:
@@ -61,7 +64,7 @@ def test_with_another_batch_size_finished_batches_stay(
     small_study: Any, monkeypatch: pytest.MonkeyPatch
 ):
     study = small_study()
-    original, calls = sampling.sample_answers, []
+    original, calls = answer_distribution.sample_answers, []
 
     def killed_at_third(*arguments: Any, **options: Any) -> Any:
         calls.append(len(arguments[1]))
@@ -69,7 +72,7 @@ def test_with_another_batch_size_finished_batches_stay(
             raise KeyboardInterrupt
         return original(*arguments, **options)
 
-    monkeypatch.setattr(sampling, "sample_answers", killed_at_third)
+    monkeypatch.setattr(answer_distribution, "sample_answers", killed_at_third)
     with pytest.raises(KeyboardInterrupt):
         study.consistency(batch_size=2, name="killed")
     study.consistency(batch_size=4, name="killed")

@@ -23,15 +23,14 @@ from vrp.errors import InputError
 from vrp.estimates.reported import ReportedEstimate
 from vrp.report.accounting import dropped_table
 from vrp.report.evidence import ModelEvidence
-from vrp.running.attention_captures import attention_rows
-from vrp.running.captures import answer_rows, lens_rows
+from vrp.running.attention_rows import attention_rows
+from vrp.running.captured_rows import answer_rows, lens_rows
 from vrp.signals.registry import SIGNALS
 from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS
-from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
@@ -42,6 +41,7 @@ from vrp.tables.notes import (
     NON_FINITE_INSIDE,
     ONE_IMAGE_TOKEN,
 )
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 from vrp.vlm.decode import ItemCapture
@@ -424,7 +424,7 @@ def test_image_tokens_that_turn_infinite_in_the_last_layer_are_seen(
 def test_a_prompt_longer_than_the_context_stops_before_anything_runs(
     stage: str, small_study: Study, monkeypatch: pytest.MonkeyPatch
 ):
-    from vrp.vlm import decode, sampling
+    from vrp.vlm import answer_distribution, decode
 
     study = small_study(n_items=5)
     frame = study.read_items()
@@ -435,7 +435,7 @@ def test_a_prompt_longer_than_the_context_stops_before_anything_runs(
     write_table(study.items, ITEMS, changed, provenance={})
     ran = []
     monkeypatch.setattr(decode, "run_batch", lambda *a, **k: ran.append(a))
-    monkeypatch.setattr(sampling, "sample_answers", lambda *a, **k: ran.append(a))
+    monkeypatch.setattr(answer_distribution, "sample_answers", lambda *a, **k: ran.append(a))
     with pytest.raises(InputError) as caught:
         getattr(study, stage)(batch_size=1)
     message = str(caught.value)

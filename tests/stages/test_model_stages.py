@@ -19,12 +19,13 @@ from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
-from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.seal import read_provenance
 from vrp.vlm import decode
 
 pytestmark = pytest.mark.slow
@@ -292,10 +293,10 @@ def test_masking_runs_every_condition_on_the_tokens_it_names(small_study: Study)
 @pytest.mark.parametrize("mode", ["attention", "embedding", "pixels"])
 def test_masking_hides_exactly_the_most_attended_tokens(mode: str, small_study: Study):
     """What the stage hides is repeated by hand on one item."""
-    from vrp.running.checkpoints import read_manifest
+    from vrp.running.model_manifest import read_manifest
     from vrp.running.model_run import ItemBatches, StudyImages, as_items, load_model
     from vrp.vlm.decode import AttentionMask, prepare, run_batch
-    from vrp.vlm.interventions import (
+    from vrp.vlm.image_edits import (
         EmbeddingReplacement,
         grey_patches,
         image_embedding_sum,
@@ -406,7 +407,7 @@ def test_broken_activations_become_rows_with_a_reason(
 def test_threads_are_what_the_job_was_given(
     family: str, small_study: Study, monkeypatch: pytest.MonkeyPatch
 ):
-    from vrp.running.checkpoints import read_manifest
+    from vrp.running.model_manifest import read_manifest
     from vrp.running.model_run import load_model
 
     before = torch.get_num_threads()

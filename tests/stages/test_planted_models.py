@@ -17,9 +17,9 @@ from vrp.config.ablate import AblateConfig
 from vrp.interventions.ablation import ablation_conditions
 from vrp.stats.bootstrap import seed_from
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_table, write_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
 
 pytestmark = pytest.mark.slow

@@ -16,9 +16,9 @@ from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, PROBES
-from vrp.tables.files import read_table
 from vrp.tables.heads import HEADS
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 

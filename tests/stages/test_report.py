@@ -21,8 +21,8 @@ from vrp.config.report import ReportConfig
 from vrp.errors import InputError
 from vrp.report.page import SECTIONS
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_table, write_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table, write_table
 
 pytestmark = pytest.mark.slow
 

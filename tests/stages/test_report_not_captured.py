@@ -16,7 +16,7 @@ from vrp.report.overlays import _mean_map
 from vrp.signals.registry import SIGNALS
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import NOT_CAPTURED
-from vrp.tables.files import read_table, write_table
+from vrp.tables.parquet_files import read_table, write_table
 
 pytestmark = pytest.mark.slow
 

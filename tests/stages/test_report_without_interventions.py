@@ -14,7 +14,7 @@ from vrp.config.figures import FiguresConfig
 from vrp.config.report import ReportConfig
 from vrp.plots.figures import figure_names
 from vrp.tables.effects import EFFECTS
-from vrp.tables.files import read_table
+from vrp.tables.parquet_files import read_table
 
 pytestmark = pytest.mark.slow
 

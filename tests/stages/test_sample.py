@@ -8,8 +8,8 @@ from stage_jobs import run_job
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.config.sample import SampleConfig, SplitConfig
 from vrp.errors import InputError
-from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
 
 
 @pytest.fixture(scope="module")

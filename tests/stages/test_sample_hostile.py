@@ -12,8 +12,8 @@ from PIL import Image
 
 from vrp.cli import main
 from vrp.data.images import open_image
-from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
 
 N_IMAGES = 8
 SPLITS = {

@@ -16,11 +16,12 @@ from vrp.running.shard import BATCH_PLAN
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.seal import read_provenance
 from vrp.vlm import prefill
 
 pytestmark = pytest.mark.slow

@@ -39,11 +39,11 @@ REPLACED = {
     "vrp.vlm.families.base:decoder_refusal": nothing,
     "vrp.vlm.loading:_explained": lambda *arguments: contextlib.nullcontext(),
     "vrp.vlm.verification:verify_layout": nothing,
-    "vrp.tables.files:atomic_write": written_in_place,
-    "vrp.tables.files:require_writable": nothing,
-    "vrp.tables.files:check_table": nothing,
+    "vrp.tables.atomic_files:atomic_write": written_in_place,
+    "vrp.tables.atomic_files:require_writable": nothing,
+    "vrp.tables.seal:check_table": nothing,
     "vrp.tables.seal:check_pages": nothing,
-    "vrp.tables.files:remove_abandoned_parts": nothing,
+    "vrp.tables.atomic_files:remove_abandoned_parts": nothing,
     "vrp.running.finished_batches:FinishedBatches.discard": nothing,
     "vrp.running.gpus:claim_gpus": nothing,
     "vrp.study.context:StageContext.label": property(lambda self: "something else"),
@@ -52,7 +52,7 @@ REPLACED = {
 NOT_RUN = {
     "vrp.stages.sample", "vrp.stages.fetch_model", "vrp.logs", "vrp.download", "vrp.hub_errors",
     "vrp.vlm.out_of_memory", "vrp.termination", "vrp.config.study", "vrp.extensions",
-    "vrp.study.origins",
+    "vrp.study.table_origins",
 }  # fmt: skip
 # What a stage is handed, which counts by its values, and what states what made a table.
 HANDED_OVER = {

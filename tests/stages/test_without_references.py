@@ -21,10 +21,11 @@ from vrp.running.model_run import read_judged_items
 from vrp.tables.answers import ANSWERS
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import METRICS, PROBES
-from vrp.tables.files import read_provenance, read_table, write_table
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.seal import read_provenance
 from vrp.tables.signals import signal_table
 
 pytestmark = pytest.mark.slow

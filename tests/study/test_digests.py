@@ -264,10 +264,10 @@ def test_what_is_harmless_is_still_there():
 
 def test_params_name_exactly_the_definitions_that_differ():
     before = {
-        "vrp.vlm.tap:attention_rows": "aa", "vrp.vlm.tap:_mean": "bb",
+        "vrp.vlm.attention_tap:attention_rows": "aa", "vrp.vlm.attention_tap:_mean": "bb",
         "vrp.stats.auroc:auroc": "cc", "vrp.stats.auroc:gone": "dd",
     }  # fmt: skip
-    now = before | {"vrp.vlm.tap:attention_rows": "ee", "vrp.report:page.html": "ff"}
+    now = before | {"vrp.vlm.attention_tap:attention_rows": "ee", "vrp.report:page.html": "ff"}
     del now["vrp.stats.auroc:gone"]
 
     def params(definitions: dict[str, str]) -> list[str]:
@@ -275,7 +275,7 @@ def test_params_name_exactly_the_definitions_that_differ():
         return [repr({name: names}) for name, names in pieces] + ["{'seed': 0}", "'text'", "<x>"]
 
     assert digests.changed_definitions(params(before), params(now)) == [
-        "vrp.report:page.html", "vrp.stats.auroc:gone", "vrp.vlm.tap:attention_rows",
+        "vrp.report:page.html", "vrp.stats.auroc:gone", "vrp.vlm.attention_tap:attention_rows",
     ]  # fmt: skip
     assert digests.changed_definitions(params(now), params(now)[::-1]) == []
     # The same where pieces share one param, as those of a model do.

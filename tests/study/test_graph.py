@@ -19,6 +19,7 @@ from vrp.study.keys import stage_config, value_of
 from vrp.study.layout import StudyLayout
 from vrp.study.reference import stages_page
 from vrp.tables.schema import TableSchema
+from vrp.workflow.rules import StudyRules
 
 ROOT = Path(__file__).parents[2]
 STUDY = study_from_mapping(
@@ -156,16 +157,28 @@ def test_methods_of_a_section_read_declared_keys_only():
 
 @pytest.mark.parametrize("stage", STAGES, ids=by_name)
 def test_the_command_of_a_rule_is_understood_by_the_command_line(stage):
-    """Every option that the rule spells is one of the subcommand's, and the other way round."""
+    """Every option that the rule spells is one of the subcommand's; the others are paths."""
     words = command_line(stage).split("2>&1")[0].split()
     spelt = {word for word in words if word.startswith("--")}
     subcommands: Any = build_parser()._subparsers
     parser = subcommands._group_actions[0].choices[stage.command]
     known = {option for action in parser._actions for option in action.option_strings}
-    assert spelt == known - {"-h", "--help"}
-    assert [option.artifact.option for option in path_options(stage)] == [
-        word for word in words if word in {o.artifact.option for o in path_options(stage)}
-    ]
+    paths = {option.artifact.option for option in path_options(stage)}
+    assert spelt | paths == known - {"-h", "--help"}
+
+
+@pytest.mark.parametrize("stage", [one for one in STAGES if one.per != "list"], ids=by_name)
+def test_a_stage_reads_and_writes_what_its_rule_declares(stage):
+    """The rule's command names no table, so the study's layout must give the rule's own."""
+    rules = StudyRules(STUDY)
+    model, shard = next(iter(STUDY.models)), "000"
+    declared = rules.inputs(stage.name) | rules.outputs(stage.name)
+    for option in path_options(stage):
+        patterns = declared[option.artifact.keyword]
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        of_job = [Path(one.replace("{model}", model).replace("{shard}", shard)) for one in patterns]
+        one_model = "" if stage.per == "study" else model
+        assert of_job == rules.layout.paths(option.artifact, model=one_model, shard=shard)
 
 
 def test_jobs_have_distinct_outputs_and_logs():

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vrp.study.origins import rows_digest
+from vrp.study.table_origins import rows_digest
 from vrp.tables.sealed_json import write_sealed_json
 
 

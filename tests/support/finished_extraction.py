@@ -11,7 +11,7 @@ from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
 from vrp.study.layout import StudyLayout
 from vrp.study.provenance import digest
-from vrp.tables.files import write_table
+from vrp.tables.parquet_files import write_table
 from vrp.tables.predictions import PREDICTIONS
 
 

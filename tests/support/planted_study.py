@@ -22,11 +22,11 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import PROBES
-from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
+from vrp.tables.parquet_files import read_table, write_table
 
 N_LAYERS, N_HEADS, D_MODEL, GRID = 4, 2, 16, 6
 PLANTED_LAYER, PLANTED_NEURON = 2, 11

@@ -59,7 +59,9 @@ NOTHING: dict[str, Edit] = {
     "a docstring": _nothing(("stages/extract.py", '"""Answer', '"""Once more: answer')),
     "an attribute's docstring": _nothing(("vlm/model.py", '"""What differs', '"""All')),
     "a key's docstring": _nothing(("config/extract.py", '    """', '    """Once more: ')),
-    "formatting": _nothing(("vlm/tap.py", "_MAX_COPIED = 2**22", "_MAX_COPIED = (\n    2**22\n)")),
+    "formatting": _nothing(
+        ("vlm/attention_tap.py", "_MAX_COPIED = 2**22", "_MAX_COPIED = (\n    2**22\n)")
+    ),
     "an annotation": _nothing(("vlm/decode.py", "vlm: VLM,", 'vlm: "VLM",')),
     "an editor's swap file": _nothing(("stages/.probes.py.swp", "", "swapped")),
     "the wording of a hub error": _nothing(
@@ -90,10 +92,10 @@ NOTHING: dict[str, Edit] = {
         ("running/model_run.py", "0.2 if sys.stderr", "0.5 if sys.stderr")
     ),
     "the cleaning of temporary files": _nothing(
-        ("tables/files.py", "_ABANDONED_SECONDS = 6 * 3600.0", "_ABANDONED_SECONDS = 3600.0")
+        ("tables/atomic_files.py", "_ABANDONED_SECONDS = 6 * 3600.0", "_ABANDONED_SECONDS = 3600.0")
     ),
     "how a file gets onto the disk": _nothing(
-        ("tables/files.py", "part.chmod(0o644)", "part.chmod(0o640)")
+        ("tables/atomic_files.py", "part.chmod(0o644)", "part.chmod(0o640)")
     ),
     "the choice of a GPU": _nothing(("running/gpus.py", "place += 1", "place += 2")),
     "how a stage ends": _nothing(
@@ -103,8 +105,8 @@ NOTHING: dict[str, Edit] = {
         ("tables/lens.py", '"the pair\'s logit difference"', '"logit difference of the pair"')
     ),
     "a function beside others": _nothing(
-        ("vlm/tap.py", "", _FUNCTION), ("signals/structural.py", "", _FUNCTION),
-        ("running/model_run.py", "", _FUNCTION), ("tables/files.py", "", _FUNCTION),
+        ("vlm/attention_tap.py", "", _FUNCTION), ("signals/structural.py", "", _FUNCTION),
+        ("running/model_run.py", "", _FUNCTION), ("tables/parquet_files.py", "", _FUNCTION),
     ),
     "a constant beside others": _nothing(("stats/auroc.py", "", "ADDED = 1")),
     "a method that nobody calls": _nothing(
@@ -112,7 +114,10 @@ NOTHING: dict[str, Edit] = {
          "    def added(self) -> int:\n        return 1\n\n    @property\n    def n_heads"),
     ),
     "a function in another place of its file": _nothing(
-        ("vlm/tap.py", "class _Combined(", "def added():\n    return 1\n\n\nclass _Combined("),
+        (
+            "vlm/attention_tap.py", "class _Combined(",
+            "def added():\n    return 1\n\n\nclass _Combined(",
+        ),
     ),
     "a function of a family": _nothing(("vlm/families/llava.py", "", _FUNCTION)),
     "one more published checkpoint": _nothing(("planning/checkpoints/new.json", "", "{}")),
@@ -147,16 +152,16 @@ SOMETHING: dict[str, Edit] = {
     ),
     # What is read in the model.
     "the attention tap": _edit(
-        MODEL_RUNS, "vrp.vlm.tap:last_query_rows",
-        ("vlm/tap.py", "scores.softmax(-1)", "(2 * scores).softmax(-1)"),
+        MODEL_RUNS, "vrp.vlm.attention_tap:last_query_rows",
+        ("vlm/attention_tap.py", "scores.softmax(-1)", "(2 * scores).softmax(-1)"),
     ),
     "the lens": _edit(
         MODEL_RUNS - {"consistency"}, "vrp.vlm.lens:_frozen_norm",
         ("vlm/lens.py", "return scale * vlm", "return 2 * scale * vlm"),
     ),
     "a constant of the tap": _edit(
-        MODEL_RUNS, "vrp.vlm.tap:_MAX_COPIED",
-        ("vlm/tap.py", "_MAX_COPIED = 2**22", "_MAX_COPIED = 2**21"),
+        MODEL_RUNS, "vrp.vlm.attention_tap:_MAX_COPIED",
+        ("vlm/attention_tap.py", "_MAX_COPIED = 2**22", "_MAX_COPIED = 2**21"),
     ),
     "the batches": _edit(
         MODEL_RUNS, "vrp.vlm.batching:_BUCKET_WIDTH",
@@ -167,8 +172,8 @@ SOMETHING: dict[str, Edit] = {
         ("data/images.py", "_to_rgb(ImageOps.exif_transpose(image), name)", "_to_rgb(image, name)"),
     ),
     "the sampling of answers": _edit(
-        "consistency", "vrp.vlm.drawing:find_nucleus",
-        ("vlm/drawing.py", "mass_before >= top_p", "mass_before > top_p"),
+        "consistency", "vrp.vlm.nucleus_sampling:find_nucleus",
+        ("vlm/nucleus_sampling.py", "mass_before >= top_p", "mass_before > top_p"),
     ),
     "the hidden tokens": _edit(
         "mask effects figures report", "vrp.interventions.masking:_least_attended",
@@ -226,8 +231,9 @@ SOMETHING: dict[str, Edit] = {
     ),
     # Inputs and outputs.
     "how a table is written": _edit(
-        MODEL_RUNS | {"sample", "metrics", "probes", "effects"}, "vrp.tables.files:write_table",
-        ("tables/files.py", 'compression="zstd"', 'compression="snappy"'),
+        MODEL_RUNS | {"sample", "metrics", "probes", "effects"},
+        "vrp.tables.parquet_files:write_table",
+        ("tables/parquet_files.py", 'compression="zstd"', 'compression="snappy"'),
     ),
     "a column's type": _edit(
         "extract metrics probes figures report", "vrp.tables.lens:LENS",

@@ -11,15 +11,16 @@ from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, PROBES
-from vrp.tables.files import read_provenance, read_table
 from vrp.tables.heads import HEADS
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.schema import TableSchema
+from vrp.tables.seal import read_provenance
 from vrp.tables.signals import signal_table
 
 SCHEMAS = {

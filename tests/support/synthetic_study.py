@@ -19,7 +19,7 @@ from vrp.config.effects import EffectsConfig
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
 from vrp.config.study import study_from_mapping
-from vrp.estimates.reliability import (
+from vrp.estimates.estimate_rows import (
     EvaluationItems,
     adjusted,
     not_captured_rows,
@@ -33,11 +33,11 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import PROBES
-from vrp.tables.files import read_table, write_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 

@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from vrp.tables.files import write_table
 from vrp.tables.items import ITEMS, asked_as, asked_items, read_asked_items
+from vrp.tables.parquet_files import write_table
 
 
 def item(item_id, image="a", question="dog?", answers=("yes",), task="existence"):

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from vrp.errors import InputError
-from vrp.tables.files import read_batches, read_provenance, read_table, write_table
+from vrp.tables.parquet_files import read_batches, read_table, write_table
 from vrp.tables.schema import TableSchema, column, numbers, text
-from vrp.tables.seal import read_seal
+from vrp.tables.seal import read_provenance, read_seal
 
 TABLE = TableSchema(
     name="toy",

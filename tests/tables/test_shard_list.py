@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vrp.errors import InputError
-from vrp.tables.files import write_table
+from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import column, table, text
 from vrp.tables.seal import read_seal
 from vrp.tables.shard_list import listed_shards, write_shard_list

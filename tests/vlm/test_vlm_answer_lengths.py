@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vrp.errors import InputError
+from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.decode import CaptureSpec, ItemCapture, prepare, run_batch
-from vrp.vlm.sampling import sample_answers
 
 FULL = CaptureSpec.full(("prompt_end", "answer_end"))
 LIMITS = {"existence": 1, "counting": 2, "open": 4}

@@ -7,10 +7,10 @@ import torch
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from vrp.errors import InputError
-from vrp.vlm import sampling
+from vrp.vlm import answer_distribution
+from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.decode import prepare, run_batch
 from vrp.vlm.prefill import Decoder
-from vrp.vlm.sampling import sample_answers
 
 RULE = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 3}
 FLOOR = 0.02
@@ -104,7 +104,7 @@ def test_many_branches_are_decoded_part_by_part(vlm, items, monkeypatch):
         return forward(*args, input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(vlm.model, "forward", counting)
-    monkeypatch.setattr(sampling, "ROWS_AN_ITEM", 1)
+    monkeypatch.setattr(answer_distribution, "ROWS_AN_ITEM", 1)
     parts = sample_answers(vlm, items, k=6, seed=11, floor=1e-3, **RULE)
     assert max(rows) == len(items)
     assert len(rows) > 5
@@ -136,9 +136,13 @@ class CountedDecoders:
     def __init__(self, monkeypatch):
         self.alive, self.most_rows, self.n_rows = weakref.WeakSet(), 0, 0
         for name in ("prefill", "step", "select"):
-            monkeypatch.setattr(sampling.Decoder, name, self.counted(getattr(Decoder, name)))
+            monkeypatch.setattr(
+                answer_distribution.Decoder, name, self.counted(getattr(Decoder, name))
+            )
         fork = Decoder.fork
-        monkeypatch.setattr(sampling.Decoder, "fork", lambda one: self.watched(fork(one)))
+        monkeypatch.setattr(
+            answer_distribution.Decoder, "fork", lambda one: self.watched(fork(one))
+        )
 
     def watched(self, decoder):
         self.alive.add(decoder)
@@ -164,10 +168,12 @@ def test_no_more_is_cached_than_planned_however_long_answers_are(vlm, items, mon
     counted = CountedDecoders(monkeypatch)
     rule = RULE | {"temperature": 2.0, "top_p": 1.0, "max_new_tokens": 24}
     found = sample_answers(vlm, items, k=10, floor=floor, **rule)
-    planned = 1 + sampling.ROWS_AN_ITEM
+    planned = 1 + answer_distribution.ROWS_AN_ITEM
     assert counted.most_rows <= planned * len(items)
     # Samples alone take ten rows a step; the distribution at most as many again, and a few more.
-    assert counted.n_rows <= 24 * len(items) * (10 + (sampling._FOLLOWED_A_TOKEN if floor else 0))
+    assert counted.n_rows <= 24 * len(items) * (
+        10 + (answer_distribution._FOLLOWED_A_TOKEN if floor else 0)
+    )
     if floor:
         for answer in found:
             distribution = answer.distribution
@@ -178,7 +184,7 @@ def test_no_more_is_cached_than_planned_however_long_answers_are(vlm, items, mon
 def test_samples_are_the_same_where_the_distribution_is_given_up(vlm, items, monkeypatch):
     rule = RULE | {"temperature": 2.0, "top_p": 1.0, "max_new_tokens": 12}
     alone = sample_answers(vlm, items, k=5, seed=3, **rule)
-    monkeypatch.setattr(sampling, "_FOLLOWED_A_TOKEN", 1)
+    monkeypatch.setattr(answer_distribution, "_FOLLOWED_A_TOKEN", 1)
     both = sample_answers(vlm, items, k=5, seed=3, floor=1e-3, **rule)
     assert [one.token_ids for one in both] == [one.token_ids for one in alone]
     assert all(one.distribution.unresolved > 0.5 for one in both)
@@ -186,7 +192,7 @@ def test_samples_are_the_same_where_the_distribution_is_given_up(vlm, items, mon
 
 def test_the_likeliest_beginnings_are_followed_first(vlm, items, monkeypatch):
     whole = sample_answers(vlm, items, floor=1e-3, **RULE)
-    monkeypatch.setattr(sampling, "_FOLLOWED_A_TOKEN", 2)
+    monkeypatch.setattr(answer_distribution, "_FOLLOWED_A_TOKEN", 2)
     found = sample_answers(vlm, items, floor=1e-3, **RULE)
     for one, other in zip(found, whole, strict=True):
         n = len(one.distribution.answers)

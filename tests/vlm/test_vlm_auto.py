@@ -48,15 +48,15 @@ from transformers import (
 )
 
 from vrp.errors import InputError
+from vrp.vlm.batched_edits import Trunk
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import AttentionMask, CaptureSpec, prepare, run_batch, sample_answers
-from vrp.vlm.edits import MlpBypass, NeuronEdit
 from vrp.vlm.families import auto
 from vrp.vlm.families.auto import Auto
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.model import VLM
-from vrp.vlm.trunk import Trunk
+from vrp.vlm.residual_edits import MlpBypass, NeuronEdit
 from vrp.vlm.verification import verify_layout
 
 KINDS = ("qwen2_5_vl", "idefics3", "gemma3", "internvl")

@@ -20,6 +20,7 @@ from vrp.planning.published import (
     measure_published,
     published_checkpoint,
 )
+from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import POSITIONS, CaptureSpec, ItemCapture, run_batch
 from vrp.vlm.families import get_family
@@ -27,7 +28,6 @@ from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, prepare
 from vrp.vlm.shape_only import ShapeOnly
-from vrp.vlm.tap import ATTENTION_NAME
 
 SIZES = ((640, 480), (480, 640), (333, 500), (24, 30))
 # name: layers, width, heads, key heads, head width, vocabulary, image token, grids of SIZES

@@ -15,8 +15,8 @@ from huggingface_hub.errors import (
 )
 
 from vrp.errors import InputError
+from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.loading import load_vlm
-from vrp.vlm.tap import ATTENTION_NAME
 
 
 def test_loaded_model(vlm):
@@ -123,7 +123,7 @@ def test_what_the_hub_refuses_is_explained_as_when_fetching(monkeypatch, cause, 
     def refuse(*arguments, **options):
         raise OSError("several lines\nof advice") from cause
 
-    monkeypatch.setattr("vrp.vlm.parts.PretrainedConfig.get_config_dict", refuse)
+    monkeypatch.setattr("vrp.vlm.config_and_processor.PretrainedConfig.get_config_dict", refuse)
     with pytest.raises(InputError, match=f"^checkpoint some-org/model: .*{words}") as caught:
         load_vlm("some-org/model", family="llava", revision="v9", device="cpu")
     assert "\n" not in str(caught.value)

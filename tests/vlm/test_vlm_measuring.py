@@ -15,11 +15,11 @@ from vrp.errors import InputError
 from vrp.planning.compute import decode_flops, prefill_flops
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
 from vrp.planning.published import measure_published, shipped_files
+from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.dimensions import Dimensions
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.measuring import measure_folder
 from vrp.vlm.shape_only import ShapeOnly
-from vrp.vlm.tap import ATTENTION_NAME
 
 CONFIGURATIONS = Path(__file__).parents[1] / "support" / "configurations"
 # Parameters that are published with the weights; pixels, grid of patches and image tokens of one

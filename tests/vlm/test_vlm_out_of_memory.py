@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from vrp.errors import InputError
+from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.decode import AttentionMask, CaptureSpec, prepare, run_batch
 from vrp.vlm.out_of_memory import ItemTooLargeError, split_to_fit, unless_out_of_memory
-from vrp.vlm.sampling import sample_answers
 
 FULL = CaptureSpec.full(("prompt_end", "answer_end"))
 SAMPLING = {

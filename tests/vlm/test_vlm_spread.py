@@ -9,12 +9,12 @@ import torch
 from pretend_devices import FIRST, HOST, SECOND, place_of, pretended, spread
 
 from vrp.errors import InputError
+from vrp.vlm.batched_edits import Trunk
 from vrp.vlm.decode import CaptureSpec, run_batch, sample_answers
-from vrp.vlm.edits import MlpBypass, NeuronEdit
-from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
+from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.prefill import prepare
-from vrp.vlm.trunk import Trunk
+from vrp.vlm.residual_edits import MlpBypass, NeuronEdit
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_a_missing_package_is_not_taken_for_a_missing_file(checkpoints, monkeypa
     def refuse(*arguments, **options):
         raise ImportError("this needs the `sentencepiece` library\nand more advice")
 
-    monkeypatch.setattr("vrp.vlm.parts.AutoTokenizer.from_pretrained", refuse)
+    monkeypatch.setattr("vrp.vlm.config_and_processor.AutoTokenizer.from_pretrained", refuse)
     with pytest.raises(InputError, match=r"package.*sentencepiece.*requirements\.lock") as caught:
         load_vlm(checkpoints["llava"], family="llava")
     assert "\n" not in str(caught.value)

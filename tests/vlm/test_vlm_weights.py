@@ -12,7 +12,7 @@ from stage_jobs import run_job
 from vrp.config.models import ModelConfig
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
-from vrp.planning.sources import check_families
+from vrp.planning.dimension_sources import check_families
 from vrp.vlm.families import get_family
 from vrp.vlm.family_names import family_names
 from vrp.vlm.loading import check_checkpoint, load_vlm

@@ -10,9 +10,9 @@ import yaml
 
 from vrp.config.study import study_from_mapping
 from vrp.study import graph
-from vrp.study.origins import expected_provenance
-from vrp.tables.files import write_table
+from vrp.study.table_origins import expected_provenance
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import write_table
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
@@ -84,7 +84,7 @@ class WordsConfig(Section):
         '''"""How many words every question has."""
 
 from vrp.study.context import StageContext
-from vrp.tables.files import read_table, write_table
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.items import ITEMS
 from vrp.tables.word_counts import WORD_COUNTS
 

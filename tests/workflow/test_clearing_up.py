@@ -4,8 +4,8 @@ import pytest
 
 from vrp.config.study import load_study
 from vrp.study.graph import STAGE
-from vrp.study.origins import expected_provenance
-from vrp.tables.files import write_table
+from vrp.study.table_origins import expected_provenance
+from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import column, integer, table
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

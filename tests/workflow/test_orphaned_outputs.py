@@ -17,7 +17,7 @@ from vrp.study.digests import code_digest
 from vrp.study.graph import STAGE
 from vrp.study.keys import stage_config
 from vrp.study.provenance import provenance
-from vrp.tables.files import write_table
+from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import column, integer, table
 
 pytestmark = [pytest.mark.workflow, pytest.mark.slow]

@@ -10,8 +10,8 @@ from real_data import REAL_DATA, needs_real_data
 from study_copy import StudyCopy, in_one_shard
 
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_table
 from vrp.tables.items import ITEMS, asked_items
+from vrp.tables.parquet_files import read_table
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("adversarial", "popular", "random")

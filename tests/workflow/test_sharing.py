@@ -157,12 +157,14 @@ def test_the_definition_that_differs_is_named(two):
     write_shards(two.folder, code="other")
     shard = "results/first/one/answers/000.parquet"
     study = load_study(two.folder / "config" / "first.yaml")
-    made_with = dict(job_definitions(study, "extract", "one")) | {"vrp.vlm.tap:active": "0123abcd"}
+    made_with = dict(job_definitions(study, "extract", "one")) | {
+        "vrp.vlm.attention_tap:active": "0123abcd"
+    }
     record = two.folder / ".snakemake" / "metadata" / urlsafe_b64encode(shard.encode()).decode()
     record.parent.mkdir(parents=True, exist_ok=True)
     params = [repr({name: found}) for name, found in by_module(made_with).items()]
     record.write_text(json.dumps({"params": params}))
-    assert "other code of the stage extract: vrp.vlm.tap:active; rerun" in refused(two)
+    assert "other code of the stage extract: vrp.vlm.attention_tap:active; rerun" in refused(two)
 
 
 @pytest.mark.parametrize(

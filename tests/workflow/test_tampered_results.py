@@ -20,8 +20,8 @@ from vrp.errors import InputError
 from vrp.study.command import run_gather, run_stage
 from vrp.study.graph import MADE_BY, STAGE, STAGES
 from vrp.study.layout import StudyLayout
-from vrp.tables.files import read_provenance, read_table, write_table
-from vrp.tables.seal import read_seal
+from vrp.tables.parquet_files import read_table, write_table
+from vrp.tables.seal import read_provenance, read_seal
 
 N_FLIPS = 60
 RUN = ("--cores", "2", "--configfile", "config/ci.yaml")

@@ -12,8 +12,9 @@ from vrp.source.content import whole_content_of
 from vrp.source.definitions import Definition
 from vrp.study import digests
 from vrp.study.layout import StudyLayout
-from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
+from vrp.tables.seal import read_provenance
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config" / "ci.yaml"

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from vrp.config.study import study_from_mapping
-from vrp.study.records import recorded_params
+from vrp.study.snakemake_records import recorded_params
 from vrp.workflow import changed_code
 from vrp.workflow.rules import StudyRules
 
@@ -71,9 +71,9 @@ def test_the_definition_that_changed_is_named(rules, logged):
     assert logged == []
     log(rules)
     assert logged == [
-        "sample: vrp.data.sampling:sample_split, vrp.data.sampling:sample_splits changed since it "
-        "ran.",
-        "extract: vrp.vlm.tap:last_query_rows changed since it ran.",
+        "sample: vrp.data.item_sampling:sample_split, vrp.data.item_sampling:sample_splits "
+        "changed since it ran.",
+        "extract: vrp.vlm.attention_tap:last_query_rows changed since it ran.",
     ]
 
 

@@ -19,8 +19,8 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
 )
 from vrp.config.study import StudyConfig
 from vrp.study.graph import STAGE
-from vrp.study.origins import expected_provenance
-from vrp.tables.files import write_table
+from vrp.study.table_origins import expected_provenance
+from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import column, integer, table
 from vrp.workflow import orphaned_outputs
 from vrp.workflow.orphaned_outputs import (

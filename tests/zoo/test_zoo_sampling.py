@@ -19,10 +19,10 @@ from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
 from vrp.data.scenes.questions import counting_questions, existence_question, open_questions
 from vrp.data.scoring import normalise_answer
 from vrp.signals.exact_consistency import expected_self_consistency, largest_count_distribution
+from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.batching import VlmInput
-from vrp.vlm.drawing import gumbel_noise, noise_key
 from vrp.vlm.loading import load_vlm
-from vrp.vlm.sampling import sample_answers
+from vrp.vlm.nucleus_sampling import gumbel_noise, noise_key
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 from vrp.zoo.evaluate import load_model
 from vrp.zoo.processors import study_prompt

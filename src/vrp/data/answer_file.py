@@ -7,8 +7,8 @@ from typing import NamedTuple
 from vrp.data.answer_fields import ANSWER_KEYS, as_id, as_yes_no, canonical
 from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER, Candidates, Pairing, assign
 from vrp.data.answer_rows import AnswerTable, Column, as_table, read_rows
-from vrp.data.asked_questions import Asked, Questions, as_text
 from vrp.data.json_input import Record, keys_shown, missing_key
+from vrp.data.question_index import Asked, Questions, as_text
 from vrp.data.row_contradictions import Comparison
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.data.split_names import n_naming_split

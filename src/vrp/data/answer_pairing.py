@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from vrp.data.answer_fields import Scalar, as_id, is_of_the_model, looks_like_image
 from vrp.data.answer_rows import AnswerTable, Column
-from vrp.data.asked_questions import Asked, Questions
 from vrp.data.json_input import printable
+from vrp.data.question_index import Asked, Questions
 from vrp.data.split_names import named_splits
 from vrp.errors import InputError
 

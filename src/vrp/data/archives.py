@@ -15,7 +15,7 @@ from vrp.data.dataset import Archive, Dataset
 from vrp.data.file_digest import file_sha256
 from vrp.download import Checksum, download
 from vrp.errors import InputError
-from vrp.tables.files import write_text
+from vrp.tables.atomic_files import write_text
 
 _JSON_START = 1 << 16
 # JSON of annotations, which grows most, unpacks to a few ten times its size.

@@ -35,7 +35,7 @@ from vrp.hub import (
     short_revision,
 )
 from vrp.hub_errors import HubUnreachableError, Repository
-from vrp.tables.files import atomic_write
+from vrp.tables.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,9 +12,9 @@ from vrp.data.answer_fields import (
     may_be_truth,
 )
 from vrp.data.answer_rows import AnswerTable, Column
-from vrp.data.asked_questions import Questions, Words, as_text
 from vrp.data.item import YES_NO
 from vrp.data.json_input import printable
+from vrp.data.question_index import Questions, Words, as_text
 from vrp.data.scoring import normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
 

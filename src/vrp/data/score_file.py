@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.data.answer_file import Basis, read_answers
-from vrp.data.asked_questions import Asked, Questions
 from vrp.data.datasets.vqa import VQA_TASKS
 from vrp.data.item import YES_NO
-from vrp.data.score_questions import QuestionFiles, prompts_of, read_question_files
+from vrp.data.question_index import Asked, Questions
+from vrp.data.scored_question_files import QuestionFiles, prompts_of, read_question_files
 from vrp.data.scoring import (
     PopeParser,
     VqaRule,

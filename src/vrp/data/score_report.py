@@ -9,7 +9,7 @@ from vrp.data.answer_pairing import IMAGE_AND_QUESTION, LINE_ORDER
 from vrp.data.file_digest import file_sha256
 from vrp.data.score_file import ALL, FileScores, PopeScore, VqaScore, score_files
 from vrp.errors import InputError
-from vrp.tables.files import write_text
+from vrp.tables.atomic_files import write_text
 from vrp.text_table import aligned
 
 YES_NO_COLUMNS = ("parser", "n", "accuracy", "precision", "recall", "F1", "yes-rate", "parse rate")

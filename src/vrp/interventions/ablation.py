@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from vrp.vlm.edits import Edit, LayerEdit, MlpBypass, NeuronEdit
+from vrp.vlm.residual_edits import Edit, LayerEdit, MlpBypass, NeuronEdit
 
 if TYPE_CHECKING:
     import numpy as np

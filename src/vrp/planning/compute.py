@@ -13,7 +13,7 @@ no matrix products, and well under 1% of the operations. Embedding a token is a 
 
 from typing import NamedTuple
 
-from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import Dimensions
 
 

@@ -8,8 +8,8 @@ from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.data.dataset import ImageSet
 from vrp.data.datasets import get_dataset
-from vrp.planning.analysis import INTERVENTIONS
-from vrp.planning.sources import dimensions_of, is_embedded
+from vrp.planning.analysis_work import INTERVENTIONS
+from vrp.planning.dimension_sources import dimensions_of, is_embedded
 from vrp.planning.workload import Lengths, Work, n_items
 from vrp.study.declarations import Sizes
 from vrp.study.graph import (

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
 from vrp.errors import InputError
-from vrp.planning.analysis import amount_of, planned_analyses
+from vrp.planning.analysis_work import amount_of, planned_analyses
+from vrp.planning.cost_fit import Line, Measured, Power, fit_line, fit_power
 from vrp.planning.devices import CPU, Device
+from vrp.planning.dimension_sources import read_manifests, wants_gpu
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
-from vrp.planning.fitting import Line, Measured, Power, fit_line, fit_power
-from vrp.planning.sources import read_manifests, wants_gpu
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
 
 _MAX_START = 8.0

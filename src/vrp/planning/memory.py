@@ -22,9 +22,9 @@ tenth beside.
 from typing import NamedTuple
 
 from vrp.errors import InputError
-from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import BYTES_PER_VALUE, Dimensions
-from vrp.vlm.limits import MAX_LENS_LOGITS
+from vrp.vlm.memory_limits import MAX_LENS_LOGITS
 
 _FLOAT32 = 4
 # Copies of the attention rows while decode steps add to their sum: the forward's own, its stack,

@@ -6,13 +6,18 @@ from typing import NamedTuple
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.planning.analysis import amount_of, planned_analyses
+from vrp.planning.analysis_work import amount_of, planned_analyses
 from vrp.planning.devices import (
     CPU,
     SECONDS_PER_ANSWER,
     START_SECONDS,
     WEIGHT_BYTES_PER_SECOND,
     Device,
+)
+from vrp.planning.dimension_sources import (
+    measure_where_unknown,
+    read_manifests,
+    wants_gpu,
 )
 from vrp.planning.disk import (
     CHECKPOINTED_TABLES,
@@ -26,11 +31,6 @@ from vrp.planning.disk import (
     study_tables,
 )
 from vrp.planning.measured_rates import MeasuredRates
-from vrp.planning.sources import (
-    measure_where_unknown,
-    read_manifests,
-    wants_gpu,
-)
 from vrp.planning.study_checks import check_names
 from vrp.planning.workload import (
     Lengths,

@@ -11,17 +11,17 @@ from typing import NamedTuple
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig, load_study
 from vrp.data.images import IMAGE_SUFFIXES
-from vrp.data.sampling import first_few
+from vrp.data.item_sampling import first_few
 from vrp.errors import InputError
-from vrp.planning.check import Check
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
+from vrp.planning.dimension_sources import cached_folder, hub_cache, is_embedded, wants_gpu
 from vrp.planning.disk import checkpoint_bytes, data_bytes
 from vrp.planning.environment import check_versions
 from vrp.planning.external_commands import run_command
 from vrp.planning.plan import make_plan
+from vrp.planning.preflight_check import Check
 from vrp.planning.question_checks import check_questions, unfetched
-from vrp.planning.sources import cached_folder, hub_cache, is_embedded, wants_gpu
 from vrp.planning.study_checks import check_names
 from vrp.planning.workload import device_memory, model_stages, n_items, weight_bytes
 
@@ -91,7 +91,7 @@ def _writable(study: StudyConfig) -> Check:
 
 
 def _cache(name: str, model: ModelConfig) -> Check:
-    from vrp.running.checkpoints import check_weights, local_folder
+    from vrp.running.model_manifest import check_weights, local_folder
     from vrp.vlm.checkpoint_files import files_of
 
     what, remedy = f"model {name}", "run `vrp fetch --config FILE` where there is a network"

@@ -9,7 +9,7 @@ from vrp.data.archives import archives_of, not_downloaded
 from vrp.data.datasets import get_dataset, load_datasets
 from vrp.data.hub_sets import is_fetched
 from vrp.data.item import POPE
-from vrp.data.sampling import require_enough
+from vrp.data.item_sampling import require_enough
 from vrp.data.scenes.pope_sampling import OBJECTS_ASKED
 from vrp.errors import InputError
 from vrp.stages.sample import read_splits

@@ -12,11 +12,11 @@ from typing import NamedTuple
 from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
-from vrp.planning.analysis import amount_of
+from vrp.planning.analysis_work import amount_of
 from vrp.planning.devices import DEFAULT_GPU, Device
+from vrp.planning.dimension_sources import is_embedded, read_manifests, wants_gpu
 from vrp.planning.disk import model_tables
 from vrp.planning.plan import assumed_seconds, device_of, n_gpus
-from vrp.planning.sources import is_embedded, read_manifests, wants_gpu
 from vrp.planning.workload import (
     Work,
     assumed_lengths,
@@ -81,6 +81,15 @@ class StudyResources:
     def gpu(self, stage: str, model: str = "") -> int:
         """Return the GPUs of a job."""
         return self._job(stage, model).gpu
+
+    def common_gpu(self, stage: str) -> int | None:
+        """Return the GPUs of each job of a stage that runs models; None where they differ, or where
+        a model is not known before it is fetched."""
+        try:
+            found = {self._known(stage, model).gpu for model in self._study.models}
+        except InputError:
+            return None
+        return found.pop() if len(found) == 1 else None
 
     def _job(self, stage: str, model: str) -> JobResources:
         try:

@@ -4,7 +4,7 @@ from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
 from vrp.interventions.conditions import conditions_by_name
-from vrp.planning.sources import check_families
+from vrp.planning.dimension_sources import check_families
 
 
 def check_names(study: StudyConfig) -> None:

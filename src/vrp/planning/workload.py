@@ -16,15 +16,15 @@ from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.masking import mask_conditions
 from vrp.planning.compute import decode_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
+from vrp.planning.dimension_sources import dimensions_of
 from vrp.planning.memory import predict_memory
-from vrp.planning.sources import dimensions_of
 from vrp.study.declarations import Stage
 from vrp.study.graph import STAGE, STAGES
 from vrp.study.keys import batch_size, value_of
 from vrp.study.layout import StudyLayout
-from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import BYTES_PER_VALUE, Dimensions
-from vrp.vlm.limits import ROWS_AN_ITEM
+from vrp.vlm.memory_limits import ROWS_AN_ITEM
 
 # Tokens of a question of eight words or so, and what a longer one than most has beyond them.
 _QUESTION_TOKENS = 10

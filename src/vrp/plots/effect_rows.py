@@ -7,7 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.plots.conditions import colour_of
+from vrp.plots.condition_style import colour_of
 from vrp.plots.panels import dot_key, interval_dot, note, zero_line
 from vrp.plots.style import DARK_GREY, GREY
 

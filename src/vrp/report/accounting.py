@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from vrp.data.item import EXISTENCE, YES_NO
-from vrp.data.sampling import first_few
+from vrp.data.item_sampling import first_few
 from vrp.estimates.predictors import predictor_label
 from vrp.report.evidence import ModelEvidence, StudyEvidence, ordered_tasks
 from vrp.report.numbers import NONE, thousands

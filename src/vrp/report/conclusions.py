@@ -23,7 +23,7 @@ from vrp.probing.labels import LINEAR_BEST
 from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import claim_of
 from vrp.report.numbers import decimal, layers_in_words, listed, percent, points, with_interval
-from vrp.report.sentences import Finding, Wording, clauses, short_answer
+from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import SIGNALS
 from vrp.tables.estimates import MACRO, WITHIN_STRATA
 

@@ -16,16 +16,17 @@ from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
 from vrp.report.contrasts import beyond_output, probe_contrasts
 from vrp.signals.registry import SIGNALS
-from vrp.study.origins import rows_digest
 from vrp.study.results import ModelResults, StudyResults
+from vrp.study.table_origins import rows_digest
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, NOT_A_LAYER, PROBES, WITHIN_STRATA
-from vrp.tables.files import read_provenance, read_table
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.seal import read_provenance
 from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.signals import signal_table
 from vrp.zoo import ZOO_PREFIX

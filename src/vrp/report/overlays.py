@@ -19,7 +19,8 @@ from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.report.evidence import ModelEvidence, ordered_tasks
 from vrp.tables.attention import ATTENTION
-from vrp.tables.files import read_provenance, read_table
+from vrp.tables.parquet_files import read_table
+from vrp.tables.seal import read_provenance
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the original image."""

@@ -22,7 +22,7 @@ from vrp.report.answer_tables import (
     split_rates_table,
     vqa_rules_table,
 )
-from vrp.report.comparison import compared_pooled, compared_with_published
+from vrp.report.comparison_with_papers import compared_pooled, compared_with_published
 from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
 from vrp.report.costs import costs_source, costs_table, measured_costs

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from vrp.study.provenance import EXECUTION
-from vrp.tables.files import atomic_write, write_text
+from vrp.tables.atomic_files import atomic_write, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from vrp.data.item import ImageSize, Item
 from vrp.data.scoring import normalise_answer, surface_forms
 from vrp.data.sharding import shard_items
 from vrp.errors import InputError
-from vrp.running.checkpoints import Manifest, local_folder
 from vrp.running.gpus import claim_gpus
+from vrp.running.model_manifest import Manifest, local_folder
 from vrp.study.context import StageContext
-from vrp.tables.files import read_provenance
 from vrp.tables.items import read_asked_items
+from vrp.tables.seal import read_provenance
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
@@ -194,7 +194,7 @@ class StudyImages:
     def blank(self, size: ImageSize) -> Image.Image:
         """Return the grey image of a size, always the same object."""
         if size not in self._blank:
-            from vrp.vlm.interventions import blank_image
+            from vrp.vlm.image_edits import blank_image
 
             self._blank[size] = blank_image(size)
         return self._blank[size]

@@ -8,9 +8,9 @@ from vrp.config.sample import ScoringConfig
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
-from vrp.running.captures import scored
+from vrp.running.captured_rows import scored
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import read_table
+from vrp.tables.parquet_files import read_table
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from vrp.running.finished_batches import Batch, BatchTables, FinishedBatches
 from vrp.running.model_run import progress
-from vrp.tables.files import atomic_write, write_table
+from vrp.tables.atomic_files import atomic_write
+from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import TableSchema
 
 BATCH_PLAN = "batch_plan"

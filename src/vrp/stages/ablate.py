@@ -17,8 +17,8 @@ from vrp.interventions.ablation import (
     LayerProbe,
     ablation_conditions,
 )
-from vrp.running.checkpoints import read_manifest
 from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
@@ -34,12 +34,13 @@ from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
 from vrp.stats.bootstrap import seed_from
 from vrp.study.context import StageContext
+from vrp.tables.atomic_files import require_writable
 from vrp.tables.columns import rows_table
-from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import ABLATE
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
-from vrp.vlm.edits import Edit
+from vrp.vlm.residual_edits import Edit
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
@@ -216,8 +217,8 @@ def _answers(
 
     Its images are encoded, and the layers under an edit computed, once for all edits.
     """
+    from vrp.vlm.batched_edits import Trunk
     from vrp.vlm.decode import prepare, run_batch
-    from vrp.vlm.trunk import Trunk
 
     prepared = prepare(vlm, inputs, max_new_tokens=max_new_tokens)
     trunk = Trunk(vlm, prepared, edits)

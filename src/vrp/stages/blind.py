@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from vrp.config.extract import answer_limits
-from vrp.running.captures import answer_rows, hidden_rows
-from vrp.running.checkpoints import read_manifest
+from vrp.running.captured_rows import answer_rows, hidden_rows
 from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
@@ -17,7 +17,7 @@ from vrp.running.model_run import (
 from vrp.running.shard import Output, write_shard
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
-from vrp.tables.files import require_writable
+from vrp.tables.atomic_files import require_writable
 from vrp.tables.hidden import hidden_table
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from vrp.config.extract import answer_limits
 from vrp.config.sample import ScoringConfig
 from vrp.data.item import Item
 from vrp.data.scoring import normalise_answer
-from vrp.running.captures import scored
-from vrp.running.checkpoints import read_manifest
+from vrp.running.captured_rows import scored
 from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
@@ -22,13 +22,13 @@ from vrp.running.shard import Output, write_shard
 from vrp.signals.behavioural import self_consistency
 from vrp.signals.exact_consistency import expected_self_consistency, majority_share
 from vrp.study.context import StageContext
+from vrp.tables.atomic_files import require_writable
 from vrp.tables.columns import rows_table
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
-from vrp.tables.files import require_writable
 from vrp.tables.notes import NON_FINITE
 
 if TYPE_CHECKING:
-    from vrp.vlm.sampling import AnswerDistribution, ItemSamples
+    from vrp.vlm.answer_distribution import AnswerDistribution, ItemSamples
 
 
 def run(context: StageContext) -> None:
@@ -43,7 +43,7 @@ def run(context: StageContext) -> None:
     recorded = read_manifest(context.input_path("manifest"), model)
     asked = shard_of_items(context)
     vlm = load_model(model, recorded)
-    from vrp.vlm.sampling import sample_answers
+    from vrp.vlm.answer_distribution import sample_answers
 
     batches = ItemBatches(
         vlm, asked, StudyImages(study.data),

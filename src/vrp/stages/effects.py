@@ -32,9 +32,9 @@ from vrp.study.context import StageContext
 from vrp.study.results import ModelResults, open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
-from vrp.tables.files import write_table
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import TableSchema
 
 EffectRow = dict[str, Any]

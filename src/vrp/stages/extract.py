@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from vrp.config.extract import ExtractConfig, answer_limits
-from vrp.running.attention_captures import attention_rows
-from vrp.running.captures import answer_rows, hidden_rows, lens_rows
-from vrp.running.checkpoints import read_manifest
+from vrp.running.attention_rows import attention_rows
+from vrp.running.captured_rows import answer_rows, hidden_rows, lens_rows
 from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
@@ -20,12 +20,12 @@ from vrp.running.model_run import (
 from vrp.running.shard import Output, write_shard
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
+from vrp.tables.atomic_files import require_writable
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import CAPTURED
-from vrp.tables.files import require_writable
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
-from vrp.vlm.capture import CaptureSpec
+from vrp.vlm.capture_spec import CaptureSpec
 
 if TYPE_CHECKING:
     from vrp.vlm.decode import ItemCapture

@@ -19,7 +19,7 @@ from vrp.hub import (
     snapshot_folder,
 )
 from vrp.hub_errors import HubUnreachableError, Repository
-from vrp.running.checkpoints import (
+from vrp.running.model_manifest import (
     Manifest,
     check_weights,
     describe_folder,
@@ -95,7 +95,7 @@ def _unread_weights(model: ModelConfig, folder: Path) -> list[str]:
 def _dimensions(model: ModelConfig, folder: Path) -> dict[str, Any] | None:
     """Return what planning needs to know of the model; None where it cannot be measured."""
     # Imported by name, since it changes no result: another way to measure makes nothing anew.
-    sources = import_module("vrp.planning.sources")
+    sources = import_module("vrp.planning.dimension_sources")
     try:
         return sources.measured(model, folder).as_json()
     except InputError as error:

@@ -8,7 +8,7 @@ from vrp.plots.figures import FigureSpec, load_figures
 from vrp.plots.style import house_style
 from vrp.study.context import StageContext
 from vrp.study.results import StudyResults, read_results
-from vrp.tables.files import atomic_write
+from vrp.tables.atomic_files import atomic_write
 
 # Without these the same tables always give the same bytes.
 _NO_METADATA: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "png": {"Software": None}}

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from vrp.errors import InputError
 from vrp.study.context import StageContext
-from vrp.study.origins import require_versions, rows_digest
 from vrp.study.provenance import INPUTS, SHARD
-from vrp.tables.files import check_table, read_provenance, read_table
+from vrp.study.table_origins import require_versions, rows_digest
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import read_table
+from vrp.tables.seal import check_table, read_provenance
 from vrp.tables.shard_list import write_shard_list
 
 _SAME = ("study", "stage", "model", "revision", "weights", "config", "code", INPUTS)

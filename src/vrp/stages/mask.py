@@ -16,8 +16,8 @@ from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.errors import InputError
 from vrp.interventions.masking import MaskableImage, MaskCondition, mask_conditions
-from vrp.running.checkpoints import read_manifest
 from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
     ItemBatches,
     StudyImages,
@@ -39,11 +39,12 @@ from vrp.signals.structural import (
 )
 from vrp.stats.bootstrap import seed_from
 from vrp.study.context import StageContext
+from vrp.tables.atomic_files import require_writable
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import is_captured
 from vrp.tables.columns import rows_table
-from vrp.tables.files import read_table, require_writable
 from vrp.tables.interventions import MASK
+from vrp.tables.parquet_files import read_table
 
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
@@ -223,7 +224,7 @@ class MaskedModel:
         self, batches: ItemBatches, prepared: "Prepared", condition: MaskCondition
     ) -> "tuple[Prepared | list[VlmInput], dict[str, Any]]":
         """Return what a batch shows under a condition, and how it is shown."""
-        from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
+        from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 
         asked = [batches.items[entry.item_id] for entry in prepared.inputs]
         if condition.shows == "blank":
@@ -263,7 +264,7 @@ class MaskedModel:
         return keep
 
     def _painted(self, entry: "VlmInput", visible: np.ndarray) -> "VlmInput":
-        from vrp.vlm.interventions import grey_patches
+        from vrp.vlm.image_edits import grey_patches
 
         boxes = self.vlm.patch_boxes(entry.image.size)
         return entry._replace(image=grey_patches(entry.image, boxes, visible), image_key="")
@@ -272,7 +273,7 @@ class MaskedModel:
     def _mean_embedding(self) -> np.ndarray:
         """(d_model,) mean image embedding over the whole subset, whichever shard runs."""
         from vrp.vlm.decode import prepare
-        from vrp.vlm.interventions import image_embedding_sum
+        from vrp.vlm.image_edits import image_embedding_sum
         from vrp.vlm.out_of_memory import split_to_fit
 
         batches = self.batches(self.everyone)

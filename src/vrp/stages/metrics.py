@@ -15,7 +15,7 @@ from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
 from vrp.data.scoring import answer_form
 from vrp.errors import InputError, unknown_name
-from vrp.estimates.reliability import (
+from vrp.estimates.estimate_rows import (
     EstimateRow,
     EvaluationItems,
     adjusted,
@@ -40,11 +40,11 @@ from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import MACRO, METRICS, POOLED, WITHIN_STRATA
-from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
 from vrp.tables.notes import NO_REFERENCE, NON_FINITE
+from vrp.tables.parquet_files import read_batches, read_table, write_table
 from vrp.tables.schema import TableSchema
 from vrp.tables.signals import signal_table
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
-from vrp.estimates.reliability import (
+from vrp.estimates.estimate_rows import (
     EstimateRow,
     EvaluationItems,
     adjusted,
@@ -64,11 +64,11 @@ from vrp.tables.arrays import as_array, as_matrices
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.estimates import NOT_A_LAYER, POOLED, PROBES, WITHIN_STRATA
-from vrp.tables.files import read_batches, read_table, write_table
 from vrp.tables.hidden import EMBED, written_hidden_table
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
 from vrp.tables.neurons import NEURONS
+from vrp.tables.parquet_files import read_batches, read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.schema import TableSchema
 from vrp.tables.signals import signal_table

@@ -12,8 +12,8 @@ from vrp.report.pooled import pooled_over_models
 from vrp.report.summary import study_summary
 from vrp.study.context import StageContext
 from vrp.study.results import read_results
+from vrp.tables.atomic_files import write_text
 from vrp.tables.attention import ATTENTION
-from vrp.tables.files import write_text
 from vrp.tables.signals import signal_table
 
 

@@ -10,7 +10,7 @@ from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.data.images import ImageIndex
 from vrp.data.item import Item, Reading
-from vrp.data.sampling import (
+from vrp.data.item_sampling import (
     SampleRow,
     drop_unreachable,
     first_few,
@@ -19,9 +19,9 @@ from vrp.data.sampling import (
 )
 from vrp.errors import InputError, unknown_name
 from vrp.study.context import StageContext
-from vrp.study.origins import rows_digest
-from vrp.tables.files import write_table
+from vrp.study.table_origins import rows_digest
 from vrp.tables.items import ITEMS
+from vrp.tables.parquet_files import write_table
 from vrp.tables.sealed_json import write_sealed_json
 
 logger = logging.getLogger(__name__)

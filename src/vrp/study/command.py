@@ -49,8 +49,9 @@ def path_options(stage: Stage) -> Iterator[PathOption]:
 def command_line(stage: Stage) -> str:
     """Return the command of a stage's rule, as Snakemake formats it.
 
-    Its output goes to the log and to stderr; `tee` outlives a signal to the whole job, so that
-    what a stage says as it ends is logged, too.
+    It names no path of a table: a stage reads and writes where the study's layout has them, as
+    the rule does. Its output goes to the log and to stderr; `tee` outlives a signal to the whole
+    job, so that what a stage says as it ends is logged, too.
     """
     parts = [f"vrp {stage.command}", "--config {params.study:q}"]
     if stage.per in ("model", "shard", "list"):
@@ -60,9 +61,6 @@ def command_line(stage: Stage) -> str:
     if stage.per == "list":
         parts += ["--stage {wildcards.stage}", "--folder {params.folder:q}",
                   "--items {input.item_tables:q}", "--list {output.list:q}"]  # fmt: skip
-    for option in path_options(stage):
-        side = "output" if option.writes else "input"
-        parts.append(f"{option.artifact.option} {{{side}.{option.artifact.keyword}:q}}")
     offline = "HF_HUB_OFFLINE=1 VRP_GPUS={resources.gpu} " if stage.runs_model else ""
     logged = "2>&1 | (trap '' INT TERM && exec tee {log:q} >&2)"
     return offline + " \\\n    ".join([*parts, logged])
@@ -89,8 +87,8 @@ def run_stage(
         InputError: no such model, or an input is missing or does not fit; nothing is written then.
     """
     from vrp.study.digests import code_digest
-    from vrp.study.origins import check_inputs
     from vrp.study.provenance import EXECUTION, SHARD, provenance
+    from vrp.study.table_origins import check_inputs
     from vrp.tables.shard_list import listed_shards
 
     if stage.per != "study":
@@ -165,7 +163,7 @@ def run_gather(
         InputError: a shard is missing, or shards do not fit together.
     """
     from vrp.stages import gather
-    from vrp.study.origins import expected_provenance
+    from vrp.study.table_origins import expected_provenance
 
     _require_model(study, model)
     expected = expected_provenance(study, listed, model)

@@ -37,11 +37,11 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.vlm.families.base:decoder_refusal": "refuses a checkpoint, or does nothing",
     "vrp.vlm.verification:*": "refuses a checkpoint, or does nothing",
     # How files get onto the disk, which is the same file or an error.
-    "vrp.tables.files:atomic_write": "a file appears whole or not at all",
-    "vrp.tables.files:require_writable": "an error, earlier",
-    "vrp.tables.files:check_table": "refuses a damaged file, or does nothing",
+    "vrp.tables.atomic_files:atomic_write": "a file appears whole or not at all",
+    "vrp.tables.atomic_files:require_writable": "an error, earlier",
+    "vrp.tables.seal:check_table": "refuses a damaged file, or does nothing",
     "vrp.tables.seal:*": "refuses a damaged file, or does nothing",
-    "vrp.tables.files:remove_abandoned_parts": "cleans up after killed jobs",
+    "vrp.tables.atomic_files:remove_abandoned_parts": "cleans up after killed jobs",
     "vrp.running.finished_batches:FinishedBatches.discard": "cleans up",
     # Where and how a stage runs.
     "vrp.stages.fetch_model:_dimensions": "planning alone reads them",
@@ -58,7 +58,7 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.study.graph:*": "declares files and keys; of a stage, its files and shards count",
     # What an extension registers counts where it is looked up.
     "vrp.extensions:*": "imports extensions",
-    "vrp.study.origins:*": "refuses files that do not belong together, or does nothing",
+    "vrp.study.table_origins:*": "refuses files that do not belong together, or does nothing",
     # What states what made a table, in the table's metadata.
     "vrp.study.keys:stage_config": "the values of keys",
     "vrp.study.provenance:*": "versions and digests",

@@ -10,8 +10,9 @@ from vrp.config.margins import EquivalenceMargins
 from vrp.errors import InputError
 from vrp.interventions.conditions import StudyConditions, conditions_by_name
 from vrp.study.context import StageContext
-from vrp.tables.files import read_provenance, read_table
+from vrp.tables.parquet_files import read_table
 from vrp.tables.schema import TableSchema
+from vrp.tables.seal import read_provenance
 
 Files = Mapping[str, Sequence[Path]]
 """Table → its files."""

@@ -20,7 +20,8 @@ from vrp.study.digests import (
 from vrp.study.graph import ITEMS, MADE_BY, MANIFEST, STAGE, STAGES
 from vrp.study.keys import stage_config, value_of
 from vrp.study.provenance import digest
-from vrp.study.records import recorded_params
+from vrp.study.snakemake_records import recorded_params
+from vrp.tables.seal import read_provenance
 
 _KEY = "extraction_from"
 
@@ -150,8 +151,6 @@ def _require_later(written: list[Path], read: list[Path]) -> None:
 def _require_same_shard(
     study: StudyConfig, folder: Path, path: Path, stage: Stage, model: str, revision: str
 ) -> None:
-    from vrp.tables.files import read_provenance  # seconds, which planning another study spares
-
     origin = read_provenance(path)
     if origin.get("config") != digest(stage_config(study, stage, model)):
         _, differing = next(_differences(study, folder, stage, model), ("", ""))

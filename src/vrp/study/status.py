@@ -23,7 +23,7 @@ from vrp.errors import InputError
 from vrp.study.graph import ITEMS, STAGES
 from vrp.study.keys import value_of
 from vrp.study.layout import Job, StudyLayout
-from vrp.study.records import is_marked_incomplete
+from vrp.study.snakemake_records import is_marked_incomplete
 from vrp.text_table import aligned
 
 State = Literal["done", "running", "failed", "stopped", "waiting"]

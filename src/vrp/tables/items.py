@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from vrp.tables.files import read_table
+from vrp.tables.parquet_files import read_table
 from vrp.tables.schema import TableSchema, column, optional, table, text, texts
 
 ITEMS = table(

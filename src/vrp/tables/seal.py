@@ -7,16 +7,21 @@ the two. Parquet's own page checksums, which other programs verify, cover neithe
 the pages' headers.
 """
 
+import functools
 import hashlib
 import re
 import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import pyarrow.parquet as pq
+
 from vrp.errors import InputError
 
 BLANKS = {"vrp.rows": "rows:" + "0" * 64, "vrp.seal": "seal:" + "0" * 64}
-"""Metadata that a file is written with, which `seal` fills in."""
+"""Metadata that a file is written with, which `add_seal` fills in."""
+PROVENANCE_PREFIX = "vrp."
+"""Begins the keys under which provenance is kept in Parquet's own file metadata."""
 # A key, Thrift's two bytes between a key and its value, the value.
 _STATED = {
     name: re.compile(rb"vrp\." + name.encode() + rb".." + name.encode() + rb":([0-9a-f]{64})", re.S)
@@ -89,6 +94,39 @@ def check_pages(path: Path, rows: str) -> None:
     with path.open("rb") as file:
         if _pages_digest(file, _footer_start(file)) != rows:
             raise _damaged(path, "its rows are not those that were written")
+
+
+def read_provenance(path: Path) -> dict[str, str]:
+    """What made a table: study, model, digests, versions. Its rows are not read.
+
+    Raises:
+        InputError: the file is missing, no Parquet file, or its footer is damaged.
+    """
+    read_seal(path)
+    metadata = pq.read_schema(path).metadata or {}
+    pairs = ((key.decode(), value.decode()) for key, value in metadata.items())
+    return {
+        key.removeprefix(PROVENANCE_PREFIX): value
+        for key, value in pairs
+        if key.startswith(PROVENANCE_PREFIX)
+    }
+
+
+def check_table(path: Path) -> Seal:
+    """Read a table's pages and footer; return its seal.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    stated = read_seal(path)
+    status = path.stat()
+    _check_pages_once(path, stated.rows, status.st_size, status.st_mtime_ns)
+    return stated
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_pages_once(path: Path, rows: str, _size: int, _time: int) -> None:
+    check_pages(path, rows)
 
 
 def _damaged(path: Path, what: str) -> InputError:

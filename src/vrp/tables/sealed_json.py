@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vrp.errors import InputError
-from vrp.tables.files import write_text
+from vrp.tables.atomic_files import write_text
 
 _KEY = "sha256"
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from vrp.errors import InputError
-from vrp.vlm.parts import processor_config
+from vrp.vlm.config_and_processor import processor_config
 
 Content = str | list[dict[str, str]]
 """Of a user's turn: text alone, or parts of which one is the image."""

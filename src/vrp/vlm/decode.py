@@ -8,17 +8,17 @@ import numpy as np
 import torch
 
 from vrp.errors import InputError
+from vrp.vlm.answer_distribution import ItemSamples, sample_answers
+from vrp.vlm.attention_tap import AttentionTap, active
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
-from vrp.vlm.capture import CaptureSpec
-from vrp.vlm.drawing import tie_tolerance
-from vrp.vlm.edits import Edit
-from vrp.vlm.interventions import AttentionMask, EmbeddingReplacement
+from vrp.vlm.capture_spec import CaptureSpec
+from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, LensMargins, contributions, layer_margins, top_two
 from vrp.vlm.model import VLM
+from vrp.vlm.nucleus_sampling import tie_tolerance
 from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
 from vrp.vlm.residual import ImageTokens, ResidualTap, attached
-from vrp.vlm.sampling import ItemSamples, sample_answers
-from vrp.vlm.tap import AttentionTap, active
+from vrp.vlm.residual_edits import Edit
 
 __all__ = [
     "AttentionMask",

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vrp.vlm.limits import MAX_LENS_LOGITS
+from vrp.vlm.memory_limits import MAX_LENS_LOGITS
 from vrp.vlm.model import VLM
 from vrp.vlm.residual import ResidualTap
 

@@ -17,18 +17,18 @@ from torch import nn
 
 from vrp.errors import InputError
 from vrp.hub_errors import HubUnreachableError, Repository, remedy
+from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.checkpoint_files import files_of
-from vrp.vlm.families import get_family
-from vrp.vlm.families.base import Family, FamilyOptions
-from vrp.vlm.model import VLM
-from vrp.vlm.parts import (
+from vrp.vlm.config_and_processor import (
     load_config,
     load_image_processor,
     load_tokenizer,
     stored_eos,
     stored_folder,
 )
-from vrp.vlm.tap import ATTENTION_NAME
+from vrp.vlm.families import get_family
+from vrp.vlm.families.base import Family, FamilyOptions
+from vrp.vlm.model import VLM
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
     check_headers,

@@ -21,13 +21,13 @@ from transformers import AutoModelForImageTextToText, DynamicCache
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from vrp.errors import InputError
+from vrp.vlm.attention_tap import ATTENTION_NAME
+from vrp.vlm.config_and_processor import load_config, load_image_processor, load_tokenizer
 from vrp.vlm.dimensions import Activations, Dimensions, ImageRule, Quadratic
 from vrp.vlm.families import get_family
 from vrp.vlm.families.auto import WHOLE_IMAGE
 from vrp.vlm.families.base import FamilyOptions
-from vrp.vlm.parts import load_config, load_image_processor, load_tokenizer
 from vrp.vlm.shape_only import ShapeOnly
-from vrp.vlm.tap import ATTENTION_NAME
 
 # Where the tokenizer is not there, as for a configuration by itself.
 _ASSUMED_FRAME_TOKENS = 30

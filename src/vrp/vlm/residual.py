@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from vrp.errors import InputError
-from vrp.vlm.edits import Edit, MlpBypass
 from vrp.vlm.model import VLM
+from vrp.vlm.residual_edits import Edit, MlpBypass
 
 
 class ImageTokens(NamedTuple):

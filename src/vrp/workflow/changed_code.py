@@ -12,7 +12,7 @@ from snakemake.logging import logger
 
 from vrp.study.digests import changed_definitions, in_words
 from vrp.study.layout import Job
-from vrp.study.records import recorded_params
+from vrp.study.snakemake_records import recorded_params
 from vrp.workflow.rules import StudyRules
 
 

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path, PurePath
 
 from vrp.study.graph import STAGES
-from vrp.study.records import is_marked_incomplete
+from vrp.study.snakemake_records import is_marked_incomplete
+from vrp.tables.atomic_files import remove_abandoned_parts
 
 
 def remove_finished_batches(results: Path) -> None:
@@ -39,7 +40,5 @@ def _is_recorded(table: Path) -> bool:
 def remove_partial_files(results: Path) -> None:
     """Remove what killed jobs left half-written."""
     if folders := {part.parent for part in results.rglob(".*.part")}:
-        from vrp.tables.files import remove_abandoned_parts  # seconds to import, rarely needed
-
         for folder in folders:
             remove_abandoned_parts(folder)

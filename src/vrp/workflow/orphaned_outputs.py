@@ -26,8 +26,10 @@ from snakemake_executor_plugin_vrp_slurm.submissions import (
     pending_submissions,
 )
 from vrp.config.study import StudyConfig
+from vrp.errors import InputError
 from vrp.study.graph import STAGE
-from vrp.study.origins import expected_provenance
+from vrp.study.table_origins import expected_provenance
+from vrp.tables.seal import read_provenance
 from vrp.workflow.lock import results_are_locked
 
 # Stands in Snakemake's marks of incomplete files for the id of the job that began them.
@@ -208,10 +210,6 @@ def _changed_input(one: Submission, slurm_ids: Mapping[str, str]) -> str:
 
 def _other_provenance(one: Submission, expected: Mapping[str, str], *, recorded: bool) -> str:
     """Why the outputs may not be what the job would make now; empty where they state they are."""
-    # These take a moment to import, and are rarely needed.
-    from vrp.errors import InputError
-    from vrp.tables.files import read_provenance
-
     tables = [path for path in one.outputs if path.endswith(_TABLE)]
     if not tables and not recorded:
         return "its files do not say what made them"

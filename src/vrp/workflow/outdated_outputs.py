@@ -20,8 +20,8 @@ from vrp.study.command import path_options
 from vrp.study.declarations import Artifact, Stage
 from vrp.study.graph import LISTS, MANIFEST, STAGE
 from vrp.study.layout import Job
-from vrp.study.origins import Origin, expected_provenance, read_origin
-from vrp.study.records import recorded_params
+from vrp.study.snakemake_records import recorded_params
+from vrp.study.table_origins import Origin, expected_provenance, read_origin
 from vrp.tables.seal import read_seal
 from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.shard_list import read_shard_list

@@ -75,7 +75,7 @@ class StudyRules:
         """Shell command of a stage's rule."""
         return command_line(STAGE[stage])
 
-    def resources(self, stage: str) -> dict[str, Callable[..., int]]:
+    def resources(self, stage: str) -> dict[str, int | Callable[..., int]]:
         """Memory, minutes and GPUs of a job; the next attempt after a failure gets more."""
         planned = self.resources_of
 
@@ -88,10 +88,14 @@ class StudyRules:
         def gpu(wildcards: Any) -> int:
             return planned.gpu(stage, wildcards.model)
 
-        found: dict[str, Callable[..., int]] = {"mem_mb": mem_mb, "runtime": runtime}
+        found: dict[str, int | Callable[..., int]] = {
+            "mem_mb": cache_signature(mem_mb), "runtime": cache_signature(runtime),
+        }  # fmt: skip
         if STAGE[stage].runs_model:
-            found["gpu"] = gpu
-        return {name: cache_signature(function) for name, function in found.items()}
+            # Snakemake is slow at calling functions.
+            common = planned.common_gpu(stage)
+            found["gpu"] = cache_signature(gpu) if common is None else common
+        return found
 
     def rerun_params(self, stage: str) -> list[Any]:
         """Params that change with the code that a stage's result depends on, and with its keys.

@@ -34,7 +34,7 @@ from vrp.data.scenes.pope_sampling import (
 )
 from vrp.data.scenes.questions import counting_questions, open_questions, spatial_questions
 from vrp.errors import InputError
-from vrp.tables.files import write_text
+from vrp.tables.atomic_files import write_text
 from vrp.zoo import zoo_checkpoint
 from vrp.zoo.architectures import FAMILIES, Family
 from vrp.zoo.processors import ImageOnlyQwen2VLProcessor, study_prompt

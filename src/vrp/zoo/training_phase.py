@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vrp.tables.files import write_text
+from vrp.tables.atomic_files import write_text
 
 _WEIGHT_DECAY = 0.05  # of matrices; vectors (norms, biases) are not decayed
 _LARGEST_GRADIENT_NORM = 1.0

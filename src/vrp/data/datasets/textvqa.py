@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrp.data.annotated_questions import (
+from vrp.data.dataset import Archive, Dataset, HubColumns, ImageSet, OfficialFile, Row
+from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
+from vrp.data.item import TEXT, Reading
+from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
+from vrp.data.vqa_annotations import (
     AnnotatedQuestion,
     reading_of,
     records_under,
     refuse_reused_ids,
 )
-from vrp.data.dataset import Archive, Dataset, HubColumns, ImageSet, OfficialFile, Row
-from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
-from vrp.data.item import TEXT, Reading
-from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
 from vrp.errors import InputError
 
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrp.data.annotated_questions import (
+from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, OfficialFile, Row
+from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
+from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
+from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
+from vrp.data.vqa_annotations import (
     UNASSIGNED,
     AnnotatedQuestion,
     reading_of,
     records_under,
     refuse_reused_ids,
 )
-from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, OfficialFile, Row
-from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
-from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
-from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
 from vrp.data.vqa_task_rules import is_counting_question, is_spatial_question
 from vrp.errors import InputError
 

@@ -17,7 +17,7 @@ from vrp.data.scenes.pope_sampling import OBJECTS_ASKED, ImageObjects, image_obj
 from vrp.data.scenes.questions import counting_questions, open_questions, spatial_questions
 from vrp.data.scoring import majority_answer
 from vrp.errors import InputError
-from vrp.tables.files import write_text
+from vrp.tables.atomic_files import write_text
 
 IMAGE_FOLDER: Final = "val2014"
 POPE_FILE: Final = "pope/coco_pope_{split}.json"

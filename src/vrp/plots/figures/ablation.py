@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from vrp.plots.conditions import in_reading_order
+from vrp.plots.condition_style import in_reading_order
 from vrp.plots.effect_rows import draw_effects, effect_keys
 from vrp.plots.panels import (
     add_key,
@@ -14,8 +14,8 @@ from vrp.plots.panels import (
     not_run,
     reference_band,
 )
-from vrp.plots.rows import effects_of
 from vrp.plots.style import FAINT, INK
+from vrp.plots.table_rows import effects_of
 from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
 

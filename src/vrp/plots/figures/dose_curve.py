@@ -15,8 +15,8 @@ from vrp.plots.panels import (
     ribbon,
     zero_line,
 )
-from vrp.plots.rows import ANSWERED, answered_rows
 from vrp.plots.style import BLACK, CONDITION_COLOURS
+from vrp.plots.table_rows import ANSWERED, answered_rows
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.interventions import MASK
 

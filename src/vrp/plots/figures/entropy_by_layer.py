@@ -15,7 +15,7 @@ from vrp.plots.panels import (
     note,
     zero_line,
 )
-from vrp.plots.rows import ANSWERED, answered_rows
+from vrp.plots.table_rows import ANSWERED, answered_rows
 from vrp.signals.structural import attention_evolution, relative_spatial_entropy, spatial_entropy
 from vrp.study.results import StudyResults
 from vrp.tables.attention import ATTENTION

@@ -18,7 +18,7 @@ from vrp.plots.panels import (
     note,
     zero_line,
 )
-from vrp.plots.rows import ANSWERED, answered_rows
+from vrp.plots.table_rows import ANSWERED, answered_rows
 from vrp.study.results import StudyResults
 from vrp.tables.lens import LENS
 

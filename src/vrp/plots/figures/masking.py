@@ -4,10 +4,10 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.plots.conditions import in_reading_order
+from vrp.plots.condition_style import in_reading_order
 from vrp.plots.effect_rows import draw_effects, effect_keys
 from vrp.plots.panels import add_key, is_leftmost, model_panels, not_run
-from vrp.plots.rows import effects_of
+from vrp.plots.table_rows import effects_of
 from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS
 

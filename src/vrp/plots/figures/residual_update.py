@@ -18,8 +18,8 @@ from vrp.plots.panels import (
     not_run,
     note,
 )
-from vrp.plots.rows import ANSWERED, answered_rows
 from vrp.plots.style import FAINT
+from vrp.plots.table_rows import ANSWERED, answered_rows
 from vrp.signals.mechanistic import first_late_layer
 from vrp.study.results import StudyResults
 from vrp.tables.lens import LENS

@@ -23,6 +23,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.vlm.chat_template import default_template, render_question
+from vrp.vlm.config_and_processor import processor_config
 from vrp.vlm.families.base import (
     SHORT_ANSWER_SUFFIX,
     Family,
@@ -34,7 +35,6 @@ from vrp.vlm.families.base import (
 )
 from vrp.vlm.families.llava import centre_crop_boxes, padded_square_boxes
 from vrp.vlm.families.qwen2_vl import mrope_positions, set_pixel_bounds
-from vrp.vlm.parts import processor_config
 
 DECODERS = ("language_model", "text_model")
 """Names under which the text side of a model is found."""

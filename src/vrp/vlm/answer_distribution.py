@@ -16,9 +16,9 @@ import torch
 
 from vrp.errors import InputError
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
-from vrp.vlm.drawing import Nucleus, draw_tokens, find_nucleus, noise_key
-from vrp.vlm.limits import ROWS_AN_ITEM
+from vrp.vlm.memory_limits import ROWS_AN_ITEM
 from vrp.vlm.model import VLM
+from vrp.vlm.nucleus_sampling import Nucleus, draw_tokens, find_nucleus, noise_key
 from vrp.vlm.out_of_memory import unless_out_of_memory
 from vrp.vlm.prefill import Decoder, Prepared, run_to_fit
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from vrp.running.captures import given, note
+from vrp.running.captured_rows import given, note
 from vrp.signals.structural import (
     MapProblem,
     cluster_count_dbscan,

@@ -7,14 +7,14 @@ from PIL import Image
 
 from vrp.errors import InputError
 from vrp.vlm.decode import CaptureSpec, prepare, run_batch
-from vrp.vlm.edits import MlpBypass, NeuronEdit
-from vrp.vlm.interventions import (
+from vrp.vlm.image_edits import (
     AttentionMask,
     EmbeddingReplacement,
     blank_image,
     grey_patches,
     image_embedding_sum,
 )
+from vrp.vlm.residual_edits import MlpBypass, NeuronEdit
 
 HIDDEN = CaptureSpec(hidden=("prompt_end", "answer_end"), attention=True)
 

@@ -10,14 +10,14 @@ from hand_made_captures import N_HEADS, N_LAYERS, N_TOKENS, capture, item
 
 from vrp.config.sample import ScoringConfig
 from vrp.errors import InputError
-from vrp.running.attention_captures import attention_rows
-from vrp.running.captures import answer_rows, hidden_rows, lens_rows
+from vrp.running.attention_rows import attention_rows
+from vrp.running.captured_rows import answer_rows, hidden_rows, lens_rows
 from vrp.running.shard import Output, write_together
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
-from vrp.tables.files import read_table, write_table
 from vrp.tables.hidden import hidden_table
 from vrp.tables.lens import LENS
+from vrp.tables.parquet_files import read_table, write_table
 
 
 def written(tmp_path: Path, schema: Any, table: Any) -> list[dict[str, Any]]:

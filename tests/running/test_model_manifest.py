@@ -14,7 +14,7 @@ from stage_jobs import run_job
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
 from vrp.planning.published import published_checkpoint
-from vrp.running.checkpoints import describe_folder, read_manifest
+from vrp.running.model_manifest import describe_folder, read_manifest
 from vrp.tables.sealed_json import write_sealed_json
 from vrp.vlm.dimensions import Dimensions
 

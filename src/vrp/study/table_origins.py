@@ -18,8 +18,7 @@ from vrp.study.digests import code_digest
 from vrp.study.graph import LIST_OF, MADE_BY, STAGE
 from vrp.study.keys import stage_config
 from vrp.study.provenance import INPUTS, STATED, digest
-from vrp.tables.files import read_provenance
-from vrp.tables.seal import read_seal
+from vrp.tables.seal import read_provenance, read_seal
 from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.shard_list import read_shard_list
 

@@ -1,14 +1,6 @@
-"""Parquet files that appear whole or not at all, and are checked when they are read."""
+"""Tables as Parquet files: written whole with their provenance, and checked when they are read."""
 
-import contextlib
-import errno
 import functools
-import hashlib
-import os
-import re
-import socket
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,127 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vrp.errors import InputError
+from vrp.tables.atomic_files import atomic_write
 from vrp.tables.schema import TableSchema
-from vrp.tables.seal import BLANKS, Seal, add_seal, check_pages, read_seal
-
-# A temporary file's name tells whose it is: `.<file>.<process>@<machine>.<random>.part`.
-_PART = re.compile(r"\.*(?P<file>.+)\.(?P<process>\d+)@(?P<machine>\w+)\.\w+\.part")
-_ABANDONED_SECONDS = 6 * 3600.0
-# Keys under which provenance is kept in Parquet's own file metadata.
-_PREFIX = "vrp."
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well.
-
-    Args:
-        path: the file.
-        durable: have the content on the disk before the file has its name, so that a machine that
-            loses its power keeps all of it or nothing.
-
-    Raises:
-        InputError: the folder cannot be written, or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned_parts(path.parent, of=path.name)
-        owner = f".{path.name}.{os.getpid()}@{_machine()}."
-        handle, name = tempfile.mkstemp(prefix=owner, suffix=".part", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o644)  # mkstemp's 0600 would hide results from a shared group
-        if durable:
-            _write_through(part)
-        part.replace(path)
-    except OSError as error:
-        if error.filename is not None and Path(error.filename) not in (part, path):
-            raise
-        raise _cannot_write(path, error) from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _write_through(path: Path) -> None:
-    with path.open("rb") as file:
-        try:
-            os.fsync(file.fileno())
-        except OSError as error:
-            # Some file systems know no such thing; a full disk that shows here is an error.
-            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-                raise
-
-
-def remove_abandoned_parts(folder: Path, *, of: str | None = None) -> None:
-    """Remove temporary files of `atomic_write` whose writer was killed before it could.
-
-    Those of a process of this machine that is gone, and, since of other machines' processes
-    nothing is known here, those that nobody has written to for six hours.
-
-    Args:
-        folder: where to look; not below it.
-        of: name of the file that they were to become; None: any.
-    """
-    with os.scandir(folder) as entries:
-        parts = [entry for entry in entries if entry.name.endswith(".part")]
-    for entry in parts:
-        found = _PART.fullmatch(entry.name)
-        # Where a part is itself written whole, its own name stands within.
-        if found and of in (None, found["file"], _innermost(found["file"])):
-            with contextlib.suppress(OSError):  # another process was quicker
-                if _is_abandoned(found, entry):
-                    Path(entry.path).unlink()
-
-
-def _innermost(name: str) -> str:
-    found = _PART.fullmatch(name)
-    return _innermost(found["file"]) if found else name
-
-
-@functools.cache
-def _machine() -> str:
-    """What process numbers belong to: a machine since it started, or a container on it."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # not everywhere
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _is_abandoned(name: re.Match[str], entry: os.DirEntry[str]) -> bool:
-    if name["machine"] == _machine():
-        try:
-            os.kill(int(name["process"]), 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            pass  # it runs, under another user
-    return time.time() - entry.stat().st_mtime > _ABANDONED_SECONDS
-
-
-def require_writable(*paths: Path) -> None:
-    """Find out before a long computation whether its results can be written.
-
-    Raises:
-        InputError: a folder cannot be made or written.
-    """
-    for folder in {path.parent for path in paths}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise _cannot_write(folder, error) from None
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file whole (UTF-8)."""
-    with atomic_write(path) as part:
-        part.write_text(content, encoding="utf-8")
+from vrp.tables.seal import BLANKS, PROVENANCE_PREFIX, add_seal, check_table
 
 
 def write_table(
@@ -165,8 +39,8 @@ def write_table(
     order = [(name, "ascending") for name in schema.key]
     table = table.sort_by(order) if order and table.num_rows else table
     _check_rows(schema, table)
-    metadata = {f"{_PREFIX}{key}": value for key, value in sorted(provenance.items())}
-    metadata[f"{_PREFIX}table"] = schema.name
+    metadata = {f"{PROVENANCE_PREFIX}{key}": value for key, value in sorted(provenance.items())}
+    metadata[f"{PROVENANCE_PREFIX}table"] = schema.name
     table = table.replace_schema_metadata(metadata)
     with atomic_write(path) as part:
         # A dictionary of floats that hardly repeat makes a file larger than no dictionary.
@@ -241,29 +115,6 @@ def read_batches(
             yield _frame(batch, wanted)
 
 
-def read_provenance(path: Path) -> dict[str, str]:
-    """What made a table: study, model, digests, versions. Its rows are not read.
-
-    Raises:
-        InputError: the file is missing, no Parquet file, or its footer is damaged.
-    """
-    metadata = _open(path, footer_only=True).schema_arrow.metadata or {}
-    pairs = ((key.decode(), value.decode()) for key, value in metadata.items())
-    return {key.removeprefix(_PREFIX): value for key, value in pairs if key.startswith(_PREFIX)}
-
-
-def check_table(path: Path) -> Seal:
-    """Read a table's pages and footer; return its seal.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    stated = read_seal(path)
-    status = path.stat()
-    _check_pages_once(path, stated.rows, status.st_size, status.st_mtime_ns)
-    return stated
-
-
 def _text_paths(schema: pa.Schema) -> list[str]:
     """Parquet's names of the columns that hold text, alone or in lists."""
     paths = []
@@ -327,9 +178,10 @@ def _frame(data: pa.Table | pa.RecordBatch, columns: list[str]) -> pl.DataFrame:
 
 def _checked(path: Path, schema: TableSchema, wanted: list[str]) -> pq.ParquetFile:
     """The opened file, whose columns are found to be as the schema has them."""
-    file = _open(path)
+    check_table(path)
+    file = pq.ParquetFile(path)
     found = file.schema_arrow
-    name = (found.metadata or {}).get(f"{_PREFIX}table".encode(), b"").decode()
+    name = (found.metadata or {}).get(f"{PROVENANCE_PREFIX}table".encode(), b"").decode()
     if name != schema.name:
         raise InputError(
             f"{path}: holds table {name or 'of unknown kind'!r}, not {schema.name!r}; "
@@ -345,24 +197,3 @@ def _checked(path: Path, schema: TableSchema, wanted: list[str]) -> pq.ParquetFi
                 "it was made by another version: delete it and rerun"
             )
     return file
-
-
-def _open(path: Path, *, footer_only: bool = False) -> pq.ParquetFile:
-    """Open a file that is as it was written, down to the last bit."""
-    if footer_only:
-        read_seal(path)
-    else:
-        check_table(path)
-    return pq.ParquetFile(path)
-
-
-@functools.lru_cache(maxsize=4096)
-def _check_pages_once(path: Path, rows: str, _size: int, _time: int) -> None:
-    check_pages(path, rows)
-
-
-def _cannot_write(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{path}: cannot be written ({error.strerror or error}); "
-        "check the folder's permissions and the disk's free space"
-    )

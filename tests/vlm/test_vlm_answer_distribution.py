@@ -10,10 +10,10 @@ from scipy.stats import chisquare
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
 from vrp.errors import InputError
+from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.decode import prepare, run_batch
-from vrp.vlm.drawing import gumbel_noise, noise_key
+from vrp.vlm.nucleus_sampling import gumbel_noise, noise_key
 from vrp.vlm.prefill import Decoder
-from vrp.vlm.sampling import sample_answers
 
 SETTINGS = {"k": 6, "temperature": 0.7, "top_p": 0.9, "seed": 11, "max_new_tokens": 3}
 

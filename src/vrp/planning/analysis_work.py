@@ -1,7 +1,7 @@
 """What the stages without a model have to do: one number that their time grows with."""
 
 from vrp.config.study import StudyConfig
-from vrp.planning.sources import dimensions_of
+from vrp.planning.dimension_sources import dimensions_of
 from vrp.planning.workload import Work, n_items
 from vrp.study.declarations import Cost, CostInputs, Stage
 from vrp.study.graph import STAGES

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vrp.vlm.tap import AttentionTap, active, last_query_rows, tapped_attention_forward
+from vrp.vlm.attention_tap import AttentionTap, active, last_query_rows, tapped_attention_forward
 
 
 class _Module:
@@ -56,7 +56,7 @@ def test_scores_of_half_precision_are_not_rounded(monkeypatch, dtype, n_at_once)
     made = torch.Generator().manual_seed(1)
     query = (4 * torch.randn(3, 4, 2, 64, generator=made)).to(dtype)
     key = (4 * torch.randn(3, 2, 50, 64, generator=made)).to(dtype)
-    monkeypatch.setattr("vrp.vlm.tap._MAX_COPIED", n_at_once * 50 * 64)
+    monkeypatch.setattr("vrp.vlm.attention_tap._MAX_COPIED", n_at_once * 50 * 64)
     rows = last_query_rows(query, key, None, 0.05)
     assert rows.dtype == torch.float32
     repeated = key.double().repeat_interleave(2, dim=1)

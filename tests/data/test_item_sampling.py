@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from vrp.data import sampling
+from vrp.data import item_sampling
 from vrp.data.datasets.vqa import read_vqa
 from vrp.data.images import ImageFacts, ImageIndex
 from vrp.data.item import Question, Reading
-from vrp.data.sampling import drop_unreachable, rank, sample_split, unite_groups
+from vrp.data.item_sampling import drop_unreachable, rank, sample_split, unite_groups
 from vrp.data.scoring import vqa_accuracy
 from vrp.errors import InputError
 
@@ -246,7 +246,7 @@ def test_many_questions_cost_one_hash_each(monkeypatch, n_answers):
         ranked[name] += 1
         return rank(seed, name)
 
-    monkeypatch.setattr(sampling, "rank", counted)
+    monkeypatch.setattr(item_sampling, "rank", counted)
     questions = [_question(i, i % 2_000, str(i % n_answers), "open", "vqa") for i in range(10_000)]
     items = sample_split(_reading(questions), 500, 0, inspect=_inspect).items
     assert len(items) == 500

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from transformers import Cache
 
-from vrp.vlm.edits import Edit
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, Prepared
 from vrp.vlm.residual import entering_stream
+from vrp.vlm.residual_edits import Edit
 
 
 class Trunk:

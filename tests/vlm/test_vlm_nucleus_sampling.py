@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare, gumbel_r, kstest
 from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
-from vrp.vlm.drawing import draw_tokens, find_nucleus, gumbel_noise, noise_key, random_bits
+from vrp.vlm.nucleus_sampling import draw_tokens, find_nucleus, gumbel_noise, noise_key, random_bits
 
 RULE = {"temperature": 0.7, "top_p": 0.9}
 

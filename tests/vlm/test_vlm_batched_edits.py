@@ -8,12 +8,12 @@ import torch
 from transformers import DynamicCache
 
 from vrp.errors import InputError
+from vrp.vlm.batched_edits import Trunk
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
-from vrp.vlm.edits import Edit, MlpBypass, NeuronEdit
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, cache_argument
-from vrp.vlm.trunk import Trunk
+from vrp.vlm.residual_edits import Edit, MlpBypass, NeuronEdit
 
 pytestmark = pytest.mark.slow
 

@@ -6,19 +6,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from vrp.data.annotated_questions import AnnotatedQuestion
 from vrp.data.answer_fields import canonical, names
 from vrp.data.answer_file import Prompts
 from vrp.data.answer_pairing import Pairing
 from vrp.data.answer_rows import as_table, read_rows
-from vrp.data.asked_questions import Asked, Questions
 from vrp.data.datasets.own import own_question, refuse_forgotten_answers
 from vrp.data.datasets.pope import POPE_SPLITS, pope_rows
 from vrp.data.datasets.textvqa import read_textvqa_rows
 from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
 from vrp.data.item import EXISTENCE
 from vrp.data.json_input import Record, id_field, read_values, text_field
+from vrp.data.question_index import Asked, Questions
 from vrp.data.split_names import fitting_splits
+from vrp.data.vqa_annotations import AnnotatedQuestion
 from vrp.errors import InputError
 
 SPLIT_KEYS = ("category", "split")

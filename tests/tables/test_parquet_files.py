@@ -12,15 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from vrp.errors import InputError
-from vrp.tables.files import (
-    atomic_write,
-    read_batches,
-    read_provenance,
-    read_table,
-    remove_abandoned_parts,
-    write_table,
-)
+from vrp.tables.atomic_files import atomic_write, remove_abandoned_parts
+from vrp.tables.parquet_files import read_batches, read_table, write_table
 from vrp.tables.schema import TableSchema, column, integer, numbers, text
+from vrp.tables.seal import read_provenance
 
 TABLE = TableSchema(
     name="toy",
@@ -126,7 +121,7 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path):
 WRITER = """
 import os, sys
 from pathlib import Path
-from vrp.tables.files import atomic_write
+from vrp.tables.atomic_files import atomic_write
 with atomic_write(Path(sys.argv[1])) as outer, atomic_write(outer) as part:
     part.write_text("half")
     print("writing", flush=True)
