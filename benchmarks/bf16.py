@@ -23,7 +23,7 @@ from judged import write_whole
 from published_models import build_model
 from scipy.stats import spearmanr
 
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.signals.structural import cluster_count_dbscan, renormalise, spatial_entropy
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import CaptureSpec, ItemCapture, run_batch

@@ -35,7 +35,11 @@ from published_models import build_model
 from vrp.config.sample import ScoringConfig
 from vrp.data.item import EXISTENCE, Item
 from vrp.planning.compute import item_flops
-from vrp.planning.published import PublishedCheckpoint, measure_published, published_checkpoint
+from vrp.planning.published_dimensions import (
+    PublishedCheckpoint,
+    measure_published,
+    published_checkpoint,
+)
 from vrp.running.attention_rows import attention_rows
 from vrp.running.captured_rows import answer_rows, hidden_rows, lens_rows
 from vrp.vlm.answer_distribution import sample_answers

@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers import AutoModelForImageTextToText
 
-from vrp.planning.published import PublishedCheckpoint
+from vrp.planning.published_dimensions import PublishedCheckpoint
 from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import FamilyOptions

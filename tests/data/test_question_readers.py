@@ -12,8 +12,8 @@ from vrp.data.datasets.textvqa import read_textvqa
 from vrp.data.datasets.vqa import read_vqa, vqa_task
 from vrp.data.images import ImageIndex
 from vrp.data.json_input import read_records
+from vrp.data.question_files import UNASSIGNED
 from vrp.data.scoring import score_answer
-from vrp.data.vqa_annotations import UNASSIGNED
 from vrp.errors import InputError
 
 

@@ -14,8 +14,8 @@ from vrp.data.datasets.pope import POPE_SPLITS, read_pope
 from vrp.data.datasets.vqa import read_vqa, read_vqa_rows
 from vrp.data.images import ImageIndex, open_image
 from vrp.data.item_sampling import sample_split
+from vrp.data.question_files import reading_of
 from vrp.data.scoring import vqa_accuracy
-from vrp.data.vqa_annotations import reading_of
 from vrp.errors import InputError
 from vrp.tables.items import ITEMS, asked_items
 from vrp.tables.parquet_files import read_table

@@ -502,7 +502,7 @@ def test_a_model_that_is_not_known_is_named_and_left_out(
 def test_a_checkpoint_in_the_cache_is_measured_there(
     paper: StudyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from vrp.planning.published import published_checkpoint
+    from vrp.planning.published_dimensions import published_checkpoint
 
     snapshot = tmp_path / "models--someone--other-llava" / "snapshots" / ("0" * 40)
     snapshot.mkdir(parents=True)

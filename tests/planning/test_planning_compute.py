@@ -8,7 +8,7 @@ from vrp.planning.compute import (
     item_flops,
     prefill_flops,
 )
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import Dimensions
 

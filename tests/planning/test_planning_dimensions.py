@@ -12,7 +12,7 @@ from vrp.config.study import StudyConfig, load_study, study_from_mapping
 from vrp.errors import InputError
 from vrp.planning import dimension_sources
 from vrp.planning.dimension_sources import dimensions_of, read_manifests
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.planning.resources import StudyResources
 from vrp.vlm.dimensions import Dimensions
 

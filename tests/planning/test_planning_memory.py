@@ -7,7 +7,7 @@ import pytest
 
 from vrp.errors import InputError
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.vlm.capture_spec import CaptureSpec
 from vrp.vlm.dimensions import Dimensions
 
@@ -107,7 +107,8 @@ def test_bad_requests_are_refused(
 
 def test_planning_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, vrp.planning.memory, vrp.planning.compute, vrp.planning.published as p;"
+        "import sys, vrp.planning.memory, vrp.planning.compute;"
+        "import vrp.planning.published_dimensions as p;"
         "p.published_checkpoint('llava-1.5-7b');"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )

@@ -17,8 +17,8 @@ from programs import write_program
 from vrp.cli import main
 from vrp.data.file_digest import file_sha256
 from vrp.planning import preflight as module
-from vrp.planning.environment import check_versions
 from vrp.planning.external_commands import run_command
+from vrp.planning.installed_versions import check_versions
 from vrp.planning.preflight import Check, gpu_memories, preflight, quota_left
 from vrp.zoo import zoo_checkpoint
 

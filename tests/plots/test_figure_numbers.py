@@ -11,11 +11,11 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from vrp.config.margins import EquivalenceMargins
+from vrp.plots.condition_style import CONDITION_COLOURS
 from vrp.plots.figures.sampled_and_exact import parts
 from vrp.plots.layer_values import clustered_means
 from vrp.plots.style import (
     BLUE,
-    CONDITION_COLOURS,
     GREY,
     INK,
     ORANGE,

@@ -2,9 +2,9 @@ from synthetic_study import CONDITIONS
 
 from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
 from vrp.interventions.masking import MASK_KINDS, MaskCondition
-from vrp.plots.condition_style import colour_of, in_reading_order
+from vrp.plots.condition_style import CONDITION_COLOURS, colour_of, in_reading_order
 from vrp.plots.figures.auroc_by_signal import _KIND_TITLES
-from vrp.plots.style import CONDITION_COLOURS, GREEN, KIND_COLOURS, with_symbols
+from vrp.plots.style import GREEN, KIND_COLOURS, with_symbols
 from vrp.signals.registry import SIGNALS
 
 

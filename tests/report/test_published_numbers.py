@@ -10,7 +10,7 @@ from vrp.report.comparison_with_papers import (
     compared_with_published,
 )
 from vrp.report.evidence import ModelEvidence
-from vrp.report.published import CHECKPOINTS, POOLED, PUBLISHED, published
+from vrp.report.published_numbers import CHECKPOINTS, POOLED, PUBLISHED, published
 
 
 def test_every_published_number_has_a_row_and_every_row_a_number():

@@ -13,7 +13,7 @@ from stage_jobs import run_job
 
 from vrp.config.models import ModelConfig
 from vrp.errors import InputError
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.running.model_manifest import describe_folder, read_manifest
 from vrp.tables.sealed_json import write_sealed_json
 from vrp.vlm.dimensions import Dimensions

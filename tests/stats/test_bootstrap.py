@@ -38,7 +38,7 @@ def test_unknown_image_and_empty_input_are_refused():
     with pytest.raises(InputError, match="image 'z'"):
         drawn.codes(["a", "z"])
     with pytest.raises(InputError):
-        resample_groups([], seed="s")
+        resample_groups([], seed="s", n_boot=5)
 
 
 def _boot(value, replicates, note="") -> BootstrapEstimate:

@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from vrp.planning.compute import prefill_flops
 from vrp.planning.memory import predict_memory
-from vrp.planning.published import (
+from vrp.planning.published_dimensions import (
     PublishedCheckpoint,
     measure_published,
     published_checkpoint,

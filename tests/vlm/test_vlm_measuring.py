@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
 from vrp.errors import InputError
 from vrp.planning.compute import decode_flops, prefill_flops
 from vrp.planning.memory import kv_cache_bytes_per_token, predict_memory
-from vrp.planning.published import measure_published, shipped_files
+from vrp.planning.published_dimensions import measure_published, shipped_files
 from vrp.vlm.attention_tap import ATTENTION_NAME
 from vrp.vlm.dimensions import Dimensions
 from vrp.vlm.loading import load_vlm

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from vrp.data.scoring import normalise_answer, surface_forms
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.vlm.families import get_family
 from vrp.vlm.families.base import FamilyOptions
 from vrp.vlm.model import VLM

@@ -16,9 +16,9 @@ from vrp.data.datasets.textvqa import read_textvqa_rows
 from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
 from vrp.data.item import EXISTENCE
 from vrp.data.json_input import Record, id_field, read_values, text_field
+from vrp.data.question_files import AnnotatedQuestion
 from vrp.data.question_index import Asked, Questions
 from vrp.data.split_names import fitting_splits
-from vrp.data.vqa_annotations import AnnotatedQuestion
 from vrp.errors import InputError
 
 SPLIT_KEYS = ("category", "split")

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from vrp.config.yaml_file import read_yaml
 from vrp.errors import InputError
+from vrp.planning.check_result import Check
 from vrp.planning.external_commands import run_command
-from vrp.planning.preflight_check import Check
 
 _USE_SQUEUE = "write `slurm-status-command: squeue` into the profile"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.planning.published import published_checkpoint
+from vrp.planning.published_dimensions import published_checkpoint
 from vrp.study.graph import MANIFEST
 from vrp.study.sharing import other_folder
 from vrp.vlm.dimensions import Dimensions

@@ -13,14 +13,14 @@ from vrp.config.study import StudyConfig, load_study
 from vrp.data.images import IMAGE_SUFFIXES
 from vrp.data.item_sampling import first_few
 from vrp.errors import InputError
+from vrp.planning.check_result import Check
 from vrp.planning.cluster import check_scheduler, runs_on_slurm
 from vrp.planning.devices import DEFAULT_GPU, GIB, MEMORY_MARGIN
 from vrp.planning.dimension_sources import cached_folder, hub_cache, is_embedded, wants_gpu
 from vrp.planning.disk import checkpoint_bytes, data_bytes
-from vrp.planning.environment import check_versions
 from vrp.planning.external_commands import run_command
+from vrp.planning.installed_versions import check_versions
 from vrp.planning.plan import make_plan
-from vrp.planning.preflight_check import Check
 from vrp.planning.question_checks import check_questions, unfetched
 from vrp.planning.study_checks import check_names
 from vrp.planning.workload import device_memory, model_stages, n_items, weight_bytes

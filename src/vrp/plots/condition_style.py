@@ -4,7 +4,18 @@ from collections.abc import Iterable
 
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.plots.style import CONDITION_COLOURS, GREEN
+from vrp.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, SKY, VERMILLION
+
+CONDITION_COLOURS = {
+    "top": VERMILLION,
+    "random": GREY,
+    "bottom": SKY,
+    "no_image": BLACK,
+    "other_image": PURPLE,
+    "mlp": PURPLE,
+    "contrast": BLUE,
+}
+"""Kind of an intervention's condition, or `contrast` → colour."""
 
 
 def in_reading_order(conditions: Iterable[Condition | Contrast]) -> list[Condition | Contrast]:

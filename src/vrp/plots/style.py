@@ -25,16 +25,6 @@ FAINT = "#D9D9D9"
 
 RIGHT, WRONG = BLUE, VERMILLION
 ATTENTION, MLP = SKY, GREEN
-CONDITION_COLOURS = {
-    "top": VERMILLION,
-    "random": GREY,
-    "bottom": SKY,
-    "no_image": BLACK,
-    "other_image": PURPLE,
-    "mlp": PURPLE,
-    "contrast": BLUE,
-}
-"""Kind of an intervention's condition, or `contrast` → colour."""
 KIND_COLOURS = {
     "structural": VERMILLION,
     "mechanistic": GREEN,

@@ -31,7 +31,7 @@ from vrp.probing.crossfit import (
 from vrp.probing.folds import FoldPlan, ProbeItems
 from vrp.stats.auroc import auroc
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # without a study, which has `probes.penalties`
 """scikit-learn's C: 1e-4 suits thousands of standardised neurons, 1 suits a handful of signals."""
 NEWTON_MAX_FEATURES = 512
 """Newton steps solve a d × d system: faster and exact below this, L-BFGS above."""

@@ -20,7 +20,7 @@ from vrp.probing.crossfit import (
 )
 from vrp.probing.folds import FoldPlan, ProbeItems
 
-SPARSE_PENALTY = 0.1
+SPARSE_PENALTY = 0.1  # without a study, which has `probes.sparse_c`
 MAX_ITERATIONS = 1000
 
 

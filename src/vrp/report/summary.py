@@ -10,7 +10,7 @@ from vrp.report.conclusions import Conclusion
 from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
-from vrp.report.published import CHECKPOINTS, PUBLISHED
+from vrp.report.published_numbers import CHECKPOINTS, PUBLISHED
 from vrp.report.split_rates import split_rates
 from vrp.tables.estimates import MACRO, WITHIN_ANSWERS, WITHIN_STRATA
 from vrp.tables.items import asked_items

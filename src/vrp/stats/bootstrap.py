@@ -84,7 +84,7 @@ class Resamples:
             yield part, self.weights[:, part]
 
 
-def resample_groups(groups: ArrayLike, *, seed: str, n_boot: int = 2000) -> Resamples:
+def resample_groups(groups: ArrayLike, *, seed: str, n_boot: int) -> Resamples:
     """Draw the images of `groups` with replacement, `n_boot` times.
 
     Args:

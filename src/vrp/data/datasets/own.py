@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from vrp.data.dataset import Dataset, DatasetPlaces
 from vrp.data.item import COUNTING, EXISTENCE, OPEN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
+from vrp.data.question_files import refuse_reused_ids
 from vrp.data.scoring import majority_answer, normalise_vqa, parse_pope_strict
-from vrp.data.vqa_annotations import refuse_reused_ids
 from vrp.errors import InputError
 
 if TYPE_CHECKING:

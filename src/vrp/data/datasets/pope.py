@@ -8,7 +8,7 @@ from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, Officia
 from vrp.data.hub_columns import choice_column, id_column, text_column
 from vrp.data.item import EXISTENCE, POPE, YES_NO, Reading, question_id_order
 from vrp.data.json_input import Record, id_field, read_records, text_field
-from vrp.data.vqa_annotations import AnnotatedQuestion, reading_of
+from vrp.data.question_files import AnnotatedQuestion, reading_of
 from vrp.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from vrp.data.dataset import Archive, Dataset, HubColumns, ImageSet, OfficialFil
 from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import TEXT, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
-from vrp.data.vqa_annotations import (
+from vrp.data.question_files import (
     AnnotatedQuestion,
     reading_of,
     records_under,

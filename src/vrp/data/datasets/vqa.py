@@ -8,7 +8,7 @@ from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, Officia
 from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
-from vrp.data.vqa_annotations import (
+from vrp.data.question_files import (
     UNASSIGNED,
     AnnotatedQuestion,
     reading_of,

@@ -5,6 +5,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vrp.plots.condition_style import CONDITION_COLOURS
 from vrp.plots.layer_values import clustered_means
 from vrp.plots.panels import (
     add_key,
@@ -15,7 +16,7 @@ from vrp.plots.panels import (
     ribbon,
     zero_line,
 )
-from vrp.plots.style import BLACK, CONDITION_COLOURS
+from vrp.plots.style import BLACK
 from vrp.plots.table_rows import ANSWERED, answered_rows
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.interventions import MASK

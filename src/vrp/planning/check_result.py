@@ -1,4 +1,4 @@
-"""What came of one check of the preflight."""
+"""The result of one check of the preflight, and how it is printed."""
 
 from typing import Literal, NamedTuple
 

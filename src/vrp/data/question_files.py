@@ -1,4 +1,4 @@
-"""Questions with annotators' answers, as VQA v2 and TextVQA publish them."""
+"""Rows of question files: which can be asked, and why the others are dropped."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """Dimensions that ship with the project: of the papers' checkpoints and of the embedded models.
 
-    python -m vrp.planning.published     # measure them again, after a change of how that is done
+    python -m vrp.planning.published_dimensions  # measures them again, with other code
 
 Each file in `checkpoints/` holds, for one checkpoint, its measured dimensions and, where it is
 published elsewhere, what they are measured from: those fields of its `config.json` and of its image
