@@ -29,8 +29,22 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with files that run studies: a worker that took one last would keep all waiting."""
+    """Begin with files that run studies: a worker that took one last would keep all waiting.
+
+    Files that need the one SLURM are spread among the others: begun together, all but one of them
+    would each hold a worker that waits.
+    """
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+    of_file: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        of_file.setdefault(item.path, []).append(item)
+    slurm = [file for file in of_file if file.parent.name == "slurm"]
+    studies = [file for file, of in of_file.items() if of[0].get_closest_marker("workflow")]
+    others = [file for file in of_file if file not in slurm]
+    step = max(1, (len(studies) - len(slurm)) // max(1, len(slurm)))
+    for i, file in enumerate(slurm):
+        others.insert(i * (step + 1), file)
+    items[:] = [item for file in others for item in of_file[file]]
 
 
 class FinishedStudy(NamedTuple):
