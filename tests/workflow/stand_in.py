@@ -8,7 +8,10 @@ from typing import Any
 
 from vrp.cli import build_parser
 from vrp.config.study import StudyConfig, load_study
+from vrp.study.command import path_options
+from vrp.study.declarations import Stage
 from vrp.study.graph import STAGE
+from vrp.study.layout import StudyLayout
 from vrp.tables.sealed_json import write_sealed_json
 
 
@@ -22,17 +25,11 @@ def main() -> None:
     stage = STAGE[command.replace("-", "_")]
     if stage.runs_model and os.environ.get("HF_HUB_OFFLINE") != "1":
         sys.exit(f"vrp {command}: would use the network")
-    written = {made.name for made in stage.writes}
-    outputs: list[Path] = []
-    for name, value in options.items():
-        paths = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, Path)]
-        if name.removeprefix("path ") in written or name == "list":
-            outputs += paths
-            continue
-        for path in paths:
-            if not path.exists():
-                sys.exit(f"vrp {command}: {path} does not exist")
-    for file in outputs:
+    read, written = paths(stage, study, options)
+    for path in [options["config"], *read]:
+        if not path.exists():
+            sys.exit(f"vrp {command}: {path} does not exist")
+    for file in written:
         file.parent.mkdir(exist_ok=True, parents=True)
         stated = manifest(command, study, options)
         if stated:
@@ -40,6 +37,22 @@ def main() -> None:
         else:
             names = study.study, command, options.get("model"), options.get("shard")
             file.write_text(" ".join(map(str, names)))
+
+
+def paths(
+    stage: Stage, study: StudyConfig, options: dict[str, Any]
+) -> tuple[list[Path], list[Path]]:
+    """What the stage reads and writes, as given or as the study's layout has it."""
+    if stage.per == "list":
+        return options["items"], [options["list"]]
+    layout = StudyLayout(study, ahead=True)
+    read: list[Path] = []
+    written: list[Path] = []
+    for option in path_options(stage):
+        job = {"model": options.get("model", ""), "shard": f"{options.get('shard', 0):03d}"}
+        given = options[f"path {option.artifact.name}"]
+        (written if option.writes else read).extend(given or layout.paths(option.artifact, **job))
+    return read, written
 
 
 def manifest(command: str, study: StudyConfig, options: dict[str, Any]) -> dict[str, str]:

@@ -83,10 +83,17 @@ class StudyResources:
         return self._job(stage, model).gpu
 
     def common_gpu(self, stage: str) -> int | None:
-        """Return the GPUs of each job of a stage that runs models; None where they differ, or where
-        a model is not known before it is fetched."""
+        """Return the GPUs of each job of a stage that runs models.
+
+        None where they differ, where a model is not known before it is fetched, and of a stage that
+        the study does not run.
+        """
         try:
-            found = {self._known(stage, model).gpu for model in self._study.models}
+            found = {
+                self._known(stage, model).gpu
+                for model in self._study.models
+                if stage in model_work(self._study, model)
+            }
         except InputError:
             return None
         return found.pop() if len(found) == 1 else None

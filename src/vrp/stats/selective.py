@@ -123,26 +123,26 @@ def selective_estimates(
     blocks = Blocks.of(np.asarray(confidence, dtype=np.float64), correct)
     codes = resamples.codes(groups)
     whole = blocks.curve(np.ones((n, 1)))
-    names = ["prr", *(f"accuracy_at_{round(100 * share)}" for share in COVERAGES)]
+    coverage_of = {f"accuracy_at_{round(100 * share)}": share for share in COVERAGES}
+    names = ["prr", *coverage_of]
     replicates = {name: np.empty(resamples.n_boot) for name in names}
     for part, weights in resamples.blocks():
         curve = blocks.curve(weights[codes].astype(np.float64))
         replicates["prr"][part] = rejection_ratio(*curve)
-        for name, share in zip(names[1:], COVERAGES, strict=True):
+        for name, share in coverage_of.items():
             replicates[name][part] = accuracy_at(*curve, share)
     n_missing = int(np.isnan(confidence).sum())
     note = f"{n_missing} items without a confidence are answered last" if n_missing else ""
-    found = {}
-    few = too_few(correct, groups)
-    for name, share in zip(names, (None, *COVERAGES), strict=True):
-        if share is None:
-            value = float(rejection_ratio(*whole)[0])
-        else:
-            value = float(accuracy_at(*whole, share)[0])
-        made = BootstrapEstimate(value, replicates[name], n, n_groups, note).estimate()
-        if share is None and few:
-            made = undefined(n=n, n_groups=n_groups, method="cluster-bootstrap", note=few)
-        elif share is not None and made.low == made.high:
+
+    def estimate(name: str, value: NDArray[np.float64]) -> Estimate:
+        return BootstrapEstimate(float(value[0]), replicates[name], n, n_groups, note).estimate()
+
+    found = {"prr": estimate("prr", rejection_ratio(*whole))}
+    if few := too_few(correct, groups):
+        found["prr"] = undefined(n=n, n_groups=n_groups, method="cluster-bootstrap", note=few)
+    for name, share in coverage_of.items():
+        made = estimate(name, accuracy_at(*whole, share))
+        if made.low == made.high:
             taken = blocks.order[: max(1, round(share * n))]
             exact = clustered_share(correct[taken], groups[taken], n_images=n_images)
             made = made._replace(low=exact.low, high=exact.high, method=exact.method)
