@@ -3,51 +3,53 @@ import math
 import numpy as np
 import pytest
 
-from vrp.stats.bootstrap import resample_groups
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import share_estimate
 from vrp.stats.risk_coverage import risk_coverage
-from vrp.stats.selective import Blocks, accuracy_at, rejection_ratio, selective_estimates
+from vrp.stats.selective import (
+    accuracy_at,
+    rejection_estimate,
+    rejection_ratio,
+    selective_estimates,
+)
 
 
-def curve(confidence, correct, weights=None):
-    blocks = Blocks.of(np.asarray(confidence, dtype=float), np.asarray(correct, dtype=bool))
-    return blocks.curve(np.ones((len(correct), 1)) if weights is None else weights)
+def at(confidence, correct, coverage, groups=None):
+    codes, n_images = numbered(np.arange(len(correct)) if groups is None else groups)
+    return accuracy_at(confidence, correct, codes, coverage, n_images=n_images)
+
+
+def ratio(confidence, correct, groups=None):
+    codes, n_images = numbered(np.arange(len(correct)) if groups is None else groups)
+    return rejection_ratio(confidence, correct, codes, n_images=n_images)
 
 
 def test_accuracy_at_a_coverage_worked_by_hand():
     # In order: right, right, wrong, right, wrong, right, wrong, wrong, right, wrong.
-    correct = [1, 1, 0, 1, 0, 1, 0, 0, 1, 0]
-    answered = curve(np.arange(10, 0, -1), correct)
-    assert accuracy_at(*answered, 0.5) == pytest.approx([3 / 5])
-    assert accuracy_at(*answered, 0.8) == pytest.approx([4 / 8])
-    assert accuracy_at(*answered, 0.9) == pytest.approx([5 / 9])
-    assert accuracy_at(*answered, 1.0) == pytest.approx([5 / 10])
+    correct, confidence = [1, 1, 0, 1, 0, 1, 0, 0, 1, 0], np.arange(10, 0, -1)
+    for coverage, expected in ((0.5, 3 / 5), (0.8, 4 / 8), (0.9, 5 / 9), (1.0, 5 / 10)):
+        assert at(confidence, correct, coverage).value == pytest.approx(expected)
 
 
 def test_a_tie_is_answered_in_every_order_at_once():
     # One confident right answer, then three tied ones, of which one is wrong.
-    answered = curve([1, 0, 0, 0], [1, 1, 0, 1])
-    assert accuracy_at(*answered, 0.5) == pytest.approx([1 - (1 / 3) / 2])
+    assert at([1, 0, 0, 0], [1, 1, 0, 1], 0.5).value == pytest.approx(1 - (1 / 3) / 2)
 
 
 def test_missing_confidences_come_last():
-    answered = curve([math.nan, 2, 1, math.nan], [0, 1, 1, 0])
-    assert accuracy_at(*answered, 0.5) == [1.0]
-    assert rejection_ratio(*answered) == pytest.approx([1.0])
+    assert at([math.nan, 2, 1, math.nan], [0, 1, 1, 0], 0.5).value == 1.0
+    confidence = np.append(np.arange(30.0), np.full(30, math.nan))
+    assert ratio(confidence, [1] * 30 + [0] * 30).value == pytest.approx(1.0)
 
 
 def test_oracle_chance_and_the_worst_order():
     correct = np.array([1] * 70 + [0] * 30, dtype=bool)
-    assert rejection_ratio(*curve(correct, correct)) == pytest.approx([1.0])
-    assert rejection_ratio(*curve(np.zeros(100), correct)) == pytest.approx([0.0])
+    assert ratio(correct, correct).value == pytest.approx(1.0)
+    assert ratio(np.zeros(100), correct).value == pytest.approx(0.0)
     # Wrong ones first: the risk is 1 up to 30%, then 0.3 / c; its mean is 0.3 − 0.3 ln 0.3.
     oracle = 0.3 + 0.7 * math.log(0.7)
     worst = (0.3 - (0.3 - 0.3 * math.log(0.3))) / (0.3 - oracle)
-    assert rejection_ratio(*curve(~correct, correct)) == pytest.approx([worst])
-
-
-def test_undefined_where_all_are_right_or_all_wrong():
-    for correct in ([1, 1, 1], [0, 0, 0]):
-        assert np.isnan(rejection_ratio(*curve([3, 2, 1], correct))).all()
+    assert ratio(~correct, correct).value == pytest.approx(worst)
 
 
 def test_equals_the_sum_over_items_as_their_number_grows():
@@ -57,48 +59,75 @@ def test_equals_the_sum_over_items_as_their_number_grows():
     rate = 1 - correct.mean()
     oracle = risk_coverage(correct.astype(float), correct).aurc
     by_sum = (rate - risk_coverage(confidence, correct).aurc) / (rate - oracle)
-    assert rejection_ratio(*curve(confidence, correct)) == pytest.approx([by_sum], abs=2e-3)
+    assert ratio(confidence, correct).value == pytest.approx(by_sum, abs=2e-3)
 
 
-def test_weights_are_repetitions():
+@pytest.mark.parametrize("levels", [None, 6])
+def test_influence_is_what_an_item_more_or_less_changes(levels):
+    """Infinitesimal jackknife: the weight of one image's items grows by a little."""
     random = np.random.default_rng(2)
-    correct, confidence = random.random(40) < 0.6, random.normal(size=40).round(1)
-    weights = random.integers(0, 4, size=(40, 1)).astype(float)
-    rows = np.repeat(np.arange(40), weights[:, 0].astype(int))
-    weighted, repeated = curve(confidence, correct, weights), curve(confidence[rows], correct[rows])
-    assert rejection_ratio(*weighted) == pytest.approx(rejection_ratio(*repeated))
-    for share in (0.5, 0.8, 0.9):
-        assert accuracy_at(*weighted, share) == pytest.approx(accuracy_at(*repeated, share))
+    correct = random.random(60) < 0.7
+    confidence = (correct + random.normal(size=60)).astype(float)
+    if levels:
+        confidence = np.round(confidence * levels / 4)
+    groups = np.repeat(np.arange(30), 2)
+    copies = 2000
+    found = ratio(confidence, correct, groups)
+    for image in range(0, 30, 7):
+        rows = np.append(np.tile(np.arange(60), copies), np.flatnonzero(groups == image))
+        change = ratio(confidence[rows], correct[rows]).value - found.value
+        # Two items more among 60 copies each: their share grows by 1 / (60 · copies) apiece.
+        slope = change * (copies + 2 / 60)
+        assert found.components["items"].influence[image] == pytest.approx(slope, abs=2e-4)
 
 
-def estimates(confidence, correct):
-    groups = np.arange(len(correct))
-    resamples = resample_groups(groups, seed="s", n_boot=200)
-    return selective_estimates(
-        confidence, correct, groups, resamples=resamples, n_images=len(correct)
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "wrong_rate"), [(300, 0.3), (1000, 0.1), (1000, 0.05)])
+@pytest.mark.parametrize("levels", [None, 10])
+def test_intervals_cover(n, wrong_rate, levels):
+    """Of 400 studies with two questions an image, about 95% of the intervals hold the truth."""
+
+    def draw(random, size):
+        images = np.repeat(random.normal(size=size // 2), 2)
+        correct = images * 0.5 + random.normal(size=size) > -1.118 * _quantile(wrong_rate)
+        confidence = correct * 1.2 + random.normal(size=size) + 0.3 * images
+        return (np.round(confidence * levels / 6) if levels else confidence), correct
+
+    truth_confidence, truth_correct = draw(np.random.default_rng(0), 400_000)
+    truths = {
+        "prr": ratio(truth_confidence, truth_correct).value,
+        "accuracy_at_80": at(truth_confidence, truth_correct, 0.8).value,
+    }
+    held = dict.fromkeys(truths, 0)
+    n_studies = 400
+    for seed in range(n_studies):
+        confidence, correct = draw(np.random.default_rng(seed + 1), n)
+        codes, n_images = numbered(np.repeat(np.arange(n // 2), 2))
+        found = selective_estimates(confidence, correct, codes, n_images=n_images)
+        for name, truth in truths.items():
+            held[name] += found[name][1].low <= truth <= found[name][1].high
+    for name, count in held.items():
+        assert 0.92 <= count / n_studies <= 0.99, (name, count / n_studies)
 
 
-def test_intervals_hold_the_value_and_no_interval_is_a_point():
-    random = np.random.default_rng(3)
-    correct = random.random(300) < 0.85
-    found = estimates(correct + random.normal(size=300), correct)
-    assert list(found) == ["prr", "accuracy_at_50", "accuracy_at_80", "accuracy_at_90"]
-    for estimate in found.values():
-        assert estimate.low < estimate.value < estimate.high
-    perfect = estimates(correct.astype(float), correct)["accuracy_at_50"]
+def _quantile(wrong_rate):
+    return {0.3: 0.524, 0.1: 1.282, 0.05: 1.645}[wrong_rate]
+
+
+def test_no_interval_is_a_point():
+    correct = np.array([1] * 270 + [0] * 30, dtype=bool)
+    perfect = share_estimate(at(np.arange(300, 0, -1), correct, 0.5))
     assert perfect.value == 1.0
-    assert 0.95 < perfect.low < 1.0
-    assert perfect.method == "korn-graubard"
+    assert perfect.low == pytest.approx(0.025 ** (1 / 150), abs=1e-6)  # 150 of 150
 
 
 def test_too_few_wrong_answers_have_no_ratio():
-    correct = np.array([1] * 60 + [0] * 5, dtype=bool)
-    found = estimates(np.arange(65.0), correct)
-    assert math.isnan(found["prr"].value)
-    assert "too few wrong answers: 5" in found["prr"].note
-    assert math.isfinite(found["accuracy_at_80"].value)
+    found = ratio(np.arange(65.0), np.array([1] * 60 + [0] * 5, dtype=bool))
+    assert not found.defined
+    assert "too few wrong answers: 5" in rejection_estimate(found, wrong_rate=5 / 65).note
 
 
 def test_no_confidence_at_all_is_no_estimate():
-    assert estimates(np.full(5, math.nan), np.array([1, 0, 1, 1, 0], dtype=bool)) == {}
+    codes, n_images = numbered(np.arange(5))
+    nothing = np.full(5, math.nan)
+    assert not selective_estimates(nothing, np.ones(5, bool), codes, n_images=n_images)

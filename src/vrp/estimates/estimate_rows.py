@@ -26,6 +26,7 @@ from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA, LEVEL, SIGNAL_MISSING, Estimate, n_kept_labels, undefined
 from vrp.stats.multiplicity import holm
 from vrp.stats.proportion import clustered_share
+from vrp.stats.selective import selective_estimates
 from vrp.stats.ties import merge_near_ties
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.estimates import MACRO, NOT_A_LAYER, POOLED, WITHIN_ANSWERS, WITHIN_STRATA
@@ -123,6 +124,9 @@ def reliability_rows(
 ) -> list[EstimateRow]:
     """AUROC and R of one value per item: within strata and answers, by task, and pooled.
 
+    And of what stands for no layer: the prediction rejection ratio, and the accuracy where half,
+    80% and 90% of the items are answered, the most confident first.
+
     Args:
         predictor: name of the signal or probe.
         value: (n,) NaN where missing; such items are dropped and counted.
@@ -148,6 +152,7 @@ def reliability_rows(
         )
     if layer == NOT_A_LAYER:
         rows += _bootstrap_rows(predictor, oriented, items, folds)
+        rows += _selective_rows(predictor, oriented, items)
     if correlation:
         rows += _correlations(predictor, layer, value, items)
     return rows
@@ -250,6 +255,20 @@ def _bootstrap_rows(
         dropped = int(chosen.sum()) - estimate.n
         rows.append(estimate_row(predictor, scope, "auroc_bootstrap", estimate, n_dropped=dropped))
     return rows
+
+
+def _selective_rows(
+    predictor: str, oriented: NDArray[np.floating], items: EvaluationItems
+) -> list[EstimateRow]:
+    """What answering the most confident items first gains, by task, stratum and pooled."""
+    everyone = np.ones(len(oriented), dtype=bool)
+    return [
+        estimate_row(predictor, scope, metric, estimate, se=part.se, df=part.df)
+        for scope, chosen in {**items.scopes, POOLED: everyone}.items()
+        for metric, (part, estimate) in selective_estimates(
+            oriented[chosen], items.correct[chosen], items.groups[chosen], n_images=items.n_images
+        ).items()
+    ]
 
 
 def _correlations(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.clusters import clustered_mean
+from vrp.stats.clusters import ClusteredEstimate, clustered_mean
 from vrp.stats.estimate import LEVEL, Estimate, undefined
 
 
@@ -43,27 +43,34 @@ def clustered_share(
 ) -> Estimate:
     """Share of hits with Korn and Graubard's 95% interval, clustered by image.
 
-    Clopper–Pearson's interval of the effective number of items, which the clustered variance
-    gives (Korn & Graubard 1998); where all or none are hits, of the number of images. So a share
-    of 0% or 100% has an interval that is not a point.
-
     Args:
         hits: (n,)
         codes: (n,) number of each item's image, below `n_images`.
         n_images: images of the study.
     """
-    mean = clustered_mean(hits, codes, n_images=n_images)
-    if not mean.defined:
+    return share_estimate(clustered_mean(hits, codes, n_images=n_images))
+
+
+def share_estimate(share: ClusteredEstimate) -> Estimate:
+    """Value of a share with Korn and Graubard's 95% interval.
+
+    Clopper–Pearson's interval of the effective number of items, which the clustered variance
+    gives (Korn & Graubard 1998); where all or none are hits, of the number of images. So a share
+    of 0% or 100% has an interval that is not a point.
+    """
+    if not share.defined:
         return undefined(n=0, n_groups=0, method="korn-graubard", note="no items")
-    share, se = mean.value, mean.se
-    n_effective = float(mean.n_groups)
-    if 0 < share < 1 and se > 0:
-        t_items, t_images = stats.t.ppf((1 + LEVEL) / 2, [max(mean.n - 1, 1), mean.n_groups - 1])
-        n_effective = min(mean.n, share * (1 - share) / se**2 * (t_items / t_images) ** 2)
-    n_hits = share * n_effective
+    value, se = min(1.0, max(0.0, share.value)), share.se
+    n_effective = float(share.n_groups)
+    if 0 < value < 1 and se > 0:
+        t_items, t_images = stats.t.ppf((1 + LEVEL) / 2, [max(share.n - 1, 1), share.n_groups - 1])
+        n_effective = min(share.n, value * (1 - value) / se**2 * (t_items / t_images) ** 2)
+    n_hits = value * n_effective
     tail = (1 - LEVEL) / 2
     low = float(stats.beta.ppf(tail, n_hits, n_effective - n_hits + 1)) if n_hits > 0 else 0.0
     high = 1.0
     if n_hits < n_effective:
         high = float(stats.beta.ppf(1 - tail, n_hits + 1, n_effective - n_hits))
-    return Estimate(share, low, high, math.nan, mean.n, mean.n_groups, "korn-graubard", mean.note)
+    return Estimate(
+        value, low, high, math.nan, share.n, share.n_groups, "korn-graubard", share.note
+    )

@@ -1,150 +1,199 @@
 """Selective prediction in numbers: accuracy at a coverage, and the prediction rejection ratio.
 
 Items are answered in the order of their confidence. Those tied are answered in every order at
-once: the expected number of wrong answers is linear within a tie. Items without a confidence come
-last.
+once: the expected number of wrong answers grows evenly within a tie. Items without a confidence
+come last. With u the coverage at which an item is answered and w(u) the rate of wrong answers
+there, the risk at coverage c is ∫₀ᶜ w / c, and the area under that curve is ∫ −w(u) ln u.
 """
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.special import xlogy
 
 from vrp.stats.auroc import too_few
-from vrp.stats.bootstrap import BootstrapEstimate, Resamples
-from vrp.stats.estimate import Estimate, undefined
-from vrp.stats.proportion import clustered_share
+from vrp.stats.clusters import (
+    ClusteredEstimate,
+    Component,
+    group_sums,
+    n_distinct,
+    not_estimated,
+)
+from vrp.stats.estimate import LEVEL, Estimate, join_notes
+from vrp.stats.proportion import share_estimate
 
 COVERAGES = (0.5, 0.8, 0.9)
 """Shares of the items answered at which the accuracy is given."""
+# Half the width, in coverage and in items, over which the rate of wrong answers at a coverage is
+# taken, unless a tie is wider.
+_WINDOW, _WINDOW_ITEMS = 0.05, 10
 
 
-class Blocks(NamedTuple):
-    """Items in the order of their confidence, cut into ties."""
+class _Curve(NamedTuple):
+    """Wrong answers along the coverage; one value an item, in the caller's order."""
 
-    order: NDArray[np.int64]
-    """(n,) rows, the most confident first."""
-    first: NDArray[np.int64]
-    """(n_blocks,) where each tie begins in that order."""
     wrong: NDArray[np.float64]
-    """(n,) 1 where the answer is wrong, in that order."""
+    """(n,) 1 where the answer is wrong."""
+    start: NDArray[np.float64]
+    """(n,) coverage at which the item's tie begins."""
+    end: NDArray[np.float64]
+    """(n,) coverage at which it ends."""
+    rate: NDArray[np.float64]
+    """(n,) share of wrong answers within the tie."""
+    later: NDArray[np.float64]
+    """(n,) ∫ w(u) / u over the ties that come after it."""
 
-    @classmethod
-    def of(cls, confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> "Blocks":
-        """Sort items; those without a confidence (NaN) are one tie, the last."""
-        order = np.argsort(-confidence, kind="stable")
-        values = confidence[order]
-        missing = np.isnan(values)
-        starts = np.ones(values.size, dtype=bool)
-        starts[1:] = (values[1:] != values[:-1]) & ~(missing[1:] & missing[:-1])
-        return cls(order, np.flatnonzero(starts), (~correct[order]).astype(np.float64))
 
-    def curve(
-        self, weights: NDArray[np.floating]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(n_blocks + 1, k) items answered and wrong answers among them, up to each tie's end.
-
-        Args:
-            weights: (n, k) how often each item counts, in the caller's order.
-        """
-        sorted_weights = weights[self.order]
-        sizes = np.add.reduceat(sorted_weights, self.first)
-        errors = np.add.reduceat(sorted_weights * self.wrong[:, None], self.first)
-        none = np.zeros((1, weights.shape[1]))
-        return (
-            np.vstack([none, np.cumsum(sizes, axis=0)]),
-            np.vstack([none, np.cumsum(errors, axis=0)]),
-        )
+def _curve(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> _Curve:
+    # NaN sorts last under argsort, also of the negated values.
+    order = np.argsort(-confidence, kind="stable")
+    values, wrong = confidence[order], (~correct[order]).astype(np.float64)
+    missing = np.isnan(values)
+    starts = np.ones(values.size, dtype=bool)
+    starts[1:] = (values[1:] != values[:-1]) & ~(missing[1:] & missing[:-1])
+    first = np.flatnonzero(starts)
+    tie = np.cumsum(starts) - 1
+    size = np.diff(np.append(first, values.size))
+    rate = np.add.reduceat(wrong, first) / size
+    start, end = first / values.size, (first + size) / values.size
+    # The first tie begins at 0, and no tie comes before it that would need its integral.
+    over = rate[1:] * np.log(end[1:] / start[1:])
+    later = np.append(np.cumsum(over[::-1])[::-1], 0.0)
+    rows = np.empty(values.size, dtype=np.int64)
+    rows[order] = np.arange(values.size)
+    of_item = tie[rows]
+    return _Curve(wrong[rows], start[of_item], end[of_item], rate[of_item], later[of_item])
 
 
 def rejection_ratio(
-    answered: NDArray[np.floating], wrong: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """(k,) prediction rejection ratio (PRR) of curves of `Blocks.curve`.
+    confidence: ArrayLike, correct: ArrayLike, codes: NDArray[np.int64], *, n_images: int
+) -> ClusteredEstimate:
+    """Prediction rejection ratio (PRR, Malinin & Gales 2021) with the influence of every image.
 
     Of the area between the risk of answering in random order and that of an oracle, which answers
-    all wrong ones last, the share that the confidence gains (Malinin & Gales 2021): 1 for the
-    oracle, 0 for chance. Areas are over the coverage, exact for the piecewise linear curve. NaN
-    where all answers are right, or all wrong.
+    all wrong ones last, the share that the confidence gains: 1 for the oracle, 0 for chance.
+    Undefined where the cell is too small for an AUROC.
+
+    Args:
+        confidence: (n,) larger means "more likely right"; NaN: missing.
+        correct: (n,) 0 or 1.
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
     """
-    n, errors = answered[-1], wrong[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = errors / n
-        # Within a tie, wrong(x) = a + b x; the mean of wrong(x) / x has a closed form.
-        step = np.diff(answered, axis=0)
-        slope = np.where(step > 0, np.diff(wrong, axis=0) / step, 0.0)
-        offset = wrong[:-1] - slope * answered[:-1]
-        log_ratio = np.log(answered[1:] / answered[:-1])
-        # The first tie begins at 0 items and 0 wrong ones: its risk is constant.
-        curved = np.where((offset != 0) & (step > 0), offset * log_ratio, 0.0)
-        risk = (curved + slope * step).sum(axis=0) / n
-        oracle = rate + (1 - rate) * np.log1p(-rate)
-        found = (rate - risk) / (rate - oracle)
-    return np.where((errors > 0) & (errors < n), found, math.nan)
+    labels = np.asarray(correct, dtype=bool)
+    n, n_groups = labels.size, n_distinct(codes)
+    if reason := too_few(labels, codes):
+        return not_estimated(reason, n=n, n_groups=n_groups)
+    curve = _curve(np.asarray(confidence, dtype=np.float64), labels)
+    # Mean of −ln u over the item's tie.
+    depth = 1 + (xlogy(curve.start, curve.start) - xlogy(curve.end, curve.end)) / (
+        curve.end - curve.start
+    )
+    wrong_rate, area = float(curve.wrong.mean()), float((curve.wrong * depth).mean())
+    # An item also delays all that are answered after it.
+    delay = curve.rate * (np.log(curve.end) + depth) + curve.later
+    of_area = curve.wrong * depth - delay + wrong_rate - area
+    of_rate = curve.wrong - wrong_rate
+    reach = _reach(wrong_rate)
+    gain = wrong_rate - area
+    slope = math.log1p(-wrong_rate) + 1  # how `reach` grows with the rate
+    influence = (of_rate - of_area) / reach - gain * slope * of_rate / reach**2
+    component = Component.of_items(influence / n, codes, n_images)
+    return ClusteredEstimate(gain / reach, {"items": component}, n, n_groups)
+
+
+def rejection_estimate(estimate: ClusteredEstimate, *, wrong_rate: float) -> Estimate:
+    """Value and 95% interval: Student's t on the logarithm of what is missing to the oracle.
+
+    The lower end allows for one more wrong answer, answered at random: few wrong answers do not
+    show how early one of them may be answered, and the earliest weigh most.
+
+    Args:
+        estimate: of `rejection_ratio`.
+        wrong_rate: share of wrong answers.
+    """
+    found = estimate.estimate("clustered-influence")
+    missing = 1 - estimate.value
+    if not (math.isfinite(found.low) and missing > 0):
+        return found
+    # −ln u of a coverage u drawn at random has a mean square of 2.
+    unseen = math.sqrt(2) / (estimate.n * _reach(wrong_rate))
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, estimate.df))
+    below = quantile * math.hypot(estimate.se, unseen) / missing
+    above = quantile * estimate.se / missing
+    return found._replace(low=1 - missing * math.exp(below), high=1 - missing * math.exp(-above))
+
+
+def _reach(wrong_rate: float) -> float:
+    """Area between the risk of answering in random order and that of the oracle."""
+    return -(1 - wrong_rate) * math.log1p(-wrong_rate)
 
 
 def accuracy_at(
-    answered: NDArray[np.floating], wrong: NDArray[np.floating], coverage: float
-) -> NDArray[np.float64]:
-    """(k,) expected accuracy among the most confident share `coverage` of the items."""
-    wanted = coverage * answered[-1]
-    # The tie within which the coverage is reached, or whose end reaches it.
-    row = (answered < wanted).sum(axis=0)[None]
-    before, after = (np.take_along_axis(answered, row - step, axis=0)[0] for step in (1, 0))
-    few, many = (np.take_along_axis(wrong, row - step, axis=0)[0] for step in (1, 0))
-    share = (wanted - before) / (after - before)
-    return 1 - (few + share * (many - few)) / wanted
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    codes: NDArray[np.int64],
+    coverage: float,
+    *,
+    n_images: int,
+) -> ClusteredEstimate:
+    """Expected accuracy among the most confident items, with the influence of every image.
+
+    Its counts are those of the items that are answered.
+
+    Args:
+        confidence: (n,) larger means "more likely right"; NaN: missing.
+        correct: (n,) 0 or 1.
+        codes: (n,) number of each item's image, below `n_images`.
+        coverage: share of the items answered, in (0, 1].
+        n_images: images of the study.
+    """
+    labels = np.asarray(correct, dtype=bool)
+    curve = _curve(np.asarray(confidence, dtype=np.float64), labels)
+    taken = np.clip((coverage - curve.start) / (curve.end - curve.start), 0.0, 1.0)
+    risk = float((curve.wrong * taken).mean())
+    # Where the threshold moves, items of this rate come in or drop out.
+    half = max(_WINDOW, _WINDOW_ITEMS / labels.size)
+    near = (curve.start < coverage + half) & (curve.end > coverage - half)
+    tied = (curve.start < coverage) & (curve.end >= coverage)
+    wide = tied.mean() >= 2 * half
+    rate = float(curve.wrong[tied if wide else near].mean())
+    of_risk = curve.wrong * taken - risk - rate * (taken - coverage)
+    influence = group_sums(-of_risk / (coverage * labels.size), codes, n_images)
+    n_groups = n_distinct(codes[taken > 0])
+    component = Component(influence, n_groups)
+    n = round(coverage * labels.size)
+    return ClusteredEstimate(1 - risk / coverage, {"items": component}, n, n_groups)
 
 
 def selective_estimates(
     confidence: NDArray[np.floating],
     correct: NDArray[np.bool_],
-    groups: NDArray[np.int64],
+    codes: NDArray[np.int64],
     *,
-    resamples: Resamples,
     n_images: int,
-) -> dict[str, Estimate]:
-    """`prr` and `accuracy_at_50`, `_80` and `_90`, with bootstrap intervals clustered by image.
-
-    An accuracy whose resamples are all equal (no wrong answer among those given) has Korn and
-    Graubard's interval of the answered items in its place.
+) -> dict[str, tuple[ClusteredEstimate, Estimate]]:
+    """`prr` and `accuracy_at_50`, `_80` and `_90`; none where no item has a confidence.
 
     Args:
-        confidence: (n,) larger means "more likely right"; NaN: missing.
+        confidence: (n,) larger means "more likely right"; NaN: missing, answered last.
         correct: (n,)
-        groups: (n,) number of each item's image.
-        resamples: of all images.
+        codes: (n,) number of each item's image, below `n_images`.
         n_images: images of the study.
     """
-    n, n_groups = len(correct), int(np.unique(groups).size)
-    if not np.isfinite(confidence).any():
-        return {}
-    blocks = Blocks.of(np.asarray(confidence, dtype=np.float64), correct)
-    codes = resamples.codes(groups)
-    whole = blocks.curve(np.ones((n, 1)))
-    coverage_of = {f"accuracy_at_{round(100 * share)}": share for share in COVERAGES}
-    names = ["prr", *coverage_of]
-    replicates = {name: np.empty(resamples.n_boot) for name in names}
-    for part, weights in resamples.blocks():
-        curve = blocks.curve(weights[codes].astype(np.float64))
-        replicates["prr"][part] = rejection_ratio(*curve)
-        for name, share in coverage_of.items():
-            replicates[name][part] = accuracy_at(*curve, share)
     n_missing = int(np.isnan(confidence).sum())
-    note = f"{n_missing} items without a confidence are answered last" if n_missing else ""
-
-    def estimate(name: str, value: NDArray[np.float64]) -> Estimate:
-        return BootstrapEstimate(float(value[0]), replicates[name], n, n_groups, note).estimate()
-
-    found = {"prr": estimate("prr", rejection_ratio(*whole))}
-    if few := too_few(correct, groups):
-        found["prr"] = undefined(n=n, n_groups=n_groups, method="cluster-bootstrap", note=few)
-    for name, share in coverage_of.items():
-        made = estimate(name, accuracy_at(*whole, share))
-        if made.low == made.high:
-            taken = blocks.order[: max(1, round(share * n))]
-            exact = clustered_share(correct[taken], groups[taken], n_images=n_images)
-            made = made._replace(low=exact.low, high=exact.high, method=exact.method)
-        found[name] = made
-    return found
+    if n_missing == len(confidence):
+        return {}
+    ratio = rejection_ratio(confidence, correct, codes, n_images=n_images)
+    found = {"prr": (ratio, rejection_estimate(ratio, wrong_rate=1 - float(np.mean(correct))))}
+    for coverage in COVERAGES:
+        share = accuracy_at(confidence, correct, codes, coverage, n_images=n_images)
+        found[f"accuracy_at_{round(100 * coverage)}"] = (share, share_estimate(share))
+    note = f"{n_missing} items without a value are answered last" if n_missing else ""
+    return {
+        name: (part, made._replace(note=join_notes(made.note, note)))
+        for name, (part, made) in found.items()
+    }

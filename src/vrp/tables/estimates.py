@@ -28,7 +28,12 @@ def estimates_table(name: str) -> TableSchema:
             "these and the emitted answer; a task; `task: form`; `macro`: mean over tasks; "
             "`pooled`; `answer_yes`, `answer_no`: existence items with that answer",
         ),
-        column("metric", text, "auroc, r, accuracy, r2, precision …"),
+        column(
+            "metric",
+            text,
+            "auroc, r, accuracy, r2, precision …; `prr`: prediction rejection ratio; "
+            "`accuracy_at_80`: of the 80% of items answered first, the most confident",
+        ),
         column("value", precise, "the estimate; NaN where it is undefined (see note)"),
         column("low", precise, "lower end of the 95% interval"),
         column("high", precise, "upper end of the 95% interval"),
