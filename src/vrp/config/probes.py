@@ -24,5 +24,8 @@ class ProbesConfig(Section):
     """Layers joined in the `last layers` probe."""
     permutations: int = Field(default=20, ge=0)
     """Label permutations fitted beside the probe: on average they must fall to chance."""
+    fold_seeds: int = Field(default=5, ge=1)
+    """Assignments of images to folds that the best layer's probe is fitted with: how much its AUROC
+    depends on them, which its interval leaves out. All other numbers are of the first."""
     bootstrap: int = Field(default=1000, ge=100)
     """Number of bootstrap resamples, clustered by image."""

@@ -4,6 +4,7 @@ Sources: POPE's evaluation rule (evaluate.py) and the VQA v2 evaluation code (vq
 reproduced in behaviour to the last digit, quirks included.
 """
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -156,6 +157,14 @@ def reachable_vqa_accuracy(answers: Sequence[str], rule: VqaRule) -> float:
     """
     counts = Counter(map(normalise_vqa, answers))
     return vqa_accuracy(max(answers, key=lambda a: counts[normalise_vqa(a)]), answers, rule=rule)
+
+
+def agreement(answers: Sequence[str]) -> float:
+    """Share of the annotators who gave the most frequent answer; NaN where there are none."""
+    if not answers:
+        return math.nan
+    counts = Counter(normalise_vqa(answer) for answer in answers)
+    return max(counts.values()) / len(answers)
 
 
 def majority_answer(answers: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ there. The unweighted mean over tasks and the pooled AUROC stand beside it for c
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -54,6 +54,9 @@ class EvaluationItems:
     """Of the bootstrap that stands beside the analytic intervals."""
     margins: EquivalenceMargins
     """Margins of the equivalence tests."""
+    difficulty: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+    """Scope → (n,) how easy each item is; NaN where not known. Items of a stratum are compared
+    within thirds of it."""
 
     @classmethod
     def from_frame(
@@ -89,6 +92,11 @@ class EvaluationItems:
         return np.char.add(np.char.add(self.strata, " = "), self.answers.astype(str))
 
     @cached_property
+    def matched_strata(self) -> Mapping[str, NDArray[np.str_]]:
+        """Scope → (n,) stratum and third of difficulty of each item."""
+        return {scope: thirds_of(self.strata, values) for scope, values in self.difficulty.items()}
+
+    @cached_property
     def scopes(self) -> Mapping[str, NDArray[np.bool_]]:
         """Name → (n,) items of the scopes that are subsets.
 
@@ -110,6 +118,22 @@ class EvaluationItems:
     def n_of_scope(self) -> Mapping[str, int]:
         """Items of each scope."""
         return {scope: int(chosen.sum()) for scope, chosen in self.scopes.items()}
+
+
+def thirds_of(strata: NDArray[np.str_], values: NDArray[np.floating]) -> NDArray[np.str_]:
+    """(n,) each stratum cut into thirds of a value; equal values are never parted.
+
+    Args:
+        strata: (n,) stratum of each item.
+        values: (n,) NaN where not known: such items are a part of their own.
+    """
+    part = np.full(strata.size, -1)
+    for stratum in np.unique(strata).tolist():
+        here = (strata == stratum) & np.isfinite(values)
+        if here.any():
+            edges = np.quantile(values[here], [1 / 3, 2 / 3])
+            part[here] = np.searchsorted(edges, values[here], side="right")
+    return np.char.add(np.char.add(strata, " | "), part.astype(str))
 
 
 def reliability_rows(
@@ -145,7 +169,10 @@ def reliability_rows(
     oriented = ranked if higher_is_reliable else -ranked
     margin = items.margins.chance
     rows = []
-    for scope, part in _aurocs(oriented, items, folds).items():
+    parts = _aurocs(oriented, items, folds)
+    if layer == NOT_A_LAYER:
+        parts |= _within(oriented, items, folds, items.matched_strata)
+    for scope, part in parts.items():
         p_equivalence = equivalence_p(part, low=margin[0], high=margin[1])
         rows.append(
             _row(predictor, layer, scope, "auroc", part, auroc_estimate(part), items, p_equivalence)
@@ -172,13 +199,24 @@ def _aurocs(
     }  # fmt: skip
     n_groups = n_kept_labels(items.groups, ~np.isnan(oriented))
     of_tasks = {task: parts[task] for task in items.task_names}
-    within = {
+    headline = {WITHIN_STRATA: items.strata, WITHIN_ANSWERS: items.answer_strata}
+    within = _within(oriented, items, folds, headline)
+    return {**within, MACRO: mean_of(of_tasks, n_groups=n_groups), **parts}
+
+
+def _within(
+    oriented: NDArray[np.floating],
+    items: EvaluationItems,
+    folds: NDArray[np.integer] | None,
+    strata_of: Mapping[str, NDArray[np.str_]],
+) -> dict[str, ClusteredEstimate]:
+    """Scope → AUROC within its strata."""
+    return {
         scope: stratified_auroc(
             oriented, items.correct, items.groups, strata, n_images=items.n_images, folds=folds
         )
-        for scope, strata in ((WITHIN_STRATA, items.strata), (WITHIN_ANSWERS, items.answer_strata))
+        for scope, strata in strata_of.items()
     }
-    return {**within, MACRO: mean_of(of_tasks, n_groups=n_groups), **parts}
 
 
 def not_captured_rows(

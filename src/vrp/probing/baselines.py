@@ -96,6 +96,16 @@ def question_only(
     return cross_fit("question only", texts, items, plan, _question_learner)
 
 
+def random_features(items: ProbeItems, width: int, *, seed: str) -> NDArray[np.float32]:
+    """(n, width) standard normal noise in place of hidden states: what a probe of that many weights
+    finds where there is nothing. Each item's noise follows from its id.
+    """
+    found = np.empty((items.n_items, width), dtype=np.float32)
+    for row, item_id in enumerate(items.item_id.tolist()):
+        found[row] = generator("random features", seed, str(item_id)).standard_normal(width)
+    return found
+
+
 def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:
     """The items with their labels permuted within each task, in runs of an image.
 

@@ -67,13 +67,15 @@ class ProbeResult:
 
     scores: NDArray[np.float64]
     """(n,) probability of a right answer, in the caller's row order; NaN where every training item
-    is right, or every one wrong."""
+    is right, or every one wrong. Of some probes a rank only (`is_probability`)."""
     fits: tuple[FoldFit, ...]
     """One per fold, ascending."""
     stacked: NDArray[np.float64] | None = None
     """(n_folds, n) the score as a *feature* for a second model: in row k, items outside fold k
     have their out-of-inner-fold score and items of fold k their held-out score, so that no label
     of fold k has touched what the second model is fitted on."""
+    is_probability: bool = True
+    """Whether scores are probabilities; where not, a higher one only means more likely right."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ def finite_features(features: Features, *, n_items: int, name: str) -> Features:
     return PerFold(checked, features.layer)
 
 
-def _read(features: Features, fold: int) -> tuple[NDArray[Any] | RowView, str]:
+def features_of(features: Features, fold: int) -> tuple[NDArray[Any] | RowView, str]:
+    """Features of the fold that is held out, and the name of the layer that they are of."""
     if isinstance(features, PerFold):
         return features.of_fold(fold), features.layer.get(fold, "")
     return features, ""
@@ -184,7 +187,7 @@ def cross_fit(
     stacked = np.full((len(plan.splits), items.n_items), math.nan)
     fits, nested = [], True
     for row, split in enumerate(plan.splits):
-        matrix, layer = _read(features, split.fold)
+        matrix, layer = features_of(features, split.fold)
         if len(matrix) != items.n_items:
             raise InputError(f"{name}: {len(matrix)} rows of features for {items.n_items} items")
         labels = items.correct[split.train]

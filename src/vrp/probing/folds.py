@@ -99,6 +99,19 @@ class FoldPlan(NamedTuple):
     seed: str
     """Names the folds; probes derive their own seeds from it."""
 
+    def learning_from(self, part: NDArray[np.bool_]) -> "FoldPlan":
+        """Return the same splits with training parts of some items only; all are still scored.
+
+        Args:
+            part: (n,) items that may be learnt from.
+        """
+        splits = (
+            split._replace(train=split.train[kept], inner=split.inner[kept])
+            for split in self.splits
+            for kept in [part[split.train]]
+        )
+        return self._replace(splits=tuple(splits))
+
 
 def _grouped_folds(
     strata: NDArray, groups: NDArray, *, n_folds: int, seed: int

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,11 +12,11 @@ from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.probes import ProbesConfig
-from vrp.errors import InputError
 from vrp.estimates.estimate_rows import (
     EstimateRow,
     EvaluationItems,
     adjusted,
+    estimate_row,
     not_captured_rows,
     permutation_rows,
     plain_row,
@@ -25,26 +24,31 @@ from vrp.estimates.estimate_rows import (
     share_rows,
     with_reasons,
 )
-from vrp.probing.attention import (
-    concatenate_maps,
-    fit_attention_trees,
-)
+from vrp.estimates.probe_inputs import Inputs, Layers, Maps, read_inputs
+from vrp.probing.attention import fit_attention_trees
 from vrp.probing.baselines import (
     answer_only,
     permute_labels,
     question_only,
+    random_features,
     task_only,
 )
 from vrp.probing.crossfit import ProbeResult
+from vrp.probing.distilled import fit_distilled
 from vrp.probing.folds import FoldPlan, ProbeItems, plan_folds
 from vrp.probing.fusion import fit_fusion
 from vrp.probing.labels import (
+    ANSWER_END,
     BLIND_LINEAR_BEST,
+    DISTILLED,
     LINEAR,
     LINEAR_BEST,
+    MAHALANOBIS,
     OUTPUT_FUSION,
     OUTPUT_FUSION_WITH_PROBE,
     PERMUTED_LINEAR_BEST,
+    RANDOM_FEATURES,
+    TRANSFER,
 )
 from vrp.probing.linear import (
     chosen_layer_features,
@@ -52,76 +56,31 @@ from vrp.probing.linear import (
     last_layers,
     nested_best_layer,
 )
+from vrp.probing.mahalanobis import fit_mahalanobis
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.probing.sweep import Labelling, fit_layers_together
 from vrp.signals.registry import SIGNALS, is_of_output
 from vrp.signals.structural import FEATURE_NAMES
-from vrp.stats.auroc import stratified_auroc
+from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
+from vrp.stats.estimate import Estimate
 from vrp.study.context import StageContext
-from vrp.tables.answers import ANSWERS
-from vrp.tables.arrays import as_array, as_matrices
-from vrp.tables.attention import ATTENTION
-from vrp.tables.captured import captured, is_captured
-from vrp.tables.estimates import NOT_A_LAYER, POOLED, PROBES, WITHIN_STRATA
-from vrp.tables.hidden import EMBED, written_hidden_table
-from vrp.tables.items import ITEMS, read_asked_items
-from vrp.tables.lens import LENS
+from vrp.tables.captured import is_captured
+from vrp.tables.estimates import (
+    NOT_A_LAYER,
+    POOLED,
+    PROBES,
+    WITHIN_AGREEMENT,
+    WITHIN_QUESTION_SCORE,
+    WITHIN_STRATA,
+)
 from vrp.tables.neurons import NEURONS
-from vrp.tables.parquet_files import read_batches, read_table, write_table
+from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
-from vrp.tables.schema import TableSchema
 from vrp.tables.signals import signal_table
 
-PROMPT_END = "prompt_end"
 NEAR_BEST = 0.02
 _ATTENTION_PROBES = ("attention_trees", "attention_mlp")
-_NOT_FINITE = "non-finite hidden states or margins"
-# Items whose attention maps are in memory at a time, before they are brought to one grid.
-_ITEMS_AT_ONCE = 4096
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Hidden states of the used items at `prompt_end`, read layer by layer."""
-
-    paths: tuple[Path, ...]
-    """All shards."""
-    schema: TableSchema
-    """Their schema."""
-    rows: NDArray[np.bool_]
-    """(n_items of the study,) the items used, in the order of item_id."""
-
-    @property
-    def names(self) -> list[str]:
-        """Decoder layers, first to last; the embedding is not one of them."""
-        return [name for name in self.schema.columns.names[2:] if name != EMBED]
-
-    def read(self, layer: str) -> NDArray[np.floating]:
-        """(n_used, d_model), one column of the files and no other."""
-        frame = read_table(self.paths, self.schema, columns=[layer])
-        return _vectors(frame.filter(position=PROMPT_END)[layer])[self.rows]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Data that the probes of one model are fitted on, one row per used item."""
-
-    items: ProbeItems
-    layers: Layers
-    blind_layers: Layers | None
-    margins: NDArray[np.floating] | None
-    """(n, n_layers) decision margins; None where they were not captured."""
-    signals: pl.DataFrame
-    """Signals of the used items."""
-    questions: NDArray[np.object_]
-    answers: NDArray[np.object_]
-    maps: "Maps | None"
-    """Attention maps; None where they were not captured or no probe wants them."""
-    left_out: tuple[str, ...]
-    """Reason for each item that is left out."""
-    without_map: tuple[str, ...]
-    """Reason for each used item that has no usable map."""
 
 
 class Places(NamedTuple):
@@ -138,14 +97,11 @@ class Places(NamedTuple):
         used = np.flatnonzero(items.judged)
         return cls(used, np.searchsorted(evaluated.to_numpy(), items.item_id[used]))
 
-
-class Maps(NamedTuple):
-    """Attention maps of the used items."""
-
-    features: NDArray[np.float32]
-    """(n, d) the maps of all layers, brought to one grid; 0 in place of what is not finite."""
-    usable: NDArray[np.bool_]
-    """(n,) whether all of an item's maps are finite."""
+    def spread(self, values: NDArray[np.floating], n_evaluated: int) -> NDArray[np.float64]:
+        """(n_evaluated,) values of the used items among all that are evaluated; NaN elsewhere."""
+        found = np.full(n_evaluated, np.nan)
+        found[self.evaluated] = values[self.used]
+        return found
 
 
 def run(context: StageContext) -> None:
@@ -163,7 +119,7 @@ def run(context: StageContext) -> None:
     table = read_table(context.input_path("signals"), signal_table())
     maps = attention if probes.supervised_attention else ()
     items, blind_hidden = context.input_path("items"), context.input_paths("blind/hidden")
-    inputs = _read(table, items, answers, maps, hidden, lens, blind_hidden)
+    inputs = read_inputs(table, items, answers, maps, hidden, lens, blind_hidden)
     if not inputs.items.judged.any():
         _write_nothing(context)
         return
@@ -179,24 +135,36 @@ def run(context: StageContext) -> None:
     )
     # All probes have one plan: the scores of an item come from the same training items.
     permuted = _permuted_labels(inputs.items, probes, seed)
-    labellings = [Labelling(inputs.items, plan), *permuted]
-    by_layer, *null_by_layer = _fit_layers(inputs.layers, labellings, probes, "layers")
+    again = _other_folds(inputs.items, probes, seed)
+    labellings = [Labelling(inputs.items, plan), *again, *permuted]
+    by_layer, *others = _fit_layers(inputs.layers, labellings, probes, "layers")
     fitted = fit_probes(inputs, plan, by_layer, probes)
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
-    guards = _guards(inputs, plan, probes)
+    guards = _guards(inputs, plan, probes, seed)
 
     places = Places.of(inputs.items, judged["item_id"])
+    question_scores = guards["question_only"].scores
+    all_items = replace(all_items, difficulty={
+        WITHIN_AGREEMENT: places.spread(inputs.agreement, len(judged)),
+        WITHIN_QUESTION_SCORE: places.spread(question_scores, len(judged)),
+    })  # fmt: skip
     rows: list[EstimateRow] = []
     for layer, result in by_layer.items():
-        layer_rows = _evaluate(LINEAR, result.scores, plan, all_items, places, layer=_number(layer))
+        layer_rows = _evaluate(
+            LINEAR, result.scores, plan, all_items, places, layer=_number(layer), accuracy=False
+        )
         rows += with_reasons(layer_rows, inputs.left_out)
     for name, result in {**fitted, **guards}.items():
         more = inputs.without_map if name in _ATTENTION_PROBES else ()
-        probe_rows = _evaluate(name, result.scores, plan, all_items, places)
+        probe_rows = _evaluate(
+            name, result.scores, plan, all_items, places, accuracy=result.is_probability
+        )
         rows += with_reasons(probe_rows, (*inputs.left_out, *more))
     for name in not_captured_probes(inputs, probes):
         rows += not_captured_rows(name, all_items, correlation=False)
-    rows += _permuted_rows(rows, permuted, null_by_layer, all_items, places)
+    rows += _fold_seed_rows(rows, again, others[: len(again)], all_items, places)
+    rows += _permuted_rows(rows, permuted, others[len(again) :], all_items, places)
+    rows += _transfer_rows(inputs, plan, fitted[LINEAR_BEST], all_items, places, probes)
     rows += _architecture_rows(rows, fitted[LINEAR_BEST], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
@@ -250,12 +218,19 @@ def fit_probes(
     makers: dict[str, Callable[[], ProbeResult]] = {
         "linear_last_layers": lambda: last_layers(by_layer, n_layers=probes.last_layers),
         "sparse": lambda: fit_sparse(features, items, plan, penalty=probes.sparse_c),
+        MAHALANOBIS: lambda: fit_mahalanobis(features, items, plan),
         "fusion": lambda: fuse(deployable),
         OUTPUT_FUSION: lambda: fuse(output),
     }
     if best.stacked is not None:
         makers["fusion_with_probe"] = lambda: fuse(deployable, with_probe=True)
         makers[OUTPUT_FUSION_WITH_PROBE] = lambda: fuse(output, with_probe=True)
+    if (states := inputs.answer_end) is not None:
+        makers[ANSWER_END] = lambda: _fit_answer_end(states, items, plan, probes)
+    consistency = inputs.signals["self_consistency"]
+    if is_captured(consistency):
+        share = consistency.to_numpy().astype(np.float64)
+        makers[DISTILLED] = lambda: fit_distilled(features, share, items, plan)
     if probes.mlp:
         makers["mlp"] = lambda: fit_mlp(features, items, plan)
     if (margins := inputs.margins) is not None:
@@ -268,6 +243,20 @@ def fit_probes(
     for name in tqdm(makers, unit="probe", desc="probes", mininterval=1):
         fitted[name] = makers[name]()
     return fitted
+
+
+def _fit_answer_end(
+    states: Layers, items: ProbeItems, plan: FoldPlan, probes: ProbesConfig
+) -> ProbeResult:
+    """The best layer's probe at the answer's end; an empty answer has none, and no score."""
+    known = np.isfinite(states.read(states.names[0])).all(axis=1)
+    matrices = ((name, np.where(known[:, None], states.read(name), 0.0)) for name in states.names)
+    part = plan.learning_from(known)
+    (by_layer,) = fit_layers_together(
+        matrices, [Labelling(items, part)], penalties=probes.penalties
+    )
+    best = nested_best_layer(by_layer, part)
+    return replace(best, scores=np.where(known, best.scores, np.nan))
 
 
 def _attention_makers(
@@ -295,13 +284,20 @@ def not_captured_probes(inputs: Inputs, probes: ProbesConfig) -> list[str]:
     return names
 
 
-def _guards(inputs: Inputs, plan: FoldPlan, probes: ProbesConfig) -> dict[str, ProbeResult]:
+def _guards(
+    inputs: Inputs, plan: FoldPlan, probes: ProbesConfig, seed: int
+) -> dict[str, ProbeResult]:
     """Fit the baselines that can score without reading reliability; name → result."""
     items = inputs.items
+    noise = random_features(items, inputs.layers.width, seed=str(seed))
+    (of_noise,) = fit_layers_together(
+        [("", noise)], [Labelling(items, plan)], penalties=probes.penalties
+    )
     found = {
         "task_only": task_only(items, plan),
         "question_only": question_only(inputs.questions, items, plan),
         "answer_only": answer_only(inputs.answers, items, plan),
+        RANDOM_FEATURES: of_noise[""],
     }
     if inputs.blind_layers is not None:
         labelling = Labelling(items, plan)
@@ -332,22 +328,108 @@ def _permuted_rows(
     places: Places,
 ) -> list[EstimateRow]:
     """The best-layer probe fitted to permuted labels and evaluated on them: chance, or a leak."""
-    areas = []
-    for (items, plan), layers in zip(permuted, by_layer, strict=True):
-        labels = all_items.correct.copy()
-        labels[places.evaluated] = items.correct[places.used]
-        scores, folds = _everywhere(nested_best_layer(layers, plan).scores, plan, labels, places)
-        area = stratified_auroc(
-            scores, labels, all_items.groups, all_items.strata,
-            n_images=all_items.n_images, folds=folds,
-        )  # fmt: skip
-        areas.append(area.value)
-    observed = next(
-        row["value"]
-        for row in rows
-        if (row["predictor"], row["scope"], row["metric"]) == (LINEAR_BEST, WITHIN_STRATA, "auroc")
-    )
+    areas = [
+        _best_layer_auroc(labelling, layers, all_items, places)
+        for labelling, layers in zip(permuted, by_layer, strict=True)
+    ]
+    observed = _headline(rows)["value"]
     return permutation_rows(PERMUTED_LINEAR_BEST, areas, observed, n=len(places.used))
+
+
+def _headline(rows: Sequence[EstimateRow]) -> EstimateRow:
+    """The AUROC within strata of the best layer's probe."""
+    wanted = (LINEAR_BEST, WITHIN_STRATA, "auroc")
+    return next(row for row in rows if (row["predictor"], row["scope"], row["metric"]) == wanted)
+
+
+def _best_layer_auroc(
+    labelling: Labelling,
+    by_layer: Mapping[str, ProbeResult],
+    all_items: EvaluationItems,
+    places: Places,
+) -> float:
+    """AUROC within strata of the best layer's probe for one set of labels and folds."""
+    items, plan = labelling
+    labels = all_items.correct.copy()
+    labels[places.evaluated] = items.correct[places.used]
+    scores, folds = _everywhere(nested_best_layer(by_layer, plan).scores, plan, labels, places)
+    return stratified_auroc(
+        scores, labels, all_items.groups, all_items.strata,
+        n_images=all_items.n_images, folds=folds,
+    ).value  # fmt: skip
+
+
+def _other_folds(items: ProbeItems, probes: ProbesConfig, seed: int) -> list[Labelling]:
+    """The items with their true labels, in other folds."""
+    sizes = {"n_folds": probes.folds, "n_inner": probes.inner_folds}
+    return [
+        Labelling(items, plan_folds(items, **sizes, seed=f"{seed}/folds/{again}"))
+        for again in range(1, probes.fold_seeds)
+    ]
+
+
+def _fold_seed_rows(
+    rows: Sequence[EstimateRow],
+    again: Sequence[Labelling],
+    by_layer: Sequence[Mapping[str, ProbeResult]],
+    all_items: EvaluationItems,
+    places: Places,
+) -> list[EstimateRow]:
+    """How far the best layer's AUROC depends on the folds: mean and range over fold seeds."""
+    headline = _headline(rows)
+    areas = [headline["value"]] + [
+        _best_layer_auroc(labelling, layers, all_items, places)
+        for labelling, layers in zip(again, by_layer, strict=True)
+    ]
+    if not again or not np.isfinite(areas).all():
+        return []
+    estimate = Estimate(
+        float(np.mean(areas)), min(areas), max(areas), math.nan,
+        headline["n"], headline["n_groups"], f"range over {len(areas)} fold seeds",
+    )  # fmt: skip
+    spread = float(np.std(areas, ddof=1))
+    return [estimate_row(LINEAR_BEST, WITHIN_STRATA, "auroc_fold_seeds", estimate, se=spread)]
+
+
+def _transfer_rows(
+    inputs: Inputs,
+    plan: FoldPlan,
+    best: ProbeResult,
+    all_items: EvaluationItems,
+    places: Places,
+    probes: ProbesConfig,
+) -> list[EstimateRow]:
+    """A probe that learnt from one split alone, judged on each split: the transfer matrix.
+
+    It reads the layer that was picked for the fold, on images that it was not fitted on.
+    """
+    splits = np.array([item_id.rpartition("/")[0] for item_id in inputs.items.item_id.tolist()])
+    names = sorted(set(splits.tolist()))
+    if len(names) < 2:
+        return []
+    features = chosen_layer_features(best, inputs.layers.read)
+    of_evaluated = np.full(all_items.correct.size, "", dtype=splits.dtype)
+    of_evaluated[places.evaluated] = splits[places.used]
+    rows = []
+    for source in tqdm(names, unit="split", desc="transfer", mininterval=1):
+        part = plan.learning_from(splits == source)
+        result = fit_linear(
+            features, inputs.items, part, name=f"from {source}", penalties=probes.penalties
+        )
+        scores, folds = _everywhere(result.scores, plan, all_items.correct, places)
+        for target in names:
+            here = of_evaluated == target
+            area = clustered_auroc(
+                scores[here], all_items.correct[here], all_items.groups[here],
+                n_images=all_items.n_images, name=target, folds=folds[here],
+            )  # fmt: skip
+            rows.append(
+                estimate_row(
+                    f"{TRANSFER}{source}", target, "transfer_auroc", auroc_estimate(area),
+                    n_dropped=int(here.sum()) - area.n, se=area.se, df=area.df,
+                )
+            )  # fmt: skip
+    return rows
 
 
 def _fit_layers(
@@ -368,111 +450,6 @@ def _fit_sparse_layers(
     }
 
 
-def _read(
-    table: pl.DataFrame,
-    items: Path,
-    answers: Sequence[Path],
-    attention: Sequence[Path],
-    hidden: Sequence[Path],
-    lens: Sequence[Path],
-    blind_hidden: Sequence[Path],
-) -> Inputs:
-    """Read everything but the hidden states themselves, for the items that can be used."""
-    questions = read_asked_items(items, ITEMS.only("question"))
-    parsed = read_table(answers, ANSWERS.only("parsed", "note"))
-    margins = read_table(lens, LENS.only("decision_margin"))
-    map_notes = read_table(attention, ATTENTION.only("note")) if attention else None
-    for name, other in (("items", questions), ("answers", parsed), ("lens", margins),
-                        ("attention", map_notes)):  # fmt: skip
-        if other is not None and not other["item_id"].equals(table["item_id"]):
-            raise InputError(f"{name} and signals hold different items; rerun the metrics stage")
-    # One set of items for all probes and guards, so that their differences are paired.
-    usable = _finite_rows(hidden, len(table))
-    margin_rows = None
-    if is_captured(margins["decision_margin"]):
-        margin_rows = as_array(margins["decision_margin"]).astype(np.float64)
-        usable &= np.isfinite(margin_rows).all(axis=1)
-    if blind_hidden:
-        usable &= _finite_rows(blind_hidden, len(table))
-    used = table.filter(usable)
-    maps = _maps(attention, used["item_id"])
-    without_map: list[str] = []
-    if map_notes is not None and maps is not None:
-        notes = map_notes.filter(usable)["note"].filter(~maps.usable)
-        without_map = notes.fill_null("no usable attention map").to_list()
-    return Inputs(
-        items=ProbeItems.of(
-            used["item_id"].to_numpy(), used["correct"].fill_null(False).to_numpy(),
-            # Numbers sort as the images' names do, and faster.
-            used["group"].rank("dense").to_numpy(), used["task"].to_numpy(),
-            used["correct"].is_not_null().to_numpy(),
-        ),
-        layers=_layers(hidden, usable),
-        blind_layers=_layers(blind_hidden, usable) if blind_hidden else None,
-        margins=None if margin_rows is None else margin_rows[usable],
-        signals=used,
-        questions=questions.filter(usable)["question"].to_numpy(),
-        answers=parsed.filter(usable)["parsed"].fill_null("").to_numpy(),
-        maps=maps,
-        left_out=tuple(
-            parsed.filter(~usable & table["correct"].is_not_null().to_numpy())["note"]
-            .fill_null(_NOT_FINITE)
-            .to_list()
-        ),
-        without_map=tuple(without_map),
-    )  # fmt: skip
-
-
-def _maps(paths: Sequence[Path], item_ids: pl.Series) -> Maps | None:
-    """The maps of these items on one grid, read a few thousand items at a time."""
-    features, usable = np.empty((0, 0), np.float32), np.zeros(len(item_ids), dtype=bool)
-    n_null = n_rows = 0
-    columns = ("grid_h", "grid_w", "maps")
-    for batch in read_batches(paths, ATTENTION, columns=columns, n_rows=_ITEMS_AT_ONCE):
-        n_null, n_rows = n_null + batch["maps"].null_count(), n_rows + len(batch)
-        some = batch.filter(pl.col("item_id").is_in(item_ids.implode()))
-        if some.is_empty() or not is_captured(some["maps"]):
-            continue
-        maps = [
-            matrix.reshape(-1, height, width)
-            for matrix, height, width in zip(
-                as_matrices(some["maps"]), some["grid_h"], some["grid_w"], strict=True
-            )
-        ]
-        rows = item_ids.search_sorted(some["item_id"]).to_numpy()
-        usable[rows] = [bool(np.isfinite(m).all()) for m in maps]
-        found = concatenate_maps([np.nan_to_num(m) for m in maps])
-        if not features.size:  # how wide the common grid is shows with the first maps
-            features = np.empty((len(item_ids), found.shape[1]), np.float32)
-        features[rows] = found
-    if not n_rows or not captured("maps", n_null, n_rows):
-        return None
-    return Maps(features, usable)
-
-
-def _layers(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers:
-    return Layers(tuple(paths), written_hidden_table(paths[0]), rows)
-
-
-def _finite_rows(paths: Sequence[Path], n_items: int) -> NDArray[np.bool_]:
-    """(n_items,) whether all layers at `prompt_end` are finite; one layer in memory at a time."""
-    schema = written_hidden_table(paths[0])
-    finite = np.ones(n_items, dtype=bool)
-    for name in schema.columns.names[2:]:
-        frame = read_table(paths, schema, columns=[name]).filter(position=PROMPT_END)
-        if len(frame) != n_items:
-            raise InputError(
-                f"{paths[0].parent}: {len(frame)} items at {PROMPT_END}, {n_items} in the "
-                "signals; rerun the extract stage"
-            )
-        finite &= np.isfinite(_vectors(frame[name])).all(axis=1)
-    return finite
-
-
-def _vectors(column: pl.Series) -> NDArray[np.floating]:
-    return column.to_numpy().astype(np.float32, copy=False)
-
-
 def _evaluate(
     name: str,
     scores: NDArray[np.floating],
@@ -481,12 +458,13 @@ def _evaluate(
     places: Places,
     *,
     layer: int = NOT_A_LAYER,
+    accuracy: bool,
 ) -> list[EstimateRow]:
     everywhere, folds = _everywhere(scores, plan, all_items.correct, places)
     rows = reliability_rows(
         name, everywhere, all_items, layer=layer, correlation=False, folds=folds
     )
-    if layer == NOT_A_LAYER:
+    if accuracy:
         right = (everywhere > 0.5) == all_items.correct
         rows += share_rows(name, "accuracy", right, all_items, known=np.isfinite(everywhere))
     return rows
@@ -496,8 +474,8 @@ def _everywhere(
     scores: NDArray[np.floating], plan: FoldPlan, labels: NDArray[np.bool_], places: Places
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Scores and folds of all evaluated items; those that were left out have no score."""
-    everywhere, folds = np.full(labels.size, np.nan), np.zeros(labels.size, dtype=np.int64)
-    everywhere[places.evaluated] = scores[places.used]
+    everywhere = places.spread(scores, labels.size)
+    folds = np.zeros(labels.size, dtype=np.int64)
     folds[places.evaluated] = plan.fold[places.used]
     return everywhere, folds
 

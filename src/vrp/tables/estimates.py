@@ -8,6 +8,10 @@ WITHIN_STRATA = "within_strata"
 """Scope of the headline: within task × answer form, combined with van Elteren's weights."""
 WITHIN_ANSWERS = "within_answers"
 """Scope: within task × answer form × emitted answer, combined in the same way."""
+WITHIN_AGREEMENT = "within_agreement"
+"""Scope: within strata and thirds of the annotators' agreement."""
+WITHIN_QUESTION_SCORE = "within_question_score"
+"""Scope: within strata and thirds of the score that the question's words alone give."""
 MACRO = "macro"
 """Scope: the unweighted mean over tasks."""
 POOLED = "pooled"
@@ -25,7 +29,9 @@ def estimates_table(name: str) -> TableSchema:
             "scope",
             text,
             "`within_strata`: within task and answer form, weighted; `within_answers`: within "
-            "these and the emitted answer; a task; `task: form`; `macro`: mean over tasks; "
+            "these and the emitted answer; `within_agreement`, `within_question_score`: within "
+            "strata and thirds of difficulty; a task, or a split of a data set; `task: form`; "
+            "`macro`: mean over tasks; "
             "`pooled`; `answer_yes`, `answer_no`: existence items with that answer",
         ),
         column(

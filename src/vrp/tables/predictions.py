@@ -9,5 +9,10 @@ PREDICTIONS = table(
     column("probe", text, "probe or baseline"),
     column("layer", integer, "decoder layer used for this item; -1: does not apply"),
     column("fold", integer, "the fold that held the item out"),
-    column("score", number, "probability of `correct`, never fitted on the item's image"),
+    column(
+        "score",
+        number,
+        "probability of `correct`, never fitted on the item's image; of `mahalanobis` and "
+        "`distilled_consistency` a rank only: higher means more likely right",
+    ),
 )
