@@ -30,6 +30,8 @@ COVERAGES = (0.5, 0.8, 0.9)
 # Half the width, in coverage and in items, over which the rate of wrong answers at a coverage is
 # taken, unless a tie is wider.
 _WINDOW, _WINDOW_ITEMS = 0.05, 10
+# Farther from the oracle than the worst order is at any rate of wrong answers that a cell may have.
+_FARTHEST = 1e3
 
 
 class _Curve(NamedTuple):
@@ -124,7 +126,9 @@ def rejection_estimate(estimate: ClusteredEstimate, *, wrong_rate: float) -> Est
     quantile = float(stats.t.ppf((1 + LEVEL) / 2, estimate.df))
     below = quantile * math.hypot(estimate.se, unseen) / missing
     above = quantile * estimate.se / missing
-    return found._replace(low=1 - missing * math.exp(below), high=1 - missing * math.exp(-above))
+    # Near the oracle, where hardly anything is missing, the logarithm does not reach far enough.
+    low = 1 - missing * math.exp(min(below, math.log(_FARTHEST / missing)))
+    return found._replace(low=low, high=1 - missing * math.exp(-above))
 
 
 def _reach(wrong_rate: float) -> float:
