@@ -344,6 +344,48 @@ def test_pooled_auroc_compares_within_folds_only(probed, study):
     assert found["value"] == pytest.approx(wins / pairs, abs=LEVELLED)
 
 
+def test_noise_as_wide_as_the_states_falls_to_chance(probed):
+    found = auroc_of(probed[0], "random_features_only")
+    assert found["low"] < 0.5 < found["high"]
+
+
+def test_the_planted_neuron_is_read_at_equal_difficulty(probed):
+    """All annotators agree here, and questions tell nothing: nothing is lost by matching."""
+    for scope in ("within_agreement", "within_question_score"):
+        found = auroc_of(probed[0], "linear_best", scope=scope)
+        assert found["value"] == pytest.approx(planted.NEURON_AUROC, abs=0.03)
+
+
+def test_the_best_probe_depends_little_on_the_folds(probed):
+    found = row(probed[0], predictor="linear_best", metric="auroc_fold_seeds")
+    assert found["low"] <= found["value"] <= found["high"]
+    assert 0 < found["se"] < 0.01
+    assert found["value"] == pytest.approx(auroc_of(probed[0], "linear_best")["value"], abs=0.01)
+    assert found["method"] == "range over 5 fold seeds"
+
+
+def test_probes_that_give_no_probability_have_no_accuracy(probed):
+    accuracies = set(probed[0].filter(metric="accuracy")["predictor"])
+    assert "linear_best" in accuracies
+    assert not accuracies & {"mahalanobis", "distilled_consistency", "linear"}
+
+
+def test_what_transfers_between_splits_is_shown(tmp_path):
+    """In one split the neuron means the opposite: probes of the others read it upside down."""
+    study = planted.write_planted_study(tmp_path / "study", n_images=200, opposite="spatial")
+    run_metrics(study, tmp_path, MetricsConfig(bootstrap=100))
+    table, _, _ = fit(study, (0, 0, 0, tmp_path / "signals.parquet"), tmp_path, permutations=0)
+    expected = planted.NEURON_AUROC
+    for source in planted.TASKS:
+        for target in planted.TASKS:
+            found = row(table, predictor=f"linear_from_toy/{source}", scope=f"toy/{target}",
+                        metric="transfer_auroc")  # fmt: skip
+            same = (source == "spatial") == (target == "spatial")
+            assert found["value"] == pytest.approx(expected if same else 1 - expected, abs=0.04)
+    # The states at the answer's end were planted, too, and captured here alone.
+    assert auroc_of(table, "answer_end_linear")["value"] > 0.6
+
+
 def test_permutation_brings_every_probe_to_chance(judged, tmp_path):
     """The whole stage on a study whose labels were permuted: nothing is left to find."""
     study = planted.write_planted_study(tmp_path / "study", n_images=200, permuted=True)

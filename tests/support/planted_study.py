@@ -78,16 +78,20 @@ def write_planted_study(
     seed: int = 0,
     permuted: bool = False,
     capture: Collection[str] = tuple(COLUMNS_OF),
+    opposite: str = "",
 ) -> PlantedStudy:
     """Write every table that metrics, probes and effects read: four items an image.
+
+    With `opposite`, each task is a split, and in the one of that name the planted neuron falls
+    where the others' rises; the states at the answer's end are written, too.
 
     With `permuted`, the answers' labels are permuted after everything else was made of them.
     What is not in `capture` is null in the tables, as the extraction leaves it.
     """
     rng = np.random.default_rng(seed)
     n = 4 * n_images
-    ids = [f"toy/{i:05d}" for i in range(n)]
     tasks = [TASKS[i % len(TASKS)] for i in range(n)]
+    ids = [f"toy/{task}/{i:05d}" if opposite else f"toy/{i:05d}" for i, task in enumerate(tasks)]
     correct = rng.random(n) < 0.65
     said_yes = rng.random(n) < 0.5
     paths = {name: folder / f"{name}.parquet" for name in PlantedStudy._fields if name != "correct"}
@@ -97,8 +101,10 @@ def write_planted_study(
     _write_answers(study.answers, ids, tasks, labels, said_yes, rng)
     _write_attention(study.attention, ids, rng, capture)
     _write_lens(study.lens, ids, correct, rng, capture)
-    _write_hidden(study.hidden, ids, correct, rng)
-    _write_hidden(study.blind_hidden, ids, None, rng)
+    sign = np.where(np.array(tasks) == opposite, -1.0, 1.0)
+    positions = ("prompt_end", "answer_end") if opposite else ("prompt_end",)
+    _write_hidden(study.hidden, ids, sign * correct, rng, positions)
+    _write_hidden(study.blind_hidden, ids, np.zeros(n), rng)
     _write_consistency(study.consistency, ids, correct, rng)
     _write_interventions(study, ids, correct, rng)
     return study
@@ -194,14 +200,17 @@ def _write_lens(path, ids, correct, rng, capture):
     write_table(path, LENS, without(columns, capture), provenance=origin)
 
 
-def _write_hidden(path, ids, correct, rng):
-    n = len(ids)
+def _write_hidden(path, ids, planted, rng, positions=("prompt_end",)):
+    n = len(ids) * len(positions)
     schema = hidden_table(n_layers=N_LAYERS, d_model=D_MODEL, dtype="float32")
-    columns: dict[str, object] = {"item_id": ids, "position": ["prompt_end"] * n}
+    columns: dict[str, object] = {
+        "item_id": list(ids) * len(positions),
+        "position": np.repeat(positions, len(ids)).tolist(),
+    }
     for name in schema.columns.names[2:]:
         values = rng.normal(size=(n, D_MODEL))
-        if correct is not None and name == f"layer_{PLANTED_LAYER:02d}":
-            values[:, PLANTED_NEURON] += NEURON_SHIFT * correct
+        if name == f"layer_{PLANTED_LAYER:02d}":
+            values[:, PLANTED_NEURON] += NEURON_SHIFT * np.tile(planted, len(positions))
         columns[name] = values.tolist()
     write_table(path, schema, columns, provenance=ORIGIN)
 

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from vrp.estimates.predictors import predictor_label
+from vrp.estimates.predictors import predictor_kind, predictor_label
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Standing, standing
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.probing.labels import LINEAR, LINEAR_BEST
+from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
 from vrp.report.contrasts import TASK_ONLY
 from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import guards
@@ -25,7 +25,14 @@ from vrp.report.tabular import (
 from vrp.signals.registry import SIGNALS
 from vrp.stats.estimate import ALPHA
 from vrp.tables.effects import OBJECT_IDENTIFICATION
-from vrp.tables.estimates import MACRO, POOLED, WITHIN_ANSWERS, WITHIN_STRATA
+from vrp.tables.estimates import (
+    MACRO,
+    POOLED,
+    WITHIN_AGREEMENT,
+    WITHIN_ANSWERS,
+    WITHIN_QUESTION_SCORE,
+    WITHIN_STRATA,
+)
 
 _OUTCOME_KINDS = {Outcome.HOLDS: "good", Outcome.FAILS: "bad", Outcome.UNSETTLED: "muted"}
 
@@ -94,12 +101,52 @@ def probes_table(model: ModelEvidence) -> Table:
     rows = []
     for name in model.probe_names():
         number = model.auroc(name)
-        rows.append([name_cell(predictor_label(name)), *_auroc_cells(model, name, number)])
+        matched = (model.auroc(name, scope) for scope in (WITHIN_AGREEMENT, WITHIN_QUESTION_SCORE))
+        rows.append([
+            name_cell(predictor_label(name)), *_auroc_cells(model, name, number),
+            *map(estimate_cell, matched),
+        ])  # fmt: skip
     columns = [
         "probe or guard", "AUROC, within strata", "", "p (Holm)", "within one answer",
-        *model.tasks, "mean over tasks", "pooled",
+        *model.tasks, "mean over tasks", "pooled", "annotators agree alike", "questions alike",
     ]  # fmt: skip
     return Table(columns, rows, caption=model.name, text_columns=(2,))
+
+
+def transfer_table(model: ModelEvidence) -> Table:
+    """A probe that learnt from one split, judged on each: the transfer matrix."""
+    found = {
+        (predictor.removeprefix(TRANSFER), scope): number
+        for (predictor, metric, scope, _), number in model.probes.items()
+        if metric == "transfer_auroc"
+    }
+    splits = list(dict.fromkeys(source for source, _ in found))
+    rows = [
+        [name_cell(source), *(estimate_cell(found.get((source, target))) for target in splits)]
+        for source in splits
+    ]
+    return Table(["learnt from, judged on", *splits], rows, caption=model.name)
+
+
+def selective_table(model: ModelEvidence) -> Table:
+    """Accuracy where the most confident items are answered, for each deployable predictor."""
+    rows = []
+    for name in (*model.signals(), *model.probe_names()):
+        kind = predictor_kind(name)
+        deployable = SIGNALS[name].deployable if name in SIGNALS else kind == "probes"
+        found = [
+            model.metric(name, metric, POOLED) or model.probe(name, metric, POOLED)
+            for metric in ("accuracy_at_90", "accuracy_at_80", "accuracy_at_50", "prr")
+        ]
+        if deployable and any(found):
+            *shares, ratio = found
+            rows.append([
+                name_cell(predictor_label(name)),
+                *(estimate_cell(one, 1, scale=100, unit="%") for one in shares),
+                estimate_cell(ratio),
+            ])  # fmt: skip
+    columns = ["answered first by", "90% answered", "80%", "50%", "rejection ratio (PRR)"]
+    return Table(columns, rows, caption=model.name)
 
 
 def guards_table(models: Sequence[ModelEvidence]) -> Table:
@@ -153,14 +200,15 @@ def layers_table(models: Sequence[ModelEvidence]) -> Table:
             Cell(" ".join(map(str, model.best_layers)) or NONE),
             Cell(NONE if peak is None else str(peak), f"of 0–{last}" if last is not None else ""),
             estimate_cell(number),
+            estimate_cell(model.probe(LINEAR_BEST, "auroc_fold_seeds", WITHIN_STRATA)),
             Cell(NONE if near is None else f"{near.value:.0f}"),
             _share_cell(model.probe("sparse", "share_nonzero", "pooled")),
             _share_cell(model.probe("sparse", "weight_share_top_5", "pooled")),
         ])  # fmt: skip
     columns = [
         "model", "best layer, by fold", "layer of the highest AUROC", "AUROC there",
-        "layers within 0.02 of it", "neurons kept by the sparse probe",
-        "weight in its top 5 neurons",
+        "best layer over fold seeds, range", "layers within 0.02 of it",
+        "neurons kept by the sparse probe", "weight in its top 5 neurons",
     ]  # fmt: skip
     return Table(columns, rows)
 

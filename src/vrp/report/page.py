@@ -35,7 +35,9 @@ from vrp.report.evidence_tables import (
     layers_table,
     probes_table,
     rivals_table,
+    selective_table,
     signals_table,
+    transfer_table,
 )
 from vrp.report.figures import Figure
 from vrp.report.numbers import decimal, listed, thousands, with_interval
@@ -126,6 +128,8 @@ def render_page(
         rival_rows=rivals_table(models),
         layer_rows=layers_table(models),
         probe_tables=[probes_table(model) for model in models],
+        transfer_tables=[transfer_table(model) for model in models],
+        selective_tables=[selective_table(model) for model in models],
         effect_tables=[
             (effects_table(model), effects_by_task_table(model)) for model in models
         ],
