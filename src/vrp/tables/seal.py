@@ -14,8 +14,6 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import pyarrow.parquet as pq
-
 from vrp.errors import InputError
 
 BLANKS = {"vrp.rows": "rows:" + "0" * 64, "vrp.seal": "seal:" + "0" * 64}
@@ -102,6 +100,8 @@ def read_provenance(path: Path) -> dict[str, str]:
     Raises:
         InputError: the file is missing, no Parquet file, or its footer is damaged.
     """
+    import pyarrow.parquet as pq  # half a second, which a plan of what has not run spares
+
     read_seal(path)
     metadata = pq.read_schema(path).metadata or {}
     pairs = ((key.decode(), value.decode()) for key, value in metadata.items())
