@@ -2,7 +2,7 @@
 
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,3 +39,27 @@ class CommandParser(argparse.ArgumentParser):
             hint = f"did you mean {close[0]!r}?" if close else f"see `{self.prog} --help`"
             raise argparse.ArgumentError(None, f"unknown {action.metavar} {value!r}; {hint}")
         super()._check_value(action, value)
+
+
+Run = Callable[[argparse.Namespace], None]
+
+
+def add_command(commands: Any, name: str, summary: str, run: Run, details: str = "") -> Any:
+    """Add a subcommand; return its parser.
+
+    Args:
+        commands: the subcommands.
+        name: of the command.
+        summary: one line for the list of commands.
+        run: what carries it out.
+        details: what its own help says after the summary.
+    """
+    description = f"{summary[0].upper()}{summary[1:]}. {details}".strip()
+    parser = commands.add_parser(name, help=summary, description=description)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def config_option(parser: Any) -> None:
+    """Add `--config`, the study's file."""
+    parser.add_argument("--config", type=Path, required=True, help="the study's YAML file")
