@@ -23,6 +23,7 @@ def add_tools(commands: Any) -> None:
     _add_score(commands)
     _add_planning(commands)
     _add_simulate(commands)
+    _add_compare(commands)
     _add_zoo(commands)
 
 
@@ -151,6 +152,40 @@ def _simulate(options: argparse.Namespace) -> None:
     if options.json:
         write_text(options.json, as_json(design, found))
     print(as_text(design, found))
+
+
+def _add_compare(commands: Any) -> None:
+    parser = add_command(
+        commands, "compare", "compare two models, or one model in two studies, item by item",
+        _compare,
+        "Both are folders of one model of a study whose metrics have run. On the questions that "
+        "both answered: accuracy by task, and the AUROC within strata of every signal and probe "
+        "that both have; B minus A, paired by item, clustered by image, corrected after Holm, with "
+        "the smallest difference that could have been found.",
+    )  # fmt: skip
+    parser.add_argument("first", type=Path, metavar="A", help="such as results/demo/llava")
+    parser.add_argument("second", type=Path, metavar="B", help="such as results/demo/qwen2_vl")
+    parser.add_argument(
+        "--margin", type=float, default=2.0, metavar="PP",
+        help="differences of accuracy within ± this count as none, percentage points (2)",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
+    parser.add_argument("--figure", type=Path, help="draw them into this file (.svg, .pdf or .png)")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from vrp.estimates.paired_comparison import compare, read_side
+    from vrp.report.paired_comparison import as_json, as_text
+    from vrp.tables.atomic_files import write_text
+
+    found = compare(read_side(options.first), read_side(options.second), margin_pp=options.margin)
+    if options.json:
+        write_text(options.json, as_json(found))
+    if options.figure:
+        from vrp.plots.paired_comparison import draw
+
+        draw(found, options.figure)
+    print(as_text(found))
 
 
 def _add_zoo(commands: Any) -> None:

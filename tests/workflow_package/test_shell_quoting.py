@@ -12,7 +12,7 @@ from snakemake_interface_executor_plugins import utils
 from snakemake_interface_executor_plugins.executors.real import RealExecutor
 
 from vrp.config.folder import expanded, spelled
-from vrp.study.command import command_line, path_options
+from vrp.study.command import command_line
 from vrp.study.graph import STAGE
 from vrp.workflow.shell_quoting import quote_job_commands
 
@@ -39,24 +39,24 @@ PATHS = NAMES.map("".join).filter(is_held)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["extract", "report", "sample"])
+@pytest.mark.parametrize("stage", ["extract", "report", "gather"])
 @shared
 @given(PATHS)
 def test_a_rules_command_gives_a_stage_its_paths(here, stage, path):
-    options = list(path_options(STAGE[stage]))
-    values = {option.artifact.keyword: path for option in options}
     command = format_command(
-        command_line(STAGE[stage]), log="/dev/null", params=SimpleNamespace(study=path),
-        wildcards=SimpleNamespace(model="llava", shard="000"), resources=SimpleNamespace(gpu=0),
-        input=SimpleNamespace(**values), output=SimpleNamespace(**values),
+        command_line(STAGE[stage]), log="/dev/null",
+        params=SimpleNamespace(study=path, folder=path),
+        wildcards=SimpleNamespace(model="llava", shard="000", stage="extract"),
+        resources=SimpleNamespace(gpu=0), input=SimpleNamespace(item_tables=path),
+        output=SimpleNamespace(list=path),
     )  # fmt: skip
     done = subprocess.run(
         ["bash", "-c", PRINTED + command], capture_output=True, cwd=here, check=True
     )
     words = done.stderr.decode().split("\0")
-    assert words[words.index("--config") + 1] == path
-    for option in options:
-        assert words[words.index(option.artifact.option) + 1] == path
+    named = ("--config", "--folder", "--items", "--list") if stage == "gather" else ("--config",)
+    for option in named:
+        assert words[words.index(option) + 1] == path
     assert list(here.iterdir()) == []
 
 
