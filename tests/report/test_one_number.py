@@ -8,8 +8,9 @@ from matplotlib.colors import to_hex
 from synthetic_study import write_synthetic_study
 
 from vrp.estimates.predictors import predictor_label
+from vrp.plots.condition_style import CONDITION_COLOURS
 from vrp.plots.figures import load_figures
-from vrp.plots.style import CONDITION_COLOURS, house_style
+from vrp.plots.style import house_style
 from vrp.report.conclusions import four_conclusions
 from vrp.report.evidence import gather_evidence
 from vrp.report.evidence_tables import effects_table, glance_table, probes_table, signals_table
