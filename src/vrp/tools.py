@@ -12,9 +12,6 @@ from vrp.config.study import load_study
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
 
-# What a study is taken to have where nothing is known: wrong answers, and signals of one question.
-_WRONG, _N_SIGNALS = 0.3, 13
-
 
 def add_tools(commands: Any) -> None:
     """Add the subcommands that are no stage."""
@@ -121,16 +118,14 @@ def _add_simulate(commands: Any) -> None:
     )  # fmt: skip
     config_option(parser)
     parser.add_argument(
-        "--wrong", type=float, nargs="+", default=[_WRONG], metavar="SHARE",
-        help=f"share of wrong answers: one, or one for each split of the study ({_WRONG})",
+        "--wrong", type=float, nargs="+", metavar="SHARE",
+        help="share of wrong answers: one, or one for each split of the study (0.3)",
     )  # fmt: skip
     parser.add_argument(
         "--auroc", type=float, nargs="+", default=[0.5, 0.55, 0.6, 0.7], metavar="A",
         help="true AUROCs of one signal beside noise (0.5 0.55 0.6 0.7)",
     )  # fmt: skip
-    parser.add_argument(
-        "--signals", type=int, default=_N_SIGNALS, help=f"signals that are judged ({_N_SIGNALS})"
-    )
+    parser.add_argument("--signals", type=int, help="signals that are judged together (13)")
     parser.add_argument("--studies", type=int, default=200, help="studies of each truth (200)")
     parser.add_argument(
         "--questions-per-image", type=int, default=1, metavar="N",
@@ -140,13 +135,13 @@ def _add_simulate(commands: Any) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from vrp.planning.simulation import Design, as_json, as_text, simulate
+    from vrp.planning.simulation import N_SIGNALS, WRONG, Design, as_json, as_text, simulate
     from vrp.tables.atomic_files import write_text
 
     study = load_study(options.config)
-    design = Design.of(study, options.wrong, per_image=options.questions_per_image)
+    design = Design.of(study, options.wrong or [WRONG], per_image=options.questions_per_image)
     found = simulate(
-        design, options.auroc, n_signals=options.signals, n_studies=options.studies,
+        design, options.auroc, n_signals=N_SIGNALS if options.signals is None else options.signals, n_studies=options.studies,
         margin=study.metrics.auroc_margin,
     )  # fmt: skip
     if options.json:
@@ -242,15 +237,14 @@ def _plan(options: argparse.Namespace) -> None:
     from vrp.planning.plan import make_plan
     from vrp.planning.plan_text import plan_json, plan_text
     from vrp.planning.question_checks import check_questions
-    from vrp.planning.simulation import Design, resolution_note
+    from vrp.planning.simulation import resolution_note
     from vrp.tables.atomic_files import write_text
 
     gpu = DEVICES[options.gpu]
     study = load_study(options.config)
     known = read_measured(options.measured, gpu=gpu)
     plan = make_plan(study, device=gpu, calibration=known, measure=True)
-    resolution = resolution_note(Design.of(study, [_WRONG]), n_signals=_N_SIGNALS)
-    plan = plan._replace(notes=(*plan.notes, *check_questions(study), resolution))
+    plan = plan._replace(notes=(*plan.notes, *check_questions(study), resolution_note(study)))
     if options.save_rates:
         write_text(options.save_rates, known.as_json())
     if options.json:

@@ -10,7 +10,8 @@ from sklearn.metrics import roc_auc_score
 
 from vrp.cli import main
 from vrp.errors import InputError
-from vrp.estimates.paired_comparison import Side, compare, read_side, verdict_of
+from vrp.estimates.paired_comparison import Side, compare, read_side
+from vrp.report.paired_comparison import verdict_of
 from vrp.tables.parquet_files import write_table
 from vrp.tables.signals import signal_table
 

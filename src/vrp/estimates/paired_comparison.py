@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from vrp.errors import InputError
 from vrp.estimates.reported import ReportedEstimate
-from vrp.estimates.verdicts import Standing, standing
 from vrp.signals.registry import SIGNALS
 from vrp.stats.auroc import stratified_auroc
 from vrp.stats.clusters import (
@@ -235,16 +234,3 @@ def _corrected(gaps: Mapping[str, ReportedEstimate]) -> dict[str, ReportedEstima
         name: number._replace(p_adjusted=float(p[i]), p_equivalence_adjusted=float(equivalent[i]))
         for i, (name, number) in enumerate(gaps.items())
     }
-
-
-_WORDS = {
-    Standing.EQUIVALENT: "equivalent",
-    Standing.ABOVE: "B is higher",
-    Standing.BELOW: "A is higher",
-    Standing.UNSETTLED: "undecided",
-}
-
-
-def verdict_of(gap: ReportedEstimate) -> str:
-    """Word for a difference, B minus A; "too few" where there is no estimate."""
-    return _WORDS.get(standing(gap, null=0.0), "too few")

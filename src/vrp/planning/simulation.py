@@ -16,7 +16,7 @@ from vrp.errors import InputError
 from vrp.estimates.estimate_rows import EstimateRow, adjusted, estimate_row
 from vrp.estimates.reported import ReportedEstimate, plain
 from vrp.estimates.verdicts import Claim, Verdict, judge
-from vrp.stats.auroc import auroc_estimate, stratified_auroc
+from vrp.stats.auroc import auroc_estimate, stratified_auroc, van_elteren_weight
 from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import smallest_resolvable
 from vrp.stats.equivalence import equivalence_p
@@ -25,6 +25,10 @@ from vrp.stats.paired import paired_difference
 from vrp.tables.estimates import WITHIN_STRATA
 from vrp.text_table import aligned
 
+WRONG = 0.3
+"""Share of wrong answers that a study is taken to have where nothing is known."""
+N_SIGNALS = 13
+"""Signals of one question, which are corrected for together."""
 SHARED = 0.2
 """Share of the variance of answers and scores that the questions of one image have in common."""
 CHANGED = (0.05, 0.2)
@@ -144,7 +148,7 @@ def simulate(
     design: Design,
     aurocs: Sequence[float],
     *,
-    n_signals: int = 13,
+    n_signals: int = N_SIGNALS,
     n_studies: int = 200,
     margin: float = 0.05,
 ) -> Simulation:
@@ -241,16 +245,19 @@ def resolvable_auroc(design: Design, *, n_signals: int) -> float:
 
     From Mann and Whitney's variance of independent items, without simulation.
     """
-    count, wrong = np.array(design.counts, dtype=float), np.array(design.wrong)
-    pairs = count**2 * wrong * (1 - wrong)
-    weights = pairs / (count + 1)  # van Elteren's
-    variance = (weights**2 * (count + 1) / (12 * pairs)).sum() / weights.sum() ** 2
-    alpha = ALPHA / n_signals
-    return float(smallest_resolvable(math.sqrt(variance), count.sum() - 1, alpha=alpha))
+    total = variance = 0.0
+    for count, wrong in zip(design.counts, design.wrong, strict=True):
+        n_wrong = round(count * wrong)
+        weight = van_elteren_weight(count - n_wrong, n_wrong)
+        total += weight
+        variance += weight**2 * (count + 1) / (12 * max(n_wrong * (count - n_wrong), 1))
+    se = math.sqrt(variance) / total if total else math.nan
+    return smallest_resolvable(se, sum(design.counts) - 1, alpha=ALPHA / n_signals)
 
 
-def resolution_note(design: Design, *, n_signals: int) -> str:
-    """Return what the counts can show, in a sentence for the plan."""
+def resolution_note(study: StudyConfig) -> str:
+    """Return what a study's counts can show, in a sentence for the plan."""
+    design, n_signals = Design.of(study, [WRONG]), N_SIGNALS
     changed, effect = _effects(design)[-1]
     return (
         f"With {100 * design.wrong[0]:g}% wrong answers these counts can show an AUROC "

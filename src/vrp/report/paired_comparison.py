@@ -2,13 +2,26 @@
 
 import json
 
-from vrp.estimates.paired_comparison import Difference, PairedComparison, verdict_of
+from vrp.estimates.paired_comparison import Difference, PairedComparison
 from vrp.estimates.predictors import predictor_label
-from vrp.estimates.reported import plain
+from vrp.estimates.reported import ReportedEstimate, plain
+from vrp.estimates.verdicts import Standing, standing
 from vrp.report.numbers import decimal, p_value, thousands
 from vrp.stats.estimate import LEVEL
 from vrp.tables.estimates import MACRO
 from vrp.text_table import aligned
+
+_WORDS = {
+    Standing.EQUIVALENT: "equivalent",
+    Standing.ABOVE: "B is higher",
+    Standing.BELOW: "A is higher",
+    Standing.UNSETTLED: "undecided",
+}
+
+
+def verdict_of(gap: ReportedEstimate) -> str:
+    """Word for a difference, B minus A; "too few" where there is no estimate."""
+    return _WORDS.get(standing(gap, null=0.0), "too few")
 
 
 def as_text(found: PairedComparison) -> str:
