@@ -140,8 +140,9 @@ def _simulate(options: argparse.Namespace) -> None:
 
     study = load_study(options.config)
     design = Design.of(study, options.wrong or [WRONG], per_image=options.questions_per_image)
+    n_signals = N_SIGNALS if options.signals is None else options.signals
     found = simulate(
-        design, options.auroc, n_signals=N_SIGNALS if options.signals is None else options.signals, n_studies=options.studies,
+        design, options.auroc, n_signals=n_signals, n_studies=options.studies,
         margin=study.metrics.auroc_margin,
     )  # fmt: skip
     if options.json:
