@@ -203,7 +203,7 @@ SOMETHING: dict[str, Edit] = {
         ("data/scoring.py", "if len(kinds) == 1 else None", "if kinds else None"),
     ),
     "VQA's articles": _edit(
-        MODEL_RUNS | {"fetch_data", "sample", "metrics", "figures", "report"},
+        MODEL_RUNS | {"fetch_data", "sample", "metrics", "probes", "figures", "report"},
         "vrp.data.scoring:_ARTICLES",
         ("data/scoring.py", '{"a", "an", "the"}', '{"a", "an"}'),
     ),
