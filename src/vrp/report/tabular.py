@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from textwrap import shorten
 from typing import NamedTuple
 
 from vrp.estimates.reported import ReportedEstimate
@@ -9,6 +10,7 @@ from vrp.report.numbers import NONE, decimal, interval, thousands
 from vrp.tables.captured import NOT_CAPTURED
 
 NOT_RUN = "not run"
+_NOTE_LETTERS = 40
 
 
 class Whisker(NamedTuple):
@@ -87,10 +89,15 @@ def estimate_cell(
     if number is None or not number.captured:
         return missing(number)
     if not number.defined:
-        return Cell(NONE, number.note, "muted")
+        note = shorten(number.note, _NOTE_LETTERS, placeholder=" …")
+        return Cell(NONE, note, "muted", title=number.note)
     text = decimal(scale * number.value, digits, signed=signed) + unit
     counts = f"{thousands(number.n)} items on {thousands(number.n_groups)} images"
-    return Cell(text, interval(number, digits, scale=scale) or number.note, title=counts)
+    if ends := interval(number, digits, scale=scale):
+        return Cell(text, ends, title=counts)
+    # A long note would make its column as wide as itself: whole where the pointer rests.
+    note = shorten(number.note, _NOTE_LETTERS, placeholder=" …")
+    return Cell(text, note, title=f"{counts}; {number.note}" if number.note else counts)
 
 
 def whisker_cell(number: ReportedEstimate | None, *, low: float, high: float, null: float) -> Cell:
