@@ -25,8 +25,23 @@ class RiskCoverage(NamedTuple):
     """Area under the curve: mean risk over the coverages; lower is better."""
 
 
-def _expected_errors(confidence: NDArray[np.float64], correct: NDArray) -> NDArray[np.float64]:
-    """(n,) expected errors among the k most confident items, k = 1…n."""
+class Ties(NamedTuple):
+    """Items in the order in which they are answered, cut into ties."""
+
+    order: NDArray[np.int64]
+    """(n,) rows, the most confident first."""
+    first: NDArray[np.int64]
+    """(n_ties,) where each tie begins in that order."""
+    tie: NDArray[np.int64]
+    """(n,) tie of each item, in that order."""
+    size: NDArray[np.int64]
+    """(n_ties,) items."""
+    rate: NDArray[np.float64]
+    """(n_ties,) share of wrong answers."""
+
+
+def ties_of(confidence: NDArray[np.float64], correct: NDArray) -> Ties:
+    """Sort items by their confidence; those without one (NaN) are one tie, the last."""
     # NaN sorts last under argsort, also of the negated values.
     order = np.argsort(-confidence, kind="stable")
     values, wrong = confidence[order], (~correct[order]).astype(np.float64)
@@ -34,10 +49,14 @@ def _expected_errors(confidence: NDArray[np.float64], correct: NDArray) -> NDArr
     starts = np.ones(values.size, dtype=bool)
     starts[1:] = (values[1:] != values[:-1]) & ~(missing[1:] & missing[:-1])
     first = np.flatnonzero(starts)
-    block = np.cumsum(starts) - 1
     size = np.diff(np.append(first, values.size))
-    rate = np.add.reduceat(wrong, first) / size
-    return np.cumsum(rate[block])
+    return Ties(order, first, np.cumsum(starts) - 1, size, np.add.reduceat(wrong, first) / size)
+
+
+def _expected_errors(confidence: NDArray[np.float64], correct: NDArray) -> NDArray[np.float64]:
+    """(n,) expected errors among the k most confident items, k = 1…n."""
+    ties = ties_of(confidence, correct)
+    return np.cumsum(ties.rate[ties.tie])
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverage:

@@ -24,6 +24,7 @@ from vrp.stats.clusters import (
 )
 from vrp.stats.estimate import LEVEL, Estimate, join_notes
 from vrp.stats.proportion import share_estimate
+from vrp.stats.risk_coverage import ties_of
 
 COVERAGES = (0.5, 0.8, 0.9)
 """Shares of the items answered at which the accuracy is given."""
@@ -50,24 +51,16 @@ class _Curve(NamedTuple):
 
 
 def _curve(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> _Curve:
-    # NaN sorts last under argsort, also of the negated values.
-    order = np.argsort(-confidence, kind="stable")
-    values, wrong = confidence[order], (~correct[order]).astype(np.float64)
-    missing = np.isnan(values)
-    starts = np.ones(values.size, dtype=bool)
-    starts[1:] = (values[1:] != values[:-1]) & ~(missing[1:] & missing[:-1])
-    first = np.flatnonzero(starts)
-    tie = np.cumsum(starts) - 1
-    size = np.diff(np.append(first, values.size))
-    rate = np.add.reduceat(wrong, first) / size
-    start, end = first / values.size, (first + size) / values.size
+    order, first, tie, size, rate = ties_of(confidence, correct)
+    n = order.size
+    start, end = first / n, (first + size) / n
     # The first tie begins at 0, and no tie comes before it that would need its integral.
     over = rate[1:] * np.log(end[1:] / start[1:])
     later = np.append(np.cumsum(over[::-1])[::-1], 0.0)
-    rows = np.empty(values.size, dtype=np.int64)
-    rows[order] = np.arange(values.size)
-    of_item = tie[rows]
-    return _Curve(wrong[rows], start[of_item], end[of_item], rate[of_item], later[of_item])
+    of_item = np.empty(n, dtype=np.int64)
+    of_item[order] = tie
+    wrong = (~correct).astype(np.float64)
+    return _Curve(wrong, start[of_item], end[of_item], rate[of_item], later[of_item])
 
 
 def rejection_ratio(
