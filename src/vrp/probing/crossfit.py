@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrp.errors import InputError
-from vrp.probing.folds import FoldPlan, ProbeItems, sklearn_seed
+from vrp.probing.folds import FoldPlan, ProbeItems, Split, sklearn_seed
 
 NO_WEIGHTS = np.zeros(0)
 
@@ -156,7 +156,7 @@ def finite_features(features: Features, *, n_items: int, name: str) -> Features:
     return PerFold(checked, features.layer)
 
 
-def features_of(features: Features, fold: int) -> tuple[NDArray[Any] | RowView, str]:
+def _features_of(features: Features, fold: int) -> tuple[NDArray[Any] | RowView, str]:
     """Features of the fold that is held out, and the name of the layer that they are of."""
     if isinstance(features, PerFold):
         return features.of_fold(fold), features.layer.get(fold, "")
@@ -187,7 +187,7 @@ def cross_fit(
     stacked = np.full((len(plan.splits), items.n_items), math.nan)
     fits, nested = [], True
     for row, split in enumerate(plan.splits):
-        matrix, layer = features_of(features, split.fold)
+        matrix, layer = _features_of(features, split.fold)
         if len(matrix) != items.n_items:
             raise InputError(f"{name}: {len(matrix)} rows of features for {items.n_items} items")
         labels = items.correct[split.train]
@@ -207,3 +207,32 @@ def cross_fit(
             stacked[row, split.train] = fitted.inner_scores
         fits.append(FoldFit(split.fold, split.test.size, layer, fitted.weights, fitted.inner_auroc))
     return ProbeResult(scores, tuple(fits), stacked if nested else None)
+
+
+def rank_held_out(
+    name: str,
+    features: Features,
+    items: ProbeItems,
+    plan: FoldPlan,
+    score: Callable[[NDArray[Any], Split], NDArray[np.floating]],
+) -> ProbeResult:
+    """Score the held-out items of every fold by something that is no probability.
+
+    Args:
+        name: for messages.
+        features: (n, d) one row per item; or features that differ by fold.
+        items: the items.
+        plan: their splits.
+        score: features of all items and a split → (n_test,) higher means more likely right.
+
+    Raises:
+        InputError: features of another shape or not finite.
+    """
+    checked = finite_features(features, n_items=items.n_items, name=name)
+    scores = np.full(items.n_items, math.nan)
+    fits = []
+    for split in plan.splits:
+        matrix, layer = _features_of(checked, split.fold)
+        scores[split.test] = score(np.asarray(matrix), split)
+        fits.append(FoldFit(split.fold, split.test.size, layer))
+    return ProbeResult(scores, tuple(fits), is_probability=False)

@@ -6,8 +6,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from vrp.errors import InputError
-from vrp.probing.crossfit import Features, FoldFit, ProbeResult, features_of, finite_features
-from vrp.probing.folds import FoldPlan, ProbeItems
+from vrp.probing.crossfit import Features, ProbeResult, rank_held_out
+from vrp.probing.folds import FoldPlan, ProbeItems, Split
 
 STRENGTHS = tuple(float(10.0**power) for power in range(6))
 """Ridge penalties to choose from, by leave-one-out error on the training items (Golub, Heath &
@@ -31,16 +31,13 @@ def fit_distilled(
     """
     if target.shape != (items.n_items,):
         raise InputError(f"distilled: one target per item is needed, found {target.shape}")
-    checked = finite_features(features, n_items=items.n_items, name="distilled")
-    scores = np.full(items.n_items, np.nan)
-    fits = []
-    for split in plan.splits:
-        read, layer = features_of(checked, split.fold)
-        matrix = np.asarray(read)
+
+    def predicted(matrix: NDArray[np.floating], split: Split) -> NDArray[np.float64]:
         rows = split.train[np.isfinite(target[split.train])]
-        if rows.size > 1:
-            scaler = StandardScaler().fit(np.asarray(matrix[rows], dtype=np.float64))
-            model = RidgeCV(alphas=STRENGTHS).fit(scaler.transform(matrix[rows]), target[rows])
-            scores[split.test] = model.predict(scaler.transform(matrix[split.test]))
-        fits.append(FoldFit(split.fold, split.test.size, layer))
-    return ProbeResult(scores, tuple(fits), is_probability=False)
+        if rows.size < 2:
+            return np.full(split.test.size, np.nan)
+        scaler = StandardScaler().fit(np.asarray(matrix[rows], dtype=np.float64))
+        model = RidgeCV(alphas=STRENGTHS).fit(scaler.transform(matrix[rows]), target[rows])
+        return np.asarray(model.predict(scaler.transform(matrix[split.test])))
+
+    return rank_held_out("distilled", features, items, plan, predicted)

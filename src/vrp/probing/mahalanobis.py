@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.preprocessing import StandardScaler
 
-from vrp.probing.crossfit import Features, FoldFit, ProbeResult, features_of, finite_features
-from vrp.probing.folds import FoldPlan, ProbeItems
+from vrp.probing.crossfit import Features, ProbeResult, rank_held_out
+from vrp.probing.folds import FoldPlan, ProbeItems, Split
 
 
 def mahalanobis(train: NDArray[np.floating], test: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -58,12 +58,8 @@ def fit_mahalanobis(features: Features, items: ProbeItems, plan: FoldPlan) -> Pr
     Raises:
         InputError: features of another shape or not finite.
     """
-    checked = finite_features(features, n_items=items.n_items, name="Mahalanobis distance")
-    scores = np.full(items.n_items, np.nan)
-    fits = []
-    for split in plan.splits:
-        read, layer = features_of(checked, split.fold)
-        matrix = np.asarray(read)
-        scores[split.test] = -mahalanobis(matrix[split.train], matrix[split.test])
-        fits.append(FoldFit(split.fold, split.test.size, layer))
-    return ProbeResult(scores, tuple(fits), is_probability=False)
+
+    def closeness(matrix: NDArray[np.floating], split: Split) -> NDArray[np.float64]:
+        return -mahalanobis(matrix[split.train], matrix[split.test])
+
+    return rank_held_out("Mahalanobis distance", features, items, plan, closeness)
