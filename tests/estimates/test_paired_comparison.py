@@ -13,6 +13,7 @@ from vrp.errors import InputError
 from vrp.estimates.paired_comparison import Side, compare, read_side
 from vrp.report.paired_comparison import verdict_of
 from vrp.tables.parquet_files import write_table
+from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 
 
@@ -70,6 +71,32 @@ def test_the_signal_that_tells_one_model_alone_is_found():
     assert verdict_of(confidence.gap) == "A is higher"
     turned = compare(*reversed(planted()))
     assert turned.aurocs[0].gap.value == pytest.approx(-confidence.gap.value)
+
+
+def test_scores_of_different_folds_are_not_compared(tmp_path):
+    """Each fold's fit may have its own level: the scores tell nothing across folds."""
+    first, _ = planted()
+    n = len(first.rows)
+    folds = np.arange(n) // 2 % 5  # each has items of both tasks
+    level = np.asarray([0.0, 40, 80, 20, 60])[folds]
+    score = first.rows["token_confidence"].to_numpy() + level
+    scores = pl.DataFrame({
+        "item_id": first.rows["item_id"], "probe": ["linear_best"] * n, "layer": [3] * n,
+        "fold": folds, "score": score,
+    })  # fmt: skip
+    write_table(tmp_path / "signals.parquet", signal_table(), first.rows, provenance={})
+    write_table(tmp_path / "predictions.parquet", PREDICTIONS, scores, provenance={})
+    side = read_side(tmp_path)
+    aurocs = {one.name: one for one in compare(side, side).aurocs}
+    right, forms = first.rows["correct"].to_numpy(), first.rows["form"].to_numpy()
+    within = [
+        roc_auc_score(right[here], score[here])
+        for fold in range(5)
+        for form in ("yes/no", "number")
+        if (here := (folds == fold) & (forms == form)).any()
+    ]
+    assert aurocs["linear_best"].first == pytest.approx(np.mean(within), abs=0.01)
+    assert roc_auc_score(right, score) < 0.6 < np.mean(within)
 
 
 def test_a_model_compared_with_itself_is_equivalent():

@@ -1,7 +1,6 @@
 """Two models, or one model in two studies, compared on the questions that both were asked."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vrp.errors import InputError
-from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.reported import ReportedEstimate, corrected
 from vrp.signals.registry import SIGNALS
 from vrp.stats.auroc import stratified_auroc
 from vrp.stats.clusters import (
@@ -22,7 +21,6 @@ from vrp.stats.clusters import (
     smallest_resolvable,
 )
 from vrp.stats.estimate import ALPHA, Estimate
-from vrp.stats.multiplicity import holm
 from vrp.stats.paired import (
     paired_difference,
     paired_equivalence_p,
@@ -34,7 +32,7 @@ from vrp.tables.estimates import MACRO
 from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.seal import read_provenance
-from vrp.tables.signals import signal_table
+from vrp.tables.signals import signal_table, strata_of
 
 _PROBES = ("linear_best", "fusion")
 """Probes that are compared beside the deployable signals, where both studies have them."""
@@ -48,7 +46,8 @@ class Side(NamedTuple):
     name: str
     """Study and model."""
     rows: pl.DataFrame
-    """Judged rows of its signals table, with the scores of its probes as further columns."""
+    """Judged rows of its signals table; where its probes have run, with `fold` and the scores of
+    each probe as further columns."""
 
 
 class Difference(NamedTuple):
@@ -106,7 +105,7 @@ def read_side(folder: Path) -> Side:
     if predictions.is_file():
         scores = read_table(predictions, PREDICTIONS).filter(pl.col("probe").is_in(_PROBES))
         if not scores.is_empty():
-            wide = scores.pivot("probe", index="item_id", values="score")
+            wide = scores.pivot("probe", index=("item_id", "fold"), values="score")
             rows = rows.join(wide, on="item_id", how="left")
     return Side(f"{origin.get('study', '?')}/{origin.get('model', '?')}", rows)
 
@@ -187,12 +186,12 @@ def _accuracies(
     }  # fmt: skip
     return tuple(
         Difference(name, 100 * mean(first, name), 100 * mean(second, name), gap)
-        for name, gap in _corrected(gaps).items()
+        for name, gap in corrected(gaps).items()
     )
 
 
 def _aurocs(both: pl.DataFrame, codes: NDArray[np.int64], n_images: int) -> tuple[Difference, ...]:
-    strata = (both["task"] + ": " + both["form"]).to_numpy()
+    strata = strata_of(both).to_numpy()
     found: dict[str, tuple[float, float]] = {}
     gaps: dict[str, ReportedEstimate] = {}
     for name in (*(s.name for s in SIGNALS.values() if s.deployable), *_PROBES):
@@ -203,17 +202,24 @@ def _aurocs(both: pl.DataFrame, codes: NDArray[np.int64], n_images: int) -> tupl
                 break
             values = both[column].to_numpy().astype(np.float64)
             low = name in SIGNALS and SIGNALS[name].reliable_when == "low"
-            labels = both[f"correct{suffix}"].to_numpy()
             pair.append(
                 stratified_auroc(
-                    -values if low else values, labels, codes, strata, n_images=n_images
+                    -values if low else values, both[f"correct{suffix}"].to_numpy(), codes,
+                    strata, n_images=n_images, folds=_folds(both, name, suffix),
                 )
-            )
+            )  # fmt: skip
         if len(pair) == 2 and all(part.defined for part in pair):
             found[name] = pair[0].value, pair[1].value
             gap = difference(pair[1], pair[0])
             gaps[name] = _reported(gap, gap.estimate("clustered-delong", null=0.0), math.nan)
-    return tuple(Difference(name, *found[name], gap) for name, gap in _corrected(gaps).items())
+    return tuple(Difference(name, *found[name], gap) for name, gap in corrected(gaps).items())
+
+
+def _folds(both: pl.DataFrame, name: str, suffix: str) -> NDArray[np.int64] | None:
+    """Folds of one side's probe, whose scores come from another fit in each; None for a signal."""
+    if name in SIGNALS:
+        return None
+    return both[f"fold{suffix}"].fill_null(-1).to_numpy().astype(np.int64)
 
 
 def _reported(
@@ -223,14 +229,3 @@ def _reported(
         se=part.se, p_equivalence=p_equivalence,
         resolvable=smallest_resolvable(part.se, part.df, alpha=ALPHA),
     )  # fmt: skip
-
-
-def _corrected(gaps: Mapping[str, ReportedEstimate]) -> dict[str, ReportedEstimate]:
-    """Holm's correction, for differences and for equivalence."""
-    numbers = list(gaps.values())
-    p = holm([number.p_adjusted for number in numbers])
-    equivalent = holm([number.p_equivalence for number in numbers])
-    return {
-        name: number._replace(p_adjusted=float(p[i]), p_equivalence_adjusted=float(equivalent[i]))
-        for i, (name, number) in enumerate(gaps.items())
-    }

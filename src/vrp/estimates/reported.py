@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vrp.stats.estimate import Estimate
+from vrp.stats.multiplicity import holm
 from vrp.tables.captured import NOT_CAPTURED
 
 
@@ -63,6 +64,17 @@ class ReportedEstimate(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary; what is not a number becomes null."""
         return {name: plain(value) for name, value in self._asdict().items()}
+
+
+def corrected(found: Mapping[str, ReportedEstimate]) -> dict[str, ReportedEstimate]:
+    """Apply Holm's correction over a family of estimates: to differences, and to equivalences."""
+    numbers = list(found.values())
+    p = holm([number.p_adjusted for number in numbers])
+    equivalent = holm([number.p_equivalence for number in numbers])
+    return {
+        name: number._replace(p_adjusted=float(p[i]), p_equivalence_adjusted=float(equivalent[i]))
+        for i, (name, number) in enumerate(found.items())
+    }
 
 
 class Effect(NamedTuple):

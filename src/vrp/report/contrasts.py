@@ -1,13 +1,12 @@
 """Paired differences of AUROC between the best probe and its rivals."""
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.reported import ReportedEstimate, corrected
 from vrp.probing.labels import (
     BLIND_LINEAR_BEST,
     LINEAR_BEST,
@@ -24,7 +23,7 @@ from vrp.stats.clusters import (
 )
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
-from vrp.stats.multiplicity import holm
+from vrp.tables.signals import strata_of
 
 # A task's own rate says nothing within the task: it is compared over all items.
 TASK_ONLY = "task_only"
@@ -59,7 +58,7 @@ def probe_contrasts(
         number = _contrast(joined, LINEAR_BEST, values, pooled=name == TASK_ONLY)
         if number is not None:
             found[name] = number
-    return _corrected(found)
+    return corrected(found)
 
 
 def beyond_output(
@@ -112,7 +111,7 @@ def _contrast(
     some = joined.filter(kept)
     codes, n_images = numbered(some["group"].to_numpy())
     correct, folds = some["correct"].to_numpy(), some["fold"].to_numpy()
-    strata = (some["task"] + ": " + some["form"]).to_numpy()
+    strata = strata_of(some).to_numpy()
 
     def auroc(values: NDArray[np.float64]) -> ClusteredEstimate:
         if pooled:
@@ -131,11 +130,3 @@ def _contrast(
         se=gap.se, resolvable=resolvable, n_dropped=int((~kept).sum()),
         p_equivalence=equivalent, p_equivalence_adjusted=equivalent,
     )  # fmt: skip
-
-
-def _corrected(found: Mapping[str, ReportedEstimate]) -> dict[str, ReportedEstimate]:
-    adjusted = holm([number.p_adjusted for number in found.values()])
-    return {
-        name: number._replace(p_adjusted=float(p))
-        for (name, number), p in zip(found.items(), adjusted, strict=True)
-    }

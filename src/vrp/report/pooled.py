@@ -9,6 +9,7 @@ from vrp.estimates.reported import ReportedEstimate
 from vrp.stats.clusters import numbered
 from vrp.stats.correlation import clustered_correlation, correlation_estimate
 from vrp.tables.captured import NOT_CAPTURED
+from vrp.tables.signals import strata_of
 
 POOLED_SIGNALS = ("cluster_count_dbscan", "spatial_entropy", "self_consistency")
 
@@ -27,14 +28,12 @@ def pooled_over_models(signals: Mapping[str, pl.DataFrame]) -> dict[str, Reporte
     """
     frames = [
         frame.select(
-            "group",
-            "correct",
-            *POOLED_SIGNALS,
-            stratum=pl.concat_str(pl.lit(model), "task", "form", separator=": "),
+            "group", "correct", *POOLED_SIGNALS,
+            stratum=pl.lit(f"{model}: ") + strata_of(frame),
         )
         for model, every in signals.items()
         if len(frame := every.drop_nulls("correct"))
-    ]
+    ]  # fmt: skip
     if not frames:
         return {}
     together = pl.concat(frames)

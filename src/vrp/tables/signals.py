@@ -4,6 +4,7 @@ A signal is null in every row where what it is computed from was not captured, N
 missing for the item alone.
 """
 
+import polars as pl
 import pyarrow as pa
 
 from vrp.signals.registry import SIGNALS, Signal
@@ -31,3 +32,8 @@ def signal_table() -> TableSchema:
         optional("correct", flag, "whether the greedy answer is correct; null: not known"),
         *[_signal_column(signal) for signal in SIGNALS.values()],
     )
+
+
+def strata_of(signals: pl.DataFrame) -> pl.Series:
+    """Stratum of each row of the table: task and answer form."""
+    return signals["task"] + ": " + signals["form"]
