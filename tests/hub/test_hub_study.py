@@ -34,10 +34,13 @@ def command(folder: Path, hub: HubStandIn, *words: str, **environment: str) -> s
         words,
         cwd=folder,
         env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name == "HF_HOME" or not name.startswith("HF_")
+            },
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(folder / "cache"),
             "OMP_NUM_THREADS": "1",
             **environment,
         },
@@ -90,7 +93,8 @@ def hub():
 @pytest.fixture(scope="module")
 def folder(hub: HubStandIn, tmp_path_factory) -> Path:
     """Where the study ran: fetched with `vrp fetch`, then run without a hub."""
-    folder = StudyCopy(tmp_path_factory.mktemp("hub-study") / "copy").folder
+    copy = StudyCopy(tmp_path_factory.mktemp("hub-study") / "copy", warm=True)
+    folder = copy.folder
     write_config(folder, hub)
     hub.cut("model.safetensors", after=1_000_000)
     hub.cut("validation-00001-of-00003.parquet", after=200_000)
@@ -104,10 +108,11 @@ def folder(hub: HubStandIn, tmp_path_factory) -> Path:
     assert {path.split("/")[5] for path in asked} == {"revision", "tree"}
     hub.stop()
     with hub.counting() as requests:
-        command(
-            folder, hub, "snakemake", "--cores", "2", "--configfile", "config/hub.yaml",
-            HF_HUB_OFFLINE="1",
+        ended = copy.run(
+            "--cores", "2", "--configfile", "config/hub.yaml",
+            HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1",
         )  # fmt: skip
+        assert ended.status == 0, ended.output[-5000:]
     assert requests == []
     return folder
 
