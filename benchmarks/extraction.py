@@ -28,6 +28,7 @@ import torch
 from baselines import Asked, PlainModel
 from hardware import hardware
 from judged import Goal, Spread, in_rounds, ratio_of, seconds, write_whole
+from PIL import Image
 
 from vrp.data.scenes.draw import Purpose, draw_scene, scene_rng, scene_seed
 from vrp.data.scenes.questions import (
@@ -38,7 +39,7 @@ from vrp.data.scenes.questions import (
 )
 from vrp.running.attention_rows import attention_rows
 from vrp.vlm.answer_distribution import sample_answers
-from vrp.vlm.batching import VlmInput, plan_batches, plan_inputs
+from vrp.vlm.batching import GivenAnswer, VlmInput, plan_batches, plan_inputs
 from vrp.vlm.decode import CaptureSpec, run_batch
 from vrp.vlm.loading import load_vlm
 from vrp.vlm.model import VLM
@@ -50,6 +51,7 @@ MAX_NEW_TOKENS = 6
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": MAX_NEW_TOKENS, "seed": 0}
 K = 10
 FLOOR = 1e-3
+GREY = (128, 128, 128)
 
 
 GOALS = {
@@ -144,6 +146,21 @@ class Contest:
     def samples(self, **what: Any) -> Callable[[], list[Any]]:
         return lambda: [sample_answers(self.vlm, b, **SAMPLING, **what) for b in self.batches]
 
+    def blind(self) -> Callable[[], list[Any]]:
+        """A grey image of the same size, and the answer to the image scored without it."""
+        spec = CaptureSpec(first_tokens=True)
+        batches = []
+        for batch in self.batches:
+            captures = run_batch(self.vlm, batch, spec, max_new_tokens=MAX_NEW_TOKENS)
+            batches.append([
+                item._replace(
+                    image=Image.new("RGB", item.image.size, GREY), image_key="grey",
+                    given=GivenAnswer(capture.token_ids, tuple(capture.first_token_ids)),
+                )
+                for item, capture in zip(batch, captures, strict=True)
+            ])  # fmt: skip
+        return lambda: [run_batch(self.vlm, b, max_new_tokens=MAX_NEW_TOKENS) for b in batches]
+
     def limit(self) -> list[Any]:
         return [
             self.plain.answer(
@@ -199,6 +216,7 @@ class Contest:
             "residual_update": self.engine(residual_update=True),
             "k10": self.samples(k=K),
             "exact": self.samples(floor=FLOOR),
+            "blind": self.blind(),
         }
 
 
@@ -228,7 +246,7 @@ def measure(family: str, mix: str, options: argparse.Namespace) -> dict[str, Any
     }
 
 
-WHOLE = ("answers", "k10", "exact")  # what answers by itself, with a prefill of its own
+WHOLE = ("answers", "k10", "exact", "blind")  # what answers by itself, with a prefill of its own
 
 
 def costs(family: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:

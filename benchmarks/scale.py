@@ -114,6 +114,8 @@ def write_shard(folder: Path, shard: int, first: int, n: int) -> dict[str, objec
             ),
             "token_logprobs": rows_of(-rng.exponential(size=(n, 1))),
             "first_token_entropy": rng.random(n, dtype=np.float32),
+            "first_token_ids": [None] * n,
+            "first_token_logprobs": [None] * n,
             "decision_margin": rng.random(n, dtype=np.float32),
             "close_choices": np.zeros(n, np.int32),
             "n_prompt_tokens": np.full(n, 50, np.int32),

@@ -311,6 +311,8 @@ def plant_answers(path: Path, n: int = 4) -> None:
         "token_ids": [[5, 6]] * n,
         "token_logprobs": [[-0.1, -0.2]] * n,
         "first_token_entropy": [0.1] * n,
+        "first_token_ids": [[3]] * n,
+        "first_token_logprobs": [[-0.1]] * n,
         "decision_margin": [1.0] * n,
         "close_choices": [0] * n,
         "n_prompt_tokens": [164] * n,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 from scipy.stats import entropy
 
@@ -61,6 +62,22 @@ def test_probability_margin_from_a_softmax():
     probability = softmax(logits, axis=1)
     margin = behavioural.probability_margin(np.log(probability[:, 0]), logits[:, 0] - logits[:, 1])
     assert margin == pytest.approx(probability[:, 0] - probability[:, 1], abs=1e-12)
+
+
+def test_first_token_divergence_is_scipys_distance():
+    random = np.random.default_rng(0)
+    whole = softmax(random.normal(size=(2, 5, 9)) * 2, axis=-1)
+    listed, rest = whole[..., :6], whole[..., 6:].sum(axis=-1, keepdims=True)
+    found = behavioural.first_token_divergence(*np.log(listed))
+    first, second = np.append(listed, rest, axis=-1)
+    assert found == pytest.approx(jensenshannon(first, second, axis=-1), abs=1e-12)
+    # What the lumped tokens hide is bounded by their mass.
+    exact = jensenshannon(*whole, axis=-1)
+    assert (found <= exact + 1e-12).all()
+    missed = exact**2 - found**2
+    assert (missed <= math.log(2) * rest.max(axis=0)[:, 0]).all()
+    same = behavioural.first_token_divergence(*np.log(listed[[0, 0]]))
+    assert (same == 0).all()
 
 
 def test_probabilities_of_the_whole_answer_and_of_its_weakest_token():

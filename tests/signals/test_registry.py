@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from vrp.errors import InputError
@@ -33,6 +34,9 @@ def inputs():
             "lens.mlp_contribution": rng.standard_normal((n_items, N_LAYERS)),
             "answers.token_logprobs": [[-0.5], [-1.0, -2.0], [], [-0.1], [-0.2], [-0.3]],
             "answers.first_token_entropy": rng.random(n_items),
+            "answers.first_token_logprobs": np.log(rng.dirichlet(np.ones(5), n_items)[:, :4]),
+            "blind_scores.token_logprobs": [[-1.5], [-1.0, -4.0], [], [-0.1], [-0.7], [-0.3]],
+            "blind_scores.first_token_logprobs": np.log(rng.dirichlet(np.ones(5), n_items)[:, :4]),
             "answers.decision_margin": np.arange(n_items) / 4,
             "consistency.self_consistency": rng.random(n_items),
             "consistency.normalised": [["a", "b"], ["a", "a"], [], ["c", "b"], ["a"], ["b"]],
@@ -95,6 +99,15 @@ def test_the_other_columns_are_what_their_description_says(inputs):
         "least_token_log_probability": [-0.5, -2.0, np.nan, -0.1, -0.2, -0.3],
         "probability_margin": np.exp([-0.5, -1.0, np.nan, -0.1, -0.2, -0.3])
         * (1 - np.exp(-np.arange(6) / 4)),
+        "image_gain": [1.0, 2.0, np.nan, 0.0, 0.5, 0.0],
+        "image_divergence": [
+            jensenshannon([*p, 1 - p.sum()], [*q, 1 - q.sum()])
+            for p, q in zip(
+                np.exp(inputs["answers.first_token_logprobs"]),
+                np.exp(inputs["blind_scores.first_token_logprobs"]),
+                strict=True,
+            )
+        ],
         "semantic_entropy": [np.log(2), 0.0, np.nan, np.log(2), 0.0, 0.0],
         "distinct_answers": [2, 1, np.nan, 2, 1, 1],
         "exact_semantic_entropy": [

@@ -116,11 +116,14 @@ class SmallStudy:
         return outputs
 
     def blind(self, *, shard: int = 0, name: str = "blind", **config: Any) -> dict[str, Path]:
-        outputs = {table: self.path(f"{name}/{table}", shard) for table in ("answers", "hidden")}
+        tables = ("blind/answers", "blind/hidden", "blind_scores")
+        outputs = {table: self.path(f"{name}/{table}", shard) for table in tables}
         settings = ExtractConfig(**{"max_new_tokens": self.max_new_tokens, **config})
-        files = {f"blind/{table}": path for table, path in outputs.items()}
-        self.run("blind", files, shard=shard, extract=settings)
-        return outputs
+        answers = self.path("extract/answers", shard)
+        if not answers.exists():
+            self.extract(shard=shard, **config)
+        self.run("blind", {**outputs, "answers": answers}, shard=shard, extract=settings)
+        return {table.removeprefix("blind/"): path for table, path in outputs.items()}
 
     def consistency(
         self, *, shard: int = 0, n_shards: int = 1, name: str = "consistency", **config: Any

@@ -18,6 +18,7 @@ from vrp.signals.structural import most_attended
 from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
+from vrp.tables.blind_scores import BLIND_SCORES
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.hidden import hidden_table
 from vrp.tables.interventions import ABLATE, MASK
@@ -45,6 +46,7 @@ def read_all(outputs: list[dict[str, Path]]) -> dict[str, pl.DataFrame]:
         "attention": ATTENTION,
         "hidden": hidden_table(n_layers=N_LAYERS, d_model=D_MODEL, dtype="float32"),
         "lens": LENS,
+        "blind_scores": BLIND_SCORES,
     }
     return {
         name: read_table([tables[name] for tables in outputs], schemas[name]) for name in outputs[0]
@@ -178,7 +180,34 @@ def test_answers_differ_from_item_to_item_and_with_the_image(small_study: Study)
     assert seen["answers"]["answer"].n_unique() > 4
     assert (seen["answers"]["answer"] != blank["answers"]["answer"]).any()
     assert not seen["hidden"]["layer_03"].equals(blank["hidden"]["layer_03"])
-    assert set(blank) == {"answers", "hidden"}
+    assert set(blank) == {"answers", "hidden", "blind_scores"}
+
+
+def test_the_answer_to_the_image_is_scored_without_it(small_study: Study):
+    study = small_study()
+    seen = read_all([study.extract()])["answers"]
+    blank = read_all([study.blind()])
+    rows = zip(seen.iter_rows(named=True), blank["answers"].iter_rows(named=True),
+               blank["blind_scores"].iter_rows(named=True), strict=True)  # fmt: skip
+    n_same = 0
+    for with_image, without, score in rows:
+        assert len(score["token_logprobs"]) == len(with_image["token_ids"])
+        assert len(score["first_token_logprobs"]) == len(with_image["first_token_ids"]) == 64
+        if with_image["token_ids"] == without["token_ids"]:  # the greedy one in both
+            n_same += 1
+            assert score["token_logprobs"] == pytest.approx(without["token_logprobs"], abs=1e-4)
+        else:
+            assert sum(score["token_logprobs"]) < 0
+    assert 0 < n_same < len(seen)
+
+
+def test_answers_of_another_study_are_not_scored(small_study: Study):
+    study = small_study()
+    answers = study.extract()["answers"]
+    table = read_table(answers, ANSWERS)
+    write_table(answers, ANSWERS, table[1:], provenance=read_provenance(answers))
+    with pytest.raises(InputError, match="has no answer to item"):
+        study.blind()
 
 
 def test_blank_images_leave_nothing_of_the_image_but_its_size(small_study: Study):

@@ -6,14 +6,17 @@ import numpy as np
 import planted_study as planted
 import polars as pl
 import pytest
-from scipy.stats import mannwhitneyu, pearsonr
+from scipy.stats import entropy, mannwhitneyu, pearsonr
 from sklearn.metrics import roc_auc_score
 from stage_jobs import run_job
 
 from vrp.config.effects import EffectsConfig
 from vrp.config.metrics import MetricsConfig
+from vrp.config.models import ModelConfig
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
+from vrp.tables.arrays import as_array
+from vrp.tables.attention import ATTENTION
 from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, PROBES
 from vrp.tables.heads import HEADS
@@ -34,7 +37,7 @@ def study(tmp_path_factory):
     return planted.write_planted_study(tmp_path_factory.mktemp("planted"))
 
 
-def run_metrics(study, folder, config):
+def run_metrics(study, folder, config, **model):
     """Run the metrics stage on a planted study; its three tables go into the folder."""
     run_job(
         "metrics",
@@ -50,6 +53,7 @@ def run_metrics(study, folder, config):
         },
         seed=0,
         metrics=config,
+        model=ModelConfig(family="llava", checkpoint="zoo:llava", **model),
         provenance=planted.ORIGIN,
     )
 
@@ -384,6 +388,16 @@ def test_what_transfers_between_splits_is_shown(tmp_path):
             assert found["value"] == pytest.approx(expected if same else 1 - expected, abs=0.04)
     # The states at the answer's end were planted, too, and captured here alone.
     assert auroc_of(table, "answer_end_linear")["value"] > 0.6
+
+
+def test_the_map_is_averaged_over_the_models_own_layers(study, tmp_path):
+    run_metrics(study, tmp_path, MetricsConfig(bootstrap=100), map_layers=(1, 3))
+    found = read_table(tmp_path / "signals.parquet", signal_table())["spatial_entropy"]
+    maps = as_array(read_table(study.attention, ATTENTION)["maps"]).astype(np.float64)
+    expected = entropy(maps[:, [1, 3]].mean(axis=1), axis=-1)  # normalises
+    np.testing.assert_allclose(found.to_numpy(), expected, rtol=1e-5)
+    with pytest.raises(InputError, match="map_layers: the model has layers 0 to 3"):
+        run_metrics(study, tmp_path, MetricsConfig(bootstrap=100), map_layers=(4,))
 
 
 def test_permutation_brings_every_probe_to_chance(judged, tmp_path):

@@ -87,7 +87,7 @@ def replace(patch, name, stand_in):
 def tables(study) -> dict[str, pl.DataFrame]:
     """What the stages that run a model write."""
     outputs = {**study.extract(batch_size=4), "consistency": study.consistency(k=2)}
-    outputs |= {f"blind/{name}": path for name, path in study.blind().items()}
+    outputs |= {f"blind {name}": path for name, path in study.blind().items()}
     outputs["mask"] = study.mask([outputs["answers"]], [outputs["attention"]], items=6, dose=())
     return {name: pl.read_parquet(path) for name, path in outputs.items()}
 

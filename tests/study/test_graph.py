@@ -149,6 +149,16 @@ def test_other_keys_are_refused():
             read()
 
 
+def test_how_a_models_tables_are_analysed_is_declared_by_name():
+    asking = restricted(STUDY, ("models.*",)).models["one"]
+    assert asking.dtype == "float32"
+    with pytest.raises(UndeclaredError, match=r"models\.\*\.map_layers is not declared"):
+        asking.map_layers  # noqa: B018
+    assert restricted(STUDY, ("models.*.map_layers",)).models["one"].map_layers is None
+    stages = {s.name for s in STAGES if "models.*.map_layers" in stage_config(STUDY, s, "one")}
+    assert stages == {"metrics"}
+
+
 def test_methods_of_a_section_read_declared_keys_only():
     data = restricted(STUDY, ("data.images",)).data
     with pytest.raises(UndeclaredError, match=r"data\.folder is not declared"):

@@ -144,6 +144,8 @@ def _write_answers(path, ids, tasks, correct, said_yes, rng):
         "token_ids": [[1]] * n,
         "token_logprobs": [[-float(x)] for x in rng.exponential(size=n)],
         "first_token_entropy": rng.random(n),
+        "first_token_ids": [None] * n,
+        "first_token_logprobs": [None] * n,
         "decision_margin": rng.random(n),
         "close_choices": [0] * n,
         "n_prompt_tokens": [50] * n,

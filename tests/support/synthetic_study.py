@@ -270,6 +270,8 @@ class _Model:
             "token_ids": [[1, 2]] * self.n,
             "token_logprobs": [[-float(p)] for p in np.exp(-1 - 0.5 * confidence)],
             "first_token_entropy": np.exp(-0.5 - 0.4 * (confidence + self._normal())),
+            "first_token_ids": [None] * self.n,
+            "first_token_logprobs": [None] * self.n,
             "decision_margin": 3 + self.knows,
             "close_choices": [0] * self.n,
             "n_prompt_tokens": [200] * self.n,

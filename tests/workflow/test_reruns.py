@@ -28,8 +28,8 @@ JOINT = {"effects", "figures", "report"}
 LISTED = {"gather_interventions"} | JOINT
 AFTER_PROBES = {"probes", "ablate"} | LISTED
 AFTER_METRICS = {"metrics"} | AFTER_PROBES
-AFTER_EXTRACT = {"gather", "mask"} | AFTER_METRICS
-ALL_BUT_FETCH = {"sample", "extract", "blind", "consistency"} | AFTER_EXTRACT
+AFTER_EXTRACT = {"gather", "blind", "mask"} | AFTER_METRICS
+ALL_BUT_FETCH = {"sample", "extract", "consistency"} | AFTER_EXTRACT
 
 
 def plan(finished, *more: str):
@@ -59,7 +59,7 @@ AFTER = {
     "fetch_data": set(),  # its manifest comes out the same
     "sample": ALL_BUT_FETCH - {"sample"},
     "extract": AFTER_EXTRACT,
-    "blind": {"gather"} | AFTER_PROBES,
+    "blind": {"gather"} | AFTER_METRICS,
     "consistency": {"gather"} | AFTER_METRICS,
     "gather": AFTER_EXTRACT,
     "metrics": AFTER_METRICS,
@@ -319,6 +319,13 @@ def test_a_prompt_reruns_one_model(finished):
     for reason in result.reasons("extract"):
         assert "model=one" in reason
         assert "'models.one.prompt': 'plain'" in reason
+
+
+def test_other_layers_of_the_map_compute_one_models_signals_again(finished):
+    result = plan(finished, "--config", "models={one: {map_layers: [2, 3]}}")
+    assert set(result.planned) == AFTER_METRICS
+    assert result.planned["metrics"] == 1
+    assert "'models.one.map_layers': [2, 3]" in result.reasons("metrics")[0]
 
 
 def test_a_new_model_leaves_the_others_alone(finished):

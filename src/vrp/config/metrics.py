@@ -8,8 +8,6 @@ from vrp.config.section import Section
 class MetricsConfig(Section):
     """Signals and the statistics computed for them."""
 
-    layers: tuple[int, ...] | None = None
-    """Layers that the attention map is averaged over; null: all layers."""
     top_heads: tuple[int, ...] = (1, 5, 10, 20)
     """Numbers of heads whose joint R² is reported."""
     bootstrap: int = Field(default=1000, ge=100)

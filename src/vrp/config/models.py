@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vrp.config.folder import Place
 from vrp.config.section import Section
@@ -34,3 +34,13 @@ class ModelConfig(Section):
     """Dynamic resolution (such as Qwen2-VL's): the least pixels after resizing."""
     max_pixels: int | None = Field(default=None, ge=1)
     """Dynamic resolution: the most pixels after resizing; it changes answers."""
+    map_layers: tuple[int, ...] | None = None
+    """Layers that the attention map of a signal is averaged over; null: all. (The published study
+    reads layers 16 to 31 of LLaVA and all of the others.)"""
+
+    @field_validator("map_layers")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or min(value) < 0 or len(set(value)) < len(value)):
+            raise ValueError("give at least one layer, each once, counted from 0")
+        return value

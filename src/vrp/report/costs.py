@@ -40,9 +40,10 @@ _PARTS: dict[str, _Part] = {
     "hidden": _Part("hidden states before the answer", also="probes"),
     "answer_end": _Part("hidden states at the answer's end", also="probes there"),
     "k10": _Part("10 samples", ("consistency",)),
+    "blind": _Part("run with a blank image", ("blind_scores",), "guard of the probes"),
     "exact": _Part("exact distribution", tuple(f"consistency.{name}" for name in EXACT_COLUMNS)),
 }
-_OWN_PREFILL = ("answers", "k10", "exact")
+_OWN_PREFILL = ("answers", "k10", "exact", "blind")
 
 
 def measured_costs() -> dict[str, Any]:

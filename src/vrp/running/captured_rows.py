@@ -61,8 +61,15 @@ def answer_rows(
         else None
         for item, capture in zip(asked, captures, strict=True)
     ]
+    columns: dict[str, Any] = {}
+    if captures[0].first_token_ids is not None:
+        ids = [given(capture.first_token_ids) for capture in captures]
+        logprobs = [given(capture.first_token_logprobs) for capture in captures]
+        columns["first_token_ids"] = lists(ids, np.int32)
+        columns["first_token_logprobs"] = lists(logprobs, np.float32)
     return pa.table(
-        {
+        columns
+        | {
             "item_id": [capture.item_id for capture in captures],
             "answer": [capture.answer for capture in captures],
             "parsed": pa.array([score.parsed for score in scores], pa.string()),
@@ -77,6 +84,18 @@ def answer_rows(
             "n_prompt_tokens": [capture.n_prompt_tokens for capture in captures],
             "n_image_tokens": [capture.grid_h * capture.grid_w for capture in captures],
             "note": pa.array([note(capture.flags) for capture in captures], pa.string()),
+        }
+    )
+
+
+def blind_score_rows(captures: Sequence["ItemCapture"]) -> pa.Table:
+    """Return a batch's rows of the table of given answers' probabilities."""
+    scores = [given(capture.given) for capture in captures]
+    return pa.table(
+        {
+            "item_id": [capture.item_id for capture in captures],
+            "token_logprobs": lists([score.tokens for score in scores], np.float32),
+            "first_token_logprobs": lists([score.first for score in scores], np.float32),
         }
     )
 

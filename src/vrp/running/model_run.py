@@ -28,7 +28,7 @@ from vrp.tables.items import read_asked_items
 from vrp.tables.seal import read_provenance
 
 if TYPE_CHECKING:
-    from vrp.vlm.batching import AnswerLimit, VlmInput
+    from vrp.vlm.batching import AnswerLimit, GivenAnswer, VlmInput
     from vrp.vlm.model import VLM
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads):
         torch.set_num_threads(int(threads))
-    options = model.model_dump(exclude={"checkpoint", "revision", "batch_size"})
+    apart = {"checkpoint", "revision", "batch_size", "map_layers"}
+    options = {key: getattr(model, key) for key in ModelConfig.model_fields if key not in apart}
     source = local_folder(model.checkpoint) or model.checkpoint
     return load_vlm(source, revision=manifest.revision, **options)
 
@@ -243,6 +244,7 @@ class ItemBatches:
         batch_size: int,
         blank: bool = False,
         truth: bool = False,
+        given: "Mapping[str, GivenAnswer] | None" = None,
         max_new_tokens: "AnswerLimit" = 0,
     ) -> None:
         """Bind the items.
@@ -254,6 +256,7 @@ class ItemBatches:
             batch_size: items a batch.
             blank: show a grey image of the same size in place of each item's own.
             truth: tell the model's lens which tokens start the reference.
+            given: answers to score under the prompts, by item id.
             max_new_tokens: longest answer, for all items or by task, which has to fit the context
                 behind the prompt.
         """
@@ -263,6 +266,7 @@ class ItemBatches:
         self._batch_size = batch_size
         self._blank = blank
         self._truth = truth
+        self._given = given or {}
         self._max_new_tokens = max_new_tokens
         self._truth_tokens: dict[tuple[str, str], tuple[int, ...]] = {}
 
@@ -309,7 +313,8 @@ class ItemBatches:
         else:
             image, key = self._images.open(shown), shown.image_sha256
         truth = self._truth_token_ids(item) if self._truth else ()
-        return VlmInput(item.item_id, image, item.question, item.task, truth, key)
+        given = self._given.get(item.item_id)
+        return VlmInput(item.item_id, image, item.question, item.task, truth, key, given)
 
     def _truth_token_ids(self, item: Item) -> tuple[int, ...]:
         if item.reference is None:

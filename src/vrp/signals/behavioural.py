@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import rel_entr
 
 
 class SelfConsistency(NamedTuple):
@@ -67,6 +68,27 @@ def probability_margin(first_logprob: ArrayLike, logit_margin: ArrayLike) -> NDA
     """
     probability = np.exp(np.asarray(first_logprob, dtype=np.float64))
     return -probability * np.expm1(-np.asarray(logit_margin, dtype=np.float64))
+
+
+def first_token_divergence(logprobs: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Jensen–Shannon distance of two distributions over the first answer token, in [0, √log 2].
+
+    The tokens that are not listed count as one more: at most √(log 2 · their mass) is missed.
+
+    Args:
+        logprobs: (n, m) log-probabilities of the same m tokens in one, nats.
+        others: (n, m) in the other.
+
+    Returns:
+        (n,) square root of the divergence, in nats.
+    """
+    lists = [np.exp(np.asarray(values, dtype=np.float64)) for values in (logprobs, others)]
+    rest = [np.clip(1 - mass.sum(axis=-1, keepdims=True), 0, None) for mass in lists]
+    first, second = (np.append(mass, left, axis=-1) for mass, left in zip(lists, rest, strict=True))
+    middle = (first + second) / 2
+    divergence = (rel_entr(first, middle) + rel_entr(second, middle)).sum(axis=-1) / 2
+    # Rounding may leave a hair below zero, which has no root.
+    return np.sqrt(np.maximum(divergence, 0.0))
 
 
 def token_confidence(logprobs: ArrayLike) -> float:

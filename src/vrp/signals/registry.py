@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vrp.errors import InputError
 from vrp.signals.behavioural import (
     exact_semantic_entropy,
+    first_token_divergence,
     least_token_log_probability,
     probability_margin,
     semantic_entropy,
@@ -35,6 +36,8 @@ _ITEMS_A_STACK = 256
 _MAPS, _GRID_H, _GRID_W = "attention.maps", "attention.grid_h", "attention.grid_w"
 _IMAGE_MASS = "attention.image_mass"
 _LOGPROBS, _SAMPLED = "answers.token_logprobs", "consistency.normalised"
+_FIRST = "answers.first_token_logprobs"
+_BLIND_LOGPROBS, _BLIND_FIRST = "blind_scores.token_logprobs", "blind_scores.first_token_logprobs"
 _EXACT, _UNRESOLVED = "consistency.exact_probabilities", "consistency.unresolved"
 _EXPECTED = ("consistency.expected_consistency_low", "consistency.expected_consistency_high")
 
@@ -128,8 +131,8 @@ class Signal:
     description: str
     """One line for tables and figures."""
     needs: tuple[str, ...]
-    """Columns that it is computed from, as `table.column`, of the tables answers, attention, lens
-    and consistency."""
+    """Columns that it is computed from, as `table.column`, of the tables answers, attention, lens,
+    consistency and blind_scores."""
     compute: Callable[[SignalInputs], FloatArray]
     """Batch of n_items → (n_items,)."""
 
@@ -140,8 +143,10 @@ class Signal:
 
 
 def is_of_output(signal: Signal) -> bool:
-    """Whether the output alone gives it: a deployable behavioural signal, or the last margin."""
-    return signal.deployable and (signal.kind == "behavioural" or signal.name == "decision_margin")
+    """Whether the output alone gives it: a deployable behavioural signal that needs no run with a
+    blank image, or the last margin."""
+    of_answers = signal.kind == "behavioural" and "blind_scores" not in signal.tables
+    return signal.deployable and (of_answers or signal.name == "decision_margin")
 
 
 def compute_signals(inputs: SignalInputs) -> dict[str, FloatArray]:
@@ -217,6 +222,23 @@ def _of_each(name: str, function: Callable[[Any], float]) -> Callable[[SignalInp
 def _probability_margin(inputs: SignalInputs) -> FloatArray:
     first = _of_each(_LOGPROBS, lambda logprobs: float(logprobs[0]))(inputs)
     return probability_margin(first, inputs.numbers("answers.decision_margin"))
+
+
+def _image_gain(inputs: SignalInputs) -> FloatArray:
+    pairs = zip(inputs[_LOGPROBS], inputs[_BLIND_LOGPROBS], strict=True)
+    return np.array(
+        [
+            float(np.sum(seen, dtype=np.float64) - np.sum(blind, dtype=np.float64))
+            if len(seen) == len(blind) > 0
+            else np.nan
+            for seen, blind in pairs
+        ],
+        dtype=np.float64,
+    )
+
+
+def _image_divergence(inputs: SignalInputs) -> FloatArray:
+    return first_token_divergence(inputs.numbers(_FIRST), inputs.numbers(_BLIND_FIRST))
 
 
 def _exact_semantic_entropy(inputs: SignalInputs) -> FloatArray:
@@ -387,6 +409,19 @@ _BUILT_IN: tuple[Signal, ...] = (
         reliable_when="low", deployable=True, unit="nat",
         description="entropy of the first answer token's distribution",
         needs=("answers.first_token_entropy",), compute=_as_stored("answers.first_token_entropy"),
+    ),
+    Signal(
+        name="image_gain", label="image gain", kind="behavioural",
+        reliable_when="high", deployable=True, unit="nat",
+        description="log-probability of the greedy answer minus that with a blank image",
+        needs=(_LOGPROBS, _BLIND_LOGPROBS), compute=_image_gain,
+    ),
+    Signal(
+        name="image_divergence", label="divergence from a blank image", kind="behavioural",
+        reliable_when="high", deployable=True, unit="1",
+        description="Jensen–Shannon distance of the first answer token's distributions with the "
+        "image and with a blank one",
+        needs=(_FIRST, _BLIND_FIRST), compute=_image_divergence,
     ),
 )  # fmt: skip
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _BUILT_IN}

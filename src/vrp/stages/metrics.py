@@ -37,6 +37,7 @@ from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
+from vrp.tables.blind_scores import BLIND_SCORES
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import MACRO, METRICS, POOLED, WITHIN_STRATA
@@ -56,7 +57,7 @@ _NO_VALUE = "no finite value"
 _PERMUTATIONS = 200
 # Items whose attention is in memory at a time: a multiple of the signals' own stacks.
 _ITEMS_AT_ONCE = 4096
-_SCHEMAS = {schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION)}
+_SCHEMAS = {schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION, BLIND_SCORES)}
 # Columns that this stage reads beside those that signals need.
 _COLUMNS = {
     "answers": ("parsed", "correct", "correct_official", "note"),
@@ -64,6 +65,7 @@ _COLUMNS = {
         "truth_margin", "attention_contribution", "mlp_contribution", "residual_update", "note",
     ),
     "consistency": ("majority_correct",),
+    "blind_scores": (),
     "attention": _HEAD_COLUMNS,
 }  # fmt: skip
 Tables = Mapping[str, pl.DataFrame]
@@ -85,10 +87,13 @@ def run(context: StageContext) -> None:
     attention = context.input_paths("attention")
     schemas = _schemas_to_read()
     paths = {name: context.input_paths(name) for name in ("answers", "lens", "consistency")}
+    if blind := context.input_paths("blind_scores"):  # none where no blank image was shown
+        paths["blind_scores"] = blind
     tables = _read_tables(context.input_path("items"), paths, schemas)
     attention_notes = read_table(attention, ATTENTION.only("note"))
     _require_same_items(tables["items"], attention_notes, attention)
-    signal_values, by_head = _compute(tables, attention, schemas["attention"], metrics.layers)
+    layers = context.model_config.map_layers
+    signal_values, by_head = _compute(tables, attention, schemas["attention"], layers)
     table = _signal_table(tables, signal_values)
     answer_notes = tables["answers"]["note"]
     notes = {
@@ -246,6 +251,7 @@ def _compute(
     progress.close()
     # Null in all rows of all batches: not captured. In some rows: another capture, refused.
     lacking = {column for column in n_null if not _was_captured(column, n_null[column], n_items)}
+    lacking |= {need for s in SIGNALS.values() for need in s.needs if need not in n_null}
     # Without finite logits there is no answer that a value could speak of.
     no_answer = (tables["answers"]["note"] == NON_FINITE).fill_null(False).to_numpy()
     captured = {
@@ -275,11 +281,18 @@ def _signal_inputs(
     columns: dict[str, Any] = {}
     for need in {need for signal in SIGNALS.values() for need in signal.needs}:
         table, _, name = need.partition(".")
-        values = attention[name] if table == "attention" else tables[table][name][rows]
+        if table == "attention":
+            values = attention[name]
+        elif table in tables:
+            values = tables[table][name][rows]
+        else:
+            continue
         columns[need] = item_values(values, _SCHEMAS[table].columns.field(name))
     maps = columns.get("attention.maps")
     if maps and layers is not None and not all(0 <= layer < len(maps[0]) for layer in layers):
-        raise InputError(f"metrics.layers: the model has layers 0 to {len(maps[0]) - 1}")
+        raise InputError(
+            f"map_layers: the model has layers 0 to {len(maps[0]) - 1}; mend the model's section"
+        )
     return SignalInputs(n_items=len(attention), columns=columns, map_layers=layers)
 
 

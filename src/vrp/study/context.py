@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
+from vrp.study.declarations import ANALYSIS_KEYS
 
 
 class UndeclaredError(Exception):
@@ -107,8 +108,10 @@ class _View:
 
     def _step(self, value: Any, name: str) -> Any:
         path = f"{self._path}.{name}".removeprefix(".")
-        if path in self._keys:
+        named = path in self._keys
+        whole = named or (self._path in self._keys and path not in ANALYSIS_KEYS)
+        if whole and not any(key.startswith(f"{path}.") for key in ANALYSIS_KEYS):
             return value
-        if any(key.startswith(f"{path}.") for key in self._keys):
+        if named or any(key.startswith(f"{path}.") for key in self._keys):
             return _View(value, path, self._keys)
         raise UndeclaredError(f"the key {path} is not declared for this stage")

@@ -18,6 +18,10 @@ Scope = Literal["study", "model", "shard", "list"]
 EXECUTION_KEYS = ("models.*.device_map", "models.*.batch_size")
 """Of a model: how it is run. Results depend on them as on a batch size: to 1e-5 in float32."""
 
+ANALYSIS_KEYS = ("models.*.map_layers",)
+"""Of a model: how its tables are analysed. `models.*` does not stand for them; a stage that reads
+one names it."""
+
 
 class Sizes(NamedTuple):
     """What the size of a model's tables depends on."""

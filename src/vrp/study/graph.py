@@ -11,6 +11,7 @@ and of a shard. Nothing heavy is imported: the workflow reads this while it plan
 
 from vrp.config.study import StudyConfig
 from vrp.study.declarations import Artifact, Cost, Sizes, Stage
+from vrp.vlm.capture_spec import FIRST_TOKENS
 
 # Bytes of an item's id such as vqa/spatial/262148005, and of a short answer, in Arrow's layout.
 _ID, _ANSWER = 30, 12
@@ -27,7 +28,7 @@ def _items(sizes: Sizes) -> float:
 
 
 def _answer_bytes(sizes: Sizes) -> float:
-    return _ID + 3 * _ANSWER + 40 + round(8 * sizes.n_answer_tokens)
+    return _ID + 3 * _ANSWER + 48 + round(8 * sizes.n_answer_tokens) + 8 * FIRST_TOKENS
 
 
 def _hidden_bytes(sizes: Sizes) -> float:
@@ -94,6 +95,12 @@ BLIND_ANSWERS = Artifact(
 BLIND_HIDDEN = Artifact(
     "blind/hidden", "{model}/blind/hidden/{shard}.parquet", "hidden states with a blank image",
     "vrp.tables.hidden:hidden_table", _states, _hidden_bytes, 0.6, repetitive=True,
+)  # fmt: skip
+BLIND_SCORES = Artifact(
+    "blind_scores", "{model}/blind/scores/{shard}.parquet",
+    "probability, with a blank image, of the answer to the image",
+    "vrp.tables.blind_scores:BLIND_SCORES", _items,
+    lambda sizes: _ID + 16 + round(4 * sizes.n_answer_tokens) + 4 * FIRST_TOKENS, 0.9,
 )  # fmt: skip
 CONSISTENCY = Artifact(
     "consistency", "{model}/consistency/{shard}.parquet", "sampled answers and their distribution",
@@ -209,10 +216,11 @@ STAGES: tuple[Stage, ...] = (
         "blind",
         "ask the same questions with a blank image",
         per="shard",
-        reads=(MANIFEST, ITEMS),
-        writes=(BLIND_ANSWERS, BLIND_HIDDEN),
+        reads=(MANIFEST, ITEMS, ANSWERS),
+        writes=(BLIND_ANSWERS, BLIND_HIDDEN, BLIND_SCORES),
         keys=(*_ANSWERING, "extract.shards", "extract.positions", "extract.hidden_dtype"),
-        details="A guard: what a probe reads without an image was never seen in the image.",
+        details="A guard: what a probe reads without an image was never seen in the image. The "
+        "answer to the image is scored without it.",
         enabled=lambda study: study.extract.blind,
         shards_key="extract.shards",
         batch_key="extract.batch_size",
@@ -249,10 +257,10 @@ STAGES: tuple[Stage, ...] = (
         "metrics",
         "compute every signal and how well it tells right from wrong",
         per="model",
-        reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY),
+        reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES),
         writes=(SIGNALS, HEADS, METRICS),
         choices=("signals", "vrp.signals.registry:SIGNALS"),
-        keys=("seed", "metrics"),
+        keys=("seed", "metrics", "models.*.map_layers"),
         cost=Cost(1.5, 3e-6, lambda i: i.n_items * i.study.metrics.bootstrap),
         memory_copies=15,
     ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vrp.config.study import StudyConfig
-from vrp.study.declarations import EXECUTION_KEYS, Stage
+from vrp.study.declarations import ANALYSIS_KEYS, EXECUTION_KEYS, Stage
 
 
 def stage_config(study: StudyConfig, stage: Stage, model: str | None = None) -> dict[str, Any]:
@@ -30,7 +30,12 @@ def stage_config(study: StudyConfig, stage: Stage, model: str | None = None) -> 
         for part in key.split("."):
             value = value[part]
         _flatten(key, value, found)
-    return {key: value for key, value in found.items() if key not in EXECUTION_KEYS}
+    not_meant = {*EXECUTION_KEYS, *ANALYSIS_KEYS} - set(stage.keys)
+    return {
+        key: value
+        for key, value in found.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in not_meant)
+    }
 
 
 def _flatten(key: str, value: Any, into: dict[str, Any]) -> None:

@@ -82,8 +82,8 @@ def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahe
     results = directory / study.results / study.study
     if any(_folder(results, stage.writes[0], model).is_dir() for model in study.models):
         return "its own jobs have begun"
-    follows = any(MADE_BY[read].per == "shard" for read in stage.reads)
-    if ahead and not follows and not _has_any(study, stage, there):
+    is_intervention = bool(stage.items_key)  # what variants of a study differ in
+    if ahead and not is_intervention and not _has_any(study, stage, there):
         return ""
     try:
         _require_same(study, stage, there)

@@ -44,6 +44,15 @@ ANSWERS = table(
         shape="n_tokens",
     ),
     column("first_token_entropy", number, "entropy of the first answer token", unit="nats"),
+    optional(
+        "first_token_ids",
+        integers,
+        "likeliest first answer tokens, likeliest first; null with a blank image",
+        shape="n_first",
+    ),
+    optional(
+        "first_token_logprobs", numbers, "their log-probabilities", unit="nats", shape="n_first"
+    ),
     column("decision_margin", number, "top logit minus runner-up's, first token"),
     column(
         "close_choices",

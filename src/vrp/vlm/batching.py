@@ -18,6 +18,15 @@ AnswerLimit = int | Mapping[str, int]
 """Longest answer in tokens: one number for all items, or one for each task."""
 
 
+class GivenAnswer(NamedTuple):
+    """What was answered elsewhere, to be scored under this prompt."""
+
+    token_ids: tuple[int, ...]
+    """The answer, without end-of-sequence."""
+    first_token_ids: tuple[int, ...]
+    """Tokens whose probability of being the first is read."""
+
+
 class VlmInput(NamedTuple):
     """One question about one image."""
 
@@ -33,6 +42,8 @@ class VlmInput(NamedTuple):
     """First tokens of every surface form of the reference, for the truth margin only."""
     image_key: str = ""
     """Items of a batch with the same key share one encoding; empty: the image object counts."""
+    given: GivenAnswer | None = None
+    """An answer whose probability is read, beside the answer that the model gives."""
 
 
 class PlanEntry(NamedTuple):

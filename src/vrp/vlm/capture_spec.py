@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+FIRST_TOKENS = 64
+"""Likeliest first answer tokens that are kept of a distribution; the others count as one."""
+
 
 @dataclass(frozen=True)
 class CaptureSpec:
@@ -20,6 +23,8 @@ class CaptureSpec:
     """Contributions of embedding, attention, MLP and heads to the answer's logit difference."""
     residual_update: bool = False
     """Residual update of the image tokens, every layer."""
+    first_tokens: bool = False
+    """Likeliest first answer tokens, as many as `FIRST_TOKENS`."""
 
     @classmethod
     def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CaptureSpec":
@@ -31,11 +36,13 @@ class CaptureSpec:
             lens=True,
             contributions=True,
             residual_update=True,
+            first_tokens=True,
         )
 
     @classmethod
     def of(cls, names: Sequence[str], *, hidden: Sequence[str]) -> "CaptureSpec":
-        """Read what `extract.capture` names, and the residual stream at these positions."""
+        """Read what `extract.capture` names, the residual stream at these positions and the first
+        answer token's distribution, which costs nothing."""
         return cls(
             attention="attention" in names,
             head_rows="heads" in names,
@@ -43,4 +50,5 @@ class CaptureSpec:
             lens="lens" in names,
             contributions="contributions" in names,
             residual_update="residual_update" in names,
+            first_tokens=True,
         )

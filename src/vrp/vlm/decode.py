@@ -11,7 +11,8 @@ from vrp.errors import InputError
 from vrp.vlm.answer_distribution import ItemSamples, sample_answers
 from vrp.vlm.attention_tap import AttentionTap, active
 from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer
-from vrp.vlm.capture_spec import CaptureSpec
+from vrp.vlm.capture_spec import FIRST_TOKENS, CaptureSpec
+from vrp.vlm.given_answers import GivenLogprobs, score_given
 from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, LensMargins, contributions, layer_margins, top_two
 from vrp.vlm.model import VLM
@@ -79,6 +80,12 @@ class ItemCapture(NamedTuple):
     """(L, H, S) the same for each head."""
     hidden: dict[str, np.ndarray] | None = None
     """Position → (L+1, d_model): embed, then the residual after each layer; NaN where missing."""
+    first_token_ids: np.ndarray | None = None
+    """(m,) likeliest first answer tokens, in order of falling probability."""
+    first_token_logprobs: np.ndarray | None = None
+    """(m,) their log-probabilities."""
+    given: GivenLogprobs | None = None
+    """Of the item's given answer; None where there is none."""
     residual_update: np.ndarray | None = None
     """(L,) ‖h(l) − h(l−1)‖₂, mean over image tokens."""
     lens_decision_margin: np.ndarray | None = None
@@ -190,6 +197,7 @@ class _Pass:
         self.n_queries = torch.ones(n_items, device=vlm.device)
         self.hidden: dict[str, torch.Tensor] = {}
         self.arrays: dict[str, np.ndarray] = {}
+        self.given: list[GivenLogprobs | None] = [None] * n_items
 
     def run(self) -> list[ItemCapture]:
         with ExitStack() as stack:
@@ -199,7 +207,12 @@ class _Pass:
             self._read_prefill(logits)
             self.residual.image_tokens = None
             self.residual.components = False
+            # The prompts' cache is kept only where another answer is to follow it.
+            asked = any(item.given for item in self.prepared.inputs)
+            prompts = self.decoder.fork() if asked else None
             self._decode(logits)
+        if prompts is not None:
+            self.given = score_given(prompts, logits)
         return self._results()
 
     # The prefill
@@ -213,6 +226,10 @@ class _Pass:
         # xlogy semantics: a token of probability zero adds nothing.
         self._keep("entropy", -(log_p.exp() * log_p.clamp_min(-1e30)).sum(-1))
         self._keep("margin", top - runner_up)
+        if self.spec.first_tokens:
+            likeliest = log_p.topk(min(FIRST_TOKENS, log_p.shape[-1]))
+            self._keep("first_logprobs", likeliest.values)
+            self._keep("first_ids", likeliest.indices)
         if self.attention.collect:
             self.rows_sum = self._latest_rows()
         spec, residual = self.spec, self.residual
@@ -343,6 +360,9 @@ class _Pass:
                 optional["head_rows"] = rows
         if spec.hidden:
             optional["hidden"] = {position: arrays[position][row] for position in spec.hidden}
+        if spec.first_tokens:
+            optional["first_token_ids"] = arrays["first_ids"][row]
+            optional["first_token_logprobs"] = arrays["first_logprobs"][row]
         if spec.residual_update:
             optional["residual_update"] = arrays["update"][row]
         if spec.lens:
@@ -368,6 +388,7 @@ class _Pass:
             grid_h=grid.height,
             grid_w=grid.width,
             n_prompt_tokens=prepared.prompt_lengths[row],
+            given=self.given[row],
             **optional,
         )
 
