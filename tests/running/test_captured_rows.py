@@ -52,6 +52,15 @@ def test_own_yes_and_no_are_scored_under_both_parsers_too(tmp_path: Path):
     assert (row["parsed"], row["correct"], row["correct_official"]) == (None, False, True)
 
 
+def test_tokens_of_outlying_norm_are_sinks(tmp_path: Path):
+    norms = np.tile(np.arange(20, dtype=np.float32), (2, 1))
+    norms[1, 3] = 500
+    rows = written(
+        tmp_path, ATTENTION, attention_rows([capture("a", image_norms=norms), capture("b")])
+    )
+    assert [row["sinks"] for row in rows] == [[23], []]
+
+
 def test_an_answer_without_a_reference_is_kept_and_not_judged(tmp_path: Path):
     unknown = item("a", dataset="own", answers=[], reference=None)
     given = [capture("a", answer="Yes.", flags=("no_truth_tokens",))]

@@ -9,7 +9,14 @@ from scipy.stats import entropy
 
 from vrp.errors import InputError
 from vrp.signals import registry, structural
-from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals, register_signal
+from vrp.signals.registry import (
+    SIGNALS,
+    Signal,
+    SignalInputs,
+    SinkFeatures,
+    compute_signals,
+    register_signal,
+)
 
 N_LAYERS = 8
 GRIDS = [(4, 5), (3, 6), (4, 5), (6, 3), (3, 6), (4, 5)]
@@ -27,6 +34,7 @@ def inputs():
             "attention.grid_w": np.array([w for _, w in GRIDS]),
             "attention.maps": [attention.astype(np.float32) for attention in maps],
             "attention.image_mass": rng.random((n_items, N_LAYERS)),
+            "attention.sinks": [[0, 25], [], [3], [1, 2], [], [7]],
             "lens.residual_update": rng.random((n_items, N_LAYERS)),
             "lens.truth_margin": rng.standard_normal((n_items, N_LAYERS)),
             "lens.decision_margin": rng.random((n_items, N_LAYERS)),
@@ -119,7 +127,33 @@ def test_the_other_columns_are_what_their_description_says(inputs):
     }
     for name, values in expected.items():
         np.testing.assert_allclose(columns[name], values, atol=1e-12)
-    assert set(expected) | set(structural.FEATURE_NAMES) == set(columns)
+    assert set(expected) | {*structural.FEATURE_NAMES, *SinkFeatures._fields} == set(columns)
+
+
+def test_sinks_are_left_out_of_the_map(inputs):
+    columns = compute_signals(inputs)
+    for index, maps in enumerate(inputs["attention.maps"]):
+        left = np.array(maps, dtype=np.float64)
+        left.reshape(-1)[inputs["attention.sinks"][index]] = 0
+        on_sinks = 1 - left.sum(axis=1)
+        features = structural.map_features(
+            (left / left.sum(axis=1, keepdims=True))[None], np.ones((1, N_LAYERS)),
+            grid_h=GRIDS[index][0], grid_w=GRIDS[index][1],
+        )  # fmt: skip
+        for name in ("spatial_entropy", "cluster_count_dbscan", "cluster_count_components"):
+            found = columns[f"{name}_without_sinks"][index]
+            assert found == pytest.approx(getattr(features, name)[0], abs=1e-9)
+        assert columns["sink_mass"][index] == pytest.approx(on_sinks.mean(), abs=1e-6)
+
+
+def test_places_that_are_sinks_in_most_items_are_left_out_too(inputs):
+    places = np.zeros((N_LAYERS, 20), dtype=bool)
+    places[:, 4] = True
+    heavy = dataclasses.replace(inputs, heavy_places={(4, 5): places})
+    before, after = compute_signals(inputs)["sink_mass"], compute_signals(heavy)["sink_mass"]
+    of_grid = np.array([grid == (4, 5) for grid in GRIDS])
+    assert (after[of_grid] > before[of_grid]).all()
+    np.testing.assert_array_equal(after[~of_grid], before[~of_grid])
 
 
 def test_columns_do_not_depend_on_the_stack_size(inputs, monkeypatch):

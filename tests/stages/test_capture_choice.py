@@ -26,6 +26,7 @@ from vrp.tables.hidden import written_hidden_table
 from vrp.tables.lens import LENS
 from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.recipes import RECIPES
 from vrp.tables.seal import read_provenance
 from vrp.tables.signals import signal_table
 
@@ -150,21 +151,22 @@ def test_nothing_captured_leaves_no_entropy_anywhere(small_study: Callable[..., 
 
 
 def run_metrics(folder: Path, tables: Any) -> dict[str, pl.DataFrame]:
-    outputs = {name: folder / f"out-{name}.parquet" for name in ("signals", "heads", "metrics")}
+    names = ("signals", "heads", "recipes", "metrics")
+    outputs = {name: folder / f"out-{name}.parquet" for name in names}
     run_job(
         "metrics",
         {
             "items": tables["items"],
             **{name: [tables[name]] for name in ("answers", "attention", "lens", "consistency")},
-            "signals": outputs["signals"],
-            "heads": outputs["heads"],
-            "metrics": outputs["metrics"],
+            **outputs,
         },
         seed=0,
         metrics=MetricsConfig(bootstrap=100, top_heads=(1, 5)),
         provenance=planted.ORIGIN,
     )
-    schemas = {"signals": signal_table(), "heads": HEADS, "metrics": METRICS}
+    schemas = {
+        "signals": signal_table(), "heads": HEADS, "recipes": RECIPES, "metrics": METRICS,
+    }  # fmt: skip
     return {name: read_table(path, schemas[name]) for name, path in outputs.items()}
 
 

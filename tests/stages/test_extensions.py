@@ -96,7 +96,9 @@ def study(extended, tmp_path_factory):
     table = read_table(consistency, CONSISTENCY)
     table = table.with_columns(normalised=pl.Series(samples, dtype=pl.List(pl.String)))
     write_table(consistency, CONSISTENCY, table, provenance={"model": "alpha"})
-    tables = ("answers", "attention", "lens", "consistency", "signals", "heads", "metrics")
+    tables = (
+        "answers", "attention", "lens", "consistency", "signals", "heads", "recipes", "metrics",
+    )  # fmt: skip
     run_job(
         "metrics",
         {"items": study.items, **{name: study.tables[name] for name in tables}},

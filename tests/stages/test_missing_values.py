@@ -60,15 +60,14 @@ class Judged:
     """Signals, estimates and the accounting that metrics and report make of some tables."""
 
     def __init__(self, folder: Path, tables: dict[str, Path]) -> None:
-        outputs = {name: folder / f"out-{name}.parquet" for name in ("signals", "heads", "metrics")}
+        names = ("signals", "heads", "recipes", "metrics")
+        outputs = {name: folder / f"out-{name}.parquet" for name in names}
         run_job(
             "metrics",
             {
                 "items": tables["items"],
                 **{n: [tables[n]] for n in ("answers", "attention", "lens", "consistency")},
-                "signals": outputs["signals"],
-                "heads": outputs["heads"],
-                "metrics": outputs["metrics"],
+                **outputs,
             },
             seed=0,
             metrics=MetricsConfig(bootstrap=100, top_heads=(1,)),

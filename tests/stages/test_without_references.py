@@ -69,8 +69,11 @@ def planted_tables(folder, unknown=None, *, left_out=None):
     return paths
 
 
+METRICS_TABLES = ("signals", "heads", "recipes", "metrics")
+
+
 def run_metrics(paths, folder):
-    made = {name: folder / f"{name}.parquet" for name in ("signals", "heads", "metrics")}
+    made = {name: folder / f"{name}.parquet" for name in METRICS_TABLES}
     run_job(
         "metrics",
         {
@@ -214,7 +217,7 @@ def told(tmp_path_factory):
         {
             "items": made.items,
             **{name: tables[name] for name in ("answers", "attention", "lens", "consistency")},
-            **{name: tables[name][0] for name in ("signals", "heads", "metrics")},
+            **{name: tables[name][0] for name in METRICS_TABLES},
         },
         seed=0,
         metrics=MetricsConfig(bootstrap=100),

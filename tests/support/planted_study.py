@@ -30,6 +30,7 @@ from vrp.tables.parquet_files import read_table, write_table
 
 N_LAYERS, N_HEADS, D_MODEL, GRID = 4, 2, 16, 6
 PLANTED_LAYER, PLANTED_NEURON = 2, 11
+SINK = 7  # the token that is a sink in every layer
 TASKS = ("existence", "counting", "spatial")
 # Two normals one apart: AUROC = Φ(1/√2).
 SHIFT = 1.0
@@ -52,7 +53,7 @@ COLUMNS_OF = {
         "head_contribution", "pair_top", "pair_runner_up", "embed_contribution",
         "attention_contribution", "mlp_contribution", "logit_difference",
     ),
-    "residual_update": ("residual_update",),
+    "residual_update": ("residual_update", "sinks"),
 }  # fmt: skip
 
 
@@ -171,6 +172,7 @@ def _write_attention(path, ids, rng, capture):
         "grid_w": [GRID] * n,
         "maps": maps.tolist(),
         "image_mass": rng.random((n, N_LAYERS)).tolist(),
+        "sinks": [[layer * s + SINK for layer in range(N_LAYERS)]] * n,
         "head_entropy": rng.random((n, N_LAYERS, N_HEADS)).tolist(),
         "head_clusters": rng.integers(0, 5, (n, N_LAYERS, N_HEADS)).tolist(),
         "head_contribution": rng.normal(size=(n, N_LAYERS, N_HEADS)).tolist(),

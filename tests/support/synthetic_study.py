@@ -210,7 +210,7 @@ class _Model:
     def write(self, items: Path) -> dict[str, Path]:
         names = (
             "answers", "attention", "lens", "consistency", "mask", "ablate", "signals", "heads",
-            "metrics", "probes", "predictions", "neurons",
+            "recipes", "metrics", "probes", "predictions", "neurons",
         )  # fmt: skip
         paths = {name: self.folder / f"{name}.parquet" for name in names}
         model_tables = (
@@ -235,6 +235,7 @@ class _Model:
                 "consistency": [paths["consistency"]],
                 "signals": paths["signals"],
                 "heads": paths["heads"],
+                "recipes": paths["recipes"],
                 "metrics": paths["metrics"],
             },
             seed=0,
@@ -298,6 +299,7 @@ class _Model:
             "grid_w": [width for _, width in grids],
             "maps": [[row.tolist() for row in item] for item in maps],
             "image_mass": self.rng.uniform(0.1, 0.6, (self.n, N_LAYERS)).tolist(),
+            "sinks": [[layer * h * w + 5 for layer in range(N_LAYERS)] for h, w in grids],
             "head_entropy": (4 + 0.3 * self._normal(N_LAYERS, N_HEADS)).tolist(),
             "head_clusters": self.rng.poisson(2, (self.n, N_LAYERS, N_HEADS)).tolist(),
             "head_contribution": contribution.tolist(),

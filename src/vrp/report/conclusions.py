@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vrp.estimates.predictors import predictor_label
+from vrp.estimates.recipes import ALL_RECIPES, MEAN_AUROC, SHARE_DIFFERING
 from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.verdicts import (
     Judgement,
@@ -106,6 +107,7 @@ def conclude_attention(models: Sequence[ModelEvidence]) -> Conclusion:
         [
             clauses(findings, _ATTENTION),
             _form_clause(models),
+            _recipes_clause(models),
             clauses(correlations, _CORRELATION),
         ],
     )
@@ -137,6 +139,20 @@ def _form_clause(models: Sequence[ModelEvidence]) -> str:
     if not parts:
         return ""
     return f"the form of the question, rather than attention, explains {listed(parts)}"
+
+
+def _recipes_clause(models: Sequence[ModelEvidence]) -> str:
+    """Say what all recipes of attention show together."""
+    parts = []
+    for model in models:
+        mean = model.metric(ALL_RECIPES, MEAN_AUROC, WITHIN_STRATA)
+        share = model.metric(ALL_RECIPES, SHARE_DIFFERING, WITHIN_STRATA)
+        if mean is not None and share is not None and mean.defined:
+            parts.append(
+                f"{with_interval(mean)} in {model.name} ({round(share.value * share.n)} of "
+                f"{share.n} recipes differ from 0.5)"
+            )
+    return f"over all recipes of attention, the mean AUROC is {listed(parts)}" if parts else ""
 
 
 def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:

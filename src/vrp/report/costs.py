@@ -36,7 +36,9 @@ _PARTS: dict[str, _Part] = {
         "contributions",
         ("lens.attention_contribution", "lens.mlp_contribution", "attention.head_contribution"),
     ),
-    "residual_update": _Part("residual update", ("lens.residual_update",)),
+    "residual_update": _Part(
+        "residual update and sinks", ("lens.residual_update", "attention.sinks")
+    ),
     "hidden": _Part("hidden states before the answer", also="probes"),
     "answer_end": _Part("hidden states at the answer's end", also="probes there"),
     "k10": _Part("10 samples", ("consistency",)),

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vrp.running.captured_rows import given, note
+from vrp.signals.sinks import outlier_tokens
 from vrp.signals.structural import (
     MapProblem,
     cluster_count_dbscan,
@@ -59,6 +60,9 @@ def attention_rows(captures: Sequence["ItemCapture"]) -> pa.Table:
     first = captures[0]
     if first.attention is not None:
         columns |= _map_columns(captures)
+    if first.image_norms is not None:
+        norms = [given(capture.image_norms) for capture in captures]
+        columns["sinks"] = lists([np.flatnonzero(outlier_tokens(one)) for one in norms], np.int32)
     if first.head_contribution is not None:
         heads = [given(capture.head_contribution) for capture in captures]
         columns["head_contribution"] = nested_lists(heads, np.float32)

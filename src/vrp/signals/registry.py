@@ -6,10 +6,10 @@ stage reads them. A new signal is one function of `SignalInputs` and one entry h
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,18 @@ from vrp.signals.behavioural import (
     token_confidence,
 )
 from vrp.signals.mechanistic import late_update, layer_peak
-from vrp.signals.structural import FEATURE_NAMES, MapFeatures, map_features
+from vrp.signals.sinks import sink_mask, without_sinks
+from vrp.signals.structural import (
+    FEATURE_NAMES,
+    MapFeatures,
+    MapProblem,
+    average_layers,
+    cluster_count_components,
+    cluster_count_dbscan,
+    map_features,
+    map_problem,
+    spatial_entropy,
+)
 
 FloatArray = NDArray[np.float64]
 SignalKind = Literal["structural", "mechanistic", "behavioural"]
@@ -34,12 +45,42 @@ Direction = Literal["high", "low"]
 # Items whose maps are in memory as float64 at a time.
 _ITEMS_A_STACK = 256
 _MAPS, _GRID_H, _GRID_W = "attention.maps", "attention.grid_h", "attention.grid_w"
-_IMAGE_MASS = "attention.image_mass"
+_IMAGE_MASS, _SINKS = "attention.image_mass", "attention.sinks"
 _LOGPROBS, _SAMPLED = "answers.token_logprobs", "consistency.normalised"
 _FIRST = "answers.first_token_logprobs"
 _BLIND_LOGPROBS, _BLIND_FIRST = "blind_scores.token_logprobs", "blind_scores.first_token_logprobs"
 _EXACT, _UNRESOLVED = "consistency.exact_probabilities", "consistency.unresolved"
 _EXPECTED = ("consistency.expected_consistency_low", "consistency.expected_consistency_high")
+
+
+class MapStack(NamedTuple):
+    """Attention of items that share a grid."""
+
+    items: list[int]
+    """(n,) their places in the batch."""
+    maps: FloatArray
+    """(n, n_layers, S) M(l)."""
+    image_mass: FloatArray
+    """(n, n_layers)"""
+    sinks: NDArray[np.bool_]
+    """(n, n_layers, S) sink tokens; none where residual norms were not captured."""
+    grid_h: int
+    """Rows of the grid."""
+    grid_w: int
+    """Columns of the grid."""
+
+
+class SinkFeatures(NamedTuple):
+    """Attention features without sink tokens, each of shape (n_items,)."""
+
+    spatial_entropy_without_sinks: FloatArray
+    """H_s, nats."""
+    cluster_count_dbscan_without_sinks: FloatArray
+    """C_k by DBSCAN."""
+    cluster_count_components_without_sinks: FloatArray
+    """C_k by components."""
+    sink_mass: FloatArray
+    """Share of the map's mass on sinks, mean over the layers used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +97,8 @@ class SignalInputs:
     (n_items, n_layers), or else a sequence. None, or absent: not captured."""
     map_layers: tuple[int, ...] | None = None
     """Decoder layers averaged into the attention map; None is all."""
+    heavy_places: Mapping[tuple[int, int], NDArray[np.bool_]] = field(default_factory=dict)
+    """Grid → (n_layers, S): places that are sinks in most items; absent: none."""
 
     def __post_init__(self) -> None:
         for name, values in self.columns.items():
@@ -84,19 +127,54 @@ class SignalInputs:
     def map_features(self) -> MapFeatures:
         """Attention features of every item, (n_items,) each; NaN where its maps are unusable."""
         columns = [np.full(self.n_items, np.nan) for _ in FEATURE_NAMES]
-        for (_, grid_h, grid_w), members in self._items_by_grid().items():
+        for stack in self.map_stacks():
+            features = map_features(
+                stack.maps, stack.image_mass, grid_h=stack.grid_h, grid_w=stack.grid_w,
+                layers=self.map_layers,
+            )  # fmt: skip
+            for column, values in zip(columns, features, strict=True):
+                column[stack.items] = values
+        return MapFeatures(*columns)
+
+    @cached_property
+    def sink_features(self) -> SinkFeatures:
+        """H_s and C_k without sinks of every item, (n_items,) each; NaN where unusable."""
+        columns = [np.full(self.n_items, np.nan) for _ in SinkFeatures._fields]
+        for stack in self.map_stacks():
+            average = average_layers(without_sinks(stack.maps, stack.sinks), self.map_layers)
+            grids = average.reshape(-1, stack.grid_h, stack.grid_w)
+            used = slice(None) if self.map_layers is None else list(self.map_layers)
+            mass = np.where(stack.sinks, stack.maps, 0.0).sum(axis=-1)[:, used].mean(axis=1)
+            usable = (map_problem(stack.maps[:, used]) == MapProblem.NONE).all(axis=1)
+            features = SinkFeatures(
+                spatial_entropy(average), cluster_count_dbscan(grids),
+                cluster_count_components(grids),
+                np.where(usable, mass, np.nan),
+            )  # fmt: skip
+            for column, values in zip(columns, features, strict=True):
+                column[stack.items] = values
+        return SinkFeatures(*columns)
+
+    def map_stacks(self) -> Iterator[MapStack]:
+        """Yield the items' maps, a few hundred of one grid at a time."""
+        sinks = self.columns.get(_SINKS)
+        for (n_layers, grid_h, grid_w), members in self._items_by_grid().items():
+            n_tokens = grid_h * grid_w
+            heavy = self.heavy_places.get((grid_h, grid_w))
             for start in range(0, len(members), _ITEMS_A_STACK):
                 some = members[start : start + _ITEMS_A_STACK]
-                features = map_features(
+                found = np.zeros((len(some), n_layers, n_tokens), dtype=bool)
+                if sinks is not None:
+                    for row, i in zip(found, some, strict=True):
+                        row |= sink_mask(sinks[i], n_layers, n_tokens)
+                if heavy is not None:
+                    found |= heavy
+                yield MapStack(
+                    some,
                     np.stack([np.asarray(self[_MAPS][i], dtype=np.float64) for i in some]),
-                    np.asarray(self[_IMAGE_MASS])[some],
-                    grid_h=grid_h,
-                    grid_w=grid_w,
-                    layers=self.map_layers,
-                )
-                for column, values in zip(columns, features, strict=True):
-                    column[some] = values
-        return MapFeatures(*columns)
+                    np.asarray(self[_IMAGE_MASS], dtype=np.float64)[some],
+                    found, grid_h, grid_w,
+                )  # fmt: skip
 
     def _items_by_grid(self) -> dict[tuple[int, int, int], list[int]]:
         """Group items by (n_layers, grid_h, grid_w), checking that each map fits."""
@@ -269,6 +347,18 @@ def _of_the_map(
     )
 
 
+def _without_sinks(
+    name: str, label: str, unit: str, description: str, reliable_when: Direction | None
+) -> Signal:
+    """Describe one feature of the map without sinks, whose column bears its name."""
+    return Signal(
+        name=name, label=label, kind="structural", reliable_when=reliable_when, deployable=True,
+        unit=unit, description=description,
+        needs=(_MAPS, _GRID_H, _GRID_W, _IMAGE_MASS, _SINKS),
+        compute=lambda inputs: getattr(inputs.sink_features, name),
+    )  # fmt: skip
+
+
 _BUILT_IN: tuple[Signal, ...] = (
     _of_the_map(
         "spatial_entropy", "spatial entropy H_s", "nat",
@@ -306,6 +396,21 @@ _BUILT_IN: tuple[Signal, ...] = (
     _of_the_map(
         "attention_spread", "spread of attention", "1",
         "spread about the centre of mass, of the diagonal", "low",
+    ),
+    _without_sinks(
+        "spatial_entropy_without_sinks", "H_s without sinks", "nat",
+        "spatial entropy H_s of the map without attention sinks", "low",
+    ),
+    _without_sinks(
+        "cluster_count_dbscan_without_sinks", "C_k (DBSCAN) without sinks", "1",
+        "attention clusters C_k, by DBSCAN, without attention sinks", "low",
+    ),
+    _without_sinks(
+        "cluster_count_components_without_sinks", "C_k (components) without sinks", "1",
+        "attention regions C_k, by components, without attention sinks", "low",
+    ),
+    _without_sinks(
+        "sink_mass", "mass on sinks", "1", "share of the attention map on sinks", None
     ),
     Signal(
         name="residual_update_late", label="late residual update", kind="mechanistic",

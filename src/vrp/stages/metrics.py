@@ -1,10 +1,11 @@
 """Compute every signal of every item, and how well each tells right answers from wrong ones."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -27,15 +28,18 @@ from vrp.estimates.estimate_rows import (
     share_rows,
     with_reasons,
 )
+from vrp.estimates.recipes import judge_recipes
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
 from vrp.signals.mechanistic import contribution_shares, late_update, layer_peak
+from vrp.signals.recipes import Recipe, head_recipes, map_recipes
 from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
+from vrp.signals.sinks import HeavyPlaces
 from vrp.stats.bootstrap import generator
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
-from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
+from vrp.tables.arrays import as_array, as_matrices, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
 from vrp.tables.blind_scores import BLIND_SCORES
 from vrp.tables.captured import captured, is_captured
@@ -46,6 +50,7 @@ from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
 from vrp.tables.notes import NO_REFERENCE, NON_FINITE
 from vrp.tables.parquet_files import read_batches, read_table, write_table
+from vrp.tables.recipes import RECIPES
 from vrp.tables.schema import TableSchema
 from vrp.tables.signals import signal_table
 
@@ -66,12 +71,30 @@ _COLUMNS = {
     ),
     "consistency": ("majority_correct",),
     "blind_scores": (),
-    "attention": _HEAD_COLUMNS,
+    "attention": (*_HEAD_COLUMNS, "grid_h", "grid_w"),
 }  # fmt: skip
 Tables = Mapping[str, pl.DataFrame]
 """Table → its rows, one an item, in the order of item_id."""
 ByHead = Mapping[str, NDArray[np.float32] | None]
 """`head_…` column → (n_items, n_layers, n_heads); None where it was not captured."""
+Heavy = dict[tuple[int, int], NDArray[np.bool_]]
+"""Grid → (n_layers, S): places that are attention sinks in most items."""
+
+
+class Computed(NamedTuple):
+    """What is computed of every item, in the order of item_id."""
+
+    signals: Mapping[str, NDArray[np.float64] | None]
+    """Signal → (n_items,) values, NaN where missing; None where not captured."""
+    by_head: ByHead
+    """Values of every head."""
+    recipes: Mapping[Recipe, NDArray[np.float64]]
+    """Recipe of attention → (n_items,) values; empty where maps were not captured."""
+
+    def rows(self, chosen: NDArray[np.bool_]) -> "Computed":
+        """Of some items; what was not captured stays None."""
+        recipes = {recipe: values[chosen] for recipe, values in self.recipes.items()}
+        return Computed(_of_rows(self.signals, chosen), _of_rows(self.by_head, chosen), recipes)
 
 
 def run(context: StageContext) -> None:
@@ -93,8 +116,8 @@ def run(context: StageContext) -> None:
     attention_notes = read_table(attention, ATTENTION.only("note"))
     _require_same_items(tables["items"], attention_notes, attention)
     layers = context.model_config.map_layers
-    signal_values, by_head = _compute(tables, attention, schemas["attention"], layers)
-    table = _signal_table(tables, signal_values)
+    computed = _compute(tables, attention, schemas["attention"], layers)
+    table = _signal_table(tables, computed.signals)
     answer_notes = tables["answers"]["note"]
     notes = {
         "answers": _texts(answer_notes),
@@ -108,18 +131,22 @@ def run(context: StageContext) -> None:
     items = everyone
     if judged.any() and not judged.all():
         tables = {name: frame.filter(judged) for name, frame in tables.items()}
-        signal_values, by_head = _of_rows(signal_values, judged), _of_rows(by_head, judged)
+        computed = computed.rows(judged)
         notes = {name: column[judged] for name, column in notes.items()}
         items = _evaluation_items(table.filter(judged), context)
+    by_recipe = judge_recipes(computed.recipes if judged.any() else {}, items)
     if judged.any():
-        rows += _judged_rows(tables, signal_values, by_head, notes, items, metrics)
+        rows += _judged_rows(tables, computed, notes, items, metrics) + by_recipe.together
     else:
         rows += [row for name in SIGNALS for row in _unjudged_rows(name, items)]
     write_table(
         context.output_path("heads"),
         HEADS,
-        _head_table(by_head, items.correct),
+        _head_table(computed.by_head, items.correct),
         provenance=context.provenance,
+    )
+    write_table(
+        context.output_path("recipes"), RECIPES, by_recipe.table, provenance=context.provenance
     )
     write_table(
         context.output_path("signals"), signal_table(), table, provenance=context.provenance
@@ -148,14 +175,14 @@ def _of_rows(
 
 def _judged_rows(
     tables: Tables,
-    signal_values: Mapping[str, NDArray[np.float64] | None],
-    by_head: ByHead,
+    computed: Computed,
     notes: Mapping[str, NDArray[np.str_]],
     items: EvaluationItems,
     metrics: MetricsConfig,
 ) -> list[EstimateRow]:
     """Accuracy, and how well signals and heads tell right from wrong; all of the same items."""
     rows = _answer_rows(tables["answers"], items)
+    signal_values, by_head, _ = computed
     for signal in SIGNALS.values():
         rows += _signal_rows(signal, signal_values[signal.name], items, notes)
     rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], items)
@@ -221,17 +248,15 @@ def _require_same_items(frame: pl.DataFrame, table: pl.DataFrame, paths: Sequenc
 
 def _compute(
     tables: Tables, attention: Sequence[Path], schema: TableSchema, layers: tuple[int, ...] | None
-) -> tuple[dict[str, NDArray[np.float64] | None], ByHead]:
-    """Compute all signals, with the attention of a few thousand items in memory at a time.
-
-    Returns:
-        Signal → (n_items,) values in the order of item_id, NaN where missing; None where not
-        captured. And the values of every head.
-    """
+) -> Computed:
+    """Compute all signals, with the attention of a few thousand items in memory at a time."""
     item_ids = tables["items"]["item_id"]
     n_items = len(item_ids)
     signals = {name: np.full(n_items, np.nan) for name in SIGNALS}
     heads: dict[str, NDArray[np.float32]] = {}
+    recipes: dict[Recipe, NDArray[np.float64]] = {}
+    n_image_tokens = np.zeros(n_items)
+    heavy = _heavy_places(attention, schema)
     n_null = Counter(
         {f"{table}.{name}": tables[table][name].null_count()
          for table in tables for name in tables[table].columns}
@@ -239,8 +264,14 @@ def _compute(
     progress = tqdm(total=n_items, unit="item", desc="signals", mininterval=1)
     for batch in read_batches(attention, schema, n_rows=_ITEMS_AT_ONCE):
         rows = item_ids.search_sorted(batch["item_id"]).to_numpy()
-        for name, values in compute_signals(_signal_inputs(tables, rows, batch, layers)).items():
+        inputs = replace(_signal_inputs(tables, rows, batch, layers), heavy_places=heavy)
+        for name, values in compute_signals(inputs).items():
             signals[name][rows] = values
+        n_image_tokens[rows] = (batch["grid_h"] * batch["grid_w"]).to_numpy()
+        if inputs.columns.get("attention.maps"):
+            with_sinks = inputs.columns.get("attention.sinks") is not None
+            for recipe, values in map_recipes(inputs, with_sinks=with_sinks).items():
+                recipes.setdefault(recipe, np.full(n_items, np.nan))[rows] = values
         for name in _HEAD_COLUMNS:
             if batch[name].null_count() < len(batch):
                 found = as_array(batch[name])
@@ -261,7 +292,36 @@ def _compute(
     by_head = {
         name: None if f"attention.{name}" in lacking else heads.get(name) for name in _HEAD_COLUMNS
     }
-    return captured, by_head
+    recipes |= _head_recipes(by_head, n_image_tokens)
+    answered = {recipe: np.where(no_answer, np.nan, values) for recipe, values in recipes.items()}
+    return Computed(captured, by_head, answered)
+
+
+def _heavy_places(attention: Sequence[Path], schema: TableSchema) -> Heavy:
+    """Find where maps are heavy in most items; nothing where maps or sinks were not captured."""
+    counts: defaultdict[tuple[int, int], HeavyPlaces] = defaultdict(HeavyPlaces)
+    columns = ("grid_h", "grid_w", "maps", "sinks")
+    if not set(columns) <= set(schema.columns.names):
+        return {}  # no signal wants them
+    for batch in read_batches(attention, schema, columns=columns, n_rows=_ITEMS_AT_ONCE):
+        if {batch[name].null_count() for name in ("maps", "sinks")} != {0}:
+            return {}
+        grids = zip(batch["grid_h"], batch["grid_w"], as_matrices(batch["maps"]), strict=True)
+        for grid_h, grid_w, maps in grids:
+            counts[grid_h, grid_w].add(maps[None])
+    return {grid: places.sinks() for grid, places in counts.items()}
+
+
+def _head_recipes(
+    by_head: ByHead, n_image_tokens: NDArray[np.float64]
+) -> dict[Recipe, NDArray[np.float64]]:
+    entropy, clusters = (by_head[name] for name in _HEAD_SIGNALS)
+    if entropy is None or clusters is None:
+        return {}
+    ranking = _ranking(by_head)
+    return head_recipes(
+        entropy, clusters, n_image_tokens, None if ranking is None else ranking.order
+    )
 
 
 def _was_captured(column: str, n_null: int, n_rows: int) -> bool:

@@ -43,6 +43,8 @@ def _attention_bytes(sizes: Sizes) -> float:
         values += 2 * sizes.n_layers * sizes.n_heads
     if "contributions" in sizes.captured:
         values += sizes.n_layers * sizes.n_heads
+    if "residual_update" in sizes.captured:  # some sinks a layer
+        values += 3 * sizes.n_layers
     return round(_ID + 12 + 4 * values)
 
 
@@ -115,6 +117,10 @@ HEADS = Artifact(
     "heads", "{model}/heads.parquet", "signals of every attention head", "vrp.tables.heads:HEADS",
     lambda sizes: sizes.n_layers * sizes.n_heads, lambda sizes: 36,
 )  # fmt: skip
+RECIPES = Artifact(
+    "recipes", "{model}/recipes.parquet", "how well attention tells right from wrong, by recipe",
+    "vrp.tables.recipes:RECIPES", lambda sizes: 86, lambda sizes: 150,
+)  # fmt: skip
 METRICS = Artifact(
     "metrics", "{model}/metrics.parquet", "how well each signal tells right from wrong",
     "vrp.tables.estimates:METRICS", lambda sizes: 0,
@@ -157,7 +163,7 @@ _MARGINS = ("metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp"
 # What the conditions of the interventions are: names, controls, labels.
 _CONDITIONS = ("mask.share", "mask.random_seeds", "mask.controls", "mask.dose",
                "ablate.conditions")  # fmt: skip
-_MODEL_TABLES = (SIGNALS, HEADS, METRICS, PROBES, PREDICTIONS, NEURONS)
+_MODEL_TABLES = (SIGNALS, HEADS, RECIPES, METRICS, PROBES, PREDICTIONS, NEURONS)
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -258,7 +264,7 @@ STAGES: tuple[Stage, ...] = (
         "compute every signal and how well it tells right from wrong",
         per="model",
         reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES),
-        writes=(SIGNALS, HEADS, METRICS),
+        writes=(SIGNALS, HEADS, RECIPES, METRICS),
         choices=("signals", "vrp.signals.registry:SIGNALS"),
         keys=("seed", "metrics", "models.*.map_layers"),
         cost=Cost(1.5, 3e-6, lambda i: i.n_items * i.study.metrics.bootstrap),

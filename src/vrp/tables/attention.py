@@ -6,6 +6,7 @@ A column is null in every row where it was not captured (`vrp.tables.captured`).
 from vrp.tables.schema import (
     column,
     integer,
+    integers,
     number_rows,
     optional,
     per_head,
@@ -28,6 +29,13 @@ ATTENTION = table(
     ),
     per_layer(
         "image_mass", "share of attention on image tokens before renormalising", unit="share"
+    ),
+    optional(
+        "sinks",
+        integers,
+        "image tokens whose residual norm is an outlier as they enter a layer: layer·S + token, "
+        "S = grid_h·grid_w",
+        shape="n_sinks",
     ),
     per_head("head_entropy", "spatial entropy H_s of each head", unit="nats"),
     per_head("head_clusters", "cluster count C_k (dbscan) of each head"),

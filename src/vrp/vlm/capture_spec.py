@@ -22,7 +22,7 @@ class CaptureSpec:
     contributions: bool = False
     """Contributions of embedding, attention, MLP and heads to the answer's logit difference."""
     residual_update: bool = False
-    """Residual update of the image tokens, every layer."""
+    """Norm and residual update of the image tokens, every layer."""
     first_tokens: bool = False
     """Likeliest first answer tokens, as many as `FIRST_TOKENS`."""
 

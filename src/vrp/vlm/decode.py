@@ -88,6 +88,8 @@ class ItemCapture(NamedTuple):
     """Of the item's given answer; None where there is none."""
     residual_update: np.ndarray | None = None
     """(L,) ‖h(l) − h(l−1)‖₂, mean over image tokens."""
+    image_norms: np.ndarray | None = None
+    """(L, S) norm of each image token's residual as it enters the layer; beside the update."""
     lens_decision_margin: np.ndarray | None = None
     """(L,) top logit minus runner-up."""
     lens_truth_margin: np.ndarray | None = None
@@ -247,6 +249,8 @@ class _Pass:
         if spec.residual_update:
             updates = [update.to(logits.device) for update in residual.updates]
             self._keep("update", torch.stack(updates, dim=1))
+            norms = [of_layer.to(logits.device) for of_layer in residual.image_norms]
+            self._keep("image_norms", torch.stack(norms, dim=1))
 
     def _keep(self, name: str, values: torch.Tensor) -> None:
         self.arrays[name] = values.cpu().numpy()
@@ -365,6 +369,7 @@ class _Pass:
             optional["first_token_logprobs"] = arrays["first_logprobs"][row]
         if spec.residual_update:
             optional["residual_update"] = arrays["update"][row]
+            optional["image_norms"] = arrays["image_norms"][row, :, : grid.n_tokens]
         if spec.lens:
             optional["lens_decision_margin"] = arrays["lens_decision"][row]
             optional["lens_truth_margin"] = arrays["lens_truth"][row]

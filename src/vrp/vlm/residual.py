@@ -39,7 +39,7 @@ class ResidualTap:
     components: bool = False
     """Keep what attention and MLP add, and the joined heads before their output projection."""
     image_tokens: ImageTokens | None = None
-    """Whose residual update is measured in the prefill; None: not measured."""
+    """Whose norms and residual update are measured in the prefill; None: not measured."""
     residuals: list[torch.Tensor] = field(default_factory=list)
     """L+1 tensors (B, d_model): the input to layer 0, then the output of each layer."""
     attention_outputs: list[torch.Tensor] = field(default_factory=list)
@@ -52,6 +52,8 @@ class ResidualTap:
     """L tensors (B, d_model): heads' outputs after their projection, before any norm."""
     updates: list[torch.Tensor] = field(default_factory=list)
     """L tensors (B,): ‖h(l) − h(l−1)‖₂, mean over image tokens."""
+    image_norms: list[torch.Tensor] = field(default_factory=list)
+    """L tensors (B, S_max): norm of each image token's residual as it enters the layer."""
 
     def clear(self) -> None:
         """Forget the last forward; done before each one."""
@@ -62,6 +64,7 @@ class ResidualTap:
             self.joined_heads,
             self.projected_heads,
             self.updates,
+            self.image_norms,
         ):
             kept.clear()
 
@@ -168,9 +171,11 @@ def _read_layer(tap: ResidualTap) -> Any:
             tap.residuals.append(_last(output))
         # Decode steps have one position, and no image token.
         if tap.image_tokens is not None and output.shape[1] > 1:
-            tap.updates.append(
-                mean_update(entering_stream(module, args, kwargs), output, tap.image_tokens)
-            )
+            before = entering_stream(module, args, kwargs)
+            tap.updates.append(mean_update(before, output, tap.image_tokens))
+            norms = torch.linalg.vector_norm(before, dim=-1, dtype=torch.float32)
+            positions = tap.image_tokens.positions.to(norms.device)
+            tap.image_norms.append(norms.gather(1, positions))
 
     return read
 
