@@ -83,7 +83,7 @@ class _Fit(NamedTuple):
         """(n, k) of all items."""
         found = np.empty((axes.judged.size, len(self.intercepts)))
         for features, rows in ((axes.features, axes.judged), (axes.others, ~axes.judged)):
-            found[rows] = (features @ self.weights + self.intercepts).double().cpu().numpy()
+            found[rows] = (features @ self.weights).add_(self.intercepts).cpu().numpy()
         return found
 
 
@@ -120,6 +120,7 @@ def fit_layers_together(
         axes = _rotated(checked, items.judged, overwrite=overwrite)
         for results, result in zip(found, _fit_layer(name, axes, labellings, grid), strict=True):
             results[name] = result
+        del features, checked, axes  # before the next layer is read
     return found
 
 
@@ -337,8 +338,12 @@ def _choose_penalties(
         if not walking:
             break
         inner = [(number, *fold) for number in walking for fold in parts[number].inner_folds]
-        problems = _problems(axes, [(parts[number].labels, rows) for number, _, rows in inner])
-        fit = _solve(axes, problems, torch.full((len(inner),), penalty), start=before)
+        fit = _solve(
+            axes,
+            _problems(axes, [(parts[number].labels, rows) for number, _, rows in inner]),
+            torch.full((len(inner),), penalty),
+            start=before,
+        )
         log_odds = fit.log_odds(axes)
         scores = {number: np.full(parts[number].split.train.size, math.nan) for number in walking}
         for column, (number, held_out, _) in enumerate(inner):

@@ -187,7 +187,7 @@ def _checked(
     Without a buffer a column is in memory as a whole when its first row is read.
     """
     check_table(path)
-    file = pq.ParquetFile(path, buffer_size=buffer_size)
+    file = pq.ParquetFile(path, buffer_size=buffer_size, pre_buffer=not buffer_size)
     found = file.schema_arrow
     name = (found.metadata or {}).get(f"{PROVENANCE_PREFIX}table".encode(), b"").decode()
     if name != schema.name:
