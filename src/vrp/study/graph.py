@@ -267,7 +267,8 @@ STAGES: tuple[Stage, ...] = (
         writes=(PREDICTIONS, NEURONS, PROBES, SAVED_PROBE),
         keys=("seed", "probes", "metrics.auroc_margin"),
         details="Image-grouped cross-validation; layer and penalty are picked inside training "
-        "folds. The best linear probe is saved, too: `vrp probes --apply --help`.",
+        "folds. The best linear probe is saved; `vrp probes --apply` applies it to another "
+        "study (`vrp probes --apply --help`).",
         # Numbers that pass through fits.
         cost=Cost(4.5, 2e-7, lambda i: i.n_items * (i.n_layers + 1) * i.d_model * _n_fits(i.study)),
         memory_copies=8,
