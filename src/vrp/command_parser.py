@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,20 @@ class CommandParser(argparse.ArgumentParser):
     """Names the nearest subcommand where one is misspelt; its help lists what can be chosen."""
 
     stage: Stage | None = None
+    other_use: "tuple[str, CommandParser] | None" = None
+    """An option that makes the command another one, and the parser of that."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words; where the option of another use is among them, by its parser."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self.other_use is not None:
+            option, parser = self.other_use
+            if any(word.partition("=")[0] == option for word in words):
+                # Help comes first: the option alone lacks its value.
+                return parser.parse_known_args(
+                    ["--help"] if {"-h", "--help"} & set(words) else words, namespace
+                )
+        return super().parse_known_args(words, namespace)
 
     def format_help(self) -> str:
         """Return the help, with the names that a study may choose for the stage."""
@@ -57,6 +72,21 @@ def add_command(commands: Any, name: str, summary: str, run: Run, details: str =
     description = f"{summary[0].upper()}{summary[1:]}. {details}".strip()
     parser = commands.add_parser(name, help=summary, description=description)
     parser.set_defaults(run=run)
+    return parser
+
+
+def add_other_use(command: CommandParser, option: str, run: Run, details: str) -> CommandParser:
+    """Give a command another use, which an option chooses, with options of its own.
+
+    Args:
+        command: parser of the command.
+        option: such as `--apply`; the caller adds it to the parser that is returned.
+        run: what carries it out.
+        details: what `--help` says together with the option.
+    """
+    parser = CommandParser(prog=command.prog, description=details)
+    parser.set_defaults(run=run)
+    command.other_use = option, parser
     return parser
 
 

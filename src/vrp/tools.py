@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vrp.command_parser import add_command, config_option
+from vrp.command_parser import add_command, add_other_use, config_option
 from vrp.config.study import load_study
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
@@ -21,6 +21,7 @@ def add_tools(commands: Any) -> None:
     _add_planning(commands)
     _add_simulate(commands)
     _add_compare(commands)
+    _add_apply(commands)
     _add_zoo(commands)
 
 
@@ -181,6 +182,47 @@ def _compare(options: argparse.Namespace) -> None:
         from vrp.plots.paired_comparison import draw
 
         draw(found, options.figure)
+    print(as_text(found))
+
+
+def _add_apply(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["probes"], "--apply", _apply,
+        "Apply a saved probe to the hidden states of another study of the same model. Prints the "
+        "AUROC within strata and in each stratum, clustered by image, beside that of the study's "
+        "own best linear probe on the same items. Items on images that the probe was fitted on are "
+        "left out and counted.",
+    )  # fmt: skip
+    parser.add_argument(
+        "--apply", type=Path, required=True, metavar="FILE",
+        help="the probe, such as results/demo/llava/probe.safetensors",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", type=Path, required=True, metavar="FOLDER",
+        help="the model's folder of a finished study, such as results/other/llava",
+    )  # fmt: skip
+    parser.add_argument(
+        "--other-weights", action="store_true",
+        help="apply it although the model's weights are others, such as fine-tuned ones",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
+    parser.add_argument(
+        "--scores", type=Path,
+        help="write item_id, score (log-odds) and correct of each item to this Parquet file",
+    )  # fmt: skip
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from vrp.estimates.applied_probe import apply_probe, read_target, write_scores
+    from vrp.report.applied_probe import as_json, as_text
+    from vrp.tables.atomic_files import write_text
+
+    target = read_target(options.to)
+    found, scores = apply_probe(options.apply, target, other_weights=options.other_weights)
+    if options.scores:
+        write_scores(options.scores, scores, found)
+    if options.json:
+        write_text(options.json, as_json(found))
     print(as_text(found))
 
 

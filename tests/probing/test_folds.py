@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vrp.errors import InputError
-from vrp.probing.folds import ProbeItems, assign_folds, plan_folds
+from vrp.probing.folds import ProbeItems, assign_folds, plan_all_items, plan_folds
 
 
 def test_an_image_lies_in_one_fold_and_every_item_is_tested_once(planted):
@@ -60,3 +60,20 @@ def test_bad_input_is_refused():
         ProbeItems.of(ids, [0, 1, 1], ids, ["t"])
     with pytest.raises(InputError, match="inner folds"):
         plan_folds(ProbeItems.of(ids, [0, 1, 1], ids, ids), n_folds=2, n_inner=1, seed="s")
+
+
+def test_the_plan_of_all_items_holds_nothing_out_and_keeps_images_whole(planted):
+    items = planted().items
+    judged = np.arange(items.n_items) % 5 != 0
+    items = ProbeItems.of(items.item_id, items.correct, items.group, items.task, judged)
+    (split,) = plan_all_items(items, n_inner=3, seed="s").splits
+    assert split.test.size == 0
+    assert sorted(split.train) == np.flatnonzero(judged).tolist()
+    assert list(items.item_id[split.train]) == sorted(items.item_id[judged])
+    folds_of = {}
+    for row, fold in zip(split.train, split.inner, strict=True):
+        folds_of.setdefault(items.group[row], set()).add(fold)
+    assert all(len(folds) == 1 for folds in folds_of.values())
+    assert set(split.inner) == {0, 1, 2}
+    with pytest.raises(InputError, match="at least 2 inner folds"):
+        plan_all_items(items, n_inner=1, seed="s")

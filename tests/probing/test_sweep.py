@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.preprocessing import StandardScaler
 
 from vrp.errors import InputError
 from vrp.probing import sweep
 from vrp.probing.baselines import permute_labels
-from vrp.probing.folds import ProbeItems, plan_folds
+from vrp.probing.folds import ProbeItems, plan_all_items, plan_folds
 from vrp.probing.linear import fit_linear
-from vrp.probing.sweep import Labelling, fit_layers_together
+from vrp.probing.sweep import Labelling, fit_layers_together, fit_once
 from vrp.stats.auroc import auroc
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
@@ -118,3 +119,73 @@ def test_bad_input_is_refused():
     features[3, 4] = np.nan
     with pytest.raises(InputError, match="finite"):
         fit_layers_together([("l", features)], labelling, penalties=[0.1])
+
+
+@pytest.mark.parametrize("n_dims", [60, 700])
+@pytest.mark.parametrize("judged", [np.ones(400, dtype=bool), np.arange(400) % 7 != 0])
+def test_overwriting_the_features_changes_no_score(monkeypatch, n_dims, judged):
+    monkeypatch.setattr(sweep, "DOUBLE_UP_TO", 50)  # as wide layers are fitted
+    monkeypatch.setattr(sweep, "_ROWS_AT_ONCE", 32)
+    features, every = planted(n_dims=n_dims)
+    items = ProbeItems.of(every.item_id, every.correct, every.group, every.task, judged)
+    given = labellings(items, 0)
+    before = features.copy()
+    kept = fit_layers_together([("l", features)], given, penalties=PENALTIES)[0]["l"]
+    assert np.array_equal(features, before)
+    spent = fit_layers_together([("l", features)], given, penalties=PENALTIES, overwrite=True)
+    assert spent[0]["l"].scores == pytest.approx(kept.scores, abs=1e-6)
+    assert not np.array_equal(features, before)
+
+
+def test_a_constant_that_rounds_is_a_constant():
+    """The mean of 0.1 is not 0.1: what is left must not be taken for a feature."""
+    features, items = planted()
+    features = features.astype(np.float64)
+    features[:, 3] = 0.1
+    labelling = Labelling(items, plan_all_items(items, seed="s"))
+    found = fit_once(features, labelling, penalties=[0.1])
+    assert found.scale[3] == 1.0
+    assert found.weights[3] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_dims", [60, 700])
+def test_one_fit_of_all_items_is_scikit_learns(n_dims):
+    features, items = planted(n_dims=n_dims)
+    labelling = Labelling(items, plan_all_items(items, seed="s"))
+    found = fit_once(features, labelling, penalties=[0.01])
+    scaler = StandardScaler().fit(features.astype(np.float64))
+    scaled = scaler.transform(features.astype(np.float64))
+    model = LogisticRegression(C=0.01, tol=1e-10, max_iter=10_000).fit(scaled, items.correct)
+    assert found.weights == pytest.approx(model.coef_[0], abs=1e-5)
+    assert (found.mean, found.scale) == (
+        pytest.approx(scaler.mean_), pytest.approx(scaler.scale_),
+    )  # fmt: skip
+    weights, intercept = found.on_raw_features
+    expected = model.decision_function(scaled)
+    assert features @ weights + intercept == pytest.approx(expected, abs=1e-3)
+
+
+def test_its_penalty_is_picked_by_the_inner_folds():
+    """By hand: the log loss of scikit-learn's fits, out of inner fold."""
+    features, items = planted()
+    plan = plan_all_items(items, n_inner=3, seed="s")
+    found = fit_once(features, Labelling(items, plan), penalties=PENALTIES)
+    (split,) = plan.splits
+    scaled = StandardScaler().fit_transform(features.astype(np.float64))[split.train]
+    labels = items.correct[split.train]
+    losses = []
+    for penalty in PENALTIES:
+        chances = np.empty(labels.size)
+        for fold in range(3):
+            out = split.inner == fold
+            model = LogisticRegression(C=penalty, max_iter=10_000).fit(scaled[~out], labels[~out])
+            chances[out] = model.predict_proba(scaled[out])[:, 1]
+        losses.append(sklearn_log_loss(labels, chances))
+    assert found.penalty == PENALTIES[int(np.argmin(losses))]
+
+
+def test_of_one_class_there_is_no_fit():
+    features, items = planted(n=60)
+    every = items.with_labels(np.ones(60, dtype=bool))
+    labelling = Labelling(every, plan_all_items(every, seed="s"))
+    assert fit_once(features, labelling, penalties=[0.1]) is None

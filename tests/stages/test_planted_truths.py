@@ -272,6 +272,7 @@ def fit(study, judged, folder, **settings):
             "predictions": folder / "predictions.parquet",
             "neurons": folder / "neurons.parquet",
             "probes": folder / "probes.parquet",
+            "saved_probe": folder / "probe.safetensors",
         },
         seed=0,
         probes=ProbesConfig(**config | {"supervised_attention": False} | settings),

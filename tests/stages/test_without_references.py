@@ -90,6 +90,7 @@ def run_metrics(paths, folder):
 
 def run_probes(paths, folder):
     made = {name: folder / f"{name}.parquet" for name in ("probes", "predictions", "neurons")}
+    made["saved_probe"] = folder / "probe.safetensors"
     run_job(
         "probes",
         {

@@ -296,6 +296,7 @@ def run_small_probes(study, folder):
             "predictions": folder / "predictions.parquet",
             "neurons": folder / "neurons.parquet",
             "probes": folder / "probes.parquet",
+            "saved_probe": folder / "probe.safetensors",
         },
         seed=0,
         probes=ProbesConfig(bootstrap=100, folds=3, inner_folds=2, penalties=(0.1,), mlp=False),

@@ -1,7 +1,8 @@
 """Data that the probes of one model are fitted on, read from the study's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ PROMPT_END, ANSWER_END = "prompt_end", "answer_end"
 _NOT_FINITE = "non-finite hidden states or margins"
 # Items whose attention maps are in memory at a time, before they are brought to one grid.
 _ITEMS_AT_ONCE = 4096
+# Bytes of hidden states that are read at a time.
+_BYTES_AT_ONCE = 2**25
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,36 @@ class Layers:
         """Neurons of a layer."""
         return int(self.schema.columns.field(EMBED).type.list_size)
 
-    def read(self, layer: str) -> NDArray[np.floating]:
-        """(n_used, d_model), one column of the files and no other."""
-        frame = read_table(self.paths, self.schema, columns=[layer])
-        return _vectors(frame.filter(position=self.position)[layer])[self.rows]
+    @cached_property
+    def item_ids(self) -> pl.Series:
+        """Ids of the used items, ascending.
+
+        Raises:
+            InputError: as `read_table`; the files hold other items than the study.
+        """
+        ids = item_ids_at(self.paths, self.schema, self.position)
+        if len(ids) != self.rows.size:
+            raise InputError(
+                f"{self.paths[0].parent}: {len(ids)} items at {self.position}, {self.rows.size} in "
+                "the signals; rerun the extract stage"
+            )
+        return ids.filter(self.rows)
+
+    def pieces(self, layer: str) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        """Rows among the used items, and their states (k, d_model) as stored, a few at a time."""
+        ids = self.item_ids
+        n_rows = max(1, _BYTES_AT_ONCE // (self.width * np.dtype(np.float32).itemsize))
+        for batch in read_batches(self.paths, self.schema, columns=[layer], n_rows=n_rows):
+            here = batch.filter(pl.col("item_id").is_in(ids.implode()), position=self.position)
+            if len(here):
+                yield ids.search_sorted(here["item_id"]).to_numpy(), here[layer].to_numpy()
+
+    def read(self, layer: str) -> NDArray[np.float32]:
+        """(n_used, d_model), one column of the files, read piece by piece into one new array."""
+        found = np.empty((len(self.item_ids), self.width), np.float32)
+        for rows, states in self.pieces(layer):
+            found[rows] = states
+        return found
 
 
 @dataclass(frozen=True)
@@ -198,26 +227,25 @@ def _layers(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers:
 def _answer_end(paths: Sequence[Path], rows: NDArray[np.bool_]) -> Layers | None:
     """States at the answer's end, where each item has them."""
     schema = written_hidden_table(paths[0])
-    positions = read_table(paths, schema, columns=["position"])
-    if positions.filter(position=ANSWER_END)["item_id"].len() < len(rows):
+    if len(item_ids_at(paths, schema, ANSWER_END)) < len(rows):
         return None
     return Layers(tuple(paths), schema, rows, ANSWER_END)
 
 
 def _finite_rows(paths: Sequence[Path], n_items: int) -> NDArray[np.bool_]:
-    """(n_items,) whether all layers at `prompt_end` are finite; one layer in memory at a time."""
-    schema = written_hidden_table(paths[0])
+    """(n_items,) whether all layers at `prompt_end` are finite; read piece by piece."""
     finite = np.ones(n_items, dtype=bool)
-    for name in schema.columns.names[2:]:
-        frame = read_table(paths, schema, columns=[name]).filter(position=PROMPT_END)
-        if len(frame) != n_items:
-            raise InputError(
-                f"{paths[0].parent}: {len(frame)} items at {PROMPT_END}, {n_items} in the "
-                "signals; rerun the extract stage"
-            )
-        finite &= np.isfinite(_vectors(frame[name])).all(axis=1)
+    states = _layers(paths, finite.copy())
+    for name in states.schema.columns.names[2:]:
+        for rows, piece in states.pieces(name):
+            finite[rows] &= np.isfinite(piece).all(axis=1)
     return finite
 
 
-def _vectors(column: pl.Series) -> NDArray[np.floating]:
-    return column.to_numpy().astype(np.float32, copy=False)
+def item_ids_at(paths: Sequence[Path], schema: TableSchema, position: str) -> pl.Series:
+    """Ids of the items that have states at a position, ascending.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    return read_table(paths, schema, columns=[]).filter(position=position)["item_id"]

@@ -5,7 +5,7 @@ folds, so pass `FoldPlan.fold` as `strata` to the AUROC.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from vrp.errors import InputError
 from vrp.probing.folds import FoldPlan, ProbeItems, Split, sklearn_seed
 
 NO_WEIGHTS = np.zeros(0)
+_ROWS_AT_ONCE = 4096  # whose features are checked at a time
 
 
 class TrainingPart(NamedTuple):
@@ -134,10 +135,17 @@ def finite_matrix(features: Any, *, n_items: int, name: str) -> NDArray[np.float
     matrix = np.asarray(features)
     if matrix.ndim != 2 or matrix.shape[0] != n_items or matrix.shape[1] == 0:
         raise InputError(f"{name}: features must be ({n_items}, d), found shape {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+    row = next(_not_finite(matrix), None)
+    if row is not None:
         raise InputError(f"{name}: features of row {row} are not finite; drop or mend the item")
     return matrix
+
+
+def _not_finite(matrix: NDArray[Any]) -> Iterator[int]:
+    """Rows that hold a value that is not finite; a few thousand rows are looked at at a time."""
+    for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        piece = matrix[start : start + _ROWS_AT_ONCE]
+        yield from (start + np.flatnonzero(~np.isfinite(piece).all(axis=1))).tolist()
 
 
 def finite_features(features: Features, *, n_items: int, name: str) -> Features:

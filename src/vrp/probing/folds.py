@@ -194,14 +194,45 @@ def plan_folds(items: ProbeItems, *, n_folds: int = 5, n_inner: int = 3, seed: s
     for held_out in range(n_folds):
         train = order[(fold[order] != held_out) & items.judged[order]]
         test = order[fold[order] == held_out]
-        n_groups = np.unique(items.group[train]).size
-        inner = np.zeros(train.size, dtype=np.int64)
-        if n_groups >= 2:
-            inner = _grouped_folds(
-                _strata(items, train),
-                items.group[train],
-                n_folds=min(n_inner, n_groups),
-                seed=sklearn_seed("inner folds", seed, held_out),
-            )
+        seed_of_part = sklearn_seed("inner folds", seed, held_out)
+        inner = _inner_folds(items, train, n_inner=n_inner, seed=seed_of_part)
         splits.append(Split(held_out, train, test, inner))
     return FoldPlan(fold, tuple(splits), seed)
+
+
+def plan_all_items(items: ProbeItems, *, n_inner: int = 3, seed: str) -> FoldPlan:
+    """One split that holds nothing out: for a probe that is fitted on all judged items and kept.
+
+    Its inner folds are made as those of any training part, so that layer and penalty are picked
+    by the same rule.
+
+    Args:
+        items: the items.
+        n_inner: inner folds (fewer where there are fewer images).
+        seed: the study's seed.
+
+    Raises:
+        InputError: fewer than 2 inner folds.
+    """
+    if n_inner < 2:
+        raise InputError(f"choosing a penalty needs at least 2 inner folds: {n_inner}")
+    order = np.argsort(items.item_id, kind="stable")
+    train = order[items.judged[order]]
+    inner = _inner_folds(items, train, n_inner=n_inner, seed=sklearn_seed("all items", seed))
+    nothing = np.full(items.n_items, -1, dtype=np.int64)
+    return FoldPlan(nothing, (Split(-1, train, train[:0], inner),), seed)
+
+
+def _inner_folds(
+    items: ProbeItems, train: NDArray[np.int64], *, n_inner: int, seed: int
+) -> NDArray[np.int64]:
+    """(n_train,) inner fold of each row of a training part; all 0 where it has one image."""
+    n_groups = np.unique(items.group[train]).size
+    if n_groups < 2:
+        return np.zeros(train.size, dtype=np.int64)
+    return _grouped_folds(
+        _strata(items, train),
+        items.group[train],
+        n_folds=min(n_inner, n_groups),
+        seed=seed,
+    )

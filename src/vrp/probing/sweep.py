@@ -10,7 +10,7 @@ the reference.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,8 @@ DOUBLE_UP_TO = 512
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-5}
 """Largest step of a coefficient, in units of a logit at one standard deviation, that ends it."""
 _COMPACT_EVERY = 8  # steps between two looks at which problems are done
+_ROWS_AT_ONCE = 1024
+"""Items whose features are standardised and rotated at a time: a copy of all would double them."""
 
 
 class Labelling(NamedTuple):
@@ -51,6 +53,10 @@ class _Axes(NamedTuple):
     """(r,) sum of squares of each axis."""
     rotation: Tensor
     """(d, r) axes of the standardised features."""
+    mean: NDArray[np.float64]
+    """(d,) of the judged items' features."""
+    scale: NDArray[np.float64]
+    """(d,) their standard deviation; 1 where they have none."""
 
 
 class _Problems(NamedTuple):
@@ -77,7 +83,7 @@ class _Fit(NamedTuple):
         """(n, k) of all items."""
         found = np.empty((axes.judged.size, len(self.intercepts)))
         for features, rows in ((axes.features, axes.judged), (axes.others, ~axes.judged)):
-            found[rows] = (features @ self.weights + self.intercepts).double().cpu().numpy()
+            found[rows] = (features @ self.weights).add_(self.intercepts).cpu().numpy()
         return found
 
 
@@ -86,6 +92,7 @@ def fit_layers_together(
     labellings: Sequence[Labelling],
     *,
     penalties: Sequence[float],
+    overwrite: bool = False,
 ) -> list[dict[str, ProbeResult]]:
     """Linear probe of every layer and set of labels, one layer in memory at a time.
 
@@ -97,6 +104,7 @@ def fit_layers_together(
         layers: (name, (n, d_model)) from the first layer to the last; may be a generator.
         labellings: sets of labels of the same items.
         penalties: scikit-learn's C to choose from.
+        overwrite: whether the matrices may be overwritten, which halves the memory.
 
     Returns:
         For each labelling, layer name → result, in the order given.
@@ -106,39 +114,137 @@ def fit_layers_together(
     """
     grid = check_penalties(penalties)
     found: list[dict[str, ProbeResult]] = [{} for _ in labellings]
+    items = labellings[0].items
     for name, features in layers:
-        items = labellings[0].items
         checked = finite_matrix(features, n_items=items.n_items, name=f"linear {name}")
-        axes = _rotated(checked, items.judged)
+        axes = _rotated(checked, items.judged, overwrite=overwrite)
         for results, result in zip(found, _fit_layer(name, axes, labellings, grid), strict=True):
             results[name] = result
+        del features, checked, axes  # before the next layer is read
     return found
 
 
-def _rotated(features: NDArray[Any], judged: NDArray[np.bool_]) -> _Axes:
+class LinearFit(NamedTuple):
+    """One logistic regression of standardised features: those less `mean`, over `scale`."""
+
+    weights: NDArray[np.float64]
+    """(d,) on standardised features."""
+    intercept: float
+    mean: NDArray[np.float64]
+    """(d,)"""
+    scale: NDArray[np.float64]
+    """(d,) positive."""
+    penalty: float
+    """scikit-learn's C that was picked."""
+
+    @property
+    def on_raw_features(self) -> tuple[NDArray[np.float64], float]:
+        """(d,) weights and the intercept of features as they are, with the same log-odds."""
+        weights = self.weights / self.scale
+        return weights, self.intercept - float(weights @ self.mean)
+
+
+def fit_once(
+    features: NDArray[Any],
+    labelling: Labelling,
+    *,
+    penalties: Sequence[float],
+    overwrite: bool = False,
+) -> LinearFit | None:
+    """Fit the training part of a plan with one split, as `fit_layers_together` does.
+
+    Args:
+        features: (n, d_model)
+        labelling: labels, and a plan such as `plan_all_items` makes.
+        penalties: scikit-learn's C to choose from.
+        overwrite: whether the features may be overwritten, which halves the memory.
+
+    Returns:
+        None where every training item is right, or every one wrong.
+
+    Raises:
+        InputError: features of another shape or not finite; bad penalties.
+    """
+    grid = check_penalties(penalties)
+    items, (split,) = labelling.items, labelling.plan.splits
+    part = _Part(0, split, items.correct, items.task[split.train])
+    if not part.has_both_classes:
+        return None
+    checked = finite_matrix(features, n_items=items.n_items, name="linear")
+    axes = _rotated(checked, items.judged, overwrite=overwrite)
+    penalty = grid[_choose_penalties(axes, [part], grid)[0].place]
+    problem = _problems(axes, [(part.labels, split.train)])
+    fit = _solve(axes, problem, torch.tensor([penalty]))
+    weights = (axes.rotation @ fit.weights).double().cpu().numpy()[:, 0]
+    return LinearFit(weights, float(fit.intercepts[0]), axes.mean, axes.scale, penalty)
+
+
+def _rotated(features: NDArray[Any], judged: NDArray[np.bool_], *, overwrite: bool) -> _Axes:
     """Standardise the features and rotate them to the principal axes of the judged items."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    smaller = min(int(judged.sum()), features.shape[1])
+    known, others = np.flatnonzero(judged), np.flatnonzero(~judged)
+    smaller = min(known.size, features.shape[1])
     precision = torch.float64 if smaller <= DOUBLE_UP_TO else torch.float32
-    values = torch.as_tensor(features).to(device, precision)
-    rows = torch.as_tensor(judged).to(device)
-    values = values - values[rows].mean(dim=0)
-    scale = values[rows].std(dim=0, correction=0)
-    values /= torch.where(scale > 0, scale, torch.ones_like(scale))
-    known = values[rows]
-    if known.shape[1] <= known.shape[0]:
-        squares, rotation = torch.linalg.eigh(known.T @ known)
+    mean, scale = _mean_and_scale(features, known)
+    centre, spread = (torch.as_tensor(a).to(device, precision) for a in (mean, scale))
+
+    def standardised(rows: NDArray[np.intp]) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, rows.size, _ROWS_AT_ONCE):
+            piece = torch.as_tensor(features[rows[start : start + _ROWS_AT_ONCE]])
+            values = (piece.to(device, precision) - centre) / spread
+            yield slice(start, start + len(values)), values
+
+    if features.shape[1] <= known.size:
+        products = centre.new_zeros(len(centre), len(centre))
+        for _, values in standardised(known):
+            products += values.T @ values
+        squares, rotation = torch.linalg.eigh(products)
     else:
         # Fewer items than features: the axes of the items are found first.
-        squares, of_items = torch.linalg.eigh(known @ known.T)
+        every = torch.cat([values for _, values in standardised(known)])
+        squares, of_items = torch.linalg.eigh(every @ every.T)
         lengths = squares.clamp(min=0).sqrt()
-        rotation = known.T @ (of_items / torch.where(lengths > 0, lengths, torch.inf))
+        rotation = every.T @ (of_items / torch.where(lengths > 0, lengths, torch.inf))
     # Rounding blurs what is under `least`; the bound on curvature must hold all the same.
     least = 16 * torch.finfo(precision).eps * squares.max()
     kept = squares > least
     rotation = rotation[:, kept]
-    others = values[~rows] @ rotation
-    return _Axes(known @ rotation, others, judged, squares[kept] + least, rotation)
+    rotated_others = centre.new_empty(others.size, rotation.shape[1])
+    for rows, values in standardised(others):
+        rotated_others[rows] = values @ rotation
+    into = _room(features, known.size, rotation, overwrite=overwrite)
+    for rows, values in standardised(known):
+        into[rows] = values @ rotation
+    return _Axes(into, rotated_others, judged, squares[kept] + least, rotation, mean, scale)
+
+
+def _mean_and_scale(
+    features: NDArray[Any], rows: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(d,) mean and standard deviation of some rows, 1 where all are equal; piece by piece."""
+
+    def average(of: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        total = np.zeros(features.shape[1])
+        for start in range(0, rows.size, _ROWS_AT_ONCE):
+            piece = features[rows[start : start + _ROWS_AT_ONCE]].astype(np.float64)
+            total += of(piece).sum(axis=0)
+        return total / rows.size
+
+    mean = average(lambda values: values)
+    deviation = np.sqrt(average(lambda values: (values - mean) ** 2))
+    rounding = rows.size * np.finfo(np.float64).eps * np.abs(mean)
+    return mean, np.where(deviation > rounding, deviation, 1.0)
+
+
+def _room(features: NDArray[Any], n_rows: int, rotation: Tensor, *, overwrite: bool) -> Tensor:
+    """(n_rows, r) where rotated features go: over the first rows of the features, if they may.
+
+    A row is then written where it was, or before: it has been read by then.
+    """
+    given = torch.as_tensor(features) if overwrite and features.flags.writeable else None
+    if given is None or (given.dtype, given.device) != (rotation.dtype, rotation.device):
+        return rotation.new_empty(n_rows, rotation.shape[1])
+    return given[:n_rows, : rotation.shape[1]]
 
 
 class _Part(NamedTuple):
@@ -149,6 +255,11 @@ class _Part(NamedTuple):
     labels: NDArray[np.bool_]
     """(n,) of all items."""
     tasks: NDArray[np.generic]
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether the training part holds right and wrong items."""
+        return 0 < int(self.labels[self.split.train].sum()) < self.split.train.size
 
     @property
     def inner_folds(self) -> list[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
@@ -170,7 +281,7 @@ def _fit_layer(
         for number, labelling in enumerate(labellings)
         for split in labelling.plan.splits
     ]
-    fitted = [p for p in parts if 0 < p.labels[p.split.train].sum() < p.split.train.size]
+    fitted = [part for part in parts if part.has_both_classes]
     choices = _choose_penalties(axes, fitted, penalties)
     chosen = torch.tensor([penalties[choice.place] for choice in choices])
     final = _solve(axes, _problems(axes, [(p.labels, p.split.train) for p in fitted]), chosen)
@@ -227,8 +338,12 @@ def _choose_penalties(
         if not walking:
             break
         inner = [(number, *fold) for number in walking for fold in parts[number].inner_folds]
-        problems = _problems(axes, [(parts[number].labels, rows) for number, _, rows in inner])
-        fit = _solve(axes, problems, torch.full((len(inner),), penalty), start=before)
+        fit = _solve(
+            axes,
+            _problems(axes, [(parts[number].labels, rows) for number, _, rows in inner]),
+            torch.full((len(inner),), penalty),
+            start=before,
+        )
         log_odds = fit.log_odds(axes)
         scores = {number: np.full(parts[number].split.train.size, math.nan) for number in walking}
         for column, (number, held_out, _) in enumerate(inner):
@@ -313,8 +428,9 @@ def _solve(
 
 def _descend(axes: _Axes, problems: _Problems, strength: Tensor, at: _Fit) -> _Fit:
     """One step of every problem from `at`, by the bound on its curvature."""
-    log_odds = axes.features @ at.weights + at.intercepts
-    residual = strength * problems.used * (torch.sigmoid(log_odds) - problems.labels)
+    # In place: there may be hundreds of problems, and as many copies of (n_judged, k) as steps.
+    residual = (axes.features @ at.weights).add_(at.intercepts).sigmoid_()
+    residual.sub_(problems.labels).mul_(problems.used).mul_(strength)
     gradient = axes.features.T @ residual + at.weights
     bound = strength * axes.squares[:, None] / 4 + 1
     intercept = residual.sum(dim=0) / (strength * len(axes.features) / 4)

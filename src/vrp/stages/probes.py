@@ -35,7 +35,7 @@ from vrp.probing.baselines import (
 )
 from vrp.probing.crossfit import ProbeResult
 from vrp.probing.distilled import fit_distilled
-from vrp.probing.folds import FoldPlan, ProbeItems, plan_folds
+from vrp.probing.folds import FoldPlan, ProbeItems, plan_all_items, plan_folds
 from vrp.probing.fusion import fit_fusion
 from vrp.probing.labels import (
     ANSWER_END,
@@ -59,7 +59,7 @@ from vrp.probing.linear import (
 from vrp.probing.mahalanobis import fit_mahalanobis
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
-from vrp.probing.sweep import Labelling, fit_layers_together
+from vrp.probing.sweep import Labelling, fit_layers_together, fit_once
 from vrp.signals.registry import SIGNALS, is_of_output
 from vrp.signals.structural import FEATURE_NAMES
 from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
@@ -77,6 +77,7 @@ from vrp.tables.estimates import (
 from vrp.tables.neurons import NEURONS
 from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
+from vrp.tables.saved_probe import SavedProbe, image_digests, write_saved_probe
 from vrp.tables.signals import signal_table
 
 NEAR_BEST = 0.02
@@ -136,8 +137,10 @@ def run(context: StageContext) -> None:
     # All probes have one plan: the scores of an item come from the same training items.
     permuted = _permuted_labels(inputs.items, probes, seed)
     again = _other_folds(inputs.items, probes, seed)
-    labellings = [Labelling(inputs.items, plan), *again, *permuted]
-    by_layer, *others = _fit_layers(inputs.layers, labellings, probes, "layers")
+    everything = _all_items(inputs.items, probes, seed)
+    labellings = [Labelling(inputs.items, plan), everything, *again, *permuted]
+    by_layer, on_all, *others = _fit_layers(inputs.layers, labellings, probes, "layers")
+    saved = _fit_saved(inputs, everything, on_all, probes)
     fitted = fit_probes(inputs, plan, by_layer, probes)
     sparse_by_layer = _fit_sparse_layers(inputs, plan, probes)
     guards = _guards(inputs, plan, probes, seed)
@@ -181,13 +184,15 @@ def run(context: StageContext) -> None:
     write_table(
         context.output_path("probes"), PROBES, adjusted(rows), provenance=context.provenance
     )
+    write_saved_probe(context.output_path("saved_probe"), saved, provenance=context.provenance)
 
 
 def _write_nothing(context: StageContext) -> None:
-    """Write the tables of a study in which no answer is right or wrong: they have no rows."""
+    """Write the files of a study in which no answer is right or wrong: tables without rows."""
     for name, schema in (("neurons", NEURONS), ("predictions", PREDICTIONS), ("probes", PROBES)):
         nothing = schema.columns.empty_table()
         write_table(context.output_path(name), schema, nothing, provenance=context.provenance)
+    write_saved_probe(context.output_path("saved_probe"), None, provenance=context.provenance)
 
 
 def fit_probes(
@@ -249,11 +254,19 @@ def _fit_answer_end(
     states: Layers, items: ProbeItems, plan: FoldPlan, probes: ProbesConfig
 ) -> ProbeResult:
     """The best layer's probe at the answer's end; an empty answer has none, and no score."""
-    known = np.isfinite(states.read(states.names[0])).all(axis=1)
-    matrices = ((name, np.where(known[:, None], states.read(name), 0.0)) for name in states.names)
+    known = np.asarray(np.isfinite(states.read(states.names[0])).all(axis=1))
+
+    def read(layer: str) -> NDArray[np.float32]:
+        matrix = states.read(layer)
+        matrix[~known] = 0.0
+        return matrix
+
     part = plan.learning_from(known)
     (by_layer,) = fit_layers_together(
-        matrices, [Labelling(items, part)], penalties=probes.penalties
+        ((name, read(name)) for name in states.names),
+        [Labelling(items, part)],
+        penalties=probes.penalties,
+        overwrite=True,
     )
     best = nested_best_layer(by_layer, part)
     return replace(best, scores=np.where(known, best.scores, np.nan))
@@ -291,7 +304,7 @@ def _guards(
     items = inputs.items
     noise = random_features(items, inputs.layers.width, seed=str(seed))
     (of_noise,) = fit_layers_together(
-        [("", noise)], [Labelling(items, plan)], penalties=probes.penalties
+        [("", noise)], [Labelling(items, plan)], penalties=probes.penalties, overwrite=True
     )
     found = {
         "task_only": task_only(items, plan),
@@ -407,16 +420,13 @@ def _transfer_rows(
     names = sorted(set(splits.tolist()))
     if len(names) < 2:
         return []
-    features = chosen_layer_features(best, inputs.layers.read)
+    sources = {name: plan.learning_from(splits == name) for name in names}
+    scores_from = _transfer_scores(inputs, sources, best, probes)
     of_evaluated = np.full(all_items.correct.size, "", dtype=splits.dtype)
     of_evaluated[places.evaluated] = splits[places.used]
     rows = []
-    for source in tqdm(names, unit="split", desc="transfer", mininterval=1):
-        part = plan.learning_from(splits == source)
-        result = fit_linear(
-            features, inputs.items, part, name=f"from {source}", penalties=probes.penalties
-        )
-        scores, folds = _everywhere(result.scores, plan, all_items.correct, places)
+    for source in names:
+        scores, folds = _everywhere(scores_from[source], plan, all_items.correct, places)
         for target in names:
             here = of_evaluated == target
             area = clustered_auroc(
@@ -432,12 +442,60 @@ def _transfer_rows(
     return rows
 
 
+def _transfer_scores(
+    inputs: Inputs, sources: Mapping[str, FoldPlan], best: ProbeResult, probes: ProbesConfig
+) -> dict[str, NDArray[np.float64]]:
+    """Source → (n,) scores of its probe on the held-out items; each layer is read once."""
+    scores = {source: np.full(inputs.items.n_items, math.nan) for source in sources}
+    layers = sorted({fit.layer for fit in best.fits})
+    for layer in tqdm(layers, unit="layer", desc="transfer", mininterval=1):
+        matrix = inputs.layers.read(layer)
+        folds = {fit.fold for fit in best.fits if fit.layer == layer}
+        for source, plan in sources.items():
+            some = plan._replace(splits=tuple(one for one in plan.splits if one.fold in folds))
+            name = f"from {source}"
+            found = fit_linear(matrix, inputs.items, some, name=name, penalties=probes.penalties)
+            for split in some.splits:
+                scores[source][split.test] = found.scores[split.test]
+    return scores
+
+
+def _all_items(items: ProbeItems, probes: ProbesConfig, seed: int) -> Labelling:
+    """All items to fit on, for the probe that is saved."""
+    return Labelling(items, plan_all_items(items, n_inner=probes.inner_folds, seed=str(seed)))
+
+
+def _fit_saved(
+    inputs: Inputs,
+    everything: Labelling,
+    by_layer: Mapping[str, ProbeResult],
+    probes: ProbesConfig,
+) -> SavedProbe | None:
+    """The best layer's linear probe of all items; None where all are right, or all wrong.
+
+    Layer and penalty are picked as for the folds: by the inner folds of what is fitted on.
+    """
+    (best,) = nested_best_layer(by_layer, everything.plan).fits
+    fit = fit_once(
+        inputs.layers.read(best.layer), everything, penalties=probes.penalties, overwrite=True
+    )
+    if fit is None:
+        return None
+    weights, intercept = fit.on_raw_features
+    images = inputs.signals.filter(everything.items.judged)["group"].unique()
+    return SavedProbe(
+        layer=best.layer, position=inputs.layers.position, weights=weights, intercept=intercept,
+        mean=fit.mean, scale=fit.scale, penalty=fit.penalty,
+        images=np.unique(image_digests(images), axis=0), n_items=int(everything.items.judged.sum()),
+    )  # fmt: skip
+
+
 def _fit_layers(
     layers: Layers, labellings: Sequence[Labelling], probes: ProbesConfig, label: str
 ) -> list[dict[str, ProbeResult]]:
     bar = tqdm(layers.names, unit="layer", desc=f"linear probes, {label}", mininterval=1)
     matrices = ((name, layers.read(name)) for name in bar)
-    return fit_layers_together(matrices, labellings, penalties=probes.penalties)
+    return fit_layers_together(matrices, labellings, penalties=probes.penalties, overwrite=True)
 
 
 def _fit_sparse_layers(

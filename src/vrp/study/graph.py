@@ -139,6 +139,9 @@ PROBES = Artifact(
     "probes", "{model}/probes.parquet", "estimates of every probe", "vrp.tables.estimates:PROBES",
     lambda sizes: 0,
 )  # fmt: skip
+SAVED_PROBE = Artifact(
+    "saved_probe", "{model}/probe.safetensors", "the best linear probe, for other studies"
+)
 MASK = Artifact(
     "mask", "{model}/mask/{shard}.parquet", "answers with image tokens hidden",
     "vrp.tables.interventions:MASK", compressed=0.08,
@@ -275,10 +278,11 @@ STAGES: tuple[Stage, ...] = (
         "probe hidden states for correctness, layer by layer",
         per="model",
         reads=(ITEMS, SIGNALS, ANSWERS, ATTENTION, HIDDEN, LENS, BLIND_HIDDEN),
-        writes=(PREDICTIONS, NEURONS, PROBES),
+        writes=(PREDICTIONS, NEURONS, PROBES, SAVED_PROBE),
         keys=("seed", "probes", "metrics.auroc_margin"),
         details="Image-grouped cross-validation; layer and penalty are picked inside training "
-        "folds.",
+        "folds. The best linear probe is saved; `vrp probes --apply` applies it to another "
+        "study (`vrp probes --apply --help`).",
         # Numbers that pass through fits.
         cost=Cost(4.5, 2e-7, lambda i: i.n_items * (i.n_layers + 1) * i.d_model * _n_fits(i.study)),
         memory_copies=8,

@@ -15,9 +15,10 @@ from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.study.declarations import Artifact, Stage
 from vrp.study.digests import code_digest
-from vrp.study.graph import LIST_OF, MADE_BY, STAGE
+from vrp.study.graph import LIST_OF, MADE_BY, SAVED_PROBE, STAGE
 from vrp.study.keys import stage_config
 from vrp.study.provenance import INPUTS, STATED, digest
+from vrp.tables.saved_probe import read_saved_probe
 from vrp.tables.seal import read_provenance, read_seal
 from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.shard_list import read_shard_list
@@ -52,7 +53,7 @@ def rows_digest(path: Path) -> str:
 
 
 def read_origin(artifact: Artifact, path: Path) -> Origin:
-    """Read what a table, a list of shards or a manifest states of itself.
+    """Read what a table, a list of shards, a saved probe or a manifest states of itself.
 
     Raises:
         InputError: the file is missing or damaged, or states nothing.
@@ -60,6 +61,8 @@ def read_origin(artifact: Artifact, path: Path) -> Origin:
     if artifact in LIST_OF:
         listed = read_shard_list(path)
         stated, rows = listed.made_by, listed.rows
+    elif artifact == SAVED_PROBE:
+        stated, rows = read_saved_probe(path).provenance, ""
     elif not artifact.schema:
         content = read_sealed_json(path, made_by=MADE_BY[artifact].command)
         stated, rows = content.get(STATED, {}), ""

@@ -15,6 +15,8 @@ from vrp.tables.atomic_files import atomic_write
 from vrp.tables.schema import TableSchema
 from vrp.tables.seal import BLANKS, PROVENANCE_PREFIX, add_seal, check_table
 
+_BUFFER_BYTES = 2**20
+
 
 def write_table(
     path: Path,
@@ -111,7 +113,8 @@ def read_batches(
     """
     wanted = _wanted(schema, columns)
     for path in [paths] if isinstance(paths, Path) else paths:
-        for batch in _checked(path, schema, wanted).iter_batches(n_rows, columns=wanted):
+        file = _checked(path, schema, wanted, buffer_size=_BUFFER_BYTES)
+        for batch in file.iter_batches(n_rows, columns=wanted):
             yield _frame(batch, wanted)
 
 
@@ -176,10 +179,15 @@ def _frame(data: pa.Table | pa.RecordBatch, columns: list[str]) -> pl.DataFrame:
     return frame.select(columns)
 
 
-def _checked(path: Path, schema: TableSchema, wanted: list[str]) -> pq.ParquetFile:
-    """The opened file, whose columns are found to be as the schema has them."""
+def _checked(
+    path: Path, schema: TableSchema, wanted: list[str], *, buffer_size: int = 0
+) -> pq.ParquetFile:
+    """The opened file, whose columns are found to be as the schema has them.
+
+    Without a buffer a column is in memory as a whole when its first row is read.
+    """
     check_table(path)
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(path, buffer_size=buffer_size, pre_buffer=not buffer_size)
     found = file.schema_arrow
     name = (found.metadata or {}).get(f"{PROVENANCE_PREFIX}table".encode(), b"").decode()
     if name != schema.name:
