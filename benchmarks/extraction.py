@@ -154,7 +154,8 @@ class Contest:
             captures = run_batch(self.vlm, batch, spec, max_new_tokens=MAX_NEW_TOKENS)
             batches.append([
                 item._replace(
-                    image=Image.new("RGB", item.image.size, GREY), image_key=f"grey {item.image.size}",
+                    image=Image.new("RGB", item.image.size, GREY),
+                    image_key=f"grey {item.image.size}",
                     given=GivenAnswer(capture.token_ids, tuple(capture.first_token_ids)),
                 )
                 for item, capture in zip(batch, captures, strict=True)

@@ -140,6 +140,7 @@ def written_attention(path, frame, **origin):
         "image_mass": [[0.4, 0.4]] * n,
         "head_entropy": [[[1.0]]] * n,
         "head_clusters": [[[1.0]]] * n,
+        "sinks": [[]] * n,
         "head_contribution": [[[1.0]]] * n,
         "note": [None] * n,
     }

@@ -49,10 +49,16 @@ from vrp.vlm.decode import ItemCapture
 STRUCTURAL = [signal.name for signal in SIGNALS.values() if signal.kind == "structural"]
 BEHAVIOURAL = [signal.name for signal in SIGNALS.values() if signal.kind == "behavioural"]
 OF_THE_TOKENS = [
-    name for name, signal in SIGNALS.items() if "answers.token_logprobs" in signal.needs
+    name
+    for name, signal in SIGNALS.items()
+    if "answers.token_logprobs" in signal.needs and "blind_scores" not in signal.tables
 ]
-EXACT = {name for name, signal in SIGNALS.items() if "exact" in signal.label}
-"""Signals of the exact distribution, which these studies do not follow."""
+NOT_MADE = {
+    name
+    for name, signal in SIGNALS.items()
+    if "exact" in signal.label or "blind_scores" in signal.tables
+}
+"""Signals of the exact distribution and of a blank image, which these studies do without."""
 OF_THE_LENS = [signal.name for signal in SIGNALS.values() if "lens" in signal.tables]
 
 
@@ -169,7 +175,7 @@ def test_an_all_masked_map_has_no_entropy(judge: Any):
         assert np.isnan(row[name]).all(), name
     assert row["image_mass"] == [0.0] * N_LAYERS  # this much is known
     assert found.missing("odd") >= set(STRUCTURAL) - {"image_mass"}
-    assert not found.missing("odd") & set(BEHAVIOURAL + OF_THE_LENS) - EXACT
+    assert not found.missing("odd") & set(BEHAVIOURAL + OF_THE_LENS) - NOT_MADE
     entropy = found.row("spatial_entropy")
     assert (entropy["n"], entropy["n_dropped"]) == (N_ORDINARY, 1)
     assert entropy["note"] == "1 of 41 items dropped: attention: no mass"
@@ -242,7 +248,7 @@ def test_infinite_values_of_one_layer_are_missing_and_said(judge: Any):
     found, row = judge(odd)
     assert found.answers.filter(item_id="odd")["note"].to_list() == [NON_FINITE_INSIDE]
     assert row["note"] == NON_FINITE_INSIDE
-    assert found.missing("odd") - EXACT == {
+    assert found.missing("odd") - NOT_MADE == {
         "residual_update_late", "decision_margin_peak", "margin_growth", "mlp_contribution_sum",
     }  # fmt: skip
     note = f"1 of 41 items dropped: {NON_FINITE_INSIDE}"
@@ -257,7 +263,7 @@ def test_an_image_of_one_token_has_no_share_of_its_largest_entropy(judge: Any):
     assert row["note"] == ONE_IMAGE_TOKEN
     assert row["head_entropy"] == [[0.0] * N_HEADS] * N_LAYERS
     assert found.signals.filter(item_id="odd")["spatial_entropy"].to_list() == [0.0]
-    missing = found.missing("odd") - EXACT
+    missing = found.missing("odd") - NOT_MADE
     assert missing == {"relative_spatial_entropy"}
     relative = found.row("relative_spatial_entropy")
     assert (relative["n"], relative["n_dropped"]) == (N_ORDINARY, 1)
@@ -271,7 +277,7 @@ def test_a_reference_that_no_first_token_tells_has_no_truth_margin(judge: Any):
     odd = capture("odd", flags=flags, lens_truth_margin=np.full(N_LAYERS, np.nan))
     found, _ = judge(odd)
     assert found.answers.filter(item_id="odd")["note"].to_list() == [None]
-    missing = found.missing("odd") - EXACT
+    missing = found.missing("odd") - NOT_MADE
     assert missing == {"truth_margin_last", "truth_margin_peak"}
     margin = found.row("truth_margin_last")
     assert margin["note"] == f"1 of 41 items dropped: {NO_TRUTH_TOKENS}"
@@ -326,7 +332,7 @@ def test_broken_activations_reach_no_signal(small_study: Study, edited_checkpoin
     untold = study.read_items().filter(reference="cat")["item_id"].to_list()
     for item_id in set(found.signals["item_id"]) - set(red):
         of_truth = {"truth_margin_last", "truth_margin_peak"} if item_id in untold else set()
-        assert found.missing(item_id) - EXACT == of_truth
+        assert found.missing(item_id) - NOT_MADE == of_truth
     row = found.row("spatial_entropy")
     assert (row["n"], row["n_dropped"]) == (20 - len(red), len(red))
     assert row["note"].startswith(f"{len(red)} of 20 items dropped: {NON_FINITE}")
@@ -383,7 +389,7 @@ def test_an_answer_without_tokens_reaches_no_attention_signal(
     silent = found.answers.filter(note=NO_TOKENS)["item_id"].to_list()
     assert 0 < len(silent) < 20
     for item_id in silent:
-        missing = found.missing(item_id) - EXACT
+        missing = found.missing(item_id) - NOT_MADE
         assert missing == {*STRUCTURAL, *OF_THE_TOKENS}
     row = found.row("spatial_entropy")
     assert row["note"].startswith(f"{len(silent)} of 20 items dropped: {NO_TOKENS}")

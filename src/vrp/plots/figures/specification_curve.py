@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.plots.panels import (
+    NOT_RUN,
     add_key,
     area_key,
     chance_key,
@@ -20,6 +21,7 @@ from vrp.plots.style import DARK_GREY, GREY, SMALL, VERMILLION
 from vrp.signals.recipes import CHOICES
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.captured import NOT_CAPTURED
+from vrp.tables.estimates import METRICS
 from vrp.tables.recipes import RECIPES
 
 ORDER = 32
@@ -30,7 +32,7 @@ CAPTION = (
     "Filled dots differ from 0.5 after Holm's correction over the recipes. The marks below show "
     "what each recipe chose: heads, layers, attention sinks, what sums to one, and the measure."
 )
-TABLES = (RECIPES,)
+TABLES = (RECIPES, METRICS)
 _CHOICES = ("measure", "layers", "heads", "sinks", "normalisation")
 _ALPHA = 0.05
 
@@ -45,8 +47,7 @@ def draw(study: StudyResults) -> Figure:
     for model, (curve, matrix) in columns:
         table = _sorted(model)
         if table.is_empty():
-            ran = not model.table(RECIPES).is_empty()
-            not_run(curve, "too few answers" if ran else NOT_CAPTURED)
+            not_run(curve, _why_nothing(model))
             matrix.set_axis_off()
             continue
         _draw_curve(curve, table, study)
@@ -59,6 +60,13 @@ def draw(study: StudyResults) -> Figure:
     ]
     add_key(figure, keys)
     return figure
+
+
+def _why_nothing(model: ModelResults) -> str:
+    if not model.table(RECIPES).is_empty():
+        return "too few right or wrong answers"
+    # Metrics, and yet no recipe: maps were not captured.
+    return NOT_CAPTURED if len(model.table(METRICS)) else NOT_RUN
 
 
 def _sorted(model: ModelResults) -> pl.DataFrame:
