@@ -5,8 +5,9 @@ import math
 from planted_study import CONDITIONS
 
 from vrp.estimates.reported import Effect, ReportedEstimate
+from vrp.estimates.verdicts import Outcome
 from vrp.report.evidence import ModelEvidence
-from vrp.report.evidence_tables import effects_table
+from vrp.report.evidence_tables import effects_table, guards_table, rivals_table
 from vrp.report.page import symbols
 from vrp.report.tabular import Cell, whisker_cell, without_repeats
 
@@ -34,6 +35,17 @@ def test_the_main_condition_is_one_that_was_run():
     assert model(("mask", "top_10"), ("mask", "top_30")).main_condition("mask").name == "top_30"
     assert model(("mask", "top_10")).main_condition("mask") is None
     assert model(("mask", "top_30")).main_condition("ablate") is None
+
+
+def test_an_unsettled_difference_says_what_could_have_been_found():
+    open_one = ReportedEstimate(0.01, -0.06, 0.08, 0.5, se=0.035, resolvable=0.0982)
+    found = ReportedEstimate(0.2, 0.15, 0.25, 0.001, se=0.02, resolvable=0.06)
+    contrasts = {"question_only": open_one, "margin_only": found}
+    models = [ModelEvidence("m", contrasts=contrasts)]
+    rows = rivals_table(models).rows
+    assert [row[2].detail for row in rows] == ["could find 0.098", ""]
+    of_guard = {row[0].text: row[2] for row in guards_table(models).rows}["question only"]
+    assert (of_guard.text, of_guard.detail) == (Outcome.UNSETTLED, "could find 0.098")
 
 
 def test_runs_of_rows_are_named_once():

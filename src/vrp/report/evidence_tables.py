@@ -165,7 +165,9 @@ def guards_table(models: Sequence[ModelEvidence]) -> Table:
                 continue
             signed = "minus" in here.measure
             cells.append(estimate_cell(here.number, signed=signed))
-            cells.append(Cell(here.outcome, kind=_OUTCOME_KINDS.get(here.outcome, "")))
+            unsettled = here.outcome is Outcome.UNSETTLED
+            detail = _resolution(here.number) if unsettled else ""
+            cells.append(Cell(here.outcome, detail, _OUTCOME_KINDS.get(here.outcome, "")))
         rows.append(cells)
     columns = ["guard", *(text for _ in models for text in ("estimate", "verdict"))]
     groups = [("", 1), *((model.name, 2) for model in models)]
@@ -180,11 +182,19 @@ def rivals_table(models: Sequence[ModelEvidence]) -> Table:
         cells = [name_cell(predictor_label(name), "over all items" if name == TASK_ONLY else "")]
         for model in models:
             gap = model.contrasts.get(name)
-            cells += [estimate_cell(gap, signed=True), _p_cell(gap)]
+            p = _p_cell(gap)
+            if gap is not None and standing(gap, null=0.0) is Standing.UNSETTLED:
+                p = p._replace(detail=_resolution(gap))
+            cells += [estimate_cell(gap, signed=True), p]
         rows.append(cells)
     columns = ["best probe minus", *(text for _ in models for text in ("AUROC", "p (Holm)"))]
     groups = [("", 1), *((model.name, 2) for model in models)]
     return Table(columns, rows, groups=groups)
+
+
+def _resolution(number: ReportedEstimate) -> str:
+    """The smallest difference that the study could have found, in small print."""
+    return f"could find {decimal(number.resolvable, 3)}" if math.isfinite(number.resolvable) else ""
 
 
 def layers_table(models: Sequence[ModelEvidence]) -> Table:
