@@ -38,6 +38,7 @@ from vrp.data.scenes.questions import (
     spatial_questions,
 )
 from vrp.running.attention_rows import attention_rows
+from vrp.stages.p_true import JUDGEMENT
 from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.batching import GivenAnswer, VlmInput, plan_batches, plan_inputs
 from vrp.vlm.decode import CaptureSpec, run_batch
@@ -162,6 +163,17 @@ class Contest:
             ])  # fmt: skip
         return lambda: [run_batch(self.vlm, b, max_new_tokens=MAX_NEW_TOKENS) for b in batches]
 
+    def judgements(self) -> Callable[[], list[Any]]:
+        """One more question about the same image, of one token."""
+        batches = [
+            [
+                item._replace(question=JUDGEMENT.format(question=item.question, answer="yes"))
+                for item in batch
+            ]
+            for batch in self.batches
+        ]
+        return lambda: [run_batch(self.vlm, batch, max_new_tokens=1) for batch in batches]
+
     def limit(self) -> list[Any]:
         return [
             self.plain.answer(
@@ -218,6 +230,7 @@ class Contest:
             "k10": self.samples(k=K),
             "exact": self.samples(floor=FLOOR),
             "blind": self.blind(),
+            "p_true": self.judgements(),
         }
 
 
@@ -247,7 +260,13 @@ def measure(family: str, mix: str, options: argparse.Namespace) -> dict[str, Any
     }
 
 
-WHOLE = ("answers", "k10", "exact", "blind")  # what answers by itself, with a prefill of its own
+WHOLE = (
+    "answers",
+    "k10",
+    "exact",
+    "blind",
+    "p_true",
+)  # what answers by itself, with a prefill of its own
 
 
 def costs(family: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:

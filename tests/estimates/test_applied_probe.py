@@ -42,7 +42,8 @@ def finished_study(folder, *, seed, images):
     origin = {"study": folder.name, "model": "toy", "weights": WEIGHTS}
     tables = ("answers", "attention", "lens")
     files = {"items": study.items, **{name: getattr(study, name) for name in tables}}
-    made = {name: folder / f"{name}.parquet" for name in ("signals", "heads", "metrics")}
+    names = ("signals", "heads", "recipes", "metrics")
+    made = {name: folder / f"{name}.parquet" for name in names}
     run_job(
         "metrics", {**files, "consistency": study.consistency, **made},
         seed=0, metrics=MetricsConfig(bootstrap=100), provenance=origin,

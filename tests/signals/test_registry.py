@@ -43,6 +43,7 @@ def inputs():
             "answers.token_logprobs": [[-0.5], [-1.0, -2.0], [], [-0.1], [-0.2], [-0.3]],
             "answers.first_token_entropy": rng.random(n_items),
             "answers.first_token_logprobs": np.log(rng.dirichlet(np.ones(5), n_items)[:, :4]),
+            "p_true.p_true": rng.random(n_items),
             "blind_scores.token_logprobs": [[-1.5], [-1.0, -4.0], [], [-0.1], [-0.7], [-0.3]],
             "blind_scores.first_token_logprobs": np.log(rng.dirichlet(np.ones(5), n_items)[:, :4]),
             "answers.decision_margin": np.arange(n_items) / 4,
@@ -107,6 +108,7 @@ def test_the_other_columns_are_what_their_description_says(inputs):
         "least_token_log_probability": [-0.5, -2.0, np.nan, -0.1, -0.2, -0.3],
         "probability_margin": np.exp([-0.5, -1.0, np.nan, -0.1, -0.2, -0.3])
         * (1 - np.exp(-np.arange(6) / 4)),
+        "p_true": inputs["p_true.p_true"],
         "image_gain": [1.0, 2.0, np.nan, 0.0, 0.5, 0.0],
         "image_divergence": [
             jensenshannon([*p, 1 - p.sum()], [*q, 1 - q.sum()])

@@ -52,8 +52,8 @@ effects: {sign_flips: 100}
 REPORT, UP_TO_METRICS = "results/chaos/report.html", "results/chaos/llava/metrics.parquet"
 # In a job of their own, and in those that light stages share.
 LIGHT_STAGES = ("gather", "metrics", "probes", "effects", "figures", "report")
-LATE_STAGES = ("blind", "mask", "ablate")
-MODEL_STAGES = ("extract", "consistency", *LATE_STAGES)
+LATE_STAGES = ("mask", "ablate")
+MODEL_STAGES = ("extract", "blind", "consistency", *LATE_STAGES)
 LOCAL = ("--cores", "2")
 ON_SLURM = (
     "--profile", "slurm", "--vrp-slurm-init-seconds-before-status-checks", "2",

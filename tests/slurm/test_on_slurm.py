@@ -11,7 +11,8 @@ from study_tables import differences
 
 pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
 
-MODEL_STAGES = ("extract", "blind", "consistency", "mask", "ablate")
+MODEL_STAGES = ("extract", "blind", "consistency", "p_true", "mask", "ablate")
+COMMANDS = {stage.replace("_", "-") for stage in MODEL_STAGES}
 LIGHT = {"sample", "metrics", "probes", "effects", "figures", "report"}
 # The embedded models want no GPU: here they ask for one, as large ones do by themselves.
 WITH_GPU = [f"{stage}:gpu=1" for stage in MODEL_STAGES]
@@ -19,7 +20,7 @@ ON_SLURM = (
     "--profile", "slurm", "--configfile", "config/ci.yaml",
     "--vrp-slurm-init-seconds-before-status-checks", "2", "--set-resources", *WITH_GPU,
     # One core a job: there are two.
-    "--set-threads", "extract=1", "blind=1", "consistency=1", "mask=1", "ablate=1", "probes=1",
+    "--set-threads", *(f"{stage}=1" for stage in (*MODEL_STAGES, "probes")),
 )  # fmt: skip
 
 
@@ -62,8 +63,8 @@ def test_model_runs_hold_the_gpu_and_light_stages_do_not(
         for stage in {start["stage"] for start in starts}
         if (of := [start for start in starts if start["stage"] == stage])
     }
-    assert {stage: held[stage] for stage in MODEL_STAGES} == {s: {"0"} for s in MODEL_STAGES}
-    assert {stage for stage in held if held[stage] == {None}} == held.keys() - set(MODEL_STAGES)
+    assert {stage: held[stage] for stage in COMMANDS} == {stage: {"0"} for stage in COMMANDS}
+    assert {stage for stage in held if held[stage] == {None}} == held.keys() - COMMANDS
     assert held.keys() > LIGHT
 
 
@@ -84,7 +85,7 @@ def test_one_job_is_one_shard_and_light_stages_share_one(
             jobs.setdefault(job, []).append(start["stage"])
     shared = sorted(sorted(stages) for stages in jobs.values() if len(stages) > 1)
     assert shared == [["effects", "figures", "report"], ["metrics", "probes"]]
-    assert sum(stages[0] in MODEL_STAGES for stages in jobs.values()) == 2 * 5
+    assert sum(stages[0] in COMMANDS for stages in jobs.values()) == 2 * 6
 
 
 def test_logs_are_kept(remote: StudyCopy) -> None:

@@ -125,6 +125,11 @@ class SmallStudy:
         self.run("blind", {**outputs, "answers": answers}, shard=shard, extract=settings)
         return {table.removeprefix("blind/"): path for table, path in outputs.items()}
 
+    def p_true(self, answers: Path, *, shard: int = 0, name: str = "p_true") -> Path:
+        output = self.path(name, shard)
+        self.run("p_true", {"p_true": output, "answers": answers}, shard=shard)
+        return output
+
     def consistency(
         self, *, shard: int = 0, n_shards: int = 1, name: str = "consistency", **config: Any
     ) -> Path:

@@ -56,9 +56,9 @@ OF_THE_TOKENS = [
 NOT_MADE = {
     name
     for name, signal in SIGNALS.items()
-    if "exact" in signal.label or "blind_scores" in signal.tables
+    if "exact" in signal.label or signal.tables & {"blind_scores", "p_true"}
 }
-"""Signals of the exact distribution and of a blank image, which these studies do without."""
+"""Signals of the exact distribution, a blank image and P(True), which these studies do without."""
 OF_THE_LENS = [signal.name for signal in SIGNALS.values() if "lens" in signal.tables]
 
 

@@ -30,6 +30,7 @@ STUDY = study_from_mapping(
             for name in ("one", "two")
         },
         "extract": {"shards": 3},
+        "p_true": {"enabled": True},
     }
 )
 RUNS_A_MODEL = [stage for stage in STAGES if stage.runs_model]

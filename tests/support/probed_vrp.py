@@ -9,7 +9,7 @@ from pathlib import Path
 from vrp.cli import main
 from vrp.running.finished_batches import Batch, FinishedBatches
 
-RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
+RUNS_A_MODEL = {"extract", "blind", "consistency", "p-true", "mask", "ablate"}
 SHOWN = ("SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_PARTITION", "OMP_NUM_THREADS")
 
 

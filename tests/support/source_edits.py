@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-MODEL_RUNS = frozenset({"extract", "blind", "consistency", "mask", "ablate"})
+MODEL_RUNS = frozenset({"extract", "blind", "consistency", "p_true", "mask", "ablate"})
 """Stages that run a model: days on a GPU."""
 EVERYTHING = MODEL_RUNS | {
     "fetch_data", "fetch_model", "sample", "gather", "metrics", "probes", "effects", "figures",
@@ -190,7 +190,7 @@ SOMETHING: dict[str, Edit] = {
         ("stages/blind.py", "tuple(extract.positions)", "tuple(extract.positions[:1])"),
     ),
     "the longest answers": _edit(
-        MODEL_RUNS, "vrp.config.extract:answer_limits",
+        MODEL_RUNS - {"p_true"}, "vrp.config.extract:answer_limits",
         ("config/extract.py", "lambda: extract.max", "lambda: 2 * extract.max"),
     ),
     "how a stage is handed its files": _edit(
@@ -274,7 +274,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "the costs of signals": _edit(
         "report", "vrp.report:signal_costs.json",
-        ("report/signal_costs.json", "5.16", "5.17"),
+        ("report/signal_costs.json", "\"prefills\": 1.0", "\"prefills\": 2.0"),
     ),
 }  # fmt: skip
 """Edits after which something runs again."""

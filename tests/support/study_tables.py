@@ -1,35 +1,33 @@
 """The tables of a finished study: how to read them all, and how to compare two runs."""
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from vrp.tables.answers import ANSWERS
-from vrp.tables.attention import ATTENTION
-from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.effects import EFFECTS
-from vrp.tables.estimates import METRICS, PROBES
-from vrp.tables.heads import HEADS
+from vrp.study.graph import MADE_BY
 from vrp.tables.hidden import written_hidden_table
-from vrp.tables.interventions import ABLATE, MASK
-from vrp.tables.items import ITEMS
-from vrp.tables.lens import LENS
-from vrp.tables.neurons import NEURONS
 from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.schema import TableSchema
 from vrp.tables.seal import read_provenance
-from vrp.tables.signals import signal_table
+
+
+def _schema(place: str) -> TableSchema:
+    """The schema that the graph names, such as `vrp.tables.items:ITEMS`."""
+    module, name = place.split(":")
+    found = getattr(importlib.import_module(module), name)
+    return found if isinstance(found, TableSchema) else found()
+
 
 SCHEMAS = {
     schema.name: schema
-    for schema in (
-        ANSWERS, ATTENTION, CONSISTENCY, EFFECTS, METRICS, PROBES, HEADS, ABLATE, MASK, ITEMS,
-        LENS, NEURONS, PREDICTIONS, signal_table(),
-    )
-}  # fmt: skip
+    for artifact in MADE_BY
+    if artifact.schema and not artifact.schema.endswith(":hidden_table")  # as it was written
+    for schema in [_schema(artifact.schema)]
+}
 TABLE_NAMES = {*SCHEMAS, "hidden"}
 
 # Floats may differ by this much, absolutely and relatively, between batch plans (fp32, CPU).

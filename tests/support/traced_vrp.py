@@ -100,6 +100,6 @@ if __name__ == "__main__":
     model = sys.argv[sys.argv.index("--model") + 1] if "--model" in sys.argv else ""
     stage = sys.argv[1].replace("-", "_")
     # Further shards run what the first one runs, and tracing doubles their time.
-    if "--shard" not in sys.argv or sys.argv[sys.argv.index("--shard") + 1] == "0":
+    if "--shard" not in sys.argv or int(sys.argv[sys.argv.index("--shard") + 1]) == 0:
         install(Path(os.environ["VRP_TRACE"], f"{stage} {model}".strip()))
     main()

@@ -57,9 +57,10 @@ def test_an_answer_scored_under_its_own_prompt_has_the_probabilities_it_was_give
         np.testing.assert_allclose(other.given.first, one.first_token_logprobs, atol=1e-6)
 
 
-def test_the_likeliest_first_tokens_are_kept_in_order(vlm, items):
+def test_the_likeliest_first_tokens_are_kept_by_id(vlm, items, reference):
     [capture] = run_batch(vlm, items[:1], CaptureSpec(first_tokens=True), max_new_tokens=1)
-    assert capture.first_token_ids[0] == capture.token_ids[0]
-    assert (np.diff(capture.first_token_logprobs) <= 0).all()
-    assert len(set(capture.first_token_ids.tolist())) == 64
-    assert np.exp(capture.first_token_logprobs).sum() <= 1 + 1e-6
+    forward = reference.forward(items[0], (5,))
+    log_p = log_softmax(forward.logits[forward.n_prompt - 1].astype(np.float64))
+    likeliest = np.sort(np.argsort(-log_p)[:64])
+    assert capture.first_token_ids.tolist() == likeliest.tolist()
+    np.testing.assert_allclose(capture.first_token_logprobs, log_p[likeliest], atol=2e-4)

@@ -41,12 +41,13 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
     result = checkout.run("-n", *arguments)
 
     assert result.status == 0, result.output
-    assert set(result.planned) == STAGES
+    judged = {"p_true"} if study == "ci" else set()  # off elsewhere
+    assert set(result.planned) == STAGES | judged
     for stage in ("fetch_model", "metrics", "probes"):
         assert result.planned[stage] == models
-    assert result.planned["gather"] == 3 * models
+    assert result.planned["gather"] == (3 + len(judged)) * models
     assert result.planned["gather_interventions"] == 2 * models
-    for stage in ("extract", "blind", "consistency"):
+    for stage in ("extract", "blind", "consistency", *judged):
         assert result.planned[stage] == models * shards
     for stage in ("mask", "ablate"):
         assert result.planned[stage] == models * intervention_shards
@@ -115,7 +116,7 @@ def test_hundreds_of_shards_plan(checkout):
     counts = {rule: {len(line.split(", ")) for name, line in inputs if name == rule}
               for rule in dict(inputs)}  # fmt: skip
     assert {rule: n for rule, n in counts.items() if max(n) > 100} == {
-        "gather": {4 * 200, 200, 2 * 200},
+        "gather": {4 * 200, 200, 3 * 200},
         "gather_interventions": {200},
     }
     # Commands name lists and not shards: there is a longest command line.
@@ -139,7 +140,8 @@ def test_planning_imports_nothing_heavy():
 def test_until_a_stage(checkout):
     result = checkout.run("-n", "--until", "metrics")
     assert set(result.planned) == {
-        "fetch_data", "fetch_model", "sample", "extract", "consistency", "gather", "metrics",
+        "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "gather",
+        "metrics",
     }  # fmt: skip
 
 

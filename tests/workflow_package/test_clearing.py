@@ -32,7 +32,7 @@ def write(table: str) -> Path:
     ("batches", "tables"),
     [
         ("answers", ["answers", "attention", "hidden", "lens"]),
-        ("blind/answers", ["blind/answers", "blind/hidden"]),
+        ("blind/answers", ["blind/answers", "blind/hidden", "blind/scores"]),
         ("mask", ["mask"]),
     ],
     indirect=["batches"],

@@ -18,6 +18,7 @@ from vrp.config.folder import Folder, Place, expanded, spelled
 from vrp.config.mask import MaskConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.config.models import ModelConfig
+from vrp.config.p_true import PTrueConfig
 from vrp.config.probes import ProbesConfig
 from vrp.config.report import ReportConfig
 from vrp.config.sample import SampleConfig, ScoringConfig
@@ -54,6 +55,7 @@ class StudyConfig(Section):
     models: dict[str, ModelConfig] = Field(min_length=1)
     extract: ExtractConfig = ExtractConfig()
     consistency: ConsistencyConfig = ConsistencyConfig()
+    p_true: PTrueConfig = PTrueConfig()
     metrics: MetricsConfig = MetricsConfig()
     probes: ProbesConfig = ProbesConfig()
     mask: MaskConfig = MaskConfig()

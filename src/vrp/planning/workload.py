@@ -28,6 +28,7 @@ from vrp.vlm.memory_limits import ROWS_AN_ITEM
 
 # Tokens of a question of eight words or so, and what a longer one than most has beyond them.
 _QUESTION_TOKENS = 10
+_JUDGEMENT_TOKENS = 20  # by which the question about an answer is longer
 _LONG_QUESTION = 40
 # "yes", "2", "left": one or two tokens, and the end of the sequence.
 _ANSWER_TOKENS = 2
@@ -220,6 +221,12 @@ def blind_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n
     batch = study.extract.batch_size
     sharing = batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
     return n, n, n * _answer(dimensions, lengths, CaptureSpec(hidden=("prompt_end",)), sharing)
+
+
+def p_true_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
+    """Return items, answers and operations of the model's judgements of its answers."""
+    longer = lengths._replace(n_text=lengths.n_text + _JUDGEMENT_TOKENS, n_answer=1)
+    return n, n, n * _answer(dimensions, longer, None, questions_per_image(study))
 
 
 def consistency_counts(

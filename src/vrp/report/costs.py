@@ -43,9 +43,10 @@ _PARTS: dict[str, _Part] = {
     "answer_end": _Part("hidden states at the answer's end", also="probes there"),
     "k10": _Part("10 samples", ("consistency",)),
     "blind": _Part("run with a blank image", ("blind_scores",), "guard of the probes"),
+    "p_true": _Part("the model's judgement of its answer", ("p_true",)),
     "exact": _Part("exact distribution", tuple(f"consistency.{name}" for name in EXACT_COLUMNS)),
 }
-_OWN_PREFILL = ("answers", "k10", "exact", "blind")
+_OWN_PREFILL = ("answers", "k10", "exact", "blind", "p_true")
 
 
 def measured_costs() -> dict[str, Any]:

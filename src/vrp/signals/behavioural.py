@@ -91,6 +91,21 @@ def first_token_divergence(logprobs: ArrayLike, others: ArrayLike) -> NDArray[np
     return np.sqrt(np.maximum(divergence, 0.0))
 
 
+def judged_true(yes: ArrayLike, no: ArrayLike) -> tuple[float, float]:
+    """P(True) of Kadavath et al. 2022: probability of yes among yes and no.
+
+    Args:
+        yes: (m,) log-probabilities of the tokens that say yes.
+        no: (k,) of those that say no.
+
+    Returns:
+        Probability of yes, given yes or no, and that of yes or no; NaN where one is not finite.
+    """
+    p_yes, p_no = (float(np.exp(np.asarray(v, dtype=np.float64)).sum()) for v in (yes, no))
+    mass = p_yes + p_no
+    return (p_yes / mass if mass > 0 else float("nan")), mass
+
+
 def token_confidence(logprobs: ArrayLike) -> float:
     """Compute P_tok, the mean log-probability of the greedy answer's tokens, nats (≤ 0).
 

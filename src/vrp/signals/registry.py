@@ -210,7 +210,7 @@ class Signal:
     """One line for tables and figures."""
     needs: tuple[str, ...]
     """Columns that it is computed from, as `table.column`, of the tables answers, attention, lens,
-    consistency and blind_scores."""
+    consistency, blind_scores and p_true."""
     compute: Callable[[SignalInputs], FloatArray]
     """Batch of n_items → (n_items,)."""
 
@@ -221,9 +221,9 @@ class Signal:
 
 
 def is_of_output(signal: Signal) -> bool:
-    """Whether the output alone gives it: a deployable behavioural signal that needs no run with a
-    blank image, or the last margin."""
-    of_answers = signal.kind == "behavioural" and "blind_scores" not in signal.tables
+    """Whether the output alone gives it: a deployable behavioural signal that asks the model
+    nothing else (a blank image, a judgement), or the last margin."""
+    of_answers = signal.kind == "behavioural" and not signal.tables & {"blind_scores", "p_true"}
     return signal.deployable and (of_answers or signal.name == "decision_margin")
 
 
@@ -514,6 +514,12 @@ _BUILT_IN: tuple[Signal, ...] = (
         reliable_when="low", deployable=True, unit="nat",
         description="entropy of the first answer token's distribution",
         needs=("answers.first_token_entropy",), compute=_as_stored("answers.first_token_entropy"),
+    ),
+    Signal(
+        name="p_true", label="P(True)", kind="behavioural",
+        reliable_when="high", deployable=True, unit="1",
+        description="probability that the model calls its own answer correct",
+        needs=("p_true.p_true",), compute=_as_stored("p_true.p_true"),
     ),
     Signal(
         name="image_gain", label="image gain", kind="behavioural",

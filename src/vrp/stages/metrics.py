@@ -49,6 +49,7 @@ from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
 from vrp.tables.notes import NO_REFERENCE, NON_FINITE
+from vrp.tables.p_true import P_TRUE
 from vrp.tables.parquet_files import read_batches, read_table, write_table
 from vrp.tables.recipes import RECIPES
 from vrp.tables.schema import TableSchema
@@ -62,7 +63,9 @@ _NO_VALUE = "no finite value"
 _PERMUTATIONS = 200
 # Items whose attention is in memory at a time: a multiple of the signals' own stacks.
 _ITEMS_AT_ONCE = 4096
-_SCHEMAS = {schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION, BLIND_SCORES)}
+_SCHEMAS = {
+    schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION, BLIND_SCORES, P_TRUE)
+}
 # Columns that this stage reads beside those that signals need.
 _COLUMNS = {
     "answers": ("parsed", "correct", "correct_official", "note"),
@@ -71,6 +74,7 @@ _COLUMNS = {
     ),
     "consistency": ("majority_correct",),
     "blind_scores": (),
+    "p_true": (),
     "attention": (*_HEAD_COLUMNS, "grid_h", "grid_w"),
 }  # fmt: skip
 Tables = Mapping[str, pl.DataFrame]
@@ -110,8 +114,9 @@ def run(context: StageContext) -> None:
     attention = context.input_paths("attention")
     schemas = _schemas_to_read()
     paths = {name: context.input_paths(name) for name in ("answers", "lens", "consistency")}
-    if blind := context.input_paths("blind_scores"):  # none where no blank image was shown
-        paths["blind_scores"] = blind
+    for name in ("blind_scores", "p_true"):
+        if found := context.input_paths(name):  # none where the study does not ask
+            paths[name] = found
     tables = _read_tables(context.input_path("items"), paths, schemas)
     attention_notes = read_table(attention, ATTENTION.only("note"))
     _require_same_items(tables["items"], attention_notes, attention)

@@ -181,6 +181,11 @@ class Stage:
         return self.name.replace("_", "-")
 
     @property
+    def is_intervention(self) -> bool:
+        """Whether it asks about some of the items again, under conditions."""
+        return bool(self.items_key)
+
+    @property
     def optional(self) -> bool:
         """Whether a study may be without it."""
         return self.enabled is not _always

@@ -16,7 +16,7 @@ from vrp.vlm.capture_spec import FIRST_TOKENS
 # Bytes of an item's id such as vqa/spatial/262148005, and of a short answer, in Arrow's layout.
 _ID, _ANSWER = 30, 12
 # Columns of the signals table and rows of an item's predictions, roughly.
-_SIGNALS, _PROBES = 25, 20
+_SIGNALS, _PROBES = 36, 20
 
 
 def _states(sizes: Sizes) -> float:
@@ -109,6 +109,10 @@ CONSISTENCY = Artifact(
     "vrp.tables.consistency:CONSISTENCY",
     _items, lambda sizes: _ID + (2 * sizes.k + 6) * _ANSWER + 80, 0.2,
 )  # fmt: skip
+P_TRUE = Artifact(
+    "p_true", "{model}/p_true/{shard}.parquet", "the model's own judgement of its answers",
+    "vrp.tables.p_true:P_TRUE", _items, lambda sizes: _ID + 150, 0.2,
+)  # fmt: skip
 SIGNALS = Artifact(
     "signals", "{model}/signals.parquet", "every signal of every item",
     "vrp.tables.signals:signal_table", _items, lambda sizes: _ID + 64 + _ANSWER + 4 * _SIGNALS, 0.5,
@@ -166,7 +170,7 @@ _MARGINS = ("metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp"
 # What the conditions of the interventions are: names, controls, labels.
 _CONDITIONS = ("mask.share", "mask.random_seeds", "mask.controls", "mask.dose",
                "ablate.conditions")  # fmt: skip
-_MODEL_TABLES = (SIGNALS, HEADS, RECIPES, METRICS, PROBES, PREDICTIONS, NEURONS)
+_MODEL_TABLES = (SIGNALS, HEADS, METRICS, PROBES, PREDICTIONS, NEURONS)
 
 STAGES: tuple[Stage, ...] = (
     Stage(
@@ -253,6 +257,21 @@ STAGES: tuple[Stage, ...] = (
         cost="vrp.planning.workload:consistency_counts",
     ),
     Stage(
+        "p_true",
+        "ask the model whether its own answers are correct",
+        per="shard",
+        reads=(MANIFEST, ITEMS, ANSWERS),
+        writes=(P_TRUE,),
+        keys=("data.folder", "models.*", "extract.shards"),
+        details="P(True): the probability of yes, of yes and no, as the first token.",
+        enabled=lambda study: study.p_true.enabled,
+        shards_key="extract.shards",
+        batch_key="extract.batch_size",
+        runs_model=True,
+        shareable=True,
+        cost="vrp.planning.workload:p_true_counts",
+    ),
+    Stage(
         "gather",
         "list the shards of one stage and model, once they fit together",
         per="list",
@@ -266,7 +285,7 @@ STAGES: tuple[Stage, ...] = (
         "metrics",
         "compute every signal and how well it tells right from wrong",
         per="model",
-        reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES),
+        reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES, P_TRUE),
         writes=(SIGNALS, HEADS, RECIPES, METRICS),
         choices=("signals", "vrp.signals.registry:SIGNALS"),
         keys=("seed", "metrics", "models.*.map_layers"),
@@ -335,7 +354,8 @@ STAGES: tuple[Stage, ...] = (
         "figures",
         "draw every figure from the tables",
         per="study",
-        reads=(ITEMS, EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY, *_MODEL_TABLES, MASK),
+        reads=(ITEMS, EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY, *_MODEL_TABLES, RECIPES,
+               MASK),
         writes=(FIGURES,),
         choices=("figures", "vrp.plots.figures:figure_names"),
         keys=("figures", *_MARGINS, *_CONDITIONS),

@@ -149,5 +149,4 @@ class StudyLayout:
 def gather_rule(listed: Stage) -> str:
     """Rule that lists the shards of a stage: interventions have one of their own, so that
     `--until gather` stops before them."""
-    waits = any(MADE_BY[artifact].per == "shard" for artifact in listed.reads)
-    return "gather_interventions" if waits else "gather"
+    return "gather_interventions" if listed.is_intervention else "gather"

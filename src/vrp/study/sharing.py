@@ -82,8 +82,8 @@ def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahe
     results = directory / study.results / study.study
     if any(_folder(results, stage.writes[0], model).is_dir() for model in study.models):
         return "its own jobs have begun"
-    is_intervention = bool(stage.items_key)  # what variants of a study differ in
-    if ahead and not is_intervention and not _has_any(study, stage, there):
+    # Variants of a study differ in their interventions.
+    if ahead and not stage.is_intervention and not _has_any(study, stage, there):
         return ""
     try:
         _require_same(study, stage, there)

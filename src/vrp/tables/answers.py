@@ -47,7 +47,7 @@ ANSWERS = table(
     optional(
         "first_token_ids",
         integers,
-        "likeliest first answer tokens, likeliest first; null with a blank image",
+        "likeliest first answer tokens, by id; null with a blank image",
         shape="n_first",
     ),
     optional(

@@ -81,7 +81,7 @@ class ItemCapture(NamedTuple):
     hidden: dict[str, np.ndarray] | None = None
     """Position → (L+1, d_model): embed, then the residual after each layer; NaN where missing."""
     first_token_ids: np.ndarray | None = None
-    """(m,) likeliest first answer tokens, in order of falling probability."""
+    """(m,) likeliest first answer tokens, in the order of their ids."""
     first_token_logprobs: np.ndarray | None = None
     """(m,) their log-probabilities."""
     given: GivenLogprobs | None = None
@@ -229,9 +229,10 @@ class _Pass:
         self._keep("entropy", -(log_p.exp() * log_p.clamp_min(-1e30)).sum(-1))
         self._keep("margin", top - runner_up)
         if self.spec.first_tokens:
-            likeliest = log_p.topk(min(FIRST_TOKENS, log_p.shape[-1]))
-            self._keep("first_logprobs", likeliest.values)
-            self._keep("first_ids", likeliest.indices)
+            # By id: which of two that tie is the likelier may depend on the batch.
+            ids = log_p.topk(min(FIRST_TOKENS, log_p.shape[-1])).indices.sort(-1).values
+            self._keep("first_logprobs", log_p.gather(-1, ids))
+            self._keep("first_ids", ids)
         if self.attention.collect:
             self.rows_sum = self._latest_rows()
         spec, residual = self.spec, self.residual
