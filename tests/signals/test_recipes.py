@@ -10,12 +10,14 @@ from vrp.signals.recipes import (
     EACH_LAYER,
     ENTROPY,
     KEPT,
+    LAYERS,
     MAP,
     REMOVED,
     TOGETHER,
     TOP_HEADS,
     Recipe,
     head_recipes,
+    layer_choices,
     map_recipes,
 )  # fmt: skip
 from vrp.signals.registry import SignalInputs
@@ -48,8 +50,9 @@ def entropy(p):
 
 def test_every_combination_is_there_once(inputs):
     found = map_recipes(inputs, with_sinks=True)
-    assert len(found) == 6 * 2 * 2 * 3
-    assert len(map_recipes(inputs, with_sinks=False)) == 6 * 2 * 3
+    # Six choices of layers, each normalised in two ways, but for the last layer alone.
+    assert len(found) == (5 * 2 + 1) * 2 * 3
+    assert len(map_recipes(inputs, with_sinks=False)) == (5 * 2 + 1) * 3
     assert all(values.shape == (N,) and np.isfinite(values).all() for values in found.values())
 
 
@@ -76,12 +79,22 @@ def test_a_sink_is_taken_out_of_every_layer_before_they_are_averaged(inputs):
     for i, (maps, mass) in enumerate(
         zip(inputs["attention.maps"], inputs["attention.image_mass"], strict=True)
     ):
-        left = np.delete(maps, SINK, axis=1)
+        left = np.delete(maps, SINK, axis=1)  # S − 1 tokens
         even = (left / left.sum(axis=1, keepdims=True)).mean(axis=0)
         raw = (left * mass[:, None]).sum(axis=0)  # what the model attends to, sinks apart
         for average, normalisation in ((even, EACH_LAYER), (raw / raw.sum(), TOGETHER)):
             recipe = Recipe(MAP, "all", REMOVED, normalisation, ENTROPY)
-            assert found[recipe][i] == pytest.approx(entropy(average) / np.log(S), abs=1e-6)
+            assert found[recipe][i] == pytest.approx(entropy(average) / np.log(S - 1), abs=1e-6)
+
+
+def test_choices_that_are_the_same_in_a_small_model_count_once():
+    assert list(layer_choices(8)) == list(LAYERS)
+    assert layer_choices(8)["middle half"] == slice(2, 6)
+    assert layer_choices(4) == {
+        "all": slice(0, 4), "first half": slice(0, 2), "second half": slice(2, 4),
+        "middle half": slice(1, 3), "last quarter": slice(3, 4),
+    }  # fmt: skip
+    assert layer_choices(1) == {"all": slice(0, 1)}
 
 
 def test_heads_are_measured_one_by_one():

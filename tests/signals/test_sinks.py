@@ -27,17 +27,30 @@ def test_a_stack_is_judged_row_by_row():
             np.testing.assert_array_equal(found[item, layer], alone)
 
 
-def test_places_that_are_heavy_in_most_items_are_sinks():
-    maps = np.full((5, 2, 100), 0.01)
-    maps[:3, 1, 7] = 0.06  # three of five
-    maps[:2, 1, 8] = 0.06  # two of five
+def counted(maps, images=None):
     places = HeavyPlaces()
-    for some in (maps[:1], maps[1:]):
-        places.add(some)
-    assert np.argwhere(places.sinks()).tolist() == [[1, 7]]
-    few = HeavyPlaces()
-    few.add(np.full((5, 1, 9), 1 / 9))  # every place of a small even map is over 5%
-    assert not few.sinks().any()
+    for number, one in enumerate(maps):
+        places.add(one, f"image {number if images is None else images[number]}")
+    return places.sinks()
+
+
+def test_places_that_are_heavy_in_most_images_are_sinks():
+    maps = np.full((25, 2, 100), 0.01)
+    maps[:13, 1, 7] = 0.06  # thirteen of twenty-five
+    maps[:12, 1, 8] = 0.06  # twelve
+    assert np.argwhere(counted(maps)).tolist() == [[1, 7]]
+    # Every place of a small even map is over 5%.
+    assert not counted(np.full((25, 1, 9), 1 / 9)).any()
+
+
+def test_few_images_do_not_tell_a_sink_from_what_they_show():
+    maps = np.full((25, 1, 100), 0.01)
+    maps[:, 0, 7] = 0.06
+    assert counted(maps[:19]) is None
+    assert counted(maps[:20])[0, 7]
+    assert counted(maps, images=np.arange(25) // 2) is None  # thirteen images, asked about twice
+    maps[:6] = np.nan
+    assert counted(maps) is None
 
 
 def test_maps_are_renormalised_over_what_is_left():

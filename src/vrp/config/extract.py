@@ -32,7 +32,8 @@ class ExtractConfig(Section):
     are skipped and reported as "not captured". `attention`: rows to the image tokens, mean over
     heads; `heads`: H_s and C_k of every head (with `attention`); `lens`: logit-lens margins of
     every layer; `contributions`: what embedding, attention, MLPs and heads add to the answer's
-    logit difference; `residual_update`: change of the image tokens by layer."""
+    logit difference; `residual_update`: change and norm of the image tokens by layer, which tell
+    attention sinks."""
     positions: tuple[Position, ...] = ("prompt_end",)
     """Where the residual stream is kept; `prompt_end` is the last prompt token, which the probes
     read."""

@@ -228,13 +228,12 @@ def _strata(used: pl.DataFrame) -> tuple[tuple[AppliedStratum, ...], ReportedEst
     names = strata_of(used)
     rows = []
     for name, part in applied.items():
-        groups = used["group"] if name == WITHIN_STRATA else used["group"].filter(names == name)
-        rows.append(
-            AppliedStratum(
-                name, len(groups), groups.n_unique(), _reported(part),
-                _reported(own[name]) if own else None,
-            )
-        )  # fmt: skip
+        n, n_images = part.n, part.n_groups
+        if name != WITHIN_STRATA:  # one that is too small has no estimate, but items
+            groups = used["group"].filter(names == name)
+            n, n_images = len(groups), groups.n_unique()
+        of_own = _reported(own[name]) if own else None
+        rows.append(AppliedStratum(name, n, n_images, _reported(part), of_own))
     return tuple(rows), _gap(applied[WITHIN_STRATA], own[WITHIN_STRATA]) if own else None
 
 

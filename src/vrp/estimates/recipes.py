@@ -1,6 +1,7 @@
 """How well attention tells right from wrong by every recipe, and by all of them together."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,8 +76,13 @@ def _together(parts: Mapping[str, Any], items: EvaluationItems) -> list[Estimate
     if not defined:
         return []
     mean = mean_of(defined, n_groups=max(part.n_groups for part in defined.values()))
-    n = max(part.n for part in defined.values())
-    estimate = auroc_estimate(mean)._replace(n=n, note=f"mean of {len(defined)} recipes")
+    # They share items: their standard errors without any effect add up, at most.
+    mean = replace(mean, null_se=float(np.mean([part.null_se for part in defined.values()])))
+    counts = [part.n for part in defined.values()]
+    least, n = min(counts), max(counts)
+    of = f"{n}" if least == n else f"{least} to {n}"
+    note = f"mean of {len(defined)} recipes of {of} items"
+    estimate = auroc_estimate(mean)._replace(n=n, note=note)
     low, high = items.margins.chance
     return [
         estimate_row(

@@ -55,7 +55,9 @@ def probe_contrasts(
     rivals = _oriented(joined)
     found = {}
     for name, values in rivals.items():
-        number = _contrast(joined, LINEAR_BEST, values, pooled=name == TASK_ONLY)
+        number = _contrast(
+            joined, LINEAR_BEST, values, pooled=name == TASK_ONLY, n_tests=len(rivals)
+        )
         if number is not None:
             found[name] = number
     return corrected(found)
@@ -103,6 +105,7 @@ def _contrast(
     *,
     pooled: bool = False,
     margin: float = math.nan,
+    n_tests: int = 1,
 ) -> ReportedEstimate | None:
     probe = joined[name].to_numpy().astype(np.float64)
     kept = np.isfinite(probe) & np.isfinite(rival)
@@ -122,7 +125,7 @@ def _contrast(
 
     gap = difference(auroc(probe[kept]), auroc(rival[kept]))
     number = ReportedEstimate.from_estimate(gap.estimate("clustered-delong", null=0.0))
-    resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA)
+    resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA / n_tests)
     equivalent = math.nan
     if math.isfinite(margin):
         equivalent = equivalence_p(gap, low=-margin, high=margin)

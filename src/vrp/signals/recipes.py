@@ -1,4 +1,4 @@
-"""Every usual recipe that makes one number an item of an attention map.
+"""Recipes that make one number an item of attention: all combinations of usual choices.
 
 That one averaging recipe shows nothing persuades nobody: a claim about attention is judged over all
 of them, as a specification curve (Simonsohn, Simmons & Nelson 2020).
@@ -34,7 +34,7 @@ class Recipe(NamedTuple):
     """How attention becomes one number an item."""
 
     heads: str
-    """`mean map`, `each head` or `top 10 heads` (by their contribution to the answer's logit)."""
+    """`mean map`, `each head` or `top 10 heads` (by the size of their mean contribution)."""
     layers: str
     """Which layers are averaged."""
     sinks: str
@@ -65,6 +65,15 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 """What each part of a recipe may be."""
 
 
+def layer_choices(n_layers: int) -> dict[str, slice]:
+    """Return name → layers; of choices that are the same in a model of few layers, the first."""
+    found: dict[str, slice] = {}
+    for name, choose in LAYERS.items():
+        if (chosen := choose(n_layers)) not in found.values():
+            found[name] = chosen
+    return found
+
+
 def map_recipes(inputs: SignalInputs, *, with_sinks: bool) -> dict[Recipe, FloatArray]:
     """Values of every recipe that measures the map averaged over heads, (n_items,) each.
 
@@ -87,19 +96,25 @@ def _of_stack(stack: MapStack, with_sinks: bool) -> Iterator[tuple[Recipe, Float
         left = stack.image_mass
         if sinks == REMOVED:
             left = left * np.where(stack.sinks, 0.0, stack.maps).sum(axis=-1)
-        for name, chosen in LAYERS.items():
-            some = chosen(n_layers)
-            weights = {EACH_LAYER: np.ones_like(left[:, some]), TOGETHER: left[:, some]}
+        for name, some in layer_choices(n_layers).items():
+            weights = {EACH_LAYER: np.ones_like(left[:, some])}
+            if weights[EACH_LAYER].shape[1] > 1:  # of one layer both are the same
+                weights[TOGETHER] = left[:, some]
             for normalisation, weight in weights.items():
                 average = renormalise((maps[:, some] * weight[..., None]).sum(axis=1)).map
-                for measure, values in _measures(average, stack).items():
+                for measure, values in _measures(average, stack, sinks).items():
                     yield Recipe(MAP, name, sinks, normalisation, measure), values
 
 
-def _measures(average: FloatArray, stack: MapStack) -> dict[str, FloatArray]:
+def _measures(average: FloatArray, stack: MapStack, sinks: str) -> dict[str, FloatArray]:
     grids = average.reshape(-1, stack.grid_h, stack.grid_w)
+    entropy = relative_spatial_entropy(average)
+    if sinks == REMOVED:  # S is the tokens that are left: their number says nothing then
+        with np.errstate(divide="ignore", invalid="ignore"):
+            n_left = (average > 0).sum(axis=-1)
+            entropy = entropy * np.log(average.shape[-1]) / np.log(n_left)
     return {
-        ENTROPY: relative_spatial_entropy(average),
+        ENTROPY: entropy,
         DBSCAN: cluster_count_dbscan(grids),
         COMPONENTS: cluster_count_components(grids),
     }
@@ -117,16 +132,17 @@ def head_recipes(
         entropy: (n_items, n_layers, n_heads) H_s of each head.
         clusters: (n_items, n_layers, n_heads) C_k of each head, by DBSCAN.
         n_image_tokens: (n_items,) S.
-        order: heads, as layer·n_heads + head, by falling contribution; None: not known.
+        order: heads, as layer·n_heads + head, by falling size of their mean contribution; None:
+            not known.
     """
     n_items, n_layers, _ = entropy.shape
     with np.errstate(divide="ignore", invalid="ignore"):
         relative = entropy / np.log(n_image_tokens)[:, None, None]
     found = {}
     for measure, values in ((ENTROPY, relative), (DBSCAN, clusters)):
-        for name, chosen in LAYERS.items():
+        for name, some in layer_choices(n_layers).items():
             recipe = Recipe(ALL_HEADS, name, KEPT, EACH_LAYER, measure)
-            of_layers = values[:, chosen(n_layers)].reshape(n_items, -1)
+            of_layers = values[:, some].reshape(n_items, -1)
             found[recipe] = of_layers.mean(axis=1, dtype=np.float64)
         if order is not None:
             top = values.reshape(n_items, -1)[:, order[:N_TOP_HEADS]]

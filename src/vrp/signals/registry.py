@@ -98,7 +98,7 @@ class SignalInputs:
     map_layers: tuple[int, ...] | None = None
     """Decoder layers averaged into the attention map; None is all."""
     heavy_places: Mapping[tuple[int, int], NDArray[np.bool_]] = field(default_factory=dict)
-    """Grid → (n_layers, S): places that are sinks in most items; absent: none."""
+    """Grid → (n_layers, S): places that are sinks in most images; absent: none."""
 
     def __post_init__(self) -> None:
         for name, values in self.columns.items():

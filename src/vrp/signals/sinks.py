@@ -2,7 +2,7 @@
 
 A token is a sink in a layer where its residual norm is an outlier among the item's image tokens
 (massive activations mark sinks: Sun et al. 2024; in vision-language models: Kang et al. 2025), or
-where its place in the grid holds much attention in most items.
+where its place in the grid holds much attention in most images.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,9 @@ OUTLIER = 3.5
 """Modified z-score over which a norm is an outlier (Iglewicz & Hoaglin 1993)."""
 _MAD_OF_NORMAL = 0.6745  # median absolute deviation of a standard normal
 HEAVY_SHARE = 0.05
-"""Share of a map's mass that a sink's place holds in most items."""
+"""Share of a map's mass that a sink's place holds in most images."""
+MIN_IMAGES = 20
+"""Images of one grid from which it is known which places are heavy in most of them."""
 _TIMES_EVEN = 4.0  # … and so many times what an even map gives it, where there are few tokens
 
 
@@ -38,24 +40,29 @@ def outlier_tokens(norms: ArrayLike) -> BoolArray:
 
 
 class HeavyPlaces:
-    """Counts, over all items of a model, where the maps of one grid are heavy."""
+    """Counts, over the images of a model's items, where the maps of one grid are heavy."""
 
     def __init__(self) -> None:
-        self._n_items = 0
+        self._images: set[str] = set()
         self._n_heavy: NDArray[np.int64] | None = None
 
-    def add(self, layer_maps: ArrayLike) -> None:
-        """Count maps (n_items, n_layers, S); a NaN is not heavy."""
+    def add(self, layer_maps: ArrayLike, image: str) -> None:
+        """Count the maps (n_layers, S) of an item; each image counts once, a NaN does not."""
         maps = np.asarray(layer_maps)
-        least = max(HEAVY_SHARE, _TIMES_EVEN / maps.shape[-1])
-        heavy = (maps > least).sum(axis=0)
+        if image in self._images or not np.isfinite(maps).all():
+            return
+        self._images.add(image)
+        heavy = (maps > max(HEAVY_SHARE, _TIMES_EVEN / maps.shape[-1])).astype(np.int64)
         self._n_heavy = heavy if self._n_heavy is None else self._n_heavy + heavy
-        self._n_items += len(maps)
 
-    def sinks(self) -> BoolArray:
-        """Return (n_layers, S): places that are heavy in more than half of the items."""
-        assert self._n_heavy is not None
-        return self._n_heavy > self._n_items / 2
+    def sinks(self) -> BoolArray | None:
+        """Return (n_layers, S): places that are heavy in more than half of the images.
+
+        None where there are too few images to tell a sink from what one of them shows.
+        """
+        if self._n_heavy is None or len(self._images) < MIN_IMAGES:
+            return None
+        return self._n_heavy > len(self._images) / 2
 
 
 def sink_mask(flat: Sequence[int], n_layers: int, n_tokens: int) -> BoolArray:

@@ -82,7 +82,7 @@ Tables = Mapping[str, pl.DataFrame]
 ByHead = Mapping[str, NDArray[np.float32] | None]
 """`head_…` column → (n_items, n_layers, n_heads); None where it was not captured."""
 Heavy = dict[tuple[int, int], NDArray[np.bool_]]
-"""Grid → (n_layers, S): places that are attention sinks in most items."""
+"""Grid → (n_layers, S): places that are attention sinks in most images."""
 
 
 class Computed(NamedTuple):
@@ -261,7 +261,7 @@ def _compute(
     heads: dict[str, NDArray[np.float32]] = {}
     recipes: dict[Recipe, NDArray[np.float64]] = {}
     n_image_tokens = np.zeros(n_items)
-    heavy = _heavy_places(attention, schema)
+    heavy = _heavy_places(attention, schema, tables["items"])
     n_null = Counter(
         {f"{table}.{name}": tables[table][name].null_count()
          for table in tables for name in tables[table].columns}
@@ -302,8 +302,9 @@ def _compute(
     return Computed(captured, by_head, answered)
 
 
-def _heavy_places(attention: Sequence[Path], schema: TableSchema) -> Heavy:
-    """Find where maps are heavy in most items; nothing where maps or sinks were not captured."""
+def _heavy_places(attention: Sequence[Path], schema: TableSchema, items: pl.DataFrame) -> Heavy:
+    """Find where maps are heavy in most images; nothing where maps or sinks were not captured."""
+    image_of = dict(items.select("item_id", "group").iter_rows())
     counts: defaultdict[tuple[int, int], HeavyPlaces] = defaultdict(HeavyPlaces)
     columns = ("grid_h", "grid_w", "maps", "sinks")
     if not set(columns) <= set(schema.columns.names):
@@ -311,10 +312,13 @@ def _heavy_places(attention: Sequence[Path], schema: TableSchema) -> Heavy:
     for batch in read_batches(attention, schema, columns=columns, n_rows=_ITEMS_AT_ONCE):
         if {batch[name].null_count() for name in ("maps", "sinks")} != {0}:
             return {}
-        grids = zip(batch["grid_h"], batch["grid_w"], as_matrices(batch["maps"]), strict=True)
-        for grid_h, grid_w, maps in grids:
-            counts[grid_h, grid_w].add(maps[None])
-    return {grid: places.sinks() for grid, places in counts.items()}
+        columns_of = (batch[name] for name in ("item_id", "grid_h", "grid_w"))
+        for item_id, height, width, maps in zip(
+            *columns_of, as_matrices(batch["maps"]), strict=True
+        ):
+            counts[height, width].add(maps, image_of[item_id])
+    found = {grid: places.sinks() for grid, places in counts.items()}
+    return {grid: sinks for grid, sinks in found.items() if sinks is not None}
 
 
 def _head_recipes(

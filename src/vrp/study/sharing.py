@@ -84,12 +84,21 @@ def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahe
         return "its own jobs have begun"
     # Variants of a study differ in their interventions.
     if ahead and not stage.is_intervention and not _has_any(study, stage, there):
-        return ""
+        return "" if _may_make(stage, there) else "that study does not run it"
     try:
         _require_same(study, stage, there)
     except (InputError, OSError) as error:
         return str(error).removeprefix(f"{_KEY}: ")
     return ""
+
+
+def _may_make(stage: Stage, there: Path) -> bool:
+    """Whether a study runs a stage, as its snapshot says; one without a snapshot may."""
+    try:
+        raw = yaml.safe_load((there / "config.yaml").read_text(encoding="utf-8"))
+        return stage.enabled(StudyConfig.model_validate(raw))
+    except (OSError, ValueError, yaml.YAMLError):
+        return True
 
 
 def other_folder(study: StudyConfig) -> Path:
