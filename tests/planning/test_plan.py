@@ -38,7 +38,8 @@ from vrp.tables.hidden import hidden_table
 from vrp.tables.parquet_files import write_table
 
 CONFIG = Path(__file__).parents[2] / "config"
-MODEL_STAGES = tuple(stage.name for stage in STAGES if stage.runs_model)
+# Those that every study runs: P(True) is asked only where a study wants it.
+MODEL_STAGES = tuple(stage.name for stage in STAGES if stage.runs_model and stage.name != "p_true")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typing import Any
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.study.context import StageContext, restricted
-from vrp.study.graph import STAGE
+from vrp.study.graph import MADE_BY, STAGE
 from vrp.study.keys import batch_size, value_of
 
 Files = Mapping[str, Path | Sequence[Path]]
@@ -28,7 +28,8 @@ def run_job(
 
     Args:
         stage: its name.
-        files: what it reads and writes, by the graph's names; inputs left out have no file.
+        files: what it reads and writes, by the graph's names; inputs left out have no file, and
+            tables of the study that it does not read are not given to it.
         model: section of the model, which is called as `provenance` says.
         shard: which shard.
         provenance: written into the tables.
@@ -53,8 +54,8 @@ def job_context(
     origin = dict(provenance or {})
     name = origin.get("model") or "tiny"
     study = StudyConfig(study="test", models={name: model}).model_copy(update=sections)
-    unknown = set(files) - {one.name for one in (*declared.reads, *declared.writes)}
-    assert not unknown, f"the stage {stage} has no file named {unknown}"
+    unknown = set(files) - {one.name for one in MADE_BY}
+    assert not unknown, f"no stage has a file named {unknown}"
     paths = {
         key: [value] if isinstance(value, Path) else list(value) for key, value in files.items()
     }
