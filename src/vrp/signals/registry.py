@@ -126,34 +126,41 @@ class SignalInputs:
     @cached_property
     def map_features(self) -> MapFeatures:
         """Attention features of every item, (n_items,) each; NaN where its maps are unusable."""
-        columns = [np.full(self.n_items, np.nan) for _ in FEATURE_NAMES]
-        for stack in self.map_stacks():
-            features = map_features(
+
+        def of_stack(stack: MapStack) -> MapFeatures:
+            return map_features(
                 stack.maps, stack.image_mass, grid_h=stack.grid_h, grid_w=stack.grid_w,
                 layers=self.map_layers,
             )  # fmt: skip
-            for column, values in zip(columns, features, strict=True):
-                column[stack.items] = values
-        return MapFeatures(*columns)
+
+        return MapFeatures(*self._stack_by_stack(len(FEATURE_NAMES), of_stack))
 
     @cached_property
     def sink_features(self) -> SinkFeatures:
         """H_s and C_k without sinks of every item, (n_items,) each; NaN where unusable."""
-        columns = [np.full(self.n_items, np.nan) for _ in SinkFeatures._fields]
-        for stack in self.map_stacks():
+
+        def of_stack(stack: MapStack) -> SinkFeatures:
             average = average_layers(without_sinks(stack.maps, stack.sinks), self.map_layers)
             grids = average.reshape(-1, stack.grid_h, stack.grid_w)
             used = slice(None) if self.map_layers is None else list(self.map_layers)
             mass = np.where(stack.sinks, stack.maps, 0.0).sum(axis=-1)[:, used].mean(axis=1)
             usable = (map_problem(stack.maps[:, used]) == MapProblem.NONE).all(axis=1)
-            features = SinkFeatures(
+            return SinkFeatures(
                 spatial_entropy(average), cluster_count_dbscan(grids),
-                cluster_count_components(grids),
-                np.where(usable, mass, np.nan),
+                cluster_count_components(grids), np.where(usable, mass, np.nan),
             )  # fmt: skip
-            for column, values in zip(columns, features, strict=True):
+
+        return SinkFeatures(*self._stack_by_stack(len(SinkFeatures._fields), of_stack))
+
+    def _stack_by_stack(
+        self, n_features: int, of_stack: Callable[[MapStack], tuple[FloatArray, ...]]
+    ) -> list[FloatArray]:
+        """Columns of features, (n_items,) each, that are computed of one stack at a time."""
+        columns = [np.full(self.n_items, np.nan) for _ in range(n_features)]
+        for stack in self.map_stacks():
+            for column, values in zip(columns, of_stack(stack), strict=True):
                 column[stack.items] = values
-        return SinkFeatures(*columns)
+        return columns
 
     def map_stacks(self) -> Iterator[MapStack]:
         """Yield the items' maps, a few hundred of one grid at a time."""
