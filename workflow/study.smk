@@ -25,7 +25,12 @@ from vrp.workflow.rules import StudyRules
 from vrp.workflow.shell_quoting import quote_job_commands
 from vrp.workflow.snapshot import pass_on_snapshot, snapshot_in_use, write_snapshot
 from vrp.workflow.targets import refuse_unknown_targets
-from vrp.workflow.watched_files import checkpoint_files, embedded_digest, question_files
+from vrp.workflow.watched_files import (
+    checkpoint_files,
+    embedded_digest,
+    instances_digest,
+    question_files,
+)
 
 # Planning makes many objects and drops few: looking through all of them for garbage as often as
 # Python does by itself takes a sixth of the time.

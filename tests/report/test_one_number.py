@@ -2,6 +2,7 @@
 
 import re
 
+import polars as pl
 import pytest
 from described_data import write_described_data
 from matplotlib.colors import to_hex
@@ -13,10 +14,17 @@ from vrp.plots.figures import load_figures
 from vrp.plots.style import house_style
 from vrp.report.conclusions import four_conclusions
 from vrp.report.evidence import gather_evidence
-from vrp.report.evidence_tables import effects_table, glance_table, probes_table, signals_table
+from vrp.report.evidence_tables import (
+    effects_table,
+    glance_table,
+    object_table,
+    probes_table,
+    signals_table,
+)
 from vrp.report.numbers import decimal, with_interval
 from vrp.report.summary import study_summary
-from vrp.tables.estimates import METRICS, PROBES, WITHIN_STRATA
+from vrp.signals.registry import ON_OBJECT
+from vrp.tables.estimates import METRICS, OBJECT_AREA, OBJECT_EXCESS, PROBES, WITHIN_STRATA
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +60,7 @@ def drawn(results):
     specs = {spec.name: spec for spec in load_figures()}
     figures = {}
     with house_style():
-        for name in ("auroc_by_signal", "masking"):
+        for name in ("attention_on_object", "auroc_by_signal", "masking"):
             figures[name] = specs[name].draw(results[0])
             figures[name].draw_without_rendering()
     return figures
@@ -103,6 +111,8 @@ def test_the_sentences_quote_the_tables(evidence):
             if metric == "auroc" and scope == WITHIN_STRATA and layer < 0
         ]
         known |= {with_interval(number) for number in numbers if number.defined}
+        excess = model.metric(ON_OBJECT, OBJECT_EXCESS, "pooled")
+        known.add(with_interval(excess, 1, scale=100, signed=True, unit=" pp"))
         known |= {
             with_interval(effect.effect, 1, signed=True, unit=" pp")
             for effect in model.effects.values()
@@ -138,3 +148,23 @@ def test_an_effect_is_one_number(evidence, summary, drawn, place):
     assert gap.effect.value in dots
     colours = {to_hex(line.get_color()).upper() for line in ax.lines}
     assert CONDITION_COLOURS["top"].upper() in colours
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_attention_on_the_object_is_one_number(results, evidence, summary, drawn, place):
+    model = evidence.models[place]
+    rows = results[0].models[place].table(METRICS).filter(predictor=ON_OBJECT, scope="pooled")
+    area = rows.filter(metric=OBJECT_AREA)["value"].item()
+    excess = rows.filter(metric=OBJECT_EXCESS, layer=-1)["value"].item()
+    stated = summary["models"][model.name][ON_OBJECT]
+    assert stated[OBJECT_EXCESS]["value"] == pytest.approx(excess, rel=1e-5)
+    assert stated[OBJECT_AREA]["value"] == pytest.approx(area, rel=1e-5)
+    cells = in_row(object_table(evidence.models), model.name)
+    assert decimal(100 * excess, 1, signed=True) + " pp" in cells
+    assert decimal(100 * area, 1) + "%" in cells
+    curve, line = drawn["attention_on_object"].axes[place].lines
+    by_layer = rows.filter(metric=OBJECT_EXCESS).filter(pl.col("layer") >= 0).sort("layer")
+    assert curve.get_ydata() == pytest.approx(by_layer["value"].to_numpy() + area)
+    assert list(line.get_ydata()) == [area, area]
+    # All layers weigh the same.
+    assert by_layer["value"].mean() == pytest.approx(excess)

@@ -15,29 +15,14 @@ from vrp.report.overlays import (
     attention_on_image,
     choose_items,
     fitted,
-    grid_window,
     overlays,
     png_uri,
 )
+from vrp.signals.boxes import grid_window
 from vrp.tables.attention import ATTENTION
 from vrp.tables.parquet_files import write_table
 
 GREY = (128, 128, 128)
-
-
-@pytest.mark.parametrize(
-    ("size", "policy", "expected"),
-    [
-        ((96, 96), "pad", (0, 0, 96, 96)),
-        ((100, 60), "pad", (0, -20, 100, 80)),
-        ((60, 101), "pad", (-20, 0, 81, 101)),
-        ((100, 60), "crop", (20, 0, 80, 60)),
-        ((100, 60), "resize", (0, 0, 100, 60)),
-        ((100, 60), "native", (0, 0, 100, 60)),
-    ],
-)
-def test_grid_window(size, policy, expected):
-    assert grid_window(size, policy) == expected
 
 
 def hot_box(image, grid, policy):

@@ -19,6 +19,7 @@ from vrp.stats.auroc import CONSTANT
         (ReportedEstimate(0.7, 0.6, 0.8, 0.01, 0.9), Standing.ABOVE),
         (ReportedEstimate(0.3, 0.2, 0.4, 0.01, 0.9), Standing.BELOW),
         (ReportedEstimate(0.7, 0.4, 0.9, 0.20, 0.9), Standing.UNSETTLED),
+        (ReportedEstimate(0.7, 0.5, 0.9, 0.01, 0.9), Standing.UNSETTLED),
         (ReportedEstimate(0.7, 0.4, 0.9), Standing.UNSETTLED),
         (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.03, 0.03), Standing.EQUIVALENT),
         (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.03, 0.09), Standing.ABOVE),

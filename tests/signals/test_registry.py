@@ -34,6 +34,10 @@ def inputs():
             "attention.grid_w": np.array([w for _, w in GRIDS]),
             "attention.maps": [attention.astype(np.float32) for attention in maps],
             "attention.image_mass": rng.random((n_items, N_LAYERS)),
+            # One token's area; the third item has no box.
+            "boxes.boxes": [np.array([[0.0, 0, 1, 1]] * (i != 2)) for i in range(n_items)],
+            "boxes.image_height": np.array([h for h, _ in GRIDS]),
+            "boxes.image_width": np.array([w for _, w in GRIDS]),
             "attention.sinks": [[0, 25], [], [3], [1, 2], [], [7]],
             "lens.residual_update": rng.random((n_items, N_LAYERS)),
             "lens.truth_margin": rng.standard_normal((n_items, N_LAYERS)),
@@ -98,6 +102,10 @@ def test_the_other_columns_are_what_their_description_says(inputs):
             inputs["lens.attention_contribution"] + inputs["lens.mlp_contribution"]
         ).sum(axis=1),
         "mlp_contribution_sum": inputs["lens.mlp_contribution"].sum(axis=1),
+        "object_attention": [
+            np.nan if i == 2 else attention[:, 0].mean(dtype=np.float64) - 1 / attention.shape[1]
+            for i, attention in enumerate(inputs["attention.maps"])
+        ],
         "self_consistency": inputs["consistency.self_consistency"],
         "expected_self_consistency": np.mean(
             [inputs[f"consistency.expected_consistency_{end}"] for end in ("low", "high")], axis=0
@@ -226,9 +234,10 @@ def test_entries_are_consistent(inputs):
     assert SIGNALS["margin_growth"].tables == {"lens"}
 
 
-def test_only_what_holds_no_label_is_deployable():
+def test_only_what_needs_no_annotation_is_deployable():
     for signal in SIGNALS.values():
-        assert signal.deployable == ("lens.truth_margin" not in signal.needs), signal.name
+        annotated = {"lens.truth_margin", "boxes.boxes"} & set(signal.needs)
+        assert signal.deployable == (not annotated), signal.name
 
 
 def test_each_signal_reads_no_more_than_it_declares(inputs):

@@ -46,7 +46,9 @@ from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 from vrp.vlm.decode import ItemCapture
 
-STRUCTURAL = [signal.name for signal in SIGNALS.values() if signal.kind == "structural"]
+STRUCTURAL = [
+    signal.name for signal in SIGNALS.values() if signal.kind == "structural" and signal.deployable
+]
 BEHAVIOURAL = [signal.name for signal in SIGNALS.values() if signal.kind == "behavioural"]
 OF_THE_TOKENS = [
     name
@@ -56,9 +58,10 @@ OF_THE_TOKENS = [
 NOT_MADE = {
     name
     for name, signal in SIGNALS.items()
-    if "exact" in signal.label or signal.tables & {"blind_scores", "p_true"}
+    if "exact" in signal.label or signal.tables & {"blind_scores", "p_true", "boxes"}
 }
-"""Signals of the exact distribution, a blank image and P(True), which these studies do without."""
+"""Signals of the exact distribution, a blank image, P(True) and boxes, which these studies do
+without."""
 OF_THE_LENS = [signal.name for signal in SIGNALS.values() if "lens" in signal.tables]
 
 

@@ -31,6 +31,7 @@ from vrp.interventions.conditions import conditions_by_name
 from vrp.study.results import StudyResults, open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
+from vrp.tables.boxes import BOXES, NOT_THERE
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.estimates import PROBES
 from vrp.tables.interventions import ABLATE, MASK
@@ -135,12 +136,13 @@ def write_synthetic_study(
     """Write every table of the study; without attention in `capture`, all but the mask table."""
     rng = np.random.default_rng(seed)
     items = _write_items(folder / "items.parquet", rng)
+    _write_boxes(folder / "boxes.parquet", items)
     study = SyntheticStudy(folder / "items.parquet", folder / "effects.parquet")
     ablate: list[Path] = []
     for index, name in enumerate(models):
         rng_of_model = np.random.default_rng((seed, index))
         model = _Model(folder / name, name, items, rng_of_model, index, tuple(capture))
-        for table, path in model.write(study.items).items():
+        for table, path in model.write(study.items, folder / "boxes.parquet").items():
             if table == "ablate":
                 ablate.append(path)
             else:
@@ -187,6 +189,22 @@ def _write_items(path: Path, rng: np.random.Generator) -> pl.DataFrame:
     return frame
 
 
+def _write_boxes(path: Path, items: pl.DataFrame) -> None:
+    """A tenth to a half of the image where the answer is yes."""
+    columns = {
+        "item_id": items["item_id"].to_list(),
+        "object": ["dog" if task == "existence" else None for task in items["task"]],
+        "image_width": [100] * len(items),
+        "image_height": [100] * len(items),
+        "boxes": [
+            [[10.0, 20.0, 30.0 + i % 40, 70.0]] if reference == "yes" else []
+            for i, reference in enumerate(items["reference"])
+        ],
+        "note": [None if reference == "yes" else NOT_THERE for reference in items["reference"]],
+    }
+    write_table(path, BOXES, columns, provenance={"study": "synthetic"})
+
+
 class _Model:
     """One model's answers and what was read of it; `knows` is what makes an answer right."""
 
@@ -207,7 +225,7 @@ class _Model:
         self.correct = rng.random(self.n) < expit(1.1 - 0.4 * index + 1.6 * self.knows)
         self.provenance = {"study": "synthetic", "model": name, "captured": ",".join(capture)}
 
-    def write(self, items: Path) -> dict[str, Path]:
+    def write(self, items: Path, boxes: Path) -> dict[str, Path]:
         names = (
             "answers", "attention", "lens", "consistency", "mask", "ablate", "signals", "heads",
             "recipes", "metrics", "probes", "predictions", "neurons",
@@ -229,6 +247,7 @@ class _Model:
             "metrics",
             {
                 "items": items,
+                "boxes": boxes,
                 "answers": [paths["answers"]],
                 "attention": [paths["attention"]],
                 "lens": [paths["lens"]],

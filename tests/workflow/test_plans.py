@@ -42,7 +42,8 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
 
     assert result.status == 0, result.output
     judged = {"p_true"} if study == "ci" else set()  # off elsewhere
-    assert set(result.planned) == STAGES | judged
+    drawn = {"boxes"} if study in ("demo", "ci") else set()  # only scenes have them by themselves
+    assert set(result.planned) == STAGES | judged | drawn
     for stage in ("fetch_model", "metrics", "probes"):
         assert result.planned[stage] == models
     assert result.planned["gather"] == (3 + len(judged)) * models
@@ -51,7 +52,7 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
         assert result.planned[stage] == models * shards
     for stage in ("mask", "ablate"):
         assert result.planned[stage] == models * intervention_shards
-    for stage in ("fetch_data", "sample", "effects", "figures", "report"):
+    for stage in ("fetch_data", "sample", *drawn, "effects", "figures", "report"):
         assert result.planned[stage] == 1
     # No other study's models or folder have leaked in, by the default config or by a profile.
     assert set(re.findall(r"results/([\w-]+)/", result.output)) == {study}
@@ -81,7 +82,7 @@ def test_one_key_changes_and_the_rest_stays(checkout):
 def test_a_study_without_attention_plans_without_the_masking(checkout):
     result = checkout.run("-n", "--config", "extract={capture: []}", "mask={enabled: false}")
     assert result.status == 0, result.output
-    assert set(result.planned) == STAGES - {"mask"}
+    assert set(result.planned) == {*STAGES, "boxes"} - {"mask"}
     refused = checkout.run("-n", "--config", "extract={capture: []}")
     assert refused.status != 0
     (line,) = [row for row in refused.output.splitlines() if "mask.enabled" in row]
@@ -92,7 +93,8 @@ def test_a_study_without_attention_plans_without_the_masking(checkout):
 def test_a_study_without_interventions_plans_without_them(checkout):
     result = checkout.run("-n", "--config", "ablate={enabled: false}", "mask={enabled: false}")
     assert result.status == 0, result.output
-    assert set(result.planned) == STAGES - {"mask", "ablate", "gather_interventions"}
+    left_out = {"mask", "ablate", "gather_interventions"}
+    assert set(result.planned) == {*STAGES, "boxes"} - left_out
 
 
 def test_hundreds_of_shards_plan(checkout):
@@ -140,7 +142,7 @@ def test_planning_imports_nothing_heavy():
 def test_until_a_stage(checkout):
     result = checkout.run("-n", "--until", "metrics")
     assert set(result.planned) == {
-        "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "gather",
+        "fetch_data", "fetch_model", "sample", "boxes", "extract", "blind", "consistency", "gather",
         "metrics",
     }  # fmt: skip
 

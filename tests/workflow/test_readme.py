@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[2]
 INPUTS = {"fetch_data", "fetch_model", "sample"}
 MODEL_RUNS = {"extract", "blind", "consistency"}
 PLANS = {
-    "snakemake --cores 2 --until metrics": INPUTS | MODEL_RUNS | {"gather", "metrics"},
+    "snakemake --cores 2 --until metrics": INPUTS | MODEL_RUNS | {"boxes", "gather", "metrics"},
     "snakemake --cores 2 results/demo/llava/probes.parquet": (
-        INPUTS | MODEL_RUNS | {"gather", "metrics", "probes"}
+        INPUTS | MODEL_RUNS | {"boxes", "gather", "metrics", "probes"}
     ),
     "snakemake --cores 2 results/demo/llava/answers/000.parquet": INPUTS | {"extract"},
 }

@@ -55,8 +55,8 @@ def test_no_model_is_asked_again(two):
     assert result.status == 0, result.output
     assert not MODEL_RUNS & set(result.planned)
     assert set(result.planned) == {
-        "fetch_data", "sample", "gather", "metrics", "probes", "mask", "gather_interventions",
-        "effects", "figures", "report",
+        "fetch_data", "sample", "boxes", "gather", "metrics", "probes", "mask",
+        "gather_interventions", "effects", "figures", "report",
     }  # fmt: skip
     study = load_study(two.folder / "config" / "second.yaml")
     declared = {
@@ -73,7 +73,7 @@ def test_without_interventions_of_its_own_no_gpu_is_held(two):
     real_models(two)
     write_shards(two.folder)
     result = two.run(*PLAN, "--until", "probes")
-    assert set(result.planned) == {"fetch_data", "sample", "gather", "metrics", "probes"}
+    assert set(result.planned) == {"fetch_data", "sample", "boxes", "gather", "metrics", "probes"}
     assert "gpu=" not in result.output
     assert "The stage mask is the study's own: " in result.output
 

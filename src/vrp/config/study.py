@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from vrp.config.ablate import AblateConfig
+from vrp.config.boxes import BoxesConfig
 from vrp.config.consistency import ConsistencyConfig
 from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
@@ -51,6 +52,7 @@ class StudyConfig(Section):
     signals, figures, data sets, model families or conditions of one's own."""
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
+    boxes: BoxesConfig = BoxesConfig()
     scoring: ScoringConfig = ScoringConfig()
     models: dict[str, ModelConfig] = Field(min_length=1)
     extract: ExtractConfig = ExtractConfig()
@@ -140,8 +142,8 @@ _LACKS_IT = {
 # Files and folders of a study whose place a model of the same name would take.
 _RESERVED_NAMES = frozenset(
     {
-        "benchmarks", "config.yaml", "data.json", "effects.parquet", "figures", "items.parquet",
-        "logs", "models", "report.html", "sampling.json", "summary.json",
+        "benchmarks", "boxes.parquet", "config.yaml", "data.json", "effects.parquet", "figures",
+        "items.parquet", "logs", "models", "report.html", "sampling.json", "summary.json",
     }
 )  # fmt: skip
 

@@ -104,6 +104,9 @@ class Judgement(NamedTuple):
 def standing(number: ReportedEstimate | None, *, null: float, conjoined: bool = False) -> Standing:
     """Judge one estimate; equivalence comes first, since a tiny effect can differ from none.
 
+    A difference needs both the test and the interval: a sign-flip test and a t interval can
+    disagree at few images, and a reader who sees no effect inside the interval is right to doubt.
+
     Args:
         number: the estimate.
         null: its value at no effect.
@@ -118,7 +121,7 @@ def standing(number: ReportedEstimate | None, *, null: float, conjoined: bool = 
         return Standing.CONSTANT
     if (number.p_equivalence if conjoined else number.p_equivalence_adjusted) < ALPHA:
         return Standing.EQUIVALENT
-    if number.p_adjusted < ALPHA:
+    if number.p_adjusted < ALPHA and not number.low <= null <= number.high:
         return Standing.ABOVE if number.value > null else Standing.BELOW
     return Standing.UNSETTLED
 

@@ -25,8 +25,8 @@ from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import claim_of
 from vrp.report.numbers import decimal, layers_in_words, listed, percent, points, with_interval
 from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
-from vrp.signals.registry import SIGNALS
-from vrp.tables.estimates import MACRO, WITHIN_STRATA
+from vrp.signals.registry import ON_OBJECT, SIGNALS
+from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
 
@@ -72,6 +72,7 @@ def four_conclusions(models: Sequence[ModelEvidence]) -> list[Conclusion]:
 
 # 1. Attention maps
 
+
 _ATTENTION = {
     Verdict.YES: Wording("attention does tell right from wrong in {models}"),
     Verdict.NO: Wording("no attention read-out tells right from wrong in {models}"),
@@ -108,6 +109,7 @@ def conclude_attention(models: Sequence[ModelEvidence]) -> Conclusion:
             clauses(findings, _ATTENTION),
             _form_clause(models),
             _recipes_clause(models),
+            _object_clause(models),
             clauses(correlations, _CORRELATION),
         ],
     )
@@ -118,7 +120,11 @@ def _attention(model: ModelEvidence) -> Finding:
 
 
 def _attention_predictors() -> list[str]:
-    structural = [name for name, signal in SIGNALS.items() if signal.kind == "structural"]
+    structural = [
+        name
+        for name, signal in SIGNALS.items()
+        if signal.kind == "structural" and signal.deployable
+    ]
     return [*structural, *SUPERVISED_ATTENTION]
 
 
@@ -153,6 +159,27 @@ def _recipes_clause(models: Sequence[ModelEvidence]) -> str:
                 f"{share.n} recipes differ from 0.5)"
             )
     return f"over all recipes of attention, the mean AUROC is {listed(parts)}" if parts else ""
+
+
+def _object_clause(models: Sequence[ModelEvidence]) -> str:
+    """Say whether attention lies on the object that is asked for, and whether that tells."""
+    parts = []
+    for model in models:
+        excess = model.metric(ON_OBJECT, OBJECT_EXCESS, POOLED)
+        if excess is None or not excess.defined:
+            continue
+        auroc = model.auroc(ON_OBJECT)
+        tells = f"AUROC {with_interval(auroc)}" if auroc is not None and auroc.defined else ""
+        parts.append(
+            f"{with_interval(excess, 1, scale=100, signed=True, unit=' pp')} in {model.name}"
+            f"{f' ({tells})' if tells else ''}"
+        )
+    if not parts:
+        return ""
+    return (
+        "the share of attention on the object that is asked for, minus the object's share of the "
+        f"image, is {listed(parts)}"
+    )
 
 
 def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:

@@ -24,7 +24,8 @@ class _Part(NamedTuple):
 
 _PARTS: dict[str, _Part] = {
     "answers": _Part("the answer itself", ("answers",)),
-    "attention": _Part("attention rows", ("attention",), "patch masking"),
+    # Boxes are read from a file.
+    "attention": _Part("attention rows", ("attention", "boxes"), "patch masking"),
     "heads": _Part(
         "attention rows of every head",
         ("attention.head_entropy", "attention.head_clusters"),

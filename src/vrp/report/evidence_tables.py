@@ -22,11 +22,13 @@ from vrp.report.tabular import (
     whisker_cell,
     without_repeats,
 )
-from vrp.signals.registry import SIGNALS
+from vrp.signals.registry import ON_OBJECT, SIGNALS
 from vrp.stats.estimate import ALPHA
 from vrp.tables.effects import OBJECT_IDENTIFICATION
 from vrp.tables.estimates import (
     MACRO,
+    OBJECT_AREA,
+    OBJECT_EXCESS,
     POOLED,
     WITHIN_AGREEMENT,
     WITHIN_ANSWERS,
@@ -75,7 +77,7 @@ def signals_table(model: ModelEvidence) -> Table:
     rows = []
     for name in model.signals():
         number = model.auroc(name)
-        detail = "" if SIGNALS[name].deployable else "diagnostic: holds the label"
+        detail = "" if SIGNALS[name].deployable else "diagnostic: needs annotations"
         rows.append([name_cell(predictor_label(name), detail), *_auroc_cells(model, name, number)])
     columns = [
         "signal", "AUROC, within strata", "", "p (Holm)", "within one answer",
@@ -94,6 +96,27 @@ def _auroc_cells(model: ModelEvidence, name: str, number: ReportedEstimate | Non
         estimate_cell(model.auroc(name, WITHIN_ANSWERS)),
         *(estimate_cell(model.auroc(name, scope)) for scope in (*model.tasks, MACRO, POOLED)),
     ]
+
+
+def object_table(models: Sequence[ModelEvidence]) -> Table:
+    """Attention on the object that is asked for, beside the object's area."""
+    rows = []
+    for model in models:
+        excess = model.metric(ON_OBJECT, OBJECT_EXCESS, POOLED)
+        area = model.metric(ON_OBJECT, OBJECT_AREA, POOLED)
+        if excess is None or area is None:
+            continue
+        rows.append([
+            Cell(model.name), estimate_cell(area, 1, scale=100, unit="%"),
+            estimate_cell(excess, 1, scale=100, signed=True, unit=" pp"),
+            Cell(p_value(excess.p_adjusted)), estimate_cell(model.auroc(ON_OBJECT)),
+            Cell(thousands(excess.n)), Cell(thousands(excess.n_groups)),
+        ])  # fmt: skip
+    columns = [
+        "model", "the object's share of the area", "its share of attention, minus that", "p",
+        "AUROC, within strata", "questions", "images",
+    ]  # fmt: skip
+    return Table(columns, rows)
 
 
 def probes_table(model: ModelEvidence) -> Table:

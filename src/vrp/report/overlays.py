@@ -18,12 +18,10 @@ from vrp.data.images import open_image, sampled_image
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
 from vrp.report.evidence import ModelEvidence, ordered_tasks
+from vrp.signals.boxes import Box, grid_window
 from vrp.tables.attention import ATTENTION
 from vrp.tables.parquet_files import read_table
 from vrp.tables.seal import read_provenance
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels of the original image."""
 
 # Larger images are shrunk to fit; smaller ones enlarged by a whole factor.
 _PANEL: ImageSize = (320, 288)
@@ -151,25 +149,6 @@ def _mean_map(looked: Mapping[str, Any] | None) -> NDArray[np.float64]:
     if not (mean.size and np.isfinite(mean).all() and mean.max() > 0):
         raise InputError(f"the attention map is undefined ({looked['note'] or 'no reason given'})")
     return mean.reshape(looked["grid_h"], looked["grid_w"])
-
-
-def grid_window(size: ImageSize, policy: str) -> Box:
-    """The part of the original image that the grid of image tokens covers.
-
-    Args:
-        size: of the original image.
-        policy: `pad`: the square that the image is padded to, centred, larger than the image;
-            `crop`: the central square; `resize` and `native`: the image.
-    """
-    width, height = size
-    if policy not in ("pad", "crop"):
-        return 0.0, 0.0, float(width), float(height)
-    side = max(size) if policy == "pad" else min(size)
-    # Padding and cropping are in whole pixels, the smaller half first.
-    left, top = (width - side) // 2, (height - side) // 2
-    if policy == "pad":
-        left, top = -((side - width) // 2), -((side - height) // 2)
-    return float(left), float(top), float(left + side), float(top + side)
 
 
 def attention_on_image(image: Image.Image, grid: NDArray[np.floating], window: Box) -> Image.Image:

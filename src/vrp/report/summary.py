@@ -12,7 +12,15 @@ from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
 from vrp.report.published_numbers import CHECKPOINTS, PUBLISHED
 from vrp.report.split_rates import split_rates
-from vrp.tables.estimates import MACRO, WITHIN_ANSWERS, WITHIN_STRATA
+from vrp.signals.registry import ON_OBJECT
+from vrp.tables.estimates import (
+    MACRO,
+    OBJECT_AREA,
+    OBJECT_EXCESS,
+    POOLED,
+    WITHIN_ANSWERS,
+    WITHIN_STRATA,
+)
 from vrp.tables.items import asked_items
 
 _JOINT = (WITHIN_STRATA, WITHIN_ANSWERS, MACRO)
@@ -116,6 +124,10 @@ def _model(model: ModelEvidence) -> dict[str, Any]:
             for name in (*model.signals(), *model.probe_names())
         },
         "correlation": {name: _correlation(model, name) for name in _CORRELATED},
+        ON_OBJECT: {
+            metric: _json(model.metric(ON_OBJECT, metric, POOLED))
+            for metric in (OBJECT_AREA, OBJECT_EXCESS)
+        },
         "precision_unanimous": {
             scope: _json(model.metric("self_consistency", "precision_unanimous", scope))
             for scope in scopes

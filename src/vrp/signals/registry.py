@@ -24,6 +24,7 @@ from vrp.signals.behavioural import (
     sequence_log_probability,
     token_confidence,
 )
+from vrp.signals.boxes import box_coverage, grid_window
 from vrp.signals.mechanistic import late_update, layer_peak
 from vrp.signals.sinks import sink_mask, without_sinks
 from vrp.signals.structural import (
@@ -38,6 +39,9 @@ from vrp.signals.structural import (
     spatial_entropy,
 )
 
+ON_OBJECT = "object_attention"
+"""Name of the signal that compares attention with the boxes of the object that is asked for."""
+
 FloatArray = NDArray[np.float64]
 SignalKind = Literal["structural", "mechanistic", "behavioural"]
 Direction = Literal["high", "low"]
@@ -46,6 +50,7 @@ Direction = Literal["high", "low"]
 _ITEMS_A_STACK = 256
 _MAPS, _GRID_H, _GRID_W = "attention.maps", "attention.grid_h", "attention.grid_w"
 _IMAGE_MASS, _SINKS = "attention.image_mass", "attention.sinks"
+_BOXES, _WIDTH, _HEIGHT = "boxes.boxes", "boxes.image_width", "boxes.image_height"
 _LOGPROBS, _SAMPLED = "answers.token_logprobs", "consistency.normalised"
 _FIRST = "answers.first_token_logprobs"
 _BLIND_LOGPROBS, _BLIND_FIRST = "blind_scores.token_logprobs", "blind_scores.first_token_logprobs"
@@ -83,6 +88,15 @@ class SinkFeatures(NamedTuple):
     """Share of the map's mass on sinks, mean over the layers used."""
 
 
+class ObjectAttention(NamedTuple):
+    """Attention on the object that a question asks for; NaN for items without such an object."""
+
+    mass: FloatArray
+    """(n_items, n_layers) share of M(l) inside the object's boxes."""
+    area: FloatArray
+    """(n_items,) the boxes' share of the map's area: what evenly spread attention would give."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SignalInputs:
     """Columns that the signals of a batch of items are computed from.
@@ -99,6 +113,8 @@ class SignalInputs:
     """Decoder layers averaged into the attention map; None is all."""
     heavy_places: Mapping[tuple[int, int], NDArray[np.bool_]] = field(default_factory=dict)
     """Grid → (n_layers, S): places that are sinks in most images; absent: none."""
+    image_policy: str = "resize"
+    """How images were made to fit (`vrp.signals.boxes.grid_window`)."""
 
     def __post_init__(self) -> None:
         for name, values in self.columns.items():
@@ -151,6 +167,25 @@ class SignalInputs:
             )  # fmt: skip
 
         return SinkFeatures(*self._stack_by_stack(len(SinkFeatures._fields), of_stack))
+
+    @cached_property
+    def object_attention(self) -> ObjectAttention:
+        """Attention on the boxes of the object that is asked for."""
+        n_layers = len(self[_MAPS][0]) if self.n_items else 1
+        mass, area = np.full((self.n_items, n_layers), np.nan), np.full(self.n_items, np.nan)
+        for i, boxes in enumerate(self[_BOXES]):
+            if not len(boxes):
+                continue
+            window = grid_window((int(self[_WIDTH][i]), int(self[_HEIGHT][i])), self.image_policy)
+            inside = box_coverage(
+                boxes, window, grid_h=int(self[_GRID_H][i]), grid_w=int(self[_GRID_W][i])
+            )
+            # An object that was cropped away cannot be looked at.
+            if inside.any():
+                usable = map_problem(self[_MAPS][i]) == MapProblem.NONE
+                mass[i] = np.where(usable, self[_MAPS][i] @ inside, np.nan)
+                area[i] = inside.mean()
+        return ObjectAttention(mass, area)
 
     def _stack_by_stack(
         self, n_features: int, of_stack: Callable[[MapStack], tuple[FloatArray, ...]]
@@ -210,14 +245,14 @@ class Signal:
     reliable_when: Direction | None
     """Direction that should mean a right answer; None where no claim is made."""
     deployable: bool
-    """Whether it is computed without the label; only such a signal may feed a predictor."""
+    """Whether it is computed without label and boxes; only such a signal may feed a predictor."""
     unit: str
     """Unit of the value; "1" for a pure number."""
     description: str
     """One line for tables and figures."""
     needs: tuple[str, ...]
     """Columns that it is computed from, as `table.column`, of the tables answers, attention, lens,
-    consistency, blind_scores and p_true."""
+    consistency, blind_scores, p_true and boxes."""
     compute: Callable[[SignalInputs], FloatArray]
     """Batch of n_items → (n_items,)."""
 
@@ -307,6 +342,12 @@ def _of_each(name: str, function: Callable[[Any], float]) -> Callable[[SignalInp
 def _probability_margin(inputs: SignalInputs) -> FloatArray:
     first = _of_each(_LOGPROBS, lambda logprobs: float(logprobs[0]))(inputs)
     return probability_margin(first, inputs.numbers("answers.decision_margin"))
+
+
+def _object_attention(inputs: SignalInputs) -> FloatArray:
+    mass, area = inputs.object_attention
+    used = slice(None) if inputs.map_layers is None else list(inputs.map_layers)
+    return mass[:, used].mean(axis=1) - area
 
 
 def _image_gain(inputs: SignalInputs) -> FloatArray:
@@ -420,6 +461,13 @@ _BUILT_IN: tuple[Signal, ...] = (
         "sink_mass", "mass on sinks", "1", "share of the attention map on sinks", None
     ),
     Signal(
+        name=ON_OBJECT, label="attention on the object", kind="structural",
+        reliable_when="high", deployable=False, unit="1",
+        description="share of the attention map in the boxes of the object that is asked for, "
+        "minus their share of its area",
+        needs=(_MAPS, _GRID_H, _GRID_W, _BOXES, _WIDTH, _HEIGHT), compute=_object_attention,
+    ),
+    Signal(
         name="residual_update_late", label="late residual update", kind="mechanistic",
         reliable_when=None, deployable=True, unit="1",
         description="residual update of the image tokens, mean of the last quarter of layers",
@@ -428,13 +476,13 @@ _BUILT_IN: tuple[Signal, ...] = (
     Signal(
         name="truth_margin_last", label="truth margin, last layer", kind="mechanistic",
         reliable_when="high", deployable=False, unit="logit",
-        description="truth margin ΔM at the last layer (diagnostic: it holds the label)",
+        description="truth margin ΔM at the last layer",
         needs=("lens.truth_margin",), compute=_last_layer("lens.truth_margin"),
     ),
     Signal(
         name="truth_margin_peak", label="truth margin, peak", kind="mechanistic",
         reliable_when="high", deployable=False, unit="logit",
-        description="truth margin ΔM at its peak over layers (diagnostic: it holds the label)",
+        description="truth margin ΔM at its peak over layers",
         needs=("lens.truth_margin",), compute=_peak("lens.truth_margin"),
     ),
     Signal(

@@ -32,9 +32,10 @@ from vrp.estimates.recipes import judge_recipes
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
 from vrp.signals.mechanistic import contribution_shares, late_update, layer_peak
 from vrp.signals.recipes import Recipe, head_recipes, map_recipes
-from vrp.signals.registry import SIGNALS, Signal, SignalInputs, compute_signals
+from vrp.signals.registry import ON_OBJECT, SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.signals.sinks import HeavyPlaces
 from vrp.stats.bootstrap import generator
+from vrp.stats.clusters import clustered_mean
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
@@ -42,9 +43,18 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, as_matrices, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
 from vrp.tables.blind_scores import BLIND_SCORES
+from vrp.tables.boxes import BOXES
 from vrp.tables.captured import captured, is_captured
 from vrp.tables.consistency import CONSISTENCY
-from vrp.tables.estimates import MACRO, METRICS, POOLED, WITHIN_STRATA
+from vrp.tables.estimates import (
+    MACRO,
+    METRICS,
+    NOT_A_LAYER,
+    OBJECT_AREA,
+    OBJECT_EXCESS,
+    POOLED,
+    WITHIN_STRATA,
+)
 from vrp.tables.heads import HEADS
 from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.lens import LENS
@@ -53,6 +63,7 @@ from vrp.tables.p_true import P_TRUE
 from vrp.tables.parquet_files import read_batches, read_table, write_table
 from vrp.tables.recipes import RECIPES
 from vrp.tables.schema import TableSchema
+from vrp.tables.seal import read_provenance
 from vrp.tables.signals import signal_table
 
 _Float = TypeVar("_Float", np.float64, np.float32)
@@ -64,7 +75,8 @@ _PERMUTATIONS = 200
 # Items whose attention is in memory at a time: a multiple of the signals' own stacks.
 _ITEMS_AT_ONCE = 4096
 _SCHEMAS = {
-    schema.name: schema for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION, BLIND_SCORES, P_TRUE)
+    schema.name: schema
+    for schema in (ANSWERS, LENS, CONSISTENCY, ATTENTION, BLIND_SCORES, P_TRUE, BOXES)
 }
 # Columns that this stage reads beside those that signals need.
 _COLUMNS = {
@@ -75,6 +87,7 @@ _COLUMNS = {
     "consistency": ("majority_correct",),
     "blind_scores": (),
     "p_true": (),
+    "boxes": ("note",),
     "attention": (*_HEAD_COLUMNS, "grid_h", "grid_w"),
 }  # fmt: skip
 Tables = Mapping[str, pl.DataFrame]
@@ -94,11 +107,17 @@ class Computed(NamedTuple):
     """Values of every head."""
     recipes: Mapping[Recipe, NDArray[np.float64]]
     """Recipe of attention → (n_items,) values; empty where maps were not captured."""
+    on_object: NDArray[np.float64] | None
+    """(n_items, n_layers + 1) attention on the object that is asked for, by layer, and the
+    object's area, as shares of the map; NaN without an object; None where boxes or maps are not
+    known."""
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Computed":
         """Of some items; what was not captured stays None."""
         recipes = {recipe: values[chosen] for recipe, values in self.recipes.items()}
-        return Computed(_of_rows(self.signals, chosen), _of_rows(self.by_head, chosen), recipes)
+        on_object = None if self.on_object is None else self.on_object[chosen]
+        signals, by_head = _of_rows(self.signals, chosen), _of_rows(self.by_head, chosen)
+        return Computed(signals, by_head, recipes, on_object)
 
 
 def run(context: StageContext) -> None:
@@ -114,7 +133,7 @@ def run(context: StageContext) -> None:
     attention = context.input_paths("attention")
     schemas = _schemas_to_read()
     paths = {name: context.input_paths(name) for name in ("answers", "lens", "consistency")}
-    for name in ("blind_scores", "p_true"):
+    for name in ("blind_scores", "p_true", "boxes"):
         if found := context.input_paths(name):  # none where the study does not ask
             paths[name] = found
     tables = _read_tables(context.input_path("items"), paths, schemas)
@@ -129,6 +148,8 @@ def run(context: StageContext) -> None:
         "attention": _texts(attention_notes["note"]),
         "lens": _texts(tables["lens"]["note"].fill_null(answer_notes)),
     }
+    if "boxes" in tables:
+        notes["boxes"] = _texts(tables["boxes"]["note"].fill_null(attention_notes["note"]))
     everyone = _evaluation_items(table.with_columns(pl.col("correct").fill_null(False)), context)
     rows = _rate_rows(tables["answers"], everyone)
     # All else is about right and wrong answers: of the items that have a reference.
@@ -187,12 +208,13 @@ def _judged_rows(
 ) -> list[EstimateRow]:
     """Accuracy, and how well signals and heads tell right from wrong; all of the same items."""
     rows = _answer_rows(tables["answers"], items)
-    signal_values, by_head, _ = computed
+    signal_values, by_head = computed.signals, computed.by_head
     for signal in SIGNALS.values():
         rows += _signal_rows(signal, signal_values[signal.name], items, notes)
     rows += _consistency_rows(tables["consistency"], signal_values["self_consistency"], items)
     of_heads = notes["attention"][_without_heads(by_head, len(items.correct))]
     rows += with_reasons(_head_rows(by_head, items, metrics.top_heads), of_heads)
+    rows += _object_rows(computed, items)
     # The answer's note explains missing lens values; the truth margin has a note of its own.
     lens_rows = [*_share_rows(tables["lens"]), *_forcing_rows(tables["lens"])]
     rows += with_reasons(lens_rows, notes["answers"])
@@ -261,7 +283,9 @@ def _compute(
     heads: dict[str, NDArray[np.float32]] = {}
     recipes: dict[Recipe, NDArray[np.float64]] = {}
     n_image_tokens = np.zeros(n_items)
+    on_object: NDArray[np.float64] | None = None
     heavy = _heavy_places(attention, schema, tables["items"])
+    policy = read_provenance(attention[0]).get("image_policy", "")
     n_null = Counter(
         {f"{table}.{name}": tables[table][name].null_count()
          for table in tables for name in tables[table].columns}
@@ -269,7 +293,9 @@ def _compute(
     progress = tqdm(total=n_items, unit="item", desc="signals", mininterval=1)
     for batch in read_batches(attention, schema, n_rows=_ITEMS_AT_ONCE):
         rows = item_ids.search_sorted(batch["item_id"]).to_numpy()
-        inputs = replace(_signal_inputs(tables, rows, batch, layers), heavy_places=heavy)
+        inputs = replace(
+            _signal_inputs(tables, rows, batch, layers), heavy_places=heavy, image_policy=policy
+        )
         for name, values in compute_signals(inputs).items():
             signals[name][rows] = values
         n_image_tokens[rows] = (batch["grid_h"] * batch["grid_w"]).to_numpy()
@@ -277,6 +303,11 @@ def _compute(
             with_sinks = inputs.columns.get("attention.sinks") is not None
             for recipe, values in map_recipes(inputs, with_sinks=with_sinks).items():
                 recipes.setdefault(recipe, np.full(n_items, np.nan))[rows] = values
+        if "boxes" in tables and inputs.columns.get("attention.maps"):
+            shares = np.column_stack(inputs.object_attention)
+            if on_object is None:
+                on_object = np.full((n_items, shares.shape[1]), np.nan)
+            on_object[rows] = shares
         for name in _HEAD_COLUMNS:
             if batch[name].null_count() < len(batch):
                 found = as_array(batch[name])
@@ -299,7 +330,7 @@ def _compute(
     }
     recipes |= _head_recipes(by_head, n_image_tokens)
     answered = {recipe: np.where(no_answer, np.nan, values) for recipe, values in recipes.items()}
-    return Computed(captured, by_head, answered)
+    return Computed(captured, by_head, answered, on_object)
 
 
 def _heavy_places(attention: Sequence[Path], schema: TableSchema, items: pl.DataFrame) -> Heavy:
@@ -380,7 +411,8 @@ def _signal_rows(
     rows = reliability_rows(
         signal.name, values, items, higher_is_reliable=signal.reliable_when != "low"
     )
-    table = next((name for name in ("attention", "lens") if name in signal.tables), "answers")
+    tables = ("boxes", "attention", "lens")
+    table = next((name for name in tables if name in signal.tables), "answers")
     missing = notes[table][np.isnan(values)]
     return with_reasons(rows, np.where(missing == "", _NO_VALUE, missing))
 
@@ -512,6 +544,33 @@ def _permuted(items: EvaluationItems) -> NDArray[np.bool_]:
         for column in found.T:
             column[rows] = random.permutation(column[rows])
     return found
+
+
+def _object_rows(computed: Computed, items: EvaluationItems) -> list[EstimateRow]:
+    """Attention on the object that is asked for, minus the object's area: all layers, then each."""
+    everywhere, on_object = computed.signals[ON_OBJECT], computed.on_object
+    if everywhere is None or on_object is None or not np.isfinite(everywhere).any():
+        return []
+    known = np.isfinite(everywhere)
+    by_layer, area = on_object[known, :-1], on_object[known, -1]
+
+    def row(
+        metric: str, values: NDArray[np.float64], *, null: float | None, layer: int = NOT_A_LAYER
+    ) -> EstimateRow:
+        mean = clustered_mean(values, items.groups[known], n_images=items.n_images)
+        return estimate_row(
+            ON_OBJECT, POOLED, metric, mean.estimate("clustered-t", null=null),
+            layer=layer, n_dropped=int((~known).sum()), se=mean.se, df=mean.df,
+        )  # fmt: skip
+
+    return [
+        row(OBJECT_AREA, area, null=None),
+        row(OBJECT_EXCESS, everywhere[known], null=0.0),
+        *(
+            row(OBJECT_EXCESS, mass - area, null=0.0, layer=layer)
+            for layer, mass in enumerate(by_layer.T)
+        ),
+    ]
 
 
 def _without_heads(by_head: ByHead, n_items: int) -> NDArray[np.bool_]:

@@ -73,6 +73,10 @@ ITEMS = Artifact(
 SAMPLING = Artifact(
     "sampling", "sampling.json", "found, usable, dropped and taken items, per split"
 )
+BOXES = Artifact(
+    "boxes", "boxes.parquet", "where the objects are that questions ask for",
+    "vrp.tables.boxes:BOXES", _items, lambda sizes: _ID + 60, 0.3,
+)  # fmt: skip
 MANIFEST = Artifact("manifest", "models/{model}.json", "the model's manifest")
 ANSWERS = Artifact(
     "answers", "{model}/answers/{shard}.parquet", "greedy answers", "vrp.tables.answers:ANSWERS",
@@ -211,6 +215,19 @@ STAGES: tuple[Stage, ...] = (
         cost=Cost(0.6, 0.002, lambda i: i.n_items),
     ),
     Stage(
+        "boxes",
+        "find the boxes of the objects that questions ask for",
+        per="study",
+        reads=(DATA, ITEMS),
+        writes=(BOXES,),
+        keys=("data.folder", "data.origin", "boxes"),
+        details="A second ground truth: whether attention lies on the object. Read from an "
+        "annotation file in COCO's format; drawn scenes have one.",
+        enabled=lambda study: study.data.origin == "scenes" or study.boxes.instances is not None,
+        local=True,
+        cost=Cost(0.6, 2e-5, lambda i: i.n_items),
+    ),
+    Stage(
         "extract",
         "ask the model and keep answers, attention, hidden states, lens",
         per="shard",
@@ -285,7 +302,7 @@ STAGES: tuple[Stage, ...] = (
         "metrics",
         "compute every signal and how well it tells right from wrong",
         per="model",
-        reads=(ITEMS, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES, P_TRUE),
+        reads=(ITEMS, BOXES, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES, P_TRUE),
         writes=(SIGNALS, HEADS, RECIPES, METRICS),
         choices=("signals", "vrp.signals.registry:SIGNALS"),
         keys=("seed", "metrics", "models.*.map_layers"),

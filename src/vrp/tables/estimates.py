@@ -17,6 +17,11 @@ MACRO = "macro"
 POOLED = "pooled"
 """Scope: all items together."""
 
+OBJECT_EXCESS = "attention_minus_area"
+"""Metric: attention on the object that is asked for, minus the object's area."""
+OBJECT_AREA = "area"
+"""Metric: area of the object that is asked for, as a share of the map's."""
+
 
 def estimates_table(name: str) -> TableSchema:
     """The shared shape of every table of estimates."""
@@ -38,7 +43,8 @@ def estimates_table(name: str) -> TableSchema:
             "metric",
             text,
             "auroc, r, accuracy, r2, precision …; `prr`: prediction rejection ratio; "
-            "`accuracy_at_80`: of the 80% of items answered first, the most confident",
+            "`accuracy_at_80`: of the 80% of items answered first, the most confident; "
+            "`attention_minus_area`: share of attention on the object, minus the object's area",
         ),
         column("value", precise, "the estimate; NaN where it is undefined (see note)"),
         column("low", precise, "lower end of the 95% interval"),

@@ -15,7 +15,7 @@ def _signal_column(signal: Signal) -> pa.Field:
     way = {"high": "; high is reliable", "low": "; low is reliable"}.get(
         signal.reliable_when or "", ""
     )
-    kind = "" if signal.deployable else "; diagnostic: holds the label"
+    kind = "" if signal.deployable else "; diagnostic: needs annotations"
     return optional(signal.name, number, signal.description + way + kind, unit=signal.unit)
 
 

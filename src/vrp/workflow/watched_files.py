@@ -14,6 +14,7 @@ from snakemake.io import ancient
 
 from vrp.config.study import StudyConfig
 from vrp.data.file_digest import file_sha256
+from vrp.data.object_boxes import instances_path
 from vrp.errors import InputError
 from vrp.study.graph import DATA, MANIFEST
 from vrp.tables.sealed_json import read_sealed_json
@@ -42,6 +43,14 @@ def embedded_digest(study: StudyConfig, model: str) -> str:
         return ""
     _, folder, names = watched_checkpoint(study, model)
     return hashlib.sha256("".join(_sha256(folder / name) for name in names).encode()).hexdigest()
+
+
+def instances_digest(study: StudyConfig) -> str:
+    """Return a digest of the annotation file that the user brought; empty where there is none."""
+    if study.boxes.instances is None:
+        return ""
+    path = instances_path(study.data.folder, study.data.origin, study.boxes.instances)
+    return _sha256(path) if path is not None and path.is_file() else ""
 
 
 def question_files(study: StudyConfig) -> list[str]:

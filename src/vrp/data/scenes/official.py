@@ -1,4 +1,4 @@
-"""Writes scenes as a data folder in the official layouts of POPE and VQA v2, images as COCO's."""
+"""Writes scenes as a data folder in the official layouts of POPE, VQA v2 and COCO."""
 
 import importlib.metadata
 import itertools
@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from vrp.data.datasets.pope import POPE_SPLITS
+from vrp.data.object_boxes import INSTANCES_FILE
 from vrp.data.scenes.annotators import annotate
-from vrp.data.scenes.draw import Purpose, Scene, draw_scene, scene_rng, scene_seed
+from vrp.data.scenes.draw import (
+    CATEGORIES,
+    Purpose,
+    Scene,
+    draw_scene,
+    scene_rng,
+    scene_seed,
+)
 from vrp.data.scenes.pope_sampling import OBJECTS_ASKED, ImageObjects, image_objects, pope_questions
 from vrp.data.scenes.questions import counting_questions, open_questions, spatial_questions
 from vrp.data.scoring import majority_answer
@@ -24,20 +32,29 @@ POPE_FILE: Final = "pope/coco_pope_{split}.json"
 VQA_QUESTIONS_FILE: Final = "vqa/v2_OpenEnded_mscoco_val2014_questions.json"
 VQA_ANNOTATIONS_FILE: Final = "vqa/v2_mscoco_val2014_annotations.json"
 PROVENANCE_FILE: Final = "scenes.json"
-_OWN_FILES: Final = {PROVENANCE_FILE, VQA_QUESTIONS_FILE, VQA_ANNOTATIONS_FILE} | {
-    POPE_FILE.format(split=split) for split in POPE_SPLITS
-}
+_OWN_FILES: Final = {
+    PROVENANCE_FILE, VQA_QUESTIONS_FILE, VQA_ANNOTATIONS_FILE, INSTANCES_FILE,
+    *(POPE_FILE.format(split=split) for split in POPE_SPLITS),
+}  # fmt: skip
 _ASKED_OF_VQA: Final = (counting_questions, spatial_questions, open_questions)
 _OWN_IMAGE: Final = re.compile(rf"{IMAGE_FOLDER}/COCO_val2014_\d{{12}}\.png")
 
 
+_LICENSE: Final = {"url": "https://opensource.org/license/mit", "name": "MIT License"}
 _VQA_HEADER: Final = {
     "info": {"description": "VRP scenes in the layout of VQA v2.0", "version": "2.0"},
     "data_type": "mscoco",
     "data_subtype": IMAGE_FOLDER,
-    "license": {"url": "https://opensource.org/license/mit", "name": "MIT License"},
+    "license": _LICENSE,
 }
 
+
+_CATEGORY_ID: Final = {name: number for number, name in enumerate(CATEGORIES, start=1)}
+_INSTANCES_HEADER: Final = {
+    "info": {"description": "VRP scenes in the layout of COCO's instances", "version": "1.0"},
+    "licenses": [{"id": 1, **_LICENSE}],
+    "categories": [{"id": number, "name": name} for name, number in _CATEGORY_ID.items()],
+}
 
 _NumberedScene = tuple[int, Scene, bool, bool]
 """Image id; what it shows; whether POPE, and whether VQA, asks about it."""
@@ -115,9 +132,14 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
     questions: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     tasks: Counter[str] = Counter()
+    images: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
     for image_id, scene, in_pope, in_vqa in scenes:
         file_name = f"COCO_val2014_{image_id:012d}.png"
         scene.image.save(folder / IMAGE_FOLDER / file_name, compress_level=4)
+        width, height = scene.image.size
+        images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
+        instances += _instances(image_id, scene)
         n_images += 1
         n_vqa_images += in_vqa
         if in_pope:
@@ -160,4 +182,24 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
     write_text(folder / VQA_QUESTIONS_FILE, json.dumps(asked_file) + "\n")
     answers_file = {**_VQA_HEADER, "annotations": annotations}
     write_text(folder / VQA_ANNOTATIONS_FILE, json.dumps(answers_file) + "\n")
+    known = {**_INSTANCES_HEADER, "images": images, "annotations": instances}
+    write_text(folder / INSTANCES_FILE, json.dumps(known) + "\n")
     write_text(folder / PROVENANCE_FILE, json.dumps(about, indent=1) + "\n")
+
+
+def _instances(image_id: int, scene: Scene) -> list[dict[str, Any]]:
+    """Objects of a scene as rows of COCO's annotations; boxes and areas of what is seen of them."""
+    rows = []
+    for number, seen in enumerate(scene.objects):
+        left, top, right, bottom = seen.box
+        rows.append(
+            {
+                "id": image_id * 1000 + number,
+                "image_id": image_id,
+                "category_id": _CATEGORY_ID[seen.category],
+                "bbox": [left, top, right - left, bottom - top],
+                "area": int((scene.instance_map == number).sum()),
+                "iscrowd": 0,
+            }
+        )
+    return rows

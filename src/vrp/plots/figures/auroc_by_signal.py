@@ -76,7 +76,7 @@ def draw(study: StudyResults) -> Figure:
         _set_limits(columns[0][1][0], by_model)
     keys = [
         dot_key("AUROC with 95% interval", DARK_GREY),
-        dot_key("diagnostic: holds the label", DARK_GREY, hollow=True),
+        dot_key("diagnostic: needs annotations", DARK_GREY, hollow=True),
         chance_key(study.margins),
     ]
     add_key(figure, keys if lines else [])
