@@ -8,11 +8,12 @@ import torch
 from transformers import DynamicCache
 
 from vrp.errors import InputError
+from vrp.vlm import batched_edits
 from vrp.vlm.batched_edits import Trunk
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
 from vrp.vlm.model import VLM
-from vrp.vlm.prefill import Decoder, cache_argument
+from vrp.vlm.prefill import Decoder, PromptPart, cache_argument
 from vrp.vlm.residual_edits import Edit, MlpBypass, NeuronEdit
 
 pytestmark = pytest.mark.slow
@@ -69,20 +70,22 @@ def test_layers_under_the_edit_are_not_computed_again(vlm: VLM, items: Sequence[
     finally:
         for handle in handles:
             handle.remove()
-    assert computed == list(range(2, vlm.n_layers))
+    n_parts = 1 if prepared.shared is None else 2  # what items of an image share, and the rest
+    assert computed == n_parts * list(range(2, vlm.n_layers))
 
 
 @pytest.mark.parametrize("by_keyword", [False, True])
 def test_kept_layers_rely_on_no_argument_name(
-    vlm: VLM, items: Sequence[VlmInput], by_keyword: bool
+    vlm: VLM, items: Sequence[VlmInput], monkeypatch: pytest.MonkeyPatch, by_keyword: bool
 ):
     """transformers 5.24 calls `cache` what 5.23 called `past_key_values`."""
-    prepared = prepare(vlm, items)
+    prepared = prepare(vlm, items[:1])
     edit = NeuronEdit(1, NEURONS)
     trunk = Trunk(vlm, prepared, [edit])
     stream = torch.zeros(*prepared.input_ids.shape, vlm.d_model)
     cache, reference = DynamicCache(), Decoder(vlm, prepared)
     reference.prefill()
+    monkeypatch.setattr(batched_edits, "running_part", lambda: PromptPart(prepared, 0))
     with trunk.under(edit):
         for layer in vlm.layers[:2]:
             if by_keyword:

@@ -24,9 +24,13 @@ def _keep(vlm, items, fill):
 
 
 def _with_other_images(items, draw_image):
+    keys = sorted({item.image_key for item in items})
     return [
-        item._replace(image=draw_image(900 + index, item.image.size), image_key=f"other-{index}")
-        for index, item in enumerate(items)
+        item._replace(
+            image=draw_image(900 + keys.index(item.image_key), item.image.size),
+            image_key=f"other-{item.image_key}",
+        )
+        for item in items
     ]
 
 

@@ -13,7 +13,11 @@ def test_reads_keep_no_other_positions_in_memory(vlm, items):
     prepared = prepare(vlm, items)
     tap = ResidualTap(n_layers=vlm.n_layers, hidden=True, components=True)
     with attached(vlm, tap):
-        Decoder(vlm, prepared).prefill()
+        decoder = Decoder(vlm, prepared)
+        if decoder.shared is not None:
+            decoder.prefill_prefixes()
+            tap.clear()
+        decoder.prefill()
     kept = {
         "residuals": vlm.n_layers + 1,
         "attention_outputs": vlm.n_layers,
@@ -56,12 +60,17 @@ def test_mean_update_of_half_precision_is_summed_in_float32():
 def test_what_padding_holds_does_not_reach_the_update(vlm, items):
     spec = CaptureSpec(residual_update=True)
     whole = run_batch(vlm, items, spec, max_new_tokens=1)
-    padding = prepare(vlm, items).attention_mask == 0
+    prepared = prepare(vlm, items)
+    padding = prepared.attention_mask == 0
     assert padding.any()
+    spoilt = {len(items): padding}
+    if (shared := prepared.shared) is not None:
+        spoilt[len(shared.items)] = padding[shared.items, : shared.n_columns]
+        spoilt[len(items)] = padding[:, shared.n_columns :]
 
     def spoil(module, args, output):
         output = output.clone()
-        output[padding] = float("nan")
+        output[spoilt[len(output)]] = float("nan")
         return output
 
     handle = vlm.layers[-1].register_forward_hook(spoil)  # no later layer attends to it

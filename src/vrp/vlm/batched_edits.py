@@ -14,9 +14,14 @@ from torch import nn
 from transformers import Cache
 
 from vrp.vlm.model import VLM
-from vrp.vlm.prefill import Decoder, Prepared
+from vrp.vlm.prefill import Decoder, Prepared, running_part
 from vrp.vlm.residual import entering_stream
 from vrp.vlm.residual_edits import Edit
+
+Cached = tuple[torch.Tensor, torch.Tensor]
+"""Keys and values."""
+ByPart = dict[int, torch.Tensor]
+"""First column of a part of the prompts → a layer's output there."""
 
 
 class Trunk:
@@ -25,30 +30,46 @@ class Trunk:
     def __init__(self, vlm: VLM, prepared: Prepared, edits: Iterable[Edit]) -> None:
         """Run the prefill once and keep what the edits need."""
         self._vlm = vlm
+        self._prepared = prepared
         starts = sorted({edit.first_changed_layer for edit in edits})
-        self._residuals: dict[int, torch.Tensor] = {}
-        self._cache: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._residuals: dict[int, ByPart] = {}
+        self._cache: list[dict[int, Cached]] = []
         if starts and starts[-1] > 0:
-            self._keep(prepared, [start - 1 for start in starts if start > 0])
+            self._keep([start - 1 for start in starts if start > 0])
 
     @torch.inference_mode()
-    def _keep(self, prepared: Prepared, layers: list[int]) -> None:
+    def _keep(self, layers: list[int]) -> None:
         def keeper(layer: int) -> Any:
+            found = self._residuals.setdefault(layer, {})
+
             def keep(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-                self._residuals[layer] = output
+                part = running_part()
+                assert part is not None
+                found[part.start] = output
 
             return keep
 
         modules = self._vlm.layers
         handles = [modules[layer].register_forward_hook(keeper(layer)) for layer in layers]
+        decoder = Decoder(self._vlm, self._prepared)
         try:
-            decoder = Decoder(self._vlm, prepared)
             decoder.prefill()
         finally:
             for handle in handles:
                 handle.remove()
         kept = decoder.cache.layers[: layers[-1] + 1]
-        self._cache = [(layer.keys, layer.values) for layer in kept]
+        self._cache = [self._parts(layer.keys, layer.values) for layer in kept]
+
+    def _parts(self, keys: torch.Tensor, values: torch.Tensor) -> "dict[int, Cached]":
+        """Return what a layer caches of each part of the prompts, by the part's first column."""
+        shared = self._prepared.shared
+        if shared is None:
+            return {0: (keys, values)}
+        n, items = shared.n_columns, shared.items
+        return {
+            0: (keys[items, :, :n], values[items, :, :n]),
+            n: (keys[:, :, n:], values[:, :, n:]),
+        }
 
     @contextmanager
     def under(self, edit: Edit) -> Iterator[None]:
@@ -62,8 +83,8 @@ class Trunk:
         try:
             for index, layer in enumerate(own):
                 last = index + 1 == start
-                residual = self._residuals[index] if last else None
-                modules[index] = _Kept(layer, index, self._cache[index], residual)
+                residuals = self._residuals[index] if last else None
+                modules[index] = _Kept(layer, index, self._prepared, self._cache[index], residuals)
             yield
         finally:
             for index, layer in enumerate(own):
@@ -77,22 +98,25 @@ class _Kept(nn.Module):
         self,
         layer: nn.Module,
         index: int,
-        cache: tuple[torch.Tensor, torch.Tensor],
-        residual: torch.Tensor | None,
+        prepared: Prepared,
+        cache: "dict[int, Cached]",
+        residuals: "ByPart | None",
     ) -> None:
         super().__init__()
         self.layer = layer
         self.index = index
+        self.prepared = prepared
         self.cache = cache
-        self.residual = residual
+        self.residuals = residuals
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        entering = entering_stream(self.layer, args, kwargs)
-        keys, values = self.cache
-        same_batch = entering.shape[:2] == (keys.shape[0], keys.shape[2])
-        if not same_batch:  # a decode step, or a batch split for lack of memory
+        part = running_part()
+        if part is None or part.prepared is not self.prepared:
+            # A decode step, or a batch that was split for lack of memory.
             return self.layer(*args, **kwargs)
         # By type: transformers has renamed this argument before.
         [cache] = [value for value in (*args, *kwargs.values()) if isinstance(value, Cache)]
-        cache.update(keys, values, self.index)
-        return entering if self.residual is None else self.residual
+        cache.update(*self.cache[part.start], self.index)
+        if self.residuals is not None:
+            return self.residuals[part.start]
+        return entering_stream(self.layer, args, kwargs)

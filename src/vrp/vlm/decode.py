@@ -17,7 +17,7 @@ from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, LensMargins, contributions, layer_margins, top_two
 from vrp.vlm.model import VLM
 from vrp.vlm.nucleus_sampling import tie_tolerance
-from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
+from vrp.vlm.prefill import Decoder, Prepared, SharedPrefixes, prepare, run_to_fit
 from vrp.vlm.residual import ImageTokens, ResidualTap, attached
 from vrp.vlm.residual_edits import Edit
 
@@ -176,6 +176,8 @@ class _Pass:
         self.limits = np.array(limits)  # longest answer of each item
         self.edits = edits
         self.decoder = Decoder(vlm, prepared, replace.features(prepared) if replace else None)
+        if mask is not None:  # items of one image may have different tokens hidden
+            self.decoder.shared = None
         self.attention = AttentionTap(
             prepared.image_index,
             n_layers=vlm.n_layers,
@@ -205,6 +207,8 @@ class _Pass:
         with ExitStack() as stack:
             stack.enter_context(attached(self.vlm, self.residual, self.edits))
             stack.enter_context(active(self.attention))
+            if self.decoder.shared is not None:
+                self._run_prefixes(self.decoder.shared)
             logits = self.decoder.prefill()
             self._read_prefill(logits)
             self.residual.image_tokens = None
@@ -218,6 +222,21 @@ class _Pass:
         return self._results()
 
     # The prefill
+
+    def _run_prefixes(self, shared: SharedPrefixes) -> None:
+        """Run the shared prefixes; only their image tokens are read, once an image."""
+        tap, collect = self.residual, self.attention.collect
+        image = tap.image_tokens
+        if image is not None:
+            tap.image_tokens = ImageTokens(*(values[shared.items] for values in image))
+        self.attention.collect = False
+        self.decoder.prefill_prefixes()
+        self.attention.collect = collect
+        updates, norms = list(tap.updates), list(tap.image_norms)
+        tap.clear()
+        tap.image_tokens = None
+        tap.updates += [of_layer[shared.image_of] for of_layer in updates]
+        tap.image_norms += [of_layer[shared.image_of] for of_layer in norms]
 
     def _read_prefill(self, logits: torch.Tensor) -> None:
         log_p = logits.log_softmax(-1)

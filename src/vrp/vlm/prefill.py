@@ -2,9 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -21,14 +22,26 @@ from vrp.vlm.out_of_memory import split_to_fit
 Result = TypeVar("Result")
 
 
+class SharedPrefixes(NamedTuple):
+    """What the prompts about one image have in common: all tokens up to the image's last."""
+
+    n_columns: int
+    """P, so many of the padded prompts' first columns hold the prefixes, padded on the left."""
+    items: torch.Tensor
+    """(G,) one item of each distinct image."""
+    image_of: torch.Tensor
+    """(B,) place of each item's image among these."""
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A tokenised, left-padded batch with its images encoded; serves any number of prefills."""
+    """A tokenised, padded batch with its images encoded; serves any number of prefills."""
 
     inputs: tuple[VlmInput, ...]
     """The items, in order."""
     input_ids: torch.Tensor
-    """(B, T) prompts, image placeholders expanded."""
+    """(B, T) prompts, image placeholders expanded; padded on the left or, where prefixes are
+    shared, on the left of both the prefixes and what follows them."""
     attention_mask: torch.Tensor
     """(B, T) 0 on padding."""
     positions: Positions
@@ -41,6 +54,8 @@ class Prepared:
     """(B, S_max) positions of the image tokens in the padded prompt; 0 beyond an item's own."""
     prompt_lengths: tuple[int, ...]
     """Per item, prompt tokens without padding."""
+    shared: SharedPrefixes | None = None
+    """Prefixes that are run once for all items of an image; None where that saves nothing."""
 
     @property
     def n_items(self) -> int:
@@ -51,6 +66,23 @@ class Prepared:
     def n_image_tokens(self) -> torch.Tensor:
         """(B,) image tokens S_i of each item."""
         return self.image_index.new_tensor([grid.n_tokens for grid in self.grids])
+
+
+class PromptPart(NamedTuple):
+    """The part of a batch's prompts that a forward runs."""
+
+    prepared: Prepared
+    """The batch."""
+    start: int
+    """The first of the padded prompts' columns that are run."""
+
+
+_RUNNING: ContextVar[PromptPart | None] = ContextVar("vrp_prompt_part", default=None)
+
+
+def running_part() -> PromptPart | None:
+    """Return the part of the prompts that is being run; None in decode steps."""
+    return _RUNNING.get()
 
 
 @torch.inference_mode()
@@ -74,15 +106,21 @@ def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: AnswerLimit
     lengths = tuple(len(prompt) for prompt in prompts)
     require_contexts(vlm, inputs, lengths, max_new_tokens)
     input_ids, attention_mask = _left_padded(vlm, prompts)
+    positions = vlm.family.positions(vlm.model, input_ids, attention_mask, grids)
+    shared = _shared_prefixes(vlm, inputs, prompts)
+    if shared is not None:
+        columns = _columns_of_both(vlm, prompts, shared.n_columns, input_ids.shape[1])
+        input_ids, attention_mask, positions = _rearranged(vlm, input_ids, positions, columns)
     return Prepared(
         inputs=tuple(inputs),
         input_ids=input_ids,
         attention_mask=attention_mask,
-        positions=vlm.family.positions(vlm.model, input_ids, attention_mask, grids),
+        positions=positions,
         features=_encode_once(vlm, inputs, grids),
         grids=grids,
         image_index=_image_index(vlm, input_ids, grids),
         prompt_lengths=lengths,
+        shared=shared,
     )
 
 
@@ -157,6 +195,70 @@ def _left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, 
     return torch.tensor(ids, device=vlm.device), torch.tensor(mask, device=vlm.device)
 
 
+def _prefix_length(vlm: VLM, prompt: Sequence[int]) -> int:
+    """Return the number of tokens up to the image's last."""
+    return len(prompt) - prompt[::-1].index(vlm.image_token_id)
+
+
+def _shared_prefixes(
+    vlm: VLM, inputs: Sequence[VlmInput], prompts: Sequence[list[int]]
+) -> SharedPrefixes | None:
+    """Find items of one image; None where each has its own, or tokens look ahead of themselves."""
+    if not vlm.family.shares_prefixes(vlm.model):
+        return None
+    lengths = [_prefix_length(vlm, prompt) for prompt in prompts]
+    place: dict[Any, int] = {}
+    items: list[int] = []
+    image_of: list[int] = []
+    for row, (item, prompt, n_tokens) in enumerate(zip(inputs, prompts, lengths, strict=True)):
+        key = (item.image_key or id(item.image), *prompt[:n_tokens])
+        if key not in place:
+            place[key] = len(items)
+            items.append(row)
+        image_of.append(place[key])
+    if len(items) == len(inputs):
+        return None
+    # On the CPU, from where indices reach a cache spread over several devices.
+    return SharedPrefixes(max(lengths), torch.tensor(items), torch.tensor(image_of))
+
+
+def _columns_of_both(
+    vlm: VLM, prompts: Sequence[list[int]], n_prefix_columns: int, n_columns: int
+) -> torch.Tensor:
+    """Return (B, P + Q) left-padded columns of prefixes, then of what follows; -1 on padding."""
+    lengths = [_prefix_length(vlm, prompt) for prompt in prompts]
+    rest = max(len(prompt) - n for prompt, n in zip(prompts, lengths, strict=True))
+    columns = torch.full((len(prompts), n_prefix_columns + rest), -1)
+    for row, (prompt, n) in enumerate(zip(prompts, lengths, strict=True)):
+        own = torch.arange(n_columns - len(prompt), n_columns)
+        columns[row, n_prefix_columns - n : n_prefix_columns] = own[:n]
+        columns[row, columns.shape[1] - (len(prompt) - n) :] = own[n:]
+    return columns
+
+
+def _rearranged(
+    vlm: VLM, input_ids: torch.Tensor, positions: Positions, columns: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, Positions]:
+    """Return ids, attention mask and positions of a batch whose columns are put elsewhere.
+
+    Args:
+        vlm: the model.
+        input_ids: (B, T) left-padded prompts.
+        positions: theirs.
+        columns: (B, T') the column that each new one is taken from; -1: padding.
+    """
+    columns = columns.to(input_ids.device)
+    own, source = columns >= 0, columns.clamp_min(0)
+    ids = input_ids.gather(1, source).where(own, vlm.eos_token_ids[0])
+    of_prompt = positions.prompt
+    if of_prompt.ndim == 3:  # one row for each axis
+        source, own_of_prompt = source.expand(of_prompt.shape[0], -1, -1), own[None]
+    else:
+        own_of_prompt = own
+    moved = of_prompt.gather(-1, source).where(own_of_prompt, 0)
+    return ids, own.long(), Positions(moved, positions.first_answer)
+
+
 def _encode_once(
     vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
 ) -> tuple[torch.Tensor, ...]:
@@ -212,26 +314,67 @@ class Decoder:
         self.features = prepared.features if features is None else tuple(features)
         self.attention_mask = prepared.attention_mask
         self.positions = prepared.positions.first_answer
-        self.cache: Any = None
+        # Where a token's embedding differs between items, so does all that follows it.
+        self.shared = prepared.shared if features is None else None
+        # Made by the model, it would drop what sliding layers no longer see, and image tokens
+        # would be elsewhere in their keys than in the prompt; masks keep the window instead.
+        self.cache: Any = DynamicCache()
         self._cache_argument = cache_argument(type(vlm.model))
 
     def prefill(self) -> torch.Tensor:
-        """Run the prompts; return raw logits (B, V) of the first answer token, in float32."""
+        """Run the prompts; return raw logits (B, V) of the first answer token, in float32.
+
+        Of prefixes that are shared, what follows them; they have been run with
+        `prefill_prefixes`, or are now.
+        """
+        if self.shared is None:
+            return self._run_prompts(slice(None), slice(None), self.features)
+        if not self.cache.get_seq_length():
+            self.prefill_prefixes()
+        return self._run_prompts(slice(None), slice(self.shared.n_columns, None), None)
+
+    def prefill_prefixes(self) -> None:
+        """Run each shared prefix once, and hand it on to the items that have it."""
+        assert self.shared is not None
+        features = [self.features[item] for item in self.shared.items.tolist()]
+        self._run_prompts(self.shared.items, slice(self.shared.n_columns), features)
+        self.cache.batch_select_indices(self.shared.image_of)
+
+    def _run_prompts(
+        self,
+        rows: torch.Tensor | slice,
+        columns: slice,
+        features: Sequence[torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """Run columns of some rows' prompts behind what is cached of them.
+
+        Args:
+            rows: of the batch.
+            columns: of the padded prompts.
+            features: image embeddings of these rows; None where the columns hold no image.
+        """
         family, prepared = self.vlm.family, self.prepared
-        images = BaseModelOutputWithPooling(pooler_output=family.join_features(self.features))
-        # Made by the model, it would drop what sliding layers no longer see, and image tokens
-        # would be elsewhere in their keys than in the prompt; masks keep the window instead.
-        self.cache = DynamicCache()
-        output = self.vlm.model(
-            input_ids=prepared.input_ids,
-            attention_mask=prepared.attention_mask,
-            position_ids=prepared.positions.prompt,
-            mm_encoder_outputs={"image": images},
-            use_cache=True,
-            logits_to_keep=1,  # of a whole prompt they would be (B, T, V)
-            **{self._cache_argument: self.cache},
-            **family.prefill_inputs(prepared.input_ids),
-        )
+        ids = prepared.input_ids[rows, columns]
+        images: dict[str, Any] = {}
+        if features is not None:
+            joined = family.join_features(features)
+            images["mm_encoder_outputs"] = {
+                "image": BaseModelOutputWithPooling(pooler_output=joined)
+            }
+        running = _RUNNING.set(PromptPart(prepared, columns.start or 0))
+        try:
+            output = self.vlm.model(
+                input_ids=ids,
+                attention_mask=prepared.attention_mask[rows, : columns.stop],
+                position_ids=prepared.positions.prompt[..., rows, columns],
+                use_cache=True,
+                logits_to_keep=1,  # of a whole prompt they would be (B, T, V)
+                **images,
+                **{self._cache_argument: self.cache},
+                **family.prefill_inputs(ids),
+            )
+        finally:
+            _RUNNING.reset(running)
         return output.logits[:, -1].float()
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:

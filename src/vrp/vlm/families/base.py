@@ -238,6 +238,15 @@ class Family(ABC):
 
     # Positions and other inputs of the language model
 
+    def shares_prefixes(self, model: Any) -> bool:
+        """Whether what a prompt begins with is read the same whatever follows it.
+
+        It is in causal models. Layers with a sliding window count positions by their place among
+        the keys, which shared prefixes move.
+        """
+        kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        return "sliding_attention" not in kinds
+
     def positions(
         self,
         model: Any,

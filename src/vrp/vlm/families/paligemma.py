@@ -74,6 +74,10 @@ class PaliGemma(Family):
         """Return (B, S, d_model)."""
         return torch.stack(list(features))
 
+    def shares_prefixes(self, model: Any) -> bool:
+        """Image tokens attend to the question."""
+        return False
+
     def positions(
         self,
         model: Any,
