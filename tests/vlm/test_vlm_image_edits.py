@@ -75,6 +75,69 @@ def test_partial_mask_equals_eager_attention_under_a_handmade_mask(vlm, referenc
         assert capture.attention[:, visible].min() > 0
 
 
+STATES = CaptureSpec(hidden=("prompt_end", "answer_end"))
+"""Reads nothing of image tokens, so that hidden ones are left out."""
+
+
+def test_leaving_tokens_out_equals_eager_attention_under_a_handmade_mask(vlm, reference, items):
+    rng = np.random.default_rng(3)
+    keep = [rng.random(m.size) < 0.6 for m in _keep(vlm, items, True)]
+    found = run_batch(vlm, items, STATES, max_new_tokens=2, mask=AttentionMask(keep))
+    for item, visible, capture in zip(items, keep, found, strict=True):
+        expected = _eager_hidden(vlm, reference, item, visible)
+        np.testing.assert_allclose(capture.hidden["prompt_end"][:-1], expected[:-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.7, 0.95])
+def test_leaving_tokens_out_equals_masking_them(vlm, items, share):
+    """In decode steps too, whatever the lengths, and how many of each item are left."""
+    rng = np.random.default_rng(7)
+    keep = [rng.random(m.size) < share for m in _keep(vlm, items, True)]
+    mask = AttentionMask(keep)
+    whole = run_batch(vlm, items, HIDDEN, max_new_tokens=4, mask=mask)
+    short = run_batch(vlm, items, STATES, max_new_tokens=4, mask=mask)
+    for a, b in zip(whole, short, strict=True):
+        assert a.token_ids == b.token_ids
+        assert (a.grid_h, a.grid_w, a.n_prompt_tokens) == (b.grid_h, b.grid_w, b.n_prompt_tokens)
+        np.testing.assert_allclose(a.token_logprobs, b.token_logprobs, atol=1e-5)
+        for position in STATES.hidden:
+            np.testing.assert_allclose(a.hidden[position], b.hidden[position], atol=1e-5)
+
+
+def test_fewer_tokens_are_run_where_some_are_hidden(vlm, items, monkeypatch):
+    shapes = []
+    forward = vlm.model.forward
+
+    def counting(*args, input_ids, **kwargs):
+        shapes.append(tuple(input_ids.shape))
+        return forward(*args, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(vlm.model, "forward", counting)
+    prepared = prepare(vlm, items)
+    keep = [np.arange(m.size) % 10 == 0 for m in _keep(vlm, items, True)]
+    run_batch(vlm, prepared, max_new_tokens=1, mask=AttentionMask(keep))
+    n_run = sum(rows * columns for rows, columns in shapes)
+    n_left = max(int(mask.sum()) for mask in keep)
+    n_text = max(n - m.size for n, m in zip(prepared.prompt_lengths, keep, strict=True))
+    assert n_run <= len(items) * (n_left + n_text)
+    if vlm.family.name != "paligemma":  # what comes before the image is run once
+        before = min(prepared.input_ids[0].tolist().index(vlm.image_token_id), n_text)
+        assert shapes[0][0] == 1
+        assert n_run <= len(items) * (n_left + n_text - shapes[0][1]) + before
+
+
+def test_an_empty_mask_changes_no_bit(vlm, items):
+    bare = run_batch(vlm, items, STATES, max_new_tokens=3)
+    kept = run_batch(
+        vlm, items, STATES, max_new_tokens=3, mask=AttentionMask(_keep(vlm, items, True))
+    )
+    for a, b in zip(bare, kept, strict=True):
+        assert a.token_ids == b.token_ids
+        np.testing.assert_array_equal(a.token_logprobs, b.token_logprobs)
+        for position in STATES.hidden:
+            np.testing.assert_array_equal(a.hidden[position], b.hidden[position])
+
+
 def _eager_hidden(vlm, reference, item, visible):
     """Residuals at prompt_end from eager attention with an additive 4-D mask."""
     made = reference.inputs(item)

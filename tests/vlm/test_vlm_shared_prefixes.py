@@ -60,7 +60,7 @@ def test_prefixes_are_found(vlm: VLM, items: Sequence[VlmInput]):
     shared = prepared.shared
     keys = [item.image_key for item in items]
     assert [keys[i] for i in shared.items] == list(dict.fromkeys(keys))
-    assert [keys[shared.items[place]] for place in shared.image_of] == keys
+    assert [keys[shared.items[place]] for place in shared.prefix_of] == keys
     is_image = prepared.input_ids == vlm.image_token_id
     assert not is_image[:, shared.n_columns :].any()
     # The prefix ends with the image, whatever its size.

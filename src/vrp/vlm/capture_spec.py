@@ -26,6 +26,11 @@ class CaptureSpec:
     first_tokens: bool = False
     """Likeliest first answer tokens, as many as `FIRST_TOKENS`."""
 
+    @property
+    def reads_image_tokens(self) -> bool:
+        """Whether anything is read of each image token."""
+        return self.attention or self.head_rows or self.residual_update
+
     @classmethod
     def full(cls, hidden: tuple[str, ...] = ("prompt_end",)) -> "CaptureSpec":
         """Read everything."""

@@ -17,7 +17,8 @@ from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 from vrp.vlm.lens import Contributions, LensMargins, contributions, layer_margins, top_two
 from vrp.vlm.model import VLM
 from vrp.vlm.nucleus_sampling import tie_tolerance
-from vrp.vlm.prefill import Decoder, Prepared, SharedPrefixes, prepare, run_to_fit
+from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
+from vrp.vlm.prompt_layout import SharedPrefixes
 from vrp.vlm.residual import ImageTokens, ResidualTap, attached
 from vrp.vlm.residual_edits import Edit
 
@@ -144,15 +145,11 @@ def run_batch(
         raise InputError(f"max_new_tokens is {min(limits)}; it must be at least 1")
 
     def run(prepared: Prepared, rows: slice) -> list[ItemCapture]:
-        return _Pass(
-            vlm,
-            prepared,
-            spec,
-            limits[rows],
-            mask.part(rows) if mask else None,
-            replace.part(rows) if replace else None,
-            edits,
-        ).run()
+        hidden = mask.part(rows) if mask else None
+        replaced = replace.part(rows) if replace else None
+        if hidden is not None:
+            prepared, hidden = hidden.dropped(vlm, prepared, read=spec.reads_image_tokens)
+        return _Pass(vlm, prepared, spec, limits[rows], hidden, replaced, edits).run()
 
     return run_to_fit(vlm, inputs, run, max_new_tokens=max_new_tokens)
 
@@ -235,8 +232,8 @@ class _Pass:
         updates, norms = list(tap.updates), list(tap.image_norms)
         tap.clear()
         tap.image_tokens = None
-        tap.updates += [of_layer[shared.image_of] for of_layer in updates]
-        tap.image_norms += [of_layer[shared.image_of] for of_layer in norms]
+        tap.updates += [of_layer[shared.prefix_of] for of_layer in updates]
+        tap.image_norms += [of_layer[shared.prefix_of] for of_layer in norms]
 
     def _read_prefill(self, logits: torch.Tensor) -> None:
         log_p = logits.log_softmax(-1)

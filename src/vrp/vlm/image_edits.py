@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw
 
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
+from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Prepared
+from vrp.vlm.prompt_layout import without_tokens
 
 MID_GREY = (128, 128, 128)
 
@@ -29,6 +31,23 @@ class AttentionMask:
     def part(self, rows: slice) -> "AttentionMask":
         """Return the same for some items of the batch."""
         return AttentionMask(self.keep[rows])
+
+    def dropped(
+        self, vlm: VLM, prepared: Prepared, *, read: bool
+    ) -> "tuple[Prepared, AttentionMask | None]":
+        """Return the batch without the hidden tokens, where that can be, and what is left to hide.
+
+        Args:
+            vlm: the model.
+            prepared: the batch.
+            read: whether something is read of image tokens, hidden ones included.
+        """
+        _check(self.keep, prepared)
+        if all(map(np.all, self.keep)):
+            return prepared, None
+        if read or not vlm.family.drops_tokens(vlm.model):
+            return prepared, self
+        return without_tokens(vlm, prepared, self.keep), None
 
     def columns(self, prepared: Prepared) -> torch.Tensor:
         """Return (B, T), False at the hidden positions of the padded prompts."""

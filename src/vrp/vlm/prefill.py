@@ -18,19 +18,9 @@ from vrp.vlm.batching import AnswerLimit, VlmInput, longest_answer, require_cont
 from vrp.vlm.families.base import Grid, Positions
 from vrp.vlm.model import VLM
 from vrp.vlm.out_of_memory import split_to_fit
+from vrp.vlm.prompt_layout import Layout, SharedPrefixes, image_index, share_prefixes
 
 Result = TypeVar("Result")
-
-
-class SharedPrefixes(NamedTuple):
-    """What the prompts about one image have in common: all tokens up to the image's last."""
-
-    n_columns: int
-    """P, so many of the padded prompts' first columns hold the prefixes, padded on the left."""
-    items: torch.Tensor
-    """(G,) one item of each distinct image."""
-    image_of: torch.Tensor
-    """(B,) place of each item's image among these."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,7 @@ class Prepared:
     prompt_lengths: tuple[int, ...]
     """Per item, prompt tokens without padding."""
     shared: SharedPrefixes | None = None
-    """Prefixes that are run once for all items of an image; None where that saves nothing."""
+    """What several prompts begin with, and is run once; None where all is run for each item."""
 
     @property
     def n_items(self) -> int:
@@ -107,20 +97,15 @@ def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: AnswerLimit
     require_contexts(vlm, inputs, lengths, max_new_tokens)
     input_ids, attention_mask = _left_padded(vlm, prompts)
     positions = vlm.family.positions(vlm.model, input_ids, attention_mask, grids)
-    shared = _shared_prefixes(vlm, inputs, prompts)
-    if shared is not None:
-        columns = _columns_of_both(vlm, prompts, shared.n_columns, input_ids.shape[1])
-        input_ids, attention_mask, positions = _rearranged(vlm, input_ids, positions, columns)
+    left_padded = Layout(input_ids, attention_mask, positions, None)
+    layout = share_prefixes(vlm, inputs, prompts, left_padded)
     return Prepared(
         inputs=tuple(inputs),
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        positions=positions,
+        **layout._asdict(),
         features=_encode_once(vlm, inputs, grids),
         grids=grids,
-        image_index=_image_index(vlm, input_ids, grids),
+        image_index=image_index(vlm, layout.input_ids, [grid.n_tokens for grid in grids]),
         prompt_lengths=lengths,
-        shared=shared,
     )
 
 
@@ -195,70 +180,6 @@ def _left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, 
     return torch.tensor(ids, device=vlm.device), torch.tensor(mask, device=vlm.device)
 
 
-def _prefix_length(vlm: VLM, prompt: Sequence[int]) -> int:
-    """Return the number of tokens up to the image's last."""
-    return len(prompt) - prompt[::-1].index(vlm.image_token_id)
-
-
-def _shared_prefixes(
-    vlm: VLM, inputs: Sequence[VlmInput], prompts: Sequence[list[int]]
-) -> SharedPrefixes | None:
-    """Find items of one image; None where each has its own, or tokens look ahead of themselves."""
-    if not vlm.family.shares_prefixes(vlm.model):
-        return None
-    lengths = [_prefix_length(vlm, prompt) for prompt in prompts]
-    place: dict[Any, int] = {}
-    items: list[int] = []
-    image_of: list[int] = []
-    for row, (item, prompt, n_tokens) in enumerate(zip(inputs, prompts, lengths, strict=True)):
-        key = (item.image_key or id(item.image), *prompt[:n_tokens])
-        if key not in place:
-            place[key] = len(items)
-            items.append(row)
-        image_of.append(place[key])
-    if len(items) == len(inputs):
-        return None
-    # On the CPU, from where indices reach a cache spread over several devices.
-    return SharedPrefixes(max(lengths), torch.tensor(items), torch.tensor(image_of))
-
-
-def _columns_of_both(
-    vlm: VLM, prompts: Sequence[list[int]], n_prefix_columns: int, n_columns: int
-) -> torch.Tensor:
-    """Return (B, P + Q) left-padded columns of prefixes, then of what follows; -1 on padding."""
-    lengths = [_prefix_length(vlm, prompt) for prompt in prompts]
-    rest = max(len(prompt) - n for prompt, n in zip(prompts, lengths, strict=True))
-    columns = torch.full((len(prompts), n_prefix_columns + rest), -1)
-    for row, (prompt, n) in enumerate(zip(prompts, lengths, strict=True)):
-        own = torch.arange(n_columns - len(prompt), n_columns)
-        columns[row, n_prefix_columns - n : n_prefix_columns] = own[:n]
-        columns[row, columns.shape[1] - (len(prompt) - n) :] = own[n:]
-    return columns
-
-
-def _rearranged(
-    vlm: VLM, input_ids: torch.Tensor, positions: Positions, columns: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, Positions]:
-    """Return ids, attention mask and positions of a batch whose columns are put elsewhere.
-
-    Args:
-        vlm: the model.
-        input_ids: (B, T) left-padded prompts.
-        positions: theirs.
-        columns: (B, T') the column that each new one is taken from; -1: padding.
-    """
-    columns = columns.to(input_ids.device)
-    own, source = columns >= 0, columns.clamp_min(0)
-    ids = input_ids.gather(1, source).where(own, vlm.eos_token_ids[0])
-    of_prompt = positions.prompt
-    if of_prompt.ndim == 3:  # one row for each axis
-        source, own_of_prompt = source.expand(of_prompt.shape[0], -1, -1), own[None]
-    else:
-        own_of_prompt = own
-    moved = of_prompt.gather(-1, source).where(own_of_prompt, 0)
-    return ids, own.long(), Positions(moved, positions.first_answer)
-
-
 def _encode_once(
     vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
 ) -> tuple[torch.Tensor, ...]:
@@ -279,13 +200,6 @@ def _encode_once(
                 f"of {grid.height}×{grid.width} is due; do items with one image_key differ in size?"
             )
     return features
-
-
-def _image_index(vlm: VLM, input_ids: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
-    index = input_ids.new_zeros(len(grids), max(grid.n_tokens for grid in grids))
-    for row, grid in enumerate(grids):
-        index[row, : grid.n_tokens] = (input_ids[row] == vlm.image_token_id).nonzero()[:, 0]
-    return index
 
 
 def cache_argument(model_class: type[nn.Module]) -> str:
@@ -327,18 +241,22 @@ class Decoder:
         Of prefixes that are shared, what follows them; they have been run with
         `prefill_prefixes`, or are now.
         """
-        if self.shared is None:
-            return self._run_prompts(slice(None), slice(None), self.features)
+        shared, everyone = self.shared, slice(None)
+        if shared is None:
+            return self._run_prompts(everyone, everyone, self.features)
         if not self.cache.get_seq_length():
             self.prefill_prefixes()
-        return self._run_prompts(slice(None), slice(self.shared.n_columns, None), None)
+        behind = slice(shared.n_columns, None)
+        return self._run_prompts(everyone, behind, None if shared.hold_image else self.features)
 
     def prefill_prefixes(self) -> None:
         """Run each shared prefix once, and hand it on to the items that have it."""
-        assert self.shared is not None
-        features = [self.features[item] for item in self.shared.items.tolist()]
-        self._run_prompts(self.shared.items, slice(self.shared.n_columns), features)
-        self.cache.batch_select_indices(self.shared.image_of)
+        shared = self.shared
+        assert shared is not None
+        features = [self.features[item] for item in shared.items.tolist()]
+        shown = features if shared.hold_image else None
+        self._run_prompts(shared.items, slice(shared.n_columns), shown)
+        self.cache.batch_select_indices(shared.prefix_of)
 
     def _run_prompts(
         self,
@@ -356,7 +274,7 @@ class Decoder:
         family, prepared = self.vlm.family, self.prepared
         ids = prepared.input_ids[rows, columns]
         images: dict[str, Any] = {}
-        if features is not None:
+        if features is not None and any(map(len, features)):
             joined = family.join_features(features)
             images["mm_encoder_outputs"] = {
                 "image": BaseModelOutputWithPooling(pooler_output=joined)

@@ -264,7 +264,7 @@ class Auto(Family):
 
     def join_features(self, features: Sequence[torch.Tensor]) -> Any:
         """Return the embeddings in the form in which the model's vision side gives them."""
-        return torch.stack(list(features)) if self._features_are_stacked else tuple(features)
+        return torch.cat(list(features))[None] if self._features_are_stacked else tuple(features)
 
     def _run_image_processor(self, image: Image.Image, **options: Any) -> Any:
         return self.image_processor(images=[image], return_tensors="pt", **options)

@@ -238,14 +238,19 @@ class Family(ABC):
 
     # Positions and other inputs of the language model
 
-    def shares_prefixes(self, model: Any) -> bool:
-        """Whether what a prompt begins with is read the same whatever follows it.
+    def drops_tokens(self, model: Any) -> bool:
+        """Whether a token that no other attends to may be left out, others keeping their positions.
 
-        It is in causal models. Layers with a sliding window count positions by their place among
-        the keys, which shared prefixes move.
+        Not where layers have a sliding window: it counts keys, whatever their positions are.
         """
         kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
         return "sliding_attention" not in kinds
+
+    def shares_prefixes(self, model: Any) -> bool:
+        """Whether what a prompt begins with is read the same whatever follows it, as it is in
+        causal models, and may be padded on its own.
+        """
+        return self.drops_tokens(model)
 
     def positions(
         self,

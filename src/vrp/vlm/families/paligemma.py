@@ -71,8 +71,8 @@ class PaliGemma(Family):
         return uniform_boxes(self._grid, *image_size)
 
     def join_features(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return (B, S, d_model)."""
-        return torch.stack(list(features))
+        """Return (1, tokens of all images, d_model), however many of each there are."""
+        return torch.cat(list(features))[None]
 
     def shares_prefixes(self, model: Any) -> bool:
         """Image tokens attend to the question."""
