@@ -63,6 +63,12 @@ GOALS = {
     "memory, capture / limit": Goal(1.15),
 }
 MIXES = ("one question an image", "study mix")
+SHARED_GOALS = {
+    "capture / limit": Goal(0.5),
+    "K=10 and exact / limit": Goal(0.5),
+    "blind / limit": Goal(0.25),
+}
+"""Where the questions of one image share a prefill: in causal families, in the study's mix."""
 
 
 def questions(mix: str, n_items: int) -> list[VlmInput]:
@@ -209,6 +215,7 @@ class Contest:
             "k10": self.samples(k=K),
             "exact": self.samples(floor=FLOOR),
             "k10_and_exact": self.samples(k=K, floor=FLOOR),
+            "blind": self.blind(),
             "usual": self.usual,
         }
 
@@ -249,14 +256,18 @@ def measure(family: str, mix: str, options: argparse.Namespace) -> dict[str, Any
         "exact / one answer": ratio_of(ms, "exact", "answers"),
         "K=10 and exact / one answer": ratio_of(ms, "k10_and_exact", "answers"),
         "one answer / limit": ratio_of(ms, "answers", "limit"),
+        "K=10 and exact / limit": ratio_of(ms, "k10_and_exact", "limit"),
+        "blind / limit": ratio_of(ms, "blind", "limit"),
         "usual / engine": ratio_of(ms, "usual", "attention_and_hidden", "k10"),
         "usual / engine reading everything": ratio_of(ms, "usual", "capture", "k10_and_exact"),
     }
+    shares = mix == MIXES[1] and contest.vlm.family.shares_prefixes(contest.vlm.model)
+    goals = GOALS | SHARED_GOALS if shares else GOALS
     return {
         "items": len(contest.items),
         "same_greedy_answers": same,
         "ms_an_item": {name: Spread.of(spent)._asdict() for name, spent in ms.items()},
-        "ratios": {name: spread.judged(GOALS.get(name)) for name, spread in ratios.items()},
+        "ratios": {name: spread.judged(goals.get(name)) for name, spread in ratios.items()},
     }
 
 

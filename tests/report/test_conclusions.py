@@ -133,6 +133,11 @@ def test_what_knows_the_form_of_the_question_is_named():
         "the form of the question, rather than attention, explains image mass in m (AUROC 0.62 "
         "[0.58, 0.66] as the mean over tasks, 0.51 [0.49, 0.53] within strata)"
     ) in answer.body
+    stronger = estimate(0.36, 0.32, 0.40, p=0.001)
+    metrics |= {"spatial_entropy": CHANCE, ("spatial_entropy", "auroc", "macro"): stronger}
+    answer = conclude_attention([evidence(metrics=metrics)])
+    assert "explains spatial entropy H_s and one more in m (AUROC 0.36 [0.32" in answer.body
+    del metrics["spatial_entropy"], metrics["spatial_entropy", "auroc", "macro"]
     metrics["image_mass"] = ABOVE
     assert "form of the question" not in conclude_attention([evidence(metrics=metrics)]).body
 

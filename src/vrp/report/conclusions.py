@@ -23,7 +23,15 @@ from vrp.estimates.verdicts import (
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import claim_of
-from vrp.report.numbers import decimal, layers_in_words, listed, percent, points, with_interval
+from vrp.report.numbers import (
+    decimal,
+    layers_in_words,
+    listed,
+    number_word,
+    percent,
+    points,
+    with_interval,
+)
 from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS
 from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
@@ -129,19 +137,29 @@ def _attention_predictors() -> list[str]:
 
 
 def _form_clause(models: Sequence[ModelEvidence]) -> str:
-    """Name what differs from chance as the mean over tasks, and not within strata."""
+    """Name what differs from chance as the mean over tasks, and not within strata.
+
+    Of each model the read-out that differs most, and how many others there are.
+    """
     parts = []
     for model in models:
+        found = {}
         for name in _attention_predictors():
             of_tasks, within = model.auroc(name, MACRO), model.auroc(name)
             if of_tasks is None or within is None or not within.defined:
                 continue
             differs = standing(of_tasks, null=0.5).differs and is_noticeable(of_tasks.value)
             if differs and not is_noticeable(within.value):
-                parts.append(
-                    f"{predictor_label(name)} in {model.name} (AUROC {with_interval(of_tasks)} as "
-                    f"the mean over tasks, {with_interval(within)} within strata)"
-                )
+                found[name] = of_tasks, within
+        if not found:
+            continue
+        name = max(found, key=lambda one: abs(found[one][0].value - 0.5))
+        of_tasks, within = found[name]
+        others = f" and {number_word(len(found) - 1)} more" if len(found) > 1 else ""
+        parts.append(
+            f"{predictor_label(name)}{others} in {model.name} (AUROC {with_interval(of_tasks)} as "
+            f"the mean over tasks, {with_interval(within)} within strata)"
+        )
     if not parts:
         return ""
     return f"the form of the question, rather than attention, explains {listed(parts)}"
