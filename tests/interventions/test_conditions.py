@@ -35,7 +35,7 @@ def study(**sections: object) -> StudyConfig:
     [
         (MaskCondition("top", 0.3), "top_30", "most attended 30% of patches", "random_30"),
         (MaskCondition("random", 0.125, 2), "random_12.5", "random 12.5% of patches", None),
-        (MaskCondition("bottom", 0.3), "bottom_30", "least attended 30% of patches", None),
+        (MaskCondition("bottom", 0.3), "bottom_30", "least attended 30% of patches", "random_30"),
         (MaskCondition("no_image"), "no_image", "blank image", None),
         (MaskCondition("other_image"), "other_image", "another item’s image", None),
         (AblationCondition("top", 1), "top_1", "top 1 neuron", "random_1"),
@@ -139,7 +139,7 @@ def test_a_study_finds_its_conditions_and_contrasts_by_name():
     assert found.named("ablate", "top_5").label == "top 5 neurons"
     assert found.named("ablate", "top_5 - random_5").label == "top 5 neurons − random"
     contrasts = found.contrasts("mask")
-    assert list(contrasts) == ["top_30", "top_5"]
+    assert list(contrasts) == ["top_30", "bottom_30", "top_5"]
     assert contrasts["top_30"] == found.named("mask", "top_30 - random_30")
     assert list(found.contrasts("ablate")) == ["top_5"]  # top_10 has no random twin
     with pytest.raises(InputError, match="unknown condition 'top_31'; did you mean 'top_30'"):

@@ -368,6 +368,7 @@ def test_masking(figure_of, first):
     assert labels == [
         "most attended 30% of patches", "random 30% of patches", "least attended 30% of patches",
         "blank image", "another item’s image", "most attended 30% of patches − random",
+        "least attended 30% of patches − random",
     ]  # fmt: skip
     (ticks,) = [line for line in ax.lines if line.get_marker() == "|"]
     assert len(ticks.get_xdata()) == 5

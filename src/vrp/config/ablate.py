@@ -22,7 +22,8 @@ class AblationEntry(Section):
     value: Literal["zero", "mean", "plus_100", "minus_100"] = "zero"
     """Value that replaces the ablated activations."""
     seeds: int = Field(default=1, ge=1)
-    """Repeats of a random condition."""
+    """Random sets of neurons; how much they differ is the noise that a top set is seen in, so
+    that one alone tells nothing, and twenty tell much."""
     layer: float | None = Field(default=None, ge=0, le=1)
     """Relative depth; None is the best probe layer, chosen on other folds."""
 
@@ -56,7 +57,7 @@ class AblateConfig(Section):
     """Items per model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationEntry, ...] = (
         AblationEntry(neurons="top", count=5),
-        AblationEntry(neurons="random", count=5, seeds=5),
+        AblationEntry(neurons="random", count=5, seeds=20),
         AblationEntry(neurons="random", share=0.5, seeds=5),
         AblationEntry(neurons="mlp"),
     )

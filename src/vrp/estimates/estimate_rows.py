@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from vrp.config.margins import EquivalenceMargins
+from vrp.data.scoring import answer_form
 from vrp.stats.auroc import auroc_estimate, bootstrap_auroc, clustered_auroc, stratified_auroc
 from vrp.stats.bootstrap import Resamples, resample_groups
 from vrp.stats.clusters import ClusteredEstimate, mean_of, smallest_resolvable
@@ -32,6 +33,16 @@ from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.estimates import MACRO, NOT_A_LAYER, POOLED, WITHIN_ANSWERS, WITHIN_STRATA
 
 EstimateRow = dict[str, Any]
+
+
+def answer_forms(references: pl.Series) -> pl.Series:
+    """Return the form of the answer that each question asks for; empty where it is not known.
+
+    Args:
+        references: reference answers, null where not known.
+    """
+    known = {text: answer_form(text) for text in references.drop_nulls().unique()}
+    return references.replace_strict(known, default="", return_dtype=pl.String)
 
 
 @dataclass(frozen=True)

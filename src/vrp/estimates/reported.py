@@ -92,6 +92,14 @@ class Effect(NamedTuple):
     """Exact McNemar test, which takes items as independent; for comparison."""
     per_seed: tuple[float, ...]
     """Effect of every seed, percentage points."""
+    gained: float = math.nan
+    """Share of items right under the condition alone."""
+    lost: float = math.nan
+    """Share of items right without it alone."""
+    margin: ReportedEstimate = ReportedEstimate(math.nan)
+    """Mean change of the decision margin, logits."""
+    place: int | None = None
+    """Place of a set of neurons among its random controls, the most harmful first."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Effect":
@@ -99,13 +107,16 @@ class Effect(NamedTuple):
         effect = ReportedEstimate.from_row({**row, "value": row["effect"], "n_dropped": 0})
         return cls(
             effect, row["baseline"], row["accuracy"], row["changed"], row["p_mcnemar"],
-            tuple(row["per_seed"]),
+            tuple(row["per_seed"]), row["gained"], row["lost"],
+            ReportedEstimate(row["margin"], row["margin_low"], row["margin_high"], n=effect.n),
+            row["place"],
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary."""
+        inner = {"margin": self.margin.as_json()}
         rest = {name: plain(value) for name, value in self._asdict().items() if name != "effect"}
-        return {**self.effect.as_json(), **rest}
+        return {**self.effect.as_json(), **rest, **inner}
 
 
 def plain(value: Any) -> Any:

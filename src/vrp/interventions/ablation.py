@@ -113,6 +113,11 @@ class AblationCondition:
     """Repeat of a random condition; 0 otherwise."""
 
     @property
+    def one_set(self) -> bool:
+        """Whether a repeat is one random set for all items of a fold."""
+        return ABLATION_KINDS[self.kind].repeated
+
+    @property
     def name(self) -> str:
         """Name in the tables, such as `top_5` or `random_50pct_mean`; repeats have the same."""
         kind = ABLATION_KINDS[self.kind]

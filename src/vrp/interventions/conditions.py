@@ -116,20 +116,20 @@ class StudyConditions:
             f"`{intervention}` section of the config; rerun `vrp {intervention}`"
         )
 
-    def main(self, intervention: str) -> Condition | None:
-        """Return the `top` condition that headline numbers are about; None where there is none.
+    def main(self, intervention: str, kind: str = "top") -> Condition | None:
+        """Return the condition of a kind that headline numbers are about; None: there is none.
 
         Masking: the study's share. Ablation, at the best layer and with zeros: the papers' five
         neurons, or else what the config lists first.
         """
-        top = {
+        found = {
             name: condition
             for name, condition in self.of(intervention).items()
-            if condition.kind == "top" and not condition.variant
+            if condition.kind == kind and not condition.variant
         }
-        if intervention == "ablate" and _MAIN_ABLATION in top:
-            return top[_MAIN_ABLATION]
-        return next(iter(top.values()), None)
+        if intervention == "ablate" and _MAIN_ABLATION in found:
+            return found[_MAIN_ABLATION]
+        return next(iter(found.values()), None)
 
 
 def conditions_by_name(study: "StudyConfig") -> StudyConditions:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ MASK_KINDS: dict[str, MaskKind] = {
     for kind in (
         MaskKind("top", "most attended", hides=_most_attended, control="random"),
         MaskKind("random", "random", hides=_random),
-        MaskKind("bottom", "least attended", hides=_least_attended),
+        MaskKind("bottom", "least attended", hides=_least_attended, control="random"),
         MaskKind("no_image", "blank image", shows="blank"),
         MaskKind("other_image", "another item’s image", shows="other"),
     )
@@ -90,6 +90,8 @@ class MaskCondition:
     """Share of the image tokens that are hidden; 1 where the whole image is replaced."""
     seed: int = 0
     """Repeat of a random condition; 0 otherwise."""
+    one_set: ClassVar[bool] = False
+    """Whether a repeat is one random set for all items; here each item has its own."""
 
     @property
     def name(self) -> str:

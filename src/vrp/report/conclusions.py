@@ -424,6 +424,27 @@ _NEURONS = _specificity_wordings(
 )
 
 
+_LEAST_ATTENDED = {
+    Standing.BELOW: Wording(
+        "hiding the least attended image tokens costs more than as many at random in {models}"
+    ),
+    Standing.ABOVE: Wording(
+        "hiding the least attended image tokens costs less than as many at random in {models}",
+        "less in {models}",
+    ),
+    Standing.EQUIVALENT: Wording(
+        "hiding the least attended image tokens costs as much as at random, but for at most "
+        "negligible differences, in {models}",
+        "as much, but for at most negligible differences, in {models}",
+    ),
+    Standing.UNSETTLED: Wording(
+        "whether hiding the least attended image tokens costs more than as many at random is not "
+        "settled in {models}",
+        "this is not settled in {models}",
+    ),
+}
+
+
 def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
     """Does the answer depend on the attended patches, or on few neurons?
 
@@ -440,7 +461,16 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
     return Conclusion(
         "Does the answer depend on the attended patches, or on a few neurons?",
         lead,
-        "; ".join([clauses(patches, _PATCHES), clauses(neurons, _NEURONS)]),
+        "; ".join(
+            filter(
+                None,
+                [
+                    clauses(patches, _PATCHES),
+                    clauses(_least_attended(models), _LEAST_ATTENDED),
+                    clauses(neurons, _NEURONS),
+                ],
+            )
+        ),
         {
             patch.model: _joint({patch.verdict, neuron.verdict})
             for patch, neuron in zip(patches, neurons, strict=True)
@@ -454,6 +484,17 @@ def _joint(verdicts: set[Verdict | Standing]) -> Verdict:
         if verdict in verdicts:
             return verdict
     return Verdict.NOT_RUN if verdicts == {Verdict.NOT_RUN} else Verdict.NO
+
+
+def _least_attended(models: Sequence[ModelEvidence]) -> list[Finding]:
+    """What hiding the least attended tokens costs beyond random ones, where it was run."""
+    found = []
+    for model in models:
+        gap = model.specificity("mask", "bottom")
+        if gap is not None and gap.effect.defined:
+            where = standing(gap.effect, null=0.0)
+            found.append(Finding(model.name, where, f"difference {points(gap.effect)}", gap.effect))
+    return found
 
 
 def _specific(model: ModelEvidence, intervention: str) -> Finding:

@@ -129,9 +129,9 @@ class ModelEvidence:
         defined = {layer: n.value for layer, n in self.auroc_by_layer().items() if n.defined}
         return max(defined, key=lambda layer: defined[layer]) if defined else None
 
-    def main_condition(self, intervention: str) -> Condition | None:
-        """The `top` condition that headline numbers are about; None where it was not run."""
-        main = self.conditions.main(intervention)
+    def main_condition(self, intervention: str, kind: str = "top") -> Condition | None:
+        """The condition of a kind that headline numbers are about; None where it was not run."""
+        main = self.conditions.main(intervention, kind)
         return None if main is None or self.effect(intervention, main.name) is None else main
 
     def main_effect(self, intervention: str) -> Effect | None:
@@ -139,9 +139,9 @@ class ModelEvidence:
         main = self.main_condition(intervention)
         return None if main is None else self.effect(intervention, main.name)
 
-    def specificity(self, intervention: str) -> Effect | None:
-        """Top minus random, for the main condition over all items."""
-        main = self.main_condition(intervention)
+    def specificity(self, intervention: str, kind: str = "top") -> Effect | None:
+        """Top, or another kind, minus random, for the main condition over all items."""
+        main = self.main_condition(intervention, kind)
         contrast = self.conditions.contrasts(intervention).get(main.name) if main else None
         return self.effect(intervention, contrast.name) if contrast else None
 

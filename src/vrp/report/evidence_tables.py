@@ -262,7 +262,7 @@ def effects_table(model: ModelEvidence) -> Table:
     rows = [_effect_row(condition, effect, axis) for condition, effect in ordered]
     columns = [
         "condition", "items", "accuracy before, %", "after, %", "effect", "", "p (Holm)",
-        "verdict", "answers changed, %", "over seeds",
+        "verdict", "answers changed, %", "decision margin", "over seeds",
     ]  # fmt: skip
     return Table(columns, rows, caption=model.name, text_columns=(5, 7))
 
@@ -272,6 +272,10 @@ def _effect_row(
 ) -> list[Cell]:
     seeds = effect.per_seed
     spread = f"{decimal(min(seeds), 1, signed=True)} … {decimal(max(seeds), 1, signed=True)}"
+    over = (spread, f"{len(seeds)} seeds") if len(seeds) > 1 else (NONE, "")
+    if effect.place is not None:
+        over = (f"place {effect.place}", "among its random sets, 1 the most harmful")
+    turned = f"gained {decimal(100 * effect.gained, 1)}, lost {decimal(100 * effect.lost, 1)}"
     return [
         name_cell(condition.label, condition.name),
         Cell(thousands(effect.effect.n), f"{thousands(effect.effect.n_groups)} images"),
@@ -281,8 +285,9 @@ def _effect_row(
         whisker_cell(effect.effect, low=axis[0], high=axis[1], null=0.0),
         _p_cell(effect.effect._replace(p_equivalence_adjusted=math.nan)),
         _verdict_cell(effect.effect),
-        Cell(decimal(100 * effect.changed, 1)),
-        Cell(spread if len(seeds) > 1 else NONE, f"{len(seeds)} seeds" if len(seeds) > 1 else ""),
+        Cell(decimal(100 * effect.changed, 1), turned),
+        estimate_cell(effect.margin, 2, signed=True),
+        Cell(*over),
     ]
 
 

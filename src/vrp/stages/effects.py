@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from vrp.config.effects import EffectsConfig
 from vrp.errors import InputError
-from vrp.interventions.conditions import StudyConditions, conditions_by_name
+from vrp.estimates.estimate_rows import answer_forms
+from vrp.interventions.conditions import Condition, StudyConditions, conditions_by_name
 from vrp.stats.clusters import (
     ClusteredEstimate,
+    clustered_mean,
     group_sums,
     mean_of,
     numbered,
     smallest_resolvable,
 )
-from vrp.stats.estimate import ALPHA
+from vrp.stats.estimate import ALPHA, Estimate
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import (
     mcnemar,
@@ -28,6 +30,7 @@ from vrp.stats.paired import (
     paired_estimate,
     sign_flip_test,
 )
+from vrp.stats.random_sets import SetSpread, place_among
 from vrp.study.context import StageContext
 from vrp.study.results import ModelResults, open_results
 from vrp.tables.answers import ANSWERS
@@ -38,7 +41,7 @@ from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import TableSchema
 
 EffectRow = dict[str, Any]
-_ITEMS = ITEMS.only("group", "task")
+_ITEMS = ITEMS.only("group", "task", "reference")
 
 
 class Runs(NamedTuple):
@@ -50,23 +53,34 @@ class Runs(NamedTuple):
     """(n_seeds, n) right under the condition."""
     changed: NDArray[np.bool_]
     """(n_seeds, n) whether the answer differs from the baseline answer."""
+    margin: NDArray[np.float64]
+    """(n_seeds, n) decision margin under the condition, minus that without it."""
     tasks: NDArray[np.str_]
     """(n,)"""
+    strata: NDArray[np.str_]
+    """(n,) task and form of the answer."""
     groups: NDArray[np.int64]
     """(n,) images, numbered in the order of their names."""
     n_images: int
     """Images of all items."""
+    one_set: bool
+    """Whether each seed is one random set for all items."""
 
     def where(self, chosen: NDArray[np.bool_]) -> "Runs":
         """The same runs over some of the items."""
-        return Runs(
-            self.before[chosen],
-            self.after[:, chosen],
-            self.changed[:, chosen],
-            self.tasks[chosen],
-            self.groups[chosen],
-            self.n_images,
-        )
+        return self._replace(
+            before=self.before[chosen], after=self.after[:, chosen],
+            changed=self.changed[:, chosen], margin=self.margin[:, chosen],
+            tasks=self.tasks[chosen], strata=self.strata[chosen], groups=self.groups[chosen],
+        )  # fmt: skip
+
+    @property
+    def baseline(self) -> "Runs":
+        """The items without the intervention, as a run."""
+        return self._replace(
+            after=self.before[None], changed=np.zeros_like(self.before)[None],
+            margin=np.zeros((1, len(self.before))), one_set=False,
+        )  # fmt: skip
 
 
 def run(context: StageContext) -> None:
@@ -81,30 +95,40 @@ def run(context: StageContext) -> None:
     study = open_results(context.model_inputs(), items=context.input_path("items"))
     study.require(ANSWERS)
     rows: list[EffectRow] = []
+    items = study.table(_ITEMS)
+    items = items.with_columns(form=answer_forms(items["reference"])).drop("reference")
     for schema in (MASK, ABLATE):
         for model in study.models:
             if model.paths(schema):
-                runs = _read_runs(study.table(_ITEMS), model, schema)
+                runs = _read_runs(items, model, schema, conditions)
                 rows += _condition_rows(model.name, schema.name, runs, conditions, effects, seed)
     _adjust(rows)
     columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
     write_table(context.output_path("effects"), EFFECTS, columns, provenance=context.provenance)
 
 
-def _read_runs(items: pl.DataFrame, model: ModelResults, schema: TableSchema) -> dict[str, Runs]:
+def _read_runs(
+    items: pl.DataFrame, model: ModelResults, schema: TableSchema, conditions: StudyConditions
+) -> dict[str, Runs]:
     """Condition → its runs, conditions in alphabetical order."""
-    before = model.table(ANSWERS.only("correct")).rename({"correct": "before"})
-    table = model.table(schema.only("condition", "seed", "correct", "changed"))
+    before = model.table(ANSWERS.only("correct", "decision_margin")).rename(
+        {"correct": "before", "decision_margin": "margin_before"}
+    )
+    table = model.table(schema.only("condition", "seed", "correct", "changed", "decision_margin"))
     joined = table.join(before, on="item_id", how="inner").join(items, on="item_id", how="inner")
     folder = model.paths(schema)[0].parent
     if len(joined) != len(table):
         stray = table.join(joined, on="item_id", how="anti")["item_id"][0]
         raise InputError(f"{folder}: item {stray!r} has no answer in this study; rerun the stage")
-    conditions = joined.sort("condition", "seed", "item_id").partition_by("condition", as_dict=True)
-    return {str(name): _runs(frame, folder) for (name,), frame in conditions.items()}
+    parts = joined.sort("condition", "seed", "item_id").partition_by("condition", as_dict=True)
+    found = {}
+    for (name,), frame in parts.items():
+        conditions.named(schema.name, str(name))  # refuses those of another config
+        found[str(name)] = _runs(frame, folder, conditions.of(schema.name)[str(name)])
+    return found
 
 
-def _runs(frame: pl.DataFrame, place: Path) -> Runs:
+def _runs(frame: pl.DataFrame, place: Path, condition: Condition) -> Runs:
     n_seeds = frame["seed"].n_unique()
     n_items = frame["item_id"].n_unique()
     if n_seeds * n_items != len(frame):
@@ -113,13 +137,17 @@ def _runs(frame: pl.DataFrame, place: Path) -> Runs:
             "rerun the stage"
         )
     first = frame[:n_items]
+    margin = (frame["decision_margin"] - frame["margin_before"]).to_numpy().astype(np.float64)
+    groups, n_images = numbered(first["group"].to_numpy())
     return Runs(
         first["before"].to_numpy(),
         frame["correct"].to_numpy().reshape(n_seeds, n_items),
         frame["changed"].to_numpy().reshape(n_seeds, n_items),
+        margin.reshape(n_seeds, n_items),
         first["task"].to_numpy().astype(str),
-        *numbered(first["group"].to_numpy()),
-    )
+        (first["task"] + ": " + first["form"]).to_numpy().astype(str),
+        groups, n_images, one_set=condition.one_set,
+    )  # fmt: skip
 
 
 def _condition_rows(
@@ -134,7 +162,6 @@ def _condition_rows(
     rows = []
     contrasts = conditions.contrasts(intervention)
     for condition, runs in runs_of.items():
-        conditions.named(intervention, condition)
         contrast = contrasts.get(condition)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
         for scope, chosen in _scopes(runs).items():
@@ -142,10 +169,9 @@ def _condition_rows(
             some = runs.where(chosen)
             # Items that were right before can only get worse: there a drop alone proves nothing.
             tested = scope != OBJECT_IDENTIFICATION
-            before = some._replace(after=some.before[None])
             rows.append(
                 {**name, "condition": condition}
-                | _effect(before, some, effects, seed, tested=tested, macro=scope == "macro")
+                | _effect(some.baseline, some, effects, seed, tested=tested, macro=scope == "macro")
             )
             if contrast is not None and control is not None:
                 against = control.where(chosen)
@@ -160,6 +186,10 @@ def _scopes(runs: Runs) -> dict[str, NDArray[np.bool_]]:
     """Name → (n,) items. `all` and `macro` hold the same items, weighted differently."""
     everything = np.ones(len(runs.before), dtype=bool)
     found = {task: runs.tasks == task for task in np.unique(runs.tasks).tolist()}
+    for stratum in np.unique(runs.strata).tolist():
+        chosen = runs.strata == stratum
+        if chosen.sum() < found[str(runs.tasks[chosen][0])].sum():
+            found[stratum] = chosen
     found |= {"all": everything, "macro": everything}
     known = (runs.tasks == "existence") & runs.before
     if known.any():
@@ -178,16 +208,27 @@ def _effect(
 ) -> EffectRow:
     """Accuracy of `runs` minus that of `reference`, both averaged over their seeds.
 
-    Specificity is the case where the reference is the random control. Random controls' spread
-    over seeds is not in the interval; `per_seed` shows it.
+    Specificity is the case where the reference is the random control. Where a seed is one random
+    set for all items, interval and tests are at least as wide as the sets' spread makes them.
     """
     part = _macro(reference, runs) if macro else _difference(reference, runs)
     estimate = paired_estimate(part)
     p, p_mcnemar = math.nan, math.nan
-    before = 100 * float(reference.after.mean())
+    p_equivalence = paired_equivalence_p(part, margin=effects.equivalence_pp)
     if tested and not macro:
         p = _sign_flip(reference, runs, effects, seed)
         p_mcnemar = _mcnemar(reference, runs)
+    se, df = part.se, part.df
+    spread = _spread(reference, runs, macro=macro)
+    if spread is not None:
+        estimate = spread.widened(estimate)
+        p = spread.p_against_none(part.value, p)
+        p_equivalence = spread.p_equivalence(
+            part.value, p_equivalence, margin=effects.equivalence_pp
+        )
+        se, df = spread.wider_of(se, df)
+    before, right = reference.after.mean(axis=0), runs.after.mean(axis=0)
+    margin = _margin(reference, runs)
     return {
         "n": estimate.n,
         "n_groups": estimate.n_groups,
@@ -196,15 +237,46 @@ def _effect(
         "effect": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
-        "se": part.se,
-        "df": part.df,
+        "se": se,
+        "df": df,
         "p": p,
         "p_mcnemar": p_mcnemar,
-        "p_equivalence": paired_equivalence_p(part, margin=effects.equivalence_pp),
+        "p_equivalence": p_equivalence,
         "changed": float(runs.changed.mean()),
-        "per_seed": [100 * float(after.mean()) - before for after in runs.after],
+        "gained": float((right * (1 - before)).mean()),
+        "lost": float((before * (1 - right)).mean()),
+        "margin": margin.value,
+        "margin_low": margin.low,
+        "margin_high": margin.high,
+        "per_seed": [100 * float(after.mean() - before.mean()) for after in runs.after],
+        "place": _place(reference, runs, macro=macro),
         "note": estimate.note or None,
     }
+
+
+def _of_sets(runs: Runs, *, macro: bool) -> list[float]:
+    """Accuracy under each seed, in percent."""
+    return [100 * _accuracy(runs._replace(after=one[None]), macro=macro) for one in runs.after]
+
+
+def _spread(reference: Runs, runs: Runs, *, macro: bool) -> SetSpread | None:
+    """Spread of the difference between random sets; None where neither side is of such sets."""
+    if reference.one_set:
+        return SetSpread.of_one(_of_sets(reference, macro=macro))
+    return SetSpread.of_mean(_of_sets(runs, macro=macro)) if runs.one_set else None
+
+
+def _place(reference: Runs, runs: Runs, *, macro: bool) -> int | None:
+    if not reference.one_set or len(reference.after) < 2:
+        return None
+    return place_among(100 * _accuracy(runs, macro=macro), _of_sets(reference, macro=macro))
+
+
+def _margin(reference: Runs, runs: Runs) -> Estimate:
+    """Mean change of the decision margin; items without a finite one are left out."""
+    change = runs.margin.mean(axis=0) - reference.margin.mean(axis=0)
+    known = np.where(np.isfinite(change), change, np.nan)
+    return clustered_mean(known, runs.groups, n_images=runs.n_images).estimate("clustered-t")
 
 
 def _difference(reference: Runs, runs: Runs, name: str = "items") -> ClusteredEstimate:

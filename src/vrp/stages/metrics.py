@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
-from vrp.data.scoring import answer_form
 from vrp.errors import InputError, unknown_name
 from vrp.estimates.estimate_rows import (
     EstimateRow,
     EvaluationItems,
     adjusted,
+    answer_forms,
     estimate_row,
     missing_row,
     not_captured_rows,
@@ -427,7 +427,7 @@ def _signal_table(
     answers = tables["answers"]
     frame = (
         tables["items"]
-        .select("item_id", "group", "task", form=_forms(tables["items"]["reference"]))
+        .select("item_id", "group", "task", form=answer_forms(tables["items"]["reference"]))
         .with_columns(answers["parsed"].fill_null("").alias("answer"), answers["correct"])
     )
     # Single precision is what the table holds; a double that overflows it would turn infinite.
@@ -437,11 +437,6 @@ def _signal_table(
         else pl.Series(name, values.astype(np.float32))
         for name, values in columns.items()
     )
-
-
-def _forms(references: pl.Series) -> pl.Series:
-    known = {text: answer_form(text) for text in references.drop_nulls().unique()}
-    return references.replace_strict(known, default="", return_dtype=pl.String)
 
 
 def _rate_rows(answers: pl.DataFrame, items: EvaluationItems) -> list[EstimateRow]:

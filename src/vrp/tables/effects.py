@@ -14,13 +14,14 @@ EFFECTS = table(
         "condition",
         text,
         "a condition (random ones averaged over seeds), or `top_30 - random_30`: the "
-        "specificity as its own estimate",
+        "specificity as its own estimate; intervals and tests of sets of neurons are at least as "
+        "wide as the spread between random sets makes them",
     ),
     column(
         "scope",
         text,
-        f"a task, `all`, `macro`, or `{OBJECT_IDENTIFICATION}` (existence items right at "
-        "baseline: can only fall)",
+        f"a task, `task: form` where a task mixes forms of answers, `all`, `macro`, or "
+        f"`{OBJECT_IDENTIFICATION}` (existence items right at baseline: can only fall)",
     ),
     column("n", integer, "items"),
     column("n_groups", integer, "images"),
@@ -43,12 +44,27 @@ EFFECTS = table(
         unit="percentage points",
     ),
     column("changed", precise, "answers that changed", unit="share"),
+    column("gained", precise, "items right under the condition alone", unit="share"),
+    column("lost", precise, "items right without it alone", unit="share"),
+    column(
+        "margin",
+        precise,
+        "mean change of the decision margin; NaN where it is not known",
+        unit="logits",
+    ),
+    column("margin_low", precise, "lower end of its 95% interval", unit="logits"),
+    column("margin_high", precise, "upper end of its 95% interval", unit="logits"),
     column(
         "per_seed",
         numbers,
         "effect of every seed of a random condition",
         unit="percentage points",
         shape="n_seeds",
+    ),
+    optional(
+        "place",
+        integer,
+        "of a set of neurons among its random controls, the most harmful first; null: no sets",
     ),
     optional("note", text, "why there is no interval or test"),
 )

@@ -1,0 +1,71 @@
+"""A chosen set of neurons is judged against how much random sets differ."""
+
+import numpy as np
+import pytest
+
+from vrp.config.effects import EffectsConfig
+from vrp.stages.effects import Runs, _effect
+from vrp.stats.random_sets import ONE_SET
+
+N_ITEMS, EFFECTS = 300, EffectsConfig(sign_flips=300)
+P_RIGHT, P_TURNED = 0.8, 0.1
+
+
+def runs_of(random, before, shifts, *, one_set):
+    """Runs under sets that turn right answers wrong more often by `shifts`, a share of items."""
+    turned = random.random((len(shifts), len(before)))
+    lost = np.clip(P_TURNED + np.asarray(shifts), 0, 1)[:, None]
+    after = np.where(before, turned >= lost, turned < P_TURNED)
+    margin = np.where(after, 1.0, -1.0) - np.where(before, 1.0, -1.0)
+    tasks = np.full(len(before), "existence")
+    groups = np.arange(len(before)) // 2
+    return Runs(
+        before, after, after != before, margin, tasks, tasks, groups, len(before) // 2, one_set
+    )
+
+
+def top_minus_random(seed, *, spread, n_sets, shift=0.0):
+    random = np.random.default_rng(seed)
+    before = random.random(N_ITEMS) < P_RIGHT
+    shifts = random.normal(0, spread, n_sets + 1)
+    top = runs_of(random, before, [shifts[0] + shift], one_set=False)
+    control = runs_of(random, before, shifts[1:], one_set=True)
+    return _effect(control, top, EFFECTS, 0, macro=False)
+
+
+@pytest.mark.parametrize("n_sets", [5, 20])
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.03, 0.1])
+def test_sets_like_the_random_ones_are_rarely_told_apart(spread, n_sets):
+    """At most 5% of studies, whatever the spread between sets; images alone say up to 60%."""
+    found = [top_minus_random(seed, spread=spread, n_sets=n_sets) for seed in range(300)]
+    wrong = np.mean([row["p"] < 0.05 for row in found])
+    assert wrong <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / len(found))
+    covered = np.mean([row["low"] <= 0 <= row["high"] for row in found])
+    assert covered >= 0.95 - 2.6 * np.sqrt(0.05 * 0.95 / len(found))
+
+
+def test_a_set_that_does_more_is_found():
+    found = [top_minus_random(seed, spread=0.01, n_sets=20, shift=0.15) for seed in range(40)]
+    assert np.mean([row["p"] < 0.05 for row in found]) > 0.9
+    assert np.mean([row["place"] == 1 for row in found]) > 0.9
+
+
+def test_one_random_set_tells_nothing():
+    row = top_minus_random(0, spread=0.01, n_sets=1, shift=0.3)
+    assert np.isnan([row["p"], row["low"], row["high"], row["p_equivalence"]]).all()
+    assert ONE_SET in row["note"]
+    assert row["place"] is None
+
+
+def test_what_was_gained_and_lost_by_hand():
+    before = np.array([True, True, False, False] * 5)
+    after = np.array([[True, False, True, False] * 5])
+    tasks, groups = np.full(20, "existence"), np.arange(20)
+    margin = np.where(after, 2.0, 0.5) - 1.0
+    runs = Runs(before, after, after != before, margin, tasks, tasks, groups, 20, one_set=False)
+    row = _effect(runs.baseline, runs, EFFECTS, 0, macro=False)
+    assert (row["gained"], row["lost"], row["changed"]) == (0.25, 0.25, 0.5)
+    assert row["effect"] == 0.0
+    assert row["margin"] == pytest.approx(0.25)
+    assert row["margin_low"] < 0.25 < row["margin_high"]
+    assert row["per_seed"] == [0.0]
