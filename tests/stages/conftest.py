@@ -18,6 +18,7 @@ from vrp.config.data import DataConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.models import ModelConfig
+from vrp.config.trace import TraceConfig
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import read_table, write_table
 
@@ -148,6 +149,12 @@ class SmallStudy:
         output = self.path(name, shard)
         files = {"answers": answers, "attention": attention, "mask": output}
         self.run("mask", files, shard=shard, mask=MaskConfig(**config))
+        return output
+
+    def trace(self, answers: Path, *, shard: int = 0, name: str = "trace", **config: Any) -> Path:
+        output = self.path(name, shard)
+        files = {"answers": answers, "trace": output}
+        self.run("trace", files, shard=shard, trace=TraceConfig(**config))
         return output
 
     def ablate(

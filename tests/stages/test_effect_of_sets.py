@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from vrp.config.effects import EffectsConfig
-from vrp.stages.effects import Runs, _effect
+from vrp.estimates.intervention_runs import Runs, differences_between_models
+from vrp.interventions.ablation import AblationCondition
+from vrp.interventions.conditions import StudyConditions
+from vrp.stages.effects import _effect
 from vrp.stats.random_sets import ONE_SET
 
 N_ITEMS, EFFECTS = 300, EffectsConfig(sign_flips=300)
@@ -19,8 +22,9 @@ def runs_of(random, before, shifts, *, one_set):
     margin = np.where(after, 1.0, -1.0) - np.where(before, 1.0, -1.0)
     tasks = np.full(len(before), "existence")
     groups = np.arange(len(before)) // 2
+    ids = np.array([f"{index:05d}" for index in range(len(before))])
     return Runs(
-        before, after, after != before, margin, tasks, tasks, groups, len(before) // 2, one_set
+        before, after, after != before, margin, tasks, tasks, groups, len(before) // 2, one_set, ids
     )
 
 
@@ -62,10 +66,77 @@ def test_what_was_gained_and_lost_by_hand():
     after = np.array([[True, False, True, False] * 5])
     tasks, groups = np.full(20, "existence"), np.arange(20)
     margin = np.where(after, 2.0, 0.5) - 1.0
-    runs = Runs(before, after, after != before, margin, tasks, tasks, groups, 20, one_set=False)
+    ids = groups.astype(str)
+    runs = Runs(before, after, after != before, margin, tasks, tasks, groups, 20, False, ids)
     row = _effect(runs.baseline, runs, EFFECTS, 0, macro=False)
     assert (row["gained"], row["lost"], row["changed"]) == (0.25, 0.25, 0.5)
     assert row["effect"] == 0.0
     assert row["margin"] == pytest.approx(0.25)
     assert row["margin_low"] < 0.25 < row["margin_high"]
     assert row["per_seed"] == [0.0]
+
+
+CONDITIONS = StudyConditions(
+    ablate={
+        "top_5": AblationCondition("top", 5),
+        "random_5": AblationCondition("random", 5),
+    }
+)
+
+
+def two_models(seed, *, spread, shift):
+    """A condition that costs one model `shift` more than another; sets that vary by `spread`."""
+    random = np.random.default_rng(seed)
+    found = {}
+    for model, extra in (("one", shift), ("other", 0.0)):
+        before = random.random(N_ITEMS) < P_RIGHT
+        shifts = random.normal(0, spread, 21)
+        found[model] = {
+            "top_5": runs_of(random, before, [shifts[0] + extra], one_set=False),
+            "random_5": runs_of(random, before, shifts[1:], one_set=True),
+        }
+    return {
+        row["condition"]: row for row in differences_between_models(found, "ablate", CONDITIONS)
+    }
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05])
+def test_models_alike_are_rarely_told_apart(spread):
+    found = [two_models(seed, spread=spread, shift=0.0) for seed in range(300)]
+    for name in ("random_5", "top_5 - random_5"):
+        wrong = np.mean([rows[name]["p"] < 0.05 for rows in found])
+        assert wrong <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / len(found)), name
+    if spread == 0.0:  # a set of its own has no spread to be compared with
+        wrong = np.mean([rows["top_5"]["p"] < 0.05 for rows in found])
+        assert 0.02 < wrong <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / len(found))
+
+
+def test_models_that_differ_are_told_apart_by_how_much():
+    found = [two_models(seed, spread=0.0, shift=0.2)["top_5 - random_5"] for seed in range(60)]
+    # Right answers are lost by a fifth more.
+    truth = -100 * 0.2 * P_RIGHT
+    covered = np.mean([row["low"] <= truth <= row["high"] for row in found])
+    assert covered > 0.85
+    assert np.mean([row["p"] < 0.05 for row in found]) > 0.8
+    assert {row["model"] for row in found} == {"one - other"}
+
+
+def test_a_difference_between_models_by_hand():
+    """Item by item, of the items that both have; the items' images are clusters."""
+    ids = np.array(["a", "b", "c", "d"])
+
+    def of(before, after, ids):
+        before, after = np.array(before, bool), np.array([after], bool)
+        n = len(ids)
+        return Runs(
+            before, after, after != before, np.zeros((1, n)), np.full(n, "t"), np.full(n, "t"),
+            np.arange(n), 4, False, np.array(ids),
+        )  # fmt: skip
+
+    one = {"top_5": of([1, 1, 1, 0], [0, 0, 1, 0], ids)}
+    other = {"top_5": of([1, 0, 0], [1, 1, 0], ids[:3])}
+    [row] = differences_between_models({"x": one, "y": other}, "ablate", CONDITIONS)
+    # −100, −100, 0 against 0, +100, 0.
+    assert row["effect"] == pytest.approx(np.mean([-100, -200, 0]))
+    assert row["n"] == 3
+    assert row["se"] == pytest.approx(np.std([-100, -200, 0], ddof=1) / np.sqrt(3))

@@ -8,6 +8,7 @@ from typing import Any
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.study.context import StageContext, restricted
+from vrp.study.declarations import Stage
 from vrp.study.graph import MADE_BY, STAGE
 from vrp.study.keys import batch_size, value_of
 
@@ -28,8 +29,9 @@ def run_job(
 
     Args:
         stage: its name.
-        files: what it reads and writes, by the graph's names; inputs left out have no file, and
-            tables of the study that it does not read are not given to it.
+        files: what it reads and writes, by the graph's names; inputs left out have no file, outputs
+            left out are written beside the first, and tables of the study that it does not read
+            are not given to it.
         model: section of the model, which is called as `provenance` says.
         shard: which shard.
         provenance: written into the tables.
@@ -38,6 +40,16 @@ def run_job(
     importlib.import_module(f"vrp.stages.{stage}").run(
         job_context(stage, files, model=model, shard=shard, provenance=provenance, **sections)
     )
+
+
+def _outputs(declared: Stage, paths: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    given = {one.name: paths[one.name] for one in declared.writes if one.name in paths}
+    beside = next(iter(given.values()))[0] if given else None
+    return {
+        one.name: given.get(one.name)
+        or ([] if beside is None else [beside.with_name(f"{beside.stem}-{one.name}")])
+        for one in declared.writes
+    }
 
 
 def job_context(
@@ -63,7 +75,7 @@ def job_context(
         stage=stage,
         study=restricted(study, declared.keys),
         inputs={one.name: paths.get(one.name, []) for one in declared.reads},
-        outputs={one.name: paths.get(one.name, []) for one in declared.writes},
+        outputs=_outputs(declared, paths),
         of_models=[one.name for one in declared.reads if "model" in one.wildcards],
         model="" if declared.per == "study" else name,
         shard=shard,

@@ -24,6 +24,7 @@ from vrp.config.probes import ProbesConfig
 from vrp.config.report import ReportConfig
 from vrp.config.sample import SampleConfig, ScoringConfig
 from vrp.config.section import Section, section_in
+from vrp.config.trace import TraceConfig
 from vrp.config.yaml_file import read_yaml
 from vrp.data.dataset import Dataset
 from vrp.data.datasets import get_dataset
@@ -62,6 +63,7 @@ class StudyConfig(Section):
     probes: ProbesConfig = ProbesConfig()
     mask: MaskConfig = MaskConfig()
     ablate: AblateConfig = AblateConfig()
+    trace: TraceConfig = TraceConfig()
     effects: EffectsConfig = EffectsConfig()
     figures: FiguresConfig = FiguresConfig()
     report: ReportConfig = ReportConfig()
@@ -144,6 +146,7 @@ _RESERVED_NAMES = frozenset(
     {
         "benchmarks", "boxes.parquet", "config.yaml", "data.json", "effects.parquet", "figures",
         "items.parquet", "logs", "models", "report.html", "sampling.json", "summary.json",
+        "trace_effects.parquet",
     }
 )  # fmt: skip
 

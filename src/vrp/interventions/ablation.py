@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from vrp.interventions.masking import SHAM
 from vrp.vlm.residual_edits import Edit, LayerEdit, MlpBypass, NeuronEdit
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def _random(site: AblationSite) -> Edit:
     return site.replace(np.sort(drawn[: site.n_neurons]))
 
 
+def _nothing(site: AblationSite) -> Edit:
+    import numpy as np
+
+    return site.replace(np.empty(0, dtype=np.intp))
+
+
 def _bypass(site: AblationSite) -> Edit:
     return MlpBypass(site.layer)
 
@@ -90,6 +97,7 @@ ABLATION_KINDS: dict[str, AblationKind] = {
         AblationKind(
             "mlp", "whole MLP bypassed", _bypass, edits=MlpBypass, sized=False, stem="mlp_bypass"
         ),
+        AblationKind(SHAM, "nothing silenced", _nothing, sized=False),
     )
 }
 """Every kind by its name, in the order in which figures and report show them."""
@@ -197,10 +205,12 @@ class AblationCondition:
 def ablation_conditions(ablate: "AblateConfig") -> list[AblationCondition]:
     """Return the conditions of an item in the order in which they run, repeats one by one.
 
+    The first changes nothing, and is the baseline of the others.
+
     Args:
         ablate: the `ablate` section of the config.
     """
-    return [
+    return [AblationCondition(SHAM)] + [
         AblationCondition(entry.neurons, entry.count, entry.share, entry.value, entry.layer, seed)
         for entry in ablate.conditions
         for seed in range(entry.seeds)

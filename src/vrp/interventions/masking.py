@@ -64,6 +64,15 @@ def _least_attended(image: MaskableImage, share: float) -> "NDArray[np.intp]":
     return least_attended(image.attention, share)
 
 
+def _none(image: MaskableImage, share: float) -> "NDArray[np.intp]":
+    import numpy as np
+
+    return np.empty(0, dtype=np.intp)
+
+
+SHAM = "sham"
+"""Kind and name of the condition that changes nothing: baseline of the others, and noise floor."""
+
 MASK_KINDS: dict[str, MaskKind] = {
     kind.name: kind
     for kind in (
@@ -72,11 +81,12 @@ MASK_KINDS: dict[str, MaskKind] = {
         MaskKind("bottom", "least attended", hides=_least_attended, control="random"),
         MaskKind("no_image", "blank image", shows="blank"),
         MaskKind("other_image", "another item’s image", shows="other"),
+        MaskKind(SHAM, "nothing hidden", hides=_none),
     )
 }
 """Every kind by its name, in the order in which figures and report show them."""
 
-ALWAYS_RUN = ("top", "random")
+ALWAYS_RUN = (SHAM, "top", "random")
 """Kinds of every masking; the others run where `mask.controls` names them."""
 
 
@@ -110,7 +120,7 @@ class MaskCondition:
 
     @property
     def extent(self) -> str:
-        """How much is hidden, in words; empty where the whole image is replaced."""
+        """How much is hidden, in words; empty where that goes without saying."""
         return "" if self.size is None else f"{self.size:g}% of patches"
 
     @property
@@ -120,8 +130,8 @@ class MaskCondition:
 
     @property
     def size(self) -> float | None:
-        """Percent of the image tokens; None where the whole image is replaced."""
-        return 100 * self.share if self.shows == "own" else None
+        """Percent of the image tokens; None where the whole image is replaced, or nothing."""
+        return 100 * self.share if self.shows == "own" and self.kind != SHAM else None
 
     @property
     def variant(self) -> str:
@@ -153,12 +163,12 @@ def mask_conditions(mask: "MaskConfig", *, dose: bool = True) -> list[MaskCondit
         mask: the `mask` section of the config.
         dose: whether the item is one of the dose curve's.
     """
-    conditions = [MaskCondition("top", mask.share)]
+    conditions = [MaskCondition(SHAM, 0.0), MaskCondition("top", mask.share)]
     conditions += [MaskCondition("random", mask.share, seed) for seed in range(mask.random_seeds)]
     for kind in mask.controls:
         whole = MASK_KINDS[kind].shows != "own"
         conditions.append(MaskCondition(kind) if whole else MaskCondition(kind, mask.share))
     for share in mask.dose if dose else ():
         if share != mask.share:
-            conditions += [MaskCondition(kind, share) for kind in ALWAYS_RUN]
+            conditions += [MaskCondition(kind, share) for kind in ("top", "random")]
     return conditions

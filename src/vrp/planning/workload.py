@@ -14,6 +14,7 @@ from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.masking import mask_conditions
+from vrp.interventions.tracing import trace_conditions
 from vrp.planning.compute import decode_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
 from vrp.planning.dimension_sources import dimensions_of
@@ -281,6 +282,17 @@ def ablate_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, 
     )
     one = round(image / questions_per_image(study, n_ablated / n)) + trunk + above
     return n_ablated, n_ablated * len(starts), n_ablated * one
+
+
+def trace_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
+    """Return items, runs and operations of the tracing; as of a causal model."""
+    n_traced = min(study.trace.items, n)
+    conditions = trace_conditions(study.trace.window, dimensions.n_layers)
+    sharing = questions_per_image(study, n_traced / n)
+    bare = _answer(dimensions, lengths._replace(n_answer=1), None, sharing)
+    step = decode_flops(dimensions, lengths.n_prompt)
+    runs = len(conditions) + 2  # with the image, and with a blank one
+    return n_traced, n_traced * runs, n_traced * (2 * bare + len(conditions) * step)
 
 
 def _answer(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.plots.style import BLACK, BLUE, GREEN, GREY, PURPLE, SKY, VERMILLION
+from vrp.plots.style import BLACK, BLUE, DARK_GREY, GREEN, GREY, PURPLE, SKY, VERMILLION
 
 CONDITION_COLOURS = {
     "top": VERMILLION,
@@ -13,6 +13,7 @@ CONDITION_COLOURS = {
     "no_image": BLACK,
     "other_image": PURPLE,
     "mlp": PURPLE,
+    "sham": DARK_GREY,
     "contrast": BLUE,
 }
 """Kind of an intervention's condition, or `contrast` → colour."""

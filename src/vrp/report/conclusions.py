@@ -20,6 +20,7 @@ from vrp.estimates.verdicts import (
     size_of,
     standing,
 )
+from vrp.interventions.tracing import KNOCKOUT_IMAGE, PATCH
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import claim_of
@@ -36,6 +37,8 @@ from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS
 from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
+RESTORED = 0.8
+"""Share of what the image adds, from which on a state counts as holding the answer."""
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
 
 
@@ -468,6 +471,7 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
                     clauses(patches, _PATCHES),
                     clauses(_least_attended(models), _LEAST_ATTENDED),
                     clauses(neurons, _NEURONS),
+                    _trace_clause(models),
                 ],
             )
         ),
@@ -484,6 +488,32 @@ def _joint(verdicts: set[Verdict | Standing]) -> Verdict:
         if verdict in verdicts:
             return verdict
     return Verdict.NOT_RUN if verdicts == {Verdict.NOT_RUN} else Verdict.NO
+
+
+def _trace_clause(models: Sequence[ModelEvidence]) -> str:
+    """Say in which layers the picture enters the answer, and from which on its state suffices."""
+    parts = []
+    for model in models:
+        windows = [w for w in model.traces.get(KNOCKOUT_IMAGE, ()) if w.share.defined]
+        patches = [p for p in model.traces.get(PATCH, ()) if p.share.defined]
+        if not windows or not patches:
+            continue
+        most = min(windows, key=lambda window: window.share.value)
+        layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
+        if most.last > most.first + 1:
+            layers = f"layers {most.first} to {most.last}"
+        left = f"without attention to the image in {layers}, {percent(most.share)} are left"
+        last_short = max((p.first for p in patches if p.share.value < RESTORED), default=-1)
+        suffices = next((p for p in patches if p.first > last_short), None)
+        if suffices is not None:
+            left += (
+                f", and the last token's state after layer {suffices.first} restores "
+                f"{percent(suffices.share)}"
+            )
+        parts.append(f"in {model.name}, {left}")
+    if not parts:
+        return ""
+    return f"of what the image adds to the answer's margin: {'; '.join(parts)}"
 
 
 def _least_attended(models: Sequence[ModelEvidence]) -> list[Finding]:

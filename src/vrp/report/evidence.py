@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -29,6 +29,7 @@ from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.seal import read_provenance
 from vrp.tables.sealed_json import read_sealed_json
 from vrp.tables.signals import signal_table
+from vrp.tables.trace import TRACE_EFFECTS
 from vrp.zoo import ZOO_PREFIX
 
 Key = tuple[str, str, str, int]
@@ -40,6 +41,19 @@ EffectKey = tuple[str, str, str]
 def ordered_tasks(items: pl.DataFrame) -> list[str]:
     """The tasks of items (columns `task` and `dataset`), in the order of their data sets."""
     return tasks_in_order(items["task"], items["dataset"])
+
+
+class TracedLayers(NamedTuple):
+    """What an edit of some layers leaves, or restores, of what the image adds to the margin."""
+
+    first: int
+    """First decoder layer that is changed."""
+    last: int
+    """Last one."""
+    share: ReportedEstimate
+    """Of what the image adds to the first answer token's margin."""
+    same_token: float
+    """Share of items whose first token is that without an edit."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,8 @@ class ModelEvidence:
     """Effects of interventions."""
     conditions: StudyConditions = field(default_factory=StudyConditions)
     """The study's interventions."""
+    traces: Mapping[str, Sequence[TracedLayers]] = field(default_factory=dict)
+    """Kind of edit → what the tracing found, by layer; empty where it was not run."""
     contrasts: Mapping[str, ReportedEstimate] = field(default_factory=dict)
     """Best probe's AUROC minus that of a predictor, within strata; `task_only`: over all items."""
     beyond_output: ReportedEstimate | None = None
@@ -239,6 +255,7 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
             for row in study.table(EFFECTS).filter(model=model.name).iter_rows(named=True)
         },
         conditions=study.conditions,
+        traces=_traces(study.table(TRACE_EFFECTS).filter(model=model.name)),
         contrasts=probe_contrasts(signals, predictions),
         beyond_output=beyond_output(signals, predictions, margin=study.margins.auroc),
         signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
@@ -250,6 +267,18 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
         ),
         answers=items.join(answers, on="item_id", how="inner", suffix="_given"),
     )
+
+
+def _traces(table: pl.DataFrame) -> dict[str, list[TracedLayers]]:
+    found: dict[str, list[TracedLayers]] = {}
+    for row in table.sort("kind", "layer").iter_rows(named=True):
+        share = ReportedEstimate(
+            row["share"], row["low"], row["high"], n=row["n"], n_groups=row["n_groups"],
+            n_dropped=row["n_dropped"], note=row["note"] or "",
+        )  # fmt: skip
+        layers = TracedLayers(row["layer"], row["last_layer"], share, row["same_token"])
+        found.setdefault(row["kind"], []).append(layers)
+    return found
 
 
 def _estimates(table: pl.DataFrame) -> dict[Key, ReportedEstimate]:

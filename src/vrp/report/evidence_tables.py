@@ -7,6 +7,7 @@ from vrp.estimates.predictors import predictor_kind, predictor_label
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Standing, standing
 from vrp.interventions.conditions import Condition, Contrast
+from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
 from vrp.report.contrasts import TASK_ONLY
 from vrp.report.evidence import ModelEvidence
@@ -265,6 +266,21 @@ def effects_table(model: ModelEvidence) -> Table:
         "verdict", "answers changed, %", "decision margin", "over seeds",
     ]  # fmt: skip
     return Table(columns, rows, caption=model.name, text_columns=(5, 7))
+
+
+def trace_table(model: ModelEvidence) -> Table:
+    """What knockouts leave, and patches restore, of what the image adds, layer by layer."""
+    kinds = [kind for kind in KINDS if model.traces.get(kind)]
+    by_layer: dict[int, list[Cell]] = {}
+    for place, kind in enumerate(kinds):
+        for found in model.traces[kind]:
+            cells = by_layer.setdefault(found.first, [Cell(NONE, kind="muted")] * len(kinds))
+            span = f"layers {found.first} to {found.last}; " if found.last > found.first else ""
+            cell = estimate_cell(found.share, 1, scale=100, unit="%")
+            same = f"{span}same first token {decimal(100 * found.same_token, 1)}%"
+            cells[place] = cell._replace(title=f"{same}; {cell.title}")
+    rows = [[Cell(str(layer)), *cells] for layer, cells in sorted(by_layer.items())]
+    return Table(["from layer", *(KINDS[kind] for kind in kinds)], rows, caption=model.name)
 
 
 def _effect_row(

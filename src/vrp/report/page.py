@@ -38,6 +38,7 @@ from vrp.report.evidence_tables import (
     rivals_table,
     selective_table,
     signals_table,
+    trace_table,
     transfer_table,
 )
 from vrp.report.figures import Figure
@@ -135,6 +136,7 @@ def render_page(
         effect_tables=[
             (effects_table(model), effects_by_task_table(model)) for model in models
         ],
+        trace_tables=[trace_table(model) for model in models if model.traces],
         figures=figures,
         overlays=overlays,
         limits=_limits(study),

@@ -139,6 +139,11 @@ def _model(model: ModelEvidence) -> dict[str, Any]:
             for guard in guards(model)
         },
         "interventions": _interventions(model),
+        "traces": {
+            kind: [{"layer": one.first, "last_layer": one.last, "same_token": one.same_token,
+                    "share": _json(one.share)} for one in found]
+            for kind, found in model.traces.items()
+        },
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from vrp.config.effects import EffectsConfig
 from vrp.errors import InputError
 from vrp.estimates.estimate_rows import answer_forms
+from vrp.estimates.intervention_runs import Runs, differences_between_models
 from vrp.interventions.conditions import Condition, StudyConditions, conditions_by_name
+from vrp.interventions.masking import SHAM
+from vrp.interventions.tracing import BLANK, CLEAN
 from vrp.stats.clusters import (
     ClusteredEstimate,
     clustered_mean,
+    clustered_ratio,
     group_sums,
     mean_of,
     numbered,
@@ -39,48 +43,10 @@ from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import TableSchema
+from vrp.tables.trace import TRACE, TRACE_EFFECTS
 
 EffectRow = dict[str, Any]
 _ITEMS = ITEMS.only("group", "task", "reference")
-
-
-class Runs(NamedTuple):
-    """The same items before and under one condition, once per seed."""
-
-    before: NDArray[np.bool_]
-    """(n,) right without the intervention."""
-    after: NDArray[np.bool_]
-    """(n_seeds, n) right under the condition."""
-    changed: NDArray[np.bool_]
-    """(n_seeds, n) whether the answer differs from the baseline answer."""
-    margin: NDArray[np.float64]
-    """(n_seeds, n) decision margin under the condition, minus that without it."""
-    tasks: NDArray[np.str_]
-    """(n,)"""
-    strata: NDArray[np.str_]
-    """(n,) task and form of the answer."""
-    groups: NDArray[np.int64]
-    """(n,) images, numbered in the order of their names."""
-    n_images: int
-    """Images of all items."""
-    one_set: bool
-    """Whether each seed is one random set for all items."""
-
-    def where(self, chosen: NDArray[np.bool_]) -> "Runs":
-        """The same runs over some of the items."""
-        return self._replace(
-            before=self.before[chosen], after=self.after[:, chosen],
-            changed=self.changed[:, chosen], margin=self.margin[:, chosen],
-            tasks=self.tasks[chosen], strata=self.strata[chosen], groups=self.groups[chosen],
-        )  # fmt: skip
-
-    @property
-    def baseline(self) -> "Runs":
-        """The items without the intervention, as a run."""
-        return self._replace(
-            after=self.before[None], changed=np.zeros_like(self.before)[None],
-            margin=np.zeros((1, len(self.before))), one_set=False,
-        )  # fmt: skip
 
 
 def run(context: StageContext) -> None:
@@ -95,6 +61,7 @@ def run(context: StageContext) -> None:
     study = open_results(context.model_inputs(), items=context.input_path("items"))
     study.require(ANSWERS)
     rows: list[EffectRow] = []
+    runs_of: dict[str, dict[str, dict[str, Runs]]] = {MASK.name: {}, ABLATE.name: {}}
     items = study.table(_ITEMS)
     items = items.with_columns(form=answer_forms(items["reference"])).drop("reference")
     for schema in (MASK, ABLATE):
@@ -102,7 +69,18 @@ def run(context: StageContext) -> None:
             if model.paths(schema):
                 runs = _read_runs(items, model, schema, conditions)
                 rows += _condition_rows(model.name, schema.name, runs, conditions, effects, seed)
+                runs_of[schema.name][model.name] = runs
+    for intervention, of_models in runs_of.items():
+        rows += differences_between_models(of_models, intervention, conditions)
     _adjust(rows)
+    traces = [
+        row for model in study.models if model.paths(TRACE) for row in _trace_rows(model, items)
+    ]
+    of_traces = {name: [row[name] for row in traces] for name in TRACE_EFFECTS.columns.names}
+    write_table(
+        context.output_path("trace_effects"), TRACE_EFFECTS, of_traces,
+        provenance=context.provenance,
+    )  # fmt: skip
     columns = {name: [row[name] for row in rows] for name in EFFECTS.columns.names}
     write_table(context.output_path("effects"), EFFECTS, columns, provenance=context.provenance)
 
@@ -120,12 +98,33 @@ def _read_runs(
     if len(joined) != len(table):
         stray = table.join(joined, on="item_id", how="anti")["item_id"][0]
         raise InputError(f"{folder}: item {stray!r} has no answer in this study; rerun the stage")
+    joined = _against_sham(joined)
     parts = joined.sort("condition", "seed", "item_id").partition_by("condition", as_dict=True)
     found = {}
     for (name,), frame in parts.items():
         conditions.named(schema.name, str(name))  # refuses those of another config
         found[str(name)] = _runs(frame, folder, conditions.of(schema.name)[str(name)])
     return found
+
+
+def _against_sham(runs: pl.DataFrame) -> pl.DataFrame:
+    """Take the sham's answers as the baseline of the other conditions, where it was run.
+
+    It was answered in their own batches, so that what batches do to rounding is no effect; the
+    sham itself is compared with the extraction's answers.
+    """
+    is_sham = pl.col("condition") == SHAM
+    sham = runs.filter(is_sham).select(
+        "item_id", sham_before="correct", sham_margin="decision_margin"
+    )
+    joined = runs.join(sham, on="item_id", how="left")
+
+    def baseline(own: str, of_sham: str) -> pl.Expr:
+        return pl.when(is_sham).then(own).otherwise(pl.coalesce(of_sham, own)).alias(own)
+
+    return joined.with_columns(
+        baseline("before", "sham_before"), baseline("margin_before", "sham_margin")
+    )
 
 
 def _runs(frame: pl.DataFrame, place: Path, condition: Condition) -> Runs:
@@ -146,7 +145,7 @@ def _runs(frame: pl.DataFrame, place: Path, condition: Condition) -> Runs:
         margin.reshape(n_seeds, n_items),
         first["task"].to_numpy().astype(str),
         (first["task"] + ": " + first["form"]).to_numpy().astype(str),
-        groups, n_images, one_set=condition.one_set,
+        groups, n_images, condition.one_set, first["item_id"].to_numpy().astype(str),
     )  # fmt: skip
 
 
@@ -319,6 +318,37 @@ def _mcnemar(reference: Runs, runs: Runs) -> float:
         return math.nan
     before, after = reference.after[0], runs.after[0]
     return mcnemar(int((after & ~before).sum()), int((before & ~after).sum()))
+
+
+def _trace_rows(model: ModelResults, items: pl.DataFrame) -> list[dict[str, Any]]:
+    """Shares of what the image adds to the margin, of one model's knockouts and patches."""
+    table = model.table(TRACE).join(items.select("item_id", "group"), on="item_id")
+    runs = {
+        (kind, layer): frame.sort("item_id")
+        for (kind, layer), frame in table.partition_by("kind", "layer", as_dict=True).items()
+    }
+    if not runs:
+        return []
+    clean, blank = (runs[kind, -1]["margin"].to_numpy() for kind in (CLEAN, BLANK))
+    groups, n_images = numbered(runs[CLEAN, -1]["group"].to_numpy())
+    rows = []
+    for (kind, layer), frame in sorted(runs.items()):
+        if layer < 0:
+            continue
+        margin = frame["margin"].to_numpy()
+        known = np.isfinite(margin) & np.isfinite(clean) & np.isfinite(blank)
+        ratio = clustered_ratio(
+            (margin - blank)[known], (clean - blank)[known], groups[known], n_images=n_images
+        )
+        estimate = ratio.estimate("clustered-t")
+        rows.append({
+            "model": model.name, "kind": kind, "layer": layer,
+            "last_layer": frame["last_layer"][0], "share": estimate.value, "low": estimate.low,
+            "high": estimate.high, "same_token": frame["same_token"].mean(), "n": estimate.n,
+            "n_groups": estimate.n_groups, "n_dropped": int((~known).sum()),
+            "note": estimate.note or None,
+        })  # fmt: skip
+    return rows
 
 
 def _adjust(rows: list[EffectRow]) -> None:

@@ -265,6 +265,26 @@ def clustered_mean(
     return ClusteredEstimate(mean, {name: component}, chosen.size, component.n_groups, note)
 
 
+def clustered_ratio(
+    numerator: ArrayLike, denominator: ArrayLike, codes: NDArray[np.int64], *, n_images: int
+) -> ClusteredEstimate:
+    """Ratio of two sums over items, Σ numerator / Σ denominator, by linearisation.
+
+    Args:
+        numerator: (n,)
+        denominator: (n,)
+        codes: (n,) number of each item's image, below `n_images`.
+        n_images: images of the study.
+    """
+    above, below = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, np.float64)
+    total = float(below.sum())
+    if above.size == 0 or total == 0:
+        return not_estimated("no items" if above.size == 0 else "the denominator sums to zero")
+    ratio = float(above.sum()) / total
+    component = Component.of_items((above - ratio * below) / total, codes, n_images)
+    return ClusteredEstimate(ratio, {"items": component}, above.size, component.n_groups)
+
+
 def numbered(groups: ArrayLike) -> tuple[NDArray[np.int64], int]:
     """Number of each item's image, (n,), in the order of their names, and how many there are."""
     array = np.asarray(groups)

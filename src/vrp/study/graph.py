@@ -158,9 +158,17 @@ ABLATE = Artifact(
     "ablate", "{model}/ablate/{shard}.parquet", "answers with neurons ablated",
     "vrp.tables.interventions:ABLATE", compressed=0.09,
 )  # fmt: skip
+TRACE = Artifact(
+    "trace", "{model}/trace/{shard}.parquet", "first tokens under knockouts and patches by layer",
+    "vrp.tables.trace:TRACE", compressed=0.1,
+)  # fmt: skip
 EFFECTS = Artifact(
     "effects", "effects.parquet", "effects of the interventions", "vrp.tables.effects:EFFECTS"
 )
+TRACE_EFFECTS = Artifact(
+    "trace_effects", "trace_effects.parquet", "where the picture enters the answer",
+    "vrp.tables.trace:TRACE_EFFECTS",
+)  # fmt: skip
 FIGURES = Artifact("figures", "figures/{file}", "figures", expand=_figure_files)
 SUMMARY = Artifact("summary", "summary.json", "the report's numbers")
 REPORT = Artifact("report", "report.html", "the report")
@@ -359,11 +367,29 @@ STAGES: tuple[Stage, ...] = (
         cost="vrp.planning.workload:ablate_counts",
     ),
     Stage(
+        "trace",
+        "trace where the picture enters the answer, layer by layer",
+        per="shard",
+        reads=(MANIFEST, ITEMS, ANSWERS),
+        writes=(TRACE,),
+        keys=("seed", *_ANSWERING, "trace.items", "trace.window", "trace.shards"),
+        details="Attention knockout by layer window, and the last token's state put into a run "
+        "with a blank image.",
+        enabled=lambda study: study.trace.enabled,
+        shards_key="trace.shards",
+        batch_key="trace.batch_size",
+        items_key="trace.items",
+        runs_model=True,
+        shareable=True,
+        cost="vrp.planning.workload:trace_counts",
+        memory_copies=6,
+    ),
+    Stage(
         "effects",
         "estimate every intervention's paired effect on accuracy",
         per="study",
-        reads=(ITEMS, ANSWERS, MASK, ABLATE),
-        writes=(EFFECTS,),
+        reads=(ITEMS, ANSWERS, MASK, ABLATE, TRACE),
+        writes=(EFFECTS, TRACE_EFFECTS),
         keys=("seed", "effects", *_CONDITIONS),
         cost=Cost(1.5, 6e-5, lambda i: i.n_intervened),
     ),
@@ -371,8 +397,8 @@ STAGES: tuple[Stage, ...] = (
         "figures",
         "draw every figure from the tables",
         per="study",
-        reads=(ITEMS, EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY, *_MODEL_TABLES, RECIPES,
-               MASK),
+        reads=(ITEMS, EFFECTS, TRACE_EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY,
+               *_MODEL_TABLES, RECIPES, MASK),
         writes=(FIGURES,),
         choices=("figures", "vrp.plots.figures:figure_names"),
         keys=("figures", *_MARGINS, *_CONDITIONS),
@@ -383,8 +409,8 @@ STAGES: tuple[Stage, ...] = (
         "report",
         "write the report and the summary from the tables",
         per="study",
-        reads=(DATA, ITEMS, SAMPLING, EFFECTS, ANSWERS, ATTENTION, LENS, CONSISTENCY,
-               *_MODEL_TABLES, MASK, FIGURES),
+        reads=(DATA, ITEMS, SAMPLING, EFFECTS, TRACE_EFFECTS, ANSWERS, ATTENTION, LENS,
+               CONSISTENCY, *_MODEL_TABLES, MASK, FIGURES),
         writes=(SUMMARY, REPORT),
         keys=("study", "data", "report", *_MARGINS, *_CONDITIONS),
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),

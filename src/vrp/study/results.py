@@ -133,6 +133,9 @@ def read_results(context: StageContext) -> StudyResults:
             r=study.metrics.r_margin,
             effect_pp=study.effects.equivalence_pp,
         ),
-        items=context.input_path("items"),
-        effects=context.input_path("effects"),
+        **{
+            name: path
+            for name in ("items", "effects", "trace_effects")
+            for path in context.input_paths(name)
+        },
     )

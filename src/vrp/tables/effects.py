@@ -8,7 +8,12 @@ OBJECT_IDENTIFICATION = "object_identification"
 EFFECTS = table(
     "effects",
     ("model", "intervention", "condition", "scope"),
-    column("model", text, "model"),
+    column(
+        "model",
+        text,
+        "model, or `a - b`: the effect on a minus that on b, item by item, which tests whether it "
+        "depends on the model",
+    ),
     column("intervention", text, "mask or ablate"),
     column(
         "condition",
@@ -25,7 +30,13 @@ EFFECTS = table(
     ),
     column("n", integer, "items"),
     column("n_groups", integer, "images"),
-    column("baseline", precise, "accuracy without the intervention", unit="share"),
+    column(
+        "baseline",
+        precise,
+        "accuracy under `sham`, which changes nothing, in the same batches; of `sham`: of the "
+        "extraction's answers",
+        unit="share",
+    ),
     column("accuracy", precise, "accuracy under the condition", unit="share"),
     column("effect", precise, "paired difference", unit="percentage points"),
     column("low", precise, "lower end of the 95% interval", unit="percentage points"),

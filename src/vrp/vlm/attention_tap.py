@@ -33,6 +33,15 @@ class _Combined(NamedTuple):
     """The two together."""
 
 
+class LastQueryBlock(NamedTuple):
+    """What the last query may not attend to."""
+
+    layers: range
+    """Decoder layers in which it may not."""
+    columns: torch.Tensor
+    """(B, T) True at the prompt's positions that it may not attend to."""
+
+
 class AttentionTap:
     """What one batch wants of attention, and what was collected in the latest forward.
 
@@ -42,6 +51,7 @@ class AttentionTap:
         n_layers: decoder layers.
         collect: whether rows are kept.
         keep: (B, T) False where a prompt position is hidden from every query but its own.
+        block: what is hidden from the last query alone.
     """
 
     def __init__(
@@ -51,10 +61,12 @@ class AttentionTap:
         n_layers: int,
         collect: bool,
         keep: torch.Tensor | None = None,
+        block: LastQueryBlock | None = None,
     ) -> None:
         self.image_index = image_index
         self.collect = collect
         self.keep = keep
+        self.block = block
         self.rows: list[torch.Tensor | None] = [None] * n_layers
         # Full and sliding layers have a mask each; no model has more kinds.
         self._combined: deque[_Combined] = deque(maxlen=2)
@@ -77,6 +89,8 @@ class AttentionTap:
         self, module: Any, mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor
     ) -> torch.Tensor | None:
         """Return the attention mask with hidden columns blocked; made once a forward and mask."""
+        if self.block is not None and module.layer_idx in self.block.layers:
+            mask = _block_last(self.block.columns, module, mask, query, key)
         if self.keep is None:
             return mask
         # transformers hands one mask object, or None, to all layers of a kind in a forward.
@@ -107,6 +121,26 @@ def _combine(
     if mask is None:  # sdpa would then have used its own causal flag, which a mask switches off
         if getattr(module, "is_causal", True):
             allowed = allowed & (columns <= own)
+        return allowed
+    if mask.dtype == torch.bool:
+        return mask & allowed
+    return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)
+
+
+def _block_last(
+    columns: torch.Tensor,
+    module: Any,
+    mask: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+) -> torch.Tensor:
+    """Return the mask with columns blocked for the last query."""
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    allowed = torch.ones(len(columns), 1, n_queries, n_keys, dtype=torch.bool, device=query.device)
+    allowed[:, 0, -1, : columns.shape[1]] = ~columns.to(query.device)
+    if mask is None:
+        if getattr(module, "is_causal", True):  # as sdpa's own flag would have it
+            allowed = allowed & allowed.new_ones(n_queries, n_keys).tril(n_keys - n_queries)
         return allowed
     if mask.dtype == torch.bool:
         return mask & allowed

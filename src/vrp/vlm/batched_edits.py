@@ -7,7 +7,7 @@ without an edit; each edited run starts above them. Decode steps run all layers.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -16,7 +16,15 @@ from transformers import Cache
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, Prepared, running_part
 from vrp.vlm.residual import entering_stream
-from vrp.vlm.residual_edits import Edit
+
+
+class StartsAtLayer(Protocol):
+    """An edit."""
+
+    @property
+    def first_changed_layer(self) -> int:
+        """The first layer to recompute; L where none changes."""
+
 
 Cached = tuple[torch.Tensor, torch.Tensor]
 """Keys and values."""
@@ -27,7 +35,7 @@ ByPart = dict[int, torch.Tensor]
 class Trunk:
     """One prefill of a batch without an edit, kept up to the layers at which edits start."""
 
-    def __init__(self, vlm: VLM, prepared: Prepared, edits: Iterable[Edit]) -> None:
+    def __init__(self, vlm: VLM, prepared: Prepared, edits: Iterable[StartsAtLayer]) -> None:
         """Run the prefill once and keep what the edits need."""
         self._vlm = vlm
         self._prepared = prepared
@@ -72,7 +80,7 @@ class Trunk:
         }
 
     @contextmanager
-    def under(self, edit: Edit) -> Iterator[None]:
+    def under(self, edit: StartsAtLayer) -> Iterator[None]:
         """Within the block, prefills of the same batch start where the edit does.
 
         Only answers may be read then: the residual stream below the edit does not pass by.

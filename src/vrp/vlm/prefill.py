@@ -249,6 +249,11 @@ class Decoder:
         behind = slice(shared.n_columns, None)
         return self._run_prompts(everyone, behind, None if shared.hold_image else self.features)
 
+    def run_last(self) -> torch.Tensor:
+        """Run the prompts' last token behind what is cached; return its logits, as `prefill`."""
+        last = slice(self.prepared.input_ids.shape[1] - 1, None)
+        return self._run_prompts(slice(None), last, None)
+
     def prefill_prefixes(self) -> None:
         """Run each shared prefix once, and hand it on to the items that have it."""
         shared = self.shared

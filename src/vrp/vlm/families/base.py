@@ -74,6 +74,8 @@ class Family(ABC):
     """Prompt variants: `{question}` inside each family's own frame."""
     image_policies: tuple[str, ...]
     """Names of ways to fit an image; the first is the default."""
+    is_causal: ClassVar[bool] = True
+    """Whether no token attends to one behind it; image tokens may attend to each other."""
     dynamic_resolution: bool = False
     """Whether `min_pixels` and `max_pixels` mean something."""
     adds_special_tokens: bool = False
@@ -247,10 +249,8 @@ class Family(ABC):
         return "sliding_attention" not in kinds
 
     def shares_prefixes(self, model: Any) -> bool:
-        """Whether what a prompt begins with is read the same whatever follows it, as it is in
-        causal models, and may be padded on its own.
-        """
-        return self.drops_tokens(model)
+        """Whether what prompts begin with, up to the image's last token, may be run on its own."""
+        return self.is_causal and self.drops_tokens(model)
 
     def positions(
         self,

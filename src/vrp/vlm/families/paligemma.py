@@ -34,6 +34,7 @@ class PaliGemma(Family):
         "answer_en": "answer en {question}\n",
     }
     image_policies = ("resize",)
+    is_causal = False  # image tokens attend to the question
 
     def __init__(
         self, config: Any, tokenizer: Any, image_processor: Any, options: FamilyOptions
@@ -73,10 +74,6 @@ class PaliGemma(Family):
     def join_features(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return (1, tokens of all images, d_model), however many of each there are."""
         return torch.cat(list(features))[None]
-
-    def shares_prefixes(self, model: Any) -> bool:
-        """Image tokens attend to the question."""
-        return False
 
     def positions(
         self,
