@@ -70,14 +70,15 @@ def test_names_labels_and_controls(
 def test_masking_runs_the_main_share_its_controls_and_the_dose():
     mask = MaskConfig(random_seeds=2, dose=(0.3, 0.5), controls=("other_image", "bottom"))
     plain = [
-        MaskCondition("top", 0.3), MaskCondition("random", 0.3, 0), MaskCondition("random", 0.3, 1),
+        MaskCondition("sham", 0.0), MaskCondition("top", 0.3), MaskCondition("random", 0.3, 0),
+        MaskCondition("random", 0.3, 1),
         MaskCondition("bottom", 0.3), MaskCondition("other_image"),
     ]  # fmt: skip
     assert mask_conditions(mask, dose=False) == plain
     assert mask_conditions(mask) == [
         *plain, MaskCondition("top", 0.5), MaskCondition("random", 0.5),
     ]  # fmt: skip
-    assert [condition.shows for condition in plain] == ["own"] * 4 + ["other"]
+    assert [condition.shows for condition in plain] == ["own"] * 5 + ["other"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_masking_runs_the_main_share_its_controls_and_the_dose():
     ],
 )
 def test_the_first_changed_layer_is_that_of_the_edit(entry: dict[str, object], first: int):
-    (condition,) = ablation_conditions(AblateConfig.model_validate({"conditions": [entry]}))
+    (_, condition) = ablation_conditions(AblateConfig.model_validate({"conditions": [entry]}))
     assert condition.first_changed_layer(32, best_layer=19) == first
     layer = condition.layer(32, best_layer=19)
     probe = LayerProbe(np.arange(8)[::-1], np.linspace(0, 1, 8))
@@ -131,9 +132,9 @@ def test_a_study_finds_its_conditions_and_contrasts_by_name():
         )
     )
     assert list(found.mask) == [
-        "top_30", "random_30", "bottom_30", "top_5", "random_5",
+        "sham", "top_30", "random_30", "bottom_30", "top_5", "random_5",
     ]  # fmt: skip
-    assert list(found.ablate) == ["top_5", "top_10", "random_5"]
+    assert list(found.ablate) == ["sham", "top_5", "top_10", "random_5"]
     # The same name means another thing in each intervention.
     assert found.named("mask", "top_5").label == "most attended 5% of patches"
     assert found.named("ablate", "top_5").label == "top 5 neurons"
@@ -201,11 +202,11 @@ def test_a_registered_ablation_is_compared_with_its_control():
     try:
         entries = [{"neurons": kind, "count": 3} for kind in ("bottom", "random")]
         found = conditions_by_name(study(ablate={"conditions": entries}))
-        assert list(found.ablate) == ["bottom_3", "random_3"]
+        assert list(found.ablate) == ["sham", "bottom_3", "random_3"]
         assert found.contrasts("ablate")["bottom_3"].label == "bottom 3 neurons − random"
         assert found.main("ablate") is None
         site = AblationSite(1, LayerProbe(np.arange(8), np.zeros(8)), 3, "zero", seed=0)
-        (bottom, _) = ablation_conditions(AblateConfig.model_validate({"conditions": entries}))
+        (_, bottom, _) = ablation_conditions(AblateConfig.model_validate({"conditions": entries}))
         assert bottom.edit(site).neurons.tolist() == [5, 6, 7]  # type: ignore[union-attr]
     finally:
         del ABLATION_KINDS["bottom"]

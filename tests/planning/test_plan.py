@@ -81,11 +81,13 @@ def test_operations_of_the_extraction_equal_a_count_by_hand(paper: StudyConfig) 
 def test_counts_of_the_papers_study_by_hand(paper: StudyConfig) -> None:
     work = model_work(paper, "llava-1.5-7b")
     assert tuple(work) == MODEL_STAGES
-    # Masking: top, five random draws, bottom, no image; three more shares, top and random each, of
-    # 1,000 items.
-    assert work["mask"].n_answers == 3_090 * 8 + 1_000 * 6
-    # Ablation: 5 conditions run once, 9 in 5 repeats, the MLP once.
-    assert work["ablate"].n_answers == 1_000 * (5 + 9 * 5 + 1)
+    # Masking: a sham, top, five random draws, bottom, no image; three more shares, top and random
+    # each, of 1,000 items.
+    assert work["mask"].n_answers == 3_090 * 9 + 1_000 * 6
+    # Ablation: a sham and 5 conditions once, sets of 1 to 10 neurons in 20 repeats, the MLP once.
+    assert work["ablate"].n_answers == 1_000 * (1 + 5 + 5 * 20 + 4 * 5 + 1)
+    # Tracing: with the image and a blank one; windows of 6 of 32 layers, twice; a patch a layer.
+    assert work["trace"].n_answers == 1_000 * (2 + 2 * 27 + 32)
     assert (work["mask"].n_shards, work["extract"].n_shards) == (8, 4)
 
 
@@ -133,7 +135,7 @@ def test_textvqas_larger_photographs_are_planned(paper: StudyConfig) -> None:
 def test_stages_that_are_switched_off_are_not_planned(demo: StudyConfig) -> None:
     study = changed(demo, extract={"blind": False}, mask={"enabled": False})
     work = model_work(study, "llava")
-    assert tuple(work) == ("extract", "consistency", "ablate")
+    assert tuple(work) == ("extract", "consistency", "ablate", "trace")
     assert {table.table for table in make_plan(study, device=CPU).tables}.isdisjoint(
         {"mask", "blind/hidden", "blind/answers"}
     )
@@ -150,7 +152,8 @@ def test_what_another_study_has_is_not_planned_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # whose results are nobody's
     plan = make_plan(changed(demo, study="second", extraction_from="demo"), device=CPU)
-    assert {stage.stage for stage in plan.stages if stage.n_answers} == {"mask", "ablate"}
+    own = {"mask", "ablate", "trace"}
+    assert {stage.stage for stage in plan.stages if stage.n_answers} == own
     assert {table.table for table in plan.tables}.isdisjoint({"answers", "hidden", "blind/hidden"})
     assert {"signals", "mask"} <= {table.table for table in plan.tables}
     # The tables are read all the same.
@@ -178,6 +181,7 @@ def test_the_largest_batch_fits_and_the_next_does_not(paper: StudyConfig, stage:
         consistency={"batch_size": 64},
         mask={"batch_size": 64},
         ablate={"batch_size": 64},
+        trace={"batch_size": 64},
     )
     memory = 30 * 2**30
     batch = largest_batch(study, "llava-1.5-7b", stage, memory=memory)

@@ -313,10 +313,16 @@ def test_masking_runs_every_condition_on_the_tokens_it_names(small_study: Study)
     assert {(condition, repeat): n for condition, repeat, n in counts} == {
         ("top_30", 0): 8, ("random_30", 0): 8, ("random_30", 1): 8, ("bottom_30", 0): 8,
         ("no_image", 0): 8, ("other_image", 0): 8, ("top_50", 0): 3, ("random_50", 0): 3,
+        ("sham", 0): 8,
     }  # fmt: skip
     n_masked = dict(table.select("condition", "n_masked").unique().iter_rows())
     assert n_masked["top_30"] == n_masked["random_30"] == round(0.3 * N_TOKENS) == 11
     assert n_masked["no_image"] == N_TOKENS
+    sham = table.filter(condition="sham").sort("item_id")
+    baseline = read_table(tables["answers"], ANSWERS).join(sham, on="item_id", how="semi")
+    assert sham["answer"].equals(baseline.sort("item_id")["answer"])
+    assert sham["n_masked"].to_list() == [0] * 8
+    assert not sham["changed"].any()
 
 
 @pytest.mark.parametrize("mode", ["attention", "embedding", "pixels"])
@@ -380,10 +386,12 @@ def test_ablation_sites_and_sizes(small_study: Study):
         ("random_25pct_mean", 0, 2, 8),
         ("random_25pct_mean", 1, 2, 8),
         ("random_25pct_mean", 2, 2, 8),
+        ("sham", 0, 2, 0),
         ("top_1_plus_100_depth40", 0, 1, 1),  # round(0.4 · 3)
         ("top_5", 0, 2, 5),
     ]
-    assert table.height == 6 * study.n_items
+    assert table.height == 7 * study.n_items
+    assert not table.filter(condition="sham")["changed"].any()
 
 
 def test_answers_without_tokens_become_rows_with_a_reason(
@@ -620,8 +628,8 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
     }  # fmt: skip
     output = study.mask([tables["answers"]], [tables["attention"]], **settings)
     table = read_table(output, MASK)
-    assert set(table["condition"]) == {"top_25", "random_25", "centre_25"}
-    assert set(table["n_masked"]) == {9}
+    assert set(table["condition"]) == {"sham", "top_25", "random_25", "centre_25"}
+    assert set(table.filter(pl.col("condition") != "sham")["n_masked"]) == {9}
     middle = [7, 8, 9, 10, 13, 14, 15, 16, 19, 20, 21, 22, 25, 26, 27, 28]
     hidden = centre.hides(MaskableImage(np.ones(N_TOKENS), 6, 6, seed=0), 0.25)
     assert set(hidden) < set(middle)
@@ -636,7 +644,7 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
     without = config.model_copy(update={"mask": config.mask.model_copy(update={"controls": ()})})
     n_items = min(config.mask.items, 3090)
     planned = [model_work(study, "tiny")["mask"].n_answers for study in (config, without)]
-    assert planned == [3 * n_items, 2 * n_items]
+    assert planned == [4 * n_items, 3 * n_items]
 
     path = study.folder / "effects.parquet"
     run_job(
@@ -656,7 +664,7 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
     )
     estimated = read_table(path, EFFECTS).filter(scope="all")
     assert estimated["condition"].to_list() == [
-        "centre_25", "centre_25 - random_25", "random_25", "top_25", "top_25 - random_25",
+        "centre_25", "centre_25 - random_25", "random_25", "sham", "top_25", "top_25 - random_25",
     ]  # fmt: skip
     accuracy = dict(table.group_by("condition").agg(pl.col("correct").mean()).iter_rows())
     effect = dict(estimated.select("condition", "effect").iter_rows())

@@ -70,7 +70,7 @@ def test_a_model_that_ignores_the_image_is_not_moved_by_masking(
     )
     table, answers = masked(study, mode)
     assert answers["answer"].n_unique() > 2  # it still answers its questions, each in its way
-    assert table.height == study.n_items * 7
+    assert table.height == study.n_items * 8
     assert not table.filter("changed").height, table.filter("changed")
     margins = table.join(answers.select("item_id", "decision_margin"), on="item_id")
     drift = (margins["decision_margin"] - margins["decision_margin_right"]).abs()
@@ -176,6 +176,8 @@ def ablated(study: Any, *conditions: dict[str, Any]) -> pl.DataFrame:
         [study.answers], study.predictions, study.neurons, conditions=list(conditions)
     )
     table = read_table(output, ABLATE)
+    assert not table.filter(condition="sham")["changed"].any()
+    table = table.filter(pl.col("condition") != "sham")
     return table.with_columns(fold=pl.col("item_id").replace_strict(study.fold_of))
 
 
@@ -205,7 +207,7 @@ def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
     table = ablated(planted, *conditions)
     n_hit = 0
     for condition in conditions:
-        name = ablation_conditions(AblateConfig(conditions=[condition]))[0].name
+        name = ablation_conditions(AblateConfig(conditions=[condition]))[1].name
         for repeat in range(5):
             n = condition.get("count") or round(condition["share"] * D_MODEL)
             key = seed_from(5, "ablate", BEST_LAYER, name, repeat)

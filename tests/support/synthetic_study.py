@@ -41,6 +41,7 @@ from vrp.tables.neurons import NEURONS
 from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
+from vrp.tables.trace import TRACE
 
 MODELS = ("alpha", "beta", "gamma-3b-mix-224")  # the last name is as long as real ones are
 N_LAYERS, N_HEADS, K = 6, 4, 10
@@ -117,13 +118,15 @@ class SyntheticStudy:
 
     items: Path
     effects: Path
+    trace_effects: Path
     tables: dict[str, list[Path]] = field(default_factory=dict)
 
     def results(self) -> StudyResults:
         """The study as figures and report read it."""
         return open_results(
-            self.tables, conditions=CONDITIONS, items=self.items, effects=self.effects
-        )
+            self.tables, conditions=CONDITIONS, items=self.items, effects=self.effects,
+            trace_effects=self.trace_effects,
+        )  # fmt: skip
 
 
 def write_synthetic_study(
@@ -137,14 +140,17 @@ def write_synthetic_study(
     rng = np.random.default_rng(seed)
     items = _write_items(folder / "items.parquet", rng)
     _write_boxes(folder / "boxes.parquet", items)
-    study = SyntheticStudy(folder / "items.parquet", folder / "effects.parquet")
+    study = SyntheticStudy(
+        folder / "items.parquet", folder / "effects.parquet", folder / "trace_effects.parquet"
+    )
     ablate: list[Path] = []
+    trace: list[Path] = []
     for index, name in enumerate(models):
         rng_of_model = np.random.default_rng((seed, index))
         model = _Model(folder / name, name, items, rng_of_model, index, tuple(capture))
         for table, path in model.write(study.items, folder / "boxes.parquet").items():
-            if table == "ablate":
-                ablate.append(path)
+            if table in ("ablate", "trace"):
+                (ablate if table == "ablate" else trace).append(path)
             else:
                 study.tables.setdefault(table, []).append(path)
     run_job(
@@ -154,7 +160,9 @@ def write_synthetic_study(
             "answers": study.tables["answers"],
             "mask": study.tables.get("mask", []),
             "ablate": ablate,
+            "trace": trace,
             "effects": study.effects,
+            "trace_effects": study.trace_effects,
         },
         seed=seed,
         effects=EffectsConfig(sign_flips=100),
@@ -227,7 +235,8 @@ class _Model:
 
     def write(self, items: Path, boxes: Path) -> dict[str, Path]:
         names = (
-            "answers", "attention", "lens", "consistency", "mask", "ablate", "signals", "heads",
+            "answers", "attention", "lens", "consistency", "mask", "ablate", "trace", "signals",
+            "heads",
             "recipes", "metrics", "probes", "predictions", "neurons",
         )  # fmt: skip
         paths = {name: self.folder / f"{name}.parquet" for name in names}
@@ -238,6 +247,7 @@ class _Model:
             ("consistency", CONSISTENCY, self._consistency()),
             ("mask", MASK, self._interventions(MASK_LOSS, MASK.columns.names)),
             ("ablate", ABLATE, self._interventions(ABLATE_LOSS, ABLATE.columns.names)),
+            ("trace", TRACE, self._trace()),
             ("neurons", NEURONS, self._neurons()),
         )
         for name, schema, columns in model_tables:
@@ -409,6 +419,31 @@ class _Model:
                 "decision_margin": 1.0,
             }
         )
+
+    def _trace(self) -> pl.DataFrame:
+        """The picture enters at layers 2 and 3; after layer 3 the last token's state holds it."""
+        clean, blank = 3 + self.knows, 1 + 0.3 * self.knows
+        left = {"knockout_image": (1.0, 1.0, 0.3, 0.4, 1.0, 1.0),
+                "knockout_text": (0.6, 0.7, 0.8, 1.0, 1.0, 1.0),
+                "patch": (0.0, 0.05, 0.5, 0.9, 1.0, 1.0)}  # fmt: skip
+        runs = [("clean", -1, clean), ("blank", -1, blank)]
+        runs += [
+            (kind, layer, blank + share * (clean - blank) + 0.1 * self._normal())
+            for kind, shares in left.items()
+            for layer, share in enumerate(shares)
+        ]
+        return pl.concat(
+            pl.DataFrame(
+                {
+                    "item_id": self.ids, "kind": [kind] * self.n,
+                    "layer": pl.Series([layer] * self.n, dtype=pl.Int32),
+                    "last_layer": pl.Series([layer] * self.n, dtype=pl.Int32),
+                    "margin": pl.Series(margin, dtype=pl.Float32),
+                    "same_token": margin > 0,
+                }
+            )
+            for kind, layer, margin in runs
+        )  # fmt: skip
 
     def _score(self, skill: float) -> np.ndarray:
         return expit(0.9 + 0.55 * (skill * self.knows + self._normal()))

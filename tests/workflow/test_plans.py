@@ -11,9 +11,9 @@ pytestmark = pytest.mark.workflow
 
 STAGES = {
     "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "gather", "metrics",
-    "probes", "mask", "ablate", "gather_interventions", "effects", "figures", "report",
+    "probes", "mask", "ablate", "trace", "gather_interventions", "effects", "figures", "report",
 }  # fmt: skip
-RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate"}
+RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate", "trace"}
 
 
 def files_of(folder: Path) -> set[Path]:
@@ -47,10 +47,10 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
     for stage in ("fetch_model", "metrics", "probes"):
         assert result.planned[stage] == models
     assert result.planned["gather"] == (3 + len(judged)) * models
-    assert result.planned["gather_interventions"] == 2 * models
+    assert result.planned["gather_interventions"] == 3 * models
     for stage in ("extract", "blind", "consistency", *judged):
         assert result.planned[stage] == models * shards
-    for stage in ("mask", "ablate"):
+    for stage in ("mask", "ablate", "trace"):
         assert result.planned[stage] == models * intervention_shards
     for stage in ("fetch_data", "sample", *drawn, "effects", "figures", "report"):
         assert result.planned[stage] == 1
@@ -91,9 +91,10 @@ def test_a_study_without_attention_plans_without_the_masking(checkout):
 
 
 def test_a_study_without_interventions_plans_without_them(checkout):
-    result = checkout.run("-n", "--config", "ablate={enabled: false}", "mask={enabled: false}")
+    off = [f"{stage}={{enabled: false}}" for stage in ("ablate", "mask", "trace")]
+    result = checkout.run("-n", "--config", *off)
     assert result.status == 0, result.output
-    left_out = {"mask", "ablate", "gather_interventions"}
+    left_out = {"mask", "ablate", "trace", "gather_interventions"}
     assert set(result.planned) == {*STAGES, "boxes"} - left_out
 
 
@@ -103,7 +104,7 @@ def test_hundreds_of_shards_plan(checkout):
     Snakemake goes through all that a job of a group waits for once for each of it, and through all
     inputs of a job for everyone that waits for it.
     """
-    sharded = ("extract", "mask", "ablate")
+    sharded = ("extract", "mask", "ablate", "trace")
     result = checkout.run(
         "-n",
         "-p",
@@ -113,7 +114,7 @@ def test_hundreds_of_shards_plan(checkout):
         *(f"{stage}={{shards: 200}}" for stage in sharded),
     )
     assert result.status == 0, result.output
-    assert sum(result.planned.values()) == 3 * 5 * 200 + 3 * 8 + 5
+    assert sum(result.planned.values()) == 3 * 6 * 200 + 3 * 9 + 5
     inputs = re.findall(r"^rule (\w+):\n    input: (.*)$", result.output, flags=re.MULTILINE)
     counts = {rule: {len(line.split(", ")) for name, line in inputs if name == rule}
               for rule in dict(inputs)}  # fmt: skip
@@ -123,7 +124,7 @@ def test_hundreds_of_shards_plan(checkout):
     }
     # Commands name lists and not shards: there is a longest command line.
     commands = re.findall(r"vrp [a-z-]+ (?:.*\\\n)*.*2>&1", result.output)
-    assert len(commands) > 3 * 5 * 200
+    assert len(commands) > 3 * 6 * 200
     assert max(map(len, commands)) < 10_000
 
 

@@ -21,7 +21,7 @@ models:
 extract: {shards: 2}
 """
 SECOND = STUDY.replace("first", "second") + "extraction_from: first\nprobes: {sparse_c: 0.5}\n"
-WITH_MASK = ("extract", "blind", "consistency", "mask")
+WITH_MASK = ("extract", "blind", "consistency", "mask", "trace")
 MODEL_RUNS = {"extract", "blind", "consistency", "fetch_model"}
 PLAN = ("-n", "--configfile", "config/second.yaml")
 
@@ -55,7 +55,7 @@ def test_no_model_is_asked_again(two):
     assert result.status == 0, result.output
     assert not MODEL_RUNS & set(result.planned)
     assert set(result.planned) == {
-        "fetch_data", "sample", "boxes", "gather", "metrics", "probes", "mask",
+        "fetch_data", "sample", "boxes", "gather", "metrics", "probes", "mask", "trace",
         "gather_interventions", "effects", "figures", "report",
     }  # fmt: skip
     study = load_study(two.folder / "config" / "second.yaml")

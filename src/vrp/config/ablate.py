@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from vrp.config.section import Section
 from vrp.errors import unknown_name
 from vrp.interventions.ablation import ABLATION_KINDS, ablation_conditions
+from vrp.interventions.masking import SHAM
 
 
 class AblationEntry(Section):
@@ -30,8 +31,9 @@ class AblationEntry(Section):
     @field_validator("neurons")
     @classmethod
     def _known_kind(cls, value: str) -> str:
-        if value not in ABLATION_KINDS:
-            raise ValueError(unknown_name("kind", value, ABLATION_KINDS))
+        known = [kind for kind in ABLATION_KINDS if kind != SHAM]  # which is always run
+        if value not in known:
+            raise ValueError(unknown_name("kind", value, known))
         return value
 
     @model_validator(mode="after")

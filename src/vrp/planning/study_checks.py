@@ -4,6 +4,7 @@ from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
 from vrp.interventions.conditions import conditions_by_name
+from vrp.interventions.masking import SHAM
 from vrp.planning.dimension_sources import check_families
 
 
@@ -21,7 +22,8 @@ def check_names(study: StudyConfig) -> None:
 
 def _check_controls(study: StudyConfig) -> None:
     """Refuse an ablation whose effect could be told from no random one's."""
-    known = conditions_by_name(study).ablate if study.ablate.enabled else {}
+    ablations = conditions_by_name(study).ablate if study.ablate.enabled else {}
+    known = {name: one for name, one in ablations.items() if one.kind != SHAM}
     for name, condition in known.items():
         if condition.control is not None and condition.control not in known:
             raise InputError(

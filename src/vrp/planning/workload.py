@@ -345,6 +345,8 @@ def device_memory(study: StudyConfig, name: str, stage: str, *, batch_size: int)
         activations = max(activations, memory.held + ROWS_AN_ITEM * memory.cache + nucleus)
     if stage == "blind":  # the prompts' cache is kept for the answer that is scored
         activations = max(activations, memory.held + memory.cache)
+    if stage == "trace":  # the run with the image, and the one with a blank image
+        activations += memory.cache
     if stage == "ablate":  # the trunk's cache, and its residuals at each start
         starts = set(_ablation_starts(study, dimensions))
         residual = BYTES_PER_VALUE[model.dtype] * dimensions.d_model * batch_size * n_tokens

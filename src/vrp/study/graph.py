@@ -372,7 +372,7 @@ STAGES: tuple[Stage, ...] = (
         per="shard",
         reads=(MANIFEST, ITEMS, ANSWERS),
         writes=(TRACE,),
-        keys=("seed", *_ANSWERING, "trace.items", "trace.window", "trace.shards"),
+        keys=("seed", "data.folder", "models.*", "trace.items", "trace.window", "trace.shards"),
         details="Attention knockout by layer window, and the last token's state put into a run "
         "with a blank image.",
         enabled=lambda study: study.trace.enabled,

@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
+from vrp.vlm.dropped_tokens import without_tokens
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Prepared
-from vrp.vlm.prompt_layout import without_tokens
 
 MID_GREY = (128, 128, 128)
 

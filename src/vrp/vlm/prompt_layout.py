@@ -1,23 +1,17 @@
-"""Where the tokens of a batch's prompts are: padded, with shared beginnings, or with gaps.
+"""Where the tokens of a batch's prompts are: padded, and with shared beginnings.
 
 A token's rotary position is given to the model beside it, so that the columns of a batch may be
-arranged as is cheapest: what several prompts begin with is run once for all of them, and a token
-that no other may attend to is left out.
+arranged as is cheapest: what several prompts begin with is run once for all of them.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from vrp.vlm.batching import VlmInput
 from vrp.vlm.families.base import Positions
 from vrp.vlm.model import VLM
-
-if TYPE_CHECKING:
-    from vrp.vlm.prefill import Prepared
 
 
 class SharedPrefixes(NamedTuple):
@@ -64,7 +58,7 @@ def share_prefixes(
     if not vlm.family.shares_prefixes(vlm.model):
         return layout
     n_first = [len(prompt) - prompt[::-1].index(vlm.image_token_id) for prompt in prompts]
-    shared = _shared(
+    shared = shared_by(
         [
             (item.image_key or id(item.image), *prompt[:n])
             for item, prompt, n in zip(inputs, prompts, n_first, strict=True)
@@ -76,52 +70,7 @@ def share_prefixes(
         return layout
     n_columns = layout.input_ids.shape[1]
     own = [torch.arange(n_columns - len(prompt), n_columns) for prompt in prompts]
-    return _arranged(vlm, layout, own, n_first)._replace(shared=shared)
-
-
-def without_tokens(vlm: VLM, prepared: "Prepared", keep: Sequence[np.ndarray]) -> "Prepared":
-    """Return a batch without some of its image tokens; the others keep their positions.
-
-    It gives the answers that the whole batch gives where no token may attend to the missing ones.
-    What prompts begin with before the image is run once for all that have it.
-
-    Args:
-        vlm: the model, whose family may drop tokens.
-        prepared: the batch.
-        keep: per item (S_i,) boolean, False for the tokens to leave out.
-    """
-    present = prepared.attention_mask.bool().cpu()
-    index = prepared.image_index.cpu()
-    kept = [np.asarray(mask, dtype=bool) for mask in keep]
-    for row, (mask, grid) in enumerate(zip(kept, prepared.grids, strict=True)):
-        present[row, index[row, : grid.n_tokens][torch.as_tensor(~mask)]] = False
-    own = [row.nonzero()[:, 0] for row in present]
-    whole = Layout(prepared.input_ids, prepared.attention_mask, prepared.positions, None)
-    n_first = [0] * len(own)
-    shared = None
-    if vlm.family.shares_prefixes(vlm.model):
-        n_first = [
-            int((columns < first).sum()) for columns, first in zip(own, index[:, 0], strict=True)
-        ]
-        frames = [
-            tuple(prepared.input_ids[row, columns[:n].to(prepared.input_ids.device)].tolist())
-            for row, (columns, n) in enumerate(zip(own, n_first, strict=True))
-        ]
-        shared = _shared(frames, max(n_first), hold_image=False) if max(n_first) else None
-    layout = _arranged(vlm, whole, own, n_first)
-    features = tuple(
-        feature[torch.as_tensor(mask, device=feature.device)]
-        for feature, mask in zip(prepared.features, kept, strict=True)
-    )
-    return replace(
-        prepared,
-        input_ids=layout.input_ids,
-        attention_mask=layout.attention_mask,
-        positions=layout.positions,
-        features=features,
-        image_index=image_index(vlm, layout.input_ids, [len(feature) for feature in features]),
-        shared=shared,
-    )
+    return arranged(vlm, layout, own, n_first)._replace(shared=shared)
 
 
 def image_index(vlm: VLM, input_ids: torch.Tensor, n_tokens: Sequence[int]) -> torch.Tensor:
@@ -138,10 +87,16 @@ def image_index(vlm: VLM, input_ids: torch.Tensor, n_tokens: Sequence[int]) -> t
     return index
 
 
-def _shared(
+def shared_by(
     prefixes: Sequence[Hashable], n_columns: int, *, hold_image: bool
 ) -> SharedPrefixes | None:
-    """Find out which prefixes are the same; None where all differ."""
+    """Find out which prefixes are the same; None where all differ.
+
+    Args:
+        prefixes: what tells each item's prefix.
+        n_columns: columns that hold the prefixes.
+        hold_image: whether the image is in them.
+    """
     place: dict[Hashable, int] = {}
     items: list[int] = []
     for row, prefix in enumerate(prefixes):
@@ -155,7 +110,7 @@ def _shared(
     return SharedPrefixes(n_columns, torch.tensor(items), prefix_of, hold_image)
 
 
-def _arranged(
+def arranged(
     vlm: VLM, layout: Layout, own: Sequence[torch.Tensor], n_first: Sequence[int]
 ) -> Layout:
     """Return a batch with other columns: first parts padded on the left, and behind them the rest.
