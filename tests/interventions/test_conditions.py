@@ -64,7 +64,8 @@ def study(**sections: object) -> StudyConfig:
 def test_names_labels_and_controls(
     condition: MaskCondition | AblationCondition, name: str, label: str, control: str | None
 ):
-    assert (condition.name, condition.label, condition.control) == (name, label, control)
+    assert (condition.name, condition.label) == (name, label)
+    assert (condition.controls or (None,))[-1] == control
 
 
 def test_masking_runs_the_main_share_its_controls_and_the_dose():
@@ -95,7 +96,7 @@ def test_the_first_changed_layer_is_that_of_the_edit(entry: dict[str, object], f
     (_, condition) = ablation_conditions(AblateConfig.model_validate({"conditions": [entry]}))
     assert condition.first_changed_layer(32, best_layer=19) == first
     layer = condition.layer(32, best_layer=19)
-    probe = LayerProbe(np.arange(8)[::-1], np.linspace(0, 1, 8))
+    probe = LayerProbe(np.arange(8)[::-1], np.linspace(0, 1, 8), np.ones(8))
     site = AblationSite(layer, probe, condition.n_neurons(8), condition.value, seed=0)
     assert condition.edit(site).first_changed_layer == first
 
@@ -103,7 +104,7 @@ def test_the_first_changed_layer_is_that_of_the_edit(entry: dict[str, object], f
 def test_an_ablation_edits_the_neurons_that_its_kind_names():
     ranked, mean = np.array([3, 1, 0, 2]), np.array([0.0, 0.1, 0.2, 0.3])
     top, random, bypass = (
-        condition.edit(AblationSite(2, LayerProbe(ranked, mean), 2, condition.value, seed=7))
+        condition.edit(AblationSite(2, LayerProbe(ranked, mean, mean), 2, condition.value, seed=7))
         for condition in (
             AblationCondition("top", 2, value="mean"),
             AblationCondition("random", 2, value="plus_100"),
@@ -173,7 +174,7 @@ def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str |
         ({"mask": {"controls": ["top"]}}, "unknown control 'top'"),
         (
             {"ablate": {"conditions": [{"neurons": "tops", "count": 1}]}},
-            "unknown kind 'tops'; did you mean 'top'? (known: top, random, mlp)",
+            "unknown kind 'tops'; did you mean 'top'? (known: top, matched, random, mlp)",
         ),
         ({"ablate": {"conditions": [{"neurons": "top"}]}}, "give either count or share"),
         ({"ablate": {"conditions": [{"neurons": "mlp", "count": 1}]}}, "neither count nor share"),
@@ -205,7 +206,7 @@ def test_a_registered_ablation_is_compared_with_its_control():
         assert list(found.ablate) == ["sham", "bottom_3", "random_3"]
         assert found.contrasts("ablate")["bottom_3"].label == "bottom 3 neurons − random"
         assert found.main("ablate") is None
-        site = AblationSite(1, LayerProbe(np.arange(8), np.zeros(8)), 3, "zero", seed=0)
+        site = AblationSite(1, LayerProbe(np.arange(8), np.zeros(8), np.ones(8)), 3, "zero", seed=0)
         (_, bottom, _) = ablation_conditions(AblateConfig.model_validate({"conditions": entries}))
         assert bottom.edit(site).neurons.tolist() == [5, 6, 7]  # type: ignore[union-attr]
     finally:
@@ -216,7 +217,7 @@ def test_a_registered_kind_is_named_by_the_config(centre: MaskKind):
     mask = MaskConfig(controls=("centre", "bottom"), share=0.25)
     condition = mask_conditions(mask)[-7]
     assert condition == MaskCondition("centre", 0.25)
-    assert (condition.name, condition.control) == ("centre_25", "random_25")
+    assert (condition.name, condition.controls) == ("centre_25", ("random_25",))
     image = MaskableImage(np.full(16, 1 / 16), grid_h=4, grid_w=4, seed=0)
     assert sorted(condition.hidden_tokens(image)) == [5, 6, 9, 10]
     with pytest.raises(InputError, match="'centre' exists already"):
@@ -224,3 +225,29 @@ def test_a_registered_kind_is_named_by_the_config(centre: MaskKind):
     with pytest.raises(InputError, match="letters, digits and _ only"):
         register_condition(MaskKind("the centre", "central", shows="blank"))
     assert "the centre" not in MASK_KINDS
+
+
+def test_matched_neurons_are_as_large_as_the_top_ones_and_none_of_them():
+    random = np.random.default_rng(0)
+    norm = random.permutation(np.linspace(0.1, 10, 400))
+    ranked = random.permutation(400)
+    probe = LayerProbe(ranked, np.zeros(400), norm)
+    condition = AblationCondition("matched", 5)
+    sets = [
+        condition.edit(AblationSite(1, probe, 5, "zero", seed=seed)).neurons  # type: ignore[union-attr]
+        for seed in range(50)
+    ]
+    for drawn in sets:
+        assert len(set(drawn.tolist())) == 5
+        assert not set(drawn.tolist()) & set(ranked[:5].tolist())
+        # Each top neuron has a partner within thirty places of norm.
+        gaps = np.abs(np.sort(norm[drawn]) - np.sort(norm[ranked[:5]]))
+        assert gaps.max() < 36 * 9.9 / 399
+    assert len({tuple(drawn) for drawn in sets}) > 40
+
+
+def test_a_matched_control_is_preferred():
+    entries = [{"neurons": kind, "count": 3} for kind in ("top", "random", "matched")]
+    found = conditions_by_name(study(ablate={"conditions": entries}))
+    assert found.contrasts("ablate")["top_3"].name == "top_3 - matched_3"
+    assert found.contrasts("ablate")["top_3"].label == "top 3 neurons − norm-matched random"

@@ -84,8 +84,9 @@ def test_counts_of_the_papers_study_by_hand(paper: StudyConfig) -> None:
     # Masking: a sham, top, five random draws, bottom, no image; three more shares, top and random
     # each, of 1,000 items.
     assert work["mask"].n_answers == 3_090 * 9 + 1_000 * 6
-    # Ablation: a sham and 5 conditions once, sets of 1 to 10 neurons in 20 repeats, the MLP once.
-    assert work["ablate"].n_answers == 1_000 * (1 + 5 + 5 * 20 + 4 * 5 + 1)
+    # Ablation: a sham and 5 conditions once, matched sets of 1 to 10 neurons in 20 repeats, five
+    # kinds of random ones in 5, the MLP once.
+    assert work["ablate"].n_answers == 1_000 * (1 + 5 + 5 * 20 + 5 * 5 + 1)
     # Tracing: with the image and a blank one; windows of 6 of 32 layers, twice; a patch a layer.
     assert work["trace"].n_answers == 1_000 * (2 + 2 * 27 + 32)
     assert (work["mask"].n_shards, work["extract"].n_shards) == (8, 4)

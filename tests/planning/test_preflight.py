@@ -457,9 +457,10 @@ def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:
     ]  # fmt: skip
     [check] = preflight(study(ablate={"conditions": conditions}))
     assert check.failed
-    assert "top_5_mean has no random_5_mean to be compared to (there: top_5_mean, random_5)" in (
-        check.detail
-    )
+    assert (
+        "top_5_mean has no matched_5_mean or random_5_mean to be compared to (there: top_5_mean, "
+        "random_5)"
+    ) in check.detail
     off = study(ablate={"conditions": conditions, "enabled": False})
     assert named(preflight(off), "config").status == "ok"
 

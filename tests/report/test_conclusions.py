@@ -368,8 +368,8 @@ def intervened(patches, neurons, name="m"):
         effects |= {("mask", "top_30"): COSTS, ("mask", "random_30"): SPARES,
                     ("mask", "top_30 - random_30"): patches}  # fmt: skip
     if neurons is not None:
-        effects |= {("ablate", "top_5"): COSTS, ("ablate", "random_5"): SPARES,
-                    ("ablate", "top_5 - random_5"): neurons}  # fmt: skip
+        effects |= {("ablate", "top_5"): COSTS, ("ablate", "matched_5"): SPARES,
+                    ("ablate", "top_5 - matched_5"): neurons}  # fmt: skip
     return evidence(name, effects=effects)
 
 

@@ -22,12 +22,12 @@ def test_each_condition_stands_beside_its_control():
     names = [
         ("ablate", "top_5"), ("mask", "top_90"), ("mask", "no_image"), ("mask", "random_90"),
         ("mask", "random_30"), ("mask", "top_30 - random_30"), ("mask", "bottom_30"),
-        ("mask", "top_30"), ("ablate", "random_5"), ("mask", "top_90 - random_90"),
+        ("mask", "top_30"), ("ablate", "matched_5"), ("mask", "top_90 - random_90"),
     ]  # fmt: skip
     shown = [row[0].detail for row in effects_table(model(*names)).rows]
     assert shown == [
         "top_30", "random_30", "top_30 - random_30", "bottom_30", "no_image",
-        "top_90", "random_90", "top_90 - random_90", "top_5", "random_5",
+        "top_90", "random_90", "top_90 - random_90", "top_5", "matched_5",
     ]  # fmt: skip
 
 

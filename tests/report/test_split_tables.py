@@ -36,7 +36,7 @@ def study():
         orient="row",
     )
     model = ModelEvidence(name="m", tasks=("existence", "open"), answers=answers)
-    return StudyEvidence("s", items, (model,), (), {}, EquivalenceMargins(), ())
+    return StudyEvidence("s", items, (model,), (), {}, EquivalenceMargins(), {}, ())
 
 
 def texts(table):
@@ -63,7 +63,7 @@ def test_one_split_a_task_needs_no_table(study):
     alone = study.items.filter(pl.col("split") != "random")
     assert (
         split_rates_table(
-            study.__class__("s", alone, study.models, (), {}, EquivalenceMargins(), ())
+            study.__class__("s", alone, study.models, (), {}, EquivalenceMargins(), {}, ())
         ).rows
         == []
     )
@@ -74,7 +74,7 @@ def test_items_without_a_reference_are_counted_and_are_neither_yes_nor_no(study)
         pl.when(pl.col("split") != "popular").then(pl.col("reference")).alias("reference")
     )
     table = splits_table(
-        StudyEvidence("s", unknown, study.models, (), {}, EquivalenceMargins(), ())
+        StudyEvidence("s", unknown, study.models, (), {}, EquivalenceMargins(), {}, ())
     )
     assert texts(table)[0] == ["pope/popular", "existence", "2", "1", "–", "–", "2"]
     assert texts(table)[1][-3:] == ["1", "1", "–"]

@@ -73,7 +73,7 @@ def test_what_needs_the_network_or_takes_seconds_runs_here_and_all_else_in_jobs(
 ) -> None:
     starts = remote.events("start")
     here = {start["stage"] for start in starts if start["environment"]["SLURM_JOB_ID"] is None}
-    assert here == {"fetch-data", "fetch-model", "sample", "gather"}
+    assert here == {"fetch-data", "fetch-model", "sample", "boxes", "gather"}
 
 
 def test_one_job_is_one_shard_and_light_stages_share_one(

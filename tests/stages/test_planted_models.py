@@ -164,7 +164,8 @@ def probe_rows() -> list[dict[str, Any]]:
     orders = {0: [*PLANTED, *others], 1: [*others, *PLANTED]}
     return [
         {"layer": layer, "fold": fold, "neuron": n, "weight": 0.1, "rank": rank,
-         "mean": 4.0 if n in PLANTED else 0.0, "best_layer": layer == BEST_LAYER}
+         "mean": 4.0 if n in PLANTED else 0.0, "norm": 4.0 if n in PLANTED else 1.0,
+         "best_layer": layer == BEST_LAYER}
         for layer in range(N_LAYERS)
         for fold, order in orders.items()
         for rank, n in enumerate(order)

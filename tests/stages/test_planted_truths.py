@@ -222,9 +222,9 @@ def test_random_controls_do_nothing(estimated):
 
 
 def test_specificity_is_top_minus_random(estimated):
-    contrast = row(estimated, intervention="ablate", condition="top_5 - random_5", scope="all")
+    contrast = row(estimated, intervention="ablate", condition="top_5 - matched_5", scope="all")
     top = row(estimated, intervention="ablate", condition="top_5", scope="all")
-    random = row(estimated, intervention="ablate", condition="random_5", scope="all")
+    random = row(estimated, intervention="ablate", condition="matched_5", scope="all")
     assert contrast["effect"] == pytest.approx(top["effect"] - random["effect"])
     assert contrast["high"] < 0
 
@@ -234,7 +234,7 @@ def test_object_identification_is_tested_against_random_only(estimated, study):
     alone = row(estimated, intervention="ablate", condition="top_5", scope=scope)
     assert math.isnan(alone["p"])
     assert alone["baseline"] == 1.0
-    contrast = row(estimated, intervention="ablate", condition="top_5 - random_5", scope=scope)
+    contrast = row(estimated, intervention="ablate", condition="top_5 - matched_5", scope=scope)
     assert contrast["p"] < 0.001
 
 

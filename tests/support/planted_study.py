@@ -265,14 +265,14 @@ def _write_interventions(study, ids, correct, rng):
     """Top conditions break 30% of the right answers; random ones swap as many each way."""
     broken = correct & ~(rng.random(len(ids)) < TOP_LOSS)
     parts = {}
-    for suffix in ("30", "5"):
+    for suffix, control in (("30", "random"), ("5", "matched")):
         parts[suffix] = [_result(ids, f"top_{suffix}", 0, correct, broken)]
         for seed in range(5):
             swapped = correct.copy()
             right, wrong = np.flatnonzero(correct), np.flatnonzero(~correct)
             swapped[rng.choice(right, 10, replace=False)] = False
             swapped[rng.choice(wrong, 10, replace=False)] = True
-            parts[suffix].append(_result(ids, f"random_{suffix}", seed, correct, swapped))
+            parts[suffix].append(_result(ids, f"{control}_{suffix}", seed, correct, swapped))
     n = 6 * len(ids)
     mask = _joined(parts["30"]) | {"share": [0.3] * n, "n_masked": [11] * n}
     ablate = _joined(parts["5"]) | {"layer": [PLANTED_LAYER] * n, "n_neurons": [5] * n}

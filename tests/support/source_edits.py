@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import NamedTuple
 
-MODEL_RUNS = frozenset({"extract", "blind", "consistency", "p_true", "mask", "ablate"})
+MODEL_RUNS = frozenset({"extract", "blind", "consistency", "p_true", "mask", "ablate", "trace"})
 """Stages that run a model: days on a GPU."""
 EVERYTHING = MODEL_RUNS | {
-    "fetch_data", "fetch_model", "sample", "gather", "metrics", "probes", "effects", "figures",
-    "report",
+    "fetch_data", "fetch_model", "sample", "boxes", "gather", "metrics", "probes", "effects",
+    "figures", "report",
 }  # fmt: skip
 FAMILIES = ("auto", "llava", "paligemma", "qwen2_vl")
 
@@ -190,7 +190,7 @@ SOMETHING: dict[str, Edit] = {
         ("stages/blind.py", "tuple(extract.positions)", "tuple(extract.positions[:1])"),
     ),
     "the longest answers": _edit(
-        MODEL_RUNS - {"p_true"}, "vrp.config.extract:answer_limits",
+        MODEL_RUNS - {"p_true", "trace"}, "vrp.config.extract:answer_limits",
         ("config/extract.py", "lambda: extract.max", "lambda: 2 * extract.max"),
     ),
     "how a stage is handed its files": _edit(
@@ -203,7 +203,8 @@ SOMETHING: dict[str, Edit] = {
         ("data/scoring.py", "if len(kinds) == 1 else None", "if kinds else None"),
     ),
     "VQA's articles": _edit(
-        MODEL_RUNS | {"fetch_data", "sample", "metrics", "probes", "figures", "report"},
+        MODEL_RUNS
+        | {"fetch_data", "sample", "metrics", "probes", "effects", "figures", "report"},
         "vrp.data.scoring:_ARTICLES",
         ("data/scoring.py", '{"a", "an", "the"}', '{"a", "an"}'),
     ),
@@ -231,7 +232,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     # Inputs and outputs.
     "how a table is written": _edit(
-        MODEL_RUNS | {"sample", "metrics", "probes", "effects"},
+        MODEL_RUNS | {"sample", "boxes", "metrics", "probes", "effects"},
         "vrp.tables.parquet_files:write_table",
         ("tables/parquet_files.py", 'compression="zstd"', 'compression="snappy"'),
     ),

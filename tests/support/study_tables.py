@@ -35,7 +35,7 @@ TOLERANCE = 1e-5
 # A logit-lens value is a difference of two logits, each a sum over the width. With half of the
 # residual stream silenced a model amplifies rounding: its margins in float32 were seen up to 5e-5
 # away from those in float64, whatever the plan.
-ROUNDING_OF = {"lens": 4e-5, "ablate": 1e-4}
+ROUNDING_OF = {"lens": 4e-5, "ablate": 1e-4, "trace": 1e-4}
 # Gradient descent through ReLU is not continuous in its inputs: where a unit's input passes zero,
 # its gradient jumps, and Adam takes a whole step either way.
 TRAINED_BY_STEPS = ("mlp", "attention_mlp")

@@ -486,5 +486,6 @@ class _Model:
             "weight": weights.ravel(),
             "rank": np.argsort(np.argsort(-np.abs(weights), axis=1), axis=1).ravel(),
             "mean": np.zeros(weights.size),
+            "norm": np.ones(weights.size),
             "best_layer": [True] * weights.size,
         }

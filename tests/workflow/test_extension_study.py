@@ -124,7 +124,7 @@ def test_the_plan_counts_them(folder):
         ("figures", "answer_counts"),
         ("sample", "Data sets: colours"),
         ("fetch-model", "paligemma, polite"),
-        ("mask", "random, top, upper"),
+        ("mask", "random, sham, top, upper"),
     ],
 )
 def test_help_lists_them(folder, command, words):

@@ -28,8 +28,9 @@ JOINT = {"effects", "figures", "report"}
 LISTED = {"gather_interventions"} | JOINT
 AFTER_PROBES = {"probes", "ablate"} | LISTED
 AFTER_METRICS = {"metrics"} | AFTER_PROBES
-AFTER_EXTRACT = {"gather", "blind", "mask"} | AFTER_METRICS
-ALL_BUT_FETCH = {"sample", "extract", "consistency"} | AFTER_EXTRACT
+AFTER_EXTRACT = {"gather", "blind", "mask", "trace"} | AFTER_METRICS
+ALL_BUT_FETCH = {"sample", "boxes", "extract", "consistency"} | AFTER_EXTRACT
+ALL_OF_A_MODEL = ALL_BUT_FETCH - {"sample", "boxes"}
 
 
 def plan(finished, *more: str):
@@ -58,6 +59,7 @@ def test_the_snapshot_is_the_whole_configuration(finished):
 AFTER = {
     "fetch_data": set(),  # its manifest comes out the same
     "sample": ALL_BUT_FETCH - {"sample"},
+    "boxes": AFTER_METRICS,
     "extract": AFTER_EXTRACT,
     "blind": {"gather"} | AFTER_METRICS,
     "consistency": {"gather"} | AFTER_METRICS,
@@ -66,6 +68,7 @@ AFTER = {
     "probes": AFTER_PROBES,
     "mask": LISTED,
     "ablate": LISTED,
+    "trace": LISTED,
     "effects": JOINT,
     "figures": {"report"},
     "report": set(),
@@ -215,7 +218,7 @@ CONFIG_EDITS = [
     ("data={scenes: {n_vqa_images: 700}}", {"fetch_data", "report"} | ALL_BUT_FETCH,
      ("fetch_data", "data.scenes.n_vqa_images", 700)),
     ("seed=1", ALL_BUT_FETCH, ("sample", "seed", 1)),
-    ("extract={max_new_tokens: 3}", ALL_BUT_FETCH - {"sample"},
+    ("extract={max_new_tokens: 3}", ALL_OF_A_MODEL,
      ("extract", "extract.max_new_tokens", 3)),
 ]  # fmt: skip
 
@@ -273,7 +276,8 @@ def test_without_the_blank_image_nothing_is_asked_again(finished):
 
 
 def test_without_the_interventions_nothing_is_asked_again(finished):
-    result = plan(finished, "--config", "ablate={enabled: false}", "mask={enabled: false}")
+    off = [f"{stage}={{enabled: false}}" for stage in ("ablate", "mask", "trace")]
+    result = plan(finished, "--config", *off)
     assert set(result.planned) == JOINT
 
 
@@ -316,7 +320,7 @@ def test_a_profile_reruns_nothing(finished):
 
 def test_a_prompt_reruns_one_model(finished):
     result = plan(finished, "--config", "models={one: {prompt: plain}}")
-    assert set(result.planned) == ALL_BUT_FETCH - {"sample"}
+    assert set(result.planned) == ALL_OF_A_MODEL
     assert result.planned["extract"] == 2
     for reason in result.reasons("extract"):
         assert "model=one" in reason

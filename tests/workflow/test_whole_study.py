@@ -25,6 +25,7 @@ ANOTHER_PLAN = (
     'consistency={"k":4,"batch_size":1}',
     'mask={"shards":1,"batch_size":1}',
     'ablate={"shards":3,"batch_size":1}',
+    'trace={"shards":1,"batch_size":1}',
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.workflow]

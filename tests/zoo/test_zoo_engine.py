@@ -144,7 +144,11 @@ def test_hidden_states(vlm, found, expected):
 def test_heads_mlps_and_embedding_sum_to_the_residual(vlm, asked):
     tap = ResidualTap(n_layers=vlm.n_layers, hidden=True, components=True)
     with attached(vlm, tap):
-        Decoder(vlm, prepare(vlm, asked)).prefill()
+        decoder = Decoder(vlm, prepare(vlm, asked))
+        if decoder.shared is not None:
+            decoder.prefill_prefixes()
+            tap.clear()
+        decoder.prefill()
     total = tap.residuals[0].double()
     for index, layer in enumerate(vlm.layers):
         weight = vlm.family.attention_output(layer).weight.double()

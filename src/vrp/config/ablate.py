@@ -14,7 +14,8 @@ class AblationEntry(Section):
     """One way to ablate; random ones are repeated for every seed."""
 
     neurons: str
-    """`top`: the sparse probe's largest weights, fitted without the item's fold; `random`: drawn;
+    """`top`: the sparse probe's largest weights, fitted without the item's fold; `matched`: drawn
+    among those whose activations are about as large; `random`: drawn among all;
     `mlp`: the layer's whole MLP is bypassed; or a kind that an extension registers."""
     count: int | None = Field(default=None, ge=1)
     """Neurons ablated."""
@@ -59,11 +60,11 @@ class AblateConfig(Section):
     """Items per model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationEntry, ...] = (
         AblationEntry(neurons="top", count=5),
-        AblationEntry(neurons="random", count=5, seeds=20),
+        AblationEntry(neurons="matched", count=5, seeds=20),
         AblationEntry(neurons="random", share=0.5, seeds=5),
         AblationEntry(neurons="mlp"),
     )
-    """Run in this order; a `top` one wants a `random` one of its size beside it."""
+    """Run in this order; a `top` one wants a `matched` or `random` one of its size beside it."""
     shards: int = Field(default=1, ge=1)
     """Shards per model: one file and one job per shard."""
     batch_size: int = Field(default=32, ge=1)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from vrp.config.ablate import AblateConfig
 
+# Neurons of about the same norm that a matched one is drawn from.
+_NEAR = 30
 _VALUES = {"zero": 0.0, "plus_100": 100.0, "minus_100": -100.0}
 _VALUE_LABELS = {"mean": "set to mean", "plus_100": "set to +100", "minus_100": "set to −100"}
 
@@ -24,6 +26,8 @@ class LayerProbe(NamedTuple):
     """(d_model,) neurons, the largest absolute weight first."""
     mean: "NDArray[np.float64]"
     """(d_model,) mean activation of each neuron over the fold's training items."""
+    norm: "NDArray[np.float64]"
+    """(d_model,) root mean square activation of each neuron over the same items."""
 
 
 class AblationSite(NamedTuple):
@@ -64,6 +68,8 @@ class AblationKind:
     """Whether it may be repeated with other seeds."""
     control: str | None = None
     """Kind, of the same size, value and depth, that it is compared to; None: to no other."""
+    closer_control: str | None = None
+    """Kind that it is compared to instead, where the study has it."""
     stem: str = ""
     """What the names of its conditions begin with, where it is not its own name."""
 
@@ -85,6 +91,27 @@ def _nothing(site: AblationSite) -> Edit:
     return site.replace(np.empty(0, dtype=np.intp))
 
 
+def _matched(site: AblationSite) -> Edit:
+    """For each top neuron, another whose activations are about as large, drawn at random."""
+    import numpy as np
+
+    top = site.probe.ranked[: site.n_neurons]
+    order = np.argsort(site.probe.norm, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    random, taken = np.random.default_rng(site.seed), set(top.tolist())
+    drawn = []
+    for neuron in top:
+        # The nearest in norm that are neither top nor drawn already.
+        near = order[np.argsort(np.abs(np.arange(len(order)) - place[neuron]), kind="stable")]
+        free = [one for one in near.tolist() if one not in taken][:_NEAR]
+        if not free:
+            break  # as many as there are
+        drawn.append(int(random.choice(free)))
+        taken.add(drawn[-1])
+    return site.replace(np.sort(np.array(drawn, dtype=np.intp)))
+
+
 def _bypass(site: AblationSite) -> Edit:
     return MlpBypass(site.layer)
 
@@ -92,7 +119,8 @@ def _bypass(site: AblationSite) -> Edit:
 ABLATION_KINDS: dict[str, AblationKind] = {
     kind.name: kind
     for kind in (
-        AblationKind("top", "top", _top, control="random"),
+        AblationKind("top", "top", _top, control="random", closer_control="matched"),
+        AblationKind("matched", "norm-matched random", _matched, repeated=True),
         AblationKind("random", "random", _random, repeated=True),
         AblationKind(
             "mlp", "whole MLP bypassed", _bypass, edits=MlpBypass, sized=False, stem="mlp_bypass"
@@ -174,10 +202,11 @@ class AblationCondition:
         return unit + value + (f"_depth{100 * self.depth:g}" if self.depth is not None else "")
 
     @property
-    def control(self) -> str | None:
-        """Name of the condition that it is compared to, where the study has it; None: of none."""
-        control = ABLATION_KINDS[self.kind].control
-        return None if control is None else replace(self, kind=control).name
+    def controls(self) -> tuple[str, ...]:
+        """Names of the conditions that it is compared to: the first that the study has."""
+        kind = ABLATION_KINDS[self.kind]
+        kinds = (kind.closer_control, kind.control)
+        return tuple(replace(self, kind=control).name for control in kinds if control is not None)
 
     def layer(self, n_layers: int, *, best_layer: int) -> int:
         """Return the decoder layer whose output, or MLP, is edited.

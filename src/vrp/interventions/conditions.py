@@ -95,9 +95,9 @@ class StudyConditions:
         """Return the contrast of every condition whose control the study has, by the condition."""
         known = self.of(intervention)
         return {
-            name: Contrast(condition, control)
+            name: Contrast(condition, controls[0])
             for name, condition in known.items()
-            if (control := known.get(condition.control or "")) is not None
+            if (controls := [known[one] for one in condition.controls if one in known])
         }
 
     def named(self, intervention: str, name: str) -> Condition | Contrast:

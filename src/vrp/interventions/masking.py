@@ -70,6 +70,8 @@ def _none(image: MaskableImage, share: float) -> "NDArray[np.intp]":
     return np.empty(0, dtype=np.intp)
 
 
+BLANK_IMAGE = "no_image"
+"""Kind and name of the condition that shows a blank image."""
 SHAM = "sham"
 """Kind and name of the condition that changes nothing: baseline of the others, and noise floor."""
 
@@ -79,7 +81,7 @@ MASK_KINDS: dict[str, MaskKind] = {
         MaskKind("top", "most attended", hides=_most_attended, control="random"),
         MaskKind("random", "random", hides=_random),
         MaskKind("bottom", "least attended", hides=_least_attended, control="random"),
-        MaskKind("no_image", "blank image", shows="blank"),
+        MaskKind(BLANK_IMAGE, "blank image", shows="blank"),
         MaskKind("other_image", "another item’s image", shows="other"),
         MaskKind(SHAM, "nothing hidden", hides=_none),
     )
@@ -144,10 +146,10 @@ class MaskCondition:
         return MASK_KINDS[self.kind].shows
 
     @property
-    def control(self) -> str | None:
-        """Name of the condition that it is compared to; None: of none."""
+    def controls(self) -> tuple[str, ...]:
+        """Names of the conditions that it is compared to: the first that the study has."""
         control = MASK_KINDS[self.kind].control
-        return None if control is None else MaskCondition(control, self.share).name
+        return () if control is None else (MaskCondition(control, self.share).name,)
 
     def hidden_tokens(self, image: MaskableImage) -> "NDArray[np.intp]":
         """Return the image tokens that it hides; of conditions that show the item's own image."""

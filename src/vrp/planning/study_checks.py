@@ -25,8 +25,9 @@ def _check_controls(study: StudyConfig) -> None:
     ablations = conditions_by_name(study).ablate if study.ablate.enabled else {}
     known = {name: one for name, one in ablations.items() if one.kind != SHAM}
     for name, condition in known.items():
-        if condition.control is not None and condition.control not in known:
+        if condition.controls and not set(condition.controls) & set(known):
             raise InputError(
-                f"ablate.conditions: {name} has no {condition.control} to be compared to (there: "
-                f"{', '.join(known)}); add a random one of the same count or share, value and layer"
+                f"ablate.conditions: {name} has no {' or '.join(condition.controls)} to be "
+                f"compared to (there: {', '.join(known)}); add one of the same count or share, "
+                "value and layer"
             )

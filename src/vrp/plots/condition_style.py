@@ -9,6 +9,7 @@ from vrp.plots.style import BLACK, BLUE, DARK_GREY, GREEN, GREY, PURPLE, SKY, VE
 CONDITION_COLOURS = {
     "top": VERMILLION,
     "random": GREY,
+    "matched": GREY,
     "bottom": SKY,
     "no_image": BLACK,
     "other_image": PURPLE,

@@ -538,7 +538,8 @@ def _specific(model: ModelEvidence, intervention: str) -> Finding:
         Standing.EQUIVALENT: Verdict.NO,
         Standing.ABOVE: Verdict.NO,
     }.get(where, Verdict.UNDECIDED)
-    random = model.effect(intervention, main.control or "")
+    contrast = model.conditions.contrasts(intervention)[main.name]
+    random = model.effect(intervention, contrast.against.name)
     against = ""
     if random is not None:
         against = f", random {decimal(random.effect.value, 1, signed=True)} pp"

@@ -196,6 +196,8 @@ class StudyEvidence:
     """The data manifest."""
     margins: EquivalenceMargins
     """Margins of the study's equivalence tests."""
+    between_models: Mapping[tuple[str, str, str], Effect]
+    """`a - b`, intervention and condition → the effect on a minus that on b."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
 
@@ -233,6 +235,11 @@ def gather_evidence(
         sampling=_sampled(sampling, *results.paths(ITEMS)),
         data=read_sealed_json(data_manifest, made_by="fetch-data"),
         margins=results.margins,
+        between_models={
+            (row["model"], row["intervention"], row["condition"]): Effect.from_row(row)
+            for row in results.table(EFFECTS).iter_rows(named=True)
+            if " - " in row["model"]  # which no model's name has
+        },
         origins=results.origins,
     )
 

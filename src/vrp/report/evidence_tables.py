@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from vrp.estimates.predictors import predictor_kind, predictor_label
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Standing, standing
-from vrp.interventions.conditions import Condition, Contrast
+from vrp.interventions.ablation import AblationCondition
+from vrp.interventions.conditions import Condition, Contrast, StudyConditions
+from vrp.interventions.masking import BLANK_IMAGE, MaskCondition
 from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
 from vrp.report.contrasts import TASK_ONLY
-from vrp.report.evidence import ModelEvidence
+from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
 from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
@@ -37,6 +39,8 @@ from vrp.tables.estimates import (
     WITHIN_STRATA,
 )
 
+# Share of neurons from which on an ablation is of many, as the papers' architectural claim has it.
+_MANY = 0.5
 _OUTCOME_KINDS = {Outcome.HOLDS: "good", Outcome.FAILS: "bad", Outcome.UNSETTLED: "muted"}
 
 
@@ -260,7 +264,11 @@ def effects_table(model: ModelEvidence) -> Table:
         if (kind, condition.name) in found
     ]
     axis = common_axis((effect.effect for _, effect in ordered), least=model.margins.effect_pp)
-    rows = [_effect_row(condition, effect, axis) for condition, effect in ordered]
+    blank = found.get(("mask", BLANK_IMAGE))
+    rows = [
+        _effect_row(condition, effect, axis, disturbs=_disturbs(condition, effect, blank))
+        for condition, effect in ordered
+    ]
     columns = [
         "condition", "items", "accuracy before, %", "after, %", "effect", "", "p (Holm)",
         "verdict", "answers changed, %", "decision margin", "over seeds",
@@ -283,8 +291,14 @@ def trace_table(model: ModelEvidence) -> Table:
     return Table(["from layer", *(KINDS[kind] for kind in kinds)], rows, caption=model.name)
 
 
+def _disturbs(condition: Condition | Contrast, effect: Effect, blank: Effect | None) -> bool:
+    """Whether hiding tokens leaves less than a blank image does: more than information is lost."""
+    hides = isinstance(condition, MaskCondition) and condition.shows == "own"
+    return hides and blank is not None and effect.accuracy < blank.accuracy
+
+
 def _effect_row(
-    condition: Condition | Contrast, effect: Effect, axis: tuple[float, float]
+    condition: Condition | Contrast, effect: Effect, axis: tuple[float, float], *, disturbs: bool
 ) -> list[Cell]:
     seeds = effect.per_seed
     spread = f"{decimal(min(seeds), 1, signed=True)} … {decimal(max(seeds), 1, signed=True)}"
@@ -296,7 +310,7 @@ def _effect_row(
         name_cell(condition.label, condition.name),
         Cell(thousands(effect.effect.n), f"{thousands(effect.effect.n_groups)} images"),
         Cell(decimal(100 * effect.baseline, 1)),
-        Cell(decimal(100 * effect.accuracy, 1)),
+        Cell(decimal(100 * effect.accuracy, 1), "below a blank image" if disturbs else ""),
         estimate_cell(effect.effect, 1, signed=True, unit=" pp"),
         whisker_cell(effect.effect, low=axis[0], high=axis[1], null=0.0),
         _p_cell(effect.effect._replace(p_equivalence_adjusted=math.nan)),
@@ -348,6 +362,33 @@ def effects_by_task_table(model: ModelEvidence) -> Table:
     heads = {"macro": "mean over tasks", OBJECT_IDENTIFICATION: "object identification"}
     columns = ["condition, effect in pp", *(heads.get(scope, scope) for scope in scopes)]
     return Table(columns, rows, caption=model.name)
+
+
+def differences_table(study: StudyEvidence) -> Table:
+    """Where an intervention's effect on one model differs from that on another."""
+    conditions = study.models[0].conditions if study.models else StudyConditions()
+    wanted: list[tuple[str, Condition | Contrast]] = []
+    for intervention in ("mask", "ablate"):
+        main = conditions.main(intervention)
+        contrast = conditions.contrasts(intervention).get(main.name) if main else None
+        wanted += [(intervention, contrast)] if contrast else []
+    wanted += [
+        ("ablate", condition)
+        for condition in conditions.ablate.values()
+        if isinstance(condition, AblationCondition)
+        and (condition.kind == "mlp" or (condition.share or 0) >= _MANY)
+    ]
+    rows = []
+    for intervention, condition in wanted:
+        for (pair, kind, name), found in study.between_models.items():
+            if (kind, name) == (intervention, condition.name):
+                rows.append([
+                    name_cell(condition.label, condition.name), Cell(pair.replace(" - ", " − ")),
+                    estimate_cell(found.effect, 1, signed=True, unit=" pp"),
+                    _p_cell(found.effect), _verdict_cell(found.effect),
+                ])  # fmt: skip
+    columns = ["condition", "models", "difference of the effects", "p (Holm)", "verdict"]
+    return Table(columns, without_repeats(rows), text_columns=(1, 4))
 
 
 def _ordered_conditions(model: ModelEvidence) -> list[tuple[str, Condition | Contrast]]:

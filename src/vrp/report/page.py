@@ -28,6 +28,7 @@ from vrp.report.consistency_table import sampled_against_exact
 from vrp.report.costs import costs_source, costs_table, measured_costs
 from vrp.report.evidence import StudyEvidence
 from vrp.report.evidence_tables import (
+    differences_table,
     effects_by_task_table,
     effects_table,
     glance_table,
@@ -136,6 +137,7 @@ def render_page(
         effect_tables=[
             (effects_table(model), effects_by_task_table(model)) for model in models
         ],
+        differences=differences_table(study),
         trace_tables=[trace_table(model) for model in models if model.traces],
         figures=figures,
         overlays=overlays,

@@ -175,6 +175,7 @@ def _layer_probe(rows: pl.DataFrame) -> LayerProbe:
     return LayerProbe(
         ranked=rows.sort("rank")["neuron"].to_numpy().astype(np.intp),
         mean=rows.sort("neuron")["mean"].to_numpy(),
+        norm=rows.sort("neuron")["norm"].to_numpy().astype(np.float64),
     )
 
 

@@ -618,6 +618,7 @@ def _neurons(
                 "weight": weights,
                 "rank": rank,
                 "mean": matrix[split.train].mean(axis=0),
+                "norm": np.sqrt(np.square(matrix[split.train]).mean(axis=0)),
                 "best_layer": np.full(d_model, layer == best_layer[split.fold]),
             }
             parts.append(pl.DataFrame(part))

@@ -29,6 +29,7 @@ from vrp.running.model_run import (
     with_revision,
     with_weights,
 )
+from vrp.running.outcomes import read_baseline_answers
 from vrp.running.shard import Output, write_shard
 from vrp.study.context import StageContext
 from vrp.tables.atomic_files import require_writable
@@ -60,7 +61,9 @@ def run(context: StageContext) -> None:
         nothing = [Output(output, TRACE)]
         write_shard(nothing, [], tuple, provenance=provenance, description=context.label)
         return
-    items = as_items(shard_items(subset, n_shards=context.n_shards, shard=context.shard))
+    frame = shard_items(subset, n_shards=context.n_shards, shard=context.shard)
+    items = as_items(frame)
+    read_baseline_answers(answers, frame["item_id"].to_list())  # of this study, and whole
     vlm = load_model(model, recorded)
     provenance = with_weights(provenance, vlm)
     check_same_model(answers, provenance)

@@ -11,5 +11,6 @@ NEURONS = table(
     column("weight", number, "weight on the standardised activation"),
     column("rank", integer, "0 is the largest absolute weight"),
     column("mean", number, "mean activation over the training folds"),
+    column("norm", number, "root mean square activation over the training folds"),
     column("best_layer", flag, "the layer picked on this fold's training items"),
 )
