@@ -73,7 +73,8 @@ def test_a_second_run_does_nothing(ci_study, tmp_path):
 def test_shards_and_batch_sizes_change_no_number(study, tmp_path):
     other = StudyCopy(tmp_path / "copy", warm=True)
     targets = [
-        f"results/ci/llava/{name}" for name in ("probes.parquet", "mask.json", "ablate.json")
+        f"results/ci/llava/{name}"
+        for name in ("probes.parquet", "mask.json", "ablate.json", "trace.json")
     ]
     ended = other.run(*targets, *SMALL_STUDY, "--config", *ANOTHER_PLAN, timeout=1800)
     assert ended.status == 0, ended.output[-5000:]
