@@ -104,3 +104,16 @@ def test_an_object_that_was_cropped_away_has_no_value():
     assert np.isnan(SIGNALS["object_attention"].compute(cropped)).all()
     padded = inputs([spot], [box], image_policy="pad")
     assert np.isfinite(SIGNALS["object_attention"].compute(padded)).all()
+
+
+def test_attention_to_padding_is_none_to_the_image():
+    """A photograph of 100×50 on a square of 100×100: the grid's rows are half padding."""
+    # Evenly over the photograph, and nothing on the padding.
+    over_photo = np.array([[0.25, 0.25, 0.25, 0.25]])
+    box = np.array([[0.0, 0, 50, 50]])
+    found = inputs([over_photo], [box], size=(100, 50), image_policy="pad")
+    assert found.object_attention.area == pytest.approx([0.5])
+    assert SIGNALS["object_attention"].compute(found) == pytest.approx([0.0])
+    tall = np.array([[0.5, 0.0, 0.5, 0.0]])
+    found = inputs([tall], [box], size=(100, 50), image_policy="pad")
+    assert SIGNALS["object_attention"].compute(found) == pytest.approx([0.5])

@@ -96,7 +96,8 @@ def two_models(seed, *, spread, shift):
             "random_5": runs_of(random, before, shifts[1:], one_set=True),
         }
     return {
-        row["condition"]: row for row in differences_between_models(found, "ablate", CONDITIONS)
+        row["condition"]: row
+        for row in differences_between_models(found, "ablate", CONDITIONS, seed="s", sign_flips=300)
     }
 
 
@@ -135,8 +136,13 @@ def test_a_difference_between_models_by_hand():
 
     one = {"top_5": of([1, 1, 1, 0], [0, 0, 1, 0], ids)}
     other = {"top_5": of([1, 0, 0], [1, 1, 0], ids[:3])}
-    [row] = differences_between_models({"x": one, "y": other}, "ablate", CONDITIONS)
+    [row] = differences_between_models(
+        {"x": one, "y": other}, "ablate", CONDITIONS, seed="s", sign_flips=300
+    )
     # −100, −100, 0 against 0, +100, 0.
     assert row["effect"] == pytest.approx(np.mean([-100, -200, 0]))
     assert row["n"] == 3
     assert row["se"] == pytest.approx(np.std([-100, -200, 0], ddof=1) / np.sqrt(3))
+    assert np.isnan(row["low"])  # three images give no interval
+    assert "too few images" in row["note"]
+    assert row["p"] == 0.5  # two of four signs of −100 and −200 reach their sum

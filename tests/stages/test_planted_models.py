@@ -211,7 +211,7 @@ def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
         name = ablation_conditions(AblateConfig(conditions=[condition]))[1].name
         for repeat in range(5):
             n = condition.get("count") or round(condition["share"] * D_MODEL)
-            key = seed_from(5, "ablate", BEST_LAYER, name, repeat)
+            key = seed_from(5, "ablate", name, repeat)
             drawn = np.random.default_rng(key).permutation(D_MODEL)[:n]
             hit = set(PLANTED) <= set(drawn.tolist())
             n_hit += hit

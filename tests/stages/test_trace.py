@@ -12,7 +12,7 @@ from vrp.tables.answers import ANSWERS
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.seal import read_provenance
-from vrp.tables.trace import TRACE, TRACE_EFFECTS
+from vrp.tables.trace import NOTHING_ADDED, TRACE, TRACE_EFFECTS
 
 pytestmark = pytest.mark.slow
 N_LAYERS = 4
@@ -72,6 +72,11 @@ def test_shares_are_ratios_of_sums(small_study, tmp_path):
     study = small_study("qwen2_vl", n_items=13)
     answers = study.extract()["answers"]
     trace = study.trace(answers)
+    # A model whose image adds something, as an untrained one's does not.
+    adding = read_table(trace, TRACE).with_columns(
+        margin=pl.when(pl.col("kind") == "blank").then("margin").otherwise(pl.col("margin") + 3)
+    )
+    write_table(trace, TRACE, adding, provenance=read_provenance(trace))
     output = tmp_path / "effects.parquet"
     run_job(
         "effects",
@@ -132,3 +137,24 @@ def test_items_without_finite_logits_are_left_out(small_study, tmp_path):
     found = read_table(tmp_path / "traces.parquet", TRACE_EFFECTS)
     dropped = dict(found.select("kind", "n_dropped").unique().iter_rows())
     assert dropped == {"patch": 1, "knockout_image": 0, "knockout_text": 0}
+
+
+def test_of_an_image_that_adds_nothing_there_is_no_share(small_study, tmp_path):
+    study = small_study("llava", n_items=13)
+    answers = study.extract()["answers"]
+    trace = study.trace(answers)
+    table = read_table(trace, TRACE)
+    blank = table.filter(kind="blank").select("item_id", margin_blank="margin")
+    same = table.join(blank, on="item_id").with_columns(
+        margin=pl.when(pl.col("kind") == "clean").then("margin_blank").otherwise("margin")
+    )
+    write_table(trace, TRACE, same.drop("margin_blank"), provenance=read_provenance(trace))
+    run_job(
+        "effects",
+        {"items": study.items, "answers": [answers], "trace": [trace],
+         "effects": tmp_path / "effects.parquet", "trace_effects": tmp_path / "traces.parquet"},
+        seed=0, effects=EffectsConfig(), provenance={"study": "t"},
+    )  # fmt: skip
+    found = read_table(tmp_path / "traces.parquet", TRACE_EFFECTS)
+    assert found["share"].is_nan().all()
+    assert set(found["note"]) == {NOTHING_ADDED}

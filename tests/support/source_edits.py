@@ -156,7 +156,7 @@ SOMETHING: dict[str, Edit] = {
         ("vlm/attention_tap.py", "scores.softmax(-1)", "(2 * scores).softmax(-1)"),
     ),
     "the lens": _edit(
-        MODEL_RUNS - {"consistency"}, "vrp.vlm.lens:_frozen_norm",
+        MODEL_RUNS - {"consistency", "trace"}, "vrp.vlm.lens:_frozen_norm",
         ("vlm/lens.py", "return scale * vlm", "return 2 * scale * vlm"),
     ),
     "a constant of the tap": _edit(

@@ -15,7 +15,7 @@ class AblationEntry(Section):
 
     neurons: str
     """`top`: the sparse probe's largest weights, fitted without the item's fold; `matched`: drawn
-    among those whose activations are about as large; `random`: drawn among all;
+    among those nearest to the top ones in the size of their activations; `random`: among all;
     `mlp`: the layer's whole MLP is bypassed; or a kind that an extension registers."""
     count: int | None = Field(default=None, ge=1)
     """Neurons ablated."""

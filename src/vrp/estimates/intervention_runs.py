@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrp.interventions.conditions import StudyConditions
-from vrp.stats.clusters import clustered_mean
-from vrp.stats.paired import PERCENT
+from vrp.stats.clusters import group_sums
+from vrp.stats.paired import PERCENT, paired_difference, paired_estimate, sign_flip_test
 from vrp.stats.random_sets import SetSpread
 
 
@@ -68,7 +68,12 @@ class ItemEffects(NamedTuple):
 
 
 def differences_between_models(
-    runs_of: Mapping[str, Mapping[str, Runs]], intervention: str, conditions: StudyConditions
+    runs_of: Mapping[str, Mapping[str, Runs]],
+    intervention: str,
+    conditions: StudyConditions,
+    *,
+    seed: str,
+    sign_flips: int,
 ) -> list[dict[str, Any]]:
     """Rows of the effects table: a condition's effect on one model minus that on another.
 
@@ -78,6 +83,8 @@ def differences_between_models(
         runs_of: model → condition → its runs.
         intervention: `mask` or `ablate`.
         conditions: of the study.
+        seed: names the random sign flips.
+        sign_flips: how many, where they are random.
     """
     of_models = {
         model: _item_effects(runs, intervention, conditions) for model, runs in runs_of.items()
@@ -85,7 +92,9 @@ def differences_between_models(
     rows = []
     for one, other in combinations(of_models, 2):
         for name in sorted(of_models[one].keys() & of_models[other].keys()):
-            row = _difference(of_models[one][name], of_models[other][name])
+            row = _difference(
+                of_models[one][name], of_models[other][name], seed=seed, sign_flips=sign_flips
+            )
             about = {"model": f"{one} - {other}", "intervention": intervention, "scope": "all"}
             rows.append({**about, "condition": name, **row})
     return rows
@@ -110,18 +119,24 @@ def _item_effects(
     return found
 
 
-def _difference(one: ItemEffects, other: ItemEffects) -> dict[str, Any]:
+def _difference(
+    one: ItemEffects, other: ItemEffects, *, seed: str, sign_flips: int
+) -> dict[str, Any]:
     shared, here, there = np.intersect1d(
         one.runs.item_ids, other.runs.item_ids, return_indices=True
     )
+    groups = one.runs.groups[here]
+    # Halves, since a difference of two effects reaches twice as far as an effect does.
+    before, after = (values / (2 * PERCENT) for values in (other.effects[there], one.effects[here]))
+    part = paired_difference(before, after, groups, n_images=one.runs.n_images)
+    half = paired_estimate(part)
+    estimate = half._replace(value=2 * half.value, low=2 * half.low, high=2 * half.high)
     change = one.effects[here] - other.effects[there]
-    mean = clustered_mean(change, one.runs.groups[here], n_images=one.runs.n_images)
-    estimate = mean.estimate("clustered-t", null=0.0)
-    se, df = mean.se, mean.df
+    p = sign_flip_test(group_sums(change, groups), seed=seed, n_draws=sign_flips)
+    se, df = 2 * part.se, part.df
     spread = _both(one.spread, other.spread)
-    p = estimate.p
     if spread is not None:
-        estimate, p = spread.widened(estimate), spread.p_against_none(mean.value, p)
+        estimate, p = spread.widened(estimate), spread.p_against_none(estimate.value, p)
         se, df = spread.wider_of(se, df)
     nothing = dict.fromkeys(
         ("baseline", "accuracy", "p_mcnemar", "p_equivalence", "changed", "gained", "lost",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vrp.config.ablate import AblateConfig
 
-# Neurons of about the same norm that a matched one is drawn from.
+# Neurons nearest in norm that a matched one is drawn from.
 _NEAR = 30
 _VALUES = {"zero": 0.0, "plus_100": 100.0, "minus_100": -100.0}
 _VALUE_LABELS = {"mean": "set to mean", "plus_100": "set to +100", "minus_100": "set to −100"}
@@ -92,23 +92,20 @@ def _nothing(site: AblationSite) -> Edit:
 
 
 def _matched(site: AblationSite) -> Edit:
-    """For each top neuron, another whose activations are about as large, drawn at random."""
+    """For each top neuron, one of those nearest to it in norm that are not top, at random."""
     import numpy as np
 
-    top = site.probe.ranked[: site.n_neurons]
-    order = np.argsort(site.probe.norm, kind="stable")
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    random, taken = np.random.default_rng(site.seed), set(top.tolist())
+    top, norm = site.probe.ranked[: site.n_neurons], site.probe.norm
+    # One number a neuron, whatever the fold: its norms differ little from fold to fold, and a
+    # repeat is then about the same set for all items.
+    number = np.random.default_rng(site.seed).random(len(norm))
+    taken = set(top.tolist())
     drawn = []
     for neuron in top:
-        # The nearest in norm that are neither top nor drawn already.
-        near = order[np.argsort(np.abs(np.arange(len(order)) - place[neuron]), kind="stable")]
+        near = np.argsort(np.abs(norm - norm[neuron]), kind="stable")
         free = [one for one in near.tolist() if one not in taken][:_NEAR]
-        if not free:
-            break  # as many as there are
-        drawn.append(int(random.choice(free)))
-        taken.add(drawn[-1])
+        drawn += sorted(free, key=lambda one: number[one])[:1]
+        taken |= set(drawn)
     return site.replace(np.sort(np.array(drawn, dtype=np.intp)))
 
 

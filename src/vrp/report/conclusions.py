@@ -22,7 +22,7 @@ from vrp.estimates.verdicts import (
 )
 from vrp.interventions.tracing import KNOCKOUT_IMAGE, PATCH
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.evidence import ModelEvidence
+from vrp.report.evidence import ModelEvidence, TracedLayers
 from vrp.report.guards import claim_of
 from vrp.report.numbers import (
     decimal,
@@ -37,6 +37,7 @@ from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS
 from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
+_WHOLE = 100.0  # percentage points: a larger effect there cannot be
 RESTORED = 0.8
 """Share of what the image adds, from which on a state counts as holding the answer."""
 SUPERVISED_ATTENTION = ("attention_trees", "attention_mlp")
@@ -423,7 +424,7 @@ _PATCHES = _specificity_wordings(
     "hiding the most attended image tokens", "hiding as many at random", "no patches were hidden"
 )
 _NEURONS = _specificity_wordings(
-    "silencing the probe’s top neurons", "silencing as many at random", "no neurons were silenced"
+    "silencing the probe’s top neurons", "silencing as many random ones", "no neurons were silenced"
 )
 
 
@@ -498,22 +499,38 @@ def _trace_clause(models: Sequence[ModelEvidence]) -> str:
         patches = [p for p in model.traces.get(PATCH, ()) if p.share.defined]
         if not windows or not patches:
             continue
-        most = min(windows, key=lambda window: window.share.value)
-        layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
-        if most.last > most.first + 1:
-            layers = f"layers {most.first} to {most.last}"
-        left = f"without attention to the image in {layers}, {percent(most.share)} are left"
-        last_short = max((p.first for p in patches if p.share.value < RESTORED), default=-1)
-        suffices = next((p for p in patches if p.first > last_short), None)
-        if suffices is not None:
-            left += (
-                f", and the last token's state after layer {suffices.first} restores "
-                f"{percent(suffices.share)}"
-            )
-        parts.append(f"in {model.name}, {left}")
+        found = [_window_words(windows), _patch_words(patches)]
+        parts.append(f"in {model.name}, {' and '.join(filter(None, found))}")
     if not parts:
         return ""
-    return f"of what the image adds to the answer's margin: {'; '.join(parts)}"
+    return (
+        "of what the image adds to the margin of the answer's first token, beyond a blank image: "
+        f"{'; '.join(parts)}"
+    )
+
+
+def _window_words(windows: Sequence[TracedLayers]) -> str:
+    """The window without whose attention to the image least is left, where that is less than all.
+
+    It is the least of all windows, picked on the same items; the interval is its own.
+    """
+    most = min(windows, key=lambda window: window.share.value)
+    if not most.share.high < 1:
+        return "no single window of layers in which the last token looks at the image is needed"
+    layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
+    if most.last > most.first + 1:
+        layers = f"layers {most.first} to {most.last}"
+    return f"{percent(most.share)} is left without the last token's attention to it in {layers}"
+
+
+def _patch_words(patches: Sequence[TracedLayers]) -> str:
+    """The first layer from which on the last token's state restores most; not the last layer,
+    of which it is true by construction."""
+    short = max((p.first for p in patches if not p.share.low >= RESTORED), default=-1)
+    later = [p for p in patches if p.first > short]
+    if not later or later[0].first == patches[-1].first:
+        return ""
+    return f"the last token's state after layer {later[0].first} restores {percent(later[0].share)}"
 
 
 def _least_attended(models: Sequence[ModelEvidence]) -> list[Finding]:
@@ -546,7 +563,7 @@ def _specific(model: ModelEvidence, intervention: str) -> Finding:
     numbers = f"{points(effect.effect)}{against}, difference {points(gap.effect)}"
     if where is Standing.EQUIVALENT:
         numbers += f", within ±{decimal(model.margins.effect_pp, 1)} pp"
-    if where is Standing.UNSETTLED and math.isfinite(gap.effect.resolvable):
+    if where is Standing.UNSETTLED and gap.effect.resolvable < _WHOLE:
         numbers += f"; this study could find {decimal(gap.effect.resolvable, 1)} pp or more"
     return Finding(model.name, verdict, f"{main.extent}: {numbers}", gap.effect)
 

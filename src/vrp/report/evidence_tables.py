@@ -118,7 +118,7 @@ def object_table(models: Sequence[ModelEvidence]) -> Table:
             Cell(thousands(excess.n)), Cell(thousands(excess.n_groups)),
         ])  # fmt: skip
     columns = [
-        "model", "the object's share of the area", "its share of attention, minus that", "p",
+        "model", "the object's share of the image", "its share of attention, minus that", "p",
         "AUROC, within strata", "questions", "images",
     ]  # fmt: skip
     return Table(columns, rows)
@@ -293,8 +293,8 @@ def trace_table(model: ModelEvidence) -> Table:
 
 def _disturbs(condition: Condition | Contrast, effect: Effect, blank: Effect | None) -> bool:
     """Whether hiding tokens leaves less than a blank image does: more than information is lost."""
-    hides = isinstance(condition, MaskCondition) and condition.shows == "own"
-    return hides and blank is not None and effect.accuracy < blank.accuracy
+    hides = isinstance(condition, MaskCondition) and condition.size is not None
+    return hides and blank is not None and effect.effect.high < blank.effect.value
 
 
 def _effect_row(
@@ -338,7 +338,7 @@ def _verdict_cell(effect: ReportedEstimate) -> Cell:
     where = standing(effect, null=0.0)
     text, kind = _STANDING_WORDS.get(where, (NONE, "muted"))
     detail = _equivalence(effect)
-    if where is Standing.UNSETTLED and math.isfinite(effect.resolvable):
+    if where is Standing.UNSETTLED and effect.resolvable < 100:
         detail = f"could find {decimal(effect.resolvable, 1)} pp"
     return Cell(text, detail, kind)
 

@@ -215,7 +215,7 @@ def _limits(study: StudyEvidence) -> list[str]:
         "Intervals count images, so that questions on one image are not taken as "
         "independent. Those of probes are conditional on the fit. They hold for images like "
         "these, one prompt and greedy decoding; other prompts and seeds are not in them. The "
-        "spread over random controls is shown beside the intervals, not in them.",
+        "spread between random sets of neurons is in the intervals of what is compared with them.",
         "“No” means closer to no effect than the margin of an equivalence test, or a difference "
         "that fails a guard. Within that margin a small effect may still exist.",
         "The best layer is picked on training folds. The curve over layers and its highest layer "

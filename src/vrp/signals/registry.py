@@ -92,9 +92,9 @@ class ObjectAttention(NamedTuple):
     """Attention on the object that a question asks for; NaN for items without such an object."""
 
     mass: FloatArray
-    """(n_items, n_layers) share of M(l) inside the object's boxes."""
+    """(n_items, n_layers) share of the attention M(l) to the image inside the object's boxes."""
     area: FloatArray
-    """(n_items,) the boxes' share of the map's area: what evenly spread attention would give."""
+    """(n_items,) the boxes' share of the image's area: what evenly spread attention would give."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,11 +180,18 @@ class SignalInputs:
             inside = box_coverage(
                 boxes, window, grid_h=int(self[_GRID_H][i]), grid_w=int(self[_GRID_W][i])
             )
+            # Attention to padding is no attention to the image.
+            photo = box_coverage(
+                [[0, 0, self[_WIDTH][i], self[_HEIGHT][i]]], window,
+                grid_h=int(self[_GRID_H][i]), grid_w=int(self[_GRID_W][i]),
+            )  # fmt: skip
             # An object that was cropped away cannot be looked at.
             if inside.any():
-                usable = map_problem(self[_MAPS][i]) == MapProblem.NONE
-                mass[i] = np.where(usable, self[_MAPS][i] @ inside, np.nan)
-                area[i] = inside.mean()
+                maps = np.asarray(self[_MAPS][i], dtype=np.float64)
+                on_photo = maps @ photo
+                usable = (map_problem(maps) == MapProblem.NONE) & (on_photo > 0)
+                mass[i] = np.where(usable, (maps @ inside) / np.where(usable, on_photo, 1), np.nan)
+                area[i] = inside.sum() / photo.sum()
         return ObjectAttention(mass, area)
 
     def _stack_by_stack(

@@ -207,8 +207,15 @@ def edit_of(
         raise InputError(
             f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {d_model}"
         )
-    key = seed_from(seed, "ablate", layer, condition.name, condition.seed)
-    return condition.edit(AblationSite(layer, probe, n, condition.value, key))
+    # Whatever the layer, which may differ between folds: a repeat is one set for all items.
+    key = seed_from(seed, "ablate", condition.name, condition.seed)
+    edit = condition.edit(AblationSite(layer, probe, n, condition.value, key))
+    if edit.n_neurons != n:
+        raise InputError(
+            f"ablate.conditions: {condition.name} asks for {n} neurons, but only "
+            f"{edit.n_neurons} are left to be drawn; ask for fewer"
+        )
+    return edit
 
 
 def _answers(

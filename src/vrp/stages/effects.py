@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vrp.config.effects import EffectsConfig
+from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
 from vrp.estimates.estimate_rows import answer_forms
 from vrp.estimates.intervention_runs import Runs, differences_between_models
@@ -43,7 +44,7 @@ from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import TableSchema
-from vrp.tables.trace import TRACE, TRACE_EFFECTS
+from vrp.tables.trace import NOTHING_ADDED, TRACE, TRACE_EFFECTS
 
 EffectRow = dict[str, Any]
 _ITEMS = ITEMS.only("group", "task", "reference")
@@ -71,7 +72,10 @@ def run(context: StageContext) -> None:
                 rows += _condition_rows(model.name, schema.name, runs, conditions, effects, seed)
                 runs_of[schema.name][model.name] = runs
     for intervention, of_models in runs_of.items():
-        rows += differences_between_models(of_models, intervention, conditions)
+        rows += differences_between_models(
+            of_models, intervention, conditions,
+            seed=f"{seed}/effects", sign_flips=effects.sign_flips,
+        )  # fmt: skip
     _adjust(rows)
     traces = [
         row for model in study.models if model.paths(TRACE) for row in _trace_rows(model, items)
@@ -92,7 +96,9 @@ def _read_runs(
     before = model.table(ANSWERS.only("correct", "decision_margin")).rename(
         {"correct": "before", "decision_margin": "margin_before"}
     )
-    table = model.table(schema.only("condition", "seed", "correct", "changed", "decision_margin"))
+    table = model.table(
+        schema.only("condition", "seed", "answer", "correct", "changed", "decision_margin")
+    )
     joined = table.join(before, on="item_id", how="inner").join(items, on="item_id", how="inner")
     folder = model.paths(schema)[0].parent
     if len(joined) != len(table):
@@ -114,8 +120,12 @@ def _against_sham(runs: pl.DataFrame) -> pl.DataFrame:
     sham itself is compared with the extraction's answers.
     """
     is_sham = pl.col("condition") == SHAM
+    said = runs.select("task", "answer").unique()
+    meant = [normalise_answer(task, answer) for task, answer in said.iter_rows()]
+    runs = runs.join(said.with_columns(meant=pl.Series(meant, dtype=pl.String)),
+                     on=["task", "answer"], how="left")  # fmt: skip
     sham = runs.filter(is_sham).select(
-        "item_id", sham_before="correct", sham_margin="decision_margin"
+        "item_id", sham_before="correct", sham_margin="decision_margin", sham_meant="meant"
     )
     joined = runs.join(sham, on="item_id", how="left")
 
@@ -123,7 +133,11 @@ def _against_sham(runs: pl.DataFrame) -> pl.DataFrame:
         return pl.when(is_sham).then(own).otherwise(pl.coalesce(of_sham, own)).alias(own)
 
     return joined.with_columns(
-        baseline("before", "sham_before"), baseline("margin_before", "sham_margin")
+        baseline("before", "sham_before"),
+        baseline("margin_before", "sham_margin"),
+        changed=pl.when(is_sham | pl.col("sham_meant").is_null())
+        .then("changed")
+        .otherwise(pl.col("meant") != pl.col("sham_meant")),
     )
 
 
@@ -167,7 +181,7 @@ def _condition_rows(
             name = {"model": model, "intervention": intervention, "scope": scope}
             some = runs.where(chosen)
             # Items that were right before can only get worse: there a drop alone proves nothing.
-            tested = scope != OBJECT_IDENTIFICATION
+            tested = scope != OBJECT_IDENTIFICATION and condition != SHAM
             rows.append(
                 {**name, "condition": condition}
                 | _effect(some.baseline, some, effects, seed, tested=tested, macro=scope == "macro")
@@ -274,8 +288,14 @@ def _place(reference: Runs, runs: Runs, *, macro: bool) -> int | None:
 def _margin(reference: Runs, runs: Runs) -> Estimate:
     """Mean change of the decision margin; items without a finite one are left out."""
     change = runs.margin.mean(axis=0) - reference.margin.mean(axis=0)
-    known = np.where(np.isfinite(change), change, np.nan)
-    return clustered_mean(known, runs.groups, n_images=runs.n_images).estimate("clustered-t")
+    known = np.isfinite(change)
+    mean = clustered_mean(np.where(known, change, np.nan), runs.groups, n_images=runs.n_images)
+    estimate = mean.estimate("clustered-t")
+    if reference.one_set:
+        return SetSpread.of_one(reference.margin[:, known].mean(axis=1)).widened(estimate)
+    if runs.one_set:
+        return SetSpread.of_mean(runs.margin[:, known].mean(axis=1)).widened(estimate)
+    return estimate
 
 
 def _difference(reference: Runs, runs: Runs, name: str = "items") -> ClusteredEstimate:
@@ -337,14 +357,19 @@ def _trace_rows(model: ModelResults, items: pl.DataFrame) -> list[dict[str, Any]
             continue
         margin = frame["margin"].to_numpy()
         known = np.isfinite(margin) & np.isfinite(clean) & np.isfinite(blank)
-        ratio = clustered_ratio(
-            (margin - blank)[known], (clean - blank)[known], groups[known], n_images=n_images
-        )
+        added = (clean - blank)[known]
+        adds = clustered_mean(added, groups[known], n_images=n_images).estimate("clustered-t")
+        ratio = clustered_ratio((margin - blank)[known], added, groups[known], n_images=n_images)
         estimate = ratio.estimate("clustered-t")
+        same = float(frame["same_token"].to_numpy()[known].mean()) if known.any() else math.nan
+        if not adds.low > 0:  # a share of nothing
+            estimate = estimate._replace(
+                value=math.nan, low=math.nan, high=math.nan, note=NOTHING_ADDED
+            )
         rows.append({
             "model": model.name, "kind": kind, "layer": layer,
             "last_layer": frame["last_layer"][0], "share": estimate.value, "low": estimate.low,
-            "high": estimate.high, "same_token": frame["same_token"].mean(), "n": estimate.n,
+            "high": estimate.high, "same_token": same, "n": estimate.n,
             "n_groups": estimate.n_groups, "n_dropped": int((~known).sum()),
             "note": estimate.note or None,
         })  # fmt: skip

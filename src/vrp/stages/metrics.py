@@ -109,7 +109,7 @@ class Computed(NamedTuple):
     """Recipe of attention → (n_items,) values; empty where maps were not captured."""
     on_object: NDArray[np.float64] | None
     """(n_items, n_layers + 1) attention on the object that is asked for, by layer, and the
-    object's area, as shares of the map; NaN without an object; None where boxes or maps are not
+    object's area, as shares of the image's; NaN without an object; None where boxes or maps are not
     known."""
 
     def rows(self, chosen: NDArray[np.bool_]) -> "Computed":

@@ -149,7 +149,9 @@ def read_out(
         logits: (B, V) of the first answer token under it.
         clean: (B, V) the same without an edit.
     """
-    pair = clean.topk(2).indices
+    from vrp.vlm.lens import top_two
+
+    pair = top_two(clean)
     top, runner_up = logits.gather(1, pair).double().unbind(1)
     finite = (logits.isfinite().all(1) & clean.isfinite().all(1)).cpu().numpy()
     margins = np.where(finite, (top - runner_up).cpu().numpy(), np.nan)

@@ -34,7 +34,7 @@ EFFECTS = table(
         "baseline",
         precise,
         "accuracy under `sham`, which changes nothing, in the same batches; of `sham`: of the "
-        "extraction's answers",
+        "extraction's answers; of a contrast: under the control",
         unit="share",
     ),
     column("accuracy", precise, "accuracy under the condition", unit="share"),

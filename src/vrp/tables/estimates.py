@@ -20,7 +20,7 @@ POOLED = "pooled"
 OBJECT_EXCESS = "attention_minus_area"
 """Metric: attention on the object that is asked for, minus the object's area."""
 OBJECT_AREA = "area"
-"""Metric: area of the object that is asked for, as a share of the map's."""
+"""Metric: area of the object that is asked for, as a share of the image's."""
 
 
 def estimates_table(name: str) -> TableSchema:

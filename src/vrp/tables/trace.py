@@ -2,6 +2,9 @@
 
 from vrp.tables.schema import column, flag, integer, number, optional, precise, table, text
 
+NOTHING_ADDED = "the image adds nothing measurable to the margin"
+"""Its shares would be shares of nothing."""
+
 TRACE = table(
     "trace",
     ("item_id", "kind", "layer"),

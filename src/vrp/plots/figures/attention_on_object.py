@@ -22,9 +22,9 @@ from vrp.tables.estimates import METRICS, OBJECT_AREA, OBJECT_EXCESS
 ORDER = 45
 TITLE = "Whether attention lies on the object that the question asks for, by layer"
 CAPTION = (
-    "Share of the attention map in the annotated boxes of the object that an existence question "
-    "asks for and the image has, mean over items with 95% image-clustered intervals. The dashed "
-    "line is the boxes' share of the area: what attention spread evenly over the image would give."
+    "Share of the attention to the image in the annotated boxes of the object that an existence "
+    "question asks for and the image has, mean over items with 95% image-clustered intervals. The "
+    "dashed line is the boxes' share of the image: what evenly spread attention would give."
 )
 TABLES = (METRICS,)
 
@@ -32,7 +32,7 @@ TABLES = (METRICS,)
 def draw(study: StudyResults) -> Figure:
     """Draw the share of attention in the object's boxes by layer, and their share of the area."""
     figure, columns = model_panels(
-        study, TITLE, heights=[2.8], share_y=True, y_labels=["share of the attention map"]
+        study, TITLE, heights=[2.8], share_y=True, y_labels=["share of attention"]
     )
     drawn = []
     for model, (ax,) in columns:

@@ -25,8 +25,8 @@ ORDER = 140
 TITLE = "How accuracy falls as more image tokens are hidden"
 CAPTION = (
     "Accuracy over the same items at every share, with 95% image-clustered intervals; the dashed "
-    "line is a blank image, below which nothing is left to lose. If attention marked what the "
-    "answer needs, hiding the most attended tokens would cost more at every share."
+    "line is a blank image, below which more than information is lost. If attention marked what "
+    "the answer needs, hiding the most attended tokens would cost more at every share."
 )
 _MASK = MASK.only("share", "correct")
 TABLES = (_MASK, *ANSWERED)

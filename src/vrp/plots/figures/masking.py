@@ -16,7 +16,7 @@ TITLE = "Does the answer depend on the most attended image tokens? Change in acc
 CAPTION = (
     "Change in accuracy (all items, percentage points) with 95% image-clustered intervals; "
     "grey ticks are the single random draws. Attention is causal only as far as hiding the most "
-    "attended tokens costs more than hiding as many at random, which the last row estimates."
+    "attended tokens costs more than hiding as many at random; their difference is a row."
 )
 TABLES = (EFFECTS,)
 

@@ -245,7 +245,10 @@ class Family(ABC):
 
         Not where layers have a sliding window: it counts keys, whatever their positions are.
         """
-        kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
+        text = model.config.get_text_config()
+        kinds = getattr(text, "layer_types", None)
+        if kinds is None:
+            return getattr(text, "sliding_window", None) is None
         return "sliding_attention" not in kinds
 
     def shares_prefixes(self, model: Any) -> bool:
