@@ -199,7 +199,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     # Scoring, signals, statistics.
     "the scoring of POPE": _edit(
-        MODEL_RUNS, "vrp.data.scoring:parse_pope_strict",
+        MODEL_RUNS | {"effects"}, "vrp.data.scoring:parse_pope_strict",
         ("data/scoring.py", "if len(kinds) == 1 else None", "if kinds else None"),
     ),
     "VQA's articles": _edit(
