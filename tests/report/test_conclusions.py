@@ -17,7 +17,7 @@ from vrp.report.conclusions import (
     conclude_interventions,
     four_conclusions,
 )
-from vrp.report.evidence import ModelEvidence
+from vrp.report.evidence import ModelEvidence, TracedLayers
 from vrp.report.guards import guards
 from vrp.stats.auroc import CONSTANT
 
@@ -456,3 +456,34 @@ def test_four_sentences_even_of_nothing():
         for answer in answers:
             assert answer.sentence.strip().endswith(".")
             assert answer.sentence.count(". ") == 0
+
+
+def traced(*shares, width=0.02):
+    return [
+        TracedLayers(layer, layer, ReportedEstimate(share, share - width, share + width), 1.0)
+        for layer, share in enumerate(shares)
+    ]
+
+
+def test_the_layers_of_the_picture_are_named():
+    last = TracedLayers(3, 3, ReportedEstimate(1.0), 1.0)  # restores all, without an interval
+    model = evidence(
+        traces={
+            "knockout_image": traced(1.0, 0.995, 1.0, 1.0),
+            "knockout_text": traced(1.0, 0.9, 0.1, 0.95),
+            "patch": [*traced(0.0, 0.1, 0.9), last],
+        }
+    )
+    body = conclude_interventions([model]).body
+    assert (
+        "of what the image adds to the margin of the answer's first token, beyond a blank image: "
+        "in m, 10.0% [8.0, 12.0] is left without the last token's look at the question in layer 2, "
+        "no single window of layers in which the last token looks at the image is needed and the "
+        "last token's state after layer 2 restores 90.0% [88.0, 92.0]"
+    ) in body
+
+
+def test_what_only_the_last_layer_restores_is_not_said():
+    model = evidence(traces={"patch": traced(0.0, 0.1, 0.5, 1.0)})
+    assert "restores" not in conclude_interventions([model]).body
+    assert "image adds" not in conclude_interventions([evidence()]).body

@@ -20,7 +20,7 @@ from vrp.estimates.verdicts import (
     size_of,
     standing,
 )
-from vrp.interventions.tracing import KNOCKOUT_IMAGE, PATCH
+from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.evidence import ModelEvidence, TracedLayers
 from vrp.report.guards import claim_of
@@ -495,12 +495,12 @@ def _trace_clause(models: Sequence[ModelEvidence]) -> str:
     """Say in which layers the picture enters the answer, and from which on its state suffices."""
     parts = []
     for model in models:
-        windows = [w for w in model.traces.get(KNOCKOUT_IMAGE, ()) if w.share.defined]
-        patches = [p for p in model.traces.get(PATCH, ()) if p.share.defined]
-        if not windows or not patches:
-            continue
-        found = [_window_words(windows), _patch_words(patches)]
-        parts.append(f"in {model.name}, {' and '.join(filter(None, found))}")
+        found = [
+            *(_window_words(model.traces.get(kind, ()), to) for kind, to in _LOOKS_AT.items()),
+            _patch_words(model.traces.get(PATCH, ())),
+        ]
+        if any(found):
+            parts.append(f"in {model.name}, {listed([words for words in found if words])}")
     if not parts:
         return ""
     return (
@@ -509,26 +509,39 @@ def _trace_clause(models: Sequence[ModelEvidence]) -> str:
     )
 
 
-def _window_words(windows: Sequence[TracedLayers]) -> str:
-    """The window without whose attention to the image least is left, where that is less than all.
+_LOOKS_AT = {KNOCKOUT_TEXT: "the question", KNOCKOUT_IMAGE: "the image"}
+
+
+def _window_words(windows: Sequence[TracedLayers], what: str) -> str:
+    """The window without whose attention least is left, where that is less than all.
 
     It is the least of all windows, picked on the same items; the interval is its own.
     """
-    most = min(windows, key=lambda window: window.share.value)
+    defined = [window for window in windows if window.share.defined]
+    if not defined:
+        return ""
+    most = min(defined, key=lambda window: window.share.value)
     if not most.share.high < 1:
-        return "no single window of layers in which the last token looks at the image is needed"
+        return f"no single window of layers in which the last token looks at {what} is needed"
     layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
     if most.last > most.first + 1:
         layers = f"layers {most.first} to {most.last}"
-    return f"{percent(most.share)} is left without the last token's attention to it in {layers}"
+    return f"{percent(most.share)} is left without the last token's look at {what} in {layers}"
 
 
 def _patch_words(patches: Sequence[TracedLayers]) -> str:
     """The first layer from which on the last token's state restores most; not the last layer,
     of which it is true by construction."""
-    short = max((p.first for p in patches if not p.share.low >= RESTORED), default=-1)
-    later = [p for p in patches if p.first > short]
-    if not later or later[0].first == patches[-1].first:
+    defined = [patch for patch in patches if patch.share.defined]
+    # The last layer restores all of every item, and has no interval.
+    short = [
+        patch.first
+        for patch in defined
+        if not (patch.share.low if math.isfinite(patch.share.low) else patch.share.value)
+        >= RESTORED
+    ]
+    later = [patch for patch in defined if patch.first > max(short, default=-1)]
+    if not later or later[0].first == defined[-1].first:
         return ""
     return f"the last token's state after layer {later[0].first} restores {percent(later[0].share)}"
 
