@@ -12,7 +12,7 @@ from vrp.vlm.decode import CaptureSpec, prepare, run_batch, sample_answers
 from vrp.vlm.model import VLM
 from vrp.vlm.residual_edits import Edit, MlpBypass, NeuronEdit
 
-# Of a row's size: the largest magnitude in it.
+# Of a row's size: the largest magnitude in it, at least 1, as logits have.
 CLOSE = 1e-5
 
 
@@ -47,7 +47,7 @@ def assert_close(ours, theirs):
             assert_close(one, other)
     elif isinstance(ours, float | np.ndarray):
         size = np.abs(np.nan_to_num(theirs)).max(initial=1e-30)
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=CLOSE * max(size, 0.1))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=CLOSE * max(size, 1.0))
     else:
         assert ours == theirs
 
