@@ -24,6 +24,11 @@ class TraceCondition(NamedTuple):
     last_layer: int = -1
     """Last one of a knockout's window; of a patch, its layer."""
 
+    @property
+    def first_changed_layer(self) -> int:
+        """The first layer to recompute: a patch stands in for a layer's output."""
+        return self.layer + 1 if self.kind == PATCH else self.layer
+
 
 def window_length(window: int | None, n_layers: int) -> int:
     """Return the layers of a knockout's window.

@@ -39,7 +39,7 @@ from vrp.tables.trace import TRACE
 if TYPE_CHECKING:
     import torch
 
-    from vrp.vlm.tracing import LastToken, TraceEdit
+    from vrp.vlm.tracing import LastToken
 
 
 def run(context: StageContext) -> None:
@@ -86,7 +86,7 @@ def run(context: StageContext) -> None:
             asked = [items[item_id] for item_id in ids[some]]
             clean, blank = (
                 LastToken(vlm, prepare(vlm, [batches.input(item, blank=hidden) for item in asked]),
-                          edits_of(conditions))
+                          conditions)
                 for hidden in (False, True)
             )  # fmt: skip
             return [
@@ -106,14 +106,6 @@ def run(context: StageContext) -> None:
         answers=lambda ids: len(ids) * (len(conditions) + 2),
         unit="run",
     )
-
-
-def edits_of(conditions: "list[TraceCondition]") -> "list[TraceEdit]":
-    """Return edits at the layers of the conditions, which say from where on layers are run anew."""
-    from vrp.vlm.tracing import Knockout
-
-    starts = {c.layer + 1 if c.kind == PATCH else c.layer for c in conditions}
-    return [Knockout(start, start, "image") for start in sorted(starts)]
 
 
 def traced(

@@ -117,14 +117,7 @@ def _combine(
     visible = torch.ones(keep.shape[0], n_keys, dtype=torch.bool, device=query.device)
     visible[:, : keep.shape[1]] = keep.to(query.device)  # generated tokens are always visible
     # A hidden token sees itself: a row of attention with nothing to see would be NaN.
-    allowed = visible[:, None, None, :] | (own == columns)
-    if mask is None:  # sdpa would then have used its own causal flag, which a mask switches off
-        if getattr(module, "is_causal", True):
-            allowed = allowed & (columns <= own)
-        return allowed
-    if mask.dtype == torch.bool:
-        return mask & allowed
-    return mask.masked_fill(~allowed, torch.finfo(mask.dtype).min)
+    return _restricted(mask, visible[:, None, None, :] | (own == columns), module)
 
 
 def _block_last(
@@ -138,8 +131,14 @@ def _block_last(
     n_queries, n_keys = query.shape[2], key.shape[2]
     allowed = torch.ones(len(columns), 1, n_queries, n_keys, dtype=torch.bool, device=query.device)
     allowed[:, 0, -1, : columns.shape[1]] = ~columns.to(query.device)
-    if mask is None:
-        if getattr(module, "is_causal", True):  # as sdpa's own flag would have it
+    return _restricted(mask, allowed, module)
+
+
+def _restricted(mask: torch.Tensor | None, allowed: torch.Tensor, module: Any) -> torch.Tensor:
+    """Return a mask, boolean or additive, with what is not allowed, (B, 1, Q, K), blocked too."""
+    if mask is None:  # sdpa would then have used its own causal flag, which a mask switches off
+        if getattr(module, "is_causal", True):
+            n_queries, n_keys = allowed.shape[-2:]
             allowed = allowed & allowed.new_ones(n_queries, n_keys).tril(n_keys - n_queries)
         return allowed
     if mask.dtype == torch.bool:

@@ -15,7 +15,7 @@ import torch
 
 from vrp.errors import InputError
 from vrp.vlm.attention_tap import AttentionTap, LastQueryBlock, active
-from vrp.vlm.batched_edits import Trunk
+from vrp.vlm.batched_edits import StartsAtLayer, Trunk
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, Prepared
 from vrp.vlm.residual import ResidualTap, attached
@@ -62,13 +62,13 @@ class LastToken:
     """A prefilled batch whose prompts' last token can be run again under any number of edits."""
 
     @torch.inference_mode()
-    def __init__(self, vlm: VLM, prepared: Prepared, edits: Sequence[TraceEdit] = ()) -> None:
+    def __init__(self, vlm: VLM, prepared: Prepared, edits: Sequence[StartsAtLayer] = ()) -> None:
         """Prefill a batch.
 
         Args:
             vlm: the model.
             prepared: the batch.
-            edits: those to come, of which the layers below are kept where the model is not causal.
+            edits: those to come: the layers below them are kept where the model is not causal.
         """
         self.vlm = vlm
         self.prepared = prepared
