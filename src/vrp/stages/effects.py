@@ -1,13 +1,14 @@
 """What each intervention does to accuracy: paired effects, controls, specificity."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vrp.config.effects import EffectsConfig
 from vrp.data.scoring import normalise_answer
@@ -232,7 +233,7 @@ def _effect(
         p = _sign_flip(reference, runs, effects, seed)
         p_mcnemar = _mcnemar(reference, runs)
     se, df = part.se, part.df
-    spread = _spread(reference, runs, macro=macro)
+    spread = _spread(reference, runs, partial(_of_sets, macro=macro))
     if spread is not None:
         estimate = spread.widened(estimate)
         p = spread.p_against_none(part.value, p)
@@ -272,11 +273,17 @@ def _of_sets(runs: Runs, *, macro: bool) -> list[float]:
     return [100 * _accuracy(runs._replace(after=one[None]), macro=macro) for one in runs.after]
 
 
-def _spread(reference: Runs, runs: Runs, *, macro: bool) -> SetSpread | None:
-    """Spread of the difference between random sets; None where neither side is of such sets."""
+def _spread(reference: Runs, runs: Runs, of_sets: Callable[[Runs], ArrayLike]) -> SetSpread | None:
+    """Spread of a difference between random sets; None where neither side is of such sets.
+
+    Args:
+        reference: what is compared with.
+        runs: what is compared.
+        of_sets: value of each set, one a seed.
+    """
     if reference.one_set:
-        return SetSpread.of_one(_of_sets(reference, macro=macro))
-    return SetSpread.of_mean(_of_sets(runs, macro=macro)) if runs.one_set else None
+        return SetSpread.of_one(of_sets(reference))
+    return SetSpread.of_mean(of_sets(runs)) if runs.one_set else None
 
 
 def _place(reference: Runs, runs: Runs, *, macro: bool) -> int | None:
@@ -291,11 +298,8 @@ def _margin(reference: Runs, runs: Runs) -> Estimate:
     known = np.isfinite(change)
     mean = clustered_mean(np.where(known, change, np.nan), runs.groups, n_images=runs.n_images)
     estimate = mean.estimate("clustered-t")
-    if reference.one_set:
-        return SetSpread.of_one(reference.margin[:, known].mean(axis=1)).widened(estimate)
-    if runs.one_set:
-        return SetSpread.of_mean(runs.margin[:, known].mean(axis=1)).widened(estimate)
-    return estimate
+    spread = _spread(reference, runs, lambda sets: sets.margin[:, known].mean(axis=1))
+    return estimate if spread is None else spread.widened(estimate)
 
 
 def _difference(reference: Runs, runs: Runs, name: str = "items") -> ClusteredEstimate:
