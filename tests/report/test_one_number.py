@@ -15,16 +15,20 @@ from vrp.plots.style import house_style
 from vrp.report.conclusions import four_conclusions
 from vrp.report.evidence import gather_evidence
 from vrp.report.evidence_tables import (
+    differences_table,
     effects_table,
     glance_table,
     object_table,
     probes_table,
     signals_table,
+    trace_table,
 )
-from vrp.report.numbers import decimal, with_interval
+from vrp.report.numbers import decimal, percent, with_interval
 from vrp.report.summary import study_summary
 from vrp.signals.registry import ON_OBJECT
+from vrp.tables.effects import EFFECTS
 from vrp.tables.estimates import METRICS, OBJECT_AREA, OBJECT_EXCESS, PROBES, WITHIN_STRATA
+from vrp.tables.trace import TRACE_EFFECTS
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +64,7 @@ def drawn(results):
     specs = {spec.name: spec for spec in load_figures()}
     figures = {}
     with house_style():
-        for name in ("attention_on_object", "auroc_by_signal", "masking"):
+        for name in ("attention_on_object", "auroc_by_signal", "masking", "trace_by_layer"):
             figures[name] = specs[name].draw(results[0])
             figures[name].draw_without_rendering()
     return figures
@@ -168,3 +172,62 @@ def test_attention_on_the_object_is_one_number(results, evidence, summary, drawn
     assert list(line.get_ydata()) == [area, area]
     # All layers weigh the same.
     assert by_layer["value"].mean() == pytest.approx(excess)
+
+
+KINDS_DRAWN = (("knockout_image", 0, 0), ("knockout_text", 0, 1), ("patch", 1, 0))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(("kind", "panel", "curve"), KINDS_DRAWN)
+def test_a_traced_share_is_one_number(results, evidence, summary, drawn, place, kind, panel, curve):
+    model = evidence.models[place]
+    rows = results[0].table(TRACE_EFFECTS).filter(model=model.name, kind=kind).sort("layer")
+    assert len(rows) == 6
+    stated = summary["models"][model.name]["traces"][kind]
+    assert [one["layer"] for one in stated] == rows["layer"].to_list()
+    for one, row in zip(stated, rows.iter_rows(named=True), strict=True):
+        for end, column in (("value", "share"), ("low", "low"), ("high", "high")):
+            assert one["share"][end] == pytest.approx(row[column], rel=1e-5, nan_ok=True)
+        cells = in_row(trace_table(model), str(row["layer"]))
+        assert decimal(100 * row["share"], 1) + "%" in cells
+        assert f"{row['n']:,}" in cells
+        assert f"{row['n_groups']:,}" in cells
+    panels = drawn["trace_by_layer"].axes
+    lines = [line for line in panels[2 * panel + place].lines if len(line.get_xdata()) == 6]
+    assert lines[curve].get_ydata() == pytest.approx(rows["share"].to_numpy())
+
+
+def test_the_tracing_s_sentence_quotes_its_table(evidence):
+    body = four_conclusions(evidence.models)[3].body
+    for model in evidence.models:
+        clause = body[body.index("of what the image adds") :]
+        clause = clause[clause.index(f"in {model.name}, ") :].split(";")[0]
+        known = {
+            percent(found.share): found for traces in model.traces.values() for found in traces
+        }
+        quoted = re.findall(r"\d+\.\d% \[[^]]*\]", clause)
+        assert len(quoted) == 3
+        for text in quoted:
+            assert text in known
+            assert str(known[text].first) in clause
+
+
+def test_a_difference_between_models_is_one_number(results, evidence, summary):
+    table = results[0].table(EFFECTS).filter(model="alpha - beta")
+    # `random_10` is a share of the tokens of one intervention, and neurons of the other.
+    rows = {(row["intervention"], row["condition"]): row for row in table.iter_rows(named=True)}
+    stated = summary["differences_between_models"]
+    assert {(one["intervention"], one["condition"]) for one in stated} == set(rows)
+    for one in stated:
+        row = rows[one["intervention"], one["condition"]]
+        assert one["models"] == ["alpha", "beta"]
+        for end, column in (("value", "effect"), ("low", "low"), ("high", "high")):
+            assert one["difference"][end] == pytest.approx(row[column], rel=1e-5, nan_ok=True)
+    of_name = {condition: row for (_, condition), row in rows.items()}
+    shown = differences_table(evidence).rows
+    assert len(shown) >= 4
+    for cells in shown:
+        row = of_name[cells[0].detail]
+        assert cells[2].text == decimal(row["effect"], 1, signed=True) + " pp"
+        assert cells[5].text == f"{row['n']:,}"
+        assert cells[6].text == f"{row['n_groups']:,}"

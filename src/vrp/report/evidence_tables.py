@@ -12,7 +12,7 @@ from vrp.interventions.masking import BLANK_IMAGE, MaskCondition
 from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
 from vrp.report.contrasts import TASK_ONLY
-from vrp.report.evidence import ModelEvidence, StudyEvidence
+from vrp.report.evidence import ModelEvidence, StudyEvidence, TracedLayers
 from vrp.report.guards import guards
 from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
@@ -279,16 +279,32 @@ def effects_table(model: ModelEvidence) -> Table:
 def trace_table(model: ModelEvidence) -> Table:
     """What knockouts leave, and patches restore, of what the image adds, layer by layer."""
     kinds = [kind for kind in KINDS if model.traces.get(kind)]
-    by_layer: dict[int, list[Cell]] = {}
-    for place, kind in enumerate(kinds):
-        for found in model.traces[kind]:
-            cells = by_layer.setdefault(found.first, [Cell(NONE, kind="muted")] * len(kinds))
-            span = f"layers {found.first} to {found.last}; " if found.last > found.first else ""
-            cell = estimate_cell(found.share, 1, scale=100, unit="%")
-            same = f"{span}same first token {decimal(100 * found.same_token, 1)}%"
-            cells[place] = cell._replace(title=f"{same}; {cell.title}")
-    rows = [[Cell(str(layer)), *cells] for layer, cells in sorted(by_layer.items())]
-    return Table(["from layer", *(KINDS[kind] for kind in kinds)], rows, caption=model.name)
+    found = {(one.first, kind): one for kind in kinds for one in model.traces[kind]}
+    rows = []
+    for layer in sorted({layer for layer, _ in found}):
+        here = [found.get((layer, kind)) for kind in kinds]
+        shares = [one.share for one in here if one]
+        rows.append([
+            Cell(str(layer)), *map(_traced_cell, here),
+            _count_cell([share.n for share in shares]),
+            _count_cell([share.n_groups for share in shares]),
+        ])  # fmt: skip
+    columns = ["from layer", *(KINDS[kind] for kind in kinds), "questions", "images"]
+    return Table(columns, rows, caption=model.name)
+
+
+def _traced_cell(found: TracedLayers | None) -> Cell:
+    if found is None:
+        return Cell(NONE, kind="muted")
+    span = f"layers {found.first} to {found.last}; " if found.last > found.first else ""
+    cell = estimate_cell(found.share, 1, scale=100, unit="%")
+    same = f"{span}same first token {decimal(100 * found.same_token, 1)}%"
+    return cell._replace(title=f"{same}; {cell.title}")
+
+
+def _count_cell(counts: Sequence[int]) -> Cell:
+    """How many stand behind a row's estimates: one number, or from the fewest to the most."""
+    return Cell("–".join(thousands(n) for n in sorted({min(counts), max(counts)})))
 
 
 def _disturbs(condition: Condition | Contrast, effect: Effect, blank: Effect | None) -> bool:
@@ -386,8 +402,12 @@ def differences_table(study: StudyEvidence) -> Table:
                     name_cell(condition.label, condition.name), Cell(pair.replace(" - ", " − ")),
                     estimate_cell(found.effect, 1, signed=True, unit=" pp"),
                     _p_cell(found.effect), _verdict_cell(found.effect),
+                    Cell(thousands(found.effect.n)), Cell(thousands(found.effect.n_groups)),
                 ])  # fmt: skip
-    columns = ["condition", "models", "difference of the effects", "p (Holm)", "verdict"]
+    columns = [
+        "condition", "models", "difference of the effects", "p (Holm)", "verdict", "questions",
+        "images",
+    ]  # fmt: skip
     return Table(columns, without_repeats(rows), text_columns=(1, 4))
 
 

@@ -67,6 +67,15 @@ def study_summary(
             model.name: _model(model) | {"by_split": _by_split(study, model)}
             for model in study.models
         },
+        "differences_between_models": [
+            {
+                "models": models.split(" - "),
+                "intervention": intervention,
+                "condition": condition,
+                "difference": found.effect.as_json(),
+            }
+            for (models, intervention, condition), found in study.between_models.items()
+        ],
         "pooled_over_models": {
             f"R({name})": _json(pooled.get(signal)) for name, signal in _CORRELATED.items()
         },
