@@ -36,9 +36,7 @@ def test_every_key_has_a_meaning_and_is_listed_once():
     for key in reference.all_keys():
         assert key.meaning, key.path
         assert key.type
-    assert {"study", "extract.shards", "models.*.dtype", "ablate.conditions[].neurons"} <= set(
-        paths
-    )
+    assert {"study", "extract.shards", "models.*.dtype", "ablate.conditions[].kind"} <= set(paths)
 
 
 def test_every_leaf_of_the_configuration_is_listed():

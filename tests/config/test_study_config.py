@@ -60,7 +60,7 @@ def test_defaults_are_the_papers_items():
     study = study_from_mapping(minimal())
     assert sum(split.count for split in study.sample.splits) == 3090
     assert study.consistency.k == 10
-    assert study.mask.share == 0.3
+    assert (study.mask.conditions[0].kind, study.mask.conditions[0].share) == ("top", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_defaults_are_the_papers_items():
         (minimal(probs={}), ["'probs'", "'probes'"]),
         (minimal(probes={"fold": 3}), ["'probes.fold'", "'folds'"]),
         ({"study": "a", "models": {"m": {"family": "llava", "chekpoint": "x"}}}, ["'checkpoint'"]),
-        (minimal(ablate={"conditions": [{"neurons": "top", "cout": 1}]}), ["'count'"]),
+        (minimal(ablate={"conditions": [{"kind": "top", "cout": 1}]}), ["'count'"]),
         (minimal(probes={"folds": 1}), ["probes.folds", "found 1"]),
         (
             minimal(extract={"max_new_tokens_by_task": {"existance": 2}}),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from mask_rows import mask_rows
 
 from vrp.config.ablate import AblateConfig
 from vrp.config.mask import MaskConfig
@@ -12,7 +13,7 @@ from vrp.interventions.ablation import (
     AblationCondition,
     AblationKind,
     AblationSite,
-    LayerProbe,
+    RankedNeurons,
     ablation_conditions,
 )
 from vrp.interventions.conditions import conditions_by_name, register_condition
@@ -34,7 +35,20 @@ def study(**sections: object) -> StudyConfig:
     ("condition", "name", "label", "control"),
     [
         (MaskCondition("top", 0.3), "top_30", "most attended 30% of patches", "random_30"),
-        (MaskCondition("random", 0.125, 2), "random_12.5", "random 12.5% of patches", None),
+        (MaskCondition("random", 0.125, seed=2), "random_12.5", "random 12.5% of patches", None),
+        (
+            MaskCondition("bottom", 0.3, "embedding"),
+            "bottom_30_embedding",
+            "least attended 30% of patches, replaced by the mean embedding",
+            "random_30_embedding",
+        ),
+        (
+            MaskCondition("top", 0.3, ranking="without_sinks", layers=(16, 31)),
+            "top_30_without_sinks_layers16to31",
+            "most attended 30% of patches, sinks left out, layers 16 to 31",
+            "random_30",
+        ),
+        (MaskCondition("object"), "object", "the object hidden", "random_object"),
         (MaskCondition("bottom", 0.3), "bottom_30", "least attended 30% of patches", "random_30"),
         (MaskCondition("no_image"), "no_image", "blank image", None),
         (MaskCondition("other_image"), "other_image", "another item’s image", None),
@@ -68,43 +82,78 @@ def test_names_labels_and_controls(
     assert (condition.controls or (None,))[-1] == control
 
 
-def test_masking_runs_the_main_share_its_controls_and_the_dose():
-    mask = MaskConfig(random_seeds=2, dose=(0.3, 0.5), controls=("other_image", "bottom"))
-    plain = [
-        MaskCondition("sham", 0.0), MaskCondition("top", 0.3), MaskCondition("random", 0.3, 0),
-        MaskCondition("random", 0.3, 1),
-        MaskCondition("bottom", 0.3), MaskCondition("other_image"),
+def test_masking_runs_its_rows_in_order_repeats_one_by_one():
+    rows = [
+        {"kind": "top", "share": 0.3},
+        {"kind": "random", "share": 0.3, "seeds": 2},
+        {"kind": "other_image"},
+        {"kind": "top", "share": 0.5, "mode": "pixels", "items": 20},
+        {"kind": "top", "share": 0.3, "ranking": "times_values", "layers": [2, 5]},
+        {"kind": "object"},
+    ]
+    found = mask_conditions(MaskConfig.model_validate({"conditions": rows}))
+    assert found == [
+        MaskCondition("sham"), MaskCondition("top", 0.3), MaskCondition("random", 0.3),
+        MaskCondition("random", 0.3, seed=1), MaskCondition("other_image"),
+        MaskCondition("top", 0.5, "pixels", n_items=20),
+        MaskCondition("top", 0.3, ranking="times_values", layers=(2, 5)),
+        MaskCondition("object"),
     ]  # fmt: skip
-    assert mask_conditions(mask, dose=False) == plain
-    assert mask_conditions(mask) == [
-        *plain, MaskCondition("top", 0.5), MaskCondition("random", 0.5),
+    assert [condition.shows for condition in found] == ["own"] * 4 + ["other"] + ["own"] * 3
+
+
+def test_an_ablation_s_row_is_one_condition_for_every_layer_head_and_dose():
+    rows = [
+        {"kind": "head", "heads": [0, 3], "layer": [0.25, 0.5]},
+        {"kind": "steer", "doses": [-3, 1.5]},
+        {"kind": "steer_random", "doses": [1.5], "seeds": 2},
+        {"kind": "top", "count": 5, "site": "mlp"},
+    ]
+    found = ablation_conditions(AblateConfig.model_validate({"conditions": rows}))
+    assert [condition.name for condition in found] == [
+        "sham", "head_0_depth25", "head_3_depth25", "head_0_depth50", "head_3_depth50",
+        "steer_-3", "steer_1.5", "steer_random_1.5", "steer_random_1.5", "top_5_in_mlp",
     ]  # fmt: skip
-    assert [condition.shows for condition in plain] == ["own"] * 5 + ["other"]
+    assert [condition.label for condition in found[3:7]] == [
+        "attention head 0 bypassed, at 50% depth", "attention head 3 bypassed, at 50% depth",
+        "steered along the probe’s direction by −3 SD",
+        "steered along the probe’s direction by +1.5 SD",
+    ]  # fmt: skip
+    assert found[6].controls == ("steer_random_1.5",)
+    assert found[9].controls == ("matched_5_in_mlp", "random_5_in_mlp")
 
 
 @pytest.mark.parametrize(
     ("entry", "first"),
     [
-        ({"neurons": "top", "count": 5}, 20),
-        ({"neurons": "top", "count": 5, "layer": 0.5}, 17),
-        ({"neurons": "random", "count": 5, "layer": 1.0}, 32),
-        ({"neurons": "mlp"}, 19),
-        ({"neurons": "mlp", "layer": 0.25}, 8),
+        ({"kind": "top", "count": 5}, 20),
+        ({"kind": "top", "count": 5, "layer": 0.5}, 17),
+        ({"kind": "random", "count": 5, "layer": 1.0}, 32),
+        ({"kind": "mlp"}, 19),
+        ({"kind": "mlp", "layer": 0.25}, 8),
+        ({"kind": "head", "heads": [1]}, 19),
+        ({"kind": "random", "count": 5, "site": "mlp"}, 19),
+        ({"kind": "steer", "doses": [2]}, 20),
     ],
 )
 def test_the_first_changed_layer_is_that_of_the_edit(entry: dict[str, object], first: int):
     (_, condition) = ablation_conditions(AblateConfig.model_validate({"conditions": [entry]}))
     assert condition.first_changed_layer(32, best_layer=19) == first
     layer = condition.layer(32, best_layer=19)
-    probe = LayerProbe(np.arange(8)[::-1], np.linspace(0, 1, 8), np.ones(8))
-    site = AblationSite(layer, probe, condition.n_neurons(8), condition.value, seed=0)
+    probe = RankedNeurons(np.arange(8)[::-1], np.linspace(0, 1, 8), np.ones(8))
+    site = AblationSite(
+        layer, probe, condition.n_neurons(8), condition.value, seed=0, site=condition.site,
+        step=np.ones(8),
+    )  # fmt: skip
     assert condition.edit(site).first_changed_layer == first
 
 
 def test_an_ablation_edits_the_neurons_that_its_kind_names():
     ranked, mean = np.array([3, 1, 0, 2]), np.array([0.0, 0.1, 0.2, 0.3])
     top, random, bypass = (
-        condition.edit(AblationSite(2, LayerProbe(ranked, mean, mean), 2, condition.value, seed=7))
+        condition.edit(
+            AblationSite(2, RankedNeurons(ranked, mean, mean), 2, condition.value, seed=7)
+        )
         for condition in (
             AblationCondition("top", 2, value="mean"),
             AblationCondition("random", 2, value="plus_100"),
@@ -122,12 +171,12 @@ def test_an_ablation_edits_the_neurons_that_its_kind_names():
 def test_a_study_finds_its_conditions_and_contrasts_by_name():
     found = conditions_by_name(
         study(
-            mask={"dose": [0.05], "controls": ["bottom"], "random_seeds": 3},
+            mask={"conditions": mask_rows(dose=[0.05], controls=["bottom"], random_seeds=3)},
             ablate={
                 "conditions": [
-                    {"neurons": "top", "count": 5},
-                    {"neurons": "top", "count": 10},
-                    {"neurons": "random", "count": 5, "seeds": 4},
+                    {"kind": "top", "count": 5},
+                    {"kind": "top", "count": 10},
+                    {"kind": "random", "count": 5, "seeds": 4},
                 ]
             },
         )
@@ -152,9 +201,9 @@ def test_a_study_finds_its_conditions_and_contrasts_by_name():
     ("mask", "ablate", "main"),
     [
         ({}, {}, ("top_30", "top_5")),
-        ({"share": 0.2}, {}, ("top_20", "top_5")),
-        ({}, {"conditions": [{"neurons": "top", "count": 9}]}, ("top_30", "top_9")),
-        ({}, {"conditions": [{"neurons": "top", "count": 9, "value": "mean"}]}, ("top_30", None)),
+        ({"conditions": mask_rows(share=0.2)}, {}, ("top_20", "top_5")),
+        ({}, {"conditions": [{"kind": "top", "count": 9}]}, ("top_30", "top_9")),
+        ({}, {"conditions": [{"kind": "top", "count": 9, "value": "mean"}]}, ("top_30", None)),
     ],
 )
 def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str | None]):
@@ -167,20 +216,46 @@ def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str |
     ("sections", "message"),
     [
         (
-            {"mask": {"controls": ["botom"]}},
-            "unknown control 'botom'; did you mean 'bottom'? "
-            "(known: bottom, no_image, other_image)",
+            {"mask": {"conditions": [{"kind": "botom", "share": 0.3}]}},
+            "unknown kind 'botom'; did you mean 'bottom'? (known: top, random, bottom, object, ",
         ),
-        ({"mask": {"controls": ["top"]}}, "unknown control 'top'"),
+        ({"mask": {"conditions": [{"kind": "top"}]}}, "top needs a share"),
+        ({"mask": {"conditions": [{"kind": "top", "share": 1.0}]}}, "less than 1"),
+        ({"mask": {"conditions": [{"kind": "no_image", "share": 0.3}]}}, "takes no share"),
+        ({"mask": {"conditions": [{"kind": "no_image", "mode": "pixels"}]}}, "takes no mode"),
         (
-            {"ablate": {"conditions": [{"neurons": "tops", "count": 1}]}},
-            "unknown kind 'tops'; did you mean 'top'? (known: top, matched, random, mlp)",
+            {"mask": {"conditions": [{"kind": "random", "share": 0.3, "layers": [0, 1]}]}},
+            "random takes no ranking and no layers",
         ),
-        ({"ablate": {"conditions": [{"neurons": "top"}]}}, "give either count or share"),
-        ({"ablate": {"conditions": [{"neurons": "mlp", "count": 1}]}}, "neither count nor share"),
-        ({"ablate": {"conditions": [{"neurons": "top", "count": 1, "seeds": 2}]}}, "no seeds"),
         (
-            {"ablate": {"conditions": 2 * [{"neurons": "top", "count": 1}]}},
+            {"mask": {"conditions": [{"kind": "top", "share": 0.3, "layers": [5, 2]}]}},
+            "[5, 2] is no range",
+        ),
+        (
+            {
+                "mask": {
+                    "conditions": [{"kind": "bottom", "share": 0.3, "ranking": "without_sinks"}]
+                }
+            },
+            "sinks would count as the least attended",
+        ),
+        ({"mask": {"conditions": [{"kind": "top", "share": 0.3, "seeds": 2}]}}, "no seeds"),
+        ({"mask": {"conditions": 2 * [{"kind": "no_image"}]}}, "given twice: no_image"),
+        ({"ablate": {"conditions": [{"kind": "head"}]}}, "head needs heads"),
+        ({"ablate": {"conditions": [{"kind": "head", "heads": [-1]}]}}, "numbered from 0"),
+        ({"ablate": {"conditions": [{"kind": "mlp", "site": "mlp"}]}}, "neither site nor value"),
+        ({"ablate": {"conditions": [{"kind": "steer"}]}}, "steer needs doses"),
+        ({"ablate": {"conditions": [{"kind": "mlp", "doses": [1]}]}}, "mlp takes no doses"),
+        ({"ablate": {"conditions": [{"kind": "mlp", "layer": 1.5}]}}, "less than or equal to 1"),
+        (
+            {"ablate": {"conditions": [{"kind": "tops", "count": 1}]}},
+            "unknown kind 'tops'; did you mean 'top'? (known: top, matched, random, mlp, head, ",
+        ),
+        ({"ablate": {"conditions": [{"kind": "top"}]}}, "give either count or share"),
+        ({"ablate": {"conditions": [{"kind": "mlp", "count": 1}]}}, "neither count nor share"),
+        ({"ablate": {"conditions": [{"kind": "top", "count": 1, "seeds": 2}]}}, "no seeds"),
+        (
+            {"ablate": {"conditions": 2 * [{"kind": "top", "count": 1}]}},
             "given twice: top_1",
         ),
     ],
@@ -196,17 +271,19 @@ def test_conditions_that_cannot_be_are_refused_in_one_line(
 
 def test_a_registered_ablation_is_compared_with_its_control():
     last = AblationKind(
-        "bottom", "bottom", lambda site: site.replace(site.probe.ranked[-site.n_neurons :]),
+        "bottom", "bottom", lambda site: site.replace(site.neurons.ranked[-site.n_neurons :]),
         control="random",
     )  # fmt: skip
     register_condition(last)
     try:
-        entries = [{"neurons": kind, "count": 3} for kind in ("bottom", "random")]
+        entries = [{"kind": kind, "count": 3} for kind in ("bottom", "random")]
         found = conditions_by_name(study(ablate={"conditions": entries}))
         assert list(found.ablate) == ["sham", "bottom_3", "random_3"]
         assert found.contrasts("ablate")["bottom_3"].label == "bottom 3 neurons − random"
         assert found.main("ablate") is None
-        site = AblationSite(1, LayerProbe(np.arange(8), np.zeros(8), np.ones(8)), 3, "zero", seed=0)
+        site = AblationSite(
+            1, RankedNeurons(np.arange(8), np.zeros(8), np.ones(8)), 3, "zero", seed=0
+        )
         (_, bottom, _) = ablation_conditions(AblateConfig.model_validate({"conditions": entries}))
         assert bottom.edit(site).neurons.tolist() == [5, 6, 7]  # type: ignore[union-attr]
     finally:
@@ -214,8 +291,8 @@ def test_a_registered_ablation_is_compared_with_its_control():
 
 
 def test_a_registered_kind_is_named_by_the_config(centre: MaskKind):
-    mask = MaskConfig(controls=("centre", "bottom"), share=0.25)
-    condition = mask_conditions(mask)[-7]
+    mask = MaskConfig(conditions=[{"kind": "centre", "share": 0.25}])
+    condition = mask_conditions(mask)[-1]
     assert condition == MaskCondition("centre", 0.25)
     assert (condition.name, condition.controls) == ("centre_25", ("random_25",))
     image = MaskableImage(np.full(16, 1 / 16), grid_h=4, grid_w=4, seed=0)
@@ -231,7 +308,7 @@ def test_matched_neurons_are_as_large_as_the_top_ones_and_none_of_them():
     random = np.random.default_rng(0)
     norm = random.permutation(np.linspace(0.1, 10, 400))
     ranked = random.permutation(400)
-    probe = LayerProbe(ranked, np.zeros(400), norm)
+    probe = RankedNeurons(ranked, np.zeros(400), norm)
     condition = AblationCondition("matched", 5)
     sets = [
         condition.edit(AblationSite(1, probe, 5, "zero", seed=seed)).neurons  # type: ignore[union-attr]
@@ -247,7 +324,7 @@ def test_matched_neurons_are_as_large_as_the_top_ones_and_none_of_them():
 
 
 def test_a_matched_control_is_preferred():
-    entries = [{"neurons": kind, "count": 3} for kind in ("top", "random", "matched")]
+    entries = [{"kind": kind, "count": 3} for kind in ("top", "random", "matched")]
     found = conditions_by_name(study(ablate={"conditions": entries}))
     assert found.contrasts("ablate")["top_3"].name == "top_3 - matched_3"
     assert found.contrasts("ablate")["top_3"].label == "top 3 neurons − norm-matched random"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from mask_rows import mask_rows
 
 from vrp.cli import main
 from vrp.config.study import StudyConfig, load_study, study_from_mapping
@@ -94,9 +95,9 @@ def test_counts_of_the_papers_study_by_hand(paper: StudyConfig) -> None:
 
 def test_the_trunk_is_computed_once(paper: StudyConfig) -> None:
     """One edit above all layers leaves the trunk, one unembedding and one decode step."""
-    top: Any = {"conditions": [{"neurons": "top", "count": 5, "layer": 1.0}], "items": 1000}
+    top: Any = {"conditions": [{"kind": "top", "count": 5, "layer": 1.0}], "items": 1000}
     twice: Any = {
-        "conditions": [*top["conditions"], {"neurons": "top", "count": 10, "layer": 1.0}],
+        "conditions": [*top["conditions"], {"kind": "top", "count": 10, "layer": 1.0}],
         "items": 1000,
     }
     one = model_work(changed(paper, ablate=top), "llava-1.5-7b")["ablate"].flops
@@ -338,7 +339,7 @@ def small(study: StudyConfig, count: int, *, shards: int) -> StudyConfig:
         study=f"small-{count}",
         sample={"splits": splits},
         extract={"shards": shards},
-        mask={"items": 100, "dose_items": 30, "shards": shards},
+        mask={"items": 100, "conditions": mask_rows(dose_items=30), "shards": shards},
         ablate={"items": 100, "shards": shards},
     )
 

@@ -453,7 +453,7 @@ def test_own_lines_that_forgot_their_answers_are_refused(study: Any, tmp_path: P
 
 def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:
     conditions = [
-        {"neurons": "top", "count": 5, "value": "mean"}, {"neurons": "random", "count": 5}
+        {"kind": "top", "count": 5, "value": "mean"}, {"kind": "random", "count": 5}
     ]  # fmt: skip
     [check] = preflight(study(ablate={"conditions": conditions}))
     assert check.failed

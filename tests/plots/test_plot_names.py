@@ -1,6 +1,7 @@
 from synthetic_study import CONDITIONS
 
 from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
+from vrp.interventions.ablation import ABLATION_KINDS, AblationCondition
 from vrp.interventions.masking import MASK_KINDS, MaskCondition
 from vrp.plots.condition_style import CONDITION_COLOURS, colour_of, in_reading_order
 from vrp.plots.figures.auroc_by_signal import _KIND_TITLES
@@ -26,8 +27,10 @@ def test_conditions_are_read_from_chosen_to_contrast_and_small_to_large():
 
 
 def test_every_kind_has_its_colour():
-    colours = {condition.kind: colour_of(condition) for condition in CONDITIONS.mask.values()}
-    assert colours == {kind: CONDITION_COLOURS[kind] for kind in MASK_KINDS}
+    for kind in MASK_KINDS:
+        assert colour_of(MaskCondition(kind)) == CONDITION_COLOURS[kind]
+    for kind in ABLATION_KINDS:
+        assert colour_of(AblationCondition(kind)) == CONDITION_COLOURS[kind]
     contrast = CONDITIONS.contrasts("mask")["top_30"]
     assert colour_of(contrast) == CONDITION_COLOURS["contrast"]
     assert colour_of(MaskCondition("an_extensions_own")) == GREEN

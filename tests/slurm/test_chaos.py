@@ -37,14 +37,19 @@ extract: {shards: 1, batch_size: 4}
 consistency: {k: 3, batch_size: 4}
 metrics: {bootstrap: 100}
 probes: {folds: 2, inner_folds: 2, penalties: [0.1], mlp: false, bootstrap: 100}
-mask: {items: 12, random_seeds: 1, dose: [], batch_size: 4}
+mask:
+  items: 12
+  batch_size: 4
+  conditions:
+    - {kind: top, share: 0.3}
+    - {kind: random, share: 0.3}
 ablate:
   items: 12
   batch_size: 4
   conditions:
-    - {neurons: top, count: 5}
-    - {neurons: random, count: 5, seeds: 1}
-    - {neurons: random, share: 0.5, seeds: 1}
+    - {kind: top, count: 5}
+    - {kind: random, count: 5, seeds: 1}
+    - {kind: random, share: 0.5, seeds: 1}
 effects: {sign_flips: 100}
 """
 # On this machine everything; under SLURM, where a job takes longer to start, up to metrics, but

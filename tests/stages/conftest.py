@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from mask_rows import mask_rows
 from PIL import Image
 from stage_jobs import Files, run_job
 
@@ -146,9 +147,13 @@ class SmallStudy:
         self, answers: list[Path], attention: list[Path], *, shard: int = 0, name: str = "mask",
         **config: Any,
     ) -> Path:  # fmt: skip
+        """Mask with `conditions`, or with the rows that keywords of `mask_rows` make."""
         output = self.path(name, shard)
-        files = {"answers": answers, "attention": attention, "mask": output}
-        self.run("mask", files, shard=shard, mask=MaskConfig(**config))
+        boxes = config.pop("boxes", [])
+        files = {"answers": answers, "attention": attention, "boxes": boxes, "mask": output}
+        fields = {key: config.pop(key) for key in MaskConfig.model_fields if key in config}
+        fields.setdefault("conditions", mask_rows(**config))
+        self.run("mask", files, shard=shard, mask=MaskConfig(**fields))
         return output
 
     def trace(self, answers: Path, *, shard: int = 0, name: str = "trace", **config: Any) -> Path:

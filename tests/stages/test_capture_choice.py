@@ -16,8 +16,8 @@ from vrp.config.extract import ExtractConfig
 from vrp.config.mask import MaskConfig
 from vrp.config.metrics import MetricsConfig
 from vrp.errors import InputError
+from vrp.running.image_rankings import read_item_maps
 from vrp.signals.registry import SIGNALS
-from vrp.stages.mask import read_maps
 from vrp.tables.attention import ATTENTION
 from vrp.tables.captured import NOT_CAPTURED
 from vrp.tables.estimates import METRICS
@@ -273,7 +273,7 @@ def test_shards_of_two_captures_are_refused(small_study: Callable[..., Any], tmp
         for i, capture in enumerate(captures)
     ]
     with pytest.raises(InputError, match=r"different extract\.capture; rerun `vrp extract`"):
-        read_maps(parts, study.read_items()["item_id"].to_list())
+        read_item_maps(parts, study.read_items()["item_id"].to_list())
 
 
 def test_a_missing_value_is_not_a_missing_capture(tmp_path: Path):

@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from mask_rows import mask_rows
 from polars.testing import assert_frame_equal
 from stage_jobs import run_job
 
+from vrp.config.mask import MaskConfig
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
 from vrp.signals.structural import most_attended
@@ -67,7 +69,7 @@ def write_probes(study: Any, *, best_layer: int = 2) -> tuple[Path, Path]:
     ranks = np.random.default_rng(0).permutation(D_MODEL)
     probes = [
         {"layer": layer, "fold": fold, "neuron": n, "weight": 0.0, "rank": int(ranks[n]),
-         "mean": 0.5, "norm": 1.0 + n, "best_layer": layer == best_layer}
+         "mean": 0.5, "norm": 1.0 + n, "step": 0.01 * n, "best_layer": layer == best_layer}
         for layer in range(N_LAYERS) for fold in range(2) for n in range(D_MODEL)
     ]  # fmt: skip
     write_table(neurons, NEURONS, pl.DataFrame(probes), provenance={})
@@ -342,7 +344,8 @@ def test_masking_hides_exactly_the_most_attended_tokens(mode: str, small_study: 
     output = study.mask(
         [tables["answers"]], [tables["attention"]], mode=mode, dose=(), random_seeds=1, controls=()
     )
-    row = read_table(output, MASK).filter(condition="top_30").row(4, named=True)
+    name = "top_30" if mode == "attention" else f"top_30_{mode}"
+    row = read_table(output, MASK).filter(condition=name).row(4, named=True)
 
     items = as_items(study.read_items())
     vlm = load_model(study.model, read_manifest(study.manifest, study.model))
@@ -371,10 +374,10 @@ def test_ablation_sites_and_sizes(small_study: Study):
     study = small_study()
     tables = study.extract()
     conditions = [
-        {"neurons": "top", "count": 5},
-        {"neurons": "random", "share": 0.25, "seeds": 3, "value": "mean"},
-        {"neurons": "mlp", "layer": 1.0},
-        {"neurons": "top", "count": 1, "layer": 0.4, "value": "plus_100"},
+        {"kind": "top", "count": 5},
+        {"kind": "random", "share": 0.25, "seeds": 3, "value": "mean"},
+        {"kind": "mlp", "layer": 1.0},
+        {"kind": "top", "count": 1, "layer": 0.4, "value": "plus_100"},
     ]
     output = study.ablate([tables["answers"]], *write_probes(study), conditions=conditions)
     table = read_table(output, ABLATE)
@@ -491,9 +494,7 @@ def test_bad_inputs_stop_in_one_line_and_leave_nothing(small_study: Study):
     refused(lambda: study.blind(name="x"), "no prompt variant 'poetic'")
     study.model = good_model
     refused(
-        lambda: study.ablate(
-            answers, *probes, name="x", conditions=[{"neurons": "top", "count": 33}]
-        ),
+        lambda: study.ablate(answers, *probes, name="x", conditions=[{"kind": "top", "count": 33}]),
         "asks for 33 neurons, the model has 32",
     )
 
@@ -623,9 +624,8 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
 
     study = small_study()
     tables = study.extract()
-    settings: dict[str, Any] = {
-        "share": 0.25, "random_seeds": 1, "dose": (), "controls": ("centre",)
-    }  # fmt: skip
+    rows = mask_rows(share=0.25, random_seeds=1, dose=(), controls=("centre",))
+    settings: dict[str, Any] = {"conditions": rows}
     output = study.mask([tables["answers"]], [tables["attention"]], **settings)
     table = read_table(output, MASK)
     assert set(table["condition"]) == {"sham", "top_25", "random_25", "centre_25"}
@@ -641,7 +641,8 @@ def test_a_registered_condition_is_masked_planned_and_estimated(small_study: Stu
             "mask": settings,
         }
     )
-    without = config.model_copy(update={"mask": config.mask.model_copy(update={"controls": ()})})
+    fewer = MaskConfig(conditions=rows[:-1])
+    without = config.model_copy(update={"mask": fewer})
     n_items = min(config.mask.items, 3090)
     planned = [model_work(study, "tiny")["mask"].n_answers for study in (config, without)]
     assert planned == [4 * n_items, 3 * n_items]

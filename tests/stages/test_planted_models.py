@@ -96,6 +96,9 @@ def masked(study: Any, mode: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 PLANTED = (5, 17, 29)
+READABLE = 11  # holds the colour as well, and nothing reads it
+# Along what decides, and along what could be read as well: one step of length 3, by fold.
+STEPS = {0: dict.fromkeys(PLANTED, 3**0.5), 1: {READABLE: 3.0}}
 BEST_LAYER = 2
 WRITER = 1  # the layer whose first head carries the decision to the last token
 
@@ -109,11 +112,11 @@ QUESTIONS = [
 def decides_in_three_neurons(model: Any, tokenizer: Any) -> None:
     """Red means yes and blue means no, told apart by three dimensions and nothing else.
 
-    The word's embedding holds the colour in three dimensions; the first head of layer 1 reads
-    them at every position and writes what it finds to the same three at the last token; no other
-    weight writes to them, and the unembedding reads them alone.
+    The word's embedding holds the colour in four dimensions; the first head of layer 1 reads
+    them at every position and writes what it finds to the same four at the last token; no other
+    weight writes to them, and the unembedding reads the first three alone.
     """
-    planted = list(PLANTED)
+    planted = [*PLANTED, READABLE]
     text = model.model.language_model
     ids = {word: tokenizer.convert_tokens_to_ids(f"Ġ{word}") for word in ("red", "blue")}
     answers = {word: tokenizer.convert_tokens_to_ids(f"Ġ{word}") for word in ("Yes", "No")}
@@ -126,15 +129,15 @@ def decides_in_three_neurons(model: Any, tokenizer: Any) -> None:
         layer.self_attn.o_proj.weight[planted] = 0
         layer.mlp.down_proj.weight[planted] = 0
     attention = text.layers[WRITER].self_attn
-    attention.v_proj.weight[:3] = 0
+    attention.v_proj.weight[:4] = 0
     for i, neuron in enumerate(planted):
         attention.v_proj.weight[i, neuron] = 1.0
         # Head 1 shares these values, but only head 0's columns write; the colour's token gets
         # about 1/60 of the attention.
         attention.o_proj.weight[neuron, i] = 20.0
     model.lm_head.weight.zero_()
-    model.lm_head.weight[answers["Yes"], planted] = 1.0
-    model.lm_head.weight[answers["No"], planted] = -1.0
+    model.lm_head.weight[answers["Yes"], list(PLANTED)] = 1.0
+    model.lm_head.weight[answers["No"], list(PLANTED)] = -1.0
 
 
 @pytest.fixture
@@ -165,7 +168,7 @@ def probe_rows() -> list[dict[str, Any]]:
     return [
         {"layer": layer, "fold": fold, "neuron": n, "weight": 0.1, "rank": rank,
          "mean": 4.0 if n in PLANTED else 0.0, "norm": 4.0 if n in PLANTED else 1.0,
-         "best_layer": layer == BEST_LAYER}
+         "step": STEPS[fold].get(n, 0.0), "best_layer": layer == BEST_LAYER}
         for layer in range(N_LAYERS)
         for fold, order in orders.items()
         for rank, n in enumerate(order)
@@ -189,7 +192,7 @@ def test_the_planted_model_is_right_before_anything_is_done(planted: Any):
 
 
 def test_its_three_neurons_carry_the_whole_decision(planted: Any):
-    table = ablated(planted, {"neurons": "top", "count": 3})
+    table = ablated(planted, {"kind": "top", "count": 3})
     told = table.filter(fold=0)
     assert set(told["layer"]) == {BEST_LAYER}
     assert told["changed"].all()
@@ -201,9 +204,9 @@ def test_its_three_neurons_carry_the_whole_decision(planted: Any):
 
 def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
     conditions = [
-        {"neurons": "random", "count": 3, "seeds": 5},
-        {"neurons": "random", "share": 0.5, "seeds": 5},
-        {"neurons": "random", "share": 0.95, "seeds": 5},
+        {"kind": "random", "count": 3, "seeds": 5},
+        {"kind": "random", "share": 0.5, "seeds": 5},
+        {"kind": "random", "share": 0.95, "seeds": 5},
     ]
     table = ablated(planted, *conditions)
     n_hit = 0
@@ -226,13 +229,59 @@ def test_random_neurons_matter_only_where_they_hit_all_three(planted: Any):
     ("value", "answer"), [("mean", "yes"), ("plus_100", "yes"), ("minus_100", "no")]
 )
 def test_what_stands_in_decides_every_answer(value: str, answer: str, planted: Any):
-    table = ablated(planted, {"neurons": "top", "count": 3, "value": value})
+    table = ablated(planted, {"kind": "top", "count": 3, "value": value})
     assert set(table.filter(fold=0)["parsed"]) == {answer}
 
 
 def test_the_mlp_has_no_say(planted: Any):
-    table = ablated(planted, {"neurons": "mlp"}, {"neurons": "mlp", "layer": 0.3})
+    table = ablated(planted, {"kind": "mlp"}, {"kind": "mlp", "layer": 0.3})
     assert set(table["layer"]) == {BEST_LAYER, 1}
+    assert not table["changed"].any()
+
+
+def test_steering_tells_what_is_used_from_what_can_only_be_read(planted: Any):
+    conditions = [
+        {"kind": "steer", "doses": [-3, -1, 1, 3]},
+        {"kind": "steer_random", "doses": [-3, 3], "seeds": 5},
+    ]
+    table = ablated(planted, *conditions)
+    states = pl.read_parquet(planted.path("extract/hidden", 0)).sort("item_id")
+    hidden = np.array(states.filter(position="prompt_end")[f"layer_{BEST_LAYER:02d}"].to_list())
+    before = read_table(planted.answers, ANSWERS).sort("item_id")
+    says_yes = (before["parsed"] == "yes").to_numpy()
+    # Both directions can be read: they part yes from no.
+    for neurons in (list(PLANTED), [READABLE]):
+        read = hidden[:, neurons].sum(axis=1)
+        assert read[says_yes].min() > 0 > read[~says_yes].max()
+    used, readable = table.filter(fold=0), table.filter(fold=1)
+    assert set(used.filter(condition="steer_3")["parsed"]) == {"yes"}
+    assert set(used.filter(condition="steer_-3")["parsed"]) == {"no"}
+    assert not readable.filter(pl.col("condition").str.starts_with("steer_-"))["changed"].any()
+    assert not readable.filter(pl.col("condition") == "steer_3")["changed"].any()
+    random = table.filter(pl.col("condition").str.starts_with("steer_random"))
+    assert len(random) == 10 * planted.n_items
+    # In 32 dimensions a random direction has some part along any.
+    assert random["changed"].mean() < 0.3
+    assert used.filter(pl.col("condition").is_in(["steer_3", "steer_-3"]))["changed"].mean() >= 0.5
+
+
+def test_a_single_head_carries_the_decision(planted: Any):
+    heads = list(range(4))
+    table = ablated(planted, {"kind": "head", "heads": heads, "layer": [WRITER / 3, 1.0]})
+    assert set(table["layer"]) == {WRITER, N_LAYERS - 1}
+    changed = dict(table.group_by("condition").agg(pl.col("changed").any()).iter_rows())
+    assert len(changed) == 8
+    assert [name for name, moved in changed.items() if moved] == ["head_0_depth33.3333"]
+
+
+def test_the_mlp_s_units_have_no_say(planted: Any):
+    table = ablated(
+        planted,
+        {"kind": "top", "count": 5, "site": "mlp"},
+        {"kind": "matched", "count": 5, "site": "mlp", "seeds": 2},
+        {"kind": "random", "share": 1.0, "site": "mlp", "value": "mean"},
+    )
+    assert table["condition"].n_unique() == 3
     assert not table["changed"].any()
 
 
@@ -244,6 +293,6 @@ def test_the_lens_sees_the_decision_appear_where_it_is_written(planted: Any):
     assert np.allclose(truth[:, :WRITER], 0, atol=1e-6)
     assert (truth[:, WRITER:] > 0).all()
     attention = np.array(lens["attention_contribution"].to_list())
-    assert (np.abs(attention[:, WRITER]) > 0.5).all()
+    assert (np.abs(attention[:, WRITER]) > 0.4).all()
     assert np.allclose(np.delete(attention, WRITER, axis=1), 0, atol=1e-4)
     assert torch.tensor(lens["pair_top"].to_list()).unique().numel() == 2

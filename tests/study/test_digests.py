@@ -193,7 +193,9 @@ def test_a_family_of_an_extension_counts_for_its_models(extension, stage):
 
 
 def test_a_condition_of_an_extension_counts_where_it_is_asked_for(extension):
-    mask = STUDY.mask.model_copy(update={"controls": ("upper", "no_image")})
+    first, *others = STUDY.mask.conditions
+    upper = first.model_copy(update={"kind": "upper"})
+    mask = STUDY.mask.model_copy(update={"conditions": (first, upper, *others)})
     for stage, model in (("mask", "one"), ("effects", "")):
         assert of_the_extension(stage, model) == set()
         named = of_the_extension(stage, model, mask=mask)

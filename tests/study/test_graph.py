@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from vrp.cli import build_parser
+from vrp.config.mask import MaskConfig
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
 from vrp.study.command import command_line, path_options
 from vrp.study.context import UndeclaredError, restricted
 from vrp.study.declarations import EXECUTION_KEYS, Stage
-from vrp.study.graph import LISTS, MADE_BY, STAGE, STAGES
+from vrp.study.graph import BOXES, LISTS, MADE_BY, STAGE, STAGES
 from vrp.study.keys import stage_config, value_of
 from vrp.study.layout import StudyLayout
 from vrp.study.reference import stages_page
@@ -189,7 +190,15 @@ def test_a_stage_reads_and_writes_what_its_rule_declares(stage):
         patterns = [patterns] if isinstance(patterns, str) else patterns
         of_job = [Path(one.replace("{model}", model).replace("{shard}", shard)) for one in patterns]
         one_model = "" if stage.per == "study" else model
-        assert of_job == rules.layout.paths(option.artifact, model=one_model, shard=shard)
+        wanted = rules.layout.paths(option.artifact, model=one_model, shard=shard)
+        assert of_job == (wanted if stage.wants(option.artifact, STUDY) else [])
+
+
+def test_boxes_are_read_by_the_masking_that_hides_objects_alone():
+    hides = MaskConfig(conditions=[{"kind": "object"}, {"kind": "random_object"}])
+    for study, wants in ((STUDY, False), (STUDY.model_copy(update={"mask": hides}), True)):
+        assert STAGE["mask"].wants(BOXES, study) == wants
+        assert bool(StudyRules(study).inputs("mask")["boxes"]) == wants
 
 
 def test_jobs_have_distinct_outputs_and_logs():

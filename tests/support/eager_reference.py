@@ -68,6 +68,15 @@ class EagerReference:
             image.nonzero()[:, 0].numpy(),
         )
 
+    @torch.inference_mode()
+    def image_values(self, item: VlmInput) -> np.ndarray:
+        """(L, H_kv, S, d) values of the image tokens, as the cache holds them."""
+        made = self.inputs(item)
+        output = self.model(**made, use_cache=True)
+        image = made["input_ids"][0] == self.image_token_id
+        layers = [layer.values[0][:, image] for layer in output.past_key_values.layers]
+        return torch.stack(layers).numpy()
+
 
 def image_only(processor: type) -> Any:
     """The processor class without its video half, which cannot be made without torchvision."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from mask_rows import mask_rows
 from planted_study import COLUMNS_OF, without
 from scipy.special import expit
 from stage_jobs import run_job
@@ -86,22 +87,24 @@ _STUDY = study_from_mapping(
         "study": "synthetic",
         "models": {"a": {"family": "llava", "checkpoint": "x"}},
         "mask": {
-            "random_seeds": N_SEEDS,
-            "controls": ["bottom", "no_image", "other_image"],
-            "dose": [0.1, 0.5, 0.7, 0.9],
+            "conditions": mask_rows(
+                random_seeds=N_SEEDS,
+                controls=["bottom", "no_image", "other_image"],
+                dose=[0.1, 0.5, 0.7, 0.9],
+            )
         },
         "ablate": {
             "conditions": [
-                {"neurons": "top", "count": 5},
-                {"neurons": "top", "count": 10},
-                {"neurons": "top", "count": 10, "value": "mean"},
-                {"neurons": "random", "count": 5, "seeds": N_SEEDS},
-                {"neurons": "random", "count": 10, "seeds": N_SEEDS},
-                {"neurons": "random", "share": 0.25, "seeds": N_SEEDS},
-                {"neurons": "random", "share": 0.5, "seeds": N_SEEDS},
-                {"neurons": "top", "count": 5, "value": "plus_100"},
-                {"neurons": "mlp"},
-                {"neurons": "top", "count": 5, "layer": 0.5},
+                {"kind": "top", "count": 5},
+                {"kind": "top", "count": 10},
+                {"kind": "top", "count": 10, "value": "mean"},
+                {"kind": "random", "count": 5, "seeds": N_SEEDS},
+                {"kind": "random", "count": 10, "seeds": N_SEEDS},
+                {"kind": "random", "share": 0.25, "seeds": N_SEEDS},
+                {"kind": "random", "share": 0.5, "seeds": N_SEEDS},
+                {"kind": "top", "count": 5, "value": "plus_100"},
+                {"kind": "mlp"},
+                {"kind": "top", "count": 5, "layer": 0.5},
             ]
         },
     }
@@ -487,5 +490,6 @@ class _Model:
             "rank": np.argsort(np.argsort(-np.abs(weights), axis=1), axis=1).ravel(),
             "mean": np.zeros(weights.size),
             "norm": np.ones(weights.size),
+            "step": np.ones(weights.size),
             "best_layer": [True] * weights.size,
         }

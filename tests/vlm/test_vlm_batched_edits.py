@@ -14,7 +14,7 @@ from vrp.vlm.batching import VlmInput
 from vrp.vlm.decode import prepare, run_batch
 from vrp.vlm.model import VLM
 from vrp.vlm.prefill import Decoder, PromptPart, cache_argument
-from vrp.vlm.residual_edits import Edit, MlpBypass, NeuronEdit
+from vrp.vlm.residual_edits import Edit, HeadBypass, MlpBypass, NeuronEdit, Shift
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +26,11 @@ EDITS: list[Edit] = [
     MlpBypass(0),
     MlpBypass(1),
     MlpBypass(2),
+    HeadBypass(0, 1),
+    HeadBypass(2, 3),
+    NeuronEdit(1, NEURONS, np.array([1.0, -2.0, 3.0]), "mlp"),
+    Shift(0, np.linspace(-2, 2, 32)),
+    Shift(2, np.linspace(-2, 2, 32)),
 ]
 
 
@@ -134,3 +139,6 @@ def test_the_modules_return_after_an_error(vlm: VLM, items: Sequence[VlmInput]):
 def test_where_edits_start():
     assert NeuronEdit(2, NEURONS).first_changed_layer == 3
     assert MlpBypass(2).first_changed_layer == 2
+    assert NeuronEdit(2, NEURONS, site="mlp").first_changed_layer == 2
+    assert HeadBypass(2, 0).first_changed_layer == 2
+    assert Shift(2, np.zeros(32)).first_changed_layer == 3

@@ -14,7 +14,9 @@ from vrp.vlm.image_edits import (
     grey_patches,
     image_embedding_sum,
 )
-from vrp.vlm.residual_edits import MlpBypass, NeuronEdit
+from vrp.vlm.mlp_units import measure_mlp_units
+from vrp.vlm.residual_edits import HeadBypass, MlpBypass, NeuronEdit, Shift
+from vrp.vlm.value_norms import value_norms
 
 HIDDEN = CaptureSpec(hidden=("prompt_end", "answer_end"), attention=True)
 
@@ -244,6 +246,86 @@ def test_mlp_bypass_equals_a_zeroed_projection(vlm, reference, items, overwritte
             assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
 
 
+def test_a_bypassed_head_equals_zeroed_columns(vlm, reference, items, overwritten):
+    found = run_batch(vlm, items, HIDDEN, max_new_tokens=3, edits=[HeadBypass(1, 2)])
+    weight = reference.model.model.language_model.layers[1].self_attn.o_proj.weight
+    width = weight.shape[1] // vlm.n_heads
+    with overwritten(weight[:, 2 * width : 3 * width], 0.0):
+        for item, capture in zip(items, found, strict=True):
+            assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
+    plain = run_batch(vlm, items, max_new_tokens=3)
+    assert [one.decision_margin for one in plain] != [one.decision_margin for one in found]
+
+
+def test_mlp_units_set_to_zero_equal_zeroed_columns(vlm, reference, items, overwritten):
+    edit = NeuronEdit(1, np.arange(5, 25), site="mlp")
+    found = run_batch(vlm, items, HIDDEN, max_new_tokens=3, edits=[edit])
+    weight = reference.model.model.language_model.layers[1].mlp.down_proj.weight
+    with overwritten(weight[:, 5:25], 0.0):
+        for item, capture in zip(items, found, strict=True):
+            assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
+
+
+def test_a_shift_equals_a_handwritten_hook(vlm, reference, items):
+    """At the prompt's last token, and at each of the answer's."""
+    vector = np.linspace(-3, 3, 32).astype(np.float32)
+    found = run_batch(vlm, items, HIDDEN, max_new_tokens=3, edits=[Shift(1, vector)])
+
+    def hook(module, args, output):
+        output[:, -1] += torch.as_tensor(vector)
+        return output
+
+    handle = reference.model.model.language_model.layers[1].register_forward_hook(hook)
+    try:
+        for item, capture in zip(items, found, strict=True):
+            assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
+    finally:
+        handle.remove()
+    plain = run_batch(vlm, items, HIDDEN, max_new_tokens=3)
+    for one, other in zip(plain, found, strict=True):
+        moved = other.hidden["prompt_end"][2] - one.hidden["prompt_end"][2]
+        np.testing.assert_allclose(moved, vector, atol=1e-5)
+
+
+def test_edits_that_change_nothing_change_no_bit(vlm, items):
+    prepared = prepare(vlm, items)
+    plain = run_batch(vlm, prepared, max_new_tokens=3)
+    nothing = np.empty(0, dtype=np.intp)
+    for edit in (
+        NeuronEdit(1, nothing), NeuronEdit(1, nothing, site="mlp"), Shift(1, np.zeros(32)),
+    ):  # fmt: skip
+        found = run_batch(vlm, prepared, max_new_tokens=3, edits=[edit])
+        for one, other in zip(plain, found, strict=True):
+            np.testing.assert_array_equal(one.token_logprobs, other.token_logprobs)
+
+
+def test_mlp_units_are_measured_at_the_last_token(vlm, reference, items):
+    units = measure_mlp_units(vlm, [items[:3], items[3:]], [0, 2])[2]
+    layer, seen = reference.model.model.language_model.layers[2], []
+    handle = layer.mlp.down_proj.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0][0, -1].detach().double().numpy())
+    )
+    try:
+        for item in items:
+            reference.generate(item, 1, vlm.eos_token_ids)
+    finally:
+        handle.remove()
+    np.testing.assert_allclose(units.mean, np.mean(seen, axis=0), atol=1e-5)
+    np.testing.assert_allclose(units.rms, np.sqrt(np.mean(np.square(seen), axis=0)), atol=1e-5)
+    writes = layer.mlp.down_proj.weight.detach().double().numpy()
+    direction = np.linspace(-1, 1, 32)
+    by_hand = [abs(direction @ writes[:, n]) * units.rms[n] for n in range(writes.shape[1])]
+    np.testing.assert_allclose(units.toward(direction), by_hand)
+    np.testing.assert_allclose(units.size[4], np.linalg.norm(writes[:, 4]) * units.rms[4])
+
+
+def test_value_norms_are_those_of_the_cache(vlm, reference, items):
+    prepared = prepare(vlm, items)
+    for item, found in zip(items, value_norms(vlm, prepared), strict=True):
+        by_hand = np.linalg.norm(reference.image_values(item), axis=-1).mean(1)
+        np.testing.assert_allclose(found, by_hand, rtol=1e-4)
+
+
 def test_edits_leave_no_trace(vlm, items):
     before = run_batch(vlm, items, HIDDEN, max_new_tokens=2)
     run_batch(vlm, items, HIDDEN, max_new_tokens=2, edits=[MlpBypass(0)])
@@ -259,6 +341,9 @@ def test_edits_leave_no_trace(vlm, items):
         {"mask": AttentionMask([np.ones(3, dtype=bool)] * 8)},
         {"edits": [MlpBypass(3)]},
         {"edits": [NeuronEdit(0, np.array([32]))]},
+        {"edits": [NeuronEdit(0, np.array([10_000]), site="mlp")]},
+        {"edits": [HeadBypass(0, 4)]},
+        {"edits": [Shift(0, np.zeros(31))]},
         {"edits": [NeuronEdit(0, np.array([1, 2]), np.array([1.0, 2.0, 3.0]))]},
     ],
 )

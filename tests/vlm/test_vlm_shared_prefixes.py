@@ -10,7 +10,7 @@ from vrp.vlm.batched_edits import Trunk
 from vrp.vlm.batching import GivenAnswer, VlmInput
 from vrp.vlm.decode import CaptureSpec, prepare, run_batch, sample_answers
 from vrp.vlm.model import VLM
-from vrp.vlm.residual_edits import Edit, MlpBypass, NeuronEdit
+from vrp.vlm.residual_edits import Edit, HeadBypass, MlpBypass, NeuronEdit, Shift
 
 # Of a row's size: the largest magnitude in it, at least 1, as logits have.
 CLOSE = 1e-5
@@ -109,7 +109,13 @@ def test_given_answers_are_scored_the_same(vlm: VLM, items: Sequence[VlmInput], 
         assert_close(one.given, other.given)
 
 
-@pytest.mark.parametrize("edit", [NeuronEdit(0, np.array([1, 5])), MlpBypass(1), MlpBypass(0)])
+EDITS = [
+    NeuronEdit(0, np.array([1, 5])), MlpBypass(1), MlpBypass(0), HeadBypass(1, 0),
+    NeuronEdit(1, np.array([1, 5]), site="mlp"), Shift(0, np.linspace(-2, 2, 32)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", EDITS)
 def test_edits_start_above_a_shared_trunk(vlm: VLM, items: Sequence[VlmInput], apart, edit: Edit):
     prepared = prepare(vlm, items)
     trunk = Trunk(vlm, prepared, [edit])

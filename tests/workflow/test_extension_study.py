@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from mask_rows import mask_rows
 from page_text import text_of
 from PIL import Image
 from study_copy import StudyCopy, in_one_shard
@@ -56,7 +57,9 @@ def folder(tmp_path_factory):
     config["sample"]["splits"][3] = {
         "dataset": "colours", "split": "all", "task": "colour", "count": 10
     }  # fmt: skip
-    config["mask"]["controls"] = ["upper", "no_image"]
+    config["mask"]["conditions"] = mask_rows(
+        random_seeds=2, controls=["upper", "no_image"], dose=[0.6], dose_items=15
+    )
     (folder / "config" / "extended.yaml").write_text(yaml.safe_dump(config))
     data = folder / "data"
     write_scene_dataset(data, namespace="ci", n_pope_images=12, n_vqa_images=40)

@@ -23,12 +23,16 @@ models:
 consistency: {k: 2}
 metrics: {bootstrap: 100}
 probes: {folds: 2, inner_folds: 2, penalties: [0.1], mlp: false, bootstrap: 100}
-mask: {items: 6, random_seeds: 1, dose: []}
+mask:
+  items: 6
+  conditions:
+    - {kind: top, share: 0.3}
+    - {kind: random, share: 0.3}
 ablate:
   items: 6
   conditions:
-    - {neurons: top, count: 5}
-    - {neurons: random, count: 5, seeds: 1}
+    - {kind: top, count: 5}
+    - {kind: random, count: 5, seeds: 1}
 effects: {sign_flips: 100}
 """
 

@@ -205,14 +205,13 @@ CONFIG_EDITS = [
     ("probes={sparse_c: 0.5}", AFTER_PROBES, ("probes", "probes.sparse_c", 0.5)),
     ("extract={capture: [attention]}", {"extract"} | AFTER_EXTRACT,
      ("extract", "extract.capture", ["attention"])),
-    ("mask={share: 0.5}", {"mask"} | LISTED, ("mask", "mask.share", 0.5)),
+    ("mask={items: 400}", {"mask"} | LISTED, ("mask", "mask.items", 400)),
     ("effects={sign_flips: 500}", JOINT, ("effects", "effects.sign_flips", 500)),
     ("figures={dpi: 90}", {"figures", "report"}, ("figures", "figures.dpi", 90)),
     ("report={title: T}", {"report"}, ("report", "report.title", "T")),
     ("probes={penalties: [0.01]}", AFTER_PROBES,
      ("probes", "probes.penalties", [0.01])),
     ("ablate={items: 500}", {"ablate"} | LISTED, ("ablate", "ablate.items", 500)),
-    ("mask={random_seeds: 7}", {"mask"} | LISTED, ("mask", "mask.random_seeds", 7)),
     # Items that no answer gets right are not sampled.
     ("scoring={vqa_threshold: 0.9}", ALL_BUT_FETCH, ("sample", "scoring.vqa_threshold", 0.9)),
     ("data={scenes: {n_vqa_images: 700}}", {"fetch_data", "report"} | ALL_BUT_FETCH,
@@ -250,7 +249,7 @@ def test_another_item_count_samples_and_asks_again(finished):
 
 
 def test_a_new_condition_reruns_the_ablation(finished):
-    conditions = "[{neurons: top, count: 7}, {neurons: random, count: 7, seeds: 2}]"
+    conditions = "[{kind: top, count: 7}, {kind: random, count: 7, seeds: 2}]"
     result = plan(finished, "--config", f"ablate={{conditions: {conditions}}}")
     assert set(result.planned) == {"ablate"} | LISTED
     for reason in result.reasons("ablate"):

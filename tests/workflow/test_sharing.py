@@ -114,7 +114,7 @@ def test_a_masking_that_is_not_the_very_same_is_the_studys_own(two):
     config.write_text(SECOND)
     assert model_runs(two) == set()
     # Other keys.
-    config.write_text(SECOND + "mask: {share: 0.4}\n")
+    config.write_text(SECOND + "mask: {items: 20}\n")
     assert model_runs(two) == {"mask"}
     # More shards than there are.
     config.write_text(SECOND + "mask: {shards: 2}\n")

@@ -1,6 +1,6 @@
 """Neuron ablation: does the answer depend on a few dimensions of the residual stream?"""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,28 +8,43 @@ from vrp.config.section import Section
 from vrp.errors import unknown_name
 from vrp.interventions.ablation import ABLATION_KINDS, ablation_conditions
 from vrp.interventions.masking import SHAM
+from vrp.vlm.residual_edits import Site
+
+Depth = Annotated[float, Field(ge=0, le=1)]
+"""0: the first decoder layer, 1: the last."""
 
 
 class AblationEntry(Section):
-    """One way to ablate; random ones are repeated for every seed."""
+    """One way to ablate, or several: one for every layer, head and dose, and for every seed."""
 
-    neurons: str
-    """`top`: the sparse probe's largest weights, fitted without the item's fold; `matched`: drawn
-    among those nearest to the top ones in the size of their activations; `random`: among all;
-    `mlp`: the layer's whole MLP is bypassed; or a kind that an extension registers."""
+    kind: str
+    """`top`: the neurons that the probe depends on most, fitted without the item's fold;
+    `matched`: drawn among those nearest to the top ones in size; `random`: among all; `mlp`: the
+    layer's whole MLP is bypassed; `head`: single attention heads are; `steer`: the state at the
+    prompt's last token and the answer's is moved along the linear probe's direction;
+    `steer_random`: as far in a random one; or a kind that an extension registers."""
     count: int | None = Field(default=None, ge=1)
     """Neurons ablated."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Or their share of the width."""
+    """Or their share of all."""
+    site: Site = "residual"
+    """Whose neurons: `residual`: dimensions of the layer's output, ranked by the sparse probe's
+    weights; `mlp`: hidden units of its MLP, by how much each moves the state along the linear
+    probe's direction."""
     value: Literal["zero", "mean", "plus_100", "minus_100"] = "zero"
     """Value that replaces the ablated activations."""
+    heads: tuple[int, ...] = ()
+    """Of `head`: which of the layer's attention heads, from 0."""
+    doses: tuple[float, ...] = ()
+    """Of `steer` and `steer_random`: how far, in standard deviations along the probe's direction;
+    positive is towards right answers."""
     seeds: int = Field(default=1, ge=1)
     """Random sets of neurons; how much they differ is the noise that a top set is seen in, so
     that one alone tells nothing, and twenty tell much."""
-    layer: float | None = Field(default=None, ge=0, le=1)
-    """Relative depth; None is the best probe layer, chosen on other folds."""
+    layer: Depth | tuple[Depth, ...] | None = None
+    """Relative depth, or several; null is the best probe layer, chosen on other folds."""
 
-    @field_validator("neurons")
+    @field_validator("kind")
     @classmethod
     def _known_kind(cls, value: str) -> str:
         known = [kind for kind in ABLATION_KINDS if kind != SHAM]  # which is always run
@@ -39,12 +54,19 @@ class AblationEntry(Section):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "AblationEntry":
-        kind = ABLATION_KINDS[self.neurons]
+        kind = ABLATION_KINDS[self.kind]
         sizes = (self.count is not None) + (self.share is not None)
         if kind.sized and sizes != 1:
             raise ValueError(f"give either count or share of {kind.name} neurons")
         if not kind.sized and sizes:
             raise ValueError(f"{kind.name} takes neither count nor share")
+        if not kind.sized and (self.site, self.value) != ("residual", "zero"):
+            raise ValueError(f"{kind.name} takes neither site nor value: it replaces no neurons")
+        for name, takes in (("heads", kind.of_heads), ("doses", kind.steers)):
+            if takes != bool(getattr(self, name)):
+                raise ValueError(f"{kind.name} {'needs' if takes else 'takes no'} {name}")
+        if any(head < 0 for head in self.heads):
+            raise ValueError(f"heads are numbered from 0: {list(self.heads)}")
         if not kind.repeated and self.seeds != 1:
             raise ValueError(f"{kind.name} takes no seeds: it would be the same each time")
         return self
@@ -59,10 +81,10 @@ class AblateConfig(Section):
     items: int = Field(default=1000, ge=1)
     """Items per model, the same as for masking where the numbers agree."""
     conditions: tuple[AblationEntry, ...] = (
-        AblationEntry(neurons="top", count=5),
-        AblationEntry(neurons="matched", count=5, seeds=20),
-        AblationEntry(neurons="random", share=0.5, seeds=5),
-        AblationEntry(neurons="mlp"),
+        AblationEntry(kind="top", count=5),
+        AblationEntry(kind="matched", count=5, seeds=20),
+        AblationEntry(kind="random", share=0.5, seeds=5),
+        AblationEntry(kind="mlp"),
     )
     """Run in this order; a `top` one wants a `matched` or `random` one of its size beside it."""
     shards: int = Field(default=1, ge=1)

@@ -2,56 +2,99 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vrp.config.section import Section
 from vrp.errors import unknown_name
-from vrp.interventions.masking import ALWAYS_RUN, MASK_KINDS
+from vrp.interventions.masking import MASK_KINDS, SHAM, mask_conditions
 
 MaskMode = Literal["attention", "embedding", "pixels"]
+Ranking = Literal["attention", "without_sinks", "times_values"]
+
+
+class MaskEntry(Section):
+    """One condition: which image tokens are hidden, and how; random ones once for every seed."""
+
+    kind: str
+    """`top`, `bottom`: the most and the least attended tokens; `random`: as many at random;
+    `object`, `background`: those on the object that is asked for, and all others, with
+    `random_object` and `random_background`, as many at random; `no_image`: a blank image;
+    `other_image`: another item's; or a kind that an extension registers."""
+    share: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the image tokens that is hidden."""
+    mode: MaskMode = "attention"
+    """`attention`: no query but its own may attend to a hidden token, decode steps included;
+    `embedding`: the study's mean image embedding replaces it; `pixels`: grey patches."""
+    ranking: Ranking = "attention"
+    """What ranks the tokens: `attention`: the item's map, mean over layers; `without_sinks`: the
+    same without sink tokens, which are hidden last; `times_values`: the map of each layer times
+    the norm of the tokens' values, mean over heads."""
+    layers: tuple[int, int] | None = None
+    """First and last decoder layer whose maps rank the tokens; null: all."""
+    seeds: int = Field(default=1, ge=1)
+    """Random draws, each with as many tokens."""
+    items: int | None = Field(default=None, ge=1)
+    """Items that it is run on, such as fewer for a dose curve; null: `mask.items`."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str) -> str:
+        known = [kind for kind in MASK_KINDS if kind != SHAM]  # which is always run
+        if value not in known:
+            raise ValueError(unknown_name("kind", value, known))
+        return value
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "MaskEntry":
+        kind = MASK_KINDS[self.kind]
+        if kind.sized != (self.share is not None):
+            raise ValueError(f"{kind.name} {'needs a' if kind.sized else 'takes no'} share")
+        if kind.shows != "own" and self.mode != "attention":
+            raise ValueError(f"{kind.name} takes no mode: it shows another image")
+        if not kind.ranked and (self.ranking != "attention" or self.layers is not None):
+            raise ValueError(f"{kind.name} takes no ranking and no layers: it ranks no tokens")
+        if self.kind == "bottom" and self.ranking == "without_sinks":
+            raise ValueError(
+                "bottom takes no such ranking: sinks would count as the least attended"
+            )
+        if not kind.repeated and self.seeds != 1:
+            raise ValueError(f"{kind.name} takes no seeds: it would be the same each time")
+        if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
+            raise ValueError(
+                f"layers: {list(self.layers)} is no range; give the first and the last, from 0"
+            )
+        return self
 
 
 class MaskConfig(Section):
-    """Which image tokens are hidden, how, and the controls."""
+    """The conditions of the masking and the items they are run on."""
 
     enabled: bool = True
     """Run the masking; it needs `attention` in `extract.capture`."""
     items: int = Field(default=1000, ge=1)
     """Items per model, stratified over tasks; fewer where the study has fewer."""
-    mode: MaskMode = "attention"
-    """`attention`: no query but its own may attend to a masked token, decode steps included;
-    `embedding`: the study's mean image embedding replaces it; `pixels`: grey patches."""
-    share: float = Field(default=0.3, gt=0, lt=1)
-    """Share of the image tokens that is masked."""
-    random_seeds: int = Field(default=5, ge=1)
-    """Random controls, each with as many tokens."""
-    controls: tuple[str, ...] = ("bottom", "no_image")
-    """Further conditions beside the most attended and the random ones: `bottom` (the least
-    attended tokens), `no_image` (a blank image), `other_image` (another item's), or a kind that an
-    extension registers; their order does not matter."""
-    dose: tuple[float, ...] = (0.1, 0.5, 0.9)
-    """Further shares for the dose curve, top and one random draw; empty for none."""
-    dose_items: int = Field(default=300, ge=1)
-    """Items of the dose curve."""
+    conditions: tuple[MaskEntry, ...] = (
+        MaskEntry(kind="top", share=0.3),
+        MaskEntry(kind="random", share=0.3, seeds=5),
+        MaskEntry(kind="bottom", share=0.3),
+        MaskEntry(kind="no_image"),
+        *(
+            MaskEntry(kind=kind, share=share, items=300)
+            for share in (0.1, 0.5, 0.9)
+            for kind in ("top", "random")
+        ),
+    )
+    """Run in this order. The first `top` one is the study's headline; each wants a `random` one of
+    its share and mode beside it."""
     shards: int = Field(default=1, ge=1)
     """Shards per model: one file and one job per shard."""
     batch_size: int = Field(default=32, ge=1)
     """Items per forward pass."""
 
-    @field_validator("controls")
-    @classmethod
-    def _known_kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        known = [kind for kind in MASK_KINDS if kind not in ALWAYS_RUN]
-        for kind in value:
-            if kind not in known:
-                raise ValueError(unknown_name("control", kind, known))
-        return tuple(kind for kind in known if kind in value)
-
-    @field_validator("dose")
-    @classmethod
-    def _distinct_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(0 < share < 1 for share in value):
-            raise ValueError("every share lies between 0 and 1")
-        if len(set(value)) != len(value):
-            raise ValueError("a share is given twice")
-        return value
+    @model_validator(mode="after")
+    def _distinct(self) -> "MaskConfig":
+        names = [(condition.name, condition.seed) for condition in mask_conditions(self)]
+        doubled = sorted({name for name, seed in names if names.count((name, seed)) > 1})
+        if doubled:
+            raise ValueError(f"conditions given twice: {', '.join(doubled)}")
+        return self

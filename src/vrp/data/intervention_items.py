@@ -39,7 +39,7 @@ def other_image_items(items: pl.DataFrame, *, seed: int) -> dict[str, str]:
     """
     group_of = dict(items.select("item_id", "group").iter_rows())
     if len(set(group_of.values())) < 2:
-        raise InputError("mask.controls: other_image needs items of at least two images")
+        raise InputError("mask.conditions: other_image needs items of at least two images")
     order = _in_random_order(list(group_of), seed)
     others: dict[str, str] = {}
     for place, item_id in enumerate(order):

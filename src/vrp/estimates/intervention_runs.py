@@ -38,8 +38,8 @@ class Runs(NamedTuple):
     item_ids: NDArray[np.str_]
     """(n,) ascending."""
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Runs":
-        """The same runs over some of the items."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Runs":
+        """The same runs over some of the items, ascending."""
         return self._replace(
             before=self.before[chosen], after=self.after[:, chosen],
             changed=self.changed[:, chosen], margin=self.margin[:, chosen],
@@ -54,6 +54,12 @@ class Runs(NamedTuple):
             after=self.before[None], changed=np.zeros_like(self.before)[None],
             margin=np.zeros((1, len(self.before))), one_set=False,
         )  # fmt: skip
+
+
+def on_common_items(one: Runs, other: Runs) -> tuple[Runs, Runs]:
+    """Return two conditions' runs over the items that both were run on."""
+    _, here, there = np.intersect1d(one.item_ids, other.item_ids, return_indices=True)
+    return one.where(here), other.where(there)
 
 
 class ItemEffects(NamedTuple):
@@ -113,9 +119,11 @@ def _item_effects(
         contrast = contrasts.get(name)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
         if contrast is not None and control is not None:
+            both, control = on_common_items(runs, control)
             against = PERCENT * control.after
             of_sets = SetSpread.of_one(against.mean(axis=1)) if control.one_set else None
-            found[contrast.name] = ItemEffects(runs, right - against.mean(axis=0), of_sets)
+            effects = PERCENT * both.after.mean(axis=0) - against.mean(axis=0)
+            found[contrast.name] = ItemEffects(both, effects, of_sets)
     return found
 
 

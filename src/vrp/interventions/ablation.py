@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from vrp.interventions.masking import SHAM
-from vrp.vlm.residual_edits import Edit, LayerEdit, MlpBypass, NeuronEdit
+from vrp.vlm.residual_edits import Edit, HeadBypass, MlpBypass, NeuronEdit, Shift, Site
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,35 +20,45 @@ _VALUES = {"zero": 0.0, "plus_100": 100.0, "minus_100": -100.0}
 _VALUE_LABELS = {"mean": "set to mean", "plus_100": "set to +100", "minus_100": "set to −100"}
 
 
-class LayerProbe(NamedTuple):
-    """What the sparse probe of one fold says of one layer."""
+class RankedNeurons(NamedTuple):
+    """The neurons of one site of a layer, as one fold's probes see them."""
 
     ranked: "NDArray[np.intp]"
-    """(d_model,) neurons, the largest absolute weight first."""
+    """(n,) neurons, those that the probe depends on most first."""
     mean: "NDArray[np.float64]"
-    """(d_model,) mean activation of each neuron over the fold's training items."""
+    """(n,) mean activation of each neuron over items that are not in the fold."""
     norm: "NDArray[np.float64]"
-    """(d_model,) root mean square activation of each neuron over the same items."""
+    """(n,) how large each neuron is, by which random ones are matched: at the residual stream its
+    root mean square activation, in the MLP that of what it writes there."""
 
 
 class AblationSite(NamedTuple):
-    """Where an edit is made, and what a kind may choose the neurons by."""
+    """Where an edit is made, and what a kind may choose by."""
 
     layer: int
     """Decoder layer, 0…L−1."""
-    probe: LayerProbe
+    neurons: RankedNeurons
     """Of this layer, fitted without the items' fold."""
     n_neurons: int
     """Neurons asked for; 0 where the kind takes no size."""
     value: str
     """What stands in for them: `zero`, `mean`, `plus_100` or `minus_100`."""
     seed: int
-    """For random choices: derived from the study's seed, layer, condition and repeat."""
+    """For random choices: derived from the study's seed, condition and repeat."""
+    site: Site = "residual"
+    """Whether the neurons are the residual stream's or the MLP's."""
+    head: int = 0
+    """Attention head, for kinds of heads."""
+    step: "NDArray[np.float64] | None" = None
+    """(d_model,) one standard deviation along the linear probe's direction, towards right answers;
+    for kinds that steer."""
+    dose: float = 0.0
+    """How many of those steps."""
 
     def replace(self, neurons: "NDArray[np.intp]") -> NeuronEdit:
         """Return the edit that puts the condition's value in the place of (n,) neurons."""
-        value = self.probe.mean[neurons] if self.value == "mean" else _VALUES[self.value]
-        return NeuronEdit(self.layer, neurons, value)
+        value = self.neurons.mean[neurons] if self.value == "mean" else _VALUES[self.value]
+        return NeuronEdit(self.layer, neurons, value, self.site)
 
 
 @dataclass(frozen=True)
@@ -55,15 +66,19 @@ class AblationKind:
     """What an ablation condition does to the residual stream."""
 
     name: str
-    """Name under `neurons` in `ablate.conditions`."""
+    """Under `kind` in `ablate.conditions`."""
     label: str
-    """In figures and report; the number of neurons follows where there is one."""
+    """In figures and report; the number of neurons, the head or the dose follows."""
     edit: Callable[[AblationSite], Edit]
     """The edit that it makes at a layer."""
-    edits: type[LayerEdit] = NeuronEdit
-    """The class of that edit."""
+    inside: bool = False
+    """Whether that acts inside the layer, and not on the layer's output."""
     sized: bool = True
-    """Whether it takes a count or a share of neurons."""
+    """Whether it takes a count or a share of neurons, a value for them, and a site."""
+    of_heads: bool = False
+    """Whether it takes heads."""
+    steers: bool = False
+    """Whether it takes doses."""
     repeated: bool = False
     """Whether it may be repeated with other seeds."""
     control: str | None = None
@@ -75,13 +90,13 @@ class AblationKind:
 
 
 def _top(site: AblationSite) -> Edit:
-    return site.replace(site.probe.ranked[: site.n_neurons])
+    return site.replace(site.neurons.ranked[: site.n_neurons])
 
 
 def _random(site: AblationSite) -> Edit:
     import numpy as np
 
-    drawn = np.random.default_rng(site.seed).permutation(len(site.probe.ranked))
+    drawn = np.random.default_rng(site.seed).permutation(len(site.neurons.ranked))
     return site.replace(np.sort(drawn[: site.n_neurons]))
 
 
@@ -95,7 +110,7 @@ def _matched(site: AblationSite) -> Edit:
     """For each top neuron, one of those nearest to it in norm that are not top, at random."""
     import numpy as np
 
-    top, norm = site.probe.ranked[: site.n_neurons], site.probe.norm
+    top, norm = site.neurons.ranked[: site.n_neurons], site.neurons.norm
     # One number a neuron, whatever the fold: its norms differ little from fold to fold, and a
     # repeat is then about the same set for all items.
     number = np.random.default_rng(site.seed).random(len(norm))
@@ -113,6 +128,25 @@ def _bypass(site: AblationSite) -> Edit:
     return MlpBypass(site.layer)
 
 
+def _bypass_head(site: AblationSite) -> Edit:
+    return HeadBypass(site.layer, site.head)
+
+
+def _steer(site: AblationSite) -> Edit:
+    assert site.step is not None
+    return Shift(site.layer, site.dose * site.step)
+
+
+def _steer_at_random(site: AblationSite) -> Edit:
+    """As far as along the probe's direction, in one drawn at random."""
+    import numpy as np
+
+    assert site.step is not None
+    drawn = np.random.default_rng(site.seed).normal(size=site.step.shape)
+    length = np.linalg.norm(site.step) / np.linalg.norm(drawn)
+    return Shift(site.layer, site.dose * length * drawn)
+
+
 ABLATION_KINDS: dict[str, AblationKind] = {
     kind.name: kind
     for kind in (
@@ -120,11 +154,22 @@ ABLATION_KINDS: dict[str, AblationKind] = {
         AblationKind("matched", "norm-matched random", _matched, repeated=True),
         AblationKind("random", "random", _random, repeated=True),
         AblationKind(
-            "mlp", "whole MLP bypassed", _bypass, edits=MlpBypass, sized=False, stem="mlp_bypass"
+            "mlp", "whole MLP bypassed", _bypass, inside=True, sized=False, stem="mlp_bypass"
+        ),
+        AblationKind(
+            "head", "attention head", _bypass_head, inside=True, sized=False, of_heads=True
+        ),
+        AblationKind(
+            "steer", "steered along the probe’s direction", _steer, sized=False, steers=True,
+            control="steer_random",
+        ),
+        AblationKind(
+            "steer_random", "steered in a random direction", _steer_at_random, sized=False,
+            steers=True, repeated=True,
         ),
         AblationKind(SHAM, "nothing silenced", _nothing, sized=False),
     )
-}
+}  # fmt: skip
 """Every kind by its name, in the order in which figures and report show them."""
 
 
@@ -144,6 +189,12 @@ class AblationCondition:
     """Relative depth of the layer; None: the best probe layer, chosen on other folds."""
     seed: int = 0
     """Repeat of a random condition; 0 otherwise."""
+    site: Site = "residual"
+    """Whose neurons are edited."""
+    head: int | None = None
+    """The head that is bypassed; None for other kinds."""
+    dose: float | None = None
+    """Standard deviations by which the state is moved; None for kinds that do not steer."""
 
     @property
     def one_set(self) -> bool:
@@ -163,6 +214,8 @@ class AblationCondition:
         parts = [f"{self.kind_label} {self.extent}".rstrip()]
         if self.value != "zero":
             parts.append(_VALUE_LABELS[self.value])
+        if self.site == "mlp":
+            parts.append("in the MLP")
         if self.depth is not None:
             parts.append(f"at {100 * self.depth:g}% depth")
         return ", ".join(parts)
@@ -174,9 +227,13 @@ class AblationCondition:
 
     @property
     def extent(self) -> str:
-        """How many neurons are edited, in words; empty for kinds that take no size."""
+        """How many neurons, which head or how far, in words; empty where there is no such."""
         if self.count is not None:
             return f"{self.count} neuron{'' if self.count == 1 else 's'}"
+        if self.head is not None:
+            return f"{self.head} bypassed"
+        if self.dose is not None:
+            return f"by {self.dose:+g} SD".replace("-", "−")
         return "" if self.share is None else f"{100 * self.share:g}% of neurons"
 
     @property
@@ -186,17 +243,20 @@ class AblationCondition:
 
     @property
     def size(self) -> float | None:
-        """Neurons, or their percentage; None for kinds that take no size."""
-        if self.count is not None:
-            return self.count
-        return None if self.share is None else 100 * self.share
+        """Neurons or their percentage, the head, or the dose; None where there is no such."""
+        given = (self.count, self.head, self.dose)
+        found = next((number for number in given if number is not None), None)
+        return 100 * self.share if found is None and self.share is not None else found
 
     @property
     def variant(self) -> str:
-        """What tells it from conditions of the same kind and size: unit, value and depth."""
+        """What tells it from conditions of the same kind and size: unit, value, site and depth."""
         unit = "pct" if self.count is None and self.share is not None else ""
         value = f"_{self.value}" if self.value != "zero" else ""
-        return unit + value + (f"_depth{100 * self.depth:g}" if self.depth is not None else "")
+        site = "_in_mlp" if self.site == "mlp" else ""
+        return (
+            unit + value + site + (f"_depth{100 * self.depth:g}" if self.depth is not None else "")
+        )
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -216,16 +276,16 @@ class AblationCondition:
 
     def first_changed_layer(self, n_layers: int, *, best_layer: int) -> int:
         """Return the first layer to be computed anew; n_layers where none must."""
-        layer = self.layer(n_layers, best_layer=best_layer)
-        return ABLATION_KINDS[self.kind].edits.first_changed_layer_at(layer)
+        inside = ABLATION_KINDS[self.kind].inside or self.site == "mlp"
+        return self.layer(n_layers, best_layer=best_layer) + (not inside)
 
     def edit(self, site: AblationSite) -> Edit:
         """Return the edit that it makes there."""
         return ABLATION_KINDS[self.kind].edit(site)
 
-    def n_neurons(self, d_model: int) -> int:
-        """Return how many of a model's neurons are edited; 0 for kinds that take no size."""
-        return round((self.share or 0) * d_model) if self.count is None else self.count
+    def n_neurons(self, width: int) -> int:
+        """Return how many of a site's neurons are edited; 0 for kinds that take no size."""
+        return round((self.share or 0) * width) if self.count is None else self.count
 
 
 def ablation_conditions(ablate: "AblateConfig") -> list[AblationCondition]:
@@ -236,8 +296,15 @@ def ablation_conditions(ablate: "AblateConfig") -> list[AblationCondition]:
     Args:
         ablate: the `ablate` section of the config.
     """
-    return [AblationCondition(SHAM)] + [
-        AblationCondition(entry.neurons, entry.count, entry.share, entry.value, entry.layer, seed)
-        for entry in ablate.conditions
-        for seed in range(entry.seeds)
-    ]
+    found = [AblationCondition(SHAM)]
+    for entry in ablate.conditions:
+        layers = entry.layer if isinstance(entry.layer, tuple) else (entry.layer,)
+        sweep = product(layers, entry.heads or (None,), entry.doses or (None,), range(entry.seeds))
+        found += [
+            AblationCondition(
+                entry.kind, entry.count, entry.share, entry.value, layer, seed, entry.site, head,
+                dose,
+            )
+            for layer, head, dose, seed in sweep
+        ]  # fmt: skip
+    return found

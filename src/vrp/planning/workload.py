@@ -247,20 +247,21 @@ def mask_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n:
     """Return items, answers and operations of the masking."""
     mask = study.mask
     n_masked = min(mask.items, n)
-    n_dosed = min(mask.dose_items, n_masked)
     image = dimensions.image_flops.at(round(lengths.n_image))
     sharing = questions_per_image(study, n_masked / n)
     bare = _answer(dimensions, lengths, None, sharing) - round(image / sharing)
-    answers = flops = 0
-    for n_part, dose in ((n_dosed, True), (n_masked - n_dosed, False)):
-        conditions = mask_conditions(mask, dose=dose)
-        others = sum(condition.shows != "own" for condition in conditions)
-        encoded = 1 / sharing + others / sharing
-        if mask.mode == "pixels":  # every condition paints an image of its own
-            encoded += len(conditions) - others
-        answers += n_part * len(conditions)
-        flops += n_part * (len(conditions) * bare + round(encoded * image))
-    if mask.mode == "embedding":  # each job encodes the whole subset for its mean
+    conditions = mask_conditions(mask)
+    answers, flops = 0, n_masked * round(image / sharing)
+    for condition in conditions:
+        n_items = min(condition.n_items or n_masked, n_masked)
+        answers += n_items
+        flops += n_items * bare
+        if condition.mode == "pixels":  # it paints an image of its own
+            flops += n_items * image
+        elif condition.shows != "own":
+            flops += n_items * round(image / sharing)
+    if any(condition.mode == "embedding" for condition in conditions):
+        # Each job encodes the whole subset for its mean.
         flops += mask.shards * round(n_masked / sharing) * image
     return n_masked, answers, flops
 

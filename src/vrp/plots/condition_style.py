@@ -4,7 +4,17 @@ from collections.abc import Iterable
 
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast
-from vrp.plots.style import BLACK, BLUE, DARK_GREY, GREEN, GREY, PURPLE, SKY, VERMILLION
+from vrp.plots.style import (
+    BLACK,
+    BLUE,
+    DARK_GREY,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+)
 
 CONDITION_COLOURS = {
     "top": VERMILLION,
@@ -13,7 +23,14 @@ CONDITION_COLOURS = {
     "bottom": SKY,
     "no_image": BLACK,
     "other_image": PURPLE,
+    "object": ORANGE,
+    "random_object": GREY,
+    "background": BLUE,
+    "random_background": GREY,
     "mlp": PURPLE,
+    "head": PURPLE,
+    "steer": VERMILLION,
+    "steer_random": GREY,
     "sham": DARK_GREY,
     "contrast": BLUE,
 }

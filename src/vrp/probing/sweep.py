@@ -62,10 +62,11 @@ class _Axes(NamedTuple):
 class _Problems(NamedTuple):
     """Logistic regressions on the same features, one a column."""
 
+    # Bytes: as many floats as there are items and problems would be the largest arrays of all.
     labels: Tensor
-    """(n_judged, k) 0 or 1."""
+    """(n_judged, k) 0 or 1, uint8."""
     used: Tensor
-    """(n_judged, k) 1 where the item is fitted on, else 0."""
+    """(n_judged, k) 1 where the item is fitted on, else 0, uint8."""
 
     def select(self, columns: Tensor) -> "_Problems":
         return _Problems(self.labels[:, columns], self.used[:, columns])
@@ -80,10 +81,15 @@ class _Fit(NamedTuple):
     """(k,)"""
 
     def log_odds(self, axes: _Axes) -> NDArray[np.float64]:
-        """(n, k) of all items."""
-        found = np.empty((axes.judged.size, len(self.intercepts)))
-        for features, rows in ((axes.features, axes.judged), (axes.others, ~axes.judged)):
-            found[rows] = (features @ self.weights).add_(self.intercepts).cpu().numpy()
+        """(n, k) of all items, in the precision of the features."""
+        known, others = (
+            (features @ self.weights).add_(self.intercepts).cpu().numpy()
+            for features in (axes.features, axes.others)
+        )
+        if not len(others):
+            return known
+        found = np.empty((axes.judged.size, len(self.intercepts)), dtype=known.dtype)
+        found[axes.judged], found[~axes.judged] = known, others
         return found
 
 
@@ -177,6 +183,31 @@ def fit_once(
     fit = _solve(axes, problem, torch.tensor([penalty]))
     weights = (axes.rotation @ fit.weights).double().cpu().numpy()[:, 0]
     return LinearFit(weights, float(fit.intercepts[0]), axes.mean, axes.scale, penalty)
+
+
+def step_along(
+    weights: NDArray[np.float64],
+    features: NDArray[Any],
+    judged: NDArray[np.bool_],
+    train: NDArray[np.intp],
+) -> NDArray[np.float64]:
+    """Return (d,) the change of the features that is one standard deviation along a probe.
+
+    Its direction is that in which the log-odds of right rise fastest; its length is the standard
+    deviation, over the training items, of the features along it. Zeros without weights.
+
+    Args:
+        weights: (d,) of one fold, on standardised features, as `fit_layers_together` returns them.
+        features: (n, d) of all items.
+        judged: (n,) the items by which features were standardised.
+        train: rows of the fold's training items.
+    """
+    if not weights.any():
+        return np.zeros(features.shape[1])
+    _, scale = _mean_and_scale(features, np.flatnonzero(judged))
+    direction = weights / scale
+    direction /= np.linalg.norm(direction)
+    return direction * float((features[train] @ direction).std())
 
 
 def _rotated(features: NDArray[Any], judged: NDArray[np.bool_], *, overwrite: bool) -> _Axes:
@@ -301,7 +332,8 @@ def _fit_layer(
             if column is None:
                 fits.append(FoldFit(split.fold, split.test.size, name))
                 continue
-            scores[split.test] = stacked[row, split.test] = expit(log_odds[split.test, column])
+            held_out = log_odds[split.test, column].astype(np.float64)
+            scores[split.test] = stacked[row, split.test] = expit(held_out)
             inner = choices[column].log_odds
             stacked[row, split.train] = expit(inner)
             area = macro_auroc(
@@ -368,11 +400,11 @@ def _problems(
 ) -> _Problems:
     """Problems of (labels of all items, rows to fit on)."""
     place = np.cumsum(axes.judged) - 1
-    labels, used = np.zeros((2, len(axes.features), len(given)), dtype=np.float32)
+    labels, used = np.zeros((2, len(axes.features), len(given)), dtype=np.uint8)
     for column, (correct, rows) in enumerate(given):
         labels[:, column] = correct[axes.judged]
-        used[place[rows], column] = 1.0
-    return _Problems(*(torch.from_numpy(a).to(axes.features) for a in (labels, used)))
+        used[place[rows], column] = 1
+    return _Problems(*(torch.from_numpy(a).to(axes.features.device) for a in (labels, used)))
 
 
 def _solve(

@@ -5,7 +5,8 @@ A token is a sink in a layer where its residual norm is an outlier among the ite
 where its place in the grid holds much attention in most images.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,6 +64,25 @@ class HeavyPlaces:
         if self._n_heavy is None or len(self._images) < MIN_IMAGES:
             return None
         return self._n_heavy > len(self._images) / 2
+
+
+Grid = tuple[int, int]
+"""Rows and columns of image tokens."""
+
+
+def heavy_places(maps: Iterable[tuple[Grid, ArrayLike, str]]) -> dict[Grid, BoolArray]:
+    """Return grid → (n_layers, S): places that are sinks in most images that have this grid.
+
+    Grids of too few images are left out.
+
+    Args:
+        maps: of every item its grid, its maps (n_layers, S) and its image.
+    """
+    counts: defaultdict[Grid, HeavyPlaces] = defaultdict(HeavyPlaces)
+    for grid, layer_maps, image in maps:
+        counts[grid].add(layer_maps, image)
+    found = {grid: places.sinks() for grid, places in counts.items()}
+    return {grid: sinks for grid, sinks in found.items() if sinks is not None}
 
 
 def sink_mask(flat: Sequence[int], n_layers: int, n_tokens: int) -> BoolArray:

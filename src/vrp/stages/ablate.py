@@ -1,11 +1,12 @@
 """Silence dimensions of the residual stream: does the answer depend on what the probe reads?"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from vrp.config.extract import answer_limits
 from vrp.data.intervention_items import stratified_subset
@@ -14,7 +15,7 @@ from vrp.errors import InputError
 from vrp.interventions.ablation import (
     AblationCondition,
     AblationSite,
-    LayerProbe,
+    RankedNeurons,
     ablation_conditions,
 )
 from vrp.running.finished_batches import Batch, BatchTables
@@ -45,11 +46,21 @@ from vrp.vlm.residual_edits import Edit
 if TYPE_CHECKING:
     from vrp.vlm.batching import AnswerLimit, VlmInput
     from vrp.vlm.decode import ItemCapture
+    from vrp.vlm.mlp_units import MlpUnits
     from vrp.vlm.model import VLM
 
 
+class LayerProbe(NamedTuple):
+    """What the probes of one layer that were fitted without one fold say."""
+
+    neurons: RankedNeurons
+    """Dimensions of the residual stream, by the sparse probe's weights."""
+    step: NDArray[np.float64]
+    """(d_model,) one standard deviation along the linear probe's direction."""
+
+
 class FoldProbes(NamedTuple):
-    """What the sparse probes fitted without one fold say."""
+    """What the probes fitted without one fold say."""
 
     best_layer: int
     """The layer picked on the fold's training items."""
@@ -93,14 +104,19 @@ def run(context: StageContext) -> None:
     provenance = with_weights(provenance, vlm)
     check_same_model([*answers, predictions, neurons], provenance)
     conditions = ablation_conditions(ablate)
-    sizes = {"n_layers": vlm.n_layers, "d_model": vlm.d_model}
+    units = _mlp_units(
+        vlm, conditions, probes.values(),
+        ItemBatches(
+            vlm, as_items(subset), images, batch_size=context.batch_size, max_new_tokens=1
+        ),
+    )  # fmt: skip
     # An item's neurons come from probes that never saw its fold; so a batch holds one fold.
     edits: dict[int, list[Edit]] = {}
     parts: dict[int, ItemBatches] = {}
     for fold in sorted({fold_of[item_id] for item_id in asked}):
         if fold not in probes:
             raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
-        edits[fold] = [edit_of(c, probes[fold], seed=seed, **sizes) for c in conditions]
+        edits[fold] = [edit_of(c, probes[fold], vlm, units, seed=seed) for c in conditions]
         items = {key: item for key, item in asked.items() if fold_of[key] == fold}
         parts[fold] = ItemBatches(
             vlm, items, images, batch_size=context.batch_size, max_new_tokens=max_new_tokens
@@ -172,50 +188,101 @@ def read_probes(path: Path) -> dict[int, FoldProbes]:
 
 
 def _layer_probe(rows: pl.DataFrame) -> LayerProbe:
-    return LayerProbe(
+    by_neuron = rows.sort("neuron")
+    neurons = RankedNeurons(
         ranked=rows.sort("rank")["neuron"].to_numpy().astype(np.intp),
-        mean=rows.sort("neuron")["mean"].to_numpy(),
-        norm=rows.sort("neuron")["norm"].to_numpy().astype(np.float64),
+        mean=by_neuron["mean"].to_numpy(),
+        norm=by_neuron["norm"].to_numpy().astype(np.float64),
     )
+    return LayerProbe(neurons, by_neuron["step"].to_numpy().astype(np.float64))
+
+
+def _mlp_units(
+    vlm: "VLM",
+    conditions: Sequence[AblationCondition],
+    probes: Iterable[FoldProbes],
+    batches: ItemBatches,
+) -> "dict[int, MlpUnits]":
+    """Layer → its MLP's hidden units, measured over the subset; of layers where some are edited."""
+    from vrp.vlm.mlp_units import measure_mlp_units
+
+    best = {fold.best_layer for fold in probes}
+    layers = {
+        condition.layer(vlm.n_layers, best_layer=one)
+        for condition in conditions
+        if condition.site == "mlp"
+        for one in best
+    }
+    if not layers:
+        return {}
+    # In the order of the plan: the same in every shard.
+    return measure_mlp_units(vlm, map(batches.inputs, batches.plan), sorted(layers))
 
 
 def edit_of(
-    condition: AblationCondition, probes: FoldProbes, *, n_layers: int, d_model: int, seed: int
+    condition: AblationCondition,
+    probes: FoldProbes,
+    vlm: "VLM",
+    units: "Mapping[int, MlpUnits]",
+    *,
+    seed: int,
 ) -> Edit:
     """Return the edit that a condition makes for the items of one fold.
 
     Args:
         condition: one of `ablation_conditions`.
         probes: fitted without the items' fold.
-        n_layers: decoder layers of the model.
-        d_model: width of its residual stream.
+        vlm: the model.
+        units: hidden units of the MLPs, of layers in which a condition edits some.
         seed: the study's seed.
 
     Raises:
-        InputError: the probes are of a model of another size, or more neurons are asked for than
-            there are.
+        InputError: the probes are of a model of another size, or the condition asks for more
+            neurons, or another head, than there are.
     """
-    layer = condition.layer(n_layers, best_layer=probes.best_layer)
+    layer = condition.layer(vlm.n_layers, best_layer=probes.best_layer)
     probe = probes.layers.get(layer)
-    if probe is None or sorted(probe.ranked.tolist()) != list(range(d_model)):
+    if probe is None or sorted(probe.neurons.ranked.tolist()) != list(range(vlm.d_model)):
         raise InputError(
-            f"neurons table: layer {layer} does not list the model's {d_model} neurons; "
+            f"neurons table: layer {layer} does not list the model's {vlm.d_model} neurons; "
             "rerun `vrp probes` for this model"
         )
-    n = condition.n_neurons(d_model)
-    if n > d_model:
+    width = vlm.n_neurons(condition.site, layer)
+    n = condition.n_neurons(width)
+    if n > width:
         raise InputError(
-            f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {d_model}"
+            f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {width}"
         )
-    # Whatever the layer, which may differ between folds: a repeat is one set for all items.
-    key = seed_from(seed, "ablate", condition.name, condition.seed)
-    edit = condition.edit(AblationSite(layer, probe, n, condition.value, key))
+    if condition.head is not None and condition.head >= vlm.n_heads:
+        raise InputError(
+            f"ablate.conditions: {condition.name} asks for head {condition.head}, the model has "
+            f"heads 0 to {vlm.n_heads - 1}"
+        )
+    site = AblationSite(
+        layer,
+        _neurons_of_mlp(units[layer], probe) if condition.site == "mlp" else probe.neurons,
+        n,
+        condition.value,
+        # Whatever the layer, which may differ between folds: a repeat is one set for all items.
+        seed_from(seed, "ablate", condition.name, condition.seed),
+        condition.site,
+        condition.head or 0,
+        probe.step,
+        condition.dose or 0.0,
+    )
+    edit = condition.edit(site)
     if edit.n_neurons != n:
         raise InputError(
             f"ablate.conditions: {condition.name} asks for {n} neurons, but only "
             f"{edit.n_neurons} are left to be drawn; ask for fewer"
         )
     return edit
+
+
+def _neurons_of_mlp(units: "MlpUnits", probe: LayerProbe) -> RankedNeurons:
+    """Rank an MLP's hidden units by how far each moves the state along the linear probe."""
+    ranked = np.argsort(-units.toward(probe.step), kind="stable")
+    return RankedNeurons(ranked, units.mean, units.size)
 
 
 def _answers(

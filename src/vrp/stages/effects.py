@@ -14,7 +14,11 @@ from vrp.config.effects import EffectsConfig
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
 from vrp.estimates.estimate_rows import answer_forms
-from vrp.estimates.intervention_runs import Runs, differences_between_models
+from vrp.estimates.intervention_runs import (
+    Runs,
+    differences_between_models,
+    on_common_items,
+)
 from vrp.interventions.conditions import Condition, StudyConditions, conditions_by_name
 from vrp.interventions.masking import SHAM
 from vrp.interventions.tracing import BLANK, CLEAN
@@ -188,11 +192,12 @@ def _condition_rows(
                 | _effect(some.baseline, some, effects, seed, tested=tested, macro=scope == "macro")
             )
             if contrast is not None and control is not None:
-                against = control.where(chosen)
-                rows.append(
-                    {**name, "condition": contrast.name}
-                    | _effect(against, some, effects, seed, macro=scope == "macro")
-                )
+                both, against = on_common_items(some, control)
+                if len(both.before):
+                    rows.append(
+                        {**name, "condition": contrast.name}
+                        | _effect(against, both, effects, seed, macro=scope == "macro")
+                    )
     return rows
 
 

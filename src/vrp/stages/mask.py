@@ -1,22 +1,24 @@
 """Hide the most attended image tokens, and controls: does the answer depend on them?"""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from vrp.config.extract import answer_limits
-from vrp.config.mask import MaskConfig
 from vrp.data.intervention_items import other_image_items, stratified_subset
 from vrp.data.item import Item
 from vrp.data.sharding import shard_items
 from vrp.errors import InputError
 from vrp.interventions.masking import MaskableImage, MaskCondition, mask_conditions
 from vrp.running.finished_batches import Batch, BatchTables
+from vrp.running.image_rankings import ItemMaps, read_item_maps
 from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
     ItemBatches,
@@ -31,19 +33,15 @@ from vrp.running.model_run import (
 )
 from vrp.running.outcomes import outcome, read_baseline_answers
 from vrp.running.shard import Output, write_shard
-from vrp.signals.structural import (
-    MapProblem,
-    average_layers,
-    map_problem,
-    token_count,
-)
+from vrp.signals.boxes import box_coverage, grid_window
+from vrp.signals.structural import MapProblem, map_problem, token_count
 from vrp.stats.bootstrap import seed_from
 from vrp.study.context import StageContext
 from vrp.tables.atomic_files import require_writable
-from vrp.tables.attention import ATTENTION
-from vrp.tables.captured import is_captured
+from vrp.tables.boxes import BOXES
 from vrp.tables.columns import rows_table
 from vrp.tables.interventions import MASK
+from vrp.tables.items import ITEMS, read_asked_items
 from vrp.tables.parquet_files import read_table
 
 if TYPE_CHECKING:
@@ -60,44 +58,42 @@ def run(context: StageContext) -> None:
         InputError: an input is missing or does not fit; nothing is written then.
     """
     study, model, mask = context.study, context.model_config, context.study.mask
-    seed, output, max_new_tokens = (
-        study.seed,
-        context.output_path("mask"),
-        answer_limits(study.extract),
-    )
+    seed, output, limit = study.seed, context.output_path("mask"), answer_limits(study.extract)
     answers, attention = context.input_paths("answers"), context.input_paths("attention")
     require_writable(output)
     recorded = read_manifest(context.input_path("manifest"), model)
     provenance = with_revision(context.provenance, recorded)
-    subset = stratified_subset(
-        read_judged_items(context.input_path("items")), mask.items, seed=seed
-    )
+    items = context.input_path("items")
+    subset = stratified_subset(read_judged_items(items), mask.items, seed=seed)
     if subset.is_empty():  # nothing is right or wrong that an intervention could change
         nothing = [Output(output, MASK)]
         write_shard(nothing, [], tuple, provenance=provenance, description=context.label)
         return
+    conditions = mask_conditions(mask)
     frame = shard_items(subset, n_shards=context.n_shards, shard=context.shard)
     baseline = read_baseline_answers(answers, frame["item_id"].to_list())
-    maps = read_maps(attention, frame["item_id"].to_list())
-    warn_skipped_items("mask", frame.height - len(maps), "they have no usable attention map")
-    frame = frame.filter(pl.col("item_id").is_in(list(maps)))
-    dosed = pl.col("item_id").is_in(
-        stratified_subset(subset, mask.dose_items, seed=seed)["item_id"].to_list()
+    maps = read_item_maps(
+        attention, frame["item_id"].to_list(), image_of=_images(items, conditions)
     )
-    # Items of the dose curve are asked under more conditions: no batch mixes them with others.
-    parts = [
-        (as_items(frame.filter(dosed)), mask_conditions(mask, dose=True)),
-        (as_items(frame.filter(~dosed)), mask_conditions(mask, dose=False)),
-    ]
+    boxes = read_boxes(context.input_paths("boxes"))
     vlm, images = load_model(model, recorded), StudyImages(study.data)
     provenance = with_weights(provenance, vlm)
     check_same_model([*answers, *attention], provenance)
     other: dict[str, str] = {}
-    if any(condition.shows == "other" for condition in mask_conditions(mask)):
+    if any(condition.shows == "other" for condition in conditions):
         other = other_image_items(subset, seed=seed)
     masked = MaskedModel(
-        vlm, mask, images, seed, maps, as_items(subset), other, max_new_tokens, context.batch_size
+        vlm, images, seed, maps, boxes, as_items(subset), other, limit, context.batch_size
     )
+    masked.require_layers(conditions)
+    usable = [item_id for item_id in frame["item_id"] if masked.is_usable(item_id, conditions)]
+    warn_skipped_items("mask", frame.height - len(usable), "they have no usable attention map")
+    frame = frame.filter(pl.col("item_id").is_in(usable))
+    # Items are asked under different conditions: no batch mixes them with others.
+    parts = [
+        (as_items(frame.filter(pl.col("item_id").is_in(ids))), asked)
+        for asked, ids in _parts(subset, usable, conditions, masked, seed).items()
+    ]
     batches_of = [masked.batches(part) for part, _ in parts]
     # The batches were planned for the items' own images; another one may be larger.
     masked.require_other_images_fit(as_items(frame))
@@ -106,16 +102,16 @@ def run(context: StageContext) -> None:
     def compute(ids: Batch) -> BatchTables:
         from vrp.vlm.out_of_memory import split_to_fit
 
-        part, conditions = parts[part_of[ids[0]]]
+        part, asked = parts[part_of[ids[0]]]
         batches = batches_of[part_of[ids[0]]]
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
-            answers = masked.answers(batches, ids[some], conditions)
+            answers = masked.answers(batches, ids[some], asked)
             return [
-                _what_is_hidden(condition, len(maps[capture.item_id]))
+                {"condition": condition.name, "seed": condition.seed, **hidden}
                 | outcome(part[capture.item_id], capture, baseline, study.scoring)
-                for condition, captures in answers
-                for capture in captures
+                for condition, captures, of_items in answers
+                for capture, hidden in zip(captures, of_items, strict=True)
             ]
 
         return (rows_table(MASK, split_to_fit(ids, rows_of)),)
@@ -131,30 +127,64 @@ def run(context: StageContext) -> None:
     )
 
 
-def read_maps(paths: Sequence[Path], item_ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return M (S,), averaged over layers, of every item that has a usable map.
+def _images(items: Path, conditions: Sequence[MaskCondition]) -> dict[str, str] | None:
+    """Item → its image, where a condition asks which tokens are sinks."""
+    if all(condition.ranking != "without_sinks" for condition in conditions):
+        return None
+    return dict(read_asked_items(items, ITEMS.only("group")).iter_rows())
+
+
+def _parts(
+    subset: pl.DataFrame,
+    usable: Sequence[str],
+    conditions: Sequence[MaskCondition],
+    masked: "MaskedModel",
+    seed: int,
+) -> dict[tuple[MaskCondition, ...], list[str]]:
+    """Conditions → the usable items that are asked under just these."""
+    asked_of = {
+        n: set(stratified_subset(subset, n, seed=seed)["item_id"])
+        for n in {condition.n_items for condition in conditions}
+        if n is not None
+    }
+    found: defaultdict[tuple[MaskCondition, ...], list[str]] = defaultdict(list)
+    for item_id in usable:
+        asked = [
+            condition
+            for condition in conditions
+            if (condition.n_items is None or item_id in asked_of[condition.n_items])
+            and (not condition.of_object or masked.shows_object(item_id))
+        ]
+        found[tuple(asked)].append(item_id)
+    return found
+
+
+class ObjectBoxes(NamedTuple):
+    """Where the object that an item asks for is."""
+
+    boxes: NDArray[np.float64]
+    """(n, 4) left, top, right, bottom, in pixels of the original image."""
+    size: tuple[int, int]
+    """Width and height of that image."""
+
+
+def read_boxes(paths: Sequence[Path]) -> dict[str, ObjectBoxes]:
+    """Return the boxes of every item that has some.
+
+    Args:
+        paths: the table of boxes; none where the study does not read it.
 
     Raises:
-        InputError: a table is missing or malformed, lacks an item, or holds no attention.
+        InputError: the table is malformed.
     """
-    table = read_table(paths, ATTENTION, columns=["maps"])
-    if not is_captured(table["maps"]):
-        raise InputError(
-            f"{paths[0]}: attention was not captured; add attention to extract.capture and rerun "
-            "`vrp extract`, or set mask.enabled to false"
-        )
-    table = table.filter(pl.col("item_id").is_in(list(item_ids)))
-    maps: dict[str, np.ndarray] = {}
-    for item_id, layers in table.select("item_id", "maps").iter_rows():
-        average = average_layers(np.array(layers, dtype=np.float64))
-        if map_problem(average) == MapProblem.NONE:
-            maps[item_id] = average
-    if absent := sorted(set(item_ids) - set(table["item_id"])):
-        raise InputError(
-            f"{paths[0]}: has no attention of item {absent[0]!r}; give all attention shards of "
-            "this study, or rerun `vrp extract`"
-        )
-    return maps
+    if not paths:
+        return {}
+    table = read_table(paths, BOXES.only("image_width", "image_height", "boxes"))
+    return {
+        item_id: ObjectBoxes(np.array(boxes, dtype=np.float64), (width, height))
+        for item_id, width, height, boxes in table.iter_rows()
+        if len(boxes)
+    }
 
 
 @dataclass(frozen=True)
@@ -162,12 +192,13 @@ class MaskedModel:
     """A model that answers with image tokens hidden."""
 
     vlm: "VLM"
-    mask: MaskConfig
     images: StudyImages
     seed: int
     """The study's seed."""
-    maps: Mapping[str, np.ndarray]
-    """M (S,) by item id."""
+    maps: Mapping[str, ItemMaps]
+    """Attention by item id."""
+    boxes: Mapping[str, ObjectBoxes]
+    """Item id → where the object is that it asks for."""
     everyone: Mapping[str, Item]
     """All items of the masking subset by id, whichever shard they are in."""
     other: Mapping[str, str]
@@ -176,6 +207,48 @@ class MaskedModel:
     """Longest answer, for all items or by task."""
     batch_size: int
     """Items a forward."""
+    on_object: dict[str, NDArray[np.bool_] | None] = field(default_factory=dict)
+    """Item id → (S,) which of its tokens lie on the object; None where that tells nothing."""
+
+    def require_layers(self, conditions: Sequence[MaskCondition]) -> None:
+        """Refuse layers that the model does not have.
+
+        Raises:
+            InputError: naming the condition and the layers there are.
+        """
+        for condition in conditions:
+            if condition.layers is not None and condition.layers[1] >= self.vlm.n_layers:
+                raise InputError(
+                    f"mask.conditions: {condition.name} reads layers {condition.layers[0]} to "
+                    f"{condition.layers[1]}, the model has 0 to {self.vlm.n_layers - 1}"
+                )
+
+    def is_usable(self, item_id: str, conditions: Sequence[MaskCondition]) -> bool:
+        """Whether an item's tokens can be ranked as every condition asks."""
+        if item_id not in self.maps:
+            return False
+        wanted = {(condition.ranking, condition.layers) for condition in conditions}
+        maps = self.maps[item_id]
+        return all(
+            map_problem(maps.ranking(ranking, layers)) == MapProblem.NONE
+            for ranking, layers in wanted
+            if ranking != "times_values"
+        )
+
+    def shows_object(self, item_id: str) -> bool:
+        """Whether some of an item's image tokens, and not all, lie on the object it asks for."""
+        found = self._on_object(item_id)
+        return found is not None and bool(found.any()) and not bool(found.all())
+
+    def _on_object(self, item_id: str) -> NDArray[np.bool_] | None:
+        if item_id not in self.on_object:
+            self.on_object[item_id] = None
+            if (known := self.boxes.get(item_id)) is not None:
+                grid = self.vlm.grid(known.size)
+                window = grid_window(known.size, self.vlm.family.image_policy)
+                inside = box_coverage(known.boxes, window, grid_h=grid.height, grid_w=grid.width)
+                self.on_object[item_id] = inside > 0
+        return self.on_object[item_id]
 
     def batches(self, items: Mapping[str, Item]) -> ItemBatches:
         """Return items in the batches that they are answered in."""
@@ -206,8 +279,8 @@ class MaskedModel:
 
     def answers(
         self, batches: ItemBatches, ids: Sequence[str], conditions: Sequence[MaskCondition]
-    ) -> "Iterator[tuple[MaskCondition, list[ItemCapture]]]":
-        """Yield the answers of one batch under each condition.
+    ) -> "Iterator[tuple[MaskCondition, list[ItemCapture], list[dict[str, Any]]]]":
+        """Yield the answers of one batch under each condition, and what was hidden of each item.
 
         Its images are encoded once for all conditions that show them.
         """
@@ -216,45 +289,80 @@ class MaskedModel:
         n = self.max_new_tokens
         # Masks and replaced embeddings act behind the encoder: its output serves them all.
         prepared = prepare(self.vlm, batches.inputs(ids), max_new_tokens=n)
+        norms = self._value_norms(prepared, conditions)
         for condition in conditions:
-            shown, hiding = self._shown(batches, prepared, condition)
-            yield condition, run_batch(self.vlm, shown, max_new_tokens=n, **hiding)
+            if condition.shows == "own":
+                keep = [
+                    self._visible(condition, entry.item_id, grid, norms.get(entry.item_id))
+                    for entry, grid in zip(prepared.inputs, prepared.grids, strict=True)
+                ]
+                shown, hiding = self._hidden(prepared, keep, condition.mode)
+            else:
+                keep = [np.zeros(grid.n_tokens, dtype=bool) for grid in prepared.grids]
+                shown = self._other_image(batches, ids, condition)
+                hiding = {}
+            hidden = [
+                {"share": condition.share if condition.share is not None else np.mean(~of_item),
+                 "n_masked": np.sum(~of_item)} for of_item in keep
+            ]  # fmt: skip
+            yield condition, run_batch(self.vlm, shown, max_new_tokens=n, **hiding), hidden
 
-    def _shown(
-        self, batches: ItemBatches, prepared: "Prepared", condition: MaskCondition
+    def _value_norms(
+        self, prepared: "Prepared", conditions: Sequence[MaskCondition]
+    ) -> dict[str, NDArray[np.float64]]:
+        if all(condition.ranking != "times_values" for condition in conditions):
+            return {}
+        from vrp.vlm.value_norms import value_norms
+
+        found = value_norms(self.vlm, prepared)
+        return {entry.item_id: own for entry, own in zip(prepared.inputs, found, strict=True)}
+
+    def _other_image(
+        self, batches: ItemBatches, ids: Sequence[str], condition: MaskCondition
+    ) -> "list[VlmInput]":
+        asked = [batches.items[item_id] for item_id in ids]
+        if condition.shows == "blank":
+            return [batches.input(item, blank=True) for item in asked]
+        others = [self.everyone[self.other[item.item_id]] for item in asked]
+        return [batches.input(item, seen=seen) for item, seen in zip(asked, others, strict=True)]
+
+    def _hidden(
+        self, prepared: "Prepared", keep: Sequence[np.ndarray], mode: str
     ) -> "tuple[Prepared | list[VlmInput], dict[str, Any]]":
-        """Return what a batch shows under a condition, and how it is shown."""
+        """Return what a batch shows with tokens hidden, and how they are."""
         from vrp.vlm.image_edits import AttentionMask, EmbeddingReplacement
 
-        asked = [batches.items[entry.item_id] for entry in prepared.inputs]
-        if condition.shows == "blank":
-            return [batches.input(item, blank=True) for item in asked], {}
-        if condition.shows == "other":
-            others = [self.everyone[self.other[item.item_id]] for item in asked]
-            pairs = zip(asked, others, strict=True)
-            return [batches.input(item, seen=other) for item, other in pairs], {}
-        keep = [
-            self._visible(condition, item.item_id, grid)
-            for item, grid in zip(asked, prepared.grids, strict=True)
-        ]
-        if self.mask.mode == "attention":
+        if mode == "attention":
             return prepared, {"mask": AttentionMask(keep)}
-        if self.mask.mode == "embedding":
+        if mode == "embedding":
             return prepared, {"replace": EmbeddingReplacement(keep, self._mean_embedding)}
         return [self._painted(entry, k) for entry, k in zip(prepared.inputs, keep, strict=True)], {}
 
-    def _visible(self, condition: MaskCondition, item_id: str, grid: "Grid") -> np.ndarray:
+    def _visible(
+        self,
+        condition: MaskCondition,
+        item_id: str,
+        grid: "Grid",
+        value_norms: NDArray[np.float64] | None,
+    ) -> np.ndarray:
         """Return (S,) boolean, False for the tokens that a condition hides of an item's image."""
-        attention = self.maps[item_id]
-        if len(attention) != grid.n_tokens:
+        maps = self.maps[item_id]
+        if maps.maps.shape[1] != grid.n_tokens:
             raise InputError(
-                f"the attention table has {len(attention)} image tokens for item {item_id!r}, the "
-                f"model {grid.n_tokens}; the image options have changed: rerun `vrp extract`"
+                f"the attention table has {maps.maps.shape[1]} image tokens for item {item_id!r}, "
+                f"the model {grid.n_tokens}; the image options have changed: rerun `vrp extract`"
             )
-        seed = seed_from(self.seed, "mask", item_id, condition.seed)
+        image = MaskableImage(
+            maps.ranking(condition.ranking, condition.layers, value_norms),
+            grid.height,
+            grid.width,
+            seed_from(self.seed, "mask", item_id, condition.seed),
+            self._on_object(item_id),
+        )
         keep = np.ones(grid.n_tokens, dtype=bool)
-        image = MaskableImage(attention, grid.height, grid.width, seed)
         keep[condition.hidden_tokens(image)] = False
+        if condition.share is None:
+            return keep
         n_hidden, n_asked = np.sum(~keep), token_count(grid.n_tokens, condition.share)
         if n_hidden != n_asked:
             raise InputError(
@@ -290,13 +398,3 @@ class MaskedModel:
             for batch_sum, n in sums_of(ids):
                 total, n_tokens = total + batch_sum, n_tokens + n
         return total / n_tokens
-
-
-def _what_is_hidden(condition: MaskCondition, n_tokens: int) -> dict[str, Any]:
-    """Return the columns that say what was hidden; another image replaces every token."""
-    return {
-        "condition": condition.name,
-        "seed": condition.seed,
-        "share": condition.share,
-        "n_masked": token_count(n_tokens, condition.share),
-    }

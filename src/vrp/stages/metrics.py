@@ -1,7 +1,7 @@
 """Compute every signal of every item, and how well each tells right answers from wrong ones."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,18 +29,18 @@ from vrp.estimates.estimate_rows import (
     with_reasons,
 )
 from vrp.estimates.recipes import judge_recipes
+from vrp.running.image_rankings import read_heavy_places
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
 from vrp.signals.mechanistic import contribution_shares, late_update, layer_peak
 from vrp.signals.recipes import Recipe, head_recipes, map_recipes
 from vrp.signals.registry import ON_OBJECT, SIGNALS, Signal, SignalInputs, compute_signals
-from vrp.signals.sinks import HeavyPlaces
 from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import clustered_mean
 from vrp.stats.correlation import point_biserial
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
-from vrp.tables.arrays import as_array, as_matrices, captured_as_a_whole, item_values
+from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
 from vrp.tables.attention import ATTENTION
 from vrp.tables.blind_scores import BLIND_SCORES
 from vrp.tables.boxes import BOXES
@@ -335,21 +335,9 @@ def _compute(
 
 def _heavy_places(attention: Sequence[Path], schema: TableSchema, items: pl.DataFrame) -> Heavy:
     """Find where maps are heavy in most images; nothing where maps or sinks were not captured."""
-    image_of = dict(items.select("item_id", "group").iter_rows())
-    counts: defaultdict[tuple[int, int], HeavyPlaces] = defaultdict(HeavyPlaces)
-    columns = ("grid_h", "grid_w", "maps", "sinks")
-    if not set(columns) <= set(schema.columns.names):
+    if not {"maps", "sinks"} <= set(schema.columns.names):
         return {}  # no signal wants them
-    for batch in read_batches(attention, schema, columns=columns, n_rows=_ITEMS_AT_ONCE):
-        if {batch[name].null_count() for name in ("maps", "sinks")} != {0}:
-            return {}
-        columns_of = (batch[name] for name in ("item_id", "grid_h", "grid_w"))
-        for item_id, height, width, maps in zip(
-            *columns_of, as_matrices(batch["maps"]), strict=True
-        ):
-            counts[height, width].add(maps, image_of[item_id])
-    found = {grid: places.sinks() for grid, places in counts.items()}
-    return {grid: sinks for grid, sinks in found.items() if sinks is not None}
+    return read_heavy_places(attention, dict(items.select("item_id", "group").iter_rows()))
 
 
 def _head_recipes(

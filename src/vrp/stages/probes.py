@@ -59,7 +59,7 @@ from vrp.probing.linear import (
 from vrp.probing.mahalanobis import fit_mahalanobis
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
-from vrp.probing.sweep import Labelling, fit_layers_together, fit_once
+from vrp.probing.sweep import Labelling, fit_layers_together, fit_once, step_along
 from vrp.signals.registry import SIGNALS, is_of_output
 from vrp.signals.structural import FEATURE_NAMES
 from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
@@ -171,7 +171,7 @@ def run(context: StageContext) -> None:
     rows += _architecture_rows(rows, fitted[LINEAR_BEST], sparse_by_layer)
 
     prediction_columns = _predictions({**fitted, **guards}, inputs.items, plan)
-    neuron_columns = _neurons(inputs, plan, sparse_by_layer, fitted[LINEAR_BEST])
+    neuron_columns = _neurons(inputs, plan, sparse_by_layer, by_layer, fitted[LINEAR_BEST])
     write_table(
         context.output_path("neurons"), NEURONS, neuron_columns, provenance=context.provenance
     )
@@ -598,14 +598,19 @@ def _predictions(
 
 
 def _neurons(
-    inputs: Inputs, plan: FoldPlan, sparse: Mapping[str, ProbeResult], best: ProbeResult
+    inputs: Inputs,
+    plan: FoldPlan,
+    sparse: Mapping[str, ProbeResult],
+    linear: Mapping[str, ProbeResult],
+    best: ProbeResult,
 ) -> pl.DataFrame:
-    """Every neuron's weight in the sparse probes, one row a layer, fold and neuron."""
+    """What sparse and linear probes read of every neuron, one row a layer, fold and neuron."""
     best_layer = {fit.fold: fit.layer for fit in best.fits}
+    judged = inputs.items.judged
     parts = []
     for layer, result in sparse.items():
         matrix = inputs.layers.read(layer)
-        for split, fit in zip(plan.splits, result.fits, strict=True):
+        for split, fit, other in zip(plan.splits, result.fits, linear[layer].fits, strict=True):
             d_model = matrix.shape[1]
             weights = fit.weights if fit.weights.size else np.zeros(d_model)
             # The inverse of the order by |weight|; equal weights are ranked by their index.
@@ -619,6 +624,7 @@ def _neurons(
                 "rank": rank,
                 "mean": matrix[split.train].mean(axis=0),
                 "norm": np.sqrt(np.square(matrix[split.train]).mean(axis=0)),
+                "step": step_along(other.weights, matrix, judged, split.train),
                 "best_layer": np.full(d_model, layer == best_layer[split.fold]),
             }
             parts.append(pl.DataFrame(part))

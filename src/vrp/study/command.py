@@ -98,9 +98,9 @@ def run_stage(
     for option in path_options(stage):
         artifact = option.artifact
         given = (files or {}).get(artifact.name)
-        paths[artifact.name] = list(
-            given or layout.paths(artifact, model=model, shard=f"{shard:03d}")
-        )
+        if not given and (option.writes or stage.wants(artifact, study)):
+            given = layout.paths(artifact, model=model, shard=f"{shard:03d}")
+        paths[artifact.name] = list(given or ())
     read = {one.artifact: paths[one.artifact.name] for one in path_options(stage) if not one.writes}
     origins = check_inputs(study, model if stage.per != "study" else "", read)
     inputs: dict[str, list[Path]] = {}

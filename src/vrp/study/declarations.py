@@ -5,8 +5,8 @@ Nothing heavy is imported: the workflow reads the graph while it plans.
 
 import importlib
 import string
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -147,6 +147,9 @@ class Stage:
     names are, such as `vrp.signals.registry:SIGNALS` or a function that returns them."""
     enabled: Callable[[StudyConfig], bool] = _always
     """Whether a study has the stage."""
+    reads_if: Mapping[str, Callable[[StudyConfig], bool]] = field(default_factory=dict)
+    """Name of what it reads in some studies only → whether it does. Only what the study may be
+    without can be there: in other studies, its changes make no job run again."""
     shards_key: str = ""
     """Key that says how many shards a model's items are cut into."""
     batch_key: str = ""
@@ -174,6 +177,10 @@ class Stage:
         module, name = self.choices[1].split(":")
         registered = getattr(importlib.import_module(module), name)
         return sorted(registered() if callable(registered) else registered)
+
+    def wants(self, artifact: Artifact, study: StudyConfig) -> bool:
+        """Whether it reads a file in this study."""
+        return self.reads_if.get(artifact.name, _always)(study)
 
     @property
     def command(self) -> str:

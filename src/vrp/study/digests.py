@@ -119,8 +119,8 @@ def chosen_by(study: StudyConfig, stage: str, model: str = "") -> Chosen:
     datasets = {split.dataset for split in study.sample.splits}
     datasets |= {*study.data.official, *study.data.hub, *study.data.files}
     conditions = {
-        "mask": {*study.mask.controls},
-        "ablate": {entry.neurons for entry in study.ablate.conditions},
+        "mask": {entry.kind for entry in study.mask.conditions},
+        "ablate": {entry.kind for entry in study.ablate.conditions},
     }
     used = conditions.get(stage, set().union(*conditions.values()))
     sets = ({one.family for one in models}, datasets, used)

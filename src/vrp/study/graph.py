@@ -10,6 +10,7 @@ and of a shard. Nothing heavy is imported: the workflow reads this while it plan
 """
 
 from vrp.config.study import StudyConfig
+from vrp.interventions.masking import mask_conditions
 from vrp.study.declarations import Artifact, Cost, Sizes, Stage
 from vrp.vlm.capture_spec import FIRST_TOKENS
 
@@ -139,9 +140,9 @@ PREDICTIONS = Artifact(
     lambda sizes: sizes.n_items * _PROBES, lambda sizes: 2 * _ID + 12, 0.05,
 )  # fmt: skip
 NEURONS = Artifact(
-    "neurons", "{model}/neurons.parquet", "weights of the sparse probe",
+    "neurons", "{model}/neurons.parquet", "what the probes read of each neuron",
     "vrp.tables.neurons:NEURONS",
-    lambda sizes: sizes.n_layers * sizes.n_folds * sizes.d_model, lambda sizes: 25, 0.3,
+    lambda sizes: sizes.n_layers * sizes.n_folds * sizes.d_model, lambda sizes: 29, 0.35,
 )  # fmt: skip
 PROBES = Artifact(
     "probes", "{model}/probes.parquet", "estimates of every probe", "vrp.tables.estimates:PROBES",
@@ -180,8 +181,7 @@ _ANSWERING = ("data.folder", "scoring", "models.*", "extract.max_new_tokens",
 # What counts as no effect.
 _MARGINS = ("metrics.auroc_margin", "metrics.r_margin", "effects.equivalence_pp")
 # What the conditions of the interventions are: names, controls, labels.
-_CONDITIONS = ("mask.share", "mask.random_seeds", "mask.controls", "mask.dose",
-               "ablate.conditions")  # fmt: skip
+_CONDITIONS = ("mask.conditions", "ablate.conditions")
 _MODEL_TABLES = (SIGNALS, HEADS, METRICS, PROBES, PREDICTIONS, NEURONS)
 
 STAGES: tuple[Stage, ...] = (
@@ -335,13 +335,14 @@ STAGES: tuple[Stage, ...] = (
         "mask",
         "hide the most attended image tokens, and controls",
         per="shard",
-        reads=(MANIFEST, ITEMS, ANSWERS, ATTENTION),
+        reads=(MANIFEST, ITEMS, ANSWERS, ATTENTION, BOXES),
         writes=(MASK,),
         choices=("kinds of region", "vrp.interventions.masking:MASK_KINDS"),
-        keys=("seed", *_ANSWERING, "mask.items", "mask.mode", "mask.share", "mask.random_seeds",
-              "mask.controls", "mask.dose", "mask.dose_items", "mask.shards"),
-        details="Same number at random, the least attended, no image; and a dose curve.",
+        keys=("seed", *_ANSWERING, "mask.items", "mask.conditions", "mask.shards"),
+        details="Conditions are rows of `mask.conditions`; nothing hidden is always one of them, "
+        "the baseline of the others.",
         enabled=lambda study: study.mask.enabled,
+        reads_if={"boxes": lambda study: any(one.of_object for one in mask_conditions(study.mask))},
         shards_key="mask.shards",
         batch_key="mask.batch_size",
         items_key="mask.items",

@@ -11,6 +11,7 @@ from torch import nn
 
 from vrp.data.item import ImageSize
 from vrp.vlm.families.base import Family, Grid
+from vrp.vlm.residual_edits import Site
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,16 @@ class VLM:
     def n_heads(self) -> int:
         """Query heads of a layer."""
         return int(self.text_config.num_attention_heads)
+
+    def n_neurons(self, site: Site, layer: int) -> int:
+        """Return the neurons that can be edited at a site of a decoder layer.
+
+        Raises:
+            InputError: the layer has no such site.
+        """
+        if site == "residual":
+            return self.d_model
+        return self.family.mlp_output(self.layers[layer]).in_features
 
     @property
     def d_model(self) -> int:

@@ -5,7 +5,7 @@ the last position only (`prompt_end` in a left-padded prefill, the newest token 
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from torch import nn
 
 from vrp.errors import InputError
 from vrp.vlm.model import VLM
-from vrp.vlm.residual_edits import Edit, MlpBypass
+from vrp.vlm.prefill import running_part
+from vrp.vlm.residual_edits import Edit, HeadBypass, MlpBypass, NeuronEdit, Shift
 
 
 class ImageTokens(NamedTuple):
@@ -97,11 +98,20 @@ def attached(vlm: VLM, tap: ResidualTap, edits: Sequence[Edit] = ()) -> Iterator
 def _check(vlm: VLM, edit: Edit) -> None:
     if not 0 <= edit.layer < vlm.n_layers:
         raise InputError(f"layer {edit.layer} to edit is not among 0…{vlm.n_layers - 1}")
-    if isinstance(edit, MlpBypass):
-        return
-    neurons = np.asarray(edit.neurons)
-    if neurons.size and not (neurons.min() >= 0 and neurons.max() < vlm.d_model):
-        raise InputError(f"neurons to edit are not all among 0…{vlm.d_model - 1}")
+    if isinstance(edit, HeadBypass) and not 0 <= edit.head < vlm.n_heads:
+        raise InputError(f"head {edit.head} to bypass is not among 0…{vlm.n_heads - 1}")
+    if isinstance(edit, Shift) and np.shape(edit.vector) != (vlm.d_model,):
+        raise InputError(
+            f"a shift of shape {np.shape(edit.vector)} for a residual stream of {vlm.d_model}"
+        )
+    if isinstance(edit, NeuronEdit):
+        _check_neurons(vlm, edit)
+
+
+def _check_neurons(vlm: VLM, edit: NeuronEdit) -> None:
+    neurons, width = np.asarray(edit.neurons), vlm.n_neurons(edit.site, edit.layer)
+    if neurons.size and not (neurons.min() >= 0 and neurons.max() < width):
+        raise InputError(f"neurons to edit are not all among 0…{width - 1}")
     if np.ndim(edit.value) and np.shape(edit.value) != neurons.shape:
         raise InputError(
             f"{neurons.size} neurons are edited but {np.size(edit.value)} values are given"
@@ -109,20 +119,56 @@ def _check(vlm: VLM, edit: Edit) -> None:
 
 
 def _hook_edit(vlm: VLM, edit: Edit) -> Any:
-    layer = vlm.layers[edit.layer]
+    layer, family = vlm.layers[edit.layer], vlm.family
     if isinstance(edit, MlpBypass):
         # Zeroed where it is added to the stream: after the norm that follows the MLP, if any.
-        writer = vlm.family.mlp_writer(layer)
+        writer = family.mlp_writer(layer)
         return writer.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
-    neurons = torch.as_tensor(np.asarray(edit.neurons, dtype=np.int64))
-    values = torch.as_tensor(np.broadcast_to(edit.value, neurons.shape).astype(np.float32))
+    if isinstance(edit, HeadBypass):
+        width = family.attention_output(layer).in_features // vlm.n_heads
+        its = np.arange(edit.head * width, (edit.head + 1) * width)
+        return _replace_inputs(family.attention_output(layer), _replacement(its, 0.0))
+    if isinstance(edit, Shift):
+        return layer.register_forward_hook(_shift(edit))
+    replaced = _replacement(edit.neurons, edit.value)
+    if edit.site == "mlp":
+        return _replace_inputs(family.mlp_output(layer), replaced)
+    return layer.register_forward_hook(lambda module, args, output: replaced(output))
 
-    def replace(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
-        edited = output.clone()  # the layer's own tensor may be in use elsewhere
-        edited[..., neurons.to(output.device)] = values.to(output.device, output.dtype)
+
+def _replacement(
+    neurons: np.ndarray, value: float | np.ndarray
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that puts values into the last dimension of a copy of a tensor."""
+    places = torch.as_tensor(np.asarray(neurons, dtype=np.int64))
+    values = torch.as_tensor(np.broadcast_to(value, places.shape).astype(np.float32))
+
+    def replaced(tensor: torch.Tensor) -> torch.Tensor:
+        edited = tensor.clone()  # the layer's own tensor may be in use elsewhere
+        edited[..., places.to(tensor.device)] = values.to(tensor.device, tensor.dtype)
         return edited
 
-    return layer.register_forward_hook(replace)
+    return replaced
+
+
+def _replace_inputs(module: nn.Module, replaced: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    return module.register_forward_pre_hook(lambda module, args: (replaced(args[0]), *args[1:]))
+
+
+def _shift(edit: Shift) -> Any:
+    vector = torch.as_tensor(np.asarray(edit.vector, dtype=np.float32))
+
+    def add(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        part = running_part()
+        if part is not None:
+            last_column = part.prepared.input_ids.shape[1]
+            if part.start + output.shape[1] < last_column:
+                return output  # what prompts share: their last token is not among it
+        shifted = output.clone()
+        shifted[:, -1] += vector.to(output.device, output.dtype)
+        return shifted
+
+    return add
 
 
 def _hook_reads(vlm: VLM, tap: ResidualTap) -> list[Any]:

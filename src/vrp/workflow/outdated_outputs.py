@@ -225,7 +225,7 @@ class OutputJudge:
         return [
             path
             for option in path_options(stage)
-            if not option.writes
+            if not option.writes and stage.wants(option.artifact, self._rules.study)
             for path in self._rules.layout.paths(option.artifact, model=job.model)
         ]
 

@@ -38,6 +38,8 @@ class StudyRules:
         options = [option for option in path_options(STAGE[stage]) if not option.writes]
         return {
             option.artifact.keyword: self._files(option.artifact, STAGE[stage], option.several)
+            if STAGE[stage].wants(option.artifact, self.study)
+            else []
             for option in options
         }
 

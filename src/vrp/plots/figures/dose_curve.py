@@ -56,8 +56,15 @@ def draw(study: StudyResults) -> Figure:
 def _dose_runs(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     """Accuracy of each item, kind and share (mean over seeds), of items that had every share."""
     mask = model.table(_MASK)
-    kinds = [study.conditions.named("mask", name).kind for name in mask["condition"]]
-    mask = mask.with_columns(kind=pl.Series(kinds, dtype=pl.String), share=pl.col("share").round(4))
+    kinds = {
+        name: condition.kind
+        for name in mask["condition"].unique()
+        if not (condition := study.conditions.named("mask", name)).variant
+    }
+    mask = mask.filter(pl.col("condition").is_in(list(kinds))).with_columns(
+        kind=pl.col("condition").replace_strict(kinds, return_dtype=pl.String),
+        share=pl.col("share").round(4),
+    )
     runs = answered_rows(study, model, mask)
     each = runs.group_by("item_id", "group", "answered_right", "kind", "share").agg(
         accuracy=pl.col("correct").cast(pl.Float64).mean()

@@ -303,6 +303,20 @@ class Family(ABC):
         """Return the module whose output is what the MLP adds to the residual stream."""
         return getattr(layer, "post_feedforward_layernorm", layer.mlp)
 
+    def mlp_output(self, layer: Any) -> nn.Linear:
+        """Return the projection from the MLP's hidden units to the residual stream.
+
+        Raises:
+            InputError: the layer has no single one, such as a mixture of experts.
+        """
+        found = getattr(layer.mlp, "down_proj", None)
+        if not isinstance(found, nn.Linear):
+            raise InputError(
+                f"{type(layer.mlp).__name__} has no down_proj, so that its hidden units cannot be "
+                "edited; use site: residual"
+            )
+        return found
+
     def norm_gain(self, norm: Any) -> torch.Tensor:
         """Return (d_model,) what an RMS norm multiplies the normalised vector with."""
         return norm.weight.float()
