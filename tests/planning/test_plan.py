@@ -1,6 +1,7 @@
 """Plans of whole studies: counts and operations by hand, rates and sizes from planted studies."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -68,13 +69,16 @@ def test_operations_of_the_extraction_equal_a_count_by_hand(paper: StudyConfig) 
     """LLaVA-1.5-7B: 6.476e9 numbers in decoder layers, two operations each a token."""
     work = model_work(paper, "llava-1.5-7b")["extract"]
     n_tokens = 576 + 65  # Vicuna's frame with the suffix and a question
-    prefill = 2 * 6.476e9 * n_tokens + 4 * 32 * n_tokens**2 * 4096
+    n_behind = 18  # the question and what follows it; what precedes them is run once an image
+    n_shared = n_tokens - n_behind
+    shared = 2 * 6.476e9 * n_shared + 4 * 32 * n_shared**2 * 4096
+    behind = 2 * 6.476e9 * n_behind + 4 * 32 * n_behind * n_tokens * 4096
     decode = 2 * 6.476e9 + 2 * 131e6
     image = 2 * 577 * 303e6 + 2 * 576 * 21e6
     unembed_every_layer = 32 * 2 * 131e6
     # 1,000 POPE questions meet about 432 of 500 images; VQA's images hardly repeat.
     images = 432 + 2_063
-    by_hand = 3_090 * (prefill + decode + unembed_every_layer) + images * image
+    by_hand = 3_090 * (behind + decode + unembed_every_layer) + images * (shared + image)
     assert work.n_answers == 3_090
     assert work.flops == pytest.approx(by_hand, rel=0.05)
 
@@ -564,8 +568,9 @@ def test_any_model_is_planned_from_its_configuration(
     assert not [note for note in plan.notes if "left out" in note]
     assert assumed_lengths(study, study.models["own"]).n_image == n_image
     (extract,) = [stage for stage in plan.stages if stage.stage == "extract"]
-    # 40 tokens of text; 3,090 questions about some 2,495 images.
-    by_hand = 3_090 * 2 * decoder * (n_image + 40) / 1e12 + 2_495 * image_tflop
+    # 40 tokens of text, 18 of them behind the image; 3,090 questions about some 2,495 images.
+    of_images = 2_495 * (2 * decoder * (n_image + 22) / 1e12 + image_tflop)
+    by_hand = of_images + 3_090 * 2 * decoder * 18 / 1e12
     assert extract.tflop == pytest.approx(by_hand, rel=0.1)
     assert weights < extract.memory < 1.1 * weights + 16 * 1e9
     resources = StudyResources(study)
@@ -695,3 +700,46 @@ def test_the_command_loads_no_model_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_plan_lists_every_condition(demo: StudyConfig) -> None:
+    rows = [*mask_rows(random_seeds=5, dose=(), controls=()), {"kind": "object"}]
+    rows.append({"kind": "random_object", "seeds": 2})
+    ablate = {"items": 500, "conditions": [{"kind": "mlp"}]}
+    study = changed(demo, mask={"conditions": rows}, ablate=ablate)
+    plan = make_plan(study, device=DEFAULT_GPU)
+    found = {(one.stage, one.model, one.condition): one for one in plan.conditions}
+    names = [
+        one.condition for one in plan.conditions if (one.stage, one.model) == ("mask", "llava")
+    ]
+    assert names == ["sham", "top_30", "random_30", "object", "random_object"]
+    random = found["mask", "llava", "random_30"]
+    assert (random.n_items, random.n_answers) == (1000, 5000)
+    # Half of the 1,000 POPE questions are about an object that is there: 162 of every 1,000 items.
+    assert found["mask", "llava", "random_object"].n_answers == 2 * 162
+    # By hand: a fifth of the answers change, so that one item's effect has a standard deviation of
+    # √0.2; 1.96 + 0.84 standard errors are found with 80% power.
+    assert random.smallest_pp == pytest.approx(100 * (0.2 / 1000) ** 0.5 * 2.8, rel=0.01)
+    assert found["ablate", "llava", "mlp_bypass"].smallest_pp == pytest.approx(
+        random.smallest_pp * 2**0.5, rel=0.01
+    )
+    assert np.isnan(found["trace", "llava", "patch"].smallest_pp)
+    for stage in plan.stages:
+        own = [one for one in plan.conditions if (one.stage, one.model) == stage[:2]]
+        assert sum(one.seconds for one in own) <= stage.seconds * (1 + 1e-9)
+        if own:
+            assert sum(one.n_answers for one in own) == stage.n_answers
+    text = plan_text(plan)
+    assert re.search(r"mask +random_30 +1,000 +15,000 .* 4.0 pp", text)
+    listed = json.loads(plan_json(plan))["conditions"]
+    assert len(listed) == len(plan.conditions)
+
+
+def test_hidden_tokens_cost_nothing_where_they_are_left_out(paper: StudyConfig) -> None:
+    """Half of 576 image tokens are half of the prompt's work; not where they stay in it."""
+    rows = [{"kind": kind, "share": 0.5, "mode": mode} for mode in ("attention", "embedding")
+            for kind in ("top", "random")]  # fmt: skip
+    work = model_work(changed(paper, mask={"conditions": rows}), "llava-1.5-7b")["mask"]
+    flops = {one.condition: one.flops for one in work.conditions}
+    ratio = flops["top_50"] / flops["top_50_embedding"]
+    assert ratio == pytest.approx((641 - 288) / 641, rel=0.05)

@@ -40,6 +40,9 @@ def register_condition(kind: MaskKind | AblationKind) -> None:
 
 Condition = MaskCondition | AblationCondition
 
+INTERVENTIONS = ("mask", "ablate")
+"""Stages whose conditions are judged by their effect on accuracy."""
+
 
 @dataclass(frozen=True)
 class Contrast:

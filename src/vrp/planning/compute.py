@@ -41,6 +41,25 @@ def prefill_flops(dimensions: Dimensions, n_tokens: int) -> int:
     return n_tokens * each + unembed_flops(dimensions)
 
 
+def shared_prefill_flops(
+    dimensions: Dimensions, n_tokens: int, *, n_behind: int, sharing: float
+) -> int:
+    """Return the operations of one item's prefill where items of an image share what precedes.
+
+    Args:
+        dimensions: of the model.
+        n_tokens: prompt tokens, image tokens included.
+        n_behind: those behind the image, which each item has for itself.
+        sharing: items that share the rest.
+    """
+    if sharing <= 1 or not (dimensions.is_causal and dimensions.drops_tokens):
+        return prefill_flops(dimensions, n_tokens)
+    n_shared = n_tokens - n_behind
+    each, pair = dimensions.token_flops, dimensions.pair_flops
+    shared = n_shared * (each + pair * n_shared) / sharing
+    return round(shared) + n_behind * (each + pair * n_tokens) + unembed_flops(dimensions)
+
+
 def decode_flops(dimensions: Dimensions, n_keys: int) -> int:
     """Return the operations of a decode step that attends to `n_keys` tokens, its own included."""
     return dimensions.token_flops + dimensions.pair_flops * n_keys + unembed_flops(dimensions)
@@ -79,6 +98,7 @@ def item_flops(
     n_answer_tokens: int,
     capture: CaptureSpec | None = None,
     questions_per_image: float = 1.0,
+    n_behind: int | None = None,
 ) -> ItemFlops:
     """Return the operations of one item from image to answer.
 
@@ -90,6 +110,7 @@ def item_flops(
             the first.
         capture: what is read; nothing by default.
         questions_per_image: items of a batch that share one encoding.
+        n_behind: prompt tokens behind the image, where those up to it are shared, too.
     """
     steps = [decode_flops(dimensions, n_tokens + step) for step in range(1, n_answer_tokens)]
     read = (
@@ -99,7 +120,12 @@ def item_flops(
     )
     return ItemFlops(
         image=round(dimensions.image_flops.at(n_image_tokens) / questions_per_image),
-        prefill=prefill_flops(dimensions, n_tokens),
+        prefill=shared_prefill_flops(
+            dimensions,
+            n_tokens,
+            n_behind=n_tokens if n_behind is None else n_behind,
+            sharing=1.0 if n_behind is None else questions_per_image,
+        ),
         decode=sum(steps),
         capture=read,
     )

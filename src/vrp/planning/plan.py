@@ -1,11 +1,14 @@
 """What a study will take: forwards, operations, hours, GPU memory, disk, and good shard counts."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
+from vrp.interventions.conditions import INTERVENTIONS
+from vrp.interventions.masking import SHAM
 from vrp.planning.analysis_work import amount_of, planned_analyses
 from vrp.planning.devices import (
     CPU,
@@ -86,6 +89,26 @@ class StagePlan(NamedTuple):
     """Jobs of at most two hours."""
 
 
+class ConditionPlan(NamedTuple):
+    """One condition of an intervention on one model."""
+
+    stage: str
+    """Stage."""
+    model: str
+    """Name of the model in the config."""
+    condition: str
+    """Name of the condition; of the tracing, the kind of edit."""
+    n_items: int
+    """Items."""
+    n_answers: int
+    """Answers, or runs."""
+    seconds: float
+    """Its part of the stage's time."""
+    smallest_pp: float
+    """Smallest effect on accuracy that it can show (`smallest_effect`), percentage points; NaN
+    where accuracy is not what it is judged by."""
+
+
 class TablePlan(NamedTuple):
     """One table, or a group of other files."""
 
@@ -112,6 +135,8 @@ class Plan(NamedTuple):
     """Items."""
     stages: tuple[StagePlan, ...]
     """In the order in which they run."""
+    conditions: tuple[ConditionPlan, ...]
+    """Of the interventions, in the order in which they run."""
     tables: tuple[TablePlan, ...]
     """Under the study's results folder."""
     batch_bytes: int
@@ -211,6 +236,7 @@ def make_plan(
         device=device,
         n_items=n_items(study),
         stages=tuple(stages),
+        conditions=tuple(_conditions(study, stages, work)),
         tables=tuple(_table(study, size, known) for size in sizes),
         batch_bytes=sum(size.raw_bytes for size in sizes if size.table in CHECKPOINTED_TABLES),
         data_bytes=data_bytes(study),
@@ -282,6 +308,28 @@ def _model_stage(study: StudyConfig, work: Work, gpu: Device, known: MeasuredRat
         batch_size=work.batch_size,
         n_good_jobs=min(work.n_items, max(1, math.ceil(alone / LONGEST_JOB))),
     )
+
+
+def _conditions(
+    study: StudyConfig, stages: list[StagePlan], work: dict[str, dict[str, Work]]
+) -> Iterator[ConditionPlan]:
+    from vrp.planning.simulation import smallest_effect  # scipy: the workflow plans without it
+
+    for stage in stages:
+        planned = work.get(stage.model, {}).get(stage.stage)
+        if planned is None:
+            continue
+        for condition in planned.conditions:
+            judged = stage.stage in INTERVENTIONS and condition.condition != SHAM
+            yield ConditionPlan(
+                stage.stage,
+                stage.model,
+                condition.condition,
+                condition.n_items,
+                condition.n_answers,
+                stage.seconds * condition.flops / max(1, planned.flops),
+                smallest_effect(condition.n_items) if judged else math.nan,
+            )
 
 
 def _analyses(

@@ -1,10 +1,11 @@
 """A plan for people to read, and for programs."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from vrp.planning.plan import Plan, StagePlan
+from vrp.planning.plan import ConditionPlan, Plan, StagePlan
 from vrp.text_table import aligned
 
 
@@ -16,6 +17,7 @@ def plan_text(plan: Plan) -> str:
         "where they want a GPU",
         _source(plan),
         _table(_STAGE_HEAD, [_stage_row(stage) for stage in plan.stages if stage.n_answers]),
+        _table(_CONDITION_HEAD, _condition_rows(plan)),
         _table(_ANALYSIS_HEAD, [_analysis_row(s) for s in plan.stages if not s.n_answers]),
         _table(("table", "model", "rows", "size"), _table_rows(plan)),
         _totals(plan),
@@ -34,6 +36,7 @@ def plan_json(plan: Plan) -> str:
     plain: dict[str, Any] = plan._asdict()
     plain["device"] = plan.device.name
     plain["stages"] = [stage._asdict() for stage in plan.stages]
+    plain["conditions"] = [condition._asdict() for condition in plan.conditions]
     plain["tables"] = [table._asdict() for table in plan.tables]
     plain["shards"] = {
         key: {"now": now, "suggested": good} for key, (now, good) in plan.shards.items()
@@ -52,6 +55,7 @@ def plan_json(plan: Plan) -> str:
 _STAGE_HEAD = (
     "stage", "model", "items", "answers", "TFLOP", "jobs", "a job", "all jobs", "memory", "batch",
 )  # fmt: skip
+_CONDITION_HEAD = ("stage", "condition", "items", "answers", "time", "can show")
 _ANALYSIS_HEAD = ("stage", "model", "time")
 
 
@@ -74,6 +78,23 @@ def _stage_row(stage: StagePlan) -> tuple[str, ...]:
         _size(stage.memory),
         str(stage.batch_size) if fits else f"{stage.batch_size} (fits: {stage.largest_batch})",
     )
+
+
+def _condition_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """One row a condition, all models together."""
+    found: dict[tuple[str, str], list[ConditionPlan]] = {}
+    for condition in plan.conditions:
+        found.setdefault((condition.stage, condition.condition), []).append(condition)
+    rows: list[tuple[str, ...]] = []
+    for (stage, name), of_models in found.items():
+        shows = of_models[0].smallest_pp
+        rows.append((
+            stage, name, f"{of_models[0].n_items:,}",
+            f"{sum(one.n_answers for one in of_models):,}",
+            _duration(sum(one.seconds for one in of_models)),
+            f"{shows:.1f} pp" if math.isfinite(shows) else "",
+        ))  # fmt: skip
+    return rows
 
 
 def _analysis_row(stage: StagePlan) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import smallest_resolvable
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
-from vrp.stats.paired import paired_difference
 from vrp.tables.estimates import WITHIN_STRATA
 from vrp.text_table import aligned
 
@@ -225,19 +224,29 @@ def _judged_signals(
     }
 
 
+def smallest_effect(n_items: int, *, changed: float = CHANGED[-1], per_image: int = 1) -> float:
+    """Smallest effect on accuracy that an intervention can show with 80% power, tested alone.
+
+    Args:
+        n_items: items that it is run on.
+        changed: share of the answers that become right or wrong.
+        per_image: questions that share an image.
+
+    Returns:
+        Percentage points; NaN for fewer than two images.
+    """
+    n_images = math.ceil(n_items / per_image)
+    if n_images < 2:
+        return math.nan
+    return smallest_resolvable(100 * math.sqrt(changed / n_items), n_images - 1, alpha=ALPHA)
+
+
 def _effects(design: Design) -> tuple[tuple[float, float], ...]:
-    """Smallest effect on accuracy that the interventions' items can show, tested alone."""
-    n = int(design.n_masked)
-    groups = np.arange(n) // design.per_image
-    found = []
-    for changed in CHANGED:
-        random = generator("simulate effects", design.study, f"{changed:g}")
-        nets = random.choice([-1.0, 0.0, 1.0], size=n, p=[changed / 2, 1 - changed, changed / 2])
-        before = np.where(nets < 0, 1.0, 0.0)
-        difference = paired_difference(before, before + nets, groups, n_images=groups[-1] + 1)
-        size = smallest_resolvable(difference.se, difference.df, alpha=ALPHA)
-        found.append((changed, size))
-    return tuple(found)
+    """Smallest effect that the interventions' items can show, by the share that changes."""
+    return tuple(
+        (changed, smallest_effect(design.n_masked, changed=changed, per_image=design.per_image))
+        for changed in CHANGED
+    )
 
 
 def resolvable_auroc(design: Design, *, n_signals: int) -> float:

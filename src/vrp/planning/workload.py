@@ -13,8 +13,8 @@ from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.interventions.ablation import ablation_conditions
-from vrp.interventions.masking import mask_conditions
-from vrp.interventions.tracing import trace_conditions
+from vrp.interventions.masking import MaskCondition, mask_conditions
+from vrp.interventions.tracing import BLANK, CLEAN, trace_conditions
 from vrp.planning.compute import decode_flops, item_flops, prefill_flops, unembed_flops
 from vrp.planning.devices import MEMORY_MARGIN
 from vrp.planning.dimension_sources import dimensions_of
@@ -31,12 +31,16 @@ from vrp.vlm.memory_limits import ROWS_AN_ITEM
 _QUESTION_TOKENS = 10
 _JUDGEMENT_TOKENS = 20  # by which the question about an answer is longer
 _LONG_QUESTION = 40
+# Of a prompt's frame, those behind the image: the end of the turn, and the answer's beginning.
+_FRAME_BEHIND = 8
 # "yes", "2", "left": one or two tokens, and the end of the sequence.
 _ANSWER_TOKENS = 2
 # Distinct beginnings of answers that are followed at a step, an item.
 _TREE_ROWS = 4
 # Copies in float64 of a row's probabilities while the nucleus is sought.
 _NUCLEUS_COPIES = 6
+# Share of the image that an object has which a question asks for.
+_USUAL_OBJECT = 0.1
 # Where the best probe layer lies; the papers' are at 0.66, 0.56 and 0.64 of the depth.
 _BEST_DEPTH = 0.6
 
@@ -61,6 +65,19 @@ class Lengths(NamedTuple):
         return round(self.n_text + self.n_image)
 
 
+class ConditionWork(NamedTuple):
+    """What one condition of an intervention has to do, repeats together."""
+
+    condition: str
+    """Name, as the tables have it; of the tracing, the kind of edit."""
+    n_items: int
+    """Items that it is run on."""
+    n_answers: int
+    """Answers, or runs: items times repeats, and layers."""
+    flops: int
+    """Operations."""
+
+
 class Work(NamedTuple):
     """What one stage of one model has to do, over all its shards."""
 
@@ -80,6 +97,8 @@ class Work(NamedTuple):
     """Items a forward."""
     memory: int
     """Bytes that weights and a batch need on the device, with a margin."""
+    conditions: tuple[ConditionWork, ...] = ()
+    """Of an intervention, each; what all share is in none of them."""
 
     @property
     def tflop(self) -> float:
@@ -147,11 +166,13 @@ def model_work(study: StudyConfig, name: str, lengths: Lengths | None = None) ->
     everyone = n_items(study)
     found: dict[str, Work] = {}
     for stage in model_stages(study):
-        n, n_answers, flops = _counts(stage)(study, dimensions, lengths, everyone)
+        counted = _counts(stage)(study, dimensions, lengths, everyone)
         batch = batch_size(study, stage, name)
         found[stage.name] = Work(
-            stage.name, name, n, n_answers, flops, value_of(study, stage.shards_key), batch,
-            device_memory(study, name, stage.name, batch_size=min(batch, n)),
+            stage.name, name, counted.n_items, counted.n_answers, counted.flops,
+            value_of(study, stage.shards_key), batch,
+            device_memory(study, name, stage.name, batch_size=min(batch, counted.n_items)),
+            counted.conditions,
         )  # fmt: skip
     return found
 
@@ -162,11 +183,11 @@ def model_stages(study: StudyConfig) -> list[Stage]:
     return [stage for stage in STAGES if stage.runs_model and layout.runs(stage)]
 
 
-def _counts(stage: Stage) -> Callable[[StudyConfig, Dimensions, Lengths, int], "_Count"]:
+def _counts(stage: Stage) -> "Callable[[StudyConfig, Dimensions, Lengths, int], Count]":
     """Return the function that the graph names as the stage's cost."""
     assert isinstance(stage.cost, str)
     module, name = stage.cost.split(":")
-    count: Callable[[StudyConfig, Dimensions, Lengths, int], _Count]
+    count: Callable[[StudyConfig, Dimensions, Lengths, int], Count]
     count = getattr(importlib.import_module(module), name)
     return count
 
@@ -207,99 +228,167 @@ def _ablation_starts(study: StudyConfig, dimensions: Dimensions) -> list[int]:
 
 # Items, answers and operations of each stage.
 
-_Count = tuple[int, int, int]
+
+class Count(NamedTuple):
+    """What a stage of one model has to do."""
+
+    n_items: int
+    """Items that it asks about."""
+    n_answers: int
+    """Answers: items times conditions; for the sampling, prefills."""
+    flops: int
+    """Operations of the matrix products."""
+    conditions: tuple[ConditionWork, ...] = ()
+    """Of an intervention."""
 
 
-def extract_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
-    """Return items, answers and operations of the extraction."""
+def extract_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:
+    """Return what the extraction has to do."""
     capture = CaptureSpec.of(study.extract.capture, hidden=study.extract.positions)
-    return n, n, n * _answer(dimensions, lengths, capture, questions_per_image(study))
+    return Count(n, n, n * _answer(dimensions, lengths, capture, questions_per_image(study)))
 
 
-def blind_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
-    """Return items, answers and operations of the blank-image run."""
-    # Grey images of one size are one image, once a batch.
-    batch = study.extract.batch_size
-    sharing = batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
-    return n, n, n * _answer(dimensions, lengths, CaptureSpec(hidden=("prompt_end",)), sharing)
+def _blank_sharing(study: StudyConfig, batch: int) -> float:
+    """Items of a batch that share a grey image: those of one size are one image."""
+    return batch / min(batch, _SCENE_SIZES) if study.data.origin == "scenes" else 2.0
 
 
-def p_true_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
-    """Return items, answers and operations of the model's judgements of its answers."""
+def blind_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:
+    """Return what the blank-image run has to do."""
+    sharing = _blank_sharing(study, study.extract.batch_size)
+    capture = CaptureSpec(hidden=("prompt_end",))
+    return Count(n, n, n * _answer(dimensions, lengths, capture, sharing))
+
+
+def p_true_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:
+    """Return what the model's judgements of its answers take."""
     longer = lengths._replace(n_text=lengths.n_text + _JUDGEMENT_TOKENS, n_answer=1)
-    return n, n, n * _answer(dimensions, longer, None, questions_per_image(study))
+    return Count(n, n, n * _answer(dimensions, longer, None, questions_per_image(study)))
 
 
 def consistency_counts(
     study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int
-) -> _Count:
-    """Return items, answers and operations of the sampling."""
+) -> Count:
+    """Return what the sampling has to do."""
     one = _answer(dimensions, lengths._replace(n_answer=1), None, questions_per_image(study))
     steps = round(lengths.n_answer) - 1
     rows = min(_TREE_ROWS, study.consistency.k)
     tree = rows * sum(
         decode_flops(dimensions, lengths.n_prompt + step + 1) for step in range(steps)
     )
-    return n, n, n * (one + tree)
+    return Count(n, n, n * (one + tree))
 
 
-def mask_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
-    """Return items, answers and operations of the masking."""
+def mask_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:
+    """Return what the masking has to do."""
     mask = study.mask
     n_masked = min(mask.items, n)
-    image = dimensions.image_flops.at(round(lengths.n_image))
     sharing = questions_per_image(study, n_masked / n)
-    bare = _answer(dimensions, lengths, None, sharing) - round(image / sharing)
+    image = round(dimensions.image_flops.at(round(lengths.n_image)) / sharing)
     conditions = mask_conditions(mask)
-    answers, flops = 0, n_masked * round(image / sharing)
+    found: dict[str, ConditionWork] = {}
     for condition in conditions:
         n_items = min(condition.n_items or n_masked, n_masked)
-        answers += n_items
-        flops += n_items * bare
-        if condition.mode == "pixels":  # it paints an image of its own
-            flops += n_items * image
-        elif condition.shows != "own":
-            flops += n_items * round(image / sharing)
+        if condition.of_object:
+            n_items = round(n_items * _share_with_object(study))
+        one = n_items * _masked_answer(study, dimensions, lengths, condition, sharing)
+        before = found.get(condition.name, ConditionWork(condition.name, n_items, 0, 0))
+        found[condition.name] = before._replace(
+            n_answers=before.n_answers + n_items, flops=before.flops + one
+        )
+    common = n_masked * image  # encoded once for all conditions that show it
     if any(condition.mode == "embedding" for condition in conditions):
         # Each job encodes the whole subset for its mean.
-        flops += mask.shards * round(n_masked / sharing) * image
-    return n_masked, answers, flops
+        common += mask.shards * n_masked * image
+    return _of_conditions(n_masked, tuple(found.values()), common)
 
 
-def ablate_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
-    """Return items, answers and operations of the ablation."""
+def _share_with_object(study: StudyConfig) -> float:
+    """Share of the items whose image has the object that they ask for: half of POPE's."""
+    asked = sum(split.count for split in study.sample.splits if split.dataset == "pope")
+    return asked / 2 / n_items(study)
+
+
+def _of_conditions(n_items: int, conditions: tuple[ConditionWork, ...], common: int) -> Count:
+    answers = sum(condition.n_answers for condition in conditions)
+    flops = common + sum(condition.flops for condition in conditions)
+    return Count(n_items, answers, flops, conditions)
+
+
+def _masked_answer(
+    study: StudyConfig,
+    dimensions: Dimensions,
+    lengths: Lengths,
+    condition: MaskCondition,
+    sharing: float,
+) -> int:
+    """Operations of one item's answer under a condition, its own image's encoding left out."""
+    whole = dimensions.image_flops.at(round(lengths.n_image))
+    if condition.shows == "blank":
+        return _answer(dimensions, lengths, None, _blank_sharing(study, study.mask.batch_size))
+    if condition.shows == "other":
+        return _answer(dimensions, lengths, None, 1.0)
+    if condition.mode == "pixels":
+        return _answer(dimensions, lengths, None, 1.0)
+    hidden = _USUAL_OBJECT if condition.of_object else condition.share or 0.0
+    if not hidden:  # nothing is hidden: items of an image share what precedes their questions
+        return _answer(dimensions, lengths, None, sharing) - round(whole / sharing)
+    if condition.mode == "attention" and dimensions.drops_tokens:
+        lengths = lengths._replace(n_image=(1 - hidden) * lengths.n_image)
+    n_image = round(lengths.n_image)
+    return _answer(dimensions, lengths, None, 1.0) - round(dimensions.image_flops.at(n_image))
+
+
+def ablate_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:
+    """Return what the ablation has to do."""
     n_ablated = min(study.ablate.items, n)
-    starts = _ablation_starts(study, dimensions)
-    n_tokens = lengths.n_prompt
-    image = dimensions.image_flops.at(round(lengths.n_image))
+    sharing = questions_per_image(study, n_ablated / n)
+    image = round(dimensions.image_flops.at(round(lengths.n_image)) / sharing)
+    answer = _answer(dimensions, lengths, None, sharing) - image
     unembed = unembed_flops(dimensions)
-    layers = prefill_flops(dimensions, n_tokens) - unembed
-    decode = _answer(dimensions, lengths, None, 1.0) - image - layers - unembed
-    # The layers under the edits once, then what lies above each.
-    trunk = layers + unembed if any(starts) else 0
-    above = sum(
-        round((dimensions.n_layers - start) / dimensions.n_layers * layers) + unembed + decode
-        for start in starts
-    )
-    one = round(image / questions_per_image(study, n_ablated / n)) + trunk + above
-    return n_ablated, n_ablated * len(starts), n_ablated * one
+    prefill = _answer(dimensions, lengths._replace(n_answer=1), None, sharing) - image
+    layers, decode = prefill - unembed, answer - prefill
+    starts = _ablation_starts(study, dimensions)
+    found: dict[str, ConditionWork] = {}
+    for condition, start in zip(ablation_conditions(study.ablate), starts, strict=True):
+        above = round((dimensions.n_layers - start) / dimensions.n_layers * layers)
+        before = found.get(condition.name, ConditionWork(condition.name, n_ablated, 0, 0))
+        found[condition.name] = before._replace(
+            n_answers=before.n_answers + n_ablated,
+            flops=before.flops + n_ablated * (above + unembed + decode),
+        )
+    # The layers under the edits are run once, then what lies above each.
+    trunk = prefill if any(starts) else 0
+    return _of_conditions(n_ablated, tuple(found.values()), n_ablated * (image + trunk))
 
 
-def trace_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> _Count:
-    """Return items, runs and operations of the tracing; as of a causal model."""
+def trace_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:
+    """Return what the tracing has to do."""
     n_traced = min(study.trace.items, n)
-    conditions = trace_conditions(study.trace.window, dimensions.n_layers)
     sharing = questions_per_image(study, n_traced / n)
     bare = _answer(dimensions, lengths._replace(n_answer=1), None, sharing)
     step = decode_flops(dimensions, lengths.n_prompt)
-    runs = len(conditions) + 2  # with the image, and with a blank one
-    return n_traced, n_traced * runs, n_traced * (2 * bare + len(conditions) * step)
+    layers = prefill_flops(dimensions, lengths.n_prompt)
+    found = {
+        kind: ConditionWork(kind, n_traced, n_traced, n_traced * bare) for kind in (CLEAN, BLANK)
+    }
+    for condition in trace_conditions(study.trace.window, dimensions.n_layers):
+        one = step
+        if not dimensions.is_causal:  # the layers above the edit are run anew
+            above = dimensions.n_layers - condition.first_changed_layer
+            one = round(above / dimensions.n_layers * layers)
+        before = found.get(condition.kind, ConditionWork(condition.kind, n_traced, 0, 0))
+        found[condition.kind] = before._replace(
+            n_answers=before.n_answers + n_traced, flops=before.flops + n_traced * one
+        )
+    return _of_conditions(n_traced, tuple(found.values()), 0)
 
 
 def _answer(
     dimensions: Dimensions, lengths: Lengths, capture: CaptureSpec | None, sharing: float
 ) -> int:
-    """Operations of one item from image to answer."""
+    """Operations of one item from image to answer, where so many items share an image."""
+    behind = round(lengths.n_text) - dimensions.n_frame_tokens + _FRAME_BEHIND
     return item_flops(
         dimensions,
         n_image_tokens=round(lengths.n_image),
@@ -307,6 +396,7 @@ def _answer(
         n_answer_tokens=max(1, round(lengths.n_answer)),
         capture=capture,
         questions_per_image=sharing,
+        n_behind=min(max(1, behind), lengths.n_prompt),
     ).total
 
 

@@ -126,6 +126,11 @@ class Dimensions:
     """Memory with activations in bfloat16 or float16."""
     in_32_bits: Activations
     """Memory with activations in float32."""
+    is_causal: bool = True
+    """Whether no token attends to a later one, so that what prompts begin with is run once an
+    image."""
+    drops_tokens: bool = True
+    """Whether image tokens that are hidden are left out of the sequence."""
 
     def activations(self, dtype: str) -> Activations:
         """Return the memory with activations of a data type."""

@@ -26,7 +26,7 @@ from vrp.vlm.config_and_processor import load_config, load_image_processor, load
 from vrp.vlm.dimensions import Activations, Dimensions, ImageRule, Quadratic
 from vrp.vlm.families import get_family
 from vrp.vlm.families.auto import WHOLE_IMAGE
-from vrp.vlm.families.base import FamilyOptions
+from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.shape_only import ShapeOnly
 
 # Where the tokenizer is not there, as for a configuration by itself.
@@ -67,7 +67,7 @@ def measure_folder(folder: Path, family: str) -> Dimensions:
         config = load_config(folder)
         image_processor = _image_processor(folder, config)
         frame = _n_frame_tokens(folder, family, config, image_processor)
-        return _measure(config, image_processor, frame)
+        return _measure(config, image_processor, frame, get_family(family))
     except InputError:
         raise
     except Exception as error:  # of modelling code that this project does not know
@@ -104,7 +104,9 @@ def _n_frame_tokens(folder: Path, family: str, config: Any, image_processor: Any
     return len(bound.prompt_token_ids([""])[0]) - 1
 
 
-def _measure(config: Any, image_processor: Any, n_frame_tokens: int) -> Dimensions:
+def _measure(
+    config: Any, image_processor: Any, n_frame_tokens: int, family: type[Family]
+) -> Dimensions:
     published = config.dtype or torch.bfloat16  # building sets it to what is built
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
@@ -139,6 +141,8 @@ def _measure(config: Any, image_processor: Any, n_frame_tokens: int) -> Dimensio
         else Quadratic(images[0].flops, 0, 0),
         in_16_bits=_activations(prompts[-1], images[-1], dynamic=dynamic),
         in_32_bits=_activations(*in_float32, dynamic=dynamic),
+        is_causal=family.is_causal,
+        drops_tokens=family.drops_tokens(model),
     )  # fmt: skip
 
 

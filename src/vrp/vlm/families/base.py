@@ -240,7 +240,8 @@ class Family(ABC):
 
     # Positions and other inputs of the language model
 
-    def drops_tokens(self, model: Any) -> bool:
+    @classmethod
+    def drops_tokens(cls, model: Any) -> bool:
         """Whether a token that no other attends to may be left out, others keeping their positions.
 
         Not where layers have a sliding window: it counts keys, whatever their positions are.
@@ -251,9 +252,10 @@ class Family(ABC):
             return getattr(text, "sliding_window", None) is None
         return "sliding_attention" not in kinds
 
-    def shares_prefixes(self, model: Any) -> bool:
+    @classmethod
+    def shares_prefixes(cls, model: Any) -> bool:
         """Whether what prompts begin with, up to the image's last token, may be run on its own."""
-        return self.is_causal and self.drops_tokens(model)
+        return cls.is_causal and cls.drops_tokens(model)
 
     def positions(
         self,
