@@ -1,15 +1,18 @@
 """The four sentences, whichever way the numbers fall."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from planted_study import CONDITIONS
 
 from vrp.config.margins import EquivalenceMargins
+from vrp.config.study import study_from_mapping
 from vrp.estimates.estimate_rows import permutation_rows
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Verdict
+from vrp.interventions.conditions import conditions_by_name
 from vrp.report.conclusions import (
     conclude_attention,
     conclude_generation,
@@ -487,3 +490,51 @@ def test_what_only_the_last_layer_restores_is_not_said():
     model = evidence(traces={"patch": traced(0.0, 0.1, 0.5, 1.0)})
     assert "restores" not in conclude_interventions([model]).body
     assert "image adds" not in conclude_interventions([evidence()]).body
+
+
+WITH_STEERING = conditions_by_name(
+    study_from_mapping(
+        {
+            "study": "s",
+            "models": {"m": {"family": "llava", "checkpoint": "x"}},
+            "mask": {"conditions": [{"kind": "object"}, {"kind": "random_object"}]},
+            "ablate": {
+                "conditions": [
+                    {"kind": "steer", "doses": [-3, 3]},
+                    {"kind": "steer_random", "doses": [-3, 3], "seeds": 5},
+                ]
+            },
+        }
+    )
+)
+
+
+def steered(back, forth, hidden=COSTS):
+    effects = {
+        ("ablate", "steer_-3 - steer_random_-3"): back,
+        ("ablate", "steer_3 - steer_random_3"): forth,
+        ("mask", "object"): COSTS,
+        ("mask", "object - random_object"): hidden,
+    }
+    return replace(evidence(effects=effects), conditions=WITH_STEERING)
+
+
+@pytest.mark.parametrize(
+    ("back", "forth", "words"),
+    [
+        (COSTS, SPARES, "the probe’s direction is used, and not only readable, in m (beyond "
+         "random by −3 SD: −5.0 pp [−7.0, −3.0], by +3 SD: +0.1 pp [−0.8, 0.9])"),
+        (SPARES, SPARES, "the probe’s direction is readable but not used in m"),
+        (SPARES, WIDE, "whether the probe’s direction is used, or only readable, is not settled"),
+    ],
+)  # fmt: skip
+def test_steering_says_whether_the_direction_is_used(back, forth, words):
+    body = conclude_interventions([steered(back, forth)]).body
+    assert words in body
+    assert "hiding the object that is asked for costs more than as many patches at random" in body
+    assert "steer" not in conclude_interventions([evidence()]).body
+
+
+def test_an_object_that_may_be_hidden_says_so():
+    body = conclude_interventions([steered(WIDE, WIDE, hidden=SPARES)]).body
+    assert "hiding the object that is asked for costs what hiding as many patches" in body

@@ -21,6 +21,7 @@ from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.blind_scores import BLIND_SCORES
+from vrp.tables.boxes import BOXES
 from vrp.tables.consistency import CONSISTENCY, EXACT_COLUMNS
 from vrp.tables.hidden import hidden_table
 from vrp.tables.interventions import ABLATE, MASK
@@ -368,6 +369,97 @@ def test_masking_hides_exactly_the_most_attended_tokens(mode: str, small_study: 
     assert np.isclose(row["decision_margin"], expected.decision_margin, atol=1e-4)
     (plain,) = run_batch(vlm, [batches.input(items[row["item_id"]])], max_new_tokens=3)
     assert not np.isclose(plain.decision_margin, expected.decision_margin, atol=1e-3)
+
+
+def test_masking_hides_the_object_and_as_many_at_random(small_study: Study):
+    """The object covers the left quarter of a square image; two items have no box."""
+    study = small_study(sizes=[(48, 48)])
+    tables = study.extract()
+    ids = study.read_items()["item_id"].to_list()
+    boxes = study.folder / "boxes.parquet"
+    n = len(ids)
+    write_table(boxes, BOXES, {
+        "item_id": ids, "object": ["cup"] * n, "image_width": [48] * n, "image_height": [48] * n,
+        "boxes": [[[0.0, 0.0, 12.0, 48.0]]] * (n - 2) + [[], []],
+        "note": [None] * (n - 2) + ["no such object is annotated in the image"] * 2,
+    }, provenance={})  # fmt: skip
+    rows = [{"kind": "object"}, {"kind": "random_object", "seeds": 2}, {"kind": "background"},
+            {"kind": "random_background"}]  # fmt: skip
+    output = study.mask(
+        [tables["answers"]], [tables["attention"]], boxes=[boxes], conditions=rows, items=n
+    )
+    table = read_table(output, MASK)
+    counts = dict(table.group_by("condition").len().iter_rows())
+    assert counts == {
+        "sham": n, "object": n - 2, "random_object": 2 * (n - 2), "background": n - 2,
+        "random_background": n - 2,
+    }  # fmt: skip
+    # 12 of 48 pixels are one and a half of six columns of tokens: two are touched.
+    n_masked = dict(table.select("condition", "n_masked").unique().iter_rows())
+    assert n_masked == {
+        "sham": 0, "object": 12, "random_object": 12, "background": 24, "random_background": 24
+    }  # fmt: skip
+    assert table.filter(condition="object")["share"].unique().to_list() == pytest.approx([1 / 3])
+
+
+@pytest.mark.parametrize("ranking", ["without_sinks", "times_values"])
+def test_masking_ranks_as_its_row_says(ranking: str, small_study: Study):
+    """What the stage hides is repeated by hand: by layers 1 to 2, and by another ranking."""
+    from vrp.running.image_rankings import read_item_maps
+    from vrp.running.model_manifest import read_manifest
+    from vrp.running.model_run import ItemBatches, StudyImages, as_items, load_model
+    from vrp.vlm.decode import AttentionMask, prepare, run_batch
+    from vrp.vlm.value_norms import value_norms
+
+    study = small_study()
+    tables = study.extract()
+    rows = [{"kind": "top", "share": 0.3, "ranking": ranking, "layers": [1, 2]}]
+    output = study.mask([tables["answers"]], [tables["attention"]], conditions=rows)
+    row = read_table(output, MASK).filter(condition=f"top_30_{ranking}_layers1to2").row(
+        4, named=True
+    )  # fmt: skip
+    items = as_items(study.read_items())
+    vlm = load_model(study.model, read_manifest(study.manifest, study.model))
+    entry = ItemBatches(vlm, items, StudyImages(study.data), batch_size=32).input(
+        items[row["item_id"]]
+    )
+    image_of = dict(study.read_items().select("item_id", "group").iter_rows())
+    maps = read_item_maps([tables["attention"]], [row["item_id"]], image_of=image_of)
+    (norms,) = value_norms(vlm, prepare(vlm, [entry]))
+    wanted = maps[row["item_id"]].ranking(ranking, (1, 2), norms)
+    keep = np.ones(N_TOKENS, dtype=bool)
+    keep[most_attended(wanted, 0.3)] = False
+    (expected,) = run_batch(
+        vlm, [entry], max_new_tokens=study.max_new_tokens, mask=AttentionMask([keep])
+    )
+    assert row["answer"] == expected.answer
+    assert np.isclose(row["decision_margin"], expected.decision_margin, atol=1e-4)
+    with pytest.raises(InputError, match="reads layers 2 to 9, the model has 0 to 3"):
+        study.mask(
+            [tables["answers"]], [tables["attention"]], name="beyond",
+            conditions=[{"kind": "top", "share": 0.3, "layers": [2, 9]}],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"kind": "head", "heads": [9]}, "head_9 asks for head 9, the model has heads 0 to 3"),
+        ({"kind": "random", "count": 33}, "random_33 asks for 33 neurons, the model has 32"),
+        (
+            {"kind": "random", "count": 999, "site": "mlp"},
+            "random_999_in_mlp asks for 999 neurons, the model has 48",
+        ),
+    ],
+)
+def test_what_the_model_does_not_have_is_refused_before_anything_runs(
+    small_study: Study, row: dict[str, Any], words: str
+):
+    study = small_study(n_items=6)
+    tables = study.extract()
+    with pytest.raises(InputError, match=words):
+        study.ablate([tables["answers"]], *write_probes(study), conditions=[row])
+    assert not study.path("ablate", 0).exists()
 
 
 def test_ablation_sites_and_sizes(small_study: Study):

@@ -278,3 +278,10 @@ def test_a_paligemma_with_the_soft_caps_of_gemma_2_is_refused(
     with pytest.raises(InputError, match=f"family 'paligemma'.*{named}") as caught:
         load_vlm(folder, family="paligemma", device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_without_a_single_mlp_has_no_such_site():
+    experts = torch.nn.Module()
+    experts.mlp = torch.nn.ModuleList([torch.nn.Linear(4, 4)])
+    with pytest.raises(InputError, match=r"ModuleList has no down_proj.*use site: residual"):
+        get_family("llava").mlp_output(None, experts)  # type: ignore[arg-type]

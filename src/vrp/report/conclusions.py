@@ -449,6 +449,41 @@ _LEAST_ATTENDED = {
 }
 
 
+_OBJECT = {
+    Standing.BELOW: Wording(
+        "hiding the object that is asked for costs more than as many patches at random in {models}"
+    ),
+    Standing.ABOVE: Wording(
+        "hiding the object that is asked for costs less than as many patches at random in {models}",
+        "less in {models}",
+    ),
+    Standing.EQUIVALENT: Wording(
+        "hiding the object that is asked for costs what hiding as many patches at random costs, "
+        "but for at most negligible differences, in {models}",
+        "as much, but for at most negligible differences, in {models}",
+    ),
+    Standing.UNSETTLED: Wording(
+        "whether hiding the object that is asked for costs more than as many patches at random is "
+        "not settled in {models}",
+        "this is not settled in {models}",
+    ),
+}
+_STEERING = {
+    Verdict.YES: Wording(
+        "the probe’s direction is used, and not only readable, in {models}: moving the state along "
+        "it changes accuracy differently from a random direction",
+    ),
+    Verdict.NO: Wording(
+        "the probe’s direction is readable but not used in {models}: but for at most negligible "
+        "differences, moving the state along it changes accuracy as a random direction does",
+    ),
+    Verdict.UNDECIDED: Wording(
+        "whether the probe’s direction is used, or only readable, is not settled in {models}",
+        "this is not settled in {models}",
+    ),
+}
+
+
 def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
     """Does the answer depend on the attended patches, or on few neurons?
 
@@ -470,8 +505,10 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
                 None,
                 [
                     clauses(patches, _PATCHES),
-                    clauses(_least_attended(models), _LEAST_ATTENDED),
+                    clauses(_beyond_random(models, "bottom"), _LEAST_ATTENDED),
+                    clauses(_beyond_random(models, "object"), _OBJECT),
                     clauses(neurons, _NEURONS),
+                    clauses([found for one in models if (found := _steered(one))], _STEERING),
                     _trace_clause(models),
                 ],
             )
@@ -546,15 +583,42 @@ def _patch_words(patches: Sequence[TracedLayers]) -> str:
     return f"the last token's state after layer {later[0].first} restores {percent(later[0].share)}"
 
 
-def _least_attended(models: Sequence[ModelEvidence]) -> list[Finding]:
-    """What hiding the least attended tokens costs beyond random ones, where it was run."""
+def _beyond_random(models: Sequence[ModelEvidence], kind: str) -> list[Finding]:
+    """What hiding tokens of a kind costs beyond random ones, where it was run."""
     found = []
     for model in models:
-        gap = model.specificity("mask", "bottom")
+        gap = model.specificity("mask", kind)
         if gap is not None and gap.effect.defined:
             where = standing(gap.effect, null=0.0)
             found.append(Finding(model.name, where, f"difference {points(gap.effect)}", gap.effect))
     return found
+
+
+def _steered(model: ModelEvidence) -> Finding | None:
+    """Whether moving the state along the probe's direction does more than a random direction.
+
+    Yes where it does at any dose, after Holm's correction; no where it is equivalent at all.
+    """
+    contrasts = model.conditions.contrasts("ablate")
+    found = {
+        condition.extent: effect.effect
+        for name, condition in model.conditions.ablate.items()
+        if condition.kind == "steer"
+        and not condition.variant
+        and name in contrasts
+        and (effect := model.effect("ablate", contrasts[name].name))
+        and effect.effect.defined
+    }
+    if not found:
+        return None
+    standings = {standing(number, null=0.0) for number in found.values()}
+    verdict = Verdict.UNDECIDED
+    if standings & {Standing.ABOVE, Standing.BELOW}:
+        verdict = Verdict.YES
+    elif standings == {Standing.EQUIVALENT}:
+        verdict = Verdict.NO
+    details = ", ".join(f"{extent}: {points(number)}" for extent, number in found.items())
+    return Finding(model.name, verdict, f"beyond random {details}")
 
 
 def _specific(model: ModelEvidence, intervention: str) -> Finding:
