@@ -16,15 +16,14 @@ from vrp.interventions.masking import MASK_KINDS, MaskCondition, MaskKind, mask_
 if TYPE_CHECKING:
     from vrp.config.study import StudyConfig
 
-# The papers ablate five neurons; their share of masked patches is the study's own `mask.share`.
+# The papers ablate five neurons.
 _MAIN_ABLATION = "top_5"
 
 
 def register_condition(kind: MaskKind | AblationKind) -> None:
     """Add a kind of condition, which a study's config can then name.
 
-    A mask kind is named in `mask.controls`, an ablation kind under `neurons` in
-    `ablate.conditions`.
+    It is named under `kind` in a row of `mask.conditions` or `ablate.conditions`.
 
     Raises:
         InputError: the name is taken, or is not a plain word.
@@ -122,8 +121,8 @@ class StudyConditions:
     def main(self, intervention: str, kind: str = "top") -> Condition | None:
         """Return the condition of a kind that headline numbers are about; None: there is none.
 
-        Masking: the study's share. Ablation, at the best layer and with zeros: the papers' five
-        neurons, or else what the config lists first.
+        Masking, by attention over all layers: what the config lists first. Ablation, at the best
+        layer and with zeros: the papers' five neurons, or else what the config lists first.
         """
         found = {
             name: condition
