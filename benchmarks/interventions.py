@@ -5,15 +5,17 @@
 A bare pass answers every item with a whole prompt of its own, each image encoded once and nothing
 captured. `masking` hides a share of the image tokens of each item, at random, by attention;
 `plain masking` is the same by a full forward under a mask. `ablation` sweeps conditions spread over
-the last quarter of the layers, from one shared trunk; `plain ablation` runs each as a whole forward
-with a hook. All is measured in one run, in rounds that take the contestants in turn; images are
+the last quarter of the layers, from one shared trunk, `half the ablations` every second of them;
+`plain ablation` runs each as a whole forward with a hook. `knockouts` blocks the last token's
+attention to image or question in every window of layers, `plain knockouts` by whole forwards under
+a mask. All is measured in one run, in rounds that take the contestants in turn; images are
 encoded once for all conditions. Both ways must give the same answers.
 """
 
 import argparse
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,13 +27,17 @@ from extraction import MIXES, in_batches, questions
 from hardware import hardware
 from judged import Goal, Spread, in_rounds, ratio_of, write_whole
 
+from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, trace_conditions
 from vrp.signals.structural import token_count
 from vrp.stats.bootstrap import seed_from
+from vrp.vlm.attention_tap import AttentionTap, active
 from vrp.vlm.batched_edits import Trunk
 from vrp.vlm.decode import ItemCapture, Prepared, prepare, run_batch
 from vrp.vlm.image_edits import AttentionMask
 from vrp.vlm.loading import load_vlm
+from vrp.vlm.prefill import Decoder
 from vrp.vlm.residual_edits import NeuronEdit
+from vrp.vlm.tracing import Knockout, LastToken
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "interventions.json"
@@ -105,8 +111,8 @@ class Contest:
             for index in range(N_ABLATIONS)
         ]
 
-    def ablation(self) -> list[list[ItemCapture]]:
-        found, edits = [], self.edits()
+    def ablation(self, edits: Sequence[NeuronEdit] | None = None) -> list[list[ItemCapture]]:
+        found, edits = [], self.edits() if edits is None else edits
         for batch in self.batches:
             prepared = prepare(self.vlm, batch)
             trunk = Trunk(self.vlm, prepared, edits)
@@ -128,11 +134,41 @@ class Contest:
                 ]
         return found
 
+    def knockout_edits(self) -> list[Knockout]:
+        return [
+            Knockout(one.layer, one.last_layer, "image" if one.kind == KNOCKOUT_IMAGE else "text")
+            for one in trace_conditions(None, self.vlm.n_layers)
+            if one.kind in (KNOCKOUT_IMAGE, KNOCKOUT_TEXT)
+        ]
+
+    def knockouts(self) -> list[torch.Tensor]:
+        found, edits = [], self.knockout_edits()
+        for batch in self.batches:
+            last = LastToken(self.vlm, prepare(self.vlm, batch), edits)
+            found += [last.under(edit) for edit in edits]
+        return found
+
+    def plain_knockouts(self) -> list[torch.Tensor]:
+        found = []
+        with self.whole_prompts(), torch.inference_mode():
+            for batch in self.batches:
+                prepared = prepare(self.vlm, batch)
+                for edit in self.knockout_edits():
+                    block = edit.block(self.vlm, prepared)
+                    tap = AttentionTap(
+                        prepared.image_index, n_layers=self.vlm.n_layers, collect=False, block=block
+                    )
+                    with active(tap):
+                        found.append(Decoder(self.vlm, prepared).prefill())
+        return found
+
     def contestants(self) -> dict[str, Callable[[], object]]:
         found: dict[str, Callable[[], object]] = {"bare": self.bare}
         found |= {f"masking {share:.0%}": partial(self.masking, share) for share in SHARES}
         found["plain masking 30%"] = partial(self.plain_masking, 0.3)
-        return found | {"ablation": self.ablation, "plain ablation": self.plain_ablation}
+        found |= {"ablation": self.ablation, "plain ablation": self.plain_ablation}
+        found["half the ablations"] = partial(self.ablation, self.edits()[::2])
+        return found | {"knockouts": self.knockouts, "plain knockouts": self.plain_knockouts}
 
     def check_same_answers(self) -> int:
         """Answers by either way must be the same tokens; returns how many were compared."""
@@ -146,6 +182,10 @@ class Contest:
                     if a.token_ids != b.token_ids and not a.close_choices:
                         raise SystemExit(f"{a.item_id}: {a.token_ids} and {b.token_ids}")
                     compared += 1
+        for one, other in zip(self.knockouts(), self.plain_knockouts(), strict=True):
+            if not torch.allclose(one, other, atol=1e-3):
+                raise SystemExit(f"knockouts: logits differ by {(one - other).abs().max():.2g}")
+            compared += len(one)
         return compared
 
 
@@ -155,15 +195,18 @@ def measure(family: str, options: argparse.Namespace) -> dict[str, Any]:
     times = in_rounds(contest.contestants(), options.rounds)
     # The sweep is of all its conditions, everything else of one condition.
     conditions = dict.fromkeys(times, options.conditions) | {
-        "bare": 1, "ablation": 1, "plain ablation": 1 / EVERY,
+        "bare": 1, "ablation": 1, "half the ablations": 1, "plain ablation": 1 / EVERY,
+        "knockouts": 1, "plain knockouts": 1,
     }  # fmt: skip
     each = {name: [one / conditions[name] for one in spent] for name, spent in times.items()}
     ratios = {f"{name} / bare": ratio_of(each, name, "bare") for name in each if name != "bare"}
+    ratios["half the ablations / ablation"] = ratio_of(each, "half the ablations", "ablation")
     n_items = sum(map(len, contest.batches))
     goals = GOALS if family == "llava" else {}
     return {
         "items": n_items,
         "answers_compared": compared,
+        "knockouts": len(contest.knockout_edits()),
         "bare_ms_an_item": Spread.of(1000 * one / n_items for one in times["bare"])._asdict(),
         "ratios": {name: ratio.judged(goals.get(name)) for name, ratio in ratios.items()},
     }

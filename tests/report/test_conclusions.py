@@ -538,3 +538,15 @@ def test_steering_says_whether_the_direction_is_used(back, forth, words):
 def test_an_object_that_may_be_hidden_says_so():
     body = conclude_interventions([steered(WIDE, WIDE, hidden=SPARES)]).body
     assert "hiding the object that is asked for costs what hiding as many patches" in body
+
+
+def test_it_depends_on_the_model_where_the_paired_difference_shows_it():
+    """The same items were masked for both models: their difference is tested item by item."""
+    slight = estimate(-0.5, -2.6, 1.6, p=0.9, equivalence=0.4)
+    models = [intervened(COSTS, None, "one"), intervened(slight, None, "two")]
+    for difference, lead in ((COSTS, "It depends on the model"), (WIDE, "Yes for one")):
+        between = {
+            ("one - two", "mask", "top_30 - random_30"):
+            Effect(difference, 0.7, 0.6, 0.1, math.nan, ())
+        }  # fmt: skip
+        assert conclude_interventions(models, between).lead.startswith(lead)

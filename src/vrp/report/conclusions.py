@@ -22,7 +22,7 @@ from vrp.estimates.verdicts import (
 )
 from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.evidence import ModelEvidence, TracedLayers
+from vrp.report.evidence import BetweenModels, ModelEvidence, TracedLayers
 from vrp.report.guards import claim_of
 from vrp.report.numbers import (
     decimal,
@@ -68,17 +68,20 @@ def _conclude(
     return Conclusion(question, short_answer(findings) + remark, body, verdicts)
 
 
-def four_conclusions(models: Sequence[ModelEvidence]) -> list[Conclusion]:
+def four_conclusions(
+    models: Sequence[ModelEvidence], between_models: BetweenModels | None = None
+) -> list[Conclusion]:
     """Answer the study's four questions.
 
     Args:
         models: what the tables say of each model; anything may be missing.
+        between_models: how far the interventions' effects on two models differ.
     """
     return [
         conclude_attention(models),
         conclude_generation(models),
         conclude_hidden_states(models),
-        conclude_interventions(models),
+        conclude_interventions(models, between_models),
     ]
 
 
@@ -484,7 +487,9 @@ _STEERING = {
 }
 
 
-def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
+def conclude_interventions(
+    models: Sequence[ModelEvidence], between_models: BetweenModels | None = None
+) -> Conclusion:
     """Does the answer depend on the attended patches, or on few neurons?
 
     Judged on specificity: what the top ones cost more than as many random ones. Yes: they cost
@@ -492,7 +497,10 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
     """
     patches = [_specific(model, "mask") for model in models]
     neurons = [_specific(model, "ablate") for model in models]
-    of_patches, of_neurons = short_answer(patches), short_answer(neurons)
+    of_patches, of_neurons = (
+        short_answer(found, differ=_differ(models, intervention, between_models or {}))
+        for found, intervention in ((patches, "mask"), (neurons, "ablate"))
+    )
     lead = f"{of_patches}, for attended patches and few neurons alike"
     if of_patches != of_neurons:
         second = of_neurons[:1].lower() + of_neurons[1:]
@@ -518,6 +526,23 @@ def conclude_interventions(models: Sequence[ModelEvidence]) -> Conclusion:
             for patch, neuron in zip(patches, neurons, strict=True)
         },
     )
+
+
+def _differ(
+    models: Sequence[ModelEvidence], intervention: str, between_models: BetweenModels
+) -> bool | None:
+    """Whether the specificity differs between two models, item by item; None: not compared."""
+    mains = (model.main_condition(intervention) for model in models)
+    main = next((one for one in mains if one is not None), None)
+    if main is None or main.name not in (contrasts := models[0].conditions.contrasts(intervention)):
+        return None
+    name = contrasts[main.name].name
+    found = [
+        effect.effect
+        for (_, kind, condition), effect in between_models.items()
+        if (kind, condition) == (intervention, name)
+    ]
+    return any(standing(one, null=0.0).differs for one in found) if found else None
 
 
 def _joint(verdicts: set[Verdict | Standing]) -> Verdict:

@@ -36,6 +36,8 @@ Key = tuple[str, str, str, int]
 """Predictor, metric, scope, layer."""
 EffectKey = tuple[str, str, str]
 """Intervention, condition, scope."""
+BetweenModels = Mapping[tuple[str, str, str], Effect]
+"""`a - b`, intervention and condition → the effect on model a minus that on b."""
 
 
 def ordered_tasks(items: pl.DataFrame) -> list[str]:
@@ -196,8 +198,8 @@ class StudyEvidence:
     """The data manifest."""
     margins: EquivalenceMargins
     """Margins of the study's equivalence tests."""
-    between_models: Mapping[tuple[str, str, str], Effect]
-    """`a - b`, intervention and condition → the effect on a minus that on b."""
+    between_models: BetweenModels
+    """How far the interventions' effects on two models differ."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
 

@@ -52,11 +52,15 @@ def clauses(findings: Sequence[Finding], wordings: Wordings) -> str:
     return "; ".join(found)
 
 
-def short_answer(findings: Sequence[Finding]) -> str:
+def short_answer(findings: Sequence[Finding], *, differ: bool | None = None) -> str:
     """Answer in one word where all models that were looked at agree.
 
-    "It depends on the model" is said only where an interaction test shows that the estimates of
-    the models differ.
+    "It depends on the model" is said only where a test shows that the models differ.
+
+    Args:
+        findings: about each model.
+        differ: whether a test that pairs the models' items shows it; None: Cochran's test of the
+            models' estimates decides.
     """
     verdicts = {finding.verdict for finding in findings} or {Verdict.NOT_RUN}
     # What was not looked at says nothing beside what was.
@@ -64,7 +68,9 @@ def short_answer(findings: Sequence[Finding]) -> str:
     if len(verdicts) == 1:
         return str(verdicts.pop()).capitalize()
     numbers = [finding.number for finding in findings if finding.number is not None]
-    if interaction_p([n.value for n in numbers], [n.se for n in numbers]) < ALPHA:
+    if differ is None:
+        differ = interaction_p([n.value for n in numbers], [n.se for n in numbers]) < ALPHA
+    if differ:
         return "It depends on the model"
     parts = [
         f"{verdict} for {listed([f.model for f in findings if f.verdict == verdict])}"

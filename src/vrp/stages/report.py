@@ -31,7 +31,7 @@ def run(context: StageContext) -> None:
         data_manifest=context.input_path("data"),
         sampling=context.input_path("sampling"),
     )
-    conclusions = four_conclusions(evidence.models)
+    conclusions = four_conclusions(evidence.models, evidence.between_models)
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
     shown = {
         model.name: overlays(

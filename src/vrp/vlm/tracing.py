@@ -39,6 +39,22 @@ class Knockout:
         """The first layer to recompute."""
         return self.first_layer
 
+    def block(self, vlm: VLM, prepared: Prepared) -> LastQueryBlock:
+        """Return what the last query of a batch may not attend to."""
+        layers = range(self.first_layer, self.last_layer + 1)
+        return LastQueryBlock(layers, self._columns(vlm, prepared))
+
+    def _columns(self, vlm: VLM, prepared: Prepared) -> torch.Tensor:
+        """(B, T) True on the image's tokens, or on those behind it but the last."""
+        is_image = prepared.input_ids == vlm.image_token_id
+        if self.tokens == "image":
+            return is_image
+        behind = (is_image.flip(1).cumsum(1).flip(1) == 0) & prepared.attention_mask.bool()
+        behind[:, -1] = False
+        # A leading token that every query falls back to says nothing of the question.
+        bos = vlm.tokenizer.bos_token_id
+        return behind if bos is None else behind & (prepared.input_ids != bos)
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -112,9 +128,7 @@ class LastToken:
     @contextmanager
     def _made(self, edit: TraceEdit) -> Iterator[None]:
         if isinstance(edit, Knockout):
-            block = LastQueryBlock(
-                range(edit.first_layer, edit.last_layer + 1), self._columns(edit.tokens)
-            )
+            block = edit.block(self.vlm, self.prepared)
             index, n_layers = self.prepared.image_index, self.vlm.n_layers
             tap = AttentionTap(index, n_layers=n_layers, collect=False, block=block)
             with active(tap):
@@ -131,15 +145,3 @@ class LastToken:
             yield
         finally:
             handle.remove()
-
-    def _columns(self, tokens: TokenKind) -> torch.Tensor:
-        """(B, T) True on the image's tokens, or on those behind it but the last."""
-        prepared = self.prepared
-        is_image = prepared.input_ids == self.vlm.image_token_id
-        if tokens == "image":
-            return is_image
-        behind = (is_image.flip(1).cumsum(1).flip(1) == 0) & prepared.attention_mask.bool()
-        behind[:, -1] = False
-        # A leading token that every query falls back to says nothing of the question.
-        bos = self.vlm.tokenizer.bos_token_id
-        return behind if bos is None else behind & (prepared.input_ids != bos)
