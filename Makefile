@@ -33,11 +33,8 @@ venv: ## Install the pinned environment into .venv, if it is not there yet
 	fi
 
 .PHONY: demo
-demo: venv ## Run the default study and say where the report is
+demo: venv ## Run the default study and print what it found
 	@$(ACTIVE) snakemake --cores $(CORES)
-	@echo
-	@echo "Report:  results/demo/report.html"
-	@echo "Numbers: results/demo/summary.json"
 
 .PHONY: test
 test: venv ## Run all tests

@@ -74,6 +74,8 @@ onstart:
 onsuccess:
     remove_finished_batches(RESULTS)
     remove_partial_files(RESULTS)
+    for line in report_in_short(RESULTS):
+        logger.info(line)
 
 
 onerror:

@@ -550,3 +550,30 @@ def test_it_depends_on_the_model_where_the_paired_difference_shows_it():
             Effect(difference, 0.7, 0.6, 0.1, math.nan, ())
         }  # fmt: skip
         assert conclude_interventions(models, between).lead.startswith(lead)
+
+
+def test_the_brief_answer_is_one_short_sentence_with_the_strongest_number():
+    models = [
+        evidence("one", metrics=told(ABOVE)),
+        evidence("two", metrics={"spatial_entropy": CHANCE}),
+        evidence("three", metrics={"spatial_entropy": OPEN}),
+    ]
+    brief = conclude_attention(models).brief
+    assert brief == (
+        "It depends on the model. Strongest: spatial entropy H_s in one, AUROC 0.70 (moderate)."
+    )
+    assert conclude_interventions([intervened(COSTS, None)]).brief == (
+        "Yes for the attended patches, not run for few neurons. Largest: hiding the most attended "
+        "image tokens in m, −5.0 pp beyond random."
+    )
+    for answer in four_conclusions([*models, evidence()]):
+        assert len(answer.brief.split()) <= 30
+        assert sum(character.isdigit() for character in answer.brief) <= 8
+
+
+def test_guards_stand_beside_the_estimate_that_decides():
+    answer = conclude_attention([evidence("one", metrics=told(ABOVE)), evidence("two")])
+    assert [(g.name, g.outcome) for g in answer.guards["one"]] == [
+        ("within one answer", Outcome.HOLDS)
+    ]
+    assert not answer.guards["two"]

@@ -55,7 +55,7 @@ def evidence(results):
 @pytest.fixture(scope="module")
 def summary(evidence):
     conclusions = four_conclusions(evidence.models, evidence.between_models)
-    return study_summary(evidence, conclusions, {}, provenance={})
+    return study_summary(evidence, [], conclusions, {}, provenance={})
 
 
 @pytest.fixture(scope="module")

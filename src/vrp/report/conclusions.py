@@ -4,13 +4,14 @@ What a claim may say is decided in `vrp.estimates.verdicts`; here it is put into
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vrp.estimates.predictors import predictor_label
 from vrp.estimates.recipes import ALL_RECIPES, MEAN_AUROC, SHARE_DIFFERING
 from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.verdicts import (
+    Guard,
     Judgement,
     Outcome,
     Standing,
@@ -53,6 +54,10 @@ class Conclusion(NamedTuple):
     """The rest of it, with the numbers."""
     verdicts: dict[str, Verdict]
     """Model → what its numbers say."""
+    brief: str
+    """The answer and its strongest number, in one short sentence."""
+    guards: Mapping[str, Sequence[Guard]]
+    """Model → the guards of the estimate that decides."""
 
     @property
     def sentence(self) -> str:
@@ -65,7 +70,26 @@ def _conclude(
 ) -> Conclusion:
     verdicts = {finding.model: Verdict(finding.verdict) for finding in findings}
     body = "; ".join(part for part in parts if part)
-    return Conclusion(question, short_answer(findings) + remark, body, verdicts)
+    lead = short_answer(findings) + remark
+    guards = {finding.model: finding.guards for finding in findings}
+    return Conclusion(question, lead, body, verdicts, _brief(lead, findings), guards)
+
+
+def _brief(lead: str, findings: Sequence[Finding]) -> str:
+    """Add the strongest AUROC of all models to the short answer."""
+    known = [finding for finding in findings if finding.number is not None and finding.what]
+    if not known:
+        return f"{lead}."
+    strongest = max(known, key=lambda one: abs(_value(one) - 0.5))
+    value = _value(strongest)
+    return (
+        f"{lead}. Strongest: {strongest.what} in {strongest.model}, AUROC {decimal(value)} "
+        f"({size_of(value)})."
+    )
+
+
+def _value(finding: Finding) -> float:
+    return finding.number.value if finding.number is not None else math.nan
 
 
 def four_conclusions(
@@ -214,7 +238,10 @@ def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:
     if judgement.claim is None:
         return Finding(model.name, judgement.verdict)
     number = judgement.claim.number
-    return Finding(model.name, judgement.verdict, _reason(judgement, len(claims)), number)
+    return Finding(
+        model.name, judgement.verdict, _reason(judgement, len(claims)), number,
+        predictor_label(judgement.predictor), judgement.claim.guards,
+    )  # fmt: skip
 
 
 def _reason(judgement: Judgement, n_claims: int) -> str:
@@ -525,6 +552,20 @@ def conclude_interventions(
             patch.model: _joint({patch.verdict, neuron.verdict})
             for patch, neuron in zip(patches, neurons, strict=True)
         },
+        _brief_effect(lead, [*patches, *neurons]),
+        {},
+    )
+
+
+def _brief_effect(lead: str, findings: Sequence[Finding]) -> str:
+    """Add the largest specificity of all models to the short answer."""
+    known = [finding for finding in findings if finding.number is not None and finding.what]
+    if not known:
+        return f"{lead}."
+    largest = max(known, key=lambda one: abs(_value(one)))
+    return (
+        f"{lead}. Largest: {largest.what} in {largest.model}, "
+        f"{decimal(_value(largest), 1, signed=True)} pp beyond random."
     )
 
 
@@ -667,7 +708,15 @@ def _specific(model: ModelEvidence, intervention: str) -> Finding:
         numbers += f", within ±{decimal(model.margins.effect_pp, 1)} pp"
     if where is Standing.UNSETTLED and gap.effect.resolvable < _WHOLE:
         numbers += f"; this study could find {decimal(gap.effect.resolvable, 1)} pp or more"
-    return Finding(model.name, verdict, f"{main.extent}: {numbers}", gap.effect)
+    return Finding(
+        model.name, verdict, f"{main.extent}: {numbers}", gap.effect, _DONE[intervention]
+    )
+
+
+_DONE = {
+    "mask": "hiding the most attended image tokens",
+    "ablate": "silencing the probe’s top neurons",
+}
 
 
 def _auroc(number: ReportedEstimate | None) -> str:

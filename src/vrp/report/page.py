@@ -26,6 +26,7 @@ from vrp.report.comparison_with_papers import compared_pooled, compared_with_pub
 from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
 from vrp.report.costs import costs_source, costs_table, measured_costs
+from vrp.report.decision import Decision, decision_table
 from vrp.report.evidence import StudyEvidence
 from vrp.report.evidence_tables import (
     differences_table,
@@ -68,6 +69,7 @@ SECTIONS = (
 def render_page(
     title: str,
     study: StudyEvidence,
+    decisions: Sequence[Decision],
     conclusions: Sequence[Conclusion],
     pooled: Mapping[str, ReportedEstimate],
     figures: Sequence[Figure],
@@ -79,6 +81,7 @@ def render_page(
     Args:
         title: of the page.
         study: what the tables say.
+        decisions: of each model.
         conclusions: the four sentences.
         pooled: R over all models together.
         figures: in the order in which they are shown.
@@ -100,6 +103,7 @@ def render_page(
         title=title,
         study=study.study,
         sections=SECTIONS,
+        decisions=decision_table(decisions),
         conclusions=conclusions,
         lead=_lead_line(study),
         warnings=_warnings(study),

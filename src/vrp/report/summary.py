@@ -8,6 +8,7 @@ from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.report.accounting import split_counts, versions
 from vrp.report.conclusions import Conclusion
 from vrp.report.contrasts import OUTPUT_SIGNALS
+from vrp.report.decision import Decision, decision_lines
 from vrp.report.evidence import ModelEvidence, StudyEvidence
 from vrp.report.guards import guards
 from vrp.report.published_numbers import CHECKPOINTS, PUBLISHED
@@ -35,6 +36,7 @@ _CORRELATED = {
 
 def study_summary(
     study: StudyEvidence,
+    decisions: Sequence[Decision],
     conclusions: Sequence[Conclusion],
     pooled: Mapping[str, ReportedEstimate],
     *,
@@ -46,6 +48,7 @@ def study_summary(
 
     Args:
         study: what the tables say.
+        decisions: of each model.
         conclusions: the four sentences.
         pooled: correlations over all models.
         provenance: of the report itself.
@@ -53,10 +56,13 @@ def study_summary(
     summary = {
         "format": FORMAT,
         "study": study.study,
+        "in_short": decision_lines(study.study, decisions),
+        "decisions": {decision.model: decision.as_json() for decision in decisions},
         "answers": [
             {
                 "question": conclusion.question,
                 "sentence": conclusion.sentence,
+                "brief": conclusion.brief,
                 "short": conclusion.lead,
                 "verdicts": {model: str(verdict) for model, verdict in conclusion.verdicts.items()},
             }

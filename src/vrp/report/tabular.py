@@ -25,6 +25,19 @@ class Whisker(NamedTuple):
     """Whether the interval excludes "no effect"."""
 
 
+class Bar(NamedTuple):
+    """A share in a small bar chart."""
+
+    value: float
+    """0 to 1."""
+    low: float
+    """Lower end of its interval."""
+    high: float
+    """Upper end."""
+    n: int
+    """Items."""
+
+
 class Cell(NamedTuple):
     """One cell of a table."""
 
@@ -36,6 +49,8 @@ class Cell(NamedTuple):
     the study's data, shown letter by letter."""
     whisker: Whisker | None = None
     """Drawn in place of the text."""
+    bars: Sequence[Bar] = ()
+    """Drawn in place of the text, on an axis from 0 to 1."""
     title: str = ""
     """Shown where the pointer rests on it."""
 

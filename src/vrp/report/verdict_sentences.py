@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vrp.estimates.reported import ReportedEstimate
-from vrp.estimates.verdicts import Standing, Verdict
+from vrp.estimates.verdicts import Guard, Standing, Verdict
 from vrp.report.numbers import listed, number_word
 from vrp.stats.estimate import ALPHA
 from vrp.stats.heterogeneity import interaction_p
@@ -19,6 +19,10 @@ class Finding(NamedTuple):
     """Its numbers."""
     number: ReportedEstimate | None = None
     """The estimate that decides."""
+    what: str = ""
+    """What was found to decide, in a few words, such as a signal's label."""
+    guards: Sequence[Guard] = ()
+    """Guards of that estimate."""
 
 
 class Wording(NamedTuple):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from vrp.report.conclusions import four_conclusions
+from vrp.report.decision import decide, read_values
 from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
 from vrp.report.overlays import overlays
@@ -43,8 +44,14 @@ def run(context: StageContext) -> None:
         for model, of_model in zip(evidence.models, results.models, strict=True)
     }
     figures = read_figures(context.input_paths("figures"))
-    page = render_page(report.title, evidence, conclusions, pooled, figures, shown, provenance)
-    numbers = study_summary(evidence, conclusions, pooled, provenance=provenance)
+    decisions = [
+        decide(model, read_values(of_model))
+        for model, of_model in zip(evidence.models, results.models, strict=True)
+    ]
+    page = render_page(
+        report.title, evidence, decisions, conclusions, pooled, figures, shown, provenance
+    )
+    numbers = study_summary(evidence, decisions, conclusions, pooled, provenance=provenance)
     write_text(
         context.output_path("summary"),
         json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
