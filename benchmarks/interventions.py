@@ -5,7 +5,7 @@
 A bare pass answers every item with a whole prompt of its own, each image encoded once and nothing
 captured. `masking` hides a share of the image tokens of each item, at random, by attention;
 `plain masking` is the same by a full forward under a mask. `ablation` sweeps conditions spread over
-the last quarter of the layers, from one shared trunk, `half the ablations` every second of them;
+the last quarter of the layers, from one shared trunk, `half the ablations` the first half of them;
 `plain ablation` runs each as a whole forward with a hook. `knockouts` blocks the last token's
 attention to image or question in every window of layers, `plain knockouts` by whole forwards under
 a mask. All is measured in one run, in rounds that take the contestants in turn; images are
@@ -167,7 +167,7 @@ class Contest:
         found |= {f"masking {share:.0%}": partial(self.masking, share) for share in SHARES}
         found["plain masking 30%"] = partial(self.plain_masking, 0.3)
         found |= {"ablation": self.ablation, "plain ablation": self.plain_ablation}
-        found["half the ablations"] = partial(self.ablation, self.edits()[::2])
+        found["half the ablations"] = partial(self.ablation, self.edits()[: N_ABLATIONS // 2])
         return found | {"knockouts": self.knockouts, "plain knockouts": self.plain_knockouts}
 
     def check_same_answers(self) -> int:

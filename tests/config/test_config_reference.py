@@ -93,7 +93,7 @@ def test_a_readme_without_marks_is_refused():
 
 def test_studies_load_and_real_checkpoints_are_pinned():
     studies = {path.stem: path for path in CONFIG.glob("*.yaml")}
-    assert set(studies) == {"demo", "ci", "paper", "paper-13b"}
+    assert set(studies) == {"demo", "demo-full", "ci", "paper", "paper-13b"}
     for name, path in studies.items():
         study = StudyConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         assert study.study == name

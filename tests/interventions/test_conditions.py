@@ -203,7 +203,13 @@ def test_a_study_finds_its_conditions_and_contrasts_by_name():
         ({}, {}, ("top_30", "top_5")),
         ({"conditions": mask_rows(share=0.2)}, {}, ("top_20", "top_5")),
         ({}, {"conditions": [{"kind": "top", "count": 9}]}, ("top_30", "top_9")),
-        ({}, {"conditions": [{"kind": "top", "count": 9, "value": "mean"}]}, ("top_30", None)),
+        # Without a plain one, another stands for it.
+        (
+            {"conditions": mask_rows(mode="pixels")},
+            {"conditions": [{"kind": "top", "count": 9, "value": "mean"}]},
+            ("top_30_pixels", "top_9_mean"),
+        ),
+        ({}, {"conditions": [{"kind": "mlp"}]}, ("top_30", None)),
     ],
 )
 def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str | None]):
@@ -220,7 +226,7 @@ def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str |
             "unknown kind 'botom'; did you mean 'bottom'? (known: top, random, bottom, object, ",
         ),
         ({"mask": {"conditions": [{"kind": "top"}]}}, "top needs a share"),
-        ({"mask": {"conditions": [{"kind": "top", "share": 1.0}]}}, "less than 1"),
+        ({"mask": {"conditions": [{"kind": "top", "share": 1.5}]}}, "less than or equal to 1"),
         ({"mask": {"conditions": [{"kind": "no_image", "share": 0.3}]}}, "takes no share"),
         ({"mask": {"conditions": [{"kind": "no_image", "mode": "pixels"}]}}, "takes no mode"),
         (
@@ -245,6 +251,15 @@ def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str |
         ({"ablate": {"conditions": [{"kind": "head", "heads": [-1]}]}}, "numbered from 0"),
         ({"ablate": {"conditions": [{"kind": "mlp", "site": "mlp"}]}}, "neither site nor value"),
         ({"ablate": {"conditions": [{"kind": "steer"}]}}, "steer needs doses"),
+        (
+            {"ablate": {"conditions": [{"kind": "steer", "doses": [0]}]}},
+            "a dose of 0 moves nothing",
+        ),
+        (
+            {"ablate": {"conditions": [{"kind": "steer", "doses": [float("nan")]}]}},
+            "finite number",
+        ),
+        ({"ablate": {"conditions": [{"kind": "mlp", "layer": []}]}}, "at least 1 item"),
         ({"ablate": {"conditions": [{"kind": "mlp", "doses": [1]}]}}, "mlp takes no doses"),
         ({"ablate": {"conditions": [{"kind": "mlp", "layer": 1.5}]}}, "less than or equal to 1"),
         (

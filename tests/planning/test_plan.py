@@ -86,9 +86,9 @@ def test_operations_of_the_extraction_equal_a_count_by_hand(paper: StudyConfig) 
 def test_counts_of_the_papers_study_by_hand(paper: StudyConfig) -> None:
     work = model_work(paper, "llava-1.5-7b")
     assert tuple(work) == MODEL_STAGES
-    # Masking: a sham, top, five random draws, bottom, no image; three more shares, top and random
-    # each, of 1,000 items.
-    assert work["mask"].n_answers == 3_090 * 9 + 1_000 * 6
+    # Masking: a sham, top, five random draws, bottom, no image; three more shares, top and five
+    # random draws each, of 1,000 items.
+    assert work["mask"].n_answers == 3_090 * 9 + 1_000 * 3 * 6
     # Ablation: a sham and 5 conditions once, matched sets of 1 to 10 neurons in 20 repeats, five
     # kinds of random ones in 5, the MLP once.
     assert work["ablate"].n_answers == 1_000 * (1 + 5 + 5 * 20 + 5 * 5 + 1)

@@ -510,22 +510,28 @@ WITH_STEERING = conditions_by_name(
 
 
 def steered(back, forth, hidden=COSTS):
-    effects = {
-        ("ablate", "steer_-3 - steer_random_-3"): back,
-        ("ablate", "steer_3 - steer_random_3"): forth,
-        ("mask", "object"): COSTS,
-        ("mask", "object - random_object"): hidden,
-    }
+    """Effects of steering by −3 and by +3: its own, and beyond random directions."""
+    effects = {("mask", "object"): COSTS, ("mask", "object - random_object"): hidden}
+    for dose, (own, gap) in (("-3", back), ("3", forth)):
+        effects |= {
+            ("ablate", f"steer_{dose}"): own,
+            ("ablate", f"steer_{dose} - steer_random_{dose}"): gap,
+        }
     return replace(evidence(effects=effects), conditions=WITH_STEERING)
 
 
 @pytest.mark.parametrize(
     ("back", "forth", "words"),
     [
-        (COSTS, SPARES, "the probe’s direction is used, and not only readable, in m (beyond "
-         "random by −3 SD: −5.0 pp [−7.0, −3.0], by +3 SD: +0.1 pp [−0.8, 0.9])"),
-        (SPARES, SPARES, "the probe’s direction is readable but not used in m"),
-        (SPARES, WIDE, "whether the probe’s direction is used, or only readable, is not settled"),
+        ((COSTS, COSTS), (SPARES, SPARES),
+         "the probe’s direction is used, and not only readable, in m (by −3 SD: −5.0 pp [−7.0, "
+         "−3.0], −5.0 pp [−7.0, −3.0] beyond random, by +3 SD: +0.1 pp [−0.8, 0.9], "),
+        ((SPARES, SPARES), (SPARES, WIDE), "the probe’s direction is readable but not used in m"),
+        # It does nothing, and random directions harm: the difference is theirs.
+        ((SPARES, REVERSED), (SPARES, REVERSED), "the probe’s direction is readable but not used"),
+        # It harms as random directions do: nothing is known of the direction.
+        ((COSTS, SPARES), (COSTS, SPARES), "whether the probe’s direction is used, or only"),
+        ((WIDE, WIDE), (SPARES, SPARES), "whether the probe’s direction is used, or only"),
     ],
 )  # fmt: skip
 def test_steering_says_whether_the_direction_is_used(back, forth, words):
@@ -536,7 +542,7 @@ def test_steering_says_whether_the_direction_is_used(back, forth, words):
 
 
 def test_an_object_that_may_be_hidden_says_so():
-    body = conclude_interventions([steered(WIDE, WIDE, hidden=SPARES)]).body
+    body = conclude_interventions([steered((WIDE, WIDE), (WIDE, WIDE), hidden=SPARES)]).body
     assert "hiding the object that is asked for costs what hiding as many patches" in body
 
 

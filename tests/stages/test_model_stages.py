@@ -69,7 +69,7 @@ def write_probes(study: Any, *, best_layer: int = 2) -> tuple[Path, Path]:
     write_table(predictions, PREDICTIONS, pl.DataFrame(rows), provenance={})
     ranks = np.random.default_rng(0).permutation(D_MODEL)
     probes = [
-        {"layer": layer, "fold": fold, "neuron": n, "weight": 0.0, "rank": int(ranks[n]),
+        {"layer": layer, "fold": fold, "neuron": n, "weight": 0.1, "rank": int(ranks[n]),
          "mean": 0.5, "norm": 1.0 + n, "step": 0.01 * n, "best_layer": layer == best_layer}
         for layer in range(N_LAYERS) for fold in range(2) for n in range(D_MODEL)
     ]  # fmt: skip

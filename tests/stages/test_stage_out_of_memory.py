@@ -120,7 +120,7 @@ def write_probes(folder: Path, items: pl.DataFrame) -> tuple[Path, Path]:
     write_table(predictions, PREDICTIONS, pl.DataFrame(rows), provenance={})
     ranks = np.random.default_rng(0).permutation(32)
     rows = [
-        {"layer": layer, "fold": 0, "neuron": n, "weight": 0.0, "rank": int(ranks[n]),
+        {"layer": layer, "fold": 0, "neuron": n, "weight": 0.1, "rank": int(ranks[n]),
          "mean": 0.5, "norm": 1.0, "step": 0.1, "best_layer": layer == 1}
         for layer in range(4) for n in range(32)
     ]  # fmt: skip

@@ -300,13 +300,14 @@ def test_edits_that_change_nothing_change_no_bit(vlm, items):
 
 
 def test_mlp_units_are_measured_at_the_last_token(vlm, reference, items):
-    units = measure_mlp_units(vlm, [items[:3], items[3:]], [0, 2])[2]
+    fold_of = {item.item_id: i % 2 for i, item in enumerate(items)}
+    units = measure_mlp_units(vlm, [items[:3], items[3:]], [0, 2], fold_of)[2][1]
     layer, seen = reference.model.model.language_model.layers[2], []
     handle = layer.mlp.down_proj.register_forward_pre_hook(
         lambda module, args: seen.append(args[0][0, -1].detach().double().numpy())
     )
     try:
-        for item in items:
+        for item in items[::2]:  # those that are not in fold 1
             reference.generate(item, 1, vlm.eos_token_ids)
     finally:
         handle.remove()

@@ -12,6 +12,8 @@ from vrp.vlm.residual_edits import Site
 
 Depth = Annotated[float, Field(ge=0, le=1)]
 """0: the first decoder layer, 1: the last."""
+Dose = Annotated[float, Field(allow_inf_nan=False)]
+"""Standard deviations."""
 
 
 class AblationEntry(Section):
@@ -35,7 +37,7 @@ class AblationEntry(Section):
     """Value that replaces the ablated activations."""
     heads: tuple[int, ...] = ()
     """Of `head`: which of the layer's attention heads, from 0."""
-    doses: tuple[float, ...] = ()
+    doses: tuple[Dose, ...] = ()
     """Of `steer` and `steer_random`: how far, in standard deviations along the probe's direction;
     positive is towards right answers."""
     seeds: int = Field(default=1, ge=1)
@@ -67,6 +69,10 @@ class AblationEntry(Section):
                 raise ValueError(f"{kind.name} {'needs' if takes else 'takes no'} {name}")
         if any(head < 0 for head in self.heads):
             raise ValueError(f"heads are numbered from 0: {list(self.heads)}")
+        if self.layer == ():
+            raise ValueError("layer: give a depth from 0 to 1, several, or null")
+        if 0 in self.doses:
+            raise ValueError("a dose of 0 moves nothing; leave it out")
         if not kind.repeated and self.seeds != 1:
             raise ValueError(f"{kind.name} takes no seeds: it would be the same each time")
         return self

@@ -20,15 +20,15 @@ class MaskEntry(Section):
     `object`, `background`: those on the object that is asked for, and all others, with
     `random_object` and `random_background`, as many at random; `no_image`: a blank image;
     `other_image`: another item's; or a kind that an extension registers."""
-    share: float | None = Field(default=None, gt=0, lt=1)
-    """Share of the image tokens that is hidden."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """Share of the image tokens that is hidden, up to 1: all of them."""
     mode: MaskMode = "attention"
     """`attention`: no query but its own may attend to a hidden token, decode steps included;
     `embedding`: the study's mean image embedding replaces it; `pixels`: grey patches."""
     ranking: Ranking = "attention"
     """What ranks the tokens: `attention`: the item's map, mean over layers; `without_sinks`: the
-    same without sink tokens, which are hidden last; `times_values`: the map of each layer times
-    the norm of the tokens' values, mean over heads."""
+    same without what sink tokens draw in the layers in which they are sinks; `times_values`: the
+    map of each layer times the norm of the tokens' values, mean over heads."""
     layers: tuple[int, int] | None = None
     """First and last decoder layer whose maps rank the tokens; null: all."""
     seeds: int = Field(default=1, ge=1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrp.interventions.conditions import StudyConditions
+from vrp.interventions.masking import SHAM
 from vrp.stats.clusters import group_sums
 from vrp.stats.paired import PERCENT, paired_difference, paired_estimate, sign_flip_test
 from vrp.stats.random_sets import SetSpread
@@ -98,9 +99,10 @@ def differences_between_models(
     rows = []
     for one, other in combinations(of_models, 2):
         for name in sorted(of_models[one].keys() & of_models[other].keys()):
-            row = _difference(
-                of_models[one][name], of_models[other][name], seed=seed, sign_flips=sign_flips
-            )
+            here, there = of_models[one][name], of_models[other][name]
+            if name == SHAM or not np.isin(here.runs.item_ids, there.runs.item_ids).any():
+                continue
+            row = _difference(here, there, seed=seed, sign_flips=sign_flips)
             about = {"model": f"{one} - {other}", "intervention": intervention, "scope": "all"}
             rows.append({**about, "condition": name, **row})
     return rows
@@ -120,6 +122,8 @@ def _item_effects(
         control = runs_of.get(contrast.against.name) if contrast is not None else None
         if contrast is not None and control is not None:
             both, control = on_common_items(runs, control)
+            if not len(both.before):
+                continue
             against = PERCENT * control.after
             of_sets = SetSpread.of_one(against.mean(axis=1)) if control.one_set else None
             effects = PERCENT * both.after.mean(axis=0) - against.mean(axis=0)

@@ -79,6 +79,8 @@ class AblationKind:
     """Whether it takes heads."""
     steers: bool = False
     """Whether it takes doses."""
+    reads_probe: bool = True
+    """Whether what it does depends on the probe's weights."""
     repeated: bool = False
     """Whether it may be repeated with other seeds."""
     control: str | None = None
@@ -152,12 +154,14 @@ ABLATION_KINDS: dict[str, AblationKind] = {
     for kind in (
         AblationKind("top", "top", _top, control="random", closer_control="matched"),
         AblationKind("matched", "norm-matched random", _matched, repeated=True),
-        AblationKind("random", "random", _random, repeated=True),
+        AblationKind("random", "random", _random, repeated=True, reads_probe=False),
         AblationKind(
-            "mlp", "whole MLP bypassed", _bypass, inside=True, sized=False, stem="mlp_bypass"
+            "mlp", "whole MLP bypassed", _bypass, inside=True, sized=False, reads_probe=False,
+            stem="mlp_bypass",
         ),
         AblationKind(
-            "head", "attention head", _bypass_head, inside=True, sized=False, of_heads=True
+            "head", "attention head", _bypass_head, inside=True, sized=False, of_heads=True,
+            reads_probe=False,
         ),
         AblationKind(
             "steer", "steered along the probe’s direction", _steer, sized=False, steers=True,
@@ -167,7 +171,7 @@ ABLATION_KINDS: dict[str, AblationKind] = {
             "steer_random", "steered in a random direction", _steer_at_random, sized=False,
             steers=True, repeated=True,
         ),
-        AblationKind(SHAM, "nothing silenced", _nothing, sized=False),
+        AblationKind(SHAM, "nothing silenced", _nothing, sized=False, reads_probe=False),
     )
 }  # fmt: skip
 """Every kind by its name, in the order in which figures and report show them."""
@@ -207,6 +211,16 @@ class AblationCondition:
         kind = ABLATION_KINDS[self.kind]
         stem = kind.stem or kind.name
         return stem + ("" if self.size is None else f"_{self.size:g}") + self.variant
+
+    @property
+    def reads_probe(self) -> bool:
+        """Whether what it does depends on the probe's weights."""
+        return ABLATION_KINDS[self.kind].reads_probe
+
+    @property
+    def draw(self) -> str:
+        """Names what it draws at random: conditions that differ in the dose alone draw alike."""
+        return self.name if self.dose is None else replace(self, dose=1.0).name
 
     @property
     def label(self) -> str:

@@ -121,14 +121,12 @@ class StudyConditions:
     def main(self, intervention: str, kind: str = "top") -> Condition | None:
         """Return the condition of a kind that headline numbers are about; None: there is none.
 
-        Masking, by attention over all layers: what the config lists first. Ablation, at the best
-        layer and with zeros: the papers' five neurons, or else what the config lists first.
+        What the config lists first; of those, rather one that hides by attention, ranked by all
+        layers, or ablates at the best layer, with zeros; of the ablations rather the papers' five
+        neurons.
         """
-        found = {
-            name: condition
-            for name, condition in self.of(intervention).items()
-            if condition.kind == kind and not condition.variant
-        }
+        of_kind = {n: one for n, one in self.of(intervention).items() if one.kind == kind}
+        found = {n: one for n, one in of_kind.items() if not one.variant} or of_kind
         if intervention == "ablate" and _MAIN_ABLATION in found:
             return found[_MAIN_ABLATION]
         return next(iter(found.values()), None)

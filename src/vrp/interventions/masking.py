@@ -26,6 +26,8 @@ class MaskableImage(NamedTuple):
     on_object: "NDArray[np.bool_] | None" = None
     """(S,) whether a token lies on the object that is asked for, in whole or in part; None where
     that is not known, and where there is no such object in the image."""
+    on_photograph: "NDArray[np.bool_] | None" = None
+    """(S,) whether a token lies on the photograph, in whole or in part, and not on padding."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,23 @@ def _off_object(image: MaskableImage, share: float) -> "NDArray[np.intp]":
     import numpy as np
 
     assert image.on_object is not None
-    return np.flatnonzero(~image.on_object)
+    assert image.on_photograph is not None
+    return np.flatnonzero(image.on_photograph & ~image.on_object)
 
 
 def _random_like(
     hides: "Callable[[MaskableImage, float], NDArray[np.intp]]",
 ) -> "Callable[[MaskableImage, float], NDArray[np.intp]]":
-    """As many tokens at random as another kind hides."""
+    """As many tokens of the photograph at random as another kind hides."""
 
     def drawn(image: MaskableImage, share: float) -> "NDArray[np.intp]":
+        import numpy as np
+
         from vrp.signals.structural import random_tokens
 
-        return random_tokens(len(image.attention), len(hides(image, share)), image.seed)
+        assert image.on_photograph is not None
+        places = np.flatnonzero(image.on_photograph)
+        return places[random_tokens(len(places), len(hides(image, share)), image.seed)]
 
     return drawn
 
@@ -185,14 +192,7 @@ class MaskCondition:
     @property
     def label(self) -> str:
         """Name in figures and report, such as `most attended 30% of patches, painted grey`."""
-        parts = [f"{self.kind_label} {self.extent}".rstrip()]
-        if self.mode in _MODE_LABELS:
-            parts.append(_MODE_LABELS[self.mode])
-        if self.ranking in _RANKING_LABELS:
-            parts.append(_RANKING_LABELS[self.ranking])
-        if self.layers is not None:
-            parts.append(f"layers {self.layers[0]} to {self.layers[1]}")
-        return ", ".join(parts)
+        return f"{self.kind_label} {self.extent}".rstrip().replace(" ,", ",")
 
     @property
     def kind_label(self) -> str:
@@ -201,8 +201,15 @@ class MaskCondition:
 
     @property
     def extent(self) -> str:
-        """How much is hidden, in words; empty where that goes without saying."""
-        return "" if self.size is None else f"{self.size:g}% of patches"
+        """How much is hidden, and how, in words; empty where that goes without saying."""
+        parts = ["" if self.size is None else f"{self.size:g}% of patches"]
+        if self.mode in _MODE_LABELS:
+            parts.append(_MODE_LABELS[self.mode])
+        if self.ranking in _RANKING_LABELS:
+            parts.append(_RANKING_LABELS[self.ranking])
+        if self.layers is not None:
+            parts.append(f"layers {self.layers[0]} to {self.layers[1]}")
+        return ", ".join(parts)
 
     @property
     def rank(self) -> float:

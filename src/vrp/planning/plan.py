@@ -1,13 +1,14 @@
 """What a study will take: forwards, operations, hours, GPU memory, disk, and good shard counts."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from vrp.config.models import ModelConfig
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
-from vrp.interventions.conditions import INTERVENTIONS
+from vrp.interventions.conditions import INTERVENTIONS, conditions_by_name
 from vrp.interventions.masking import SHAM
 from vrp.planning.analysis_work import amount_of, planned_analyses
 from vrp.planning.devices import (
@@ -315,12 +316,19 @@ def _conditions(
 ) -> Iterator[ConditionPlan]:
     from vrp.planning.simulation import smallest_effect  # scipy: the workflow plans without it
 
+    conditions = conditions_by_name(study)
+    known = {name: conditions.of(name) for name in INTERVENTIONS}
+    # Tested together: those of one kind.
+    kinds = {name: Counter(one.kind for one in of.values()) for name, of in known.items()}
     for stage in stages:
         planned = work.get(stage.model, {}).get(stage.stage)
         if planned is None:
             continue
         for condition in planned.conditions:
-            judged = stage.stage in INTERVENTIONS and condition.condition != SHAM
+            smallest = math.nan
+            if stage.stage in INTERVENTIONS and condition.condition != SHAM:
+                kind = known[stage.stage][condition.condition].kind
+                smallest = smallest_effect(condition.n_items, n_tests=kinds[stage.stage][kind])
             yield ConditionPlan(
                 stage.stage,
                 stage.model,
@@ -328,7 +336,7 @@ def _conditions(
                 condition.n_items,
                 condition.n_answers,
                 stage.seconds * condition.flops / max(1, planned.flops),
-                smallest_effect(condition.n_items) if judged else math.nan,
+                smallest,
             )
 
 

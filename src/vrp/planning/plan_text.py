@@ -36,7 +36,10 @@ def plan_json(plan: Plan) -> str:
     plain: dict[str, Any] = plan._asdict()
     plain["device"] = plan.device.name
     plain["stages"] = [stage._asdict() for stage in plan.stages]
-    plain["conditions"] = [condition._asdict() for condition in plan.conditions]
+    plain["conditions"] = [
+        condition._asdict() | {"smallest_pp": finite(condition.smallest_pp)}
+        for condition in plan.conditions
+    ]
     plain["tables"] = [table._asdict() for table in plan.tables]
     plain["shards"] = {
         key: {"now": now, "suggested": good} for key, (now, good) in plan.shards.items()
@@ -50,6 +53,11 @@ def plan_json(plan: Plan) -> str:
         "tflop": sum(stage.tflop for stage in plan.stages),
     }
     return json.dumps({**plain, "totals": totals}, indent=1) + "\n"
+
+
+def finite(value: float) -> float | None:
+    """Return a number, or None where JSON has none."""
+    return value if math.isfinite(value) else None
 
 
 _STAGE_HEAD = (

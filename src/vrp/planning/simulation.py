@@ -224,13 +224,16 @@ def _judged_signals(
     }
 
 
-def smallest_effect(n_items: int, *, changed: float = CHANGED[-1], per_image: int = 1) -> float:
-    """Smallest effect on accuracy that an intervention can show with 80% power, tested alone.
+def smallest_effect(
+    n_items: int, *, changed: float = CHANGED[-1], per_image: int = 1, n_tests: int = 1
+) -> float:
+    """Smallest effect on accuracy that an intervention can show with 80% power.
 
     Args:
         n_items: items that it is run on.
         changed: share of the answers that become right or wrong.
         per_image: questions that share an image.
+        n_tests: effects that are tested together.
 
     Returns:
         Percentage points; NaN for fewer than two images.
@@ -238,7 +241,8 @@ def smallest_effect(n_items: int, *, changed: float = CHANGED[-1], per_image: in
     n_images = math.ceil(n_items / per_image)
     if n_images < 2:
         return math.nan
-    return smallest_resolvable(100 * math.sqrt(changed / n_items), n_images - 1, alpha=ALPHA)
+    se = 100 * math.sqrt(changed / n_items)
+    return smallest_resolvable(se, n_images - 1, alpha=ALPHA / n_tests)
 
 
 def _effects(design: Design) -> tuple[tuple[float, float], ...]:

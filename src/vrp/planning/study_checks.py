@@ -3,10 +3,12 @@
 from vrp.config.study import StudyConfig
 from vrp.data.datasets import get_dataset
 from vrp.errors import InputError
+from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.conditions import conditions_by_name
 from vrp.interventions.masking import SHAM, mask_conditions
-from vrp.planning.dimension_sources import check_families
+from vrp.planning.dimension_sources import check_families, dimensions_of
 from vrp.study.graph import STAGE
+from vrp.vlm.dimensions import Dimensions
 
 
 def check_names(study: StudyConfig) -> None:
@@ -20,10 +22,17 @@ def check_names(study: StudyConfig) -> None:
         get_dataset(split.dataset).require_split(split.split, study.data.places(split.dataset))
     _check_controls(study)
     _check_boxes(study)
+    _check_sinks(study)
+    for name, model in study.models.items():
+        try:
+            dimensions = dimensions_of(model)
+        except InputError:
+            continue  # not known before the checkpoint is here; the stages check again
+        _check_sizes(study, name, dimensions)
 
 
 # What a condition and its control have in common, by intervention.
-_SAME = {"mask": "share and mode", "ablate": "count or share, value and layer"}
+_SAME = {"mask": "share and mode", "ablate": "count or share, site, value, layer and dose"}
 
 
 def _check_controls(study: StudyConfig) -> None:
@@ -49,3 +58,35 @@ def _check_boxes(study: StudyConfig) -> None:
                 f"mask.conditions: {condition.kind} needs the objects' boxes; name the data set's "
                 "annotation file under boxes.instances, or remove the condition"
             )
+
+
+def _check_sinks(study: StudyConfig) -> None:
+    """Refuse to leave sinks out where they are not captured."""
+    if not study.mask.enabled or "residual_update" in study.extract.capture:
+        return
+    for condition in mask_conditions(study.mask):
+        if condition.ranking == "without_sinks":
+            raise InputError(
+                f"mask.conditions: {condition.name} needs residual_update in extract.capture, "
+                "which tells sinks; add it, or choose another ranking"
+            )
+
+
+def _check_sizes(study: StudyConfig, name: str, dimensions: Dimensions) -> None:
+    """Refuse layers, heads and neurons that a model does not have."""
+    n_layers, n_heads, d_model = dimensions.n_layers, dimensions.n_heads, dimensions.d_model
+    problems = [
+        (f"mask.conditions: {one.name} reads layer {one.layers[1]}", f"layers 0 to {n_layers - 1}")
+        for one in (mask_conditions(study.mask) if study.mask.enabled else ())
+        if one.layers is not None and one.layers[1] >= n_layers
+    ]
+    for condition in ablation_conditions(study.ablate) if study.ablate.enabled else ():
+        asks = f"ablate.conditions: {condition.name} asks for"
+        if condition.head is not None and condition.head >= n_heads:
+            problems.append((f"{asks} head {condition.head}", f"heads 0 to {n_heads - 1}"))
+        if condition.site == "residual" and condition.n_neurons(d_model) > d_model:
+            problems.append((f"{asks} {condition.n_neurons(d_model)} neurons", str(d_model)))
+    if study.trace.enabled and (study.trace.window or 1) > n_layers:
+        problems.append((f"trace.window: {study.trace.window} layers", f"{n_layers}"))
+    for asked, there in problems:
+        raise InputError(f"{asked}, but model {name} has {there}")

@@ -297,6 +297,9 @@ def mask_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n:
             n_answers=before.n_answers + n_items, flops=before.flops + one
         )
     common = n_masked * image  # encoded once for all conditions that show it
+    if any(condition.ranking == "times_values" for condition in conditions):
+        # A prefill tells the values' norms.
+        common += n_masked * _answer(dimensions, lengths._replace(n_answer=1), None, sharing)
     if any(condition.mode == "embedding" for condition in conditions):
         # Each job encodes the whole subset for its mean.
         common += mask.shards * n_masked * image
@@ -358,8 +361,11 @@ def ablate_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, 
             flops=before.flops + n_ablated * (above + unembed + decode),
         )
     # The layers under the edits are run once, then what lies above each.
-    trunk = prefill if any(starts) else 0
-    return _of_conditions(n_ablated, tuple(found.values()), n_ablated * (image + trunk))
+    common = n_ablated * (image + (prefill if any(starts) else 0))
+    if any(condition.site == "mlp" for condition in ablation_conditions(study.ablate)):
+        # Each job measures the hidden units over the whole subset.
+        common += study.ablate.shards * n_ablated * (image + prefill)
+    return _of_conditions(n_ablated, tuple(found.values()), common)
 
 
 def trace_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:

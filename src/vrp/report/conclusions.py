@@ -501,11 +501,11 @@ _OBJECT = {
 _STEERING = {
     Verdict.YES: Wording(
         "the probe’s direction is used, and not only readable, in {models}: moving the state along "
-        "it changes accuracy differently from a random direction",
+        "it changes accuracy, and more than a random direction does",
     ),
     Verdict.NO: Wording(
-        "the probe’s direction is readable but not used in {models}: but for at most negligible "
-        "differences, moving the state along it changes accuracy as a random direction does",
+        "the probe’s direction is readable but not used in {models}: moving the state along it "
+        "changes accuracy at most negligibly",
     ),
     Verdict.UNDECIDED: Wording(
         "whether the probe’s direction is used, or only readable, is not settled in {models}",
@@ -583,7 +583,9 @@ def _differ(
         for (_, kind, condition), effect in between_models.items()
         if (kind, condition) == (intervention, name)
     ]
-    return any(standing(one, null=0.0).differs for one in found) if found else None
+    # One claim over all pairs of models: Bonferroni's correction for how many there are.
+    corrected = [one._replace(p_adjusted=min(1.0, len(found) * one.p_adjusted)) for one in found]
+    return any(standing(one, null=0.0).differs for one in corrected) if found else None
 
 
 def _joint(verdicts: set[Verdict | Standing]) -> Verdict:
@@ -661,30 +663,32 @@ def _beyond_random(models: Sequence[ModelEvidence], kind: str) -> list[Finding]:
 
 
 def _steered(model: ModelEvidence) -> Finding | None:
-    """Whether moving the state along the probe's direction does more than a random direction.
+    """Whether moving the state along the probe's direction does what a random direction does not.
 
-    Yes where it does at any dose, after Holm's correction; no where it is equivalent at all.
+    Yes where, at some dose, accuracy changes, and in the same direction beyond what as long a step
+    in a random direction changes; no where accuracy stays where it was at every dose.
     """
     contrasts = model.conditions.contrasts("ablate")
-    found = {
-        condition.extent: effect.effect
-        for name, condition in model.conditions.ablate.items()
-        if condition.kind == "steer"
-        and not condition.variant
-        and name in contrasts
-        and (effect := model.effect("ablate", contrasts[name].name))
-        and effect.effect.defined
-    }
+    found: list[tuple[str, ReportedEstimate, ReportedEstimate]] = []
+    for name, condition in model.conditions.ablate.items():
+        if condition.kind != "steer" or name not in contrasts:
+            continue
+        own = model.effect("ablate", name)
+        gap = model.effect("ablate", contrasts[name].name)
+        if own is not None and gap is not None and own.effect.defined and gap.effect.defined:
+            found.append((condition.extent, own.effect, gap.effect))
     if not found:
         return None
-    standings = {standing(number, null=0.0) for number in found.values()}
+    pairs = [(standing(own, null=0.0), standing(gap, null=0.0)) for _, own, gap in found]
     verdict = Verdict.UNDECIDED
-    if standings & {Standing.ABOVE, Standing.BELOW}:
+    if any(own.differs and own is gap for own, gap in pairs):
         verdict = Verdict.YES
-    elif standings == {Standing.EQUIVALENT}:
+    elif all(own is Standing.EQUIVALENT for own, _ in pairs):
         verdict = Verdict.NO
-    details = ", ".join(f"{extent}: {points(number)}" for extent, number in found.items())
-    return Finding(model.name, verdict, f"beyond random {details}")
+    details = ", ".join(
+        f"{extent}: {points(own)}, {points(gap)} beyond random" for extent, own, gap in found
+    )
+    return Finding(model.name, verdict, details)
 
 
 def _specific(model: ModelEvidence, intervention: str) -> Finding:

@@ -57,6 +57,16 @@ class LayerProbe(NamedTuple):
     """Dimensions of the residual stream, by the sparse probe's weights."""
     step: NDArray[np.float64]
     """(d_model,) one standard deviation along the linear probe's direction."""
+    has_weights: bool = True
+    """Whether the sparse probe keeps any neuron."""
+
+
+def _has_fit(probes: "FoldProbes | None") -> bool:
+    """Whether the probes of the best layer have weights; a missing fold is refused elsewhere."""
+    if probes is None:
+        return True
+    best = probes.layers[probes.best_layer]
+    return best.has_weights and bool(best.step.any())
 
 
 class FoldProbes(NamedTuple):
@@ -100,15 +110,20 @@ def run(context: StageContext) -> None:
     probes = read_probes(neurons)
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
     warn_skipped_items("ablate", frame.height - len(asked), "no probe held them out")
+    if any(condition.reads_probe for condition in ablation_conditions(ablate)):
+        n_held_out = len(asked)
+        asked = {key: item for key, item in asked.items() if _has_fit(probes.get(fold_of[key]))}
+        reason = "the probe without their fold has no weights, so that no neuron is a top one"
+        warn_skipped_items("ablate", n_held_out - len(asked), reason)
     vlm, images = load_model(model, recorded), StudyImages(study.data)
     provenance = with_weights(provenance, vlm)
     check_same_model([*answers, predictions, neurons], provenance)
     conditions = ablation_conditions(ablate)
+    check_sizes(conditions, vlm, probes.values())
+    everyone = {key: item for key, item in as_items(subset).items() if key in fold_of}
     units = _mlp_units(
-        vlm, conditions, probes.values(),
-        ItemBatches(
-            vlm, as_items(subset), images, batch_size=context.batch_size, max_new_tokens=1
-        ),
+        vlm, conditions, probes.values(), fold_of,
+        ItemBatches(vlm, everyone, images, batch_size=context.batch_size, max_new_tokens=1),
     )  # fmt: skip
     # An item's neurons come from probes that never saw its fold; so a batch holds one fold.
     edits: dict[int, list[Edit]] = {}
@@ -116,7 +131,8 @@ def run(context: StageContext) -> None:
     for fold in sorted({fold_of[item_id] for item_id in asked}):
         if fold not in probes:
             raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
-        edits[fold] = [edit_of(c, probes[fold], vlm, units, seed=seed) for c in conditions]
+        of_fold = {layer: folds[fold] for layer, folds in units.items()}
+        edits[fold] = [edit_of(c, probes[fold], vlm, of_fold, seed=seed) for c in conditions]
         items = {key: item for key, item in asked.items() if fold_of[key] == fold}
         parts[fold] = ItemBatches(
             vlm, items, images, batch_size=context.batch_size, max_new_tokens=max_new_tokens
@@ -194,16 +210,19 @@ def _layer_probe(rows: pl.DataFrame) -> LayerProbe:
         mean=by_neuron["mean"].to_numpy(),
         norm=by_neuron["norm"].to_numpy().astype(np.float64),
     )
-    return LayerProbe(neurons, by_neuron["step"].to_numpy().astype(np.float64))
+    step = by_neuron["step"].to_numpy().astype(np.float64)
+    return LayerProbe(neurons, step, bool((by_neuron["weight"] != 0).any()))
 
 
 def _mlp_units(
     vlm: "VLM",
     conditions: Sequence[AblationCondition],
     probes: Iterable[FoldProbes],
+    fold_of: Mapping[str, int],
     batches: ItemBatches,
-) -> "dict[int, MlpUnits]":
-    """Layer → its MLP's hidden units, measured over the subset; of layers where some are edited."""
+) -> "dict[int, dict[int, MlpUnits]]":
+    """Layer → fold → the MLP's hidden units over the other folds' items of the subset; of layers
+    where some are edited."""
     from vrp.vlm.mlp_units import measure_mlp_units
 
     best = {fold.best_layer for fold in probes}
@@ -216,7 +235,35 @@ def _mlp_units(
     if not layers:
         return {}
     # In the order of the plan: the same in every shard.
-    return measure_mlp_units(vlm, map(batches.inputs, batches.plan), sorted(layers))
+    folds = {item_id: fold_of[item_id] for item_id in batches.items}
+    return measure_mlp_units(vlm, map(batches.inputs, batches.plan), sorted(layers), folds)
+
+
+def check_sizes(
+    conditions: Sequence[AblationCondition], vlm: "VLM", probes: Iterable[FoldProbes]
+) -> None:
+    """Refuse conditions that ask for more neurons, or another head, than the model has.
+
+    Raises:
+        InputError: naming the condition and what there is.
+    """
+    best = {fold.best_layer for fold in probes}
+    for condition in conditions:
+        if condition.head is not None and condition.head >= vlm.n_heads:
+            raise InputError(
+                f"ablate.conditions: {condition.name} asks for head {condition.head}, the model "
+                f"has heads 0 to {vlm.n_heads - 1}"
+            )
+        for one in best:
+            layer = condition.layer(vlm.n_layers, best_layer=one)
+            if not 0 <= layer < vlm.n_layers:
+                continue  # of the probes of another model, which is refused elsewhere
+            width = vlm.n_neurons(condition.site, layer)
+            if (n := condition.n_neurons(width)) > width:
+                raise InputError(
+                    f"ablate.conditions: {condition.name} asks for {n} neurons, the model has "
+                    f"{width}"
+                )
 
 
 def edit_of(
@@ -233,12 +280,12 @@ def edit_of(
         condition: one of `ablation_conditions`.
         probes: fitted without the items' fold.
         vlm: the model.
-        units: hidden units of the MLPs, of layers in which a condition edits some.
+        units: layer → hidden units of its MLP, of layers in which a condition edits some.
         seed: the study's seed.
 
     Raises:
-        InputError: the probes are of a model of another size, or the condition asks for more
-            neurons, or another head, than there are.
+        InputError: the probes are of a model of another size, or too few neurons are left to be
+            drawn from.
     """
     layer = condition.layer(vlm.n_layers, best_layer=probes.best_layer)
     probe = probes.layers.get(layer)
@@ -247,24 +294,14 @@ def edit_of(
             f"neurons table: layer {layer} does not list the model's {vlm.d_model} neurons; "
             "rerun `vrp probes` for this model"
         )
-    width = vlm.n_neurons(condition.site, layer)
-    n = condition.n_neurons(width)
-    if n > width:
-        raise InputError(
-            f"ablate.conditions: {condition.name} asks for {n} neurons, the model has {width}"
-        )
-    if condition.head is not None and condition.head >= vlm.n_heads:
-        raise InputError(
-            f"ablate.conditions: {condition.name} asks for head {condition.head}, the model has "
-            f"heads 0 to {vlm.n_heads - 1}"
-        )
+    n = condition.n_neurons(vlm.n_neurons(condition.site, layer))
     site = AblationSite(
         layer,
         _neurons_of_mlp(units[layer], probe) if condition.site == "mlp" else probe.neurons,
         n,
         condition.value,
         # Whatever the layer, which may differ between folds: a repeat is one set for all items.
-        seed_from(seed, "ablate", condition.name, condition.seed),
+        seed_from(seed, "ablate", condition.draw, condition.seed),
         condition.site,
         condition.head or 0,
         probe.step,

@@ -19,7 +19,12 @@ from vrp.estimates.intervention_runs import (
     differences_between_models,
     on_common_items,
 )
-from vrp.interventions.conditions import Condition, StudyConditions, conditions_by_name
+from vrp.interventions.conditions import (
+    Condition,
+    Contrast,
+    StudyConditions,
+    conditions_by_name,
+)
 from vrp.interventions.masking import SHAM
 from vrp.interventions.tracing import BLANK, CLEAN
 from vrp.stats.clusters import (
@@ -81,7 +86,7 @@ def run(context: StageContext) -> None:
             of_models, intervention, conditions,
             seed=f"{seed}/effects", sign_flips=effects.sign_flips,
         )  # fmt: skip
-    _adjust(rows)
+    _adjust(rows, conditions)
     traces = [
         row for model in study.models if model.paths(TRACE) for row in _trace_rows(model, items)
     ]
@@ -385,11 +390,18 @@ def _trace_rows(model: ModelResults, items: pl.DataFrame) -> list[dict[str, Any]
     return rows
 
 
-def _adjust(rows: list[EffectRow]) -> None:
-    """Holm's correction within model, intervention and scope, and what could be resolved."""
+def _adjust(rows: list[EffectRow], conditions: StudyConditions) -> None:
+    """Holm's correction, and what could be resolved.
+
+    A family is of one model, intervention and scope, and of one kind of condition, such as the
+    most attended tokens; its effects and its differences from a control apart. So a study may ask
+    more without what it asked before becoming less certain.
+    """
     families: dict[tuple[str, ...], list[EffectRow]] = {}
     for row in rows:
-        key = (row["model"], row["intervention"], row["scope"])
+        shown = conditions.named(row["intervention"], row["condition"])
+        own = shown.condition if isinstance(shown, Contrast) else shown
+        key = (row["model"], row["intervention"], row["scope"], shown.kind, own.kind)
         families.setdefault(key, []).append(row)
     for family in families.values():
         n_tests = max(1, sum(math.isfinite(row["p"]) for row in family))

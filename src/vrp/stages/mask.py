@@ -1,5 +1,6 @@
 """Hide the most attended image tokens, and controls: does the answer depend on them?"""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
     from vrp.vlm.model import VLM
 
 
+logger = logging.getLogger(__name__)
+
+
 def run(context: StageContext) -> None:
     """Answer one shard of the masking subset under every condition; write the mask table.
 
@@ -88,6 +92,12 @@ def run(context: StageContext) -> None:
     masked.require_layers(conditions)
     usable = [item_id for item_id in frame["item_id"] if masked.is_usable(item_id, conditions)]
     warn_skipped_items("mask", frame.height - len(usable), "they have no usable attention map")
+    for condition in conditions:
+        if condition.of_object and not any(map(masked.shows_object, usable)):
+            logger.warning(
+                "%s: no item asks for an object that its image has; %s is run on none",
+                context.label, condition.name,
+            )  # fmt: skip
     frame = frame.filter(pl.col("item_id").is_in(usable))
     # Items are asked under different conditions: no batch mixes them with others.
     parts = [
@@ -159,6 +169,15 @@ def _parts(
     return found
 
 
+class Coverage(NamedTuple):
+    """What the tokens of an item's image lie on, in whole or in part."""
+
+    on_object: NDArray[np.bool_]
+    """(S,) on the object that the item asks for."""
+    on_photograph: NDArray[np.bool_]
+    """(S,) on the photograph, and not on padding alone."""
+
+
 class ObjectBoxes(NamedTuple):
     """Where the object that an item asks for is."""
 
@@ -207,8 +226,8 @@ class MaskedModel:
     """Longest answer, for all items or by task."""
     batch_size: int
     """Items a forward."""
-    on_object: dict[str, NDArray[np.bool_] | None] = field(default_factory=dict)
-    """Item id → (S,) which of its tokens lie on the object; None where that tells nothing."""
+    _coverage: dict[str, Coverage | None] = field(default_factory=dict)
+    """Item id → what its tokens lie on; None where that is not known."""
 
     def require_layers(self, conditions: Sequence[MaskCondition]) -> None:
         """Refuse layers that the model does not have.
@@ -236,19 +255,27 @@ class MaskedModel:
         )
 
     def shows_object(self, item_id: str) -> bool:
-        """Whether some of an item's image tokens, and not all, lie on the object it asks for."""
-        found = self._on_object(item_id)
-        return found is not None and bool(found.any()) and not bool(found.all())
+        """Whether some image tokens of an item's photograph, and not all, lie on the object that
+        it asks for."""
+        found = self._covered(item_id)
+        if found is None:
+            return False
+        return bool(found.on_object.any()) and not bool(found.on_object[found.on_photograph].all())
 
-    def _on_object(self, item_id: str) -> NDArray[np.bool_] | None:
-        if item_id not in self.on_object:
-            self.on_object[item_id] = None
+    def _covered(self, item_id: str) -> Coverage | None:
+        if item_id not in self._coverage:
+            self._coverage[item_id] = None
             if (known := self.boxes.get(item_id)) is not None:
-                grid = self.vlm.grid(known.size)
+                # The image that is shown may have another size than the annotated one.
+                grid = self.vlm.grid(self.images.size(self.everyone[item_id]))
                 window = grid_window(known.size, self.vlm.family.image_policy)
-                inside = box_coverage(known.boxes, window, grid_h=grid.height, grid_w=grid.width)
-                self.on_object[item_id] = inside > 0
-        return self.on_object[item_id]
+                sizes = {"grid_h": grid.height, "grid_w": grid.width}
+                whole = [[0, 0, *known.size]]
+                self._coverage[item_id] = Coverage(
+                    box_coverage(known.boxes, window, **sizes) > 0,
+                    box_coverage(whole, window, **sizes) > 0,
+                )
+        return self._coverage[item_id]
 
     def batches(self, items: Mapping[str, Item]) -> ItemBatches:
         """Return items in the batches that they are answered in."""
@@ -357,7 +384,7 @@ class MaskedModel:
             grid.height,
             grid.width,
             seed_from(self.seed, "mask", item_id, condition.seed),
-            self._on_object(item_id),
+            *(self._covered(item_id) or ()),
         )
         keep = np.ones(grid.n_tokens, dtype=bool)
         keep[condition.hidden_tokens(image)] = False

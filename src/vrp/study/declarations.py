@@ -18,6 +18,9 @@ Scope = Literal["study", "model", "shard", "list"]
 EXECUTION_KEYS = ("models.*.device_map", "models.*.batch_size")
 """Of a model: how it is run. Results depend on them as on a batch size: to 1e-5 in float32."""
 
+ALWAYS_RUN = "sham"
+"""Kind of condition that no study chooses."""
+
 ANALYSIS_KEYS = ("models.*.map_layers",)
 """Of a model: how its tables are analysed. `models.*` does not stand for them; a stage that reads
 one names it."""
@@ -176,7 +179,7 @@ class Stage:
             return []
         module, name = self.choices[1].split(":")
         registered = getattr(importlib.import_module(module), name)
-        return sorted(registered() if callable(registered) else registered)
+        return sorted(set(registered() if callable(registered) else registered) - {ALWAYS_RUN})
 
     def wants(self, artifact: Artifact, study: StudyConfig) -> bool:
         """Whether it reads a file in this study."""

@@ -337,7 +337,7 @@ STAGES: tuple[Stage, ...] = (
         per="shard",
         reads=(MANIFEST, ITEMS, ANSWERS, ATTENTION, BOXES),
         writes=(MASK,),
-        choices=("kinds of region", "vrp.interventions.masking:MASK_KINDS"),
+        choices=("kinds of condition", "vrp.interventions.masking:MASK_KINDS"),
         keys=("seed", *_ANSWERING, "mask.items", "mask.conditions", "mask.shards"),
         details="Conditions are rows of `mask.conditions`; nothing hidden is always one of them, "
         "the baseline of the others.",
@@ -357,7 +357,7 @@ STAGES: tuple[Stage, ...] = (
         per="shard",
         reads=(MANIFEST, ITEMS, ANSWERS, PREDICTIONS, NEURONS),
         writes=(ABLATE,),
-        choices=("kinds of neurons", "vrp.interventions.ablation:ABLATION_KINDS"),
+        choices=("kinds of condition", "vrp.interventions.ablation:ABLATION_KINDS"),
         keys=("seed", *_ANSWERING, "ablate.items", "ablate.conditions", "ablate.shards"),
         details="Top neurons come from folds without the item that is evaluated.",
         enabled=lambda study: study.ablate.enabled,

@@ -38,7 +38,9 @@ def _section(stage: Stage) -> str:
     per = {"study": "one job", "model": "one job a model", "shard": "one job a model and shard"}
     lines.append(f"- {per[stage.per]}{', on a GPU where there is one' * stage.runs_model}")
     for option in path_options(stage):
-        lines.append(f"- {'writes' if option.writes else 'reads'} {_file(option.artifact)}")
+        sometimes = ", where a condition asks for it" * (option.artifact.name in stage.reads_if)
+        verb = "writes" if option.writes else "reads"
+        lines.append(f"- {verb} {_file(option.artifact)}{sometimes}")
     lines.append(f"- keys: {', '.join(f'`{key}`' for key in stage.keys)}")
     if stage.batch_key:
         lines.append(f"- rerun by neither `{stage.batch_key}` nor `models.*.batch_size`")

@@ -79,6 +79,8 @@ def shared_stages(
 
 def _why_own(study: StudyConfig, stage: Stage, there: Path, directory: Path, ahead: bool) -> str:
     """Why a stage is the study's own; empty: it is shared."""
+    if wanted := [name for name, reads in stage.reads_if.items() if reads(study)]:
+        return f"it reads {' and '.join(wanted)}, which are this study's own"
     results = directory / study.results / study.study
     if any(_folder(results, stage.writes[0], model).is_dir() for model in study.models):
         return "its own jobs have begun"

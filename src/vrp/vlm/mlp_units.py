@@ -1,6 +1,6 @@
 """The hidden units of decoder layers' MLPs: how active they are, and what they write."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,21 +38,23 @@ class MlpUnits(NamedTuple):
 
 @torch.inference_mode()
 def measure_mlp_units(
-    vlm: VLM, batches: Iterable[Sequence[VlmInput]], layers: Sequence[int]
-) -> dict[int, MlpUnits]:
-    """Return the hidden units of some layers, measured over prompts.
+    vlm: VLM,
+    batches: Iterable[Sequence[VlmInput]],
+    layers: Sequence[int],
+    fold_of: Mapping[str, int],
+) -> dict[int, dict[int, MlpUnits]]:
+    """Return layer → fold → the layer's hidden units, measured over prompts that are in no fold.
 
     Args:
         vlm: the model.
         batches: the prompts with their images, in batches.
         layers: decoder layers.
+        fold_of: item → fold.
 
     Raises:
         InputError: a layer has no hidden units that can be read.
     """
     modules = {layer: vlm.family.mlp_output(vlm.layers[layer]) for layer in layers}
-    total = {layer: np.zeros(module.in_features) for layer, module in modules.items()}
-    squares = {layer: np.zeros(module.in_features) for layer, module in modules.items()}
     seen: dict[int, NDArray[np.float64]] = {}
 
     def reader(layer: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -62,30 +64,51 @@ def measure_mlp_units(
         return read
 
     handles = [module.register_forward_pre_hook(reader(layer)) for layer, module in modules.items()]
-    n = 0
+    folds = sorted(set(fold_of.values()))
+    sums = {layer: np.zeros((2, len(folds), m.in_features)) for layer, m in modules.items()}
+    counts = np.zeros(len(folds))
     try:
         for inputs in batches:
-
-            def activations_of(
-                some: slice, inputs: Sequence[VlmInput] = inputs
-            ) -> list[dict[int, NDArray[np.float64]]]:
-                # Of what prompts share first; the last part of the prompts overwrites it.
-                Decoder(vlm, prepare(vlm, inputs[some])).prefill()
-                return [dict(seen)]
-
-            ids = [item.item_id for item in inputs]
-            for found in split_to_fit(ids, activations_of):
-                for layer, values in found.items():
-                    total[layer] += values.sum(axis=0)
-                    squares[layer] += np.square(values).sum(axis=0)
-            n += len(inputs)
+            places = np.array([folds.index(fold_of[item.item_id]) for item in inputs])
+            np.add.at(counts, places, 1)
+            for layer, values in _activations(vlm, inputs, seen).items():
+                np.add.at(sums[layer][0], places, values)
+                np.add.at(sums[layer][1], places, np.square(values))
     finally:
         for handle in handles:
             handle.remove()
     return {
-        layer: MlpUnits(
-            total[layer] / n, np.sqrt(squares[layer] / n),
-            module.weight.double().cpu().numpy(),
-        )
+        layer: {
+            fold: _units(sums[layer], counts, place, module.weight.double().cpu().numpy())
+            for place, fold in enumerate(folds)
+        }
         for layer, module in modules.items()
-    }  # fmt: skip
+    }
+
+
+def _activations(
+    vlm: VLM, inputs: Sequence[VlmInput], seen: Mapping[int, NDArray[np.float64]]
+) -> dict[int, NDArray[np.float64]]:
+    """Layer → (B, n) what the hooks read of a batch, in halves where memory does not suffice."""
+
+    def read(some: slice) -> list[dict[int, NDArray[np.float64]]]:
+        # Of what prompts share first; the last part of the prompts overwrites it.
+        Decoder(vlm, prepare(vlm, inputs[some])).prefill()
+        return [dict(seen)]
+
+    parts = split_to_fit([item.item_id for item in inputs], read)
+    return {layer: np.concatenate([part[layer] for part in parts]) for layer in parts[0]}
+
+
+def _units(
+    sums: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    place: int,
+    writes: NDArray[np.float64],
+) -> MlpUnits:
+    """Hidden units over all folds but one; over all where there is no other."""
+    others = np.arange(len(counts)) != place
+    if not others.any():
+        others[:] = True
+    mean, square = sums[:, others].sum(axis=1) / counts[others].sum()
+    return MlpUnits(mean, np.sqrt(square), writes)

@@ -20,11 +20,11 @@ from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
 
 ORDER = 150
-TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
+TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced, or states moved"
 CAPTION = (
-    "Change in accuracy (all items, percentage points) with 95% image-clustered intervals; "
-    "grey ticks are single random draws, and the band counts as no effect. Diamonds: existence "
-    "questions that were right before, where accuracy can only fall, so only the contrasts with "
+    "Change in accuracy (percentage points, over each condition's items) with 95% image-clustered "
+    "intervals; grey ticks are single random draws, and the band counts as no effect. Diamonds: "
+    "existence questions that were right before, where accuracy can only fall, so only the contrasts with "
     "random neurons count there."
 )
 TABLES = (EFFECTS,)

@@ -14,9 +14,9 @@ from vrp.tables.effects import EFFECTS
 ORDER = 130
 TITLE = "Does the answer depend on the most attended image tokens? Change in accuracy when hidden"
 CAPTION = (
-    "Change in accuracy (all items, percentage points) with 95% image-clustered intervals; "
-    "grey ticks are the single random draws. Attention is causal only as far as hiding the most "
-    "attended tokens costs more than hiding as many at random; their difference is a row."
+    "Change in accuracy (percentage points, over each condition's items) with 95% image-clustered "
+    "intervals; grey ticks are the single random draws. Attention is causal only as far as hiding "
+    "the most attended tokens costs more than hiding as many at random; their difference is a row."
 )
 TABLES = (EFFECTS,)
 
