@@ -253,13 +253,13 @@ def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str |
         ({"ablate": {"conditions": [{"kind": "steer"}]}}, "steer needs doses"),
         (
             {"ablate": {"conditions": [{"kind": "steer", "doses": [0]}]}},
-            "a dose of 0 moves nothing",
+            "0 moves nothing",
         ),
         (
             {"ablate": {"conditions": [{"kind": "steer", "doses": [float("nan")]}]}},
             "finite number",
         ),
-        ({"ablate": {"conditions": [{"kind": "mlp", "layer": []}]}}, "at least 1 item"),
+        ({"ablate": {"conditions": [{"kind": "mlp", "layer": []}]}}, "give a depth from 0 to 1"),
         ({"ablate": {"conditions": [{"kind": "mlp", "doses": [1]}]}}, "mlp takes no doses"),
         ({"ablate": {"conditions": [{"kind": "mlp", "layer": 1.5}]}}, "less than or equal to 1"),
         (

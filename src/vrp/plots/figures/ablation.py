@@ -24,8 +24,8 @@ TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced, o
 CAPTION = (
     "Change in accuracy (percentage points, over each condition's items) with 95% image-clustered "
     "intervals; grey ticks are single random draws, and the band counts as no effect. Diamonds: "
-    "existence questions that were right before, where accuracy can only fall, so only the contrasts with "
-    "random neurons count there."
+    "existence questions that were right before, where accuracy can only fall, so only the "
+    "contrasts with random neurons count there."
 )
 TABLES = (EFFECTS,)
 
