@@ -343,3 +343,38 @@ def test_a_matched_control_is_preferred():
     found = conditions_by_name(study(ablate={"conditions": entries}))
     assert found.contrasts("ablate")["top_3"].name == "top_3 - matched_3"
     assert found.contrasts("ablate")["top_3"].label == "top 3 neurons − norm-matched random"
+
+
+def test_directions_of_opposite_doses_are_one_draw():
+    rows = [{"kind": "steer_random", "doses": [-3, 1, 3], "seeds": 2, "layer": [0.5, 1]}]
+    found = ablation_conditions(AblateConfig.model_validate({"conditions": rows}))[1:]
+    assert len(found) == 12
+    assert {condition.draw for condition in found} == {
+        "steer_random_1_depth50", "steer_random_1_depth100"
+    }  # fmt: skip
+    step = np.array([3.0, 4.0, 0.0])
+    neurons = RankedNeurons(np.arange(3), np.zeros(3), np.ones(3))
+    forth, back = (
+        found[0].edit(AblationSite(0, neurons, 0, "zero", seed=7, step=step, dose=dose)).vector
+        for dose in (3.0, -3.0)
+    )
+    np.testing.assert_allclose(forth, -back)
+    np.testing.assert_allclose(np.linalg.norm(forth), 15.0)  # three steps of length 5
+
+
+def test_random_twins_of_the_object_lie_on_the_photograph():
+    """Of 16 tokens the first and last row are padding; the object covers three of the others."""
+    photograph = np.repeat([False, True, True, False], 4)
+    on_object = np.zeros(16, dtype=bool)
+    on_object[[5, 6, 9]] = True
+    images = [
+        MaskableImage(np.full(16, 1 / 16), 4, 4, seed, on_object, photograph) for seed in range(50)
+    ]
+    hidden = [MaskCondition("random_object").hidden_tokens(image) for image in images]
+    assert {len(set(tokens.tolist())) for tokens in hidden} == {3}
+    assert set(np.concatenate(hidden).tolist()) == set(range(4, 12))
+    assert MaskCondition("object").hidden_tokens(images[0]).tolist() == [5, 6, 9]
+    assert MaskCondition("background").hidden_tokens(images[0]).tolist() == [4, 7, 8, 10, 11]
+    others = MaskCondition("random_background").hidden_tokens(images[0])
+    assert len(others) == 5
+    assert set(others.tolist()) <= set(range(4, 12))

@@ -718,7 +718,7 @@ def test_the_plan_lists_every_condition(demo: StudyConfig) -> None:
     # Half of the 1,000 POPE questions are about an object that is there: 162 of every 1,000 items.
     assert found["mask", "llava", "random_object"].n_answers == 2 * 162
     # By hand: a fifth of the answers change, so that one item's effect has a standard deviation of
-    # √0.2; 1.96 + 0.84 standard errors are found with 80% power.
+    # √0.2; 1.96 + 0.84 standard errors are found with 80% power, where no other of its kind is.
     assert random.smallest_pp == pytest.approx(100 * (0.2 / 1000) ** 0.5 * 2.8, rel=0.01)
     assert found["ablate", "llava", "mlp_bypass"].smallest_pp == pytest.approx(
         random.smallest_pp * 2**0.5, rel=0.01
@@ -731,8 +731,9 @@ def test_the_plan_lists_every_condition(demo: StudyConfig) -> None:
             assert sum(one.n_answers for one in own) == stage.n_answers
     text = plan_text(plan)
     assert re.search(r"mask +random_30 +1,000 +15,000 .* 4.0 pp", text)
-    listed = json.loads(plan_json(plan))["conditions"]
+    listed = json.loads(plan_json(plan), parse_constant=pytest.fail)["conditions"]
     assert len(listed) == len(plan.conditions)
+    assert listed[0]["smallest_pp"] is None  # of the sham, which is no effect
 
 
 def test_hidden_tokens_cost_nothing_where_they_are_left_out(paper: StudyConfig) -> None:
@@ -743,3 +744,38 @@ def test_hidden_tokens_cost_nothing_where_they_are_left_out(paper: StudyConfig) 
     flops = {one.condition: one.flops for one in work.conditions}
     ratio = flops["top_50"] / flops["top_50_embedding"]
     assert ratio == pytest.approx((641 - 288) / 641, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"mask": {"conditions": [
+            {"kind": "top", "share": 0.3, "layers": [0, 99]}, {"kind": "random", "share": 0.3}]}},
+         "mask.conditions: top_30_layers0to99 reads layer 99, but model llava has layers 0 to 5"),
+        ({"ablate": {"conditions": [{"kind": "head", "heads": [0, 99]}]}},
+         "head_99 asks for head 99, but model llava has heads 0 to 3"),
+        ({"ablate": {"conditions": [{"kind": "random", "count": 1_000_000}]}},
+         "asks for 1000000 neurons, but model llava has 128"),
+        ({"trace": {"window": 77}}, "trace.window: 77 layers, but model llava has 6"),
+        ({"extract": {"capture": ["attention"]}, "mask": {"conditions": [
+            {"kind": "top", "share": 0.3, "ranking": "without_sinks"},
+            {"kind": "random", "share": 0.3}]}},
+         "top_30_without_sinks needs residual_update in extract.capture"),
+        ({"mask": {"conditions": [{"kind": "object"}]}}, "object has no random_object"),
+        ({"mask": {"conditions": [{"kind": "top", "share": 0.3, "mode": "pixels"},
+                                  {"kind": "random", "share": 0.3}]}},
+         "top_30_pixels has no random_30_pixels to be compared to"),
+        ({"ablate": {"conditions": [{"kind": "steer", "doses": [2]}]}},
+         "steer_2 has no steer_random_2"),
+        ({"data": {"origin": "local"}, "mask": {"conditions": [
+            {"kind": "object"}, {"kind": "random_object"}]}},
+         "object needs the objects' boxes; name the data set's annotation file"),
+    ],
+)  # fmt: skip
+def test_conditions_that_cannot_run_are_refused_before_anything_does(
+    demo: StudyConfig, sections: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        make_plan(changed(demo, **sections), device=DEFAULT_GPU)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -379,8 +379,8 @@ def test_masking_hides_the_object_and_as_many_at_random(small_study: Study):
     boxes = study.folder / "boxes.parquet"
     n = len(ids)
     write_table(boxes, BOXES, {
-        "item_id": ids, "object": ["cup"] * n, "image_width": [48] * n, "image_height": [48] * n,
-        "boxes": [[[0.0, 0.0, 12.0, 48.0]]] * (n - 2) + [[], []],
+        "item_id": ids, "object": ["cup"] * n, "image_width": [96] * n, "image_height": [96] * n,
+        "boxes": [[[0.0, 0.0, 24.0, 96.0]]] * (n - 2) + [[], []],
         "note": [None] * (n - 2) + ["no such object is annotated in the image"] * 2,
     }, provenance={})  # fmt: skip
     rows = [{"kind": "object"}, {"kind": "random_object", "seeds": 2}, {"kind": "background"},
@@ -394,7 +394,8 @@ def test_masking_hides_the_object_and_as_many_at_random(small_study: Study):
         "sham": n, "object": n - 2, "random_object": 2 * (n - 2), "background": n - 2,
         "random_background": n - 2,
     }  # fmt: skip
-    # 12 of 48 pixels are one and a half of six columns of tokens: two are touched.
+    # A quarter is one and a half of six columns of tokens: two are touched. The annotated image is
+    # twice as large as the one that is shown.
     n_masked = dict(table.select("condition", "n_masked").unique().iter_rows())
     assert n_masked == {
         "sham": 0, "object": 12, "random_object": 12, "background": 24, "random_background": 24

@@ -12,11 +12,19 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from stage_jobs import run_job
 
 from vrp.config.ablate import AblateConfig
+from vrp.config.effects import EffectsConfig
+from vrp.config.study import study_from_mapping
+from vrp.estimates.reported import Effect
 from vrp.interventions.ablation import ablation_conditions
+from vrp.interventions.conditions import conditions_by_name
+from vrp.report.conclusions import conclude_interventions
+from vrp.report.evidence import ModelEvidence
 from vrp.stats.bootstrap import seed_from
 from vrp.tables.answers import ANSWERS
+from vrp.tables.effects import EFFECTS
 from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.neurons import NEURONS
 from vrp.tables.parquet_files import read_table, write_table
@@ -143,9 +151,15 @@ def decides_in_three_neurons(model: Any, tokenizer: Any) -> None:
 @pytest.fixture
 def planted(small_study: Study, edited_checkpoint: Edited) -> Any:
     """The planted model with its answers, and probes of which fold 1's name other neurons."""
+    return with_probes(small_study, edited_checkpoint, STEPS, n_items=24)
+
+
+def with_probes(
+    small_study: Study, edited_checkpoint: Edited, steps: dict[int, dict[int, float]], **size: int
+) -> Any:
     study = small_study(
         checkpoint=edited_checkpoint("llava", decides_in_three_neurons),
-        asked=QUESTIONS, n_items=24, max_new_tokens=2,
+        asked=QUESTIONS, max_new_tokens=2, **size,
     )  # fmt: skip
     study.answers = study.extract()["answers"]
     ids = study.read_items()["item_id"].to_list()
@@ -157,18 +171,18 @@ def planted(small_study: Study, edited_checkpoint: Edited) -> Any:
     study.predictions = study.folder / "predictions.parquet"
     study.neurons = study.folder / "neurons.parquet"
     write_table(study.predictions, PREDICTIONS, pl.DataFrame(rows), provenance={})
-    write_table(study.neurons, NEURONS, pl.DataFrame(probe_rows()), provenance={})
+    write_table(study.neurons, NEURONS, pl.DataFrame(probe_rows(steps)), provenance={})
     return study
 
 
-def probe_rows() -> list[dict[str, Any]]:
+def probe_rows(steps: dict[int, dict[int, float]]) -> list[dict[str, Any]]:
     """Fold 0's probe ranks the planted neurons first; fold 1's ranks them last."""
     others = [n for n in range(D_MODEL) if n not in PLANTED]
     orders = {0: [*PLANTED, *others], 1: [*others, *PLANTED]}
     return [
         {"layer": layer, "fold": fold, "neuron": n, "weight": 0.1, "rank": rank,
          "mean": 4.0 if n in PLANTED else 0.0, "norm": 4.0 if n in PLANTED else 1.0,
-         "step": STEPS[fold].get(n, 0.0), "best_layer": layer == BEST_LAYER}
+         "step": steps[fold].get(n, 0.0), "best_layer": layer == BEST_LAYER}
         for layer in range(N_LAYERS)
         for fold, order in orders.items()
         for rank, n in enumerate(order)
@@ -263,6 +277,51 @@ def test_steering_tells_what_is_used_from_what_can_only_be_read(planted: Any):
     # In 32 dimensions a random direction has some part along any.
     assert random["changed"].mean() < 0.3
     assert used.filter(pl.col("condition").is_in(["steer_3", "steer_-3"]))["changed"].mean() >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("along", "words"),
+    [(PLANTED, "the probe’s direction is used"), ((READABLE,), "readable but not used in tiny")],
+)
+def test_the_report_says_which_direction_is_used(
+    along: tuple[int, ...], words: str, small_study: Study, edited_checkpoint: Edited
+):
+    """From the answers under steering to the sentence; random directions harm in both studies."""
+    step = dict.fromkeys(along, 3.0 / len(along) ** 0.5)
+    study = with_probes(
+        small_study, edited_checkpoint, {0: step, 1: step}, n_items=240, n_images=120
+    )
+    rows = [
+        {"kind": "steer", "doses": [-3, 3]},
+        {"kind": "steer_random", "doses": [-3, 3], "seeds": 10},
+    ]
+    ablated_to = study.ablate(
+        [study.answers], study.predictions, study.neurons, conditions=rows, items=240
+    )
+    path = study.folder / "effects.parquet"
+    ablate = AblateConfig.model_validate({"conditions": rows})
+    run_job(
+        "effects",
+        {"items": study.items, "answers": [study.answers], "mask": [], "ablate": [ablated_to],
+         "effects": path},
+        seed=0, effects=EffectsConfig(sign_flips=1000, equivalence_pp=5), ablate=ablate,
+        provenance={},
+    )  # fmt: skip
+    config = study_from_mapping(
+        {
+            "study": "t",
+            "models": {"tiny": {"family": "llava", "checkpoint": "zoo:llava"}},
+            "ablate": {"conditions": rows},
+        }
+    )
+    effects = {
+        (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
+        for row in read_table(path, EFFECTS).iter_rows(named=True)
+    }
+    random = effects["ablate", "steer_random_3", "all"].effect
+    assert random.value < -2
+    model = ModelEvidence("tiny", effects=effects, conditions=conditions_by_name(config))
+    assert words in conclude_interventions([model]).body
 
 
 def test_a_single_head_carries_the_decision(planted: Any):
