@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 def text_of(html: str) -> str:
     """The page's words without its markup, styles and embedded images."""
-    without = re.sub(r"<style>.*?</style>", " ", html, flags=re.DOTALL)
+    without = re.sub(r"<(style|script)>.*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(str(Markup(re.sub(r"<[^>]*>", " ", without)).unescape()).split())
 
 

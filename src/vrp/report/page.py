@@ -1,6 +1,10 @@
 """The page: one HTML file that needs nothing but itself."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -22,6 +26,7 @@ from vrp.report.answer_tables import (
     split_rates_table,
     vqa_rules_table,
 )
+from vrp.report.claims import claims_table
 from vrp.report.comparison_with_papers import compared_pooled, compared_with_published
 from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
@@ -98,9 +103,13 @@ def render_page(
         lstrip_blocks=True,
     )
     environment.filters["symbols"] = symbols
+    environment.filters["slug"] = slug
+    script = _script()
     environment.filters["multiple"] = lambda value: f"{decimal(value, 1)}×"
     return environment.get_template("report.html.j2").render(
         title=title,
+        script=Markup(script),
+        script_hash=_hash_source(script),
         study=study.study,
         sections=SECTIONS,
         decisions=decision_table(decisions),
@@ -117,6 +126,7 @@ def render_page(
         data=study.data,
         margins=study.margins,
         dropped=dropped_table(models),
+        claims=claims_table(models),
         by_family=compared_with_published(models),
         pooled_numbers=compared_pooled(models),
         over_models={
@@ -149,6 +159,22 @@ def render_page(
         provenance=provenance_table(study, provenance),
         versions=versions(study, provenance),
     )  # fmt: skip
+
+
+def slug(text: str) -> str:
+    """Anchor of a heading."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _script() -> str:
+    """The page's script, which makes tables sortable and saves them as CSV."""
+    return (resources.files("vrp.report") / "templates" / "page.js").read_text(encoding="utf-8")
+
+
+def _hash_source(script: str) -> str:
+    """What names a script in the page's content security policy: no other script can run."""
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
 def symbols(text: str) -> Markup:

@@ -53,6 +53,8 @@ class Cell(NamedTuple):
     """Drawn in place of the text, on an axis from 0 to 1."""
     title: str = ""
     """Shown where the pointer rests on it."""
+    link: str = ""
+    """Where the text leads, such as an anchor of the page."""
 
 
 class Table(NamedTuple):
