@@ -417,3 +417,18 @@ def test_ablation(figure_of, study, first):
         condition="mlp_bypass",
     )
     assert diamonds[names["whole MLP bypassed"]] == known["effect"].item()
+
+
+def test_steering(figure_of, study, first):
+    model, _ = first
+    above, below = panel(figure_of("steering")), panel(figure_of("steering"), row=1)
+    rows = study.table(EFFECTS).filter(model=model.name, intervention="ablate", scope="all")
+    for ax, column in ((above, "effect"), (below, "margin")):
+        for kind in ("steer", "steer_random"):
+            (line,) = [x for x in lines(ax, CONDITION_COLOURS[kind]) if len(x.get_xdata()) == 3]
+            expected = [
+                rows.filter(condition=f"{kind}_-3")[column].item(), 0.0,
+                rows.filter(condition=f"{kind}_3")[column].item(),
+            ]  # fmt: skip
+            assert line.get_xdata().tolist() == [-3.0, 0.0, 3.0]
+            assert line.get_ydata().tolist() == pytest.approx(expected)

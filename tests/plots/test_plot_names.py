@@ -17,8 +17,9 @@ def test_conditions_are_read_from_chosen_to_contrast_and_small_to_large():
 
     assert ordered("ablate") == [
         "top_5", "top_5_depth50", "top_5_plus_100", "top_10", "top_10_mean", "random_5",
-        "random_10", "random_25pct", "random_50pct", "mlp_bypass", "sham", "top_5 - random_5",
-        "top_10 - random_10",
+        "random_10", "random_25pct", "random_50pct", "mlp_bypass", "steer_-3", "steer_3",
+        "steer_random_-3", "steer_random_3", "sham", "top_5 - random_5", "top_10 - random_10",
+        "steer_-3 - steer_random_-3", "steer_3 - steer_random_3",
     ]  # fmt: skip
     assert ordered("mask")[:2] == ["top_10", "top_30"]
     assert ordered("mask")[10:15] == [

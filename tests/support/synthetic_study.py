@@ -79,7 +79,8 @@ MASK_SHARE = {"no_image": 1.0, "other_image": 1.0}
 ABLATE_LOSS = {
     "top_5": 0.04, "top_10": 0.07, "top_10_mean": 0.05, "random_5": 0.01, "random_10": 0.015,
     "random_25pct": 0.05, "random_50pct": 0.15, "top_5_plus_100": 0.25, "mlp_bypass": 0.08,
-    "top_5_depth50": 0.03,
+    "top_5_depth50": 0.03, "steer_-3": 0.2, "steer_3": 0.02, "steer_random_-3": 0.03,
+    "steer_random_3": 0.03,
 }  # fmt: skip
 N_SEEDS = 5
 _STUDY = study_from_mapping(
@@ -105,6 +106,8 @@ _STUDY = study_from_mapping(
                 {"kind": "top", "count": 5, "value": "plus_100"},
                 {"kind": "mlp"},
                 {"kind": "top", "count": 5, "layer": 0.5},
+                {"kind": "steer", "doses": [-3, 3]},
+                {"kind": "steer_random", "doses": [-3, 3], "seeds": N_SEEDS},
             ]
         },
     }
