@@ -115,6 +115,7 @@ def test_the_sentences_quote_the_tables(evidence):
             if metric == "auroc" and scope == WITHIN_STRATA and layer < 0
         ]
         known |= {with_interval(number) for number in numbers if number.defined}
+        known.add(with_interval(model.beyond_output, signed=True))
         excess = model.metric(ON_OBJECT, OBJECT_EXCESS, "pooled")
         known.add(with_interval(excess, 1, scale=100, signed=True, unit=" pp"))
         known |= {

@@ -132,6 +132,46 @@ def test_interval_covers_a_planted_effect_with_clusters(lost_share):
     assert covered / 1000 >= 0.93
 
 
+def unequal(n_images):
+    """Images with one to eight questions, as a study samples them."""
+    random = np.random.default_rng(3)
+    return np.repeat(np.arange(n_images), 1 + random.poisson(1.6, n_images))
+
+
+def test_images_of_unequal_size_count_as_fewer():
+    """By hand: 100 items on images of 1 and of 9 are as many images of equal size as 100²/820."""
+    sizes = np.array([1, 9] * 10)
+    found = effect(np.ones(100), np.ones(100), np.repeat(np.arange(20), sizes))
+    assert found.n_effective == pytest.approx(100**2 / (10 * 1 + 10 * 81))
+    reach = 100 * (1 - 0.0125 ** (1 / found.n_effective))
+    assert paired_estimate(found).high == pytest.approx(reach)
+    # 1,000 answers of which none changed are evidence of no effect.
+    groups = unequal(387)
+    found = effect(np.ones(groups.size), np.ones(groups.size), groups)
+    assert paired_equivalence_p(found, margin=2.0) < 0.02
+    assert paired_estimate(found).high < 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_size", [0, 1])
+def test_few_changes_on_unequal_images_keep_coverage_and_size(by_size):
+    """Whole images are lost, all alike or the larger ones more often; 2 points in truth."""
+    random = np.random.default_rng(4)
+    groups = unequal(387)
+    sizes = np.bincount(groups).astype(float)
+    chance = sizes**by_size
+    chance *= 0.02 * sizes.sum() / (chance * sizes).sum()
+    covered = equivalent = 0
+    for _ in range(1000):
+        lost = random.random(387) < chance
+        found = effect(np.ones(groups.size), ~lost[groups], groups)
+        estimate = paired_estimate(found)
+        covered += estimate.low <= -2.0 <= estimate.high
+        equivalent += paired_equivalence_p(found, margin=2.0) < 0.05
+    assert covered / 1000 >= 0.95
+    assert equivalent / 1000 <= 0.06
+
+
 def test_sign_flips_of_a_random_choice_are_null():
     """One of six equal runs against the mean of the others, as specificity is tested."""
     random = np.random.default_rng(5)

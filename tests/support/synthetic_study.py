@@ -396,7 +396,7 @@ class _Model:
         for condition, loss in losses.items():
             is_dose = condition[-2:] in ("10", "50", "70", "90") and losses is MASK_LOSS
             rows = np.arange(120 if is_dose else self.n)
-            seeds = N_SEEDS if condition.startswith("random") and not is_dose else 1
+            seeds = N_SEEDS if "random" in condition and not is_dose else 1
             for seed in range(seeds):
                 frames.append(self._outcome(rows, condition, seed, loss))
         return pl.concat(frames).select(names).to_dict(as_series=False)

@@ -106,8 +106,12 @@ class PairedDifference(ClusteredEstimate):
     """Images with more right answers than before."""
     n_lost: int = 0
     """Images with fewer."""
-    largest_share: float = 1.0
-    """Items of the image that has most, as a multiple of the mean over images."""
+    n_effective: float = 0.0
+    """Images of equal size that would say as much: n²/Σm² for images of m items."""
+    gaining: float = 0.0
+    """Share of the items that are in images with more right answers than before."""
+    losing: float = 0.0
+    """The same with fewer."""
 
     @property
     def n_changed(self) -> int:
@@ -142,12 +146,14 @@ def paired_difference(
         )
     mean = clustered_mean(PERCENT * (second - first), codes, n_images=n_images, name=name)
     nets = group_sums(second - first, codes)
-    items = np.bincount(codes)
+    items = np.bincount(codes, minlength=len(nets))
+    gained, lost = nets > _ROUNDING, nets < -_ROUNDING
     return PairedDifference(
         mean.value, mean.components, mean.n, mean.n_groups, mean.note,
-        n_gained=int((nets > _ROUNDING).sum()),
-        n_lost=int((nets < -_ROUNDING).sum()),
-        largest_share=float(items.max() * mean.n_groups / mean.n),
+        n_gained=int(gained.sum()), n_lost=int(lost.sum()),
+        n_effective=float(items.sum() ** 2 / np.square(items).sum()),
+        gaining=float(items[gained].sum() / items.sum()),
+        losing=float(items[lost].sum() / items.sum()),
     )  # fmt: skip
 
 
@@ -155,8 +161,9 @@ def paired_estimate(difference: ClusteredEstimate) -> Estimate:
     """Effect with its 95% interval; under 10 images there is neither interval nor test.
 
     Where few images changed, their nets say little of how much nets vary. The interval then holds
-    every difference of a share of images that gain and a share that lose, each within its own
-    Clopper–Pearson interval of 97.5%: it is exact, and not empty where nothing changed.
+    every difference of a share of items that gain and a share that lose, each within its own
+    Clopper–Pearson interval of 97.5% of the effective number of images (Korn & Graubard 1998),
+    with every item of a changed image taken as changed. It is not empty where nothing changed.
     """
     estimate = difference.estimate("clustered-t")
     if not difference.defined:
@@ -166,20 +173,27 @@ def paired_estimate(difference: ClusteredEstimate) -> Estimate:
         return estimate._replace(low=math.nan, high=math.nan, note=note)
     if not (isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED):
         return estimate
-    gains, losses = (
-        stats.binomtest(count, difference.n_groups).proportion_ci(1 - (1 - LEVEL) / 2)
-        for count in (difference.n_gained, difference.n_lost)
+    (gain_low, gain_high), (loss_low, loss_high) = (
+        _exact_ends(share, difference.n_effective)
+        for share in (difference.gaining, difference.losing)
     )
-    scale = PERCENT * difference.largest_share
     note = join_notes(
         difference.note, f"{difference.n_changed} of {difference.n_groups} images changed"
     )
     return estimate._replace(
-        low=min(difference.value, max(scale * (gains.low - losses.high), -PERCENT)),
-        high=max(difference.value, min(scale * (gains.high - losses.low), PERCENT)),
+        low=min(difference.value, PERCENT * (gain_low - loss_high)),
+        high=max(difference.value, PERCENT * (gain_high - loss_low)),
         method="exact",
         note=note,
     )
+
+
+def _exact_ends(share: float, n: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of 97.5% of a share of n, which need not be whole."""
+    tail, hits = (1 - LEVEL) / 4, share * n
+    low = float(stats.beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
 
 
 def paired_equivalence_p(difference: ClusteredEstimate, *, margin: float) -> float:
@@ -190,6 +204,8 @@ def paired_equivalence_p(difference: ClusteredEstimate, *, margin: float) -> flo
     if not difference.defined or difference.n_groups < MIN_IMAGES:
         return math.nan
     if isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED:
-        share = min(margin / PERCENT / difference.largest_share, 1.0)
-        return float(stats.binom.cdf(difference.n_changed, difference.n_groups, share))
+        n = difference.n_effective
+        hits = (difference.gaining + difference.losing) * n
+        # The binomial distribution, of a number that need not be whole.
+        return float(stats.beta.sf(margin / PERCENT, hits + 1, n - hits)) if hits < n else 1.0
     return equivalence_p(difference, low=-margin, high=margin)
