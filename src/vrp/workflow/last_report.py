@@ -31,6 +31,6 @@ def report_in_short(results: Path) -> list[str]:
     try:
         summary = json.loads((results / "summary.json").read_text(encoding="utf-8"))
         lines = [str(line) for line in summary["in_short"]]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []
     return [*lines, f"Report: {results / 'report.html'}"]
