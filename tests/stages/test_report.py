@@ -239,7 +239,7 @@ def test_figures_stand_in_their_own_order_with_their_captions(made):
 def test_overlays_are_images_of_right_and_wrong_answers(made):
     page, _ = made
     assert page.count('class="overlay"') == 8  # four a model
-    assert page.count("data:image/png;base64,") == 16
+    assert page.count("data:image/webp;base64,") == 16
     assert page.count(">right</span>") == page.count(">wrong</span>") == 4
 
 

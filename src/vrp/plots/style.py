@@ -4,10 +4,13 @@ Colours are Okabe and Ito's, which stay apart under the common kinds of colour b
 """
 
 import contextlib
+import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 from vrp.estimates.predictors import SYMBOL
 
@@ -41,8 +44,17 @@ WIDTH = 9.4
 SMALL = 8.0
 """Points, for notes and keys; the rest is 9 and 10."""
 
+FONT = "DejaVu Sans"
+"""Ships with matplotlib: the same on every machine."""
+# Without these the same tables always give the same bytes.
+_NO_METADATA: dict[str, dict[str, str | None]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
 _PARAMETERS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.family": FONT,
     "font.size": 9.0,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -72,7 +84,8 @@ _PARAMETERS: dict[Any, Any] = {
     "legend.handlelength": 1.6,
     "text.color": INK,
     "figure.facecolor": "white",
-    "svg.fonttype": "path",  # a viewer's own fonts would move every label
+    "svg.fonttype": "none",  # text that can be selected, searched and set in another font
+    "pdf.fonttype": 42,  # the same in PDF
     "svg.hashsalt": "vrp",  # element ids, and so the bytes, do not change from run to run
     "path.simplify_threshold": 0.2,
 }
@@ -85,6 +98,27 @@ def house_style() -> Iterator[None]:
         mpl.rcdefaults()
         mpl.rcParams.update(_PARAMETERS)
         yield
+
+
+def save_figure(figure: Figure, path: Path, kind: str, *, dpi: int) -> None:
+    """Write a figure; the same figure always gives the same bytes.
+
+    Args:
+        figure: drawn in the house style.
+        path: the file.
+        kind: `svg`, `png` or `pdf`.
+        dpi: dots an inch of a PNG.
+    """
+    if kind != "svg":
+        figure.savefig(path, format=kind, dpi=dpi, metadata=_NO_METADATA[kind])
+        return
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind, metadata=_NO_METADATA[kind])
+    # Text is text: where the font is not installed, one as wide stands in, and not a serif.
+    named = f"'{FONT}'"
+    path.write_bytes(
+        drawn.getvalue().replace(named.encode(), f"{named}, Verdana, sans-serif".encode())
+    )
 
 
 def with_symbols(text: str) -> str:

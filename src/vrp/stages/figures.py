@@ -5,13 +5,10 @@ from pathlib import Path
 
 from vrp.config.figures import FiguresConfig
 from vrp.plots.figures import FigureSpec, load_figures
-from vrp.plots.style import house_style
+from vrp.plots.style import house_style, save_figure
 from vrp.study.context import StageContext
 from vrp.study.results import StudyResults, read_results
 from vrp.tables.atomic_files import atomic_write
-
-# Without these the same tables always give the same bytes.
-_NO_METADATA: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "png": {"Software": None}}
 
 
 def run(context: StageContext) -> None:
@@ -46,4 +43,4 @@ def _write(
         for path in files:
             kind = path.suffix[1:]
             with atomic_write(path) as part:
-                figure.savefig(part, format=kind, dpi=figures.dpi, metadata=_NO_METADATA[kind])
+                save_figure(figure, part, kind, dpi=figures.dpi)
