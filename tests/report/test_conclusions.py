@@ -380,12 +380,12 @@ def intervened(patches, neurons, name="m"):
     ("patches", "neurons", "lead", "verdict"),
     [
         (COSTS, COSTS, "Yes, for attended patches and few neurons alike", Verdict.YES),
-        (COSTS, SPARES, "Yes for the attended patches, no for few neurons", Verdict.YES),
-        (SPARES, COSTS, "No for the attended patches, yes for few neurons", Verdict.YES),
+        (COSTS, SPARES, "Attended patches: yes; few neurons: no", Verdict.YES),
+        (SPARES, COSTS, "Attended patches: no; few neurons: yes", Verdict.YES),
         (SPARES, SPARES, "No, for attended patches and few neurons alike", Verdict.NO),
-        (REVERSED, WIDE, "No for the attended patches, undecided for few neurons",
+        (REVERSED, WIDE, "Attended patches: no; few neurons: undecided",
          Verdict.UNDECIDED),
-        (WIDE, None, "Undecided for the attended patches, not run for few neurons",
+        (WIDE, None, "Attended patches: undecided; few neurons: not run",
          Verdict.UNDECIDED),
         (None, None, "Not run, for attended patches and few neurons alike", Verdict.NOT_RUN),
     ],
@@ -550,7 +550,10 @@ def test_it_depends_on_the_model_where_the_paired_difference_shows_it():
     """The same items were masked for both models: their difference is tested item by item."""
     slight = estimate(-0.5, -2.6, 1.6, p=0.9, equivalence=0.4)
     models = [intervened(COSTS, None, "one"), intervened(slight, None, "two")]
-    for difference, lead in ((COSTS, "It depends on the model"), (WIDE, "Yes for one")):
+    for difference, lead in (
+        (COSTS, "Attended patches: it depends on the model"),
+        (WIDE, "Attended patches: yes for one"),
+    ):
         between = {
             ("one - two", "mask", "top_30 - random_30"):
             Effect(difference, 0.7, 0.6, 0.1, math.nan, ())
@@ -569,8 +572,8 @@ def test_the_brief_answer_is_one_short_sentence_with_the_strongest_number():
         "It depends on the model. Strongest: spatial entropy H_s in one, AUROC 0.70 (moderate)."
     )
     assert conclude_interventions([intervened(COSTS, None)]).brief == (
-        "Yes for the attended patches, not run for few neurons. Largest: hiding the most attended "
-        "image tokens in m, −5.0 pp beyond random."
+        "Attended patches: yes; few neurons: not run. Largest: hiding the most attended image "
+        "tokens in m, −5.0 pp beyond random."
     )
     for answer in four_conclusions([*models, evidence()]):
         assert len(answer.brief.split()) <= 30

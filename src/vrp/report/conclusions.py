@@ -21,6 +21,7 @@ from vrp.estimates.verdicts import (
     size_of,
     standing,
 )
+from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.evidence import BetweenModels, ModelEvidence, TracedLayers
@@ -530,8 +531,8 @@ def conclude_interventions(
     )
     lead = f"{of_patches}, for attended patches and few neurons alike"
     if of_patches != of_neurons:
-        second = of_neurons[:1].lower() + of_neurons[1:]
-        lead = f"{of_patches} for the attended patches, {second} for few neurons"
+        first, second = (text[:1].lower() + text[1:] for text in (of_patches, of_neurons))
+        lead = f"Attended patches: {first}; few neurons: {second}"
     return Conclusion(
         "Does the answer depend on the attended patches, or on a few neurons?",
         lead,
@@ -669,24 +670,27 @@ def _steered(model: ModelEvidence) -> Finding | None:
     in a random direction changes; no where accuracy stays where it was at every dose.
     """
     contrasts = model.conditions.contrasts("ablate")
-    found: list[tuple[str, ReportedEstimate, ReportedEstimate]] = []
+    found: dict[float, tuple[str, ReportedEstimate, ReportedEstimate]] = {}
     for name, condition in model.conditions.ablate.items():
+        if not isinstance(condition, AblationCondition) or condition.dose is None:
+            continue
         if condition.kind != "steer" or name not in contrasts:
             continue
         own = model.effect("ablate", name)
         gap = model.effect("ablate", contrasts[name].name)
         if own is not None and gap is not None and own.effect.defined and gap.effect.defined:
-            found.append((condition.extent, own.effect, gap.effect))
+            found[condition.dose] = condition.extent, own.effect, gap.effect
     if not found:
         return None
-    pairs = [(standing(own, null=0.0), standing(gap, null=0.0)) for _, own, gap in found]
+    pairs = [(standing(own, null=0.0), standing(gap, null=0.0)) for _, own, gap in found.values()]
     verdict = Verdict.UNDECIDED
     if any(own.differs and own is gap for own, gap in pairs):
         verdict = Verdict.YES
     elif all(own is Standing.EQUIVALENT for own, _ in pairs):
         verdict = Verdict.NO
     details = ", ".join(
-        f"{extent}: {points(own)}, {points(gap)} beyond random" for extent, own, gap in found
+        f"{extent}: {points(own)}, {points(gap)} beyond random"
+        for extent, own, gap in (found[dose] for dose in dict.fromkeys((min(found), max(found))))
     )
     return Finding(model.name, verdict, details)
 

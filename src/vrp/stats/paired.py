@@ -109,9 +109,9 @@ class PairedDifference(ClusteredEstimate):
     n_effective: float = 0.0
     """Images of equal size that would say as much: n²/Σm² for images of m items."""
     gaining: float = 0.0
-    """Share of the items that are in images with more right answers than before."""
+    """Answers won in images with more right answers than before, as a share of the items."""
     losing: float = 0.0
-    """The same with fewer."""
+    """Answers lost in images with fewer."""
 
     @property
     def n_changed(self) -> int:
@@ -152,8 +152,8 @@ def paired_difference(
         mean.value, mean.components, mean.n, mean.n_groups, mean.note,
         n_gained=int(gained.sum()), n_lost=int(lost.sum()),
         n_effective=float(items.sum() ** 2 / np.square(items).sum()),
-        gaining=float(items[gained].sum() / items.sum()),
-        losing=float(items[lost].sum() / items.sum()),
+        gaining=float(nets[gained].sum() / items.sum()),
+        losing=float(-nets[lost].sum() / items.sum()),
     )  # fmt: skip
 
 
@@ -161,9 +161,10 @@ def paired_estimate(difference: ClusteredEstimate) -> Estimate:
     """Effect with its 95% interval; under 10 images there is neither interval nor test.
 
     Where few images changed, their nets say little of how much nets vary. The interval then holds
-    every difference of a share of items that gain and a share that lose, each within its own
-    Clopper–Pearson interval of 97.5% of the effective number of images (Korn & Graubard 1998),
-    with every item of a changed image taken as changed. It is not empty where nothing changed.
+    every difference of a share of answers won and a share lost, each within its own Clopper–Pearson
+    interval of 97.5% of the effective number of images (Korn & Graubard 1998). An image's net lies
+    between none and all of its answers, so that its variance is at most that of a whole image won
+    or lost with the same mean. The interval is not empty where nothing changed.
     """
     estimate = difference.estimate("clustered-t")
     if not difference.defined:
