@@ -13,7 +13,7 @@ import yaml
 from hub_stand_in import HubStandIn
 from published_sets import publish_pope, publish_vqa
 from stage_jobs import run_job
-from study_copy import StudyCopy, in_one_shard
+from study_copy import StudyCopy, in_one_shard, without_boxes
 
 from vrp.config.data import DataConfig, ScenesConfig
 from vrp.tables.items import ITEMS
@@ -56,7 +56,8 @@ def command(folder: Path, hub: HubStandIn, *words: str, **environment: str) -> s
 
 def write_config(folder: Path, hub: HubStandIn) -> Path:
     """config/ci.yaml with one model and the same scenes from the hub; publishes them."""
-    study = in_one_shard(yaml.safe_load((ROOT / "config" / "ci.yaml").read_text()))
+    study = yaml.safe_load((ROOT / "config" / "ci.yaml").read_text())
+    study = without_boxes(in_one_shard(study))
     scenes = study["data"].pop("scenes")
     drawn = DataConfig(folder=str(folder / "drawn"), scenes=ScenesConfig(**scenes))
     run_job("fetch_data", {"data": folder / "drawn.json"}, data=drawn)

@@ -35,6 +35,12 @@ def in_one_shard(study: dict[str, Any]) -> dict[str, Any]:
     return study | {name: study[name] | {"shards": 1} for name in ("extract", "mask", "ablate")}
 
 
+def without_boxes(study: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that hides no object: of data that say not where objects are."""
+    kept = [row for row in study["mask"]["conditions"] if "object" not in row["kind"]]
+    return study | {"mask": study["mask"] | {"conditions": kept}}
+
+
 class StudyCopy:
     """A folder with workflow, configs and profiles; `vrp` there writes down what it does."""
 

@@ -15,7 +15,9 @@ def declared_inputs(layout: StudyLayout, job) -> set[str]:
         tables = STAGE[job.shard].writes
         return {str(path) for one in tables for path in layout.paths(one, model=job.model)}
     # Tables in shards are read through the list of their stage's shards.
-    read = {LISTS.get(MADE_BY[artifact].name, artifact) for artifact in STAGE[job.stage].reads}
+    stage = STAGE[job.stage]
+    wanted = [artifact for artifact in stage.reads if stage.wants(artifact, layout.study)]
+    read = {LISTS.get(MADE_BY[artifact].name, artifact) for artifact in wanted}
     return {
         str(path)
         for artifact in read
@@ -25,6 +27,7 @@ def declared_inputs(layout: StudyLayout, job) -> set[str]:
 
 STUDIES = {
     "whole": "",
+    "hiding objects": "mask: {conditions: [{kind: object}, {kind: random_object}]}\n",
     "sharded": "extract: {shards: 3}\nmask: {shards: 2}\nablate: {shards: 2}\n",
     "observing only": "mask: {enabled: false}\nablate: {enabled: false}\n",
     "without the blank image": "extract: {blind: false}\n",

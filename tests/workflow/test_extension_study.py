@@ -127,7 +127,7 @@ def test_the_plan_counts_them(folder):
         ("figures", "answer_counts"),
         ("sample", "Data sets: colours"),
         ("fetch-model", "paligemma, polite"),
-        ("mask", "random, sham, top, upper"),
+        ("mask", "random_object, top, upper"),
     ],
 )
 def test_help_lists_them(folder, command, words):
