@@ -195,7 +195,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "how a stage is handed its files": _edit(
         EVERYTHING - {"gather"}, "vrp.study.command:run_stage",
-        ("study/command.py", "list(\n            given or", "sorted(\n            given or"),
+        ("study/command.py", "list(given or ())", "sorted(given or ())"),
     ),
     # Scoring, signals, statistics.
     "the scoring of POPE": _edit(
@@ -267,7 +267,7 @@ SOMETHING: dict[str, Edit] = {
     ),
     "a figure's caption": _edit(
         "figures report", "vrp.plots.figures.masking:CAPTION",
-        ("plots/figures/masking.py", "Change in accuracy (all", "Difference in accuracy (all"),
+        ("plots/figures/masking.py", "Change in accuracy (perc", "Difference in accuracy (perc"),
     ),
     "the page's style": _edit(
         "report", "vrp.report:templates/style.css",

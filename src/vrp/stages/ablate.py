@@ -61,14 +61,6 @@ class LayerProbe(NamedTuple):
     """Whether the sparse probe keeps any neuron."""
 
 
-def _has_fit(probes: "FoldProbes | None") -> bool:
-    """Whether the probes of the best layer have weights; a missing fold is refused elsewhere."""
-    if probes is None:
-        return True
-    best = probes.layers[probes.best_layer]
-    return best.has_weights and bool(best.step.any())
-
-
 class FoldProbes(NamedTuple):
     """What the probes fitted without one fold say."""
 
@@ -110,11 +102,6 @@ def run(context: StageContext) -> None:
     probes = read_probes(neurons)
     asked = {key: item for key, item in as_items(frame).items() if key in fold_of}
     warn_skipped_items("ablate", frame.height - len(asked), "no probe held them out")
-    if any(condition.reads_probe for condition in ablation_conditions(ablate)):
-        n_held_out = len(asked)
-        asked = {key: item for key, item in asked.items() if _has_fit(probes.get(fold_of[key]))}
-        reason = "the probe without their fold has no weights, so that no neuron is a top one"
-        warn_skipped_items("ablate", n_held_out - len(asked), reason)
     vlm, images = load_model(model, recorded), StudyImages(study.data)
     provenance = with_weights(provenance, vlm)
     check_same_model([*answers, predictions, neurons], provenance)
@@ -126,14 +113,21 @@ def run(context: StageContext) -> None:
         ItemBatches(vlm, everyone, images, batch_size=context.batch_size, max_new_tokens=1),
     )  # fmt: skip
     # An item's neurons come from probes that never saw its fold; so a batch holds one fold.
-    edits: dict[int, list[Edit]] = {}
+    edits: dict[int, list[tuple[AblationCondition, Edit]]] = {}
     parts: dict[int, ItemBatches] = {}
     for fold in sorted({fold_of[item_id] for item_id in asked}):
         if fold not in probes:
             raise InputError(f"{neurons}: has no fold {fold}; rerun `vrp probes`")
         of_fold = {layer: folds[fold] for layer, folds in units.items()}
-        edits[fold] = [edit_of(c, probes[fold], vlm, of_fold, seed=seed) for c in conditions]
+        edits[fold] = [
+            (condition, edit_of(condition, probes[fold], vlm, of_fold, seed=seed))
+            for condition in conditions
+            if is_told(condition, probes[fold], vlm.n_layers)
+        ]
         items = {key: item for key, item in asked.items() if fold_of[key] == fold}
+        if left_out := {c.name for c in conditions} - {c.name for c, _ in edits[fold]}:
+            reason = f"the probe without their fold has no weights; not run: {_named(left_out)}"
+            warn_skipped_items("ablate", len(items), reason)
         parts[fold] = ItemBatches(
             vlm, items, images, batch_size=context.batch_size, max_new_tokens=max_new_tokens
         )
@@ -144,11 +138,12 @@ def run(context: StageContext) -> None:
         fold = fold_of[ids[0]]
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
-            answers = _answers(vlm, parts[fold].inputs(ids[some]), edits[fold], max_new_tokens)
+            done = [edit for _, edit in edits[fold]]
+            answers = _answers(vlm, parts[fold].inputs(ids[some]), done, max_new_tokens)
             return [
                 _site(condition, edit)
                 | outcome(asked[capture.item_id], capture, baseline, study.scoring)
-                for condition, edit, captures in zip(conditions, edits[fold], answers, strict=True)
+                for (condition, edit), captures in zip(edits[fold], answers, strict=True)
                 for capture in captures
             ]
 
@@ -160,7 +155,7 @@ def run(context: StageContext) -> None:
         compute,
         provenance=provenance,
         description=context.label,
-        answers=lambda ids: len(ids) * len(conditions),
+        answers=lambda ids: len(ids) * len(edits[fold_of[ids[0]]]),
         unit="answer",
     )
 
@@ -237,6 +232,26 @@ def _mlp_units(
     # In the order of the plan: the same in every shard.
     folds = {item_id: fold_of[item_id] for item_id in batches.items}
     return measure_mlp_units(vlm, map(batches.inputs, batches.plan), sorted(layers), folds)
+
+
+def is_told(condition: AblationCondition, probes: FoldProbes, n_layers: int) -> bool:
+    """Whether the fold's probes tell what a condition does; without weights no neuron is a top one.
+
+    Args:
+        condition: one of `ablation_conditions`.
+        probes: fitted without the items' fold; of a layer that they lack, `edit_of` tells.
+        n_layers: decoder layers of the model.
+    """
+    probe = probes.layers.get(condition.layer(n_layers, best_layer=probes.best_layer))
+    if not condition.reads_probe or probe is None:
+        return True
+    along = condition.dose is not None or condition.site == "mlp"
+    return bool(probe.step.any()) if along else probe.has_weights
+
+
+def _named(names: Iterable[str]) -> str:
+    first, *others = sorted(names)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def check_sizes(
