@@ -117,6 +117,17 @@ def test_shares_are_ratios_of_sums(small_study, tmp_path):
     assert half < 12 * jackknife
 
 
+def shares_of(study, answers, trace, folder):
+    """What the effects stage makes of a traced study."""
+    run_job(
+        "effects",
+        {"items": study.items, "answers": [answers], "trace": [trace],
+         "effects": folder / "effects.parquet", "trace_effects": folder / "traces.parquet"},
+        seed=0, effects=EffectsConfig(), provenance={"study": "t"},
+    )  # fmt: skip
+    return read_table(folder / "traces.parquet", TRACE_EFFECTS)
+
+
 def test_items_without_finite_logits_are_left_out(small_study, tmp_path):
     study = small_study("llava", n_items=7)
     answers = study.extract()["answers"]
@@ -128,13 +139,7 @@ def test_items_without_finite_logits_are_left_out(small_study, tmp_path):
         margin=pl.when(is_broken).then(float("nan")).otherwise("margin").cast(pl.Float32)
     )
     write_table(trace, TRACE, spoilt, provenance=read_provenance(trace))
-    run_job(
-        "effects",
-        {"items": study.items, "answers": [answers], "trace": [trace],
-         "effects": tmp_path / "effects.parquet", "trace_effects": tmp_path / "traces.parquet"},
-        seed=0, effects=EffectsConfig(), provenance={"study": "t"},
-    )  # fmt: skip
-    found = read_table(tmp_path / "traces.parquet", TRACE_EFFECTS)
+    found = shares_of(study, answers, trace, tmp_path)
     dropped = dict(found.select("kind", "n_dropped").unique().iter_rows())
     assert dropped == {"patch": 1, "knockout_image": 0, "knockout_text": 0}
 
@@ -149,12 +154,6 @@ def test_of_an_image_that_adds_nothing_there_is_no_share(small_study, tmp_path):
         margin=pl.when(pl.col("kind") == "clean").then("margin_blank").otherwise("margin")
     )
     write_table(trace, TRACE, same.drop("margin_blank"), provenance=read_provenance(trace))
-    run_job(
-        "effects",
-        {"items": study.items, "answers": [answers], "trace": [trace],
-         "effects": tmp_path / "effects.parquet", "trace_effects": tmp_path / "traces.parquet"},
-        seed=0, effects=EffectsConfig(), provenance={"study": "t"},
-    )  # fmt: skip
-    found = read_table(tmp_path / "traces.parquet", TRACE_EFFECTS)
+    found = shares_of(study, answers, trace, tmp_path)
     assert found["share"].is_nan().all()
     assert set(found["note"]) == {NOTHING_ADDED}

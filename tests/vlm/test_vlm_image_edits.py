@@ -214,6 +214,16 @@ def test_greying_every_patch_is_a_blank_image(vlm, items):
     assert painted.tobytes() == blank_image(item.image.size).tobytes()
 
 
+def assert_answers_under_hook(reference, hook, vlm, items, found):
+    """The eager model with a hook on layer 1 gives the answers that were found."""
+    handle = reference.model.model.language_model.layers[1].register_forward_hook(hook)
+    try:
+        for item, capture in zip(items, found, strict=True):
+            assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
+    finally:
+        handle.remove()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 100.0, np.array([1.0, -2.0, 3.0])])
 def test_neuron_edit_equals_a_handwritten_hook(vlm, reference, items, value):
@@ -225,12 +235,7 @@ def test_neuron_edit_equals_a_handwritten_hook(vlm, reference, items, value):
         output[:, :, neurons] = torch.as_tensor(value, dtype=torch.float32)
         return output
 
-    handle = reference.model.model.language_model.layers[1].register_forward_hook(hook)
-    try:
-        for item, capture in zip(items, found, strict=True):
-            assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
-    finally:
-        handle.remove()
+    assert_answers_under_hook(reference, hook, vlm, items, found)
     for capture in found:  # what is read is the edited stream
         for position in HIDDEN.hidden:
             np.testing.assert_allclose(
@@ -275,12 +280,7 @@ def test_a_shift_equals_a_handwritten_hook(vlm, reference, items):
         output[:, -1] += torch.as_tensor(vector)
         return output
 
-    handle = reference.model.model.language_model.layers[1].register_forward_hook(hook)
-    try:
-        for item, capture in zip(items, found, strict=True):
-            assert list(capture.token_ids) == reference.generate(item, 3, vlm.eos_token_ids)
-    finally:
-        handle.remove()
+    assert_answers_under_hook(reference, hook, vlm, items, found)
     plain = run_batch(vlm, items, HIDDEN, max_new_tokens=3)
     for one, other in zip(plain, found, strict=True):
         moved = other.hidden["prompt_end"][2] - one.hidden["prompt_end"][2]

@@ -1,13 +1,16 @@
 """Neuron ablation: does the answer depend on a few dimensions of the residual stream?"""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from vrp.config.condition_entry import (
+    ConditionEntry,
+    require_distinct,
+    require_repeatable,
+)
 from vrp.config.section import Section
-from vrp.errors import unknown_name
 from vrp.interventions.ablation import ABLATION_KINDS, ablation_conditions
-from vrp.interventions.masking import SHAM
 from vrp.vlm.residual_edits import Site
 
 Depth = Annotated[float, Field(ge=0, le=1)]
@@ -16,8 +19,10 @@ Dose = Annotated[float, Field(allow_inf_nan=False)]
 """Standard deviations."""
 
 
-class AblationEntry(Section):
+class AblationEntry(ConditionEntry):
     """One way to ablate, or several: one for every layer, head and dose, and for every seed."""
+
+    KINDS: ClassVar = ABLATION_KINDS
 
     kind: str
     """`top`: the neurons that the probe depends on most, fitted without the item's fold;
@@ -46,14 +51,6 @@ class AblationEntry(Section):
     layer: Depth | tuple[Depth, ...] | None = None
     """Relative depth, or several; null is the best probe layer, chosen on other folds."""
 
-    @field_validator("kind")
-    @classmethod
-    def _known_kind(cls, value: str) -> str:
-        known = [kind for kind in ABLATION_KINDS if kind != SHAM]  # which is always run
-        if value not in known:
-            raise ValueError(unknown_name("kind", value, known))
-        return value
-
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "AblationEntry":
         kind = ABLATION_KINDS[self.kind]
@@ -73,8 +70,7 @@ class AblationEntry(Section):
             raise ValueError("layer: give a depth from 0 to 1, several, or null")
         if 0 in self.doses:
             raise ValueError("a dose of 0 moves nothing; leave it out")
-        if not kind.repeated and self.seeds != 1:
-            raise ValueError(f"{kind.name} takes no seeds: it would be the same each time")
+        require_repeatable(kind.name, self.seeds, repeated=kind.repeated)
         return self
 
 
@@ -100,8 +96,5 @@ class AblateConfig(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "AblateConfig":
-        names = [(condition.name, condition.seed) for condition in ablation_conditions(self)]
-        doubled = sorted({name for name, seed in names if names.count((name, seed)) > 1})
-        if doubled:
-            raise ValueError(f"conditions given twice: {', '.join(doubled)}")
+        require_distinct(ablation_conditions(self))
         return self

@@ -1,19 +1,25 @@
 """Patch masking: does the answer depend on the most attended image tokens?"""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from vrp.config.condition_entry import (
+    ConditionEntry,
+    require_distinct,
+    require_repeatable,
+)
 from vrp.config.section import Section
-from vrp.errors import unknown_name
-from vrp.interventions.masking import MASK_KINDS, SHAM, mask_conditions
+from vrp.interventions.masking import MASK_KINDS, mask_conditions
 
 MaskMode = Literal["attention", "embedding", "pixels"]
 Ranking = Literal["attention", "without_sinks", "times_values"]
 
 
-class MaskEntry(Section):
+class MaskEntry(ConditionEntry):
     """One condition: which image tokens are hidden, and how; random ones once for every seed."""
+
+    KINDS: ClassVar = MASK_KINDS
 
     kind: str
     """`top`, `bottom`: the most and the least attended tokens; `random`: as many at random;
@@ -36,14 +42,6 @@ class MaskEntry(Section):
     items: int | None = Field(default=None, ge=1)
     """Items that it is run on, such as fewer for a dose curve; null: `mask.items`."""
 
-    @field_validator("kind")
-    @classmethod
-    def _known_kind(cls, value: str) -> str:
-        known = [kind for kind in MASK_KINDS if kind != SHAM]  # which is always run
-        if value not in known:
-            raise ValueError(unknown_name("kind", value, known))
-        return value
-
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "MaskEntry":
         kind = MASK_KINDS[self.kind]
@@ -57,8 +55,7 @@ class MaskEntry(Section):
             raise ValueError(
                 "bottom takes no such ranking: sinks would count as the least attended"
             )
-        if not kind.repeated and self.seeds != 1:
-            raise ValueError(f"{kind.name} takes no seeds: it would be the same each time")
+        require_repeatable(kind.name, self.seeds, repeated=kind.repeated)
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(
                 f"layers: {list(self.layers)} is no range; give the first and the last, from 0"
@@ -93,8 +90,5 @@ class MaskConfig(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> "MaskConfig":
-        names = [(condition.name, condition.seed) for condition in mask_conditions(self)]
-        doubled = sorted({name for name, seed in names if names.count((name, seed)) > 1})
-        if doubled:
-            raise ValueError(f"conditions given twice: {', '.join(doubled)}")
+        require_distinct(mask_conditions(self))
         return self

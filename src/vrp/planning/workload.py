@@ -292,10 +292,7 @@ def mask_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n:
         if condition.of_object:
             n_items = round(n_items * _share_with_object(study))
         one = n_items * _masked_answer(study, dimensions, lengths, condition, sharing)
-        before = found.get(condition.name, ConditionWork(condition.name, n_items, 0, 0))
-        found[condition.name] = before._replace(
-            n_answers=before.n_answers + n_items, flops=before.flops + one
-        )
+        _add(found, condition.name, n_items, one)
     common = n_masked * image  # encoded once for all conditions that show it
     if any(condition.ranking == "times_values" for condition in conditions):
         # A prefill tells the values' norms.
@@ -310,6 +307,12 @@ def _share_with_object(study: StudyConfig) -> float:
     """Share of the items whose image has the object that they ask for: half of POPE's."""
     asked = sum(split.count for split in study.sample.splits if split.dataset == "pope")
     return asked / 2 / n_items(study)
+
+
+def _add(found: dict[str, ConditionWork], name: str, n_items: int, flops: int) -> None:
+    """Count a condition's items once more, such as for a repeat."""
+    before = found.get(name, ConditionWork(name, n_items, 0, 0))
+    found[name] = before._replace(n_answers=before.n_answers + n_items, flops=before.flops + flops)
 
 
 def _of_conditions(n_items: int, conditions: tuple[ConditionWork, ...], common: int) -> Count:
@@ -355,11 +358,7 @@ def ablate_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, 
     found: dict[str, ConditionWork] = {}
     for condition, start in zip(ablation_conditions(study.ablate), starts, strict=True):
         above = round((dimensions.n_layers - start) / dimensions.n_layers * layers)
-        before = found.get(condition.name, ConditionWork(condition.name, n_ablated, 0, 0))
-        found[condition.name] = before._replace(
-            n_answers=before.n_answers + n_ablated,
-            flops=before.flops + n_ablated * (above + unembed + decode),
-        )
+        _add(found, condition.name, n_ablated, n_ablated * (above + unembed + decode))
     # The layers under the edits are run once, then what lies above each.
     common = n_ablated * (image + (prefill if any(starts) else 0))
     if any(condition.site == "mlp" for condition in ablation_conditions(study.ablate)):
@@ -383,10 +382,7 @@ def trace_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n
         if not dimensions.is_causal:  # the layers above the edit are run anew
             above = dimensions.n_layers - condition.first_changed_layer
             one = round(above / dimensions.n_layers * layers)
-        before = found.get(condition.kind, ConditionWork(condition.kind, n_traced, 0, 0))
-        found[condition.kind] = before._replace(
-            n_answers=before.n_answers + n_traced, flops=before.flops + n_traced * one
-        )
+        _add(found, condition.kind, n_traced, n_traced * one)
     return _of_conditions(n_traced, tuple(found.values()), 0)
 
 

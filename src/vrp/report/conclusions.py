@@ -36,7 +36,7 @@ from vrp.report.numbers import (
     with_interval,
 )
 from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
-from vrp.signals.registry import ON_OBJECT, SIGNALS
+from vrp.signals.registry import ON_OBJECT, SIGNALS, attention_signals
 from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
 _WHOLE = 100.0  # percentage points: a larger effect there cannot be
@@ -160,12 +160,7 @@ def _attention(model: ModelEvidence) -> Finding:
 
 
 def _attention_predictors() -> list[str]:
-    structural = [
-        name
-        for name, signal in SIGNALS.items()
-        if signal.kind == "structural" and signal.deployable
-    ]
-    return [*structural, *SUPERVISED_ATTENTION]
+    return [*attention_signals(), *SUPERVISED_ATTENTION]
 
 
 def _form_clause(models: Sequence[ModelEvidence]) -> str:
@@ -459,46 +454,31 @@ _NEURONS = _specificity_wordings(
 )
 
 
-_LEAST_ATTENDED = {
-    Standing.BELOW: Wording(
-        "hiding the least attended image tokens costs more than as many at random in {models}"
-    ),
-    Standing.ABOVE: Wording(
-        "hiding the least attended image tokens costs less than as many at random in {models}",
-        "less in {models}",
-    ),
-    Standing.EQUIVALENT: Wording(
-        "hiding the least attended image tokens costs as much as at random, but for at most "
-        "negligible differences, in {models}",
-        "as much, but for at most negligible differences, in {models}",
-    ),
-    Standing.UNSETTLED: Wording(
-        "whether hiding the least attended image tokens costs more than as many at random is not "
-        "settled in {models}",
-        "this is not settled in {models}",
-    ),
-}
+def _beyond_wordings(what: str, as_many: str, equal: str) -> dict[Standing, Wording]:
+    """Words for what hiding something costs beyond as much at random."""
+    return {
+        Standing.BELOW: Wording(f"hiding {what} costs more than {as_many} in {{models}}"),
+        Standing.ABOVE: Wording(
+            f"hiding {what} costs less than {as_many} in {{models}}", "less in {models}"
+        ),
+        Standing.EQUIVALENT: Wording(
+            f"hiding {what} costs {equal}, but for at most negligible differences, in {{models}}",
+            "as much, but for at most negligible differences, in {models}",
+        ),
+        Standing.UNSETTLED: Wording(
+            f"whether hiding {what} costs more than {as_many} is not settled in {{models}}",
+            "this is not settled in {models}",
+        ),
+    }
 
 
-_OBJECT = {
-    Standing.BELOW: Wording(
-        "hiding the object that is asked for costs more than as many patches at random in {models}"
-    ),
-    Standing.ABOVE: Wording(
-        "hiding the object that is asked for costs less than as many patches at random in {models}",
-        "less in {models}",
-    ),
-    Standing.EQUIVALENT: Wording(
-        "hiding the object that is asked for costs what hiding as many patches at random costs, "
-        "but for at most negligible differences, in {models}",
-        "as much, but for at most negligible differences, in {models}",
-    ),
-    Standing.UNSETTLED: Wording(
-        "whether hiding the object that is asked for costs more than as many patches at random is "
-        "not settled in {models}",
-        "this is not settled in {models}",
-    ),
-}
+_LEAST_ATTENDED = _beyond_wordings(
+    "the least attended image tokens", "as many at random", "as much as at random"
+)
+_OBJECT = _beyond_wordings(
+    "the object that is asked for", "as many patches at random",
+    "what hiding as many patches at random costs",
+)  # fmt: skip
 _STEERING = {
     Verdict.YES: Wording(
         "the probe’s direction is used, and not only readable, in {models}: moving the state along "

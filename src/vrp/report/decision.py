@@ -17,7 +17,7 @@ from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import claim_of
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
-from vrp.signals.registry import SIGNALS
+from vrp.signals.registry import SIGNALS, attention_signals
 from vrp.stats.proportion import wilson
 from vrp.study.results import ModelResults
 from vrp.tables.estimates import POOLED
@@ -33,14 +33,6 @@ _COSTS = {
     1: "nothing at run time; it is fitted to labelled answers",
     2: "one more prefill",
     3: "{k} sampled answers",
-}
-_FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "attention maps": tuple(
-        name for name, one in SIGNALS.items() if one.kind == "structural" and one.deployable
-    ),
-    "token confidence": ("token_confidence",),
-    "self-consistency": ("self_consistency",),
-    "the hidden-state probe": (LINEAR_BEST,),
 }
 
 
@@ -191,10 +183,20 @@ def _fifths(score: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bar
     return tuple(found)
 
 
+def _families() -> dict[str, Sequence[str]]:
+    """Kinds of signals that people use, in words → their predictors."""
+    return {
+        "attention maps": attention_signals(),
+        "token confidence": ("token_confidence",),
+        "self-consistency": ("self_consistency",),
+        "the hidden-state probe": (LINEAR_BEST,),
+    }
+
+
 def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
     """Families of signals that tell little or nothing, with the AUROC of the strongest."""
     found = []
-    for family, names in _FAMILIES.items():
+    for family, names in _families().items():
         claims = {name: claim for name in names if (claim := claim_of(model, name)) is not None}
         judgement = judge(claims)
         if recommended in names or judgement.claim is None:

@@ -269,6 +269,11 @@ class Signal:
         return frozenset(need.partition(".")[0] for need in self.needs)
 
 
+def attention_signals() -> list[str]:
+    """Return the names of the deployable signals that are read from attention."""
+    return [name for name, one in SIGNALS.items() if one.kind == "structural" and one.deployable]
+
+
 def is_of_output(signal: Signal) -> bool:
     """Whether the output alone gives it: a deployable behavioural signal that asks the model
     nothing else (a blank image, a judgement), or the last margin."""

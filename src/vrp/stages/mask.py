@@ -228,6 +228,10 @@ class MaskedModel:
     """Items a forward."""
     _coverage: dict[str, Coverage | None] = field(default_factory=dict)
     """Item id → what its tokens lie on; None where that is not known."""
+    _rankings: dict[tuple[str, str, tuple[int, int] | None], NDArray[np.float64]] = field(
+        default_factory=dict
+    )
+    """Item id, ranking and layers → (S,) what ranks the tokens: many conditions rank alike."""
 
     def require_layers(self, conditions: Sequence[MaskCondition]) -> None:
         """Refuse layers that the model does not have.
@@ -247,12 +251,24 @@ class MaskedModel:
         if item_id not in self.maps:
             return False
         wanted = {(condition.ranking, condition.layers) for condition in conditions}
-        maps = self.maps[item_id]
         return all(
-            map_problem(maps.ranking(ranking, layers)) == MapProblem.NONE
+            map_problem(self._ranked(item_id, ranking, layers)) == MapProblem.NONE
             for ranking, layers in wanted
             if ranking != "times_values"
         )
+
+    def _ranked(
+        self,
+        item_id: str,
+        ranking: str,
+        layers: tuple[int, int] | None,
+        value_norms: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
+        """(S,) what ranks an item's tokens."""
+        key = item_id, ranking, layers
+        if key not in self._rankings:
+            self._rankings[key] = self.maps[item_id].ranking(ranking, layers, value_norms)
+        return self._rankings[key]
 
     def shows_object(self, item_id: str) -> bool:
         """Whether some image tokens of an item's photograph, and not all, lie on the object that
@@ -380,7 +396,7 @@ class MaskedModel:
                 f"the model {grid.n_tokens}; the image options have changed: rerun `vrp extract`"
             )
         image = MaskableImage(
-            maps.ranking(condition.ranking, condition.layers, value_norms),
+            self._ranked(item_id, condition.ranking, condition.layers, value_norms),
             grid.height,
             grid.width,
             seed_from(self.seed, "mask", item_id, condition.seed),

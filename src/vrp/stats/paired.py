@@ -16,6 +16,7 @@ from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import ClusteredEstimate, clustered_mean, group_sums
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import LEVEL, Estimate, join_notes
+from vrp.stats.proportion import clopper_pearson
 
 ENUMERATION_LIMIT = 2**14
 """Sign assignments up to which all of them are listed."""
@@ -175,7 +176,7 @@ def paired_estimate(difference: ClusteredEstimate) -> Estimate:
     if not (isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED):
         return estimate
     (gain_low, gain_high), (loss_low, loss_high) = (
-        _exact_ends(share, difference.n_effective)
+        clopper_pearson(share, difference.n_effective, level=(1 + LEVEL) / 2)
         for share in (difference.gaining, difference.losing)
     )
     note = join_notes(
@@ -187,14 +188,6 @@ def paired_estimate(difference: ClusteredEstimate) -> Estimate:
         method="exact",
         note=note,
     )
-
-
-def _exact_ends(share: float, n: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval of 97.5% of a share of n, which need not be whole."""
-    tail, hits = (1 - LEVEL) / 4, share * n
-    low = float(stats.beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
-    return low, high
 
 
 def paired_equivalence_p(difference: ClusteredEstimate, *, margin: float) -> float:

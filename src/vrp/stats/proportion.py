@@ -65,12 +65,21 @@ def share_estimate(share: ClusteredEstimate) -> Estimate:
     if 0 < value < 1 and se > 0:
         t_items, t_images = stats.t.ppf((1 + LEVEL) / 2, [max(share.n - 1, 1), share.n_groups - 1])
         n_effective = min(share.n, value * (1 - value) / se**2 * (t_items / t_images) ** 2)
-    n_hits = value * n_effective
-    tail = (1 - LEVEL) / 2
-    low = float(stats.beta.ppf(tail, n_hits, n_effective - n_hits + 1)) if n_hits > 0 else 0.0
-    high = 1.0
-    if n_hits < n_effective:
-        high = float(stats.beta.ppf(1 - tail, n_hits + 1, n_effective - n_hits))
+    low, high = clopper_pearson(value, n_effective)
     return Estimate(
         value, low, high, math.nan, share.n, share.n_groups, "korn-graubard", share.note
     )
+
+
+def clopper_pearson(share: float, n: float, *, level: float = LEVEL) -> tuple[float, float]:
+    """Return the ends of Clopper and Pearson's interval of a share of n, which need not be whole.
+
+    Args:
+        share: of the trials that are hits, 0 to 1.
+        n: trials, or their effective number.
+        level: of the interval.
+    """
+    tail, hits = (1 - level) / 2, share * n
+    low = float(stats.beta.ppf(tail, hits, n - hits + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high

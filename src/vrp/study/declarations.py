@@ -11,15 +11,13 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from vrp.config.study import StudyConfig
+from vrp.interventions.masking import SHAM
 
 Scope = Literal["study", "model", "shard", "list"]
 """What one job covers: the study, a model, a shard of a model, or a list of a model's shards."""
 
 EXECUTION_KEYS = ("models.*.device_map", "models.*.batch_size")
 """Of a model: how it is run. Results depend on them as on a batch size: to 1e-5 in float32."""
-
-ALWAYS_RUN = "sham"
-"""Kind of condition that no study chooses."""
 
 ANALYSIS_KEYS = ("models.*.map_layers",)
 """Of a model: how its tables are analysed. `models.*` does not stand for them; a stage that reads
@@ -179,7 +177,8 @@ class Stage:
             return []
         module, name = self.choices[1].split(":")
         registered = getattr(importlib.import_module(module), name)
-        return sorted(set(registered() if callable(registered) else registered) - {ALWAYS_RUN})
+        names = registered() if callable(registered) else registered
+        return sorted(set(names) - {SHAM})  # the sham: no study chooses it
 
     def wants(self, artifact: Artifact, study: StudyConfig) -> bool:
         """Whether it reads a file in this study."""
