@@ -546,6 +546,16 @@ def test_an_object_that_may_be_hidden_says_so():
     assert "hiding the object that is asked for costs what hiding as many patches" in body
 
 
+def test_unsettled_effects_say_what_the_study_could_find():
+    """Of the object and of steering, as of the main conditions: the largest of those unsettled."""
+    wider = estimate(-1.5, -8.0, 5.0, p=0.4, equivalence=0.4, resolvable=8.4)
+    body = conclude_interventions([steered((WIDE, SPARES), (wider, COSTS), hidden=WIDE)]).body
+    assert "(difference −1.5 pp [−5.0, 2.0]; this study could find 4.2 pp or more" in body
+    assert "−3.0] beyond random; this study could find 8.4 pp or more" in body
+    settled = conclude_interventions([steered((COSTS, COSTS), (COSTS, COSTS))]).body
+    assert "beyond random; this study could find" not in settled
+
+
 def test_it_depends_on_the_model_where_the_paired_difference_shows_it():
     """The same items were masked for both models: their difference is tested item by item."""
     slight = estimate(-0.5, -2.6, 1.6, p=0.9, equivalence=0.4)

@@ -639,8 +639,19 @@ def _beyond_random(models: Sequence[ModelEvidence], kind: str) -> list[Finding]:
         gap = model.specificity("mask", kind)
         if gap is not None and gap.effect.defined:
             where = standing(gap.effect, null=0.0)
-            found.append(Finding(model.name, where, f"difference {points(gap.effect)}", gap.effect))
+            numbers = f"difference {points(gap.effect)}{_smallest_found(gap.effect)}"
+            found.append(Finding(model.name, where, numbers, gap.effect))
     return found
+
+
+def _smallest_found(*effects: ReportedEstimate) -> str:
+    """The smallest effect that the study could find: the largest over its unsettled effects."""
+    unsettled = [
+        effect.resolvable
+        for effect in effects
+        if standing(effect, null=0.0) is Standing.UNSETTLED and effect.resolvable < _WHOLE
+    ]
+    return f"; this study could find {decimal(max(unsettled), 1)} pp or more" if unsettled else ""
 
 
 def _steered(model: ModelEvidence) -> Finding | None:
@@ -672,6 +683,8 @@ def _steered(model: ModelEvidence) -> Finding | None:
         f"{extent}: {points(own)}, {points(gap)} beyond random"
         for extent, own, gap in (found[dose] for dose in dict.fromkeys((min(found), max(found))))
     )
+    if verdict is Verdict.UNDECIDED:
+        details += _smallest_found(*(effect for _, *both in found.values() for effect in both))
     return Finding(model.name, verdict, details)
 
 
@@ -694,8 +707,7 @@ def _specific(model: ModelEvidence, intervention: str) -> Finding:
     numbers = f"{points(effect.effect)}{against}, difference {points(gap.effect)}"
     if where is Standing.EQUIVALENT:
         numbers += f", within ±{decimal(model.margins.effect_pp, 1)} pp"
-    if where is Standing.UNSETTLED and gap.effect.resolvable < _WHOLE:
-        numbers += f"; this study could find {decimal(gap.effect.resolvable, 1)} pp or more"
+    numbers += _smallest_found(gap.effect)
     return Finding(
         model.name, verdict, f"{main.extent}: {numbers}", gap.effect, _DONE[intervention]
     )
