@@ -152,7 +152,8 @@ def _difference(
         se, df = spread.wider_of(se, df)
     nothing = dict.fromkeys(
         ("baseline", "accuracy", "p_mcnemar", "p_equivalence", "changed", "gained", "lost",
-         "margin", "margin_low", "margin_high"), math.nan,
+         "margin", "margin_low", "margin_high", "to_blank", "to_blank_low", "to_blank_high"),
+        math.nan,
     )  # fmt: skip
     return {
         **nothing, "n": len(shared), "n_groups": estimate.n_groups, "effect": estimate.value,

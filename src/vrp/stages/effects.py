@@ -25,7 +25,7 @@ from vrp.interventions.conditions import (
     StudyConditions,
     conditions_by_name,
 )
-from vrp.interventions.masking import SHAM
+from vrp.interventions.masking import BLANK_IMAGE, SHAM
 from vrp.interventions.tracing import BLANK, CLEAN
 from vrp.stats.clusters import (
     ClusteredEstimate,
@@ -184,6 +184,7 @@ def _condition_rows(
     """Rows of all conditions of one model, and of their differences from their controls."""
     rows = []
     contrasts = conditions.contrasts(intervention)
+    blank = runs_of.get(BLANK_IMAGE)
     for condition, runs in runs_of.items():
         contrast = contrasts.get(condition)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
@@ -195,6 +196,7 @@ def _condition_rows(
             rows.append(
                 {**name, "condition": condition}
                 | _effect(some.baseline, some, effects, seed, tested=tested, macro=scope == "macro")
+                | _beyond_blank(some, blank if condition not in (SHAM, BLANK_IMAGE) else None)
             )
             if contrast is not None and control is not None:
                 both, against = on_common_items(some, control)
@@ -202,6 +204,7 @@ def _condition_rows(
                     rows.append(
                         {**name, "condition": contrast.name}
                         | _effect(against, both, effects, seed, macro=scope == "macro")
+                        | _beyond_blank(both, None)
                     )
     return rows
 
@@ -276,6 +279,22 @@ def _effect(
         "place": _place(reference, runs, macro=macro),
         "note": estimate.note or None,
     }
+
+
+def _beyond_blank(runs: Runs, blank: Runs | None) -> EffectRow:
+    """Accuracy under a masking minus that with a blank image, on the items of both.
+
+    Args:
+        runs: of the masking.
+        blank: with a blank image; None: there is nothing to be compared with.
+    """
+    low, value, high = math.nan, math.nan, math.nan
+    if blank is not None:
+        some, grey = on_common_items(runs, blank)
+        if len(some.before):
+            estimate = paired_estimate(_difference(grey, some))
+            low, value, high = estimate.low, estimate.value, estimate.high
+    return {"to_blank": value, "to_blank_low": low, "to_blank_high": high}
 
 
 def _of_sets(runs: Runs, *, macro: bool) -> list[float]:
