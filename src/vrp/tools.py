@@ -9,6 +9,7 @@ from typing import Any
 
 from vrp.command_parser import add_command, add_other_use, config_option
 from vrp.config.study import load_study
+from vrp.errors import InputError
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
 
@@ -158,24 +159,34 @@ def _add_compare(commands: Any) -> None:
         "Both are folders of one model of a study whose metrics have run. On the questions that "
         "both answered: accuracy by task, and the AUROC within strata of every signal and probe "
         "that both have; B minus A, paired by item, clustered by image, corrected after Holm, with "
-        "the smallest difference that could have been found.",
+        "the smallest difference that could have been found. Models are equivalent where the "
+        "difference lies within a margin, and identical where no answer or score differs.",
     )  # fmt: skip
     parser.add_argument("first", type=Path, metavar="A", help="such as results/demo/llava")
     parser.add_argument("second", type=Path, metavar="B", help="such as results/demo/qwen2_vl")
     parser.add_argument(
-        "--margin", type=float, default=2.0, metavar="PP",
+        "--margin", type=float, metavar="PP",
         help="differences of accuracy within ± this count as none, percentage points (2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--auroc-margin", type=float, metavar="D",
+        help="differences of AUROC within ± this count as none (0.05)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
     parser.add_argument("--figure", type=Path, help="draw them into this file (.svg, .pdf or .png)")
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from vrp.config.margins import EquivalenceMargins
     from vrp.estimates.paired_comparison import compare, read_side
     from vrp.report.paired_comparison import as_json, as_text
     from vrp.tables.atomic_files import write_text
 
-    found = compare(read_side(options.first), read_side(options.second), margin_pp=options.margin)
+    given = {"effect_pp": options.margin, "auroc": options.auroc_margin}
+    margins = EquivalenceMargins(**{key: one for key, one in given.items() if one is not None})
+    if not min(margins) > 0:
+        raise InputError("--margin and --auroc-margin must be above 0")
+    found = compare(read_side(options.first), read_side(options.second), margins=margins)
     if options.json:
         write_text(options.json, as_json(found))
     if options.figure:
