@@ -114,39 +114,57 @@ def _add_simulate(commands: Any) -> None:
         commands, "simulate", "say what a study of these counts could find, before it is run",
         _simulate,
         "Draws studies of a configuration's counts with a known truth and judges them as the "
-        "report does: how often each verdict falls, how often intervals hold the truth, and the "
-        "smallest AUROC and effect on accuracy that the counts can show with 80% power. No data "
-        "and no model are needed.",
+        "report does: how often each verdict falls where all signals are noise, where one is not, "
+        "and where one knows the emitted answer alone; how often an effect of an intervention is "
+        "found, and no effect shown; how often intervals hold the truth; the smallest AUROC and "
+        "effect that the counts can show with 80% power. Splits share images as the "
+        "configuration's data do. No data and no model are needed.",
     )  # fmt: skip
     config_option(parser)
-    parser.add_argument(
-        "--wrong", type=float, nargs="+", metavar="SHARE",
-        help="share of wrong answers: one, or one for each split of the study (0.3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--auroc", type=float, nargs="+", default=[0.5, 0.55, 0.6, 0.7], metavar="A",
-        help="true AUROCs of one signal beside noise (0.5 0.55 0.6 0.7)",
-    )  # fmt: skip
-    parser.add_argument("--signals", type=int, help="signals that are judged together (13)")
-    parser.add_argument("--studies", type=int, default=200, help="studies of each truth (200)")
-    parser.add_argument(
-        "--questions-per-image", type=int, default=1, metavar="N",
-        help="questions that share an image; answers on one image hang together (1)",
-    )  # fmt: skip
+    for name, kind, text, metavar in (
+        ("--wrong", float, "share of wrong answers: one, or one for each split (0.3)", "SHARE"),
+        ("--answers", int, "different answers: one number, or one for each split (2)", "N"),
+        ("--auroc", float, "true AUROCs of one signal beside noise (0.55 0.6 0.7)", "A"),
+        ("--changed", float, "shares of answers that interventions change (0.05 0.2)", "SHARE"),
+        ("--effect", float, "true effects on accuracy, beside none, percentage points (2 5)", "PP"),
+    ):
+        parser.add_argument(name, type=kind, nargs="+", help=text, metavar=metavar)
+    for name, kind, text, metavar in (
+        ("--answer-odds", float, "odds of being right with the most reliable answer, over those "
+         "with the least reliable one (2)", "R"),
+        ("--signals", int, "signals that are judged together (as many as of attention)", "N"),
+        ("--correlation", float, "correlation of two signals (0.32, as on the embedded scenes); "
+         "independent noise, the worst case, is drawn, too", "R"),
+        ("--studies", int, "studies of each truth (200)", "N"),
+        ("--questions-per-image", int, "questions that share an image, of whatever split (by the "
+         "configuration's data)", "N"),
+    ):  # fmt: skip
+        parser.add_argument(name, type=kind, help=text, metavar=metavar)
     parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from vrp.planning.simulation import N_SIGNALS, WRONG, Design, as_json, as_text, simulate
+    from vrp.config.margins import EquivalenceMargins
+    from vrp.planning.simulated_studies import Design
+    from vrp.planning.simulation import AUROCS, simulate
+    from vrp.planning.simulation_text import as_json, as_text
     from vrp.tables.atomic_files import write_text
 
+    def given(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
     study = load_study(options.config)
-    design = Design.of(study, options.wrong or [WRONG], per_image=options.questions_per_image)
-    n_signals = N_SIGNALS if options.signals is None else options.signals
-    found = simulate(
-        design, options.auroc, n_signals=n_signals, n_studies=options.studies,
-        margin=study.metrics.auroc_margin,
-    )  # fmt: skip
+    design = Design.of(study, **given(
+        wrong=options.wrong, answers=options.answers, answer_odds=options.answer_odds,
+        per_image=options.questions_per_image,
+    ))  # fmt: skip
+    margins = EquivalenceMargins(
+        auroc=study.metrics.auroc_margin, effect_pp=study.effects.equivalence_pp
+    )
+    found = simulate(design, options.auroc or AUROCS, margins=margins, **given(
+        n_signals=options.signals, correlation=options.correlation, n_studies=options.studies,
+        changed=options.changed, effects=options.effect,
+    ))  # fmt: skip
     if options.json:
         write_text(options.json, as_json(design, found))
     print(as_text(design, found))

@@ -187,10 +187,10 @@ def test_a_stratum_has_the_same_weight_in_both():
 def test_what_has_too_few_images_is_named_and_in_no_average():
     first, second = planted(12)
     more, more_of_b = (side.rows.filter(pl.col("task") == "counting") for side in planted(400))
+    renamed = [pl.format("more {}", name).alias(name) for name in ("item_id", "group")]
     some = [
         side._replace(rows=pl.concat([
-            side.rows.filter(pl.col("task") == "existence"),
-            others.with_columns(pl.format("more {}", name).alias(name) for name in ("item_id", "group")),
+            side.rows.filter(pl.col("task") == "existence"), others.with_columns(renamed)
         ]))
         for side, others in ((first, more), (second, more_of_b))
     ]  # fmt: skip
