@@ -4,14 +4,18 @@ Importing this module must stay light: a tool's own imports happen when it is ca
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrp.command_parser import add_command, add_other_use, config_option
 from vrp.config.study import load_study
 from vrp.errors import InputError
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
+
+if TYPE_CHECKING:
+    from vrp.config.margins import EquivalenceMargins
 
 
 def add_tools(commands: Any) -> None:
@@ -184,27 +188,32 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("second", type=Path, metavar="B", help="such as results/demo/qwen2_vl")
     parser.add_argument(
         "--margin", type=float, metavar="PP",
-        help="differences of accuracy within ± this count as none, percentage points (2)",
+        help="differences of accuracy within ± this count as none, percentage points (the studies' "
+        "effects.equivalence_pp)",
     )  # fmt: skip
     parser.add_argument(
         "--auroc-margin", type=float, metavar="D",
-        help="differences of AUROC within ± this count as none (0.05)",
+        help="differences of AUROC within ± this count as none (the studies' metrics.auroc_margin)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
     parser.add_argument("--figure", type=Path, help="draw them into this file (.svg, .pdf or .png)")
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from vrp.config.margins import EquivalenceMargins
     from vrp.estimates.paired_comparison import compare, read_side
     from vrp.report.paired_comparison import as_json, as_text
     from vrp.tables.atomic_files import write_text
 
-    given = {"effect_pp": options.margin, "auroc": options.auroc_margin}
-    margins = EquivalenceMargins(**{key: one for key, one in given.items() if one is not None})
-    if not min(margins) > 0:
+    if not all(margin is None or margin > 0 for margin in (options.margin, options.auroc_margin)):
         raise InputError("--margin and --auroc-margin must be above 0")
-    found = compare(read_side(options.first), read_side(options.second), margins=margins)
+    folders = options.first, options.second
+    first, second = (read_side(folder) for folder in folders)
+    margins = _narrower_margins(folder.parent for folder in folders)
+    found = compare(
+        first, second,
+        margin_pp=options.margin or margins.effect_pp,
+        margin_auroc=options.auroc_margin or margins.auroc,
+    )  # fmt: skip
     if options.json:
         write_text(options.json, as_json(found))
     if options.figure:
@@ -212,6 +221,16 @@ def _compare(options: argparse.Namespace) -> None:
 
         draw(found, options.figure)
     print(as_text(found))
+
+
+def _narrower_margins(studies: Iterable[Path]) -> "EquivalenceMargins":
+    """Margins of the studies in these folders, of each the narrowest; the defaults where none."""
+    from vrp.config.margins import EquivalenceMargins
+    from vrp.study.results import margins_of
+    from vrp.study.study_folder import SNAPSHOT, read_snapshot
+
+    found = [margins_of(read_snapshot(one)) for one in studies if (one / SNAPSHOT).is_file()]
+    return EquivalenceMargins(*map(min, zip(*(found or [EquivalenceMargins()]), strict=True)))
 
 
 def _add_apply(commands: Any) -> None:

@@ -9,7 +9,6 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from vrp.cli import main
-from vrp.config.margins import EquivalenceMargins
 from vrp.errors import InputError
 from vrp.estimates.paired_comparison import Side, compare, read_side
 from vrp.plots.paired_comparison import comparison_figure
@@ -152,7 +151,7 @@ def test_aurocs_within_the_margin_are_equivalent_by_two_one_sided_tests():
              for name, values in (("s/a", telling), ("s/b", other))]  # fmt: skip
     gap, se = delong_difference(right, telling, other)
     for margin, verdict in ((0.05, "equivalent"), (0.005, "undecided")):
-        (found,) = compare(*sides, margins=EquivalenceMargins(auroc=margin)).aurocs
+        (found,) = compare(*sides, margin_auroc=margin).aurocs
         assert found.gap.value == pytest.approx(gap, abs=1e-6)  # near ties are ties
         assert found.gap.se == pytest.approx(se, rel=1e-4)
         p = max(norm.sf((gap + margin) / se), norm.cdf((gap - margin) / se))
@@ -282,6 +281,15 @@ def test_the_command_prints_writes_and_draws(tmp_path, capsys):
     assert "<svg" in drawn
     main([*command, "--figure", str(out[1])])
     assert out[1].read_text() == drawn
+    # The margins are those of the study that the models are of.
+    (tmp_path / "config.yaml").write_text(
+        "study: s\nmodels: {a: {family: llava, checkpoint: zoo:llava}}\n"
+        "metrics: {auroc_margin: 0.07}\neffects: {equivalence_pp: 3}\n"
+    )
+    main([*command, "--margin", "1"])
+    printed = capsys.readouterr().out
+    assert "(equivalent: within ± 1 pp)" in printed
+    assert "(equivalent: within ± 0.07)" in printed
     with pytest.raises(SystemExit):
         main([*command, "--auroc-margin", "0"])
     assert "--auroc-margin must be above 0" in capsys.readouterr().err

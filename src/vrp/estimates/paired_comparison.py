@@ -1,7 +1,8 @@
 """Two models, or one model in two studies, compared on the questions that both were asked."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,9 @@ from vrp.stats.clusters import (
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA, Estimate, join_notes
 from vrp.stats.paired import (
+    PairedDifference,
+    PairedMean,
+    mean_over_tasks,
     paired_difference,
     paired_equivalence_p,
     paired_estimate,
@@ -55,8 +59,7 @@ _PROBES = ("linear_best", "fusion")
 """Probes that are compared beside the deployable signals, where both studies have them."""
 _SAME = ("group", "task", "form")
 _EVERYTHING = "all items"
-_DEFAULT_MARGINS = EquivalenceMargins()
-
+_DEFAULT = EquivalenceMargins()
 # Columns of A and of B in the joined table.
 _SUFFIXES = ("", " of B")
 
@@ -103,10 +106,11 @@ class Difference(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A difference before it is corrected, and what knows its variance."""
+    """A difference before it is corrected."""
 
     found: Difference
-    part: ClusteredEstimate
+    resolvable: Callable[[float], float]
+    """Smallest difference that a test at this level finds with 80% power."""
 
 
 class _Judged(NamedTuple):
@@ -154,27 +158,39 @@ def read_side(folder: Path) -> Side:
             "metrics have run, such as results/demo/llava"
         )
     origin = read_provenance(path)
-    rows = read_table(path, signal_table()).drop_nulls("correct")
-    if rows.is_empty():
-        raise InputError(f"{folder}: no answer is judged, since no item has a reference answer")
+    signals = read_table(path, signal_table())
     predictions = folder / "predictions.parquet"
-    if predictions.is_file():
-        scores = read_table(predictions, PREDICTIONS).filter(pl.col("probe").is_in(_PROBES))
-        if not scores.is_empty():
-            wide = scores.pivot("probe", index=("item_id", "fold"), values="score")
-            rows = rows.join(wide, on="item_id", how="left")
-    return Side(f"{origin.get('study', '?')}/{origin.get('model', '?')}", rows)
+    scores = read_table([predictions] if predictions.is_file() else [], PREDICTIONS)
+    side = side_of(f"{origin.get('study', '?')}/{origin.get('model', '?')}", signals, scores)
+    if side.rows.is_empty():
+        raise InputError(f"{folder}: no answer is judged, since no item has a reference answer")
+    return side
+
+
+def side_of(name: str, signals: pl.DataFrame, predictions: pl.DataFrame) -> Side:
+    """Join the judged rows of a signals table with the scores of the probes that are compared."""
+    rows = signals.drop_nulls("correct")
+    scores = predictions.filter(pl.col("probe").is_in(_PROBES))
+    if len(rows) and len(scores):
+        wide = scores.pivot("probe", index=("item_id", "fold"), values="score")
+        rows = rows.join(wide, on="item_id", how="left")
+    return Side(name, rows)
 
 
 def compare(
-    first: Side, second: Side, *, margins: EquivalenceMargins = _DEFAULT_MARGINS
+    first: Side,
+    second: Side,
+    *,
+    margin_pp: float = _DEFAULT.effect_pp,
+    margin_auroc: float = _DEFAULT.auroc,
 ) -> PairedComparison:
     """Compare B with A, item by item, clustered by image.
 
     Args:
         first: A.
         second: B.
-        margins: differences of accuracy and of AUROC within them count as none.
+        margin_pp: differences of accuracy within ± this many percentage points count as none.
+        margin_auroc: the same of AUROCs.
 
     Raises:
         InputError: no item is in both, or an item asks something else in each.
@@ -196,9 +212,9 @@ def compare(
     return PairedComparison(
         first.name, second.name, len(both), n_images,
         (len(first.rows) - len(both), len(second.rows) - len(both)),
-        changed, margins.effect_pp, margins.auroc,
-        _accuracies(both, codes, n_images, margins.effect_pp),
-        _aurocs(both, codes, n_images, margins.auroc),
+        changed, margin_pp, margin_auroc,
+        _accuracies(both, codes, n_images, margin_pp),
+        _aurocs(both, codes, n_images, margin_auroc),
     )  # fmt: skip
 
 
@@ -207,64 +223,55 @@ def _accuracies(
 ) -> tuple[Difference, ...]:
     tasks = both["task"].to_numpy()
     right, right_of_b = (both[name].to_numpy() for name in ("correct", "correct of B"))
-    of_tasks = {str(task): tasks == task for task in sorted(set(tasks.tolist()))}
-    rows = {
-        name: _accuracy(name, right[here], right_of_b[here], codes[here], n_images, margin)
-        for name, here in {**of_tasks, _EVERYTHING: np.ones(tasks.size, dtype=bool)}.items()
+    places = {str(task): tasks == task for task in sorted(set(tasks.tolist()))}
+    parts = {
+        task: paired_difference(
+            right[here], right_of_b[here], codes[here], n_images=n_images, name=task
+        )
+        for task, here in places.items()
     }
-    if len(of_tasks) > 1:
-        rows[MACRO] = _mean_over_tasks({n: rows[n] for n in of_tasks}, codes, of_tasks, margin)
+    rows = {}
+    everything = np.ones(tasks.size, dtype=bool)
+    for name, here in {**places, _EVERYTHING: everything}.items():
+        part = parts.get(name) or paired_difference(right, right_of_b, codes, n_images=n_images)
+        nets = group_sums(right_of_b[here].astype(np.float64) - right[here], codes[here])
+        means = 100 * float(right[here].mean()), 100 * float(right_of_b[here].mean())
+        same = bool((right[here] == right_of_b[here]).all())
+        p = sign_flip_test(nets, seed=f"compare/{name}")
+        rows[name] = _accuracy(name, means, part, p, margin, identical=same)
+    if len(places) > 1:
+        used = [rows[task].found for task, part in parts.items() if part.n_groups >= MIN_IMAGES]
+        of_used = np.isin(tasks, [one.name for one in used])
+        mean = replace(mean_over_tasks(parts), n_groups=n_distinct(codes[of_used]))
+        means = _mean([one.first for one in used]), _mean([one.second for one in used])
+        same = bool(used) and all(one.identical for one in used)
+        rows[MACRO] = _accuracy(MACRO, means, mean, mean.p_against(0.0), margin, identical=same)
     return _corrected(rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def _accuracy(
     name: str,
-    first: NDArray[np.bool_],
-    second: NDArray[np.bool_],
-    codes: NDArray[np.int64],
-    n_images: int,
+    means: tuple[float, float],
+    part: PairedDifference | PairedMean,
+    p: float,
     margin: float,
+    *,
+    identical: bool,
 ) -> _Row:
-    """Accuracy of some items in percent; the test flips the signs of the images' differences."""
-    part = paired_difference(first, second, codes, n_images=n_images, name=name)
-    estimate = paired_estimate(part)
-    if part.n_groups >= MIN_IMAGES:
-        nets = group_sums(second.astype(np.float64) - first, codes)
-        estimate = estimate._replace(p=sign_flip_test(nets, seed=f"compare/{name}"))
-    gap = _reported(estimate, paired_equivalence_p(part, margin=margin))
-    same = bool((first == second).all())
-    found = Difference(name, 100 * float(first.mean()), 100 * float(second.mean()), gap, same)
-    return _Row(found, part)
+    """Difference of two accuracies in percent; under 10 images without interval and test."""
+    enough = part.n_groups >= MIN_IMAGES
+    estimate = paired_estimate(part)._replace(p=p if enough else math.nan)
+    gap = _reported(estimate, part.se, paired_equivalence_p(part, margin=margin))
+    resolvable = part.resolvable if enough and part.defined else _none
+    return _Row(Difference(name, *means, gap, identical), resolvable)
 
 
-def _mean_over_tasks(
-    rows: Mapping[str, _Row],
-    codes: NDArray[np.int64],
-    places: Mapping[str, NDArray[np.bool_]],
-    margin: float,
-) -> _Row:
-    """Unweighted mean over the tasks that have enough images; the others are named."""
-    parts = {
-        name: row.part
-        if row.part.n_groups >= MIN_IMAGES
-        else not_estimated(f"{TOO_FEW} images: {row.part.n_groups}")
-        for name, row in rows.items()
-    }
-    used = [name for name, part in parts.items() if part.defined]
-    of_used = np.any([places[name] for name in used], axis=0)
-    part = mean_of(parts, n_groups=n_distinct(codes[of_used]) if used else 0)
-    chosen = [rows[name].found for name in used]
-    first, second = (
-        sum(values) / len(used) if used else math.nan
-        for values in ([one.first for one in chosen], [one.second for one in chosen])
-    )
-    same = bool(used) and all(one.identical for one in chosen)
-    estimate = paired_estimate(part)._replace(p=part.p_against(0.0))
-    if same:
-        note = join_notes("no interval: none of the two is right alone", part.note)
-        estimate = estimate._replace(note=note)
-    gap = _reported(estimate, paired_equivalence_p(part, margin=margin))
-    return _Row(Difference(MACRO, first, second, gap, same), part)
+def _none(alpha: float) -> float:
+    return math.nan
 
 
 def _aurocs(
@@ -309,9 +316,14 @@ def _auroc(
         first.note if same else estimate.note,
     )
     reported = _reported(
-        estimate._replace(note=join_notes(*notes)), equivalence_p(gap, low=-margin, high=margin)
+        estimate._replace(note=join_notes(*notes)),
+        gap.se,
+        equivalence_p(gap, low=-margin, high=margin),
     )
-    return _Row(Difference(name, first.value, second.value, reported, same), gap)
+    return _Row(
+        Difference(name, first.value, second.value, reported, same),
+        lambda alpha: smallest_resolvable(gap.se, gap.df, alpha=alpha),
+    )
 
 
 def _within_common_strata(
@@ -367,8 +379,8 @@ def _folds(both: pl.DataFrame, name: str, suffix: str) -> NDArray[np.int64]:
     return both[f"fold{suffix}"].fill_null(-1).to_numpy().astype(np.int64)
 
 
-def _reported(estimate: Estimate, p_equivalence: float) -> ReportedEstimate:
-    return ReportedEstimate.from_estimate(estimate)._replace(p_equivalence=p_equivalence)
+def _reported(estimate: Estimate, se: float, p_equivalence: float) -> ReportedEstimate:
+    return ReportedEstimate.from_estimate(estimate)._replace(se=se, p_equivalence=p_equivalence)
 
 
 def _corrected(rows: Mapping[str, _Row]) -> tuple[Difference, ...]:
@@ -379,11 +391,6 @@ def _corrected(rows: Mapping[str, _Row]) -> tuple[Difference, ...]:
     gaps = corrected({name: row.found.gap for name, row in rows.items()})
     n_tests = max(1, sum(math.isfinite(gap.p_adjusted) for gap in gaps.values()))
     return tuple(
-        row.found._replace(
-            gap=gaps[name]._replace(
-                se=row.part.se,
-                resolvable=smallest_resolvable(row.part.se, row.part.df, alpha=ALPHA / n_tests),
-            )
-        )
+        row.found._replace(gap=gaps[name]._replace(resolvable=row.resolvable(ALPHA / n_tests)))
         for name, row in rows.items()
     )
