@@ -338,7 +338,7 @@ def judged_effect(drawn: Intervened, margins: EquivalenceMargins) -> ReportedEst
     nets = group_sums(drawn.after.astype(np.float64) - drawn.before, drawn.groups)
     estimate = paired_estimate(part)._replace(p=sign_flip_test(nets, seed="simulate"))
     number = ReportedEstimate.from_estimate(estimate)._replace(
-        se=part.se, resolvable=smallest_resolvable(part.se, part.df, alpha=ALPHA),
+        se=part.se, resolvable=part.resolvable(ALPHA),
         p_equivalence=paired_equivalence_p(part, margin=margins.effect_pp),
     )  # fmt: skip
     return corrected({"effect": number})["effect"]
