@@ -181,10 +181,19 @@ def simulate(
     n_tests = n_corrected(n_signals)
     total = (len(truths) + len(pairs)) * n_studies
     with tqdm(total=total, unit="study", desc="studies", mininterval=1) as bar:
-        done: Callable[[], object] = bar.update
-        found = [_simulated(design, t, n_signals, n_tests, n_studies, margins, done)
-                 for t in truths]  # fmt: skip
-        paired = [_simulated_effect(design, *pair, n_studies, margins, done) for pair in pairs]
+        found = [
+            simulate_truth(
+                design, truth, n_signals=n_signals, n_tests=n_tests, n_studies=n_studies,
+                margins=margins, done=bar.update,
+            )
+            for truth in truths
+        ]  # fmt: skip
+        paired = [
+            simulate_effect(
+                design, share, effect, n_studies=n_studies, margins=margins, done=bar.update
+            )
+            for share, effect in pairs
+        ]
     n_images = int(draw_groups(design, generator("simulate", design.study)).max()) + 1
     return Simulation(n_signals, n_tests, n_studies, n_images, tuple(found), tuple(paired))
 
@@ -206,15 +215,27 @@ def _check(
         raise InputError(f"--changed: a share lies between 0 and 1, found {list(changed)}")
 
 
-def _simulated(
+def simulate_truth(
     design: Design,
     truth: Truth,
+    *,
     n_signals: int,
     n_tests: int,
-    n_studies: int,
-    margins: EquivalenceMargins,
-    done: Callable[[], object],
+    n_studies: int = STUDIES,
+    margins: EquivalenceMargins = _DEFAULT_MARGINS,
+    done: Callable[[], object] = bool,
 ) -> Simulated:
+    """Draw and judge studies of one truth.
+
+    Args:
+        design: the counts.
+        truth: what the first signal knows.
+        n_signals: signals of the verdict.
+        n_tests: signals that are corrected for together, those of the verdict among them.
+        n_studies: how many.
+        margins: of equivalence.
+        done: called after each study.
+    """
     verdicts = dict.fromkeys(Verdict, 0)
     known: list[ReportedEstimate] = []
     for number in range(n_studies):
@@ -302,14 +323,25 @@ def _guards(
     return (Guard("within one answer", outcome, within, "AUROC within each emitted answer"),)
 
 
-def _simulated_effect(
+def simulate_effect(
     design: Design,
     changed: float,
     effect: float,
-    n_studies: int,
-    margins: EquivalenceMargins,
-    done: Callable[[], object],
+    *,
+    n_studies: int = STUDIES,
+    margins: EquivalenceMargins = _DEFAULT_MARGINS,
+    done: Callable[[], object] = bool,
 ) -> SimulatedEffect:
+    """Draw and judge interventions of one true effect.
+
+    Args:
+        design: the counts.
+        changed: share of the answers that become right or wrong.
+        effect: on accuracy, percentage points.
+        n_studies: how many.
+        margins: of equivalence.
+        done: called after each study.
+    """
     numbers = []
     for number in range(n_studies):
         random = generator("simulate effect", design.study, f"{changed:g} {effect:g}", number)
