@@ -6,19 +6,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
-from vrp.estimates.verdicts import Verdict, judge, size_of
+from vrp.estimates.verdicts import (
+    Judgement,
+    Outcome,
+    Verdict,
+    is_noticeable,
+    judge,
+    size_of,
+    standing,
+)
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
 from vrp.findings.recommendation import choose, cost_of
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.numbers import NONE, decimal
+from vrp.report.numbers import NONE, decimal, listed
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
-from vrp.stats.proportion import wilson
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
 from vrp.study.results import ModelResults
 from vrp.tables.estimates import POOLED
 from vrp.tables.predictions import PREDICTIONS
@@ -40,7 +48,7 @@ class Recommendation(NamedTuple):
     best: str
     """The predictor of the highest AUROC."""
     best_auroc: ReportedEstimate
-    """That AUROC; the recommended one lies within its interval."""
+    """That AUROC; the recommended one's lies less than the study's margin below it."""
     threshold: float
     """Value above which (or below, see `rises`) the most confident 80% of the items lie; NaN where
     there are no values."""
@@ -83,20 +91,20 @@ class Decision(NamedTuple):
 
 
 Values = Mapping[str, pl.DataFrame]
-"""Predictor → `score` and `correct` of the items that have both."""
+"""Predictor → `score`, `correct` and `group` of the items that have them."""
 
 
 def read_values(model: ModelResults) -> Values:
     """Return the values of every signal, and the out-of-fold scores of every probe."""
     signals = model.table(signal_table())
-    judged = signals.select("item_id", "correct").drop_nulls()
+    judged = signals.select("item_id", "correct", "group").drop_nulls()
     found = {
-        name: signals.select(score=name, correct="correct").drop_nulls().drop_nans()
+        name: signals.select("correct", "group", score=name).drop_nulls().drop_nans()
         for name in SIGNALS
     }
     scores = model.table(PREDICTIONS).join(judged, on="item_id")
     for (name,), rows in scores.partition_by("probe", as_dict=True).items():
-        found[str(name)] = rows.select("score", "correct").drop_nans()
+        found[str(name)] = rows.select("correct", "group", "score").drop_nans()
     return found
 
 
@@ -113,11 +121,12 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         return Decision(model.name, accuracy, None, None, None, _weaker(model, None))
     name = choice.predictor
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
-    score, correct = _confidence(values.get(name), rises=rises)
+    known = values.get(name, pl.DataFrame({"score": [], "correct": [], "group": []}))
+    score = known["score"].to_numpy().astype(np.float64) * (1 if rises else -1)
     threshold = float(np.quantile(score, 0.2)) if len(score) else math.nan
     recommended = Recommendation(
         name, choice.auroc, cost_of(model, name).words, choice.best, choice.best_auroc,
-        threshold if rises else -threshold, rises, _fifths(score, correct),
+        threshold if rises else -threshold, rises, _fifths(known[np.argsort(score, kind="stable")]),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
@@ -127,24 +136,16 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
     return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name))
 
 
-def _confidence(
-    values: pl.DataFrame | None, *, rises: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores, larger for more confidence, and whether each answer is right."""
-    if values is None:
-        return np.zeros(0), np.zeros(0, dtype=bool)
-    score = values["score"].to_numpy().astype(np.float64)
-    return score if rises else -score, values["correct"].to_numpy().astype(bool)
-
-
-def _fifths(score: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bar, ...]:
-    if len(score) < FIFTHS:
+def _fifths(ranked: pl.DataFrame) -> tuple[Bar, ...]:
+    """Accuracy of five groups of items, from the least confident to the most."""
+    if len(ranked) < FIFTHS:
         return ()
-    order = np.argsort(score, kind="stable")
     found = []
-    for part in np.array_split(correct[order], FIFTHS):
-        share = wilson(int(part.sum()), len(part))
-        found.append(Bar(share.value, share.low, share.high, len(part)))
+    for places in np.array_split(np.arange(len(ranked)), FIFTHS):
+        part = ranked[places]
+        codes, n_images = numbered(part["group"].to_numpy())
+        share = clustered_share(part["correct"].to_numpy(), codes, n_images=n_images)
+        found.append(Bar(share.value, share.low, share.high, share.n, share.n_groups))
     return tuple(found)
 
 
@@ -166,15 +167,29 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
         judgement = judge(claims)
         if recommended in names or judgement.claim is None:
             continue
-        auroc = decimal(judgement.claim.number.value)
-        size = size_of(judgement.claim.number.value)
-        if judgement.verdict is Verdict.NO:
-            found.append(f"{family}: no better than chance, or not beyond a guard ({auroc})")
-        elif judgement.verdict is Verdict.UNDECIDED:
-            found.append(f"{family}: not shown ({auroc})")
-        elif size == "weak":
-            found.append(f"{family}: weak ({auroc})")
+        if text := _shortcoming(judgement):
+            found.append(f"{family}: {text}")
     return tuple(found)
+
+
+def _shortcoming(judgement: Judgement) -> str:
+    """Why a signal tells less, with its AUROC; empty where it tells more than weakly."""
+    claim = judgement.claim
+    assert claim is not None
+    number = claim.number
+    auroc = decimal(number.value)
+    where = standing(number, null=0.5, conjoined=True)
+    tells = where.differs and is_noticeable(number.value)
+    if judgement.verdict is Verdict.YES:
+        return f"weak ({auroc})" if size_of(number.value) == "weak" else ""
+    if judgement.verdict is Verdict.NO and not tells:
+        return f"no better than chance ({auroc})"
+    if tells:
+        failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
+        open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
+        return f"{'fails' if failed else 'not settled'}: {listed(failed or open_ones)} ({auroc})"
+    could = f"; could find {decimal(0.5 + number.resolvable)}" if number.resolvable < 0.5 else ""
+    return f"not settled ({auroc}{could})"
 
 
 def decision_table(decisions: Sequence[Decision]) -> Table:

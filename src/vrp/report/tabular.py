@@ -36,6 +36,8 @@ class Bar(NamedTuple):
     """Upper end."""
     n: int
     """Items."""
+    n_groups: int
+    """Images."""
 
 
 class Cell(NamedTuple):
