@@ -99,7 +99,7 @@ def read_picture(folder: Path, image: str, sha256: str, *, pixels: int) -> Pictu
     size = shown.size
     shown.thumbnail((pixels, pixels), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    shown.save(buffer, format="WEBP", quality=_QUALITY, method=6)
+    shown.save(buffer, format="WEBP", quality=_QUALITY, method=4)
     return Picture(buffer.getvalue(), size, "")
 
 
