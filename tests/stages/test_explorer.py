@@ -289,8 +289,10 @@ def test_layers_and_heads_are_rounded_to_their_step(explorer, study, files, item
     attention = in_order(read_table(study[0].tables["attention"][place], ATTENTION), item_ids)
     lens = in_order(read_table(study[0].tables["lens"][place], LENS), item_ids)
     for table, name, shape in (
-        (attention, "head_entropy", (N_LAYERS, N_HEADS)), (attention, "head_clusters", (N_LAYERS, N_HEADS)),
-        (attention, "head_contribution", (N_LAYERS, N_HEADS)), (attention, "image_mass", (N_LAYERS,)),
+        (attention, "head_entropy", (N_LAYERS, N_HEADS)),
+        (attention, "head_clusters", (N_LAYERS, N_HEADS)),
+        (attention, "head_contribution", (N_LAYERS, N_HEADS)),
+        (attention, "image_mass", (N_LAYERS,)),
         (lens, "truth_margin", (N_LAYERS,)), (lens, "decision_margin", (N_LAYERS,)),
         (lens, "attention_contribution", (N_LAYERS,)), (lens, "mlp_contribution", (N_LAYERS,)),
         (lens, "residual_update", (N_LAYERS,)),
@@ -365,7 +367,7 @@ def test_rules_are_pairs_of_conditions():
 
 
 def test_flags_of_the_rules_follow_from_the_tables(explorer, study, files, item_ids):
-    made, folder = study
+    made, _ = study
     found = joined(paths_of(explorer, files.answers["alpha"]))
     wrong = 1 - found["correct"]
     same = found["same_blind"]

@@ -167,7 +167,7 @@
 
   function table(heads, rows, { caption = "", text = [0] } = {}) {
     const cell = (tag, i, content, more) => el(tag, { className: text.includes(i) ? "text" : "", ...more }, content ?? "");
-    return el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": caption || heads[0] },
+    return el("div", { className: "scroll", tabIndex: 0, role: "group", "aria-label": caption || heads[0] },
       el("table", {},
         el("thead", {}, el("tr", {}, heads.map((head, i) => cell("th", i, head, { scope: "col" })))),
         el("tbody", {}, rows.map((row) => el("tr", { className: row.picked ? "picked" : "" },
@@ -264,11 +264,13 @@
     $("tally").textContent = `${cards.length.toLocaleString("en")} answers` +
       (judged.length ? `, ${percent(right / judged.length)} right` : "") +
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
-    chosen = current ? cards.findIndex((card) => card.item === current.item && card.model === current.model) : -1;
     if (!current && cards.length) show(cards[0]);
+    chosen = placeOf(current);
     drawList();
     intoView();
   }
+
+  const placeOf = (card) => cards.findIndex((one) => card && one.item === card.item && one.model === card.model);
 
   function showRules(base) {
     const body = $("rules").querySelector("tbody");
@@ -417,7 +419,7 @@
   // Another model's answer to the same question, or another question on the image.
   function choosePanel(card) {
     show(card);
-    chosen = cards.findIndex((one) => one.item === card.item && one.model === card.model);
+    chosen = placeOf(card);
     intoView();
     drawList();
     remember();
@@ -742,7 +744,7 @@
     });
     const rows = layers.map((layer, i) => [String(layer), ...series.map(([, values]) => fixed(values[i], 3))]);
     return el("div", {}, canvas, el("ul", { className: "keys" }, keys),
-      el("details", {}, el("summary", {}, "Numbers"), table(["Layer", ...series.map(([name]) => name)], rows)));
+      el("details", {}, el("summary", {}, "Numbers"), table(["Layer", ...series.map(([name]) => name)], rows, { caption: "Numbers by layer" })));
   }
 
   function drawLines(canvas, series, layers, marked, levels) {
