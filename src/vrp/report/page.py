@@ -109,7 +109,7 @@ def render_page(
     return environment.get_template("report.html.j2").render(
         title=title,
         script=Markup(script),
-        script_hash=_hash_source(script),
+        script_hash=script_source(script),
         study=study.study,
         sections=SECTIONS,
         decisions=decision_table(decisions),
@@ -171,7 +171,7 @@ def _script() -> str:
     return (resources.files("vrp.report") / "templates" / "page.js").read_text(encoding="utf-8")
 
 
-def _hash_source(script: str) -> str:
+def script_source(script: str) -> str:
     """What names a script in the page's content security policy: no other script can run."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
