@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vrp.estimates.predictor_costs import SAMPLING, Forwards, extra_forwards, extra_stages
 from vrp.estimates.predictors import predictor_kind, predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
 from vrp.estimates.verdicts import Verdict, judge, size_of
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.costs import part_of
+from vrp.report.costs import ANSWERING, ItemTimes
 from vrp.report.evidence import ModelEvidence
 from vrp.report.guards import claim_of
 from vrp.report.numbers import NONE, decimal
@@ -27,14 +28,6 @@ from vrp.tables.signals import signal_table
 FIFTHS = 5
 """Groups of equal size in which accuracy is shown, from the least confident to the most."""
 
-# What a predictor costs beyond the answer, cheapest first.
-_COSTS = {
-    0: "nothing: it is read with the answer",
-    1: "nothing at run time; it is fitted to labelled answers",
-    2: "one more prefill",
-    3: "{k} sampled answers",
-}
-
 
 class Recommendation(NamedTuple):
     """The cheapest predictor that tells about as much as the best one."""
@@ -45,6 +38,10 @@ class Recommendation(NamedTuple):
     """Its AUROC within strata."""
     cost: str
     """What it costs beyond the answer, in words."""
+    forwards: Forwards
+    """The same in passes through the language model, an item."""
+    stages: tuple[str, ...]
+    """Stages that run these."""
     best: str
     """The predictor of the highest AUROC."""
     best_auroc: ReportedEstimate
@@ -80,6 +77,7 @@ class Decision(NamedTuple):
             "signal": found.predictor if found else None,
             "auroc": found.auroc.as_json() if found else None,
             "cost": found.cost if found else None,
+            "cost_forwards": plain(found.forwards.total) if found else None,
             "best_signal": found.best if found else None,
             "threshold_for_80": plain(found.threshold) if found else None,
             "larger_is_surer": found.rises if found else None,
@@ -124,13 +122,17 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         return Decision(model.name, accuracy, None, None, None, _weaker(model, None))
     best = max(telling, key=lambda name: telling[name].value)
     near = [name for name in telling if telling[name].value >= telling[best].low]
-    name = min(near, key=lambda one: (_cost(one), -telling[one].value))
+    name = min(
+        near,
+        key=lambda one: (*_effort(model, one), -telling[one].value),
+    )
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
     score, correct = _confidence(values.get(name), rises=rises)
     threshold = float(np.quantile(score, 0.2)) if len(score) else math.nan
     recommended = Recommendation(
-        name, telling[name], _COSTS[_cost(name)].format(k=model.k or "several"), best,
-        telling[best], threshold if rises else -threshold, rises, _fifths(score, correct),
+        name, telling[name], _cost_in_words(model, name), _forwards(model, name),
+        extra_stages(name, model.signals()), best, telling[best],
+        threshold if rises else -threshold, rises, _fifths(score, correct),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
@@ -153,13 +155,27 @@ def _telling(model: ModelEvidence, name: str) -> ReportedEstimate | None:
     return claim.number if claim.number.value > 0.5 else None
 
 
-def _cost(name: str) -> int:
-    if name not in SIGNALS:
-        return 3 if "fusion" in name else 1
-    parts = {part_of(need) for need in SIGNALS[name].needs}
-    if parts & {"k10", "exact"}:
-        return 3
-    return 2 if parts & {"blind", "p_true"} else 0
+def _forwards(model: ModelEvidence, name: str) -> Forwards:
+    """Passes that a predictor needs beyond the answer's, an item."""
+    stages = extra_stages(name, model.signals())
+    return extra_forwards(stages, answer_tokens=model.answer_tokens, k=model.k)
+
+
+def _effort(model: ModelEvidence, name: str) -> tuple[float, bool]:
+    """What predictors are ordered by: forwards, then whether labels are needed for a fit."""
+    total = _forwards(model, name).total
+    return total if math.isfinite(total) else math.inf, name not in SIGNALS
+
+
+def _cost_in_words(model: ModelEvidence, name: str) -> str:
+    stages, forwards = extra_stages(name, model.signals()), _forwards(model, name)
+    if not stages:
+        at_run_time = "nothing: it is read with the answer"
+        return at_run_time if name in SIGNALS else f"{at_run_time}, by a fit to labelled answers"
+    prefills = f"{decimal(forwards.prefills, 0)} more prefill{'s' if forwards.prefills > 1 else ''}"
+    if SAMPLING not in stages:
+        return prefills
+    return f"{model.k} sampled answers: {prefills}, up to {decimal(forwards.steps, 1)} decode steps"
 
 
 def _confidence(
@@ -212,14 +228,19 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def decision_table(decisions: Sequence[Decision]) -> Table:
-    """The decision of every model, a column each."""
+def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
+    """The decision of every model, a column each.
+
+    Args:
+        decisions: of each model.
+        times: what the stages took, where it is known.
+    """
     fifths = [one.recommended.fifths if one.recommended else () for one in decisions]
     rows = [
         [name_cell("accuracy, all answered"), *(_share(one.accuracy) for one in decisions)],
         [name_cell("rank its answers by"), *(_signal_cell(one) for one in decisions)],
         [name_cell("its AUROC, within strata"), *(_auroc_cell(one) for one in decisions)],
-        [name_cell("it costs"), *(_cost_cell(one) for one in decisions)],
+        [name_cell("it costs"), *(_cost_cell(one, times) for one in decisions)],
         [name_cell("accuracy, the surest 80% answered"), *(_share(one.at_80) for one in decisions)],
         [name_cell("accuracy, the surest 50% answered"), *(_share(one.at_50) for one in decisions)],
         [name_cell("answer where it is"), *(_threshold_cell(one) for one in decisions)],
@@ -255,8 +276,16 @@ def _auroc_cell(decision: Decision) -> Cell:
     return cell._replace(detail=f"{cell.detail}; {best}")
 
 
-def _cost_cell(decision: Decision) -> Cell:
-    return Cell(decision.recommended.cost if decision.recommended else NONE)
+def _cost_cell(decision: Decision, times: ItemTimes) -> Cell:
+    found = decision.recommended
+    if found is None:
+        return Cell(NONE, kind="muted")
+    answer = times.get((decision.model, ANSWERING), math.nan)
+    more = sum(times.get((decision.model, stage), math.nan) for stage in found.stages)
+    took = f"answer: {decimal(answer, 1)} ms" if math.isfinite(answer) else ""
+    if found.stages and math.isfinite(more):
+        took = f"{decimal(more, 1)} ms more; {took}".removesuffix("; ")
+    return Cell(found.cost, took)
 
 
 def _threshold_cell(decision: Decision) -> Cell:

@@ -1,5 +1,6 @@
 """The study's results as the report looks them up: estimates and effects by name, per model."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
 from vrp.report.contrasts import beyond_output, probe_contrasts
 from vrp.signals.registry import SIGNALS
+from vrp.study.provenance import EXECUTION
 from vrp.study.results import ModelResults, StudyResults
 from vrp.study.table_origins import rows_digest
 from vrp.tables.answers import ANSWERS
@@ -90,6 +92,8 @@ class ModelEvidence:
     """Tasks in the study's order."""
     k: int = 0
     """Sampled answers an item."""
+    answer_tokens: float = math.nan
+    """Mean length of the greedy answers, in tokens."""
     consistency: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Sampled S_SC beside the exact distribution's bounds, with each item's group."""
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -106,6 +110,15 @@ class ModelEvidence:
     def captured(self) -> str | None:
         """Quantities captured by its extraction, comma-joined; None where the tables do not say."""
         return self.origin.get(CAPTURED)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it ran on a GPU, as far as the tables say."""
+        run = json.loads(self.origin.get(EXECUTION) or "{}")
+        device = str(run.get("device", "auto"))
+        if device == "cpu":
+            return False
+        return device.startswith("cuda") or run.get("device_map") is not None or not self.embedded
 
     @property
     def embedded(self) -> bool:
@@ -248,7 +261,7 @@ def gather_evidence(
 
 def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
     items = study.table(ITEMS)
-    answers = model.table(ANSWERS.only("answer", "parsed", "correct", "note"))
+    answers = model.table(ANSWERS.only("answer", "parsed", "correct", "note", "token_ids"))
     predictions, signals = model.table(PREDICTIONS), model.table(signal_table())
     origin = read_provenance(model.paths(ANSWERS)[0])
     best = predictions.filter(probe=LINEAR_BEST).unique(["fold", "layer"]).sort("fold")["layer"]
@@ -271,10 +284,11 @@ def _model(model: ModelResults, study: StudyResults) -> ModelEvidence:
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
         tasks=tuple(ordered_tasks(items)),
         k=_n_samples(model),
+        answer_tokens=_mean(answers["token_ids"].list.len().cast(pl.Float64)),
         consistency=model.table(_CONSISTENCY).join(
             items.select("item_id", "group"), on="item_id", how="inner"
         ),
-        answers=items.join(answers, on="item_id", how="inner", suffix="_given"),
+        answers=items.join(answers.drop("token_ids"), on="item_id", how="inner", suffix="_given"),
     )
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from vrp.report.conclusions import four_conclusions
+from vrp.report.costs import item_times
 from vrp.report.decision import decide, read_values
 from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
@@ -49,8 +50,9 @@ def run(context: StageContext) -> None:
         for model, of_model in zip(evidence.models, results.models, strict=True)
     ]
     page = render_page(
-        report.title, evidence, decisions, conclusions, pooled, figures, shown, provenance
-    )
+        report.title, evidence, decisions, conclusions, pooled, figures, shown,
+        item_times(evidence.models, context.benchmarks), provenance,
+    )  # fmt: skip
     numbers = study_summary(evidence, decisions, conclusions, pooled, provenance=provenance)
     write_text(
         context.output_path("summary"),

@@ -135,6 +135,7 @@ def run_stage(
         shard=shard,
         n_shards=n_shards,
         batch_size=batch,
+        benchmarks=layout.benchmarks() if stage.reads_benchmarks else {},
         provenance=made_by,
     )
     importlib.import_module(f"vrp.stages.{stage.name}").run(context)
