@@ -4,16 +4,14 @@ import polars as pl
 import pytest
 
 from vrp.errors import InputError
-from vrp.estimates.predictor_costs import (
+from vrp.estimates.stage_forwards import (
     Forwards,
-    extra_forwards,
-    extra_stages,
     stage_forwards,
     stage_of,
+    total_forwards,
 )
-from vrp.probing.labels import LINEAR_BEST, OUTPUT_FUSION
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.costs import costs_table, item_times
-from vrp.report.evidence import ModelEvidence
 from vrp.signals.registry import SIGNALS
 from vrp.study.graph import MADE_BY
 
@@ -50,21 +48,8 @@ def test_forwards_by_hand():
     """Ten answers of 1.25 tokens: each token is read once more, after one prefill."""
     assert stage_forwards("extract", answer_tokens=1.25, k=10) == Forwards(1.0, 1.25)
     assert stage_forwards("consistency", answer_tokens=1.25, k=10) == Forwards(1.0, 12.5)
-    both = extra_forwards(("consistency", "blind"), answer_tokens=1.25, k=10)
-    assert (both, both.total) == (Forwards(2.0, 12.5), 14.5)
-
-
-def test_what_a_predictor_needs_beyond_the_answer():
-    captured = ["token_confidence", "self_consistency", "image_gain", "p_true"]
-    assert extra_stages("token_confidence", captured) == ()
-    assert extra_stages("spatial_entropy", captured) == ()
-    assert extra_stages("semantic_entropy", captured) == ("consistency",)
-    assert extra_stages("image_gain", captured) == ("blind",)
-    assert extra_stages(LINEAR_BEST, captured) == ()
-    assert extra_stages("fusion", captured) == ("blind", "consistency", "p_true")
-    # What asks the model something else is no output of the answer.
-    assert extra_stages(OUTPUT_FUSION, captured) == ("consistency",)
-    assert extra_stages("fusion", ["token_confidence"]) == ()
+    both = total_forwards(("consistency", "blind"), answer_tokens=1.25, k=10)
+    assert both == Forwards(2.0, 12.5)
 
 
 def test_milliseconds_are_those_of_the_benchmark_files(tmp_path):

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.decision import decide, decision_lines, decision_table
-from vrp.report.evidence import ModelEvidence
 
 
 def number(value, low, high, p=0.001, n=400):
@@ -52,8 +52,8 @@ def test_what_lies_below_the_best_one_s_interval_is_not():
     found = decide(model({"self_consistency": BEST, "token_confidence": FAR}), {}).recommended
     assert found is not None
     assert found.predictor == "self_consistency"
-    assert found.cost == "10 sampled answers: 1 more prefill, up to 12.5 decode steps"
-    assert found.forwards.total == 13.5
+    assert found.cost == "10 sampled answers"
+    assert found.forwards == (1.0, 12.5)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_the_cost_stands_beside_the_time_of_the_run():
     decision = decide(model({"self_consistency": BEST}), {})
     times = {("m", "extract"): 4.0, ("m", "consistency"): 9.5}
     [cost] = [row[1] for row in decision_table([decision], times).rows if row[0].text == "it costs"]
-    assert cost.detail == "9.5 ms more; answer: 4.0 ms"
+    assert cost.detail == "1 + 12.5 prefills and steps; 9.5 ms an item; the answer takes 4.0 ms"
     [cost] = [row[1] for row in decision_table([decision], {}).rows if row[0].text == "it costs"]
-    assert cost.detail == ""
+    assert cost.detail == "1 + 12.5 prefills and steps"

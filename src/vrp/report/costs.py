@@ -4,15 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vrp.estimates.predictor_costs import (
+from vrp.estimates.predictors import predictor_label
+from vrp.estimates.stage_forwards import (
     ANSWERING,
     Forwards,
-    read_from,
     signal_stages,
     stage_forwards,
     stage_of,
 )
-from vrp.report.evidence import ModelEvidence
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Cell, Table, missing, name_cell
 from vrp.signals.registry import SIGNALS
@@ -21,6 +21,7 @@ from vrp.study.job_benchmarks import job_seconds
 
 Benchmarks = Mapping[tuple[str, str], Sequence[Path]]
 """Model and stage → the benchmark files of its jobs that there are."""
+_MOST_NAMES = 3
 ItemTimes = Mapping[tuple[str, str], float]
 """Model and stage → milliseconds an item, of all its jobs together."""
 
@@ -52,18 +53,29 @@ def costs_table(models: Sequence[ModelEvidence], times: ItemTimes) -> Table:
     rows = [
         [
             name_cell(STAGE[stage].help),
-            Cell(read_from(stage)),
+            Cell(_read_from(stage)),
             *(cell for model in models for cell in _of_model(model, stage, times)),
         ]
         for stage in stages
         if any(_ran(model, stage) for model in models)
     ]
     return Table(
-        ["what is run", "read from it", *(["forwards", "ms an item"] * len(models))],
+        ["what is run", "read from it", *(["prefills + steps", "ms an item"] * len(models))],
         rows,
         groups=(("", 2), *((model.name, 2) for model in models)),
         text_columns=(1,),
     )
+
+
+def _read_from(stage: str) -> str:
+    """The signals that need a stage's forwards, for a table: some labels and how many more."""
+    labels = [
+        predictor_label(name) for name, signal in SIGNALS.items()
+        if signal.deployable and stage in {stage_of(need) for need in signal.needs}
+    ]  # fmt: skip
+    if len(labels) > _MOST_NAMES:
+        labels = [*labels[: _MOST_NAMES - 1], f"{len(labels) - _MOST_NAMES + 1} more signals"]
+    return ", ".join(labels)
 
 
 def _ran(model: ModelEvidence, stage: str) -> bool:
@@ -81,13 +93,13 @@ def _of_model(model: ModelEvidence, stage: str, times: ItemTimes) -> tuple[Cell,
     forwards = stage_forwards(stage, answer_tokens=model.answer_tokens, k=model.k)
     time = times.get((model.name, stage))
     if time is None:
-        return Cell(_counted(forwards)), Cell(NONE, "not timed", "muted")
+        return Cell(counted(forwards)), Cell(NONE, "not timed", "muted")
     answer = times.get((model.name, ANSWERING))
     beside = "" if stage == ANSWERING or not answer else f"{decimal(time / answer, 2)} answers"
-    return Cell(_counted(forwards)), Cell(decimal(time, 2), beside)
+    return Cell(counted(forwards)), Cell(decimal(time, 2), beside)
 
 
-def _counted(forwards: Forwards) -> str:
+def counted(forwards: Forwards) -> str:
     """Prefills and decode steps, such as `1 + 12.3`."""
     steps = decimal(forwards.steps, 1) if forwards.steps else ""
     return " + ".join(filter(None, [decimal(forwards.prefills, 0), steps]))

@@ -8,14 +8,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vrp.estimates.predictor_costs import SAMPLING, Forwards, extra_forwards, extra_stages
-from vrp.estimates.predictors import predictor_kind, predictor_label
+from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
+from vrp.estimates.stage_forwards import ANSWERING, Forwards, total_forwards
 from vrp.estimates.verdicts import Verdict, judge, size_of
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.guards import claim_of
+from vrp.findings.recommendation import choose, cost_of, runs_of
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.costs import ANSWERING, ItemTimes
-from vrp.report.evidence import ModelEvidence
-from vrp.report.guards import claim_of
+from vrp.report.costs import ItemTimes, counted
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
@@ -40,8 +41,8 @@ class Recommendation(NamedTuple):
     """What it costs beyond the answer, in words."""
     forwards: Forwards
     """The same in passes through the language model, an item."""
-    stages: tuple[str, ...]
-    """Stages that run these."""
+    runs: tuple[str, ...]
+    """Stages that make these passes."""
     best: str
     """The predictor of the highest AUROC."""
     best_auroc: ReportedEstimate
@@ -77,7 +78,7 @@ class Decision(NamedTuple):
             "signal": found.predictor if found else None,
             "auroc": found.auroc.as_json() if found else None,
             "cost": found.cost if found else None,
-            "cost_forwards": plain(found.forwards.total) if found else None,
+            "cost_forwards": plain(found.forwards._asdict()) if found else None,
             "best_signal": found.best if found else None,
             "threshold_for_80": plain(found.threshold) if found else None,
             "larger_is_surer": found.rises if found else None,
@@ -107,31 +108,25 @@ def read_values(model: ModelResults) -> Values:
 
 
 def decide(model: ModelEvidence, values: Values) -> Decision:
-    """Pick a model's signal: the cheapest whose AUROC lies within the best one's interval.
-
-    Only predictors count that could be deployed, and whose AUROC differs from chance, by a size
-    that a user would notice, within each emitted answer, too.
+    """Decide which signal to trust for a model (`choose`), and what that buys.
 
     Args:
         model: what the tables say.
         values: of each predictor.
     """
-    telling = {name: number for name in _deployable(model) if (number := _telling(model, name))}
+    choice = choose(model)
     accuracy = model.metric("model", "accuracy", POOLED)
-    if not telling:
+    if choice is None:
         return Decision(model.name, accuracy, None, None, None, _weaker(model, None))
-    best = max(telling, key=lambda name: telling[name].value)
-    near = [name for name in telling if telling[name].value >= telling[best].low]
-    name = min(
-        near,
-        key=lambda one: (*_effort(model, one), -telling[one].value),
-    )
+    name = choice.predictor
+    runs = runs_of(model, name)
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
     score, correct = _confidence(values.get(name), rises=rises)
     threshold = float(np.quantile(score, 0.2)) if len(score) else math.nan
     recommended = Recommendation(
-        name, telling[name], _cost_in_words(model, name), _forwards(model, name),
-        extra_stages(name, model.signals()), best, telling[best],
+        name, choice.auroc, cost_of(model, name).words,
+        total_forwards(runs, answer_tokens=model.answer_tokens, k=model.k), runs,
+        choice.best, choice.best_auroc,
         threshold if rises else -threshold, rises, _fifths(score, correct),
     )  # fmt: skip
     at_80, at_50 = (
@@ -140,42 +135,6 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         for share in (80, 50)
     )
     return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name))
-
-
-def _deployable(model: ModelEvidence) -> list[str]:
-    signals = [name for name in model.signals() if SIGNALS[name].deployable]
-    return signals + [n for n in model.probe_names() if predictor_kind(n) == "probes"]
-
-
-def _telling(model: ModelEvidence, name: str) -> ReportedEstimate | None:
-    """The AUROC of a predictor that tells right from wrong as it claims; None otherwise."""
-    claim = claim_of(model, name)
-    if claim is None or judge({name: claim}).verdict is not Verdict.YES:
-        return None
-    return claim.number if claim.number.value > 0.5 else None
-
-
-def _forwards(model: ModelEvidence, name: str) -> Forwards:
-    """Passes that a predictor needs beyond the answer's, an item."""
-    stages = extra_stages(name, model.signals())
-    return extra_forwards(stages, answer_tokens=model.answer_tokens, k=model.k)
-
-
-def _effort(model: ModelEvidence, name: str) -> tuple[float, bool]:
-    """What predictors are ordered by: forwards, then whether labels are needed for a fit."""
-    total = _forwards(model, name).total
-    return total if math.isfinite(total) else math.inf, name not in SIGNALS
-
-
-def _cost_in_words(model: ModelEvidence, name: str) -> str:
-    stages, forwards = extra_stages(name, model.signals()), _forwards(model, name)
-    if not stages:
-        at_run_time = "nothing: it is read with the answer"
-        return at_run_time if name in SIGNALS else f"{at_run_time}, by a fit to labelled answers"
-    prefills = f"{decimal(forwards.prefills, 0)} more prefill{'s' if forwards.prefills > 1 else ''}"
-    if SAMPLING not in stages:
-        return prefills
-    return f"{model.k} sampled answers: {prefills}, up to {decimal(forwards.steps, 1)} decode steps"
 
 
 def _confidence(
@@ -277,15 +236,18 @@ def _auroc_cell(decision: Decision) -> Cell:
 
 
 def _cost_cell(decision: Decision, times: ItemTimes) -> Cell:
+    """In words; forwards and milliseconds beside those of the answer in small print."""
     found = decision.recommended
     if found is None:
         return Cell(NONE, kind="muted")
     answer = times.get((decision.model, ANSWERING), math.nan)
-    more = sum(times.get((decision.model, stage), math.nan) for stage in found.stages)
-    took = f"answer: {decimal(answer, 1)} ms" if math.isfinite(answer) else ""
-    if found.stages and math.isfinite(more):
-        took = f"{decimal(more, 1)} ms more; {took}".removesuffix("; ")
-    return Cell(found.cost, took)
+    more = sum(times.get((decision.model, stage), math.nan) for stage in found.runs)
+    parts = [f"{counted(found.forwards)} prefills and steps"] if found.runs else []
+    if found.runs and math.isfinite(more):
+        parts.append(f"{decimal(more, 1)} ms an item")
+    if math.isfinite(answer):
+        parts.append(f"the answer takes {decimal(answer, 1)} ms")
+    return Cell(found.cost, "; ".join(parts))
 
 
 def _threshold_cell(decision: Decision) -> Cell:
