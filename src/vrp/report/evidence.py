@@ -1,6 +1,6 @@
 """The study's results as the report looks them up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,19 @@ class StudyEvidence:
     """Margins of the study's equivalence tests."""
     between_models: BetweenModels
     """How far the interventions' effects on two models differ."""
+    missing: Mapping[str, Sequence[str]]
+    """Model → stages that should have run and have left nothing; by an empty name, of the study."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
 
 
 def gather_evidence(
-    results: StudyResults, *, study: str, data_manifest: Path, sampling: Path
+    results: StudyResults,
+    *,
+    study: str,
+    data_manifest: Path,
+    sampling: Path,
+    missing: Mapping[str, Sequence[str]],
 ) -> StudyEvidence:
     """Read every table that the report needs.
 
@@ -50,6 +57,7 @@ def gather_evidence(
         study: name of the study.
         data_manifest: what the data are (JSON).
         sampling: the sampling report (JSON).
+        missing: model → stages that have left nothing, where the study is not whole.
 
     Raises:
         InputError: a file is missing or malformed, or a model has no answers.
@@ -69,6 +77,7 @@ def gather_evidence(
             for row in results.table(EFFECTS).iter_rows(named=True)
             if " - " in row["model"]  # which no model's name has
         },
+        missing=missing,
         origins=results.origins,
     )
 

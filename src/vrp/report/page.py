@@ -51,6 +51,7 @@ from vrp.report.evidence_tables import (
 from vrp.report.figures import Figure
 from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
+from vrp.study.graph import STAGE
 from vrp.tables.items import asked_items
 
 SECTIONS = (
@@ -198,6 +199,14 @@ def _warnings(study: StudyEvidence) -> list[str]:
     """Warnings to read before comparing with the papers."""
     found = []
     embedded = [model.name for model in study.models if model.embedded]
+    answered = {model.name for model in study.models}
+    for name, stages in study.missing.items():
+        commands = listed([STAGE[stage].command for stage in stages])
+        left_out = "" if name in answered or not name else " The model is left out of this report."
+        found.append(
+            f"This study is not whole. {name or 'All models'}: no results of {commands}; a job "
+            f"failed, or has not run yet.{left_out}"
+        )
     if embedded:
         are = "are" if len(embedded) > 1 else "is"
         found.append(

@@ -32,6 +32,7 @@ def run(context: StageContext) -> None:
         study=context.study.study,
         data_manifest=context.input_path("data"),
         sampling=context.input_path("sampling"),
+        missing=context.missing,
     )
     conclusions = four_conclusions(evidence.models, evidence.between_models)
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
