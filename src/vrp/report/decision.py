@@ -14,7 +14,7 @@ from vrp.estimates.stage_forwards import ANSWERING, Forwards, total_forwards
 from vrp.estimates.verdicts import Verdict, judge, size_of
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
-from vrp.findings.recommendation import choose, cost_of, runs_of
+from vrp.findings.recommendation import choose, cost_of, deployable, runs_of
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.costs import ItemTimes, counted
 from vrp.report.numbers import NONE, decimal
@@ -72,8 +72,8 @@ class Decision(NamedTuple):
     """The same for 50%."""
     weaker: tuple[str, ...]
     """What tells less, or nothing, in words."""
-    judged: bool
-    """Whether anything was judged that could be used."""
+    verdict: Verdict
+    """Whether anything that could be used tells right answers from wrong ones."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary."""
@@ -123,10 +123,10 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
     """
     choice = choose(model)
     accuracy = model.metric("model", "accuracy", POOLED)
-    predictors = (*model.signals(), *model.probe_names())
-    judged = any((number := model.auroc(one)) and number.captured for one in predictors)
+    claims = {name: claim for name in deployable(model) if (claim := claim_of(model, name))}
+    verdict = judge(claims).verdict
     if choice is None:
-        return Decision(model.name, accuracy, None, None, None, _weaker(model, None), judged)
+        return Decision(model.name, accuracy, None, None, None, _weaker(model, None), verdict)
     name = choice.predictor
     runs = runs_of(model, name)
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
@@ -142,7 +142,7 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         or model.probe(name, f"accuracy_at_{share}", POOLED)
         for share in SHARES
     )
-    return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name), judged)
+    return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name), verdict)
 
 
 def _confidence(
@@ -248,13 +248,19 @@ def _signal_cell(decision: Decision) -> Cell:
     return Cell(predictor_label(found.predictor), what, kind="strong")
 
 
+_NO_SIGNAL = {
+    Verdict.TOO_FEW: "not settled, too few wrong or right answers",
+    Verdict.UNDECIDED: "not settled, no signal was shown to tell right from wrong",
+    Verdict.NOT_RUN: "not judged, no signal or probe was run",
+    Verdict.NOT_CAPTURED: "not judged, no signal was captured",
+}
+
+
 def _none_in_words(decision: Decision) -> str:
     """Why there is no signal to use."""
     if decision.accuracy is None or not decision.accuracy.defined:
-        return "not judged: no answer could be scored"
-    if not decision.judged:
-        return "not judged: no signal or probe was run"
-    return "none: nothing tells right from wrong here"
+        return "not judged, no answer could be scored"
+    return _NO_SIGNAL.get(decision.verdict, "none, nothing tells right from wrong here")
 
 
 def _auroc_cell(decision: Decision) -> Cell:
