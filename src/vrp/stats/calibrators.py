@@ -190,7 +190,7 @@ def fit_calibrator(
     """
     sample = complete_sample(scores, correct, finite=True)
     images = take_kept(groups, sample.kept, name="groups")
-    fold = _folds(images, seed)
+    fold = image_folds(images, seed=seed)
     codes, n_images = numbered(images)
     kinds = [_PLATT, *([_ISOTONIC] if n_images >= ISOTONIC_IMAGES else [])]
     held_out = {kind: _held_out(kind, sample.signal, sample.correct, fold) for kind in kinds}
@@ -221,8 +221,16 @@ def _held_out(
     return found
 
 
-def _folds(images: NDArray, seed: str) -> NDArray[np.int64]:
-    """(n,) fold of each item: its image's, whatever the order of the items."""
+def image_folds(images: ArrayLike, *, seed: str) -> NDArray[np.int64]:
+    """(n,) fold of each item, 0 to 4: that of its image, whatever the order of the items.
+
+    Args:
+        images: (n,) image of each item.
+        seed: names the folds.
+
+    Raises:
+        InputError: fewer images than folds.
+    """
     codes, n_images = numbered(images)
     if n_images < N_FOLDS:
         raise InputError(f"calibration needs at least {N_FOLDS} images with a score: {n_images}")
