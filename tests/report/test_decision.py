@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.decision import decide, decision_lines, decision_table
-from vrp.report.evidence import ModelEvidence
 
 
 def number(value, low, high, p=0.001, n=400):
@@ -30,7 +30,7 @@ def model(aurocs, *, within=None, shares=(), k=10):
     for name, metric, share in shares:
         metrics[name, metric, "pooled", -1] = number(share, share - 0.02, share + 0.02)
     metrics["model", "accuracy", "pooled", -1] = number(0.72, 0.70, 0.74)
-    return ModelEvidence(name="m", metrics=metrics, k=k)
+    return ModelEvidence(name="m", metrics=metrics, k=k, answer_tokens=1.25)
 
 
 SHARES = (
@@ -51,7 +51,9 @@ def test_a_free_signal_within_the_best_one_s_interval_is_preferred():
 def test_what_lies_below_the_best_one_s_interval_is_not():
     found = decide(model({"self_consistency": BEST, "token_confidence": FAR}), {}).recommended
     assert found is not None
-    assert (found.predictor, found.cost) == ("self_consistency", "10 sampled answers")
+    assert found.predictor == "self_consistency"
+    assert found.cost == "10 sampled answers"
+    assert found.forwards == (1.0, 12.5)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_what_does_not_tell_is_not_recommended(aurocs, within):
     decision = decide(model(aurocs, within=within), {})
     assert decision.recommended is None
     assert "nothing tells right from wrong" in " ".join(decision_lines("s", [decision]))
-    cells = [row[1].text for row in decision_table([decision]).rows]
+    cells = [row[1].text for row in decision_table([decision], {}).rows]
     assert "nothing that was judged" in cells
 
 
@@ -86,7 +88,7 @@ def test_threshold_and_fifths_by_hand():
     assert found.threshold == pytest.approx(79.2)  # four fifths lie below it
     assert [bar.value for bar in found.fifths] == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert [bar.n for bar in found.fifths] == [20] * 5
-    row = next(r for r in decision_table([decision]).rows if r[0].text == "answer where it is")
+    row = next(r for r in decision_table([decision], {}).rows if r[0].text == "answer where it is")
     assert row[1].text == "at most 79.200"
 
 
@@ -101,3 +103,12 @@ def test_what_tells_less_is_named():
     lines = decision_lines("s", [decision])
     assert lines[1].startswith("m: 72.0% right. Rank its answers by token confidence")
     assert "The surest 80%: 81.0% right; 50%: 90.0%." in lines[2]
+
+
+def test_the_cost_stands_beside_the_time_of_the_run():
+    decision = decide(model({"self_consistency": BEST}), {})
+    times = {("m", "extract"): 4.0, ("m", "consistency"): 9.5}
+    [cost] = [row[1] for row in decision_table([decision], times).rows if row[0].text == "it costs"]
+    assert cost.detail == "1 + 12.5 prefills and steps; 9.5 ms an item; the answer takes 4.0 ms"
+    [cost] = [row[1] for row in decision_table([decision], {}).rows if row[0].text == "it costs"]
+    assert cost.detail == "1 + 12.5 prefills and steps"

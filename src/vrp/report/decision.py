@@ -8,13 +8,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vrp.estimates.predictors import predictor_kind, predictor_label
+from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
+from vrp.estimates.stage_forwards import ANSWERING, Forwards, total_forwards
 from vrp.estimates.verdicts import Verdict, judge, size_of
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.guards import claim_of
+from vrp.findings.recommendation import choose, cost_of, runs_of
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.costs import part_of
-from vrp.report.evidence import ModelEvidence
-from vrp.report.guards import claim_of
+from vrp.report.costs import ItemTimes, counted
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
@@ -27,14 +29,6 @@ from vrp.tables.signals import signal_table
 FIFTHS = 5
 """Groups of equal size in which accuracy is shown, from the least confident to the most."""
 
-# What a predictor costs beyond the answer, cheapest first.
-_COSTS = {
-    0: "nothing: it is read with the answer",
-    1: "nothing at run time; it is fitted to labelled answers",
-    2: "one more prefill",
-    3: "{k} sampled answers",
-}
-
 
 class Recommendation(NamedTuple):
     """The cheapest predictor that tells about as much as the best one."""
@@ -45,6 +39,10 @@ class Recommendation(NamedTuple):
     """Its AUROC within strata."""
     cost: str
     """What it costs beyond the answer, in words."""
+    forwards: Forwards
+    """The same in passes through the language model, an item."""
+    runs: tuple[str, ...]
+    """Stages that make these passes."""
     best: str
     """The predictor of the highest AUROC."""
     best_auroc: ReportedEstimate
@@ -80,6 +78,7 @@ class Decision(NamedTuple):
             "signal": found.predictor if found else None,
             "auroc": found.auroc.as_json() if found else None,
             "cost": found.cost if found else None,
+            "cost_forwards": plain(found.forwards._asdict()) if found else None,
             "best_signal": found.best if found else None,
             "threshold_for_80": plain(found.threshold) if found else None,
             "larger_is_surer": found.rises if found else None,
@@ -109,28 +108,26 @@ def read_values(model: ModelResults) -> Values:
 
 
 def decide(model: ModelEvidence, values: Values) -> Decision:
-    """Pick a model's signal: the cheapest whose AUROC lies within the best one's interval.
-
-    Only predictors count that could be deployed, and whose AUROC differs from chance, by a size
-    that a user would notice, within each emitted answer, too.
+    """Decide which signal to trust for a model (`choose`), and what that buys.
 
     Args:
         model: what the tables say.
         values: of each predictor.
     """
-    telling = {name: number for name in _deployable(model) if (number := _telling(model, name))}
+    choice = choose(model)
     accuracy = model.metric("model", "accuracy", POOLED)
-    if not telling:
+    if choice is None:
         return Decision(model.name, accuracy, None, None, None, _weaker(model, None))
-    best = max(telling, key=lambda name: telling[name].value)
-    near = [name for name in telling if telling[name].value >= telling[best].low]
-    name = min(near, key=lambda one: (_cost(one), -telling[one].value))
+    name = choice.predictor
+    runs = runs_of(model, name)
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
     score, correct = _confidence(values.get(name), rises=rises)
     threshold = float(np.quantile(score, 0.2)) if len(score) else math.nan
     recommended = Recommendation(
-        name, telling[name], _COSTS[_cost(name)].format(k=model.k or "several"), best,
-        telling[best], threshold if rises else -threshold, rises, _fifths(score, correct),
+        name, choice.auroc, cost_of(model, name).words,
+        total_forwards(runs, answer_tokens=model.answer_tokens, k=model.k), runs,
+        choice.best, choice.best_auroc,
+        threshold if rises else -threshold, rises, _fifths(score, correct),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
@@ -138,28 +135,6 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         for share in (80, 50)
     )
     return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name))
-
-
-def _deployable(model: ModelEvidence) -> list[str]:
-    signals = [name for name in model.signals() if SIGNALS[name].deployable]
-    return signals + [n for n in model.probe_names() if predictor_kind(n) == "probes"]
-
-
-def _telling(model: ModelEvidence, name: str) -> ReportedEstimate | None:
-    """The AUROC of a predictor that tells right from wrong as it claims; None otherwise."""
-    claim = claim_of(model, name)
-    if claim is None or judge({name: claim}).verdict is not Verdict.YES:
-        return None
-    return claim.number if claim.number.value > 0.5 else None
-
-
-def _cost(name: str) -> int:
-    if name not in SIGNALS:
-        return 3 if "fusion" in name else 1
-    parts = {part_of(need) for need in SIGNALS[name].needs}
-    if parts & {"k10", "exact"}:
-        return 3
-    return 2 if parts & {"blind", "p_true"} else 0
 
 
 def _confidence(
@@ -212,14 +187,19 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def decision_table(decisions: Sequence[Decision]) -> Table:
-    """The decision of every model, a column each."""
+def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
+    """The decision of every model, a column each.
+
+    Args:
+        decisions: of each model.
+        times: what the stages took, where it is known.
+    """
     fifths = [one.recommended.fifths if one.recommended else () for one in decisions]
     rows = [
         [name_cell("accuracy, all answered"), *(_share(one.accuracy) for one in decisions)],
         [name_cell("rank its answers by"), *(_signal_cell(one) for one in decisions)],
         [name_cell("its AUROC, within strata"), *(_auroc_cell(one) for one in decisions)],
-        [name_cell("it costs"), *(_cost_cell(one) for one in decisions)],
+        [name_cell("it costs"), *(_cost_cell(one, times) for one in decisions)],
         [name_cell("accuracy, the surest 80% answered"), *(_share(one.at_80) for one in decisions)],
         [name_cell("accuracy, the surest 50% answered"), *(_share(one.at_50) for one in decisions)],
         [name_cell("answer where it is"), *(_threshold_cell(one) for one in decisions)],
@@ -255,8 +235,19 @@ def _auroc_cell(decision: Decision) -> Cell:
     return cell._replace(detail=f"{cell.detail}; {best}")
 
 
-def _cost_cell(decision: Decision) -> Cell:
-    return Cell(decision.recommended.cost if decision.recommended else NONE)
+def _cost_cell(decision: Decision, times: ItemTimes) -> Cell:
+    """In words; forwards and milliseconds beside those of the answer in small print."""
+    found = decision.recommended
+    if found is None:
+        return Cell(NONE, kind="muted")
+    answer = times.get((decision.model, ANSWERING), math.nan)
+    more = sum(times.get((decision.model, stage), math.nan) for stage in found.runs)
+    parts = [f"{counted(found.forwards)} prefills and steps"] if found.runs else []
+    if found.runs and math.isfinite(more):
+        parts.append(f"{decimal(more, 1)} ms an item")
+    if math.isfinite(answer):
+        parts.append(f"the answer takes {decimal(answer, 1)} ms")
+    return Cell(found.cost, "; ".join(parts))
 
 
 def _threshold_cell(decision: Decision) -> Cell:

@@ -30,7 +30,7 @@ from vrp.report.claims import claims_table
 from vrp.report.comparison_with_papers import compared_pooled, compared_with_published
 from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
-from vrp.report.costs import costs_source, costs_table, measured_costs
+from vrp.report.costs import ItemTimes, costs_table
 from vrp.report.decision import Decision, decision_table
 from vrp.report.evidence import StudyEvidence
 from vrp.report.evidence_tables import (
@@ -51,6 +51,7 @@ from vrp.report.evidence_tables import (
 from vrp.report.figures import Figure
 from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
+from vrp.study.graph import STAGE
 from vrp.tables.items import asked_items
 
 SECTIONS = (
@@ -79,6 +80,7 @@ def render_page(
     pooled: Mapping[str, ReportedEstimate],
     figures: Sequence[Figure],
     overlays: Mapping[str, Sequence[Overlay]],
+    times: ItemTimes,
     provenance: Mapping[str, str],
 ) -> str:
     """The whole page; every text that comes from data is escaped.
@@ -91,10 +93,10 @@ def render_page(
         pooled: R over all models together.
         figures: in the order in which they are shown.
         overlays: model → its overlays.
+        times: what the stages took; the only numbers that two runs do not share.
         provenance: of the report itself.
     """
     models = study.models
-    costs = measured_costs()
     environment = Environment(
         loader=PackageLoader("vrp.report"),
         autoescape=True,
@@ -112,7 +114,7 @@ def render_page(
         script_hash=_hash_source(script),
         study=study.study,
         sections=SECTIONS,
-        decisions=decision_table(decisions),
+        decisions=decision_table(decisions, times),
         conclusions=conclusions,
         lead=_lead_line(study),
         warnings=_warnings(study),
@@ -140,8 +142,8 @@ def render_page(
         signal_tables=[signals_table(model) for model in models],
         object_rows=object_table(models),
         sampled_and_exact=sampled_against_exact(models),
-        costs=costs_table(costs),
-        costs_source=costs_source(costs),
+        costs=costs_table(models, times),
+        timed=bool(times),
         guard_rows=guards_table(models),
         rival_rows=rivals_table(models),
         layer_rows=layers_table(models),
@@ -197,6 +199,14 @@ def _warnings(study: StudyEvidence) -> list[str]:
     """Warnings to read before comparing with the papers."""
     found = []
     embedded = [model.name for model in study.models if model.embedded]
+    answered = {model.name for model in study.models}
+    for name, stages in study.missing.items():
+        commands = listed([STAGE[stage].command for stage in stages])
+        left_out = "" if name in answered or not name else " The model is left out of this report."
+        found.append(
+            f"This study is not whole. {name or 'All models'}: no results of {commands}; a job "
+            f"failed, or has not run yet.{left_out}"
+        )
     if embedded:
         are = "are" if len(embedded) > 1 else "is"
         found.append(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from vrp.report.conclusions import four_conclusions
+from vrp.report.costs import item_times
 from vrp.report.decision import decide, read_values
 from vrp.report.evidence import gather_evidence
 from vrp.report.figures import read_figures
@@ -31,6 +32,7 @@ def run(context: StageContext) -> None:
         study=context.study.study,
         data_manifest=context.input_path("data"),
         sampling=context.input_path("sampling"),
+        missing=context.missing,
     )
     conclusions = four_conclusions(evidence.models, evidence.between_models)
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
@@ -49,8 +51,9 @@ def run(context: StageContext) -> None:
         for model, of_model in zip(evidence.models, results.models, strict=True)
     ]
     page = render_page(
-        report.title, evidence, decisions, conclusions, pooled, figures, shown, provenance
-    )
+        report.title, evidence, decisions, conclusions, pooled, figures, shown,
+        item_times(evidence.models, context.benchmarks), provenance,
+    )  # fmt: skip
     numbers = study_summary(evidence, decisions, conclusions, pooled, provenance=provenance)
     write_text(
         context.output_path("summary"),
