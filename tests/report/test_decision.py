@@ -66,7 +66,7 @@ def test_what_lies_below_the_best_one_s_interval_is_not():
         # It says the opposite of what it claims.
         ({"self_consistency": number(0.2, 0.16, 0.24)}, {}),
         # It needs the label.
-        ({"truth_margin": BEST}, {}),
+        ({"truth_margin_last": BEST}, {}),
     ],
 )
 def test_what_does_not_tell_is_not_recommended(aurocs, within):
@@ -74,7 +74,7 @@ def test_what_does_not_tell_is_not_recommended(aurocs, within):
     assert decision.recommended is None
     assert "nothing tells right from wrong" in " ".join(decision_lines("s", [decision]))
     cells = [row[1].text for row in decision_table([decision], {}).rows]
-    assert "nothing that was judged" in cells
+    assert "none: nothing tells right from wrong here" in cells
 
 
 def test_threshold_and_fifths_by_hand():
@@ -85,11 +85,13 @@ def test_threshold_and_fifths_by_hand():
     found = decision.recommended
     assert found is not None
     assert not found.rises
-    assert found.threshold == pytest.approx(79.2)  # four fifths lie below it
+    # Four fifths lie below the one, half below the other.
+    assert found.thresholds == pytest.approx({80: 79.2, 50: 49.5})
     assert [bar.value for bar in found.fifths] == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert [bar.n for bar in found.fifths] == [20] * 5
-    row = next(r for r in decision_table([decision], {}).rows if r[0].text == "answer where it is")
-    assert row[1].text == "at most 79.200"
+    rows = {row[0].text: row[1] for row in decision_table([decision], {}).rows}
+    assert "threshold: at most 79.200 nat" in rows["accuracy when 80% are answered"].detail
+    assert rows["accuracy by confidence"].detail == "0% · 0% · 100% · 100% · 100%"
 
 
 def test_what_tells_less_is_named():
@@ -101,14 +103,23 @@ def test_what_tells_less_is_named():
         "self-consistency: weak (0.60)",
     )
     lines = decision_lines("s", [decision])
-    assert lines[1].startswith("m: 72.0% right. Rank its answers by token confidence")
-    assert "The surest 80%: 81.0% right; 50%: 90.0%." in lines[2]
+    assert lines[1].startswith("m: 72.0% right. Signal to use: token confidence P_tok (AUROC 0.84)")
+    assert lines[1].endswith("it costs nothing: it is read with the answer.")
+    assert "Right when 80% are answered: 81.0%; 50%: 90.0%." in lines[2]
+    assert "Do not rely on attention maps" in lines[2]
 
 
 def test_the_cost_stands_beside_the_time_of_the_run():
     decision = decide(model({"self_consistency": BEST}), {})
     times = {("m", "extract"): 4.0, ("m", "consistency"): 9.5}
-    [cost] = [row[1] for row in decision_table([decision], times).rows if row[0].text == "it costs"]
+    [cost] = [row[1] for row in decision_table([decision], times).rows if row[0].text == "its cost"]
     assert cost.detail == "1 + 12.5 prefills and steps; 9.5 ms an item; the answer takes 4.0 ms"
-    [cost] = [row[1] for row in decision_table([decision], {}).rows if row[0].text == "it costs"]
+    [cost] = [row[1] for row in decision_table([decision], {}).rows if row[0].text == "its cost"]
     assert cost.detail == "1 + 12.5 prefills and steps"
+
+
+def test_why_no_signal_is_named():
+    unscored = ModelEvidence(name="m")
+    assert "no answer could be scored" in decision_lines("s", [decide(unscored, {})])[1]
+    assert "no signal or probe was run" in decision_lines("s", [decide(model({}), {})])[1]
+    assert "nothing tells" in decision_lines("s", [decide(model({"image_mass": CHANCE}), {})])[1]

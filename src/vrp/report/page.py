@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -48,7 +49,7 @@ from vrp.report.evidence_tables import (
     trace_table,
     transfer_table,
 )
-from vrp.report.figures import Figure
+from vrp.report.figures import Figure, Link
 from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
 from vrp.study.graph import STAGE
@@ -70,6 +71,40 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 """Anchor and heading of every section, in order."""
+CONCLUSION_SECTIONS = ("signals", "signals", "probes", "interventions")
+"""Section with the numbers of each of the four conclusions."""
+
+
+class Sources(NamedTuple):
+    """What a section's numbers are drawn in and read from."""
+
+    figures: tuple[str, ...] = ()
+    """Names of figures."""
+    tables: tuple[str, ...] = ()
+    """Names of tables."""
+
+
+SOURCES = {
+    "answer": Sources(("decision", "auroc_by_signal", "risk_coverage")),
+    "run": Sources((), ("items", "sampling", "data")),
+    "published": Sources(("claims",), ("metrics", "probes", "effects")),
+    "answers": Sources(("accuracy_by_task",), ("metrics",)),
+    "signals": Sources(
+        ("auroc_by_signal", "roc", "signal_densities", "resolution", "specification_curve",
+         "entropy_by_layer", "cluster_counts", "head_map", "attention_on_object", "lens_margins",
+         "contributions", "residual_update", "self_consistency", "sampled_and_exact"),
+        ("metrics", "signals", "heads"),
+    ),
+    "probes": Sources(
+        ("probe_by_layer", "risk_coverage", "calibration", "transfer_matrix", "sparse_neurons"),
+        ("probes", "predictions", "neurons"),
+    ),
+    "interventions": Sources(
+        ("masking", "ablation", "dose_curve", "interaction_forest", "steering", "trace_by_layer"),
+        ("effects", "trace_effects"),
+    ),
+}  # fmt: skip
+"""Of each section that has any."""
 
 
 def render_page(
@@ -81,6 +116,7 @@ def render_page(
     figures: Sequence[Figure],
     overlays: Mapping[str, Sequence[Overlay]],
     times: ItemTimes,
+    tables: Mapping[str, Sequence[Link]],
     provenance: Mapping[str, str],
 ) -> str:
     """The whole page; every text that comes from data is escaped.
@@ -94,6 +130,7 @@ def render_page(
         figures: in the order in which they are shown.
         overlays: model → its overlays.
         times: what the stages took; the only numbers that two runs do not share.
+        tables: table → links to its files.
         provenance: of the report itself.
     """
     models = study.models
@@ -114,8 +151,10 @@ def render_page(
         script_hash=_hash_source(script),
         study=study.study,
         sections=SECTIONS,
+        sources=_sources(figures, tables),
+        drawn_of={anchor: SOURCES.get(anchor, Sources()).figures for anchor, _ in SECTIONS},
         decisions=decision_table(decisions, times),
-        conclusions=conclusions,
+        conclusions=list(zip(conclusions, CONCLUSION_SECTIONS, strict=True)),
         lead=_lead_line(study),
         warnings=_warnings(study),
         embedded=[model.name for model in models if model.embedded],
@@ -161,6 +200,20 @@ def render_page(
         provenance=provenance_table(study, provenance),
         versions=versions(study, provenance),
     )  # fmt: skip
+
+
+def _sources(
+    figures: Sequence[Figure], tables: Mapping[str, Sequence[Link]]
+) -> dict[str, dict[str, list[Link]]]:
+    """Section → links to the figures of its numbers, and to the files that they were read from."""
+    shown = {figure.name: Link(figure.title, f"#{figure.anchor}") for figure in figures}
+    return {
+        section: {
+            "figures": [shown[name] for name in of.figures if name in shown],
+            "files": [link for name in of.tables for link in tables.get(name, ())],
+        }
+        for section, of in SOURCES.items()
+    }
 
 
 def slug(text: str) -> str:
