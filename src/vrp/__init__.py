@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from vrp.library.model import Model, load
     from vrp.library.reading import Reading
     from vrp.library.study import Study
+    from vrp.monitor.monitor import ReliabilityMonitor
 
 __version__ = "0.1.0"
 
-__all__ = ["InputError", "Model", "Reading", "Study", "load", "stats"]
+__all__ = ["InputError", "Model", "Reading", "ReliabilityMonitor", "Study", "load", "stats"]
 
 _HOMES = {
     "InputError": "vrp.errors",
     "Model": "vrp.library.model",
     "Reading": "vrp.library.reading",
+    "ReliabilityMonitor": "vrp.monitor.monitor",
     "Study": "vrp.library.study",
     "load": "vrp.library.model",
 }

@@ -38,7 +38,7 @@ def test_every_public_name_is_there():
         _ = vrp.nothing
 
 
-@pytest.mark.parametrize("name", ["Model", "Reading", "Study"])
+@pytest.mark.parametrize("name", ["Model", "Reading", "ReliabilityMonitor", "Study"])
 def test_members_of_a_class_are_those_that_are_documented(name):
     of_instances = {"Study": {"folder", "config", "results"}}.get(name, set())
     assert listed(name) == members(getattr(vrp, name)) | of_instances
