@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.decision import decide, decision_lines, decision_table
-from vrp.report.evidence import ModelEvidence
 
 
 def number(value, low, high, p=0.001, n=400):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vrp.interventions.conditions import StudyConditions
 from vrp.interventions.masking import SHAM
-from vrp.stats.clusters import group_sums
+from vrp.stats.clusters import group_sums, smallest_resolvable
 from vrp.stats.paired import PERCENT, paired_difference, paired_estimate, sign_flip_test
 from vrp.stats.random_sets import SetSpread
 
@@ -147,6 +147,13 @@ def _difference(
     p = sign_flip_test(group_sums(change, groups), seed=seed, n_draws=sign_flips)
     se, df = 2 * part.se, part.df
     spread = _both(one.spread, other.spread)
+
+    def resolvable(alpha: float) -> float:
+        over_sets = (
+            0.0 if spread is None else smallest_resolvable(spread.se, spread.df, alpha=alpha)
+        )
+        return max(2 * part.resolvable(alpha), over_sets)
+
     if spread is not None:
         estimate, p = spread.widened(estimate), spread.p_against_none(estimate.value, p)
         se, df = spread.wider_of(se, df)
@@ -158,7 +165,7 @@ def _difference(
     return {
         **nothing, "n": len(shared), "n_groups": estimate.n_groups, "effect": estimate.value,
         "low": estimate.low, "high": estimate.high, "se": se, "df": df, "p": p, "per_seed": [],
-        "place": None, "note": estimate.note or None,
+        "resolvable": resolvable, "place": None, "note": estimate.note or None,
     }  # fmt: skip
 
 

@@ -105,7 +105,7 @@ class Effect(NamedTuple):
 
     @property
     def disturbs(self) -> bool:
-        """Whether hiding tokens leaves less than a blank image, which takes all information away."""
+        """Whether hiding tokens leaves less than a blank image, which takes all away."""
         return self.to_blank.high < 0
 
     @classmethod

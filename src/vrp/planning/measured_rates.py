@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.config.models import ModelConfig
-from vrp.config.study import StudyConfig, load_study
+from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.planning.analysis_work import amount_of, planned_analyses
 from vrp.planning.cost_fit import Line, Measured, Power, fit_line, fit_power
@@ -18,6 +18,7 @@ from vrp.planning.devices import CPU, Device
 from vrp.planning.dimension_sources import read_manifests, wants_gpu
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
+from vrp.study.study_folder import read_snapshot
 
 _MAX_START = 8.0
 # Snakemake looks at a job twice a second 31 times, then every 30 s (`snakemake/benchmark.py`), and
@@ -156,12 +157,7 @@ def _kept(path: Path) -> MeasuredRates:
 
 
 def _study(results: Path, gpu: Device) -> MeasuredRates:
-    if not (results / "config.yaml").is_file():
-        raise InputError(
-            f"{results}: holds no config.yaml; give the results folder of a finished study, such "
-            "as results/demo"
-        )
-    study = load_study(results / "config.yaml")
+    study = read_snapshot(results)
     read_manifests(study, results)
     lengths = {name: _lengths(results, study, name) for name in study.models}
     work = {name: model_work(study, name, found) for name, found in lengths.items()}

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from vrp.estimates.predictors import predictor_kind, predictor_label
+from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
 from vrp.estimates.verdicts import Verdict, judge, size_of
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.guards import claim_of
+from vrp.findings.recommendation import choose, cost_of
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.costs import part_of
-from vrp.report.evidence import ModelEvidence
-from vrp.report.guards import claim_of
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
@@ -26,14 +26,6 @@ from vrp.tables.signals import signal_table
 
 FIFTHS = 5
 """Groups of equal size in which accuracy is shown, from the least confident to the most."""
-
-# What a predictor costs beyond the answer, cheapest first.
-_COSTS = {
-    0: "nothing: it is read with the answer",
-    1: "nothing at run time; it is fitted to labelled answers",
-    2: "one more prefill",
-    3: "{k} sampled answers",
-}
 
 
 class Recommendation(NamedTuple):
@@ -109,28 +101,23 @@ def read_values(model: ModelResults) -> Values:
 
 
 def decide(model: ModelEvidence, values: Values) -> Decision:
-    """Pick a model's signal: the cheapest whose AUROC lies within the best one's interval.
-
-    Only predictors count that could be deployed, and whose AUROC differs from chance, by a size
-    that a user would notice, within each emitted answer, too.
+    """Decide which signal to trust for a model (`choose`), and what that buys.
 
     Args:
         model: what the tables say.
         values: of each predictor.
     """
-    telling = {name: number for name in _deployable(model) if (number := _telling(model, name))}
+    choice = choose(model)
     accuracy = model.metric("model", "accuracy", POOLED)
-    if not telling:
+    if choice is None:
         return Decision(model.name, accuracy, None, None, None, _weaker(model, None))
-    best = max(telling, key=lambda name: telling[name].value)
-    near = [name for name in telling if telling[name].value >= telling[best].low]
-    name = min(near, key=lambda one: (_cost(one), -telling[one].value))
+    name = choice.predictor
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
     score, correct = _confidence(values.get(name), rises=rises)
     threshold = float(np.quantile(score, 0.2)) if len(score) else math.nan
     recommended = Recommendation(
-        name, telling[name], _COSTS[_cost(name)].format(k=model.k or "several"), best,
-        telling[best], threshold if rises else -threshold, rises, _fifths(score, correct),
+        name, choice.auroc, cost_of(model, name).words, choice.best, choice.best_auroc,
+        threshold if rises else -threshold, rises, _fifths(score, correct),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
@@ -138,28 +125,6 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         for share in (80, 50)
     )
     return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name))
-
-
-def _deployable(model: ModelEvidence) -> list[str]:
-    signals = [name for name in model.signals() if SIGNALS[name].deployable]
-    return signals + [n for n in model.probe_names() if predictor_kind(n) == "probes"]
-
-
-def _telling(model: ModelEvidence, name: str) -> ReportedEstimate | None:
-    """The AUROC of a predictor that tells right from wrong as it claims; None otherwise."""
-    claim = claim_of(model, name)
-    if claim is None or judge({name: claim}).verdict is not Verdict.YES:
-        return None
-    return claim.number if claim.number.value > 0.5 else None
-
-
-def _cost(name: str) -> int:
-    if name not in SIGNALS:
-        return 3 if "fusion" in name else 1
-    parts = {part_of(need) for need in SIGNALS[name].needs}
-    if parts & {"k10", "exact"}:
-        return 3
-    return 2 if parts & {"blind", "p_true"} else 0
 
 
 def _confidence(

@@ -18,7 +18,6 @@ from vrp.stats.auroc import too_few
 from vrp.stats.clusters import (
     ClusteredEstimate,
     Component,
-    group_sums,
     n_distinct,
     not_estimated,
 )
@@ -159,9 +158,9 @@ def accuracy_at(
     wide = tied.mean() >= 2 * half
     rate = float(curve.wrong[tied if wide else near].mean())
     of_risk = curve.wrong * taken - risk - rate * (taken - coverage)
-    influence = group_sums(-of_risk / (coverage * labels.size), codes, n_images)
+    influence = -of_risk / (coverage * labels.size)
+    component = Component.of_items(influence, codes, n_images)
     n_groups = n_distinct(codes[taken > 0])
-    component = Component(influence, n_groups)
     n = round(coverage * labels.size)
     return ClusteredEstimate(1 - risk / coverage, {"items": component}, n, n_groups)
 
