@@ -138,7 +138,7 @@ def test_planning_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# The README's recipes, before anything has run.
+# The recipes, before anything has run.
 
 
 def test_until_a_stage(checkout):
