@@ -25,10 +25,10 @@ from vrp.plots.style import (
     FAINT,
     GREEN,
     GREY,
-    SMALL,
     VERMILLION,
     house_style,
     save_figure,
+    size_in_force,
     with_symbols,
 )
 from vrp.tables.atomic_files import atomic_write
@@ -89,7 +89,8 @@ def comparison_figure(found: PairedComparison) -> Figure:
 def _at_right(ax: Axes, text: str, height: float, of: str, **style: Any) -> None:
     ax.annotate(
         text, xy=(1, height), xycoords=("axes fraction", of), xytext=(6, 0),
-        textcoords="offset points", fontsize=SMALL, color=DARK_GREY, annotation_clip=False, **style,
+        textcoords="offset points", fontsize=size_in_force().text, color=DARK_GREY,
+        annotation_clip=False, **style,
     )  # fmt: skip
 
 
