@@ -11,6 +11,7 @@ Munzel 2000). Averages and differences of estimates over the same images add up 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,7 +59,7 @@ class Component:
         """Sum the influence of items, (n,), over their images, numbered by `codes` (n,)."""
         return cls(group_sums(influence, codes, n_images), n_distinct(codes))
 
-    @property
+    @cached_property
     def variance(self) -> float:
         """Its share of the estimate's variance; NaN with fewer than two images."""
         if self.n_groups < 2:
@@ -90,7 +91,7 @@ class ClusteredEstimate:
         """Whether the value is a number."""
         return math.isfinite(self.value)
 
-    @property
+    @cached_property
     def se(self) -> float:
         """Standard error, clustered by image; NaN where there is no variance to estimate."""
         own = sum(component.variance for component in self.components.values())
@@ -98,7 +99,9 @@ class ClusteredEstimate:
             return math.nan
         # Images with items in several samples: their influences add up before they are squared.
         every = [component.influence for component in self.components.values()]
-        total = np.sum(every, axis=0)
+        total = every[0].copy()
+        for influence in every[1:]:
+            total += influence
         shared = float(total @ total) - sum(float(one @ one) for one in every)
         variance = own + shared * self.n_groups / (self.n_groups - 1)
         return math.sqrt(variance) if variance > 0 else math.nan
