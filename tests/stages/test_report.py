@@ -210,7 +210,7 @@ def test_every_part_is_there(made):
 
 def test_a_tiny_embedded_model_is_not_mistaken_for_the_published_one(made):
     words = text_of(made[0])
-    assert "alpha is the project's own tiny embedded model" in words
+    assert "alpha is a tiny embedded model of this project" in words
     assert words.index("tiny embedded model") < words.index("The answer # Which of")
     assert "The tables of beta do not say which checkpoint made them" in words
 

@@ -16,13 +16,15 @@ from vrp.stats.clusters import (
     ClusteredEstimate,
     difference,
     group_sums,
-    mean_of,
     numbered,
     smallest_resolvable,
 )
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA, Estimate
 from vrp.stats.paired import (
+    PairedDifference,
+    PairedMean,
+    mean_over_tasks,
     paired_difference,
     paired_equivalence_p,
     paired_estimate,
@@ -165,15 +167,19 @@ def _accuracies(
 ) -> tuple[Difference, ...]:
     places = {str(task): tasks == task for task in dict.fromkeys(sorted(tasks.tolist()))}
     places[_EVERYTHING] = np.ones(tasks.size, dtype=bool)
-    parts: dict[str, ClusteredEstimate] = {
+    parts: dict[str, PairedDifference | PairedMean] = {
         name: paired_difference(
             first[here], second[here], codes[here], n_images=n_images, name=name
         )
         for name, here in places.items()
     }
-    of_tasks = {name: part for name, part in parts.items() if name != _EVERYTHING}
+    of_tasks = {
+        name: part
+        for name, part in parts.items()
+        if name != _EVERYTHING and isinstance(part, PairedDifference)
+    }
     if len(of_tasks) > 1:
-        parts[MACRO] = mean_of(of_tasks, n_groups=n_images)
+        parts[MACRO] = mean_over_tasks(of_tasks)
         places[MACRO] = places[_EVERYTHING]
 
     def mean(values: NDArray[np.bool_], name: str) -> float:

@@ -10,8 +10,14 @@ import polars as pl
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.data.datasets import tasks_in_order
+from vrp.estimates.predictors import is_deployable
 from vrp.estimates.reported import Effect, ReportedEstimate
-from vrp.findings.contrasts import beyond_output, probe_contrasts
+from vrp.findings.contrasts import (
+    against_best,
+    baseline_contrasts,
+    beyond_output,
+    probe_contrasts,
+)
 from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
 from vrp.signals.registry import SIGNALS
@@ -79,6 +85,10 @@ class ModelEvidence:
     """Kind of edit → what the tracing found, by layer; empty where it was not run."""
     contrasts: Mapping[str, ReportedEstimate] = field(default_factory=dict)
     """Best probe's AUROC minus that of a predictor, within strata; `task_only`: over all items."""
+    beyond_baselines: Mapping[tuple[str, str], ReportedEstimate] = field(default_factory=dict)
+    """(Predictor, baseline) → AUROC of the predictor minus that of the baseline, within strata."""
+    short_of_best: Mapping[str, ReportedEstimate] = field(default_factory=dict)
+    """Predictor → its AUROC minus that of the one that could be deployed and has the highest."""
     beyond_output: ReportedEstimate | None = None
     """What the best probe adds to the fusion of the output signals, in AUROC within strata."""
     signal_means: Mapping[str, float] = field(default_factory=dict)
@@ -181,6 +191,21 @@ class ModelEvidence:
         """Signals that were judged, or said to be not captured, in the registry's order."""
         return [name for name in SIGNALS if self.auroc(name)]
 
+    def strata(self, predictor: str) -> dict[str, ReportedEstimate]:
+        """Stratum → a predictor's AUROC in it: tasks, or the forms of answers of a mixed one."""
+        scopes = {
+            scope: number
+            for numbers in (self.metrics, self.probes)
+            for (name, metric, scope, layer), number in numbers.items()
+            if (name, metric, layer) == (predictor, "auroc", NOT_A_LAYER)
+        }
+        mixed = {scope.partition(": ")[0] for scope in scopes if ": " in scope}
+        return {
+            scope: number
+            for scope, number in scopes.items()
+            if ": " in scope or (scope in self.tasks and scope not in mixed)
+        }
+
     def probe_names(self) -> list[str]:
         """Probes and guards that were judged, or said to be not captured, known ones first; single
         layers left out."""
@@ -222,13 +247,14 @@ def model_evidence(model: ModelResults, study: StudyResults) -> ModelEvidence:
     predictions, signals = model.table(PREDICTIONS), model.table(signal_table())
     origin = read_provenance(path) if (path := next(iter(model.paths(ANSWERS)), None)) else {}
     best = predictions.filter(probe=LINEAR_BEST).unique(["fold", "layer"]).sort("fold")["layer"]
+    metrics, probes = _estimates(model.table(METRICS)), _estimates(model.table(PROBES))
     return ModelEvidence(
         name=model.name,
         margins=study.margins,
         family=origin.get("family", ""),
         origin=origin,
-        metrics=_estimates(model.table(METRICS)),
-        probes=_estimates(model.table(PROBES)),
+        metrics=metrics,
+        probes=probes,
         effects={
             (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
             for row in study.table(EFFECTS).filter(model=model.name).iter_rows(named=True)
@@ -236,6 +262,8 @@ def model_evidence(model: ModelResults, study: StudyResults) -> ModelEvidence:
         conditions=study.conditions,
         traces=_traces(study.table(TRACE_EFFECTS).filter(model=model.name)),
         contrasts=probe_contrasts(signals, predictions),
+        beyond_baselines=baseline_contrasts(signals, predictions),
+        short_of_best=against_best(signals, predictions, _deployable_aurocs(metrics, probes)),
         beyond_output=beyond_output(signals, predictions, margin=study.margins.auroc),
         signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
@@ -259,6 +287,17 @@ def _traces(table: pl.DataFrame) -> dict[str, list[TracedLayers]]:
         layers = TracedLayers(row["layer"], row["last_layer"], share, row["same_token"])
         found.setdefault(row["kind"], []).append(layers)
     return found
+
+
+def _deployable_aurocs(*tables: Mapping[Key, ReportedEstimate]) -> dict[str, float]:
+    """AUROC within strata of each signal and probe that needs no label when it is used."""
+    return {
+        predictor: number.value
+        for numbers in tables
+        for (predictor, metric, scope, layer), number in numbers.items()
+        if (metric, scope, layer) == ("auroc", WITHIN_STRATA, NOT_A_LAYER)
+        and is_deployable(predictor)
+    }
 
 
 def _estimates(table: pl.DataFrame) -> dict[Key, ReportedEstimate]:

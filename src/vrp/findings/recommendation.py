@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from vrp.estimates.predictors import predictor_kind
+from vrp.estimates.predictors import is_deployable
 from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.stage_forwards import SAMPLING, signal_stages
 from vrp.estimates.verdicts import Verdict, judge
@@ -31,7 +31,7 @@ class Choice(NamedTuple):
     """The predictor to trust, and the one of the highest AUROC."""
 
     predictor: str
-    """The cheapest whose AUROC lies within the best one's interval."""
+    """The cheapest that tells about as much as the best one."""
     auroc: ReportedEstimate
     """Its AUROC within strata."""
     best: str
@@ -41,24 +41,31 @@ class Choice(NamedTuple):
 
 
 def choose(model: ModelEvidence) -> Choice | None:
-    """Pick a model's signal: the cheapest whose AUROC lies within the best one's interval.
+    """Pick a model's signal: the cheapest that tells about as much as the best one.
 
-    Only predictors count that could be deployed, and whose AUROC differs from chance, by a size
-    that a user would notice, within each emitted answer, too. None where there is no such one.
+    That is shown on the items of both: the interval of its AUROC minus the best one's lies above
+    minus the study's margin of equivalence. Only predictors count that could be deployed, whose
+    AUROC differs from chance by a size that a user would notice, and that survive their guards.
+    None where there is no such one.
     """
     telling = {name: number for name in deployable(model) if (number := _telling(model, name))}
     if not telling:
         return None
     best = max(telling, key=lambda name: telling[name].value)
-    near = [name for name in telling if telling[name].value >= telling[best].low]
+    near = [name for name in telling if name == best or _nearly(model, name)]
     name = min(near, key=lambda one: (cost_of(model, one)[:2], -telling[one].value))
     return Choice(name, telling[name], best, telling[best])
 
 
+def _nearly(model: ModelEvidence, name: str) -> bool:
+    """Whether a predictor tells about as much as the one of the highest AUROC."""
+    short = model.short_of_best.get(name)
+    return short is not None and short.low > -model.margins.auroc
+
+
 def deployable(model: ModelEvidence) -> list[str]:
     """The signals and probes of a model that need no label when they are used."""
-    signals = [name for name in model.signals() if SIGNALS[name].deployable]
-    return signals + [n for n in model.probe_names() if predictor_kind(n) == "probes"]
+    return [n for n in (*model.signals(), *model.probe_names()) if is_deployable(n)]
 
 
 def cost_of(model: ModelEvidence, predictor: str) -> Cost:

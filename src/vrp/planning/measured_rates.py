@@ -227,13 +227,15 @@ def _sizes(
     work: dict[str, dict[str, Work]],
     lengths: dict[str, Lengths],
 ) -> Iterator[FileSize]:
+    of_models = []
     for name in study.models:
         checkpoint = study.models[name].checkpoint
         for table in model_tables(study, name, work[name], lengths[name]):
+            of_models.append(table)
             for path in table_files(results / name / table.table):
                 part = table.raw_bytes / table.n_files
                 yield FileSize(table.table, checkpoint, part, path.stat().st_size)
-    for table in study_tables(study, work):
+    for table in study_tables(study, work, of_models):
         if table.table in OTHER_FILES:
             n_bytes = sum(path.stat().st_size for path in other_files(results, table.table))
             if n_bytes:
@@ -249,12 +251,18 @@ def table_files(place: Path) -> list[Path]:
     return [single] if single.is_file() else sorted(place.glob("*.parquet"))
 
 
+_GROUPS = {
+    "figures": "figures", "report.html": "report", "explorer": "explorer",
+    "explorer.html": "explorer",
+}  # fmt: skip
+
+
 def other_files(results: Path, group: str) -> Iterable[Path]:
     """Yield the files of a study that are no tables, by group."""
     for path in results.rglob("*"):
         if not path.is_file() or path.suffix == ".parquet":
             continue
         top = path.relative_to(results).parts[0]
-        kind = {"figures": "figures", "report.html": "report"}.get(top, "other")
+        kind = _GROUPS.get(top, "other")
         if kind == group:
             yield path

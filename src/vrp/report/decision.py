@@ -11,16 +11,25 @@ from numpy.typing import NDArray
 from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
 from vrp.estimates.stage_forwards import ANSWERING, Forwards, total_forwards
-from vrp.estimates.verdicts import Verdict, judge, size_of
+from vrp.estimates.verdicts import (
+    Judgement,
+    Outcome,
+    Verdict,
+    is_noticeable,
+    judge,
+    size_of,
+    standing,
+)
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
-from vrp.findings.recommendation import choose, cost_of, runs_of
+from vrp.findings.recommendation import choose, cost_of, deployable, runs_of
 from vrp.probing.labels import LINEAR_BEST
 from vrp.report.costs import ItemTimes, counted
-from vrp.report.numbers import NONE, decimal
+from vrp.report.numbers import NONE, decimal, listed
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
-from vrp.stats.proportion import wilson
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
 from vrp.study.results import ModelResults
 from vrp.tables.estimates import POOLED
 from vrp.tables.predictions import PREDICTIONS
@@ -48,7 +57,7 @@ class Recommendation(NamedTuple):
     best: str
     """The predictor of the highest AUROC."""
     best_auroc: ReportedEstimate
-    """That AUROC; the recommended one lies within its interval."""
+    """That AUROC; the recommended one's lies less than the study's margin below it."""
     thresholds: Mapping[int, float]
     """Percent → value from which (or up to which, see `rises`) the most confident items lie that
     make up this share; empty where there are no values."""
@@ -72,8 +81,8 @@ class Decision(NamedTuple):
     """The same for 50%."""
     weaker: tuple[str, ...]
     """What tells less, or nothing, in words."""
-    judged: bool
-    """Whether anything was judged that could be used."""
+    verdict: Verdict
+    """Whether anything that could be used tells right answers from wrong ones."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary."""
@@ -97,20 +106,20 @@ class Decision(NamedTuple):
 
 
 Values = Mapping[str, pl.DataFrame]
-"""Predictor → `score` and `correct` of the items that have both."""
+"""Predictor → `score`, `correct` and `group` of the items that have them."""
 
 
 def read_values(model: ModelResults) -> Values:
     """Return the values of every signal, and the out-of-fold scores of every probe."""
     signals = model.table(signal_table())
-    judged = signals.select("item_id", "correct").drop_nulls()
+    judged = signals.select("item_id", "correct", "group").drop_nulls()
     found = {
-        name: signals.select(score=name, correct="correct").drop_nulls().drop_nans()
+        name: signals.select("correct", "group", score=name).drop_nulls().drop_nans()
         for name in SIGNALS
     }
     scores = model.table(PREDICTIONS).join(judged, on="item_id")
     for (name,), rows in scores.partition_by("probe", as_dict=True).items():
-        found[str(name)] = rows.select("score", "correct").drop_nans()
+        found[str(name)] = rows.select("correct", "group", "score").drop_nans()
     return found
 
 
@@ -123,36 +132,27 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
     """
     choice = choose(model)
     accuracy = model.metric("model", "accuracy", POOLED)
-    predictors = (*model.signals(), *model.probe_names())
-    judged = any((number := model.auroc(one)) and number.captured for one in predictors)
+    claims = {name: claim for name in deployable(model) if (claim := claim_of(model, name))}
+    verdict = judge(claims).verdict
     if choice is None:
-        return Decision(model.name, accuracy, None, None, None, _weaker(model, None), judged)
+        return Decision(model.name, accuracy, None, None, None, _weaker(model, None), verdict)
     name = choice.predictor
     runs = runs_of(model, name)
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
-    score, correct = _confidence(values.get(name), rises=rises)
+    known = values.get(name, pl.DataFrame({"score": [], "correct": [], "group": []}))
+    score = known["score"].to_numpy().astype(np.float64) * (1 if rises else -1)
     recommended = Recommendation(
         name, choice.auroc, cost_of(model, name).words,
         total_forwards(runs, answer_tokens=model.answer_tokens, k=model.k), runs,
-        choice.best, choice.best_auroc,
-        _thresholds(score, rises=rises), rises, _fifths(score, correct),
+        choice.best, choice.best_auroc, _thresholds(score, rises=rises), rises,
+        _fifths(known[np.argsort(score, kind="stable")]),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
         or model.probe(name, f"accuracy_at_{share}", POOLED)
         for share in SHARES
     )
-    return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name), judged)
-
-
-def _confidence(
-    values: pl.DataFrame | None, *, rises: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores, larger for more confidence, and whether each answer is right."""
-    if values is None:
-        return np.zeros(0), np.zeros(0, dtype=bool)
-    score = values["score"].to_numpy().astype(np.float64)
-    return score if rises else -score, values["correct"].to_numpy().astype(bool)
+    return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name), verdict)
 
 
 def _thresholds(score: NDArray[np.float64], *, rises: bool) -> dict[int, float]:
@@ -162,14 +162,16 @@ def _thresholds(score: NDArray[np.float64], *, rises: bool) -> dict[int, float]:
     return {share: value if rises else -value for share, value in least.items()}
 
 
-def _fifths(score: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bar, ...]:
-    if len(score) < FIFTHS:
+def _fifths(ranked: pl.DataFrame) -> tuple[Bar, ...]:
+    """Accuracy of five groups of items, from the least confident to the most."""
+    if len(ranked) < FIFTHS:
         return ()
-    order = np.argsort(score, kind="stable")
     found = []
-    for part in np.array_split(correct[order], FIFTHS):
-        share = wilson(int(part.sum()), len(part))
-        found.append(Bar(share.value, share.low, share.high, len(part)))
+    for places in np.array_split(np.arange(len(ranked)), FIFTHS):
+        part = ranked[places]
+        codes, n_images = numbered(part["group"].to_numpy())
+        share = clustered_share(part["correct"].to_numpy(), codes, n_images=n_images)
+        found.append(Bar(share.value, share.low, share.high, share.n, share.n_groups))
     return tuple(found)
 
 
@@ -191,15 +193,29 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
         judgement = judge(claims)
         if recommended in names or judgement.claim is None:
             continue
-        auroc = decimal(judgement.claim.number.value)
-        size = size_of(judgement.claim.number.value)
-        if judgement.verdict is Verdict.NO:
-            found.append(f"{family}: no better than chance, or not beyond a guard ({auroc})")
-        elif judgement.verdict is Verdict.UNDECIDED:
-            found.append(f"{family}: not shown ({auroc})")
-        elif size == "weak":
-            found.append(f"{family}: weak ({auroc})")
+        if text := _shortcoming(judgement):
+            found.append(f"{family}: {text}")
     return tuple(found)
+
+
+def _shortcoming(judgement: Judgement) -> str:
+    """Why a signal tells less, with its AUROC; empty where it tells more than weakly."""
+    claim = judgement.claim
+    assert claim is not None
+    number = claim.number
+    auroc = decimal(number.value)
+    where = standing(number, null=0.5, conjoined=True)
+    tells = where.differs and is_noticeable(number.value)
+    if judgement.verdict is Verdict.YES:
+        return f"weak ({auroc})" if size_of(number.value) == "weak" else ""
+    if judgement.verdict is Verdict.NO and not tells:
+        return f"no better than chance ({auroc})"
+    if tells:
+        failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
+        open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
+        return f"{'fails' if failed else 'not settled'}: {listed(failed or open_ones)} ({auroc})"
+    could = f"; could find {decimal(0.5 + number.resolvable)}" if number.resolvable < 0.5 else ""
+    return f"not settled ({auroc}{could})"
 
 
 def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
@@ -248,13 +264,19 @@ def _signal_cell(decision: Decision) -> Cell:
     return Cell(predictor_label(found.predictor), what, kind="strong")
 
 
+_NO_SIGNAL = {
+    Verdict.TOO_FEW: "not settled, too few wrong or right answers",
+    Verdict.UNDECIDED: "not settled, no signal was shown to tell right from wrong",
+    Verdict.NOT_RUN: "not judged, no signal or probe was run",
+    Verdict.NOT_CAPTURED: "not judged, no signal was captured",
+}
+
+
 def _none_in_words(decision: Decision) -> str:
     """Why there is no signal to use."""
     if decision.accuracy is None or not decision.accuracy.defined:
-        return "not judged: no answer could be scored"
-    if not decision.judged:
-        return "not judged: no signal or probe was run"
-    return "none: nothing tells right from wrong here"
+        return "not judged, no answer could be scored"
+    return _NO_SIGNAL.get(decision.verdict, "none, nothing tells right from wrong here")
 
 
 def _auroc_cell(decision: Decision) -> Cell:

@@ -1,7 +1,7 @@
 """The study's results as the report looks them up."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ class StudyEvidence:
     """Margins of the study's equivalence tests."""
     between_models: BetweenModels
     """How far the interventions' effects on two models differ."""
-    missing: Mapping[str, Sequence[str]]
-    """Model → stages that should have run and have left nothing; by an empty name, of the study."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Model → stages that should have run and have left nothing; by an empty name, of the study."""
 
 
 def gather_evidence(
@@ -48,7 +48,7 @@ def gather_evidence(
     study: str,
     data_manifest: Path,
     sampling: Path,
-    missing: Mapping[str, Sequence[str]],
+    missing: Mapping[str, Sequence[str]] | None = None,
 ) -> StudyEvidence:
     """Read every table that the report needs.
 
@@ -77,7 +77,7 @@ def gather_evidence(
             for row in results.table(EFFECTS).iter_rows(named=True)
             if " - " in row["model"]  # which no model's name has
         },
-        missing=missing,
+        missing=missing or {},
         origins=results.origins,
     )
 

@@ -211,22 +211,14 @@ def _warnings(study: StudyEvidence) -> list[str]:
     """Warnings to read before comparing with the papers."""
     found = []
     embedded = [model.name for model in study.models if model.embedded]
-    answered = {model.name for model in study.models}
-    for name, stages in study.missing.items():
-        commands = listed([STAGE[stage].command for stage in stages])
-        left_out = "" if name in answered or not name else " The model is left out of this report."
-        found.append(
-            f"This study is not whole. {name or 'All models'}: no results of {commands}; a job "
-            f"failed, or has not run yet.{left_out}"
-        )
+    if study.missing:
+        found.append(_not_whole(study))
     if embedded:
-        are = "are" if len(embedded) > 1 else "is"
+        are = "are tiny embedded models" if len(embedded) > 1 else "is a tiny embedded model"
         found.append(
-            f"{listed(embedded)} {are} the project's own tiny embedded "
-            f"model{'s' if len(embedded) > 1 else ''} (checkpoint zoo:…), not the papers' "
-            "checkpoints. They have the same architecture at a thousandth of the size; the "
-            "published numbers are of other models and other images, and agreement or "
-            "disagreement with them proves nothing."
+            f"{listed(embedded)} {are} of this project (checkpoint zoo:…), of the architecture "
+            "that the papers studied, at a thousandth of the size. The published numbers are of "
+            "other models and other images: agreement or disagreement with them proves nothing."
         )
     if embedded and study.data.get("origin") != "scenes":
         found.append(_out_of_their_world(study))
@@ -237,6 +229,18 @@ def _warnings(study: StudyEvidence) -> list[str]:
             "models' manifests before comparing with the published numbers."
         )
     return found
+
+
+def _not_whole(study: StudyEvidence) -> str:
+    """Warning about a study of which results are missing."""
+    answered = {model.name for model in study.models}
+    parts = []
+    for name, stages in study.missing.items():
+        lacks = (
+            f"{name or 'all models'}: no results of {listed([STAGE[s].command for s in stages])}"
+        )
+        parts.append(lacks + ("" if name in answered or not name else " (left out of this report)"))
+    return f"This study is not whole: a job failed, or has not run yet. {'; '.join(parts)}."
 
 
 def _out_of_their_world(study: StudyEvidence) -> str:

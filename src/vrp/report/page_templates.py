@@ -26,7 +26,7 @@ def page_environment() -> Environment:
     environment.filters["multiple"] = lambda value: f"{decimal(value, 1)}×"
     script = _script()
     environment.globals["script"] = Markup(script)
-    environment.globals["script_hash"] = _hash_source(script)
+    environment.globals["script_hash"] = script_source(script)
     return environment
 
 
@@ -40,7 +40,7 @@ def _script() -> str:
     return (resources.files("vrp.report") / "templates" / "page.js").read_text(encoding="utf-8")
 
 
-def _hash_source(script: str) -> str:
+def script_source(script: str) -> str:
     """What names a script in the page's content security policy: no other script can run."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
