@@ -52,16 +52,23 @@ lint: venv ## Check format, style, types and the workflow
 	$(ACTIVE) python -m vrp.config.reference config --check
 	$(ACTIVE) python -m vrp.study.reference docs --check
 
+.PHONY: docs
+docs: venv ## Build the site into build/site; with a finished demo, its gallery, too
+	@$(ACTIVE) NO_MKDOCS_2_WARNING=1 mkdocs build
+
 .PHONY: reference
 reference: venv ## Rewrite config/README.md, config/schema.json and docs/stages.md
 	@$(ACTIVE) python -m vrp.config.reference config
 	@$(ACTIVE) python -m vrp.study.reference docs
 
 .PHONY: lock
-lock: ## Renew requirements.lock: what a fresh install of pyproject.toml yields today
+lock: ## Renew requirements.lock, what a fresh install of pyproject.toml yields today, and envs/
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --upgrade pip setuptools
-	build/lock/bin/python -m pip install --quiet --editable '.[workflow,dev]'
+	build/lock/bin/python -m pip install --quiet --editable '.[workflow,dev,docs]'
 	build/lock/bin/python -m pip freeze --all --exclude-editable \
 	    | sed -E 's/\+[a-z0-9.]+$$//' | grep -vE '^(pip|wheel)==' > requirements.lock
+	{ sed '/^  - pip:$$/q' envs/environment.yaml; sed 's/^/      - /' requirements.lock; } \
+	    > build/environment.yaml
+	mv build/environment.yaml envs/environment.yaml

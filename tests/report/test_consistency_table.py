@@ -1,11 +1,13 @@
 """Sampled self-consistency beside its exact expectation."""
 
+import math
+
 import polars as pl
 import pytest
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.consistency_table import mean_difference, sampled_against_exact
-from vrp.report.evidence import ModelEvidence
 
 CONSISTENCY = pl.DataFrame(
     {
@@ -20,11 +22,11 @@ CONSISTENCY = pl.DataFrame(
 
 
 def test_the_difference_by_hand():
-    # Differences .05, −.05, .1 of images a, a, b: mean 1/30; sums of deviations −1/15 and 1/15,
-    # over three items: SE = sqrt(2/1 · 2 · (1/45)²); t of one degree.
+    # Differences .05, −.05, .1 of images a, a, b: mean 1/30. Without a the mean is .1, without
+    # b 0: it moves by 1/15 and 1/30; SE = sqrt(1/2 · ((1/15)² + (1/30)²)); t of one degree.
     found = mean_difference(CONSISTENCY)
     assert found.value == pytest.approx(1 / 30)
-    assert found.high - found.value == pytest.approx(12.706205 * 2 / 45)
+    assert found.high - found.value == pytest.approx(12.706205 * math.sqrt(5 / 1800))
     assert (found.n, found.n_groups) == (3, 2)
 
 

@@ -7,7 +7,7 @@ from vrp.config.effects import EffectsConfig
 from vrp.estimates.intervention_runs import Runs, differences_between_models
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import StudyConditions
-from vrp.stages.effects import _effect
+from vrp.stages.effects import _beyond_blank, _effect
 from vrp.stats.random_sets import ONE_SET
 
 N_ITEMS, EFFECTS = 300, EffectsConfig(sign_flips=300)
@@ -74,6 +74,27 @@ def test_what_was_gained_and_lost_by_hand():
     assert row["margin"] == pytest.approx(0.25)
     assert row["margin_low"] < 0.25 < row["margin_high"]
     assert row["per_seed"] == [0.0]
+
+
+def test_hiding_is_compared_with_a_blank_image_on_the_items_of_both():
+    """The blank image was shown to items 0 to 39, tokens were hidden of items 20 to 59."""
+    n, tasks = 40, np.full(40, "existence")
+
+    def of(items, after):
+        after = np.array([after], bool)
+        ids = np.array([f"{index:02d}" for index in items])
+        before, margin = np.ones(n, bool), np.zeros((1, n))
+        return Runs(
+            before, after, ~after, margin, tasks, tasks, np.array(items), 60, False, ids
+        )  # fmt: skip
+
+    blank = of(range(40), [0] * 20 + [1, 1, 1, 1, 0] * 4)
+    hidden = of(range(20, 60), [0, 0, 0, 1, 0] * 4 + [1] * 20)
+    found = _beyond_blank(hidden, blank)
+    assert found["to_blank"] == pytest.approx(100 * (1 - 4) / 5)  # of items 20 to 39 alone
+    assert found["to_blank_low"] < found["to_blank"] < found["to_blank_high"]
+    for nothing in (_beyond_blank(hidden, None), _beyond_blank(of(range(60, 100), [1] * n), blank)):
+        assert np.isnan(list(nothing.values())).all()
 
 
 CONDITIONS = StudyConditions(

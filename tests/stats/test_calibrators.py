@@ -108,7 +108,30 @@ def test_platt_is_chosen_where_it_fits_and_with_few_images():
     assert found.reason == "isotonic regression is not better by a standard error"
     few = fit_calibrator(*curved(900), seed="a")
     assert isinstance(few.calibrator, Platt)
-    assert (list(few.brier), few.reason) == (["platt"], "fewer than 1,000 images")
+    assert list(few.brier) == ["platt", "platt of log-odds"]
+    assert few.reason == "fewer than 1,000 images"
+
+
+def test_probabilities_that_need_no_map_get_the_identity():
+    """The sigmoid of log-odds with slope 1 and intercept 0 leaves a probability as it is."""
+    random = np.random.default_rng(5)
+    scores = random.random(5000)
+    correct = random.random(5000) < scores
+    found = fit_platt(scores, correct, log_odds=True)
+    assert found == Platt(pytest.approx(1, abs=0.1), pytest.approx(0, abs=0.1), log_odds=True)
+    assert found.probability(0.3) == pytest.approx(0.3, abs=0.02)
+    assert 0 < found.probability(0.0) < found.probability(1.0) < 1
+    chosen = fit_calibrator(scores[:900], correct[:900], np.arange(900), seed="a").calibrator
+    assert chosen.log_odds
+    again = calibrator_from(json.loads(json.dumps(found.as_json())))
+    assert again == found
+
+
+def test_scores_that_are_no_probabilities_have_no_log_odds():
+    random = np.random.default_rng(6)
+    scores = 3 * random.random(500)
+    found = fit_calibrator(scores, random.random(500) < 0.5, np.arange(500), seed="a")
+    assert list(found.brier) == ["platt"]
 
 
 def test_probabilities_come_from_other_images():

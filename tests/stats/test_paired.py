@@ -9,6 +9,7 @@ from vrp.stats import paired
 from vrp.stats.clusters import group_sums, numbered
 from vrp.stats.paired import (
     mcnemar,
+    mean_over_tasks,
     paired_difference,
     paired_equivalence_p,
     paired_estimate,
@@ -67,7 +68,7 @@ def test_an_effect_by_hand():
     # Per image, changes less the mean: −160, +40, +140, +40, −60 in a tenth of a point.
     squares = sum(v**2 for v in (-16, 4, 14, 4, -6))
     assert found.se == pytest.approx(math.sqrt(5 / 4 * squares))
-    assert (found.df, found.n_gained, found.n_lost) == (4, 1, 2)
+    assert (pytest.approx(found.df), found.n_gained, found.n_lost) == (4, 1, 2)
     assert mcnemar(1, 3) == pytest.approx(stats.binomtest(1, 4).pvalue)
     # Nets a −2, c +1, e −1: Σ = −2; |±2 ±1 ±1| ≥ 2 in 6 of 8.
     nets = group_sums((after - before).astype(float), numbered(groups)[0])
@@ -78,25 +79,29 @@ def test_an_effect_by_hand():
 def test_no_change_at_all_is_strong_evidence_of_no_effect():
     found = effect(np.ones(1000), np.ones(1000))
     estimate = paired_estimate(found)
-    # Clopper and Pearson's upper bound of 0 of 1,000, once for gains and once for losses.
-    reach = 100 * (1 - 0.0125 ** (1 / 1000))
+    # Where nothing changed, the squared statistic of a difference d is n d / (1 − d).
+    bound = stats.t.ppf(0.975, 999) ** 2
+    reach = 100 * bound / (1000 + bound)
     assert estimate.value == 0.0
     assert (estimate.low, estimate.high) == pytest.approx((-reach, reach))
-    assert estimate.method == "exact"
-    assert "0 of 1000 images changed" in estimate.note
-    # Were 2% of images to change, none of 1,000 would be drawn with chance 0.98^1000.
-    assert paired_equivalence_p(found, margin=2.0) == pytest.approx(0.98**1000, rel=1e-9)
+    statistic = math.sqrt(1000 * 0.02 / 0.98)
+    assert paired_equivalence_p(found, margin=2.0) == pytest.approx(stats.t.sf(statistic, 999))
+    # Eight changes, all losses: what an exact test at 5% needs six of, in four of five studies.
+    assert 0.7 < found.resolvable(0.05) < 0.9
+    assert stats.poisson.sf(5, 10 * found.resolvable(0.05)) == pytest.approx(0.8, abs=0.02)
 
 
-def test_few_changed_images_have_the_interval_of_gains_and_losses():
-    after = np.ones(30)
-    after[:8] = 0
-    estimate = paired_estimate(effect(np.ones(30), after))
-    losses = stats.binomtest(8, 30).proportion_ci(0.975)
-    gains = stats.binomtest(0, 30).proportion_ci(0.975)
-    assert estimate.low == pytest.approx(-100 * losses.high)
-    assert estimate.high == pytest.approx(100 * (gains.high - losses.low))
-    assert estimate.method == "exact"
+def test_intervals_do_not_fall_off_a_cliff():
+    """From none to sixty losses of 400, ends move little from one to the next."""
+    ends = []
+    for n_lost in range(60):
+        after = np.ones(400)
+        after[:n_lost] = 0
+        found = paired_estimate(effect(np.ones(400), after))
+        ends.append((found.low, found.high))
+    steps = np.abs(np.diff(ends, axis=0))
+    assert steps.max() < 0.6  # of a point; a loss is a quarter
+    assert np.all(np.diff(np.array(ends)[:, 0]) < 0)
 
 
 def test_one_changed_image_gives_no_p_of_zero():
@@ -105,7 +110,42 @@ def test_one_changed_image_gives_no_p_of_zero():
     found = effect(np.ones(1000), after)
     estimate = paired_estimate(found)
     assert estimate.low < -0.1 < 0 < estimate.high
-    assert 0 < paired_equivalence_p(found, margin=2.0) < 1e-6
+    assert 0 < paired_equivalence_p(found, margin=2.0) < 1e-3
+
+
+def test_a_mean_of_one_task_is_that_task():
+    after = np.ones(166)
+    after[3] = 0
+    one = effect(np.ones(166), after)
+    mean = mean_over_tasks({"existence": one})
+    assert paired_estimate(mean) == paired_estimate(one)
+    assert paired_equivalence_p(mean, margin=2.0) == paired_equivalence_p(one, margin=2.0)
+
+
+def test_a_mean_over_tasks_leaves_small_ones_out_and_combines_intervals():
+    """MOVER by hand: ends combine as the root of their distances' squares, over the tasks."""
+    codes = np.arange(300)
+    parts = {
+        name: paired_difference(
+            np.ones(n), np.arange(n) >= lost, codes[:n], n_images=300, name=name
+        )
+        for name, n, lost in (("a", 100, 0), ("b", 300, 30), ("c", 9, 9))
+    }
+    mean = mean_over_tasks(parts)
+    found = paired_estimate(mean)
+    a, b = (paired_estimate(parts[name]) for name in "ab")
+    assert found.value == pytest.approx((a.value + b.value) / 2)
+    assert found.note == "left out of the average: c (too few images: 9)"
+    assert found.low == pytest.approx(
+        found.value - math.hypot(a.value - a.low, b.value - b.low) / 2
+    )
+    assert found.high == pytest.approx(
+        found.value + math.hypot(a.high - a.value, b.high - b.value) / 2
+    )
+    assert paired_equivalence_p(mean, margin=2.0) > 0.5
+    assert mean.resolvable(0.05) == pytest.approx(
+        math.hypot(parts["a"].resolvable(0.05), parts["b"].resolvable(0.05)) / 2
+    )
 
 
 def test_few_images_give_neither_interval_nor_test():
@@ -143,13 +183,34 @@ def test_images_of_unequal_size_count_as_fewer():
     sizes = np.array([1, 9] * 10)
     found = effect(np.ones(100), np.ones(100), np.repeat(np.arange(20), sizes))
     assert found.n_effective == pytest.approx(100**2 / (10 * 1 + 10 * 81))
-    reach = 100 * (1 - 0.0125 ** (1 / found.n_effective))
+    # … and their variance has the degrees of freedom of images that count by their squares.
+    assert found.pairs_df == pytest.approx((10 + 10 * 81) ** 2 / (10 + 10 * 81**2) - 1)
+    bound = stats.t.ppf(0.975, found.pairs_df) ** 2
+    reach = 100 * bound / (found.n_effective + bound)
     assert paired_estimate(found).high == pytest.approx(reach)
     # 1,000 answers of which none changed are evidence of no effect.
     groups = unequal(387)
     found = effect(np.ones(groups.size), np.ones(groups.size), groups)
     assert paired_equivalence_p(found, margin=2.0) < 0.02
     assert paired_estimate(found).high < 2.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_cancelling", [0, 3, 12])
+def test_what_can_be_found_is_found_in_four_of_five_studies(n_cancelling):
+    """As many answers are won as are lost; on top of them the effect takes its share."""
+    random = np.random.default_rng(6)
+    before, after = np.ones(300), np.ones(300)
+    before[:n_cancelling], after[n_cancelling : 2 * n_cancelling] = 0, 0
+    truth = effect(before, after).resolvable(0.05) / 100
+    share, found = n_cancelling / 300, 0
+    for index in range(1000):
+        u = random.random(300)
+        won, lost = u < share, (u >= share) & (u < 2 * share + truth)
+        part = paired_estimate(effect(~won, ~lost))
+        p = sign_flip_test(won.astype(float) - lost, seed=str(index), n_draws=500)
+        found += p < 0.05 and not part.low <= 0 <= part.high
+    assert 0.7 <= found / 1000 <= 0.9
 
 
 @pytest.mark.slow
@@ -168,7 +229,7 @@ def test_few_changes_on_unequal_images_keep_coverage_and_size(by_size):
         estimate = paired_estimate(found)
         covered += estimate.low <= -2.0 <= estimate.high
         equivalent += paired_equivalence_p(found, margin=2.0) < 0.05
-    assert covered / 1000 >= 0.95
+    assert covered / 1000 >= 0.93
     assert equivalent / 1000 <= 0.06
 
 

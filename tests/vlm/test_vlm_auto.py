@@ -147,6 +147,7 @@ LAYOUTS = {
 def build_tokenizer(layout: Layout) -> PreTrainedTokenizerFast:
     """Return a byte-level tokenizer that puts the first special token before a text."""
     symbols = [*layout.specials, *sorted(ByteLevel.alphabet()), "Yes", "ĠYes", "No", "ĠNo"]
+    symbols += ["yes", "Ġyes", "no", "Ġno"]
     vocabulary = {token: index for index, token in enumerate(symbols)}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)

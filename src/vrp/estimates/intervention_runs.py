@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vrp.interventions.conditions import StudyConditions
 from vrp.interventions.masking import SHAM
-from vrp.stats.clusters import group_sums
+from vrp.stats.clusters import group_sums, smallest_resolvable
 from vrp.stats.paired import PERCENT, paired_difference, paired_estimate, sign_flip_test
 from vrp.stats.random_sets import SetSpread
 
@@ -147,17 +147,25 @@ def _difference(
     p = sign_flip_test(group_sums(change, groups), seed=seed, n_draws=sign_flips)
     se, df = 2 * part.se, part.df
     spread = _both(one.spread, other.spread)
+
+    def resolvable(alpha: float) -> float:
+        over_sets = (
+            0.0 if spread is None else smallest_resolvable(spread.se, spread.df, alpha=alpha)
+        )
+        return max(2 * part.resolvable(alpha), over_sets)
+
     if spread is not None:
         estimate, p = spread.widened(estimate), spread.p_against_none(estimate.value, p)
         se, df = spread.wider_of(se, df)
     nothing = dict.fromkeys(
         ("baseline", "accuracy", "p_mcnemar", "p_equivalence", "changed", "gained", "lost",
-         "margin", "margin_low", "margin_high"), math.nan,
+         "margin", "margin_low", "margin_high", "to_blank", "to_blank_low", "to_blank_high"),
+        math.nan,
     )  # fmt: skip
     return {
         **nothing, "n": len(shared), "n_groups": estimate.n_groups, "effect": estimate.value,
         "low": estimate.low, "high": estimate.high, "se": se, "df": df, "p": p, "per_seed": [],
-        "place": None, "note": estimate.note or None,
+        "resolvable": resolvable, "place": None, "note": estimate.note or None,
     }  # fmt: skip
 
 

@@ -100,6 +100,13 @@ class Effect(NamedTuple):
     """Mean change of the decision margin, logits."""
     place: int | None = None
     """Place of a set of neurons among its random controls, the most harmful first."""
+    to_blank: ReportedEstimate = ReportedEstimate(math.nan)
+    """Accuracy minus that with a blank image, on the items of both, percentage points."""
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether hiding tokens leaves less than a blank image, which takes all away."""
+        return self.to_blank.high < 0
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Effect":
@@ -108,13 +115,17 @@ class Effect(NamedTuple):
         return cls(
             effect, row["baseline"], row["accuracy"], row["changed"], row["p_mcnemar"],
             tuple(row["per_seed"]), row["gained"], row["lost"],
-            ReportedEstimate(row["margin"], row["margin_low"], row["margin_high"], n=effect.n),
+            ReportedEstimate(
+                row["margin"], row["margin_low"], row["margin_high"], n=effect.n,
+                n_groups=effect.n_groups,
+            ),
             row["place"],
+            ReportedEstimate(row["to_blank"], row["to_blank_low"], row["to_blank_high"]),
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary."""
-        inner = {"margin": self.margin.as_json()}
+        inner = {"margin": self.margin.as_json(), "to_blank": self.to_blank.as_json()}
         rest = {name: plain(value) for name, value in self._asdict().items() if name != "effect"}
         return {**self.effect.as_json(), **rest, **inner}
 

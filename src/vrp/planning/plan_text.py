@@ -81,9 +81,9 @@ def _stage_row(stage: StagePlan) -> tuple[str, ...]:
         f"{stage.n_answers:,}",
         f"{stage.tflop:,.0f}" if stage.tflop >= 100 else f"{stage.tflop:.3g}",
         str(stage.n_jobs),
-        _duration(stage.seconds / stage.n_jobs),
-        _duration(stage.seconds) + ("*" if stage.measured else ""),
-        _size(stage.memory),
+        duration(stage.seconds / stage.n_jobs),
+        duration(stage.seconds) + ("*" if stage.measured else ""),
+        size(stage.memory),
         str(stage.batch_size) if fits else f"{stage.batch_size} (fits: {stage.largest_batch})",
     )
 
@@ -99,14 +99,14 @@ def _condition_rows(plan: Plan) -> list[tuple[str, ...]]:
         rows.append((
             stage, name, f"{of_models[0].n_items:,}",
             f"{sum(one.n_answers for one in of_models):,}",
-            _duration(sum(one.seconds for one in of_models)),
+            duration(sum(one.seconds for one in of_models)),
             f"{shows:.1f} pp" if math.isfinite(shows) else "",
         ))  # fmt: skip
     return rows
 
 
 def _analysis_row(stage: StagePlan) -> tuple[str, ...]:
-    return stage.stage, stage.model, _duration(stage.seconds) + ("*" if stage.measured else "")
+    return stage.stage, stage.model, duration(stage.seconds) + ("*" if stage.measured else "")
 
 
 def _table_rows(plan: Plan) -> list[tuple[str, ...]]:
@@ -115,7 +115,7 @@ def _table_rows(plan: Plan) -> list[tuple[str, ...]]:
             table.table,
             table.model,
             f"{table.n_rows:,}",
-            _size(table.n_bytes) + ("*" if table.measured else ""),
+            size(table.n_bytes) + ("*" if table.measured else ""),
         )
         for table in plan.tables
     ]
@@ -129,14 +129,14 @@ def _totals(plan: Plan) -> str:
             ("GPU memory", _largest_job(plan)),
         ]
     rows += [
-        ("processor", f"{_duration(plan.cpu_seconds)} of one core"),
-        ("results", _size(plan.n_bytes)),
-        ("while it runs", f"{_size(plan.most_bytes)}: finished batches are kept until it succeeds"),
+        ("processor", f"{duration(plan.cpu_seconds)} of one core"),
+        ("results", size(plan.n_bytes)),
+        ("while it runs", f"{size(plan.most_bytes)}: finished batches are kept until it succeeds"),
     ]
     if plan.data_bytes:
-        rows.append(("data", f"{_size(plan.data_bytes)} while they are fetched"))
+        rows.append(("data", f"{size(plan.data_bytes)} while they are fetched"))
     if downloads := sum(plan.checkpoint_bytes.values()):
-        rows.append(("checkpoints", f"{_size(downloads)} in the hub's cache"))
+        rows.append(("checkpoints", f"{size(downloads)} in the hub's cache"))
     for key, (now, good) in plan.shards.items():
         advice = "good" if now == good else f"{good} would do for jobs of at most two hours"
         rows.append((key, f"{now}: {advice}"))
@@ -148,14 +148,15 @@ def _largest_job(plan: Plan) -> str:
     on_gpu = [stage for stage in plan.stages if stage.memory == plan.memory]
     largest = on_gpu[0]
     gpus = f", on {largest.n_devices} GPUs" if largest.n_devices > 1 else ""
-    return f"up to {_size(plan.memory)} ({largest.stage} of {largest.model}{gpus})"
+    return f"up to {size(plan.memory)} ({largest.stage} of {largest.model}{gpus})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return aligned([head, *rows], n_text=2) if rows else ""
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words, such as `4 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
@@ -163,7 +164,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _size(n_bytes: float) -> str:
+def size(n_bytes: float) -> str:
+    """Return a number of bytes in words, such as `1.2 GB`."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:.1f} {unit}"

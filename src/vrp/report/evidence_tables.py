@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from vrp.estimates.predictors import predictor_kind, predictor_label
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Standing, standing
+from vrp.findings.contrasts import TASK_ONLY
+from vrp.findings.evidence import ModelEvidence, TracedLayers
+from vrp.findings.guards import guards
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast, StudyConditions
-from vrp.interventions.masking import BLANK_IMAGE, MaskCondition
 from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
-from vrp.report.contrasts import TASK_ONLY
-from vrp.report.evidence import ModelEvidence, StudyEvidence, TracedLayers
-from vrp.report.guards import guards
+from vrp.report.evidence import StudyEvidence
 from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
     Cell,
@@ -264,11 +264,7 @@ def effects_table(model: ModelEvidence) -> Table:
         if (kind, condition.name) in found
     ]
     axis = common_axis((effect.effect for _, effect in ordered), least=model.margins.effect_pp)
-    blank = found.get(("mask", BLANK_IMAGE))
-    rows = [
-        _effect_row(condition, effect, axis, disturbs=_disturbs(condition, effect, blank))
-        for condition, effect in ordered
-    ]
+    rows = [_effect_row(condition, effect, axis) for condition, effect in ordered]
     columns = [
         "condition", "items", "accuracy before, %", "after, %", "effect", "", "p (Holm)",
         "verdict", "answers changed, %", "decision margin", "over seeds",
@@ -307,14 +303,8 @@ def _count_cell(counts: Sequence[int]) -> Cell:
     return Cell("–".join(thousands(n) for n in sorted({min(counts), max(counts)})))
 
 
-def _disturbs(condition: Condition | Contrast, effect: Effect, blank: Effect | None) -> bool:
-    """Whether hiding tokens leaves less than a blank image does: more than information is lost."""
-    hides = isinstance(condition, MaskCondition) and condition.size is not None
-    return hides and blank is not None and effect.effect.high < blank.effect.value
-
-
 def _effect_row(
-    condition: Condition | Contrast, effect: Effect, axis: tuple[float, float], *, disturbs: bool
+    condition: Condition | Contrast, effect: Effect, axis: tuple[float, float]
 ) -> list[Cell]:
     seeds = effect.per_seed
     spread = f"{decimal(min(seeds), 1, signed=True)} … {decimal(max(seeds), 1, signed=True)}"
@@ -326,7 +316,7 @@ def _effect_row(
         name_cell(condition.label, condition.name),
         Cell(thousands(effect.effect.n), f"{thousands(effect.effect.n_groups)} images"),
         Cell(decimal(100 * effect.baseline, 1)),
-        Cell(decimal(100 * effect.accuracy, 1), "below a blank image" if disturbs else ""),
+        Cell(decimal(100 * effect.accuracy, 1), _beside_blank(effect)),
         estimate_cell(effect.effect, 1, signed=True, unit=" pp"),
         whisker_cell(effect.effect, low=axis[0], high=axis[1], null=0.0),
         _p_cell(effect.effect._replace(p_equivalence_adjusted=math.nan)),
@@ -335,6 +325,12 @@ def _effect_row(
         estimate_cell(effect.margin, 2, signed=True),
         Cell(*over),
     ]
+
+
+def _beside_blank(effect: Effect) -> str:
+    if not effect.disturbs:
+        return ""
+    return f"{decimal(-effect.to_blank.value, 1)} pp below a blank image"
 
 
 _STANDING_WORDS = {

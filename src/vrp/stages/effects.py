@@ -25,10 +25,10 @@ from vrp.interventions.conditions import (
     StudyConditions,
     conditions_by_name,
 )
-from vrp.interventions.masking import SHAM
+from vrp.interventions.masking import BLANK_IMAGE, SHAM
 from vrp.interventions.tracing import BLANK, CLEAN
+from vrp.stats.auroc import MIN_IMAGES
 from vrp.stats.clusters import (
-    ClusteredEstimate,
     clustered_mean,
     clustered_ratio,
     group_sums,
@@ -39,7 +39,10 @@ from vrp.stats.clusters import (
 from vrp.stats.estimate import ALPHA, Estimate
 from vrp.stats.multiplicity import holm
 from vrp.stats.paired import (
+    PairedDifference,
+    PairedMean,
     mcnemar,
+    mean_over_tasks,
     paired_difference,
     paired_equivalence_p,
     paired_estimate,
@@ -184,6 +187,7 @@ def _condition_rows(
     """Rows of all conditions of one model, and of their differences from their controls."""
     rows = []
     contrasts = conditions.contrasts(intervention)
+    blank = runs_of.get(BLANK_IMAGE)
     for condition, runs in runs_of.items():
         contrast = contrasts.get(condition)
         control = runs_of.get(contrast.against.name) if contrast is not None else None
@@ -195,6 +199,7 @@ def _condition_rows(
             rows.append(
                 {**name, "condition": condition}
                 | _effect(some.baseline, some, effects, seed, tested=tested, macro=scope == "macro")
+                | _beyond_blank(some, blank if condition not in (SHAM, BLANK_IMAGE) else None)
             )
             if contrast is not None and control is not None:
                 both, against = on_common_items(some, control)
@@ -202,6 +207,7 @@ def _condition_rows(
                     rows.append(
                         {**name, "condition": contrast.name}
                         | _effect(against, both, effects, seed, macro=scope == "macro")
+                        | _beyond_blank(both, None)
                     )
     return rows
 
@@ -252,7 +258,8 @@ def _effect(
         )
         se, df = spread.wider_of(se, df)
     before, right = reference.after.mean(axis=0), runs.after.mean(axis=0)
-    margin = _margin(reference, runs)
+    mean = partial(_mean_over_tasks, runs) if macro else _mean
+    margin = _margin(reference, runs, macro=macro)
     return {
         "n": estimate.n,
         "n_groups": estimate.n_groups,
@@ -266,16 +273,33 @@ def _effect(
         "p": p,
         "p_mcnemar": p_mcnemar,
         "p_equivalence": p_equivalence,
-        "changed": float(runs.changed.mean()),
-        "gained": float((right * (1 - before)).mean()),
-        "lost": float((before * (1 - right)).mean()),
+        "resolvable": partial(_resolvable, part, spread),
+        "changed": mean(runs.changed.mean(axis=0)),
+        "gained": mean(right * (1 - before)),
+        "lost": mean(before * (1 - right)),
         "margin": margin.value,
         "margin_low": margin.low,
         "margin_high": margin.high,
-        "per_seed": [100 * float(after.mean() - before.mean()) for after in runs.after],
+        "per_seed": [100 * (mean(after) - mean(before)) for after in runs.after],
         "place": _place(reference, runs, macro=macro),
         "note": estimate.note or None,
     }
+
+
+def _beyond_blank(runs: Runs, blank: Runs | None) -> EffectRow:
+    """Accuracy under a masking minus that with a blank image, on the items of both.
+
+    Args:
+        runs: of the masking.
+        blank: with a blank image; None: there is nothing to be compared with.
+    """
+    low, value, high = math.nan, math.nan, math.nan
+    if blank is not None:
+        some, grey = on_common_items(runs, blank)
+        if len(some.before):
+            estimate = paired_estimate(_difference(grey, some))
+            low, value, high = estimate.low, estimate.value, estimate.high
+    return {"to_blank": value, "to_blank_low": low, "to_blank_high": high}
 
 
 def _of_sets(runs: Runs, *, macro: bool) -> list[float]:
@@ -302,17 +326,32 @@ def _place(reference: Runs, runs: Runs, *, macro: bool) -> int | None:
     return place_among(100 * _accuracy(runs, macro=macro), _of_sets(reference, macro=macro))
 
 
-def _margin(reference: Runs, runs: Runs) -> Estimate:
+def _resolvable(
+    part: PairedDifference | PairedMean, spread: SetSpread | None, alpha: float
+) -> float:
+    """Smallest effect that a test at `alpha` finds, over images and over random sets."""
+    if not part.defined or part.n_groups < MIN_IMAGES:
+        return math.nan
+    over_sets = 0.0 if spread is None else smallest_resolvable(spread.se, spread.df, alpha=alpha)
+    return max(part.resolvable(alpha), over_sets)
+
+
+def _margin(reference: Runs, runs: Runs, *, macro: bool) -> Estimate:
     """Mean change of the decision margin; items without a finite one are left out."""
     change = runs.margin.mean(axis=0) - reference.margin.mean(axis=0)
     known = np.isfinite(change)
-    mean = clustered_mean(np.where(known, change, np.nan), runs.groups, n_images=runs.n_images)
-    estimate = mean.estimate("clustered-t")
+    parts = {
+        task: clustered_mean(
+            np.where(chosen & known, change, np.nan), runs.groups, n_images=runs.n_images, name=task
+        )
+        for task, chosen in (_large_tasks(runs) if macro else {"items": known}).items()
+    }
+    estimate = mean_of(parts, n_groups=len(np.unique(runs.groups[known]))).estimate("clustered-t")
     spread = _spread(reference, runs, lambda sets: sets.margin[:, known].mean(axis=1))
     return estimate if spread is None else spread.widened(estimate)
 
 
-def _difference(reference: Runs, runs: Runs, name: str = "items") -> ClusteredEstimate:
+def _difference(reference: Runs, runs: Runs, name: str = "items") -> PairedDifference:
     """Difference in percent, both sides averaged over their seeds."""
     return paired_difference(
         reference.after.mean(axis=0), runs.after.mean(axis=0), runs.groups,
@@ -320,21 +359,41 @@ def _difference(reference: Runs, runs: Runs, name: str = "items") -> ClusteredEs
     )  # fmt: skip
 
 
-def _macro(reference: Runs, runs: Runs) -> ClusteredEstimate:
+def _macro(reference: Runs, runs: Runs) -> PairedDifference | PairedMean:
     parts = {
         task: _difference(reference.where(chosen), runs.where(chosen), task)
-        for task in np.unique(runs.tasks).tolist()
-        if (chosen := runs.tasks == task).any()
+        for task, chosen in _tasks(runs).items()
     }
-    return mean_of(parts, n_groups=len(np.unique(runs.groups)))
+    return mean_over_tasks(parts)
+
+
+def _tasks(runs: Runs) -> dict[str, NDArray[np.bool_]]:
+    """Task → (n,) its items."""
+    return {task: runs.tasks == task for task in np.unique(runs.tasks).tolist()}
+
+
+def _large_tasks(runs: Runs) -> dict[str, NDArray[np.bool_]]:
+    """The tasks that an average takes: those on enough images."""
+    return {
+        task: chosen
+        for task, chosen in _tasks(runs).items()
+        if len(np.unique(runs.groups[chosen])) >= MIN_IMAGES
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean())
+
+
+def _mean_over_tasks(runs: Runs, values: NDArray[np.float64]) -> float:
+    """Unweighted mean over the tasks of an average; NaN where it has none."""
+    means = [values[chosen].mean() for chosen in _large_tasks(runs).values()]
+    return float(np.mean(means)) if means else math.nan
 
 
 def _accuracy(runs: Runs, *, macro: bool) -> float:
     right = runs.after.mean(axis=0)
-    if not macro:
-        return float(right.mean())
-    tasks = np.unique(runs.tasks)
-    return float(np.mean([right[runs.tasks == task].mean() for task in tasks]))
+    return _mean_over_tasks(runs, right) if macro else _mean(right)
 
 
 def _sign_flip(reference: Runs, runs: Runs, effects: EffectsConfig, seed: int) -> float:
@@ -409,4 +468,4 @@ def _adjust(rows: list[EffectRow], conditions: StudyConditions) -> None:
             for row, value in zip(family, holm([row[name] for row in family]), strict=True):
                 row[f"{name}_adjusted"] = float(value)
         for row in family:
-            row["resolvable"] = smallest_resolvable(row["se"], row["df"], alpha=ALPHA / n_tests)
+            row["resolvable"] = row["resolvable"](ALPHA / n_tests)

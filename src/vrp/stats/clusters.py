@@ -3,9 +3,12 @@
 Most estimates of the study are sums of means over samples of items: an AUROC, for example, is a
 mean over right items plus a mean over wrong ones. Such a sample is a *component* here. With
 `estimate − truth ≈ Σ influence`, the variance counts images rather than items (Liang & Zeger
-1986; for the AUROC Obuchowski 1997), and the degrees of freedom of Student's t follow from how
-much of the variance each component contributes (Satterthwaite 1946; for the AUROC Brunner &
-Munzel 2000). Averages and differences of estimates over the same images add up influences.
+1986; for the AUROC Obuchowski 1997). An image's influence is what leaving it out would change (the
+jackknife, "CR3" of Bell & McCaffrey 2002): with few images of unequal size the plain sums are too
+small. The degrees of freedom of Student's t follow from how much of the variance each component
+contributes (Satterthwaite 1946; for the AUROC Brunner & Munzel 2000), where images of unequal size
+count by their effective number. Averages and differences of estimates over the same images add up
+influences.
 """
 
 import math
@@ -47,16 +50,40 @@ class Component:
     """One sample of items that an estimate is a mean over."""
 
     influence: NDArray[np.float64]
-    """(images of the study,) influence of each image's items."""
+    """(images of the study,) what leaving out each image's items would change."""
     n_groups: int
     """Images with an item in the sample."""
+    df: float
+    """Degrees of freedom of its variance: the effective number of images, less one."""
 
     @classmethod
     def of_items(
-        cls, influence: NDArray[np.float64], codes: NDArray[np.int64], n_images: int
+        cls,
+        influence: NDArray[np.float64],
+        codes: NDArray[np.int64],
+        n_images: int,
+        *,
+        weights: NDArray[np.float64] | None = None,
     ) -> "Component":
-        """Sum the influence of items, (n,), over their images, numbered by `codes` (n,)."""
-        return cls(group_sums(influence, codes, n_images), n_distinct(codes))
+        """Sum the influence of items over their images.
+
+        Args:
+            influence: (n,) of each item.
+            codes: (n,) number of each item's image.
+            n_images: images of the study.
+            weights: (n,) what each item contributes to the estimate's denominator; None: all alike.
+        """
+        n_groups = n_distinct(codes)
+        sums = group_sums(influence, codes, n_images)
+        weight = group_sums(np.ones(codes.size) if weights is None else weights, codes, n_images)
+        if n_groups < 2:
+            return cls(sums, n_groups, 1.0)
+        share = weight / weight.sum()
+        # Without an image, the mean of the others has a smaller denominator.
+        jackknifed = sums * (1 - 1 / n_groups) / np.maximum(1 - share, _ROUNDING)
+        squares = np.square(weight)
+        effective = squares.sum() ** 2 / np.square(squares).sum()
+        return cls(jackknifed, n_groups, max(float(effective) - 1, 1.0))
 
     @property
     def variance(self) -> float:
@@ -105,12 +132,20 @@ class ClusteredEstimate:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom of Student's t (Satterthwaite); NaN where there is no variance."""
-        parts = [(part.variance, part.n_groups - 1) for part in self.components.values()]
+        """Degrees of freedom of Student's t; NaN where there is no variance.
+
+        Satterthwaite's where the components are of different images. Those of the same images vary
+        together and have no more degrees of freedom than the fewest: in between by the share of
+        the images with items in several.
+        """
+        parts = [(part.variance, part.df) for part in self.components.values()]
         total = sum(variance for variance, _ in parts)
         if not total > 0:
             return math.nan
-        return total**2 / sum(variance**2 / max(df, 1) for variance, df in parts)
+        apart = total**2 / sum(variance**2 / df for variance, df in parts)
+        n_in = np.sum([part.influence != 0 for part in self.components.values()], axis=0)
+        shared = float((n_in > 1).sum() / (n_in > 0).sum())
+        return (1 - shared) * apart + shared * min(df for _, df in parts)
 
     @property
     def test_se(self) -> float:
@@ -194,11 +229,17 @@ def weighted_sum(
         value += weight * part.value
         null_variance += (weight * part.null_se) ** 2
         for name, one in part.components.items():
-            influence, count = weight * one.influence, one.n_groups
-            if (known := components.get(name)) is not None:
-                influence, count = influence + known.influence, max(count, known.n_groups)
-            components[name] = Component(influence, count)
+            scaled = replace(one, influence=weight * one.influence)
+            known = components.get(name)
+            components[name] = scaled if known is None else _added(scaled, known)
     return ClusteredEstimate(value, components, n, n_groups, note, math.sqrt(null_variance))
+
+
+def _added(one: Component, other: Component) -> Component:
+    """Sum of two components over one sample, of which each may lack some items."""
+    return Component(
+        one.influence + other.influence, max(one.n_groups, other.n_groups), min(one.df, other.df)
+    )
 
 
 def mean_of(
@@ -281,7 +322,9 @@ def clustered_ratio(
     if above.size == 0 or total == 0:
         return not_estimated("no items" if above.size == 0 else "the denominator sums to zero")
     ratio = float(above.sum()) / total
-    component = Component.of_items((above - ratio * below) / total, codes, n_images)
+    component = Component.of_items(
+        (above - ratio * below) / total, codes, n_images, weights=np.abs(below)
+    )
     return ClusteredEstimate(ratio, {"items": component}, above.size, component.n_groups)
 
 

@@ -107,7 +107,7 @@ def clustered_correlation(
         correct: (n,) 0 or 1.
         codes: (n,) number of each item's image, below `n_images`.
         n_images: images of the study.
-        name: of the cell; names the components.
+        name: of the cell; names the component.
         strata: (n,) centre within; strata that are too small are left out. None: one stratum.
 
     Raises:
@@ -134,13 +134,10 @@ def clustered_correlation(
     if not math.isfinite(r):
         return not_estimated(join_notes(note, TOO_CONSTANT), n=n, n_groups=n_groups)
     xx, yy = x @ x, y @ y
-    influence = x * y / math.sqrt(xx * yy) - r / 2 * (x * x / xx + y * y / yy)
-    right = labels[used & kept]
-    components = {
-        f"{name}/{kind}": Component.of_items(influence[here], images[here], n_images)
-        for kind, here in (("right", right), ("wrong", ~right))
-    }
-    return ClusteredEstimate(r, components, n, n_groups, note)
+    spread = (x * x / xx + y * y / yy) / 2
+    influence = x * y / math.sqrt(xx * yy) - r * spread
+    component = Component.of_items(influence, images, n_images, weights=spread)
+    return ClusteredEstimate(r, {f"{name}/items": component}, n, n_groups, note)
 
 
 def correlation_estimate(estimate: ClusteredEstimate) -> Estimate:

@@ -4,7 +4,8 @@ Signs: negative means that the intervention cost accuracy.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,10 +14,9 @@ from scipy import stats
 from vrp.errors import InputError
 from vrp.stats.auroc import MIN_IMAGES
 from vrp.stats.bootstrap import generator
-from vrp.stats.clusters import ClusteredEstimate, clustered_mean, group_sums
-from vrp.stats.equivalence import equivalence_p
+from vrp.stats.clusters import POWER, ClusteredEstimate, clustered_mean, group_sums, mean_of
 from vrp.stats.estimate import LEVEL, Estimate, join_notes
-from vrp.stats.proportion import clopper_pearson
+from vrp.stats.tango import score_equivalence_p, score_interval
 
 ENUMERATION_LIMIT = 2**14
 """Sign assignments up to which all of them are listed."""
@@ -24,7 +24,7 @@ CONVOLUTION_LIMIT = 200_000
 """Sum of absolute nets up to which the exact distribution is built by convolution."""
 PERCENT = 100.0
 FEW_CHANGED = 2 * MIN_IMAGES
-"""Images that changed under which intervals and equivalence are exact."""
+"""Changed images at which their own spread and the largest that it may be weigh alike."""
 _ROUNDING = 1e-9
 
 
@@ -101,14 +101,17 @@ def sign_flip_test(nets: ArrayLike, *, seed: str, n_draws: int = 10_000) -> floa
 
 @dataclass(frozen=True)
 class PairedDifference(ClusteredEstimate):
-    """Difference of two measurements of the same items, in percentage points."""
+    """Difference of two measurements of the same items, in percentage points.
+
+    Interval, equivalence and what can be found are Tango's (1998) of as many pairs as say as much.
+    """
 
     n_gained: int = 0
     """Images with more right answers than before."""
     n_lost: int = 0
     """Images with fewer."""
     n_effective: float = 0.0
-    """Images of equal size that would say as much: n²/Σm² for images of m items."""
+    """Pairs, each gained, lost or neither as a whole, that would say as much."""
     gaining: float = 0.0
     """Answers won in images with more right answers than before, as a share of the items."""
     losing: float = 0.0
@@ -118,6 +121,65 @@ class PairedDifference(ClusteredEstimate):
     def n_changed(self) -> int:
         """Images that changed."""
         return self.n_gained + self.n_lost
+
+    @property
+    def pairs_df(self) -> float:
+        """Degrees of freedom of the images, whether they changed or not."""
+        return min(part.df for part in self.components.values())
+
+    def interval_of_pairs(self) -> tuple[float, float]:
+        """Return the 95% interval."""
+        low, high = score_interval(self.gaining, self.losing, self.n_effective, df=self.pairs_df)
+        return PERCENT * low, PERCENT * high
+
+    def p_equivalence(self, margin: float) -> float:
+        """Return the p-value of equivalence within ± `margin` percentage points."""
+        return score_equivalence_p(
+            self.gaining, self.losing, self.n_effective,
+            margin=margin / PERCENT, df=self.pairs_df,
+        )  # fmt: skip
+
+    def resolvable(self, alpha: float) -> float:
+        """Return the smallest effect that a test at `alpha` finds with 80% power.
+
+        Beyond the changes that cancel, which stay as they are, every change of an answer that
+        makes up the effect varies, too: with none that cancel, some eight images must change.
+        """
+        quantiles = float(stats.t.ppf([1 - alpha / 2, POWER], self.pairs_df).sum())
+        one, cancelling = quantiles**2 / self.n_effective, min(self.gaining, self.losing)
+        return PERCENT * min(1.0, (one + math.sqrt(one * one + 8 * one * cancelling)) / 2)
+
+
+@dataclass(frozen=True)
+class PairedMean(ClusteredEstimate):
+    """Unweighted mean of paired differences, such as those of several tasks."""
+
+    parts: tuple[PairedDifference, ...] = ()
+
+    def interval_of_pairs(self) -> tuple[float, float]:
+        """Return the 95% interval that those of the parts give (MOVER, Zou & Donner 2008).
+
+        Where the parts share images, it is at least as wide as that of the clustered variance.
+        """
+        ends = [part.interval_of_pairs() for part in self.parts]
+        below = [part.value - low for part, (low, _) in zip(self.parts, ends, strict=True)]
+        above = [high - part.value for part, (_, high) in zip(self.parts, ends, strict=True)]
+        low, high = self.interval() if math.isfinite(self.se) else (self.value, self.value)
+        return (
+            min(low, self.value - math.hypot(*below) / len(below)),
+            max(high, self.value + math.hypot(*above) / len(above)),
+        )
+
+    def p_equivalence(self, margin: float) -> float:
+        """Return the p-value of equivalence within ± `margin`, by the interval's half width."""
+        low, high = self.interval_of_pairs()
+        df = min(part.pairs_df for part in self.parts)
+        se = max(high - self.value, self.value - low) / float(stats.t.ppf((1 + LEVEL) / 2, df))
+        return float(stats.t.sf((margin - abs(self.value)) / se, df))
+
+    def resolvable(self, alpha: float) -> float:
+        """Return the smallest effect that a test at `alpha` finds with 80% power."""
+        return math.hypot(*(part.resolvable(alpha) for part in self.parts)) / len(self.parts)
 
 
 def paired_difference(
@@ -149,57 +211,79 @@ def paired_difference(
     nets = group_sums(second - first, codes)
     items = np.bincount(codes, minlength=len(nets))
     gained, lost = nets > _ROUNDING, nets < -_ROUNDING
+    gaining = float(nets[gained].sum() / items.sum())
+    losing = float(-nets[lost].sum() / items.sum())
+    n_changed = int(gained.sum() + lost.sum())
     return PairedDifference(
         mean.value, mean.components, mean.n, mean.n_groups, mean.note,
         n_gained=int(gained.sum()), n_lost=int(lost.sum()),
-        n_effective=float(items.sum() ** 2 / np.square(items).sum()),
-        gaining=float(nets[gained].sum() / items.sum()),
-        losing=float(-nets[lost].sum() / items.sum()),
+        n_effective=_effective(items, n_changed, gaining, losing, mean.se / PERCENT),
+        gaining=gaining, losing=losing,
     )  # fmt: skip
 
 
-def paired_estimate(difference: ClusteredEstimate) -> Estimate:
-    """Effect with its 95% interval; under 10 images there is neither interval nor test.
+def _effective(
+    items: NDArray[np.int64], n_changed: int, gaining: float, losing: float, se: float
+) -> float:
+    """Effective number of pairs.
 
-    Where few images changed, their nets say little of how much nets vary. The interval then holds
-    every difference of a share of answers won and a share lost, each within its own Clopper–Pearson
-    interval of 97.5% of the effective number of images (Korn & Graubard 1998). An image's net lies
-    between none and all of its answers, so that its variance is at most that of a whole image won
-    or lost with the same mean. The interval is not empty where nothing changed.
+    Few changed images do not show how much their nets vary. They count as if each image changed as
+    a whole, n²/Σm² for images of m items (Korn & Graubard 1998); the more of them changed, the more
+    weighs what their clustered standard error says.
+
+    Args:
+        items: (n_images,) items of each image.
+        n_changed: images that changed.
+        gaining: share of the items won.
+        losing: share lost.
+        se: clustered standard error of their difference; NaN where nothing changed.
     """
-    estimate = difference.estimate("clustered-t")
+    as_wholes = float(np.square(items).sum() / items.sum() ** 2)
+    spread = gaining + losing - (gaining - losing) ** 2
+    if not (n_changed and se > 0 and spread > 0):
+        return 1 / as_wholes
+    weight = n_changed / (n_changed + FEW_CHANGED)
+    return 1 / (weight * se**2 / spread + (1 - weight) * as_wholes)
+
+
+def mean_over_tasks(parts: Mapping[str, PairedDifference]) -> PairedDifference | PairedMean:
+    """Unweighted mean of the tasks' differences; tasks on under 10 images are left out and named.
+
+    Args:
+        parts: task → its difference, over the same numbering of images.
+    """
+    small = {name: part for name, part in parts.items() if part.n_groups < MIN_IMAGES}
+    used = {name: part for name, part in parts.items() if name not in small}
+    left_out = ", ".join(f"{name} ({_too_few(part)})" for name, part in small.items())
+    note = f"left out of the average: {left_out}" if left_out else ""
+    if len(used) == 1:
+        [only] = used.values()
+        return replace(only, note=join_notes(only.note, note))
+    mean = mean_of(used, n_groups=sum(part.n_groups for part in used.values()))
+    return PairedMean(
+        mean.value, mean.components, mean.n, mean.n_groups, join_notes(mean.note, note),
+        parts=tuple(used.values()),
+    )  # fmt: skip
+
+
+def paired_estimate(difference: PairedDifference | PairedMean) -> Estimate:
+    """Effect with its 95% interval; under 10 images there is neither interval nor test."""
+    estimate = difference.estimate("tango")
     if not difference.defined:
         return estimate
     if difference.n_groups < MIN_IMAGES:
-        note = join_notes(difference.note, f"too few images: {difference.n_groups}")
+        note = join_notes(difference.note, _too_few(difference))
         return estimate._replace(low=math.nan, high=math.nan, note=note)
-    if not (isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED):
-        return estimate
-    (gain_low, gain_high), (loss_low, loss_high) = (
-        clopper_pearson(share, difference.n_effective, level=(1 + LEVEL) / 2)
-        for share in (difference.gaining, difference.losing)
-    )
-    note = join_notes(
-        difference.note, f"{difference.n_changed} of {difference.n_groups} images changed"
-    )
-    return estimate._replace(
-        low=min(difference.value, PERCENT * (gain_low - loss_high)),
-        high=max(difference.value, PERCENT * (gain_high - loss_low)),
-        method="exact",
-        note=note,
-    )
+    low, high = difference.interval_of_pairs()
+    return estimate._replace(low=low, high=high, note=difference.note)
 
 
-def paired_equivalence_p(difference: ClusteredEstimate, *, margin: float) -> float:
-    """Equivalence test of an effect within ± `margin` percentage points.
-
-    Where few images changed: the chance that so few do where the margin's share of them would.
-    """
+def paired_equivalence_p(difference: PairedDifference | PairedMean, *, margin: float) -> float:
+    """Equivalence test of an effect within ± `margin` percentage points; NaN under 10 images."""
     if not difference.defined or difference.n_groups < MIN_IMAGES:
         return math.nan
-    if isinstance(difference, PairedDifference) and difference.n_changed < FEW_CHANGED:
-        n = difference.n_effective
-        hits = (difference.gaining + difference.losing) * n
-        # The binomial distribution, of a number that need not be whole.
-        return float(stats.beta.sf(margin / PERCENT, hits + 1, n - hits)) if hits < n else 1.0
-    return equivalence_p(difference, low=-margin, high=margin)
+    return difference.p_equivalence(margin)
+
+
+def _too_few(difference: ClusteredEstimate) -> str:
+    return f"too few images: {difference.n_groups}"

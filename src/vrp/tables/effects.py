@@ -66,6 +66,15 @@ EFFECTS = table(
     column("margin_low", precise, "lower end of its 95% interval", unit="logits"),
     column("margin_high", precise, "upper end of its 95% interval", unit="logits"),
     column(
+        "to_blank",
+        precise,
+        "of a masking: accuracy minus that with a blank image, on the items of both; below 0, "
+        "hiding disturbs more than the lost information explains; NaN: nothing to compare with",
+        unit="percentage points",
+    ),
+    column("to_blank_low", precise, "lower end of its 95% interval", unit="percentage points"),
+    column("to_blank_high", precise, "upper end of its 95% interval", unit="percentage points"),
+    column(
         "per_seed",
         numbers,
         "effect of every seed of a random condition",
