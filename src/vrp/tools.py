@@ -9,7 +9,7 @@ from typing import Any
 
 from vrp.command_parser import FOLDER, add_command, add_other_use, config_option
 from vrp.config.study import load_study
-from vrp.monitor.command import add_monitor
+from vrp.monitor_command import add_monitor
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
 
