@@ -16,6 +16,7 @@ from vrp.zoo import ZOO_FAMILIES
 
 def add_tools(commands: Any) -> None:
     """Add the subcommands that are no stage."""
+    _add_init(commands)
     _add_fetch(commands)
     _add_status(commands)
     _add_score(commands)
@@ -26,6 +27,23 @@ def add_tools(commands: Any) -> None:
     _add_report_of_folder(commands)
     _add_zoo(commands)
     add_monitor(commands)
+
+
+def _add_init(commands: Any) -> None:
+    parser = add_command(
+        commands, "init", "make a folder for a study of your own", _init,
+        "Writes a configuration that runs as it is, a Snakefile that uses the package's workflow, "
+        "profiles and a README; the folder's name is the study's.",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="new or empty, such as my-study")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from vrp.workflow.new_study_folder import make_study_folder
+
+    for path in make_study_folder(options.folder):
+        print(path)
+    print(f"Next: cd {options.folder} && snakemake --cores 2")
 
 
 def _add_fetch(commands: Any) -> None:
