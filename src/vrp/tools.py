@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vrp.command_parser import FOLDER, add_command, add_other_use, config_option
 from vrp.config.study import load_study
 from vrp.errors import InputError
+from vrp.monitor_command import add_monitor
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def add_tools(commands: Any) -> None:
     """Add the subcommands that are no stage."""
+    _add_init(commands)
     _add_fetch(commands)
     _add_status(commands)
     _add_score(commands)
@@ -30,6 +32,24 @@ def add_tools(commands: Any) -> None:
     _add_apply(commands)
     _add_report_of_folder(commands)
     _add_zoo(commands)
+    add_monitor(commands)
+
+
+def _add_init(commands: Any) -> None:
+    parser = add_command(
+        commands, "init", "make a folder for a study of your own", _init,
+        "Writes a configuration that runs as it is, a Snakefile that uses the package's workflow, "
+        "profiles and a README; the folder's name is the study's.",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="new or empty, such as my-study")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from vrp.workflow.new_study_folder import make_study_folder
+
+    for path in make_study_folder(options.folder):
+        print(path)
+    print(f"Next: cd {options.folder} && snakemake --cores 2")
 
 
 def _add_fetch(commands: Any) -> None:
