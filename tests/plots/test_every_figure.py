@@ -108,7 +108,7 @@ def test_it_is_as_wide_as_asked_and_its_type_as_large(name, width, figure_of):
 def test_every_panel_says_how_many_items_and_images(name, width, figure_of):
     figure = figure_of(name, width)
     texts = [text.get_text().replace("\n", " ") for text in shown_texts(figure)]
-    assert sum(bool(re.search(r"[\d,]+ \S+, \d+ images", text)) for text in texts) >= N_MODELS
+    assert sum(bool(re.search(r"[\d,]+ \w+,? [\d,]+ images", text)) for text in texts) >= N_MODELS
 
 
 def test_it_reads_no_more_than_it_declares(name, modules, study_files):

@@ -26,6 +26,7 @@ from vrp.plots.style import (
     model_colour,
     model_marker,
 )
+from vrp.signals.registry import SIGNALS
 from vrp.stats.proportion import clustered_share
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -367,6 +368,16 @@ def test_risk_coverage(figure_of, study, modules, first):
     assert set(labels) == areas
     for line in ax.lines:
         assert line.get_ydata()[-1] == pytest.approx(1 - right.mean())
+
+
+@pytest.mark.slow
+def test_a_signal_of_an_extension_has_a_curve_under_its_label(study, modules, monkeypatch):
+    monkeypatch.setattr("vrp.signals.registry._REGISTERED", ["image_mass"])
+    with house_style():
+        figure = modules["risk_coverage"].draw(study)
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert SIGNALS["image_mass"].label in labels
+    assert "image_mass" in modules["risk_coverage"].data(study)["predictor"]
 
 
 @pytest.mark.slow
