@@ -56,10 +56,14 @@ def _lens_bytes(sizes: Sizes) -> float:
 
 
 def _figure_files(study: StudyConfig) -> list[str]:
-    from vrp.plots.figures import figure_names
+    from vrp.plots.figures import figure_names, has_data
 
     formats = sorted(set(study.figures.formats))
-    return [f"{name}.{kind}" for name in figure_names() for kind in formats]
+    return [
+        f"{name}.{kind}"
+        for name in figure_names()
+        for kind in [*formats, *(["csv"] if has_data(name) else [])]
+    ]
 
 
 INTERVENTION_ROW_BYTES = 2 * _ID + 2 * _ANSWER + 30
@@ -170,7 +174,9 @@ TRACE_EFFECTS = Artifact(
     "trace_effects", "trace_effects.parquet", "where the picture enters the answer",
     "vrp.tables.trace:TRACE_EFFECTS",
 )  # fmt: skip
-FIGURES = Artifact("figures", "figures/{file}", "figures", expand=_figure_files)
+FIGURES = Artifact(
+    "figures", "figures/{file}", "figures, and their numbers as CSV", expand=_figure_files
+)
 SUMMARY = Artifact("summary", "summary.json", "the report's numbers")
 REPORT = Artifact("report", "report.html", "the report")
 
