@@ -1,5 +1,6 @@
 """A model's results as they are looked up: estimates and effects by name."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from vrp.findings.contrasts import beyond_output, probe_contrasts
 from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
 from vrp.signals.registry import SIGNALS
+from vrp.study.provenance import EXECUTION
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
@@ -87,6 +89,8 @@ class ModelEvidence:
     """Tasks in the study's order."""
     k: int = 0
     """Sampled answers an item."""
+    answer_tokens: float = math.nan
+    """Mean length of the greedy answers, in tokens."""
     consistency: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Sampled S_SC beside the exact distribution's bounds, with each item's group."""
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -103,6 +107,15 @@ class ModelEvidence:
     def captured(self) -> str | None:
         """Quantities captured by its extraction, comma-joined; None where the tables do not say."""
         return self.origin.get(CAPTURED)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it ran on a GPU, as far as the tables say."""
+        run = json.loads(self.origin.get(EXECUTION) or "{}")
+        device = str(run.get("device", "auto"))
+        if device == "cpu":
+            return False
+        return device.startswith("cuda") or run.get("device_map") is not None or not self.embedded
 
     @property
     def embedded(self) -> bool:
@@ -180,7 +193,7 @@ class ModelEvidence:
         return known + sorted(found - set(known))
 
 
-_ANSWERS = ANSWERS.only("answer", "parsed", "correct", "note")
+_ANSWERS = ANSWERS.only("answer", "parsed", "correct", "note", "token_ids")
 _CONSISTENCY = CONSISTENCY.only(
     "self_consistency",
     "close_draws",
@@ -228,10 +241,11 @@ def model_evidence(model: ModelResults, study: StudyResults) -> ModelEvidence:
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
         tasks=tuple(ordered_tasks(items)),
         k=_n_samples(model),
+        answer_tokens=_mean(answers["token_ids"].list.len().cast(pl.Float64)),
         consistency=model.table(_CONSISTENCY).join(
             items.select("item_id", "group"), on="item_id", how="inner"
         ),
-        answers=items.join(answers, on="item_id", how="inner", suffix="_given"),
+        answers=items.join(answers.drop("token_ids"), on="item_id", how="inner", suffix="_given"),
     )
 
 

@@ -5,15 +5,13 @@ from typing import NamedTuple
 
 from vrp.estimates.predictors import predictor_kind
 from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.stage_forwards import SAMPLING, signal_stages
 from vrp.estimates.verdicts import Verdict, judge
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
 from vrp.probing.labels import OUTPUT_FUSION, OUTPUT_FUSION_WITH_PROBE
 from vrp.signals.registry import SIGNALS, is_of_output
 
-_SAMPLES = "consistency"
-# One more run of the model on the item: with a blank image, or on a question about its answer.
-_PREFILLS = ("blind_scores", "p_true")
 _OF_THE_OUTPUT = (OUTPUT_FUSION, OUTPUT_FUSION_WITH_PROBE)
 
 
@@ -68,11 +66,16 @@ def cost_of(model: ModelEvidence, predictor: str) -> Cost:
 
     A fusion costs what all the signals cost that enter it.
     """
-    tables = set().union(*(SIGNALS[name].tables for name in _signals_of(model, predictor)))
-    n_prefills = sum(table in tables for table in _PREFILLS)
-    samples = (model.k or math.inf) if _SAMPLES in tables else 0
+    runs = runs_of(model, predictor)
+    n_prefills = sum(stage != SAMPLING for stage in runs)
+    samples = (model.k or math.inf) if SAMPLING in runs else 0
     fitted = predictor not in SIGNALS
     return Cost(samples + n_prefills, fitted, _in_words(model.k, samples > 0, n_prefills, fitted))
+
+
+def runs_of(model: ModelEvidence, predictor: str) -> tuple[str, ...]:
+    """The stages that run the model once more for what a predictor needs beyond the answer."""
+    return signal_stages(_signals_of(model, predictor))
 
 
 def _signals_of(model: ModelEvidence, predictor: str) -> list[str]:

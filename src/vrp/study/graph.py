@@ -420,6 +420,9 @@ STAGES: tuple[Stage, ...] = (
                CONSISTENCY, *_MODEL_TABLES, MASK, FIGURES),
         writes=(SUMMARY, REPORT),
         keys=("study", "data", "report", *_MARGINS, *_CONDITIONS),
+        details="Times are those of the benchmark files, where these are there. "
+        "`vrp report results/demo` reports a study's folder as it is (`vrp report FOLDER --help`).",
+        reads_benchmarks=True,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
     ),
