@@ -128,7 +128,7 @@ def test_claims_are_the_papers_numbers_beside_the_tables(study, shown, figure_of
     assert (masking["published"], masking["verdict"]) == (-8.2, "reproduced")  # planted
 
     ax = figure_of("claims").axes[0]
-    aurocs = rows.filter(measure="AUROC")
+    aurocs = rows.filter(quantity="AUROC")
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == aurocs["claim"].to_list()
     assert marked(ax, marker="|") == list(zip(aurocs["published"], ax.get_yticks(), strict=True))
@@ -176,7 +176,7 @@ def test_interactions_are_the_effects_of_pairs_and_differences_of_aurocs(study, 
         gap = auroc_in(first, name)["value"] - auroc_in(second, name)["value"]
         assert row["value"] == pytest.approx(gap, abs=2e-4)
     above, below = figure_of("interaction_forest").axes
-    wanted = shown["interaction_forest"].group_by("measure").len().sort("measure")["len"]
+    wanted = shown["interaction_forest"].group_by("quantity").len().sort("quantity")["len"]
     drawn = [[x for line in ax.lines if len(line.get_xdata()) == 1 for x in line.get_xdata()]
              for ax in (above, below)]  # fmt: skip
     assert [len(values) for values in drawn] == wanted.to_list()
@@ -185,7 +185,7 @@ def test_interactions_are_the_effects_of_pairs_and_differences_of_aurocs(study, 
 
 def test_resolution_is_that_of_the_tables(study, shown, figure_of):
     model, rows = study.models[0], of_first(shown["resolution"], study)
-    aurocs = rows.filter(measure="AUROC")
+    aurocs = rows.filter(quantity="AUROC")
     for row in aurocs.iter_rows(named=True):
         found = auroc_in(model, row["name"])
         assert row["distance"] == pytest.approx(abs(found["value"] - 0.5))

@@ -38,7 +38,7 @@ CAPTION = (
 TABLES = evidence_tables()
 
 _COLUMNS = {
-    "model": TEXT, "claim": TEXT, "statement": TEXT, "measure": TEXT,
+    "model": TEXT, "claim": TEXT, "statement": TEXT, "quantity": TEXT,
     "published": NUMBER, "source": TEXT, **INTERVAL, "verdict": TEXT,
 }  # fmt: skip
 _AUROC, _POINTS = "AUROC", "percentage points of accuracy"
@@ -52,13 +52,13 @@ def data(study: StudyResults) -> pl.DataFrame:
             ours = interval_of(found.ours._asdict()) if found.ours else {}
             rows.append({
                 "model": model.name, "claim": found.claim.label, "statement": found.claim.text,
-                "measure": _measure(found.claim), "published": found.published.value,
+                "quantity": _quantity(found.claim), "published": found.published.value,
                 "source": found.published.source, **ours, "verdict": str(found.verdict),
             })  # fmt: skip
     return table_of_marks(rows, _COLUMNS)
 
 
-def _measure(claim: PaperClaim) -> str:
+def _quantity(claim: PaperClaim) -> str:
     return _AUROC if claim.is_auroc else _POINTS
 
 
@@ -66,28 +66,28 @@ def draw(study: StudyResults) -> Figure:
     """Draw AUROCs above and changes in accuracy below, a row a claim."""
     shown = data(study)
     claims = {
-        measure: [one.label for one in CLAIMS if _measure(one) == measure]
-        for measure in (_AUROC, _POINTS)
+        quantity: [one.label for one in CLAIMS if _quantity(one) == quantity]
+        for quantity in (_AUROC, _POINTS)
     }
-    rows_for = {measure: rows_of(labels) for measure, labels in claims.items()}
+    rows_for = {quantity: rows_of(labels) for quantity, labels in claims.items()}
     figure, columns = model_panels(
         study, TITLE, heights=[named.height for named in rows_for.values()], share_x="row"
     )
     for model, panels in columns:
         rows = of_model(shown, model.name)
-        for ax, (measure, labels) in zip(panels, claims.items(), strict=True):
-            set_rows(ax, rows_for[measure])
+        for ax, (quantity, labels) in zip(panels, claims.items(), strict=True):
+            set_rows(ax, rows_for[quantity])
             if rows.is_empty():
                 not_run(ax, *["nothing published"] * (not model.table(_ANSWERS).is_empty()))
                 continue
-            places = dict(zip(labels, rows_for[measure].places, strict=True))
-            _draw_claims(ax, rows.filter(measure=measure), places)
+            places = dict(zip(labels, rows_for[quantity].places, strict=True))
+            _draw_claims(ax, rows.filter(quantity=quantity), places)
             none, margin = (
-                (0.5, study.margins.auroc) if measure == _AUROC else (0, study.margins.effect_pp)
+                (0.5, study.margins.auroc) if quantity == _AUROC else (0, study.margins.effect_pp)
             )
             reference_band(ax, none - margin, none + margin, horizontal=False)
             zero_line(ax, at=none, horizontal=False)
-            ax.set_xlabel("AUROC within strata" if measure == _AUROC else "change in accuracy, pp")
+            ax.set_xlabel("AUROC within strata" if quantity == _AUROC else "change in accuracy, pp")
         if len(rows):
             note(panels[0], counts_of(rows))
     marks = [

@@ -51,7 +51,7 @@ CAPTION = (
 TABLES = (EFFECTS, PREDICTIONS, signal_table())
 
 _COLUMNS = {
-    "model": TEXT, "other_model": TEXT, "measure": TEXT, "intervention": TEXT, "name": TEXT,
+    "model": TEXT, "other_model": TEXT, "quantity": TEXT, "intervention": TEXT, "name": TEXT,
     "label": TEXT, **INTERVAL, "p_adjusted": NUMBER, "resolvable": NUMBER, "shown": TEXT,
 }  # fmt: skip
 _AUROC, _POINTS = "AUROC", "percentage points of accuracy"
@@ -118,13 +118,13 @@ def _label(one: Condition | Contrast, among: Collection[Condition | Contrast]) -
 def _row(
     first: ModelResults,
     second: ModelResults,
-    measure: str,
+    quantity: str,
     name: str,
     label: str,
     number: ReportedEstimate,
 ) -> dict[str, object]:
     return {
-        "model": first.name, "other_model": second.name, "measure": measure, "name": name,
+        "model": first.name, "other_model": second.name, "quantity": quantity, "name": name,
         "label": label, **interval_of(number._asdict()), "p_adjusted": number.p_adjusted,
         "resolvable": number.resolvable,
         "shown": STANDING_MARKS[standing(number, null=0.0)].words,
@@ -136,29 +136,29 @@ def draw(study: StudyResults) -> Figure:
     shown = data(study)
     pairs = list(combinations([model.name for model in study.models], 2))
     labels = {
-        measure: list(dict.fromkeys(shown.filter(measure=measure)["label"]))
-        for measure in (_AUROC, _POINTS)
+        quantity: list(dict.fromkeys(shown.filter(quantity=quantity)["label"]))
+        for quantity in (_AUROC, _POINTS)
     }
     rows_for = {
-        measure: rows_of([with_symbols(one) for one in found], row=max(ROW, _DOT * len(pairs)))
-        for measure, found in labels.items()
+        quantity: rows_of([with_symbols(one) for one in found], row=max(ROW, _DOT * len(pairs)))
+        for quantity, found in labels.items()
     }
     figure, ((above,), (below,)) = panels(
         TITLE, heights=[rows.height for rows in rows_for.values()], n_columns=1
     )
     margins = {_AUROC: study.margins.auroc, _POINTS: study.margins.effect_pp}
-    for ax, measure in ((above, _AUROC), (below, _POINTS)):
-        marks = shown.filter(measure=measure)
+    for ax, quantity in ((above, _AUROC), (below, _POINTS)):
+        marks = shown.filter(quantity=quantity)
         if marks.is_empty():
             not_run(ax)
             continue
-        set_rows(ax, rows_for[measure])
-        places = dict(zip(labels[measure], rows_for[measure].places, strict=True))
+        set_rows(ax, rows_for[quantity])
+        places = dict(zip(labels[quantity], rows_for[quantity].places, strict=True))
         _draw_rows(ax, marks, places, pairs)
-        reference_band(ax, -margins[measure], margins[measure], horizontal=False)
+        reference_band(ax, -margins[quantity], margins[quantity], horizontal=False)
         note(ax, counts_of(marks))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        ax.set_xlabel("difference of AUROC" if measure == _AUROC else "difference of effects, pp")
+        ax.set_xlabel("difference of AUROC" if quantity == _AUROC else "difference of effects, pp")
     if len(shown):
         add_key(figure, _keys(shown, pairs))
     return figure

@@ -35,7 +35,7 @@ CAPTION = (
 TABLES = evidence_tables()
 
 _COLUMNS = {
-    "model": TEXT, "measure": TEXT, "name": TEXT, "label": TEXT, **INTERVAL,
+    "model": TEXT, "quantity": TEXT, "name": TEXT, "label": TEXT, **INTERVAL,
     "distance": NUMBER, "resolvable": NUMBER, "shown": TEXT,
 }  # fmt: skip
 _AUROC, _POINTS = "AUROC", "percentage points of accuracy"
@@ -45,15 +45,15 @@ _WHOLE = 100.0  # percentage points: what cannot be found at all
 
 
 def data(study: StudyResults) -> pl.DataFrame:
-    """One row a model and estimate, by measure, ascending in distance."""
+    """One row a model and estimate, by quantity, ascending in distance."""
     rows = []
     for model in study.models:
         evidence = model_evidence(model, study)
-        for measure, estimates in (
+        for quantity, estimates in (
             (_AUROC, _aurocs(evidence)), (_POINTS, _effects(evidence)),
         ):  # fmt: skip
             found = [
-                _row(model.name, measure, *estimate)
+                _row(model.name, quantity, *estimate)
                 for estimate in estimates
                 if estimate[2].defined and estimate[2].resolvable < _WHOLE
             ]
@@ -79,11 +79,11 @@ def _effects(model: ModelEvidence) -> list[tuple[str, str, ReportedEstimate]]:
 
 
 def _row(
-    model: str, measure: str, name: str, label: str, number: ReportedEstimate
+    model: str, quantity: str, name: str, label: str, number: ReportedEstimate
 ) -> dict[str, object]:
-    null = _NULL[measure]
+    null = _NULL[quantity]
     return {
-        "model": model, "measure": measure, "name": name, "label": label,
+        "model": model, "quantity": quantity, "name": name, "label": label,
         **interval_of(number._asdict()),
         "distance": abs(number.value - null), "resolvable": number.resolvable,
         "shown": STANDING_MARKS[standing(number, null=null)].words,
@@ -99,15 +99,15 @@ def draw(study: StudyResults) -> Figure:
     )  # fmt: skip
     margins = {_AUROC: study.margins.auroc, _POINTS: study.margins.effect_pp}
     either = pl.max_horizontal("distance", "resolvable").max()
-    largest = dict(shown.group_by("measure").agg(either).iter_rows())
+    largest = dict(shown.group_by("quantity").agg(either).iter_rows())
     for model, panels in columns:
-        for ax, measure in zip(panels, _Y_LABELS, strict=True):
-            rows = shown.filter(model=model.name, measure=measure)
+        for ax, quantity in zip(panels, _Y_LABELS, strict=True):
+            rows = shown.filter(model=model.name, quantity=quantity)
             if rows.is_empty():
                 not_run(ax)
                 continue
-            _draw_estimates(ax, rows, top=largest[measure])
-            reference_band(ax, 0, margins[measure])
+            _draw_estimates(ax, rows, top=largest[quantity])
+            reference_band(ax, 0, margins[quantity])
     marks = [mark for mark in STANDING_MARKS.values() if mark.words in shown["shown"]]
     dash = dot_key("smallest that is found", BLACK, marker="_")
     add_key(figure, [*keys_of(marks), dash] if len(shown) else [])

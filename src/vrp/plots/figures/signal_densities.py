@@ -1,6 +1,8 @@
 """Distributions of H_s and C_k for right and wrong answers."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,37 +45,48 @@ _SIGNALS = ("spatial_entropy", _COUNT)
 _TABLE = signal_table().only("correct", "group", *_SIGNALS)
 TABLES = (_TABLE, METRICS)
 _BINS = 24
+_AUROC, _SHARE = "AUROC within strata", "share of answers"
 _COLUMNS = {
-    "model": TEXT, "signal": TEXT, "answers": TEXT, "bin_low": NUMBER,
+    "model": TEXT, "signal": TEXT, "label": TEXT, "mark": TEXT, "answers": TEXT, "bin_low": NUMBER,
     "bin_high": NUMBER, **INTERVAL,
 }  # fmt: skip
 _LOOKS = {"right": (RIGHT, "-"), "wrong": (WRONG, "--")}
 
 
 def data(study: StudyResults) -> pl.DataFrame:
-    """One row a model, signal, bin and kind of answer: the share of these answers in the bin.
+    """Of each model and signal: its AUROC within strata, and the share of answers in each bin.
 
-    `n` and `images` are those of all right, or all wrong, answers that have a value.
+    One row a bin and kind of answer; `n` and `images` are those of all right, or all wrong,
+    answers that have a value.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for model in study.models:
         judged = model.table(_TABLE).drop_nulls("correct")
         for signal in _SIGNALS:
             known = judged.filter(pl.col(signal).is_finite())
-            if known.is_empty():
-                continue
-            edges = _edges(signal, known[signal].to_numpy().astype(np.float64))
-            for answers in _LOOKS:
-                some = known.filter(pl.col("correct") == (answers == "right"))
+            key = {"model": model.name, "signal": signal, "label": predictor_label(signal)}
+            if len(known):
                 rows += [
-                    {
-                        "model": model.name, "signal": signal, "answers": answers,
-                        "bin_low": edges[b], "bin_high": edges[b + 1],
-                        **interval_of(share._asdict()),
-                    }
-                    for b, share in enumerate(_shares(some, signal, edges))
-                ]  # fmt: skip
+                    {**key, **mark} for mark in (*_auroc(model, signal), *_bins(known, signal))
+                ]
     return table_of_marks(rows, _COLUMNS)
+
+
+def _auroc(model: ModelResults, signal: str) -> Iterator[dict[str, Any]]:
+    found = model.table(METRICS).filter(predictor=signal, metric="auroc", scope=WITHIN_STRATA)
+    for row in found.iter_rows(named=True):
+        yield {"mark": _AUROC, **interval_of(row)}
+
+
+def _bins(known: pl.DataFrame, signal: str) -> Iterator[dict[str, Any]]:
+    edges = _edges(signal, known[signal].to_numpy().astype(np.float64))
+    for answers in _LOOKS:
+        some = known.filter(pl.col("correct") == (answers == "right"))
+        for b, share in enumerate(_shares(some, signal, edges)):
+            yield {
+                "mark": _SHARE, "answers": answers, "bin_low": edges[b], "bin_high": edges[b + 1],
+                **interval_of(share._asdict()),
+            }  # fmt: skip
 
 
 def _edges(signal: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,8 +122,10 @@ def draw(study: StudyResults) -> Figure:
             if rows.is_empty():
                 not_run(ax, absence(model.table(_TABLE), signal) or NO_VALUES)
                 continue
-            _draw_shares(ax, rows)
-            for text in (*(_counts(rows) if ax is panels[0] else ()), _auroc(model, signal)):
+            bins = rows.filter(mark=_SHARE)
+            _draw_shares(ax, bins)
+            counts = _counts(bins) if ax is panels[0] else []
+            for text in (*counts, *_auroc_words(rows.filter(mark=_AUROC))):
                 note(ax, text)
             ax.set_xlabel(with_symbols(predictor_label(signal)))
             ax.xaxis.set_major_locator(MaxNLocator(integer=signal == _COUNT, nbins=6))
@@ -143,9 +158,8 @@ def _counts(rows: pl.DataFrame) -> list[str]:
     return [counted(n, images, answers) for n, answers, images in counts.rows()]
 
 
-def _auroc(model: ModelResults, signal: str) -> str:
-    found = model.table(METRICS).filter(predictor=signal, metric="auroc", scope=WITHIN_STRATA)
-    if found.is_empty():
-        return ""
-    row = found.row(0, named=True)
-    return f"AUROC {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def _auroc_words(marks: pl.DataFrame) -> list[str]:
+    return [
+        "AUROC {value:.2f} [{low:.2f}, {high:.2f}]".format(**row)
+        for row in marks.drop_nulls(["value", "low", "high"]).iter_rows(named=True)
+    ]
