@@ -53,10 +53,11 @@ def draw_effects(
     for place, condition in zip(rows.places, conditions, strict=True):
         own = marks.filter(condition=condition.name)
         draws = own.filter(mark=DRAW)["value"]
-        ax.plot(
-            draws, [place] * len(draws), linestyle="none", marker="|", color=GREY, markersize=7,
-            zorder=1.8,
-        )  # fmt: skip
+        if len(draws):
+            ax.plot(
+                draws, [place] * len(draws), linestyle="none", marker="|", color=GREY,
+                markersize=7, zorder=1.8,
+            )  # fmt: skip
         for row in own.filter(mark=EFFECT).iter_rows(named=True):
             interval_dot(
                 ax, place, row["value"], row["low"], row["high"], colour=colour_of(condition)
