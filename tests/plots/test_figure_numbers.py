@@ -442,6 +442,30 @@ def test_dose_curve(figure_of, study, first):
     assert note_of(ax) == f"120 items, {images} images"
 
 
+def test_doses_below_a_blank_image_are_marked(study, modules):
+    """Of a mask that turns all answers wrong, and a blank image that leaves them as they are."""
+    model, schema = study.models[0], MASK.only("share", "correct")
+    before = model.table(ANSWERS).select("item_id", before="correct")
+    worst = pl.col("condition").is_in(["top_90", "random_90"])
+    turned = model.table(schema).join(before, on="item_id").with_columns(
+        correct=pl.when(worst).then(pl.lit(value=False))
+        .when(pl.col("condition") == "no_image").then("before")
+        .otherwise("correct")
+    )  # fmt: skip
+    harmed = replace(model)
+    harmed._frames.update(model._frames)
+    harmed._frames["mask", *schema.columns.names] = turned.drop("before")
+    with house_style():
+        marks = modules["dose_curve"].data(replace(study, models=(harmed,)))
+        figure = modules["dose_curve"].draw(replace(study, models=(harmed,)))
+    assert marks.filter(share=90)["disturbs"].to_list() == [True, True]
+    assert marks.filter(share=0)["disturbs"].to_list() == [False, False]
+    (crosses,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    disturbing = marks.filter("disturbs").select("share", "value").rows()
+    assert list(zip(*crosses.get_data(), strict=True)) == disturbing
+    assert "below a blank image" in [t.get_text() for t in figure.legends[0].get_texts()]
+
+
 def test_ablation(figure_of, study, first):
     model, _ = first
     ax = panel(figure_of("ablation"))

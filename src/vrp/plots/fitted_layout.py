@@ -95,11 +95,8 @@ class FittedLayout(ConstrainedLayoutEngine):
         """Let no panel become lower because its texts take more lines than one."""
         extra = 0.0
         for panels in _side_by_side(figure):
-            added = [
-                _points(texts) - sum(_LINE * float(text.get_fontsize()) for text in texts)
-                for ax in panels
-                if (texts := [*self._above.get(ax, ()), ax.xaxis.label])
-            ]
+            texts = [[*self._above.get(ax, ()), ax.xaxis.label] for ax in panels]
+            added = [_points(own) - _points(own, lines=1) for own in texts]
             extra += max(0.0, *added) / 72
         self._set_height(figure, figure.get_figheight() + extra - self._extra)
         self._extra = extra
@@ -137,10 +134,10 @@ def _room_above(ax: Axes) -> float:
     return min(starts, default=figure.bbox.x1) - gap - box.x0
 
 
-def _points(texts: Iterable[Text]) -> float:
-    """Height of texts that stand above each other."""
+def _points(texts: Iterable[Text], *, lines: int | None = None) -> float:
+    """Height of texts that stand above each other, of as many lines as they have or as given."""
     return sum(
-        _LINE * float(text.get_fontsize()) * (text.get_text().count("\n") + 1)
+        _LINE * float(text.get_fontsize()) * (lines or text.get_text().count("\n") + 1)
         for text in texts
         if text.get_text()
     )
