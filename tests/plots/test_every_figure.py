@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 from itertools import combinations
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from polars.testing import assert_frame_equal
@@ -56,6 +58,18 @@ def shown_texts(figure):
         if text.get_visible() and text.get_text().strip() and text not in hidden:
             found[text] = text.get_window_extent(renderer)
     return found
+
+
+@pytest.mark.parametrize("dpi", [72, 150, 300])
+def test_text_is_as_wide_at_every_resolution_as_it_was_laid_out(width, dpi):
+    with house_style(width):
+        inches = []
+        for resolution in (mpl.rcParams["figure.dpi"], dpi):
+            figure = Figure(dpi=resolution)
+            text = figure.text(0, 0, "most attended 30% of patches")
+            box = text.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+            inches.append(box.width / resolution)
+    assert inches[1] == pytest.approx(inches[0], rel=0.005)
 
 
 def test_naming_the_figures_imports_no_matplotlib():

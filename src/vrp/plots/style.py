@@ -107,6 +107,7 @@ _PARAMETERS: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 2.2,
     "text.color": INK,
+    "text.hinting": "none",  # text is as wide in a PNG of any resolution as it was laid out
     "figure.facecolor": "white",
     "svg.fonttype": "none",  # text that can be selected, searched and set in another font
     "pdf.fonttype": 42,  # the same in PDF
