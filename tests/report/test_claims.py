@@ -5,8 +5,9 @@ import math
 import pytest
 
 from vrp.estimates.reported import Effect, ReportedEstimate
-from vrp.report.claims import CLAIMS, Replication, claims_table, replication
-from vrp.report.evidence import ModelEvidence
+from vrp.findings.claims import CLAIMS, Replication, replication
+from vrp.findings.evidence import ModelEvidence
+from vrp.report.claims import claims_table
 
 CLAIM = {claim.key: claim for claim in CLAIMS}
 

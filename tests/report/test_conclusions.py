@@ -12,6 +12,8 @@ from vrp.config.study import study_from_mapping
 from vrp.estimates.estimate_rows import permutation_rows
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Verdict
+from vrp.findings.evidence import ModelEvidence, TracedLayers
+from vrp.findings.guards import guards
 from vrp.interventions.conditions import conditions_by_name
 from vrp.report.conclusions import (
     conclude_attention,
@@ -20,8 +22,6 @@ from vrp.report.conclusions import (
     conclude_interventions,
     four_conclusions,
 )
-from vrp.report.evidence import ModelEvidence, TracedLayers
-from vrp.report.guards import guards
 from vrp.stats.auroc import CONSTANT
 
 

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.consistency_table import mean_difference, sampled_against_exact
-from vrp.report.evidence import ModelEvidence
 
 CONSISTENCY = pl.DataFrame(
     {

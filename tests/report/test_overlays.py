@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from vrp.report.evidence import ModelEvidence
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.overlays import (
     attention_on_image,
     choose_items,

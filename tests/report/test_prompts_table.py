@@ -2,8 +2,8 @@
 
 import json
 
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.accounting import prompts_table
-from vrp.report.evidence import ModelEvidence
 
 
 def test_the_image_stands_as_one_token():

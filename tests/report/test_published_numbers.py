@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.published_numbers import CHECKPOINTS, POOLED, PUBLISHED, published
 from vrp.report.comparison_with_papers import (
     POOLED_QUANTITIES,
     QUANTITIES,
     compared_pooled,
     compared_with_published,
 )
-from vrp.report.evidence import ModelEvidence
-from vrp.report.published_numbers import CHECKPOINTS, POOLED, PUBLISHED, published
 
 
 def test_every_published_number_has_a_row_and_every_row_a_number():

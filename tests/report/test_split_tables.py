@@ -4,9 +4,10 @@ import polars as pl
 import pytest
 
 from vrp.config.margins import EquivalenceMargins
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.accounting import splits_table
 from vrp.report.answer_tables import split_rates_table
-from vrp.report.evidence import ModelEvidence, StudyEvidence
+from vrp.report.evidence import StudyEvidence
 
 ROWS = (
     # id, dataset, split, task, image, question, reference

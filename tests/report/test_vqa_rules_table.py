@@ -2,8 +2,8 @@
 
 import polars as pl
 
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.answer_tables import vqa_rules_table
-from vrp.report.evidence import ModelEvidence
 
 
 def evidence(rows, *tasks):

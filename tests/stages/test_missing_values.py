@@ -21,8 +21,8 @@ from vrp.config.metrics import MetricsConfig
 from vrp.config.sample import ScoringConfig
 from vrp.errors import InputError
 from vrp.estimates.reported import ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.accounting import dropped_table
-from vrp.report.evidence import ModelEvidence
 from vrp.running.attention_rows import attention_rows
 from vrp.running.captured_rows import answer_rows, lens_rows
 from vrp.signals.registry import SIGNALS

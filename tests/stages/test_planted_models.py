@@ -18,10 +18,10 @@ from vrp.config.ablate import AblateConfig
 from vrp.config.effects import EffectsConfig
 from vrp.config.study import study_from_mapping
 from vrp.estimates.reported import Effect
+from vrp.findings.evidence import ModelEvidence
 from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.conditions import conditions_by_name
 from vrp.report.conclusions import conclude_interventions
-from vrp.report.evidence import ModelEvidence
 from vrp.stats.bootstrap import seed_from
 from vrp.tables.answers import ANSWERS
 from vrp.tables.effects import EFFECTS

@@ -273,9 +273,5 @@ SOMETHING: dict[str, Edit] = {
         "report explorer", "vrp.report:templates/style.css",
         ("report/templates/style.css", "", "p { margin: 0 }"),
     ),
-    "the costs of signals": _edit(
-        "report", "vrp.report:signal_costs.json",
-        ("report/signal_costs.json", "\"prefills\": 1.0", "\"prefills\": 2.0"),
-    ),
 }  # fmt: skip
 """Edits after which something runs again."""

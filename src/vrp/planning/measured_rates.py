@@ -1,6 +1,5 @@
 """Rates from finished studies: how long their jobs took, and how large their files are."""
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vrp.config.models import ModelConfig
-from vrp.config.study import StudyConfig, load_study
+from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.planning.analysis_work import amount_of, planned_analyses
 from vrp.planning.cost_fit import Line, Measured, Power, fit_line, fit_power
@@ -18,11 +17,10 @@ from vrp.planning.devices import CPU, Device
 from vrp.planning.dimension_sources import read_manifests, wants_gpu
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
+from vrp.study.job_benchmarks import job_seconds
+from vrp.study.study_folder import read_snapshot
 
 _MAX_START = 8.0
-# Snakemake looks at a job twice a second 31 times, then every 30 s (`snakemake/benchmark.py`), and
-# processor time is as of the last look. Looking takes a moment itself: rather a look too few.
-_FAST_LOOKS, _FAST_INTERVAL, _SLOW_INTERVAL = 31, 0.52, 30.1
 
 
 class Timing(NamedTuple):
@@ -156,12 +154,7 @@ def _kept(path: Path) -> MeasuredRates:
 
 
 def _study(results: Path, gpu: Device) -> MeasuredRates:
-    if not (results / "config.yaml").is_file():
-        raise InputError(
-            f"{results}: holds no config.yaml; give the results folder of a finished study, such "
-            "as results/demo"
-        )
-    study = load_study(results / "config.yaml")
+    study = read_snapshot(results)
     read_manifests(study, results)
     lengths = {name: _lengths(results, study, name) for name in study.models}
     work = {name: model_work(study, name, found) for name, found in lengths.items()}
@@ -226,36 +219,6 @@ def _timings(
                 amount = amount_of(study, light, name, work)
                 for seconds in job_seconds(path, on_gpu=False):
                     yield Timing(light.name, CPU.name, "", amount, seconds)
-
-
-def job_seconds(path: Path, *, on_gpu: bool) -> Iterator[float]:
-    """Yield what a job took; on a processor, what it would have taken with a core of its own.
-
-    The share of a core that a job got is known from its processor time as of the last look at it.
-
-    Raises:
-        InputError: the file is no benchmark of Snakemake's.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        for row in rows:
-            seconds = float(row["s"])
-            busy = row.get("cpu_time", "NA")
-            if on_gpu or busy in ("NA", "-", ""):
-                yield seconds
-            else:
-                share = float(busy) / max(_FAST_INTERVAL, _last_look(seconds))
-                yield seconds * min(1.0, share) if share > 0 else seconds
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no benchmark of Snakemake's ({error!r}); delete it") from None
-
-
-def _last_look(seconds: float) -> float:
-    fast = _FAST_LOOKS * _FAST_INTERVAL
-    if seconds <= fast:
-        return seconds // _FAST_INTERVAL * _FAST_INTERVAL
-    return fast + (seconds - fast) // _SLOW_INTERVAL * _SLOW_INTERVAL
 
 
 def _sizes(

@@ -9,7 +9,8 @@ import polars as pl
 from vrp.data.item import EXISTENCE, YES_NO
 from vrp.data.item_sampling import first_few
 from vrp.estimates.predictors import predictor_label
-from vrp.report.evidence import ModelEvidence, StudyEvidence, ordered_tasks
+from vrp.findings.evidence import ModelEvidence, ordered_tasks
+from vrp.report.evidence import StudyEvidence
 from vrp.report.numbers import NONE, thousands
 from vrp.report.tabular import Cell, Table, name_cell, without_repeats
 from vrp.tables.items import asked_items

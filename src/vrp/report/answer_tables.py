@@ -6,7 +6,8 @@ import polars as pl
 
 from vrp.data.item import EXISTENCE
 from vrp.data.scoring import VqaRule, vqa_accuracy
-from vrp.report.evidence import ModelEvidence, StudyEvidence
+from vrp.findings.evidence import ModelEvidence
+from vrp.report.evidence import StudyEvidence
 from vrp.report.numbers import NONE, decimal, thousands
 from vrp.report.split_rates import split_rates
 from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, without_repeats

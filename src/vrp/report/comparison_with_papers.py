@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vrp.estimates.reported import Effect, ReportedEstimate
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.published_numbers import CHECKPOINTS, POOLED, published
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.evidence import ModelEvidence
 from vrp.report.numbers import decimal, layers_in_words, listed, with_interval
-from vrp.report.published_numbers import CHECKPOINTS, POOLED, published
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.tables.effects import OBJECT_IDENTIFICATION
 from vrp.tables.estimates import WITHIN_STRATA

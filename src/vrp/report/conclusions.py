@@ -21,11 +21,11 @@ from vrp.estimates.verdicts import (
     size_of,
     standing,
 )
+from vrp.findings.evidence import BetweenModels, ModelEvidence, TracedLayers
+from vrp.findings.guards import claim_of
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.evidence import BetweenModels, ModelEvidence, TracedLayers
-from vrp.report.guards import claim_of
 from vrp.report.numbers import (
     decimal,
     layers_in_words,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from vrp.estimates.reported import ReportedEstimate
-from vrp.report.evidence import ModelEvidence
+from vrp.findings.evidence import ModelEvidence
 from vrp.report.numbers import NONE, decimal, thousands
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.stats.clusters import clustered_mean, numbered

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from vrp.estimates.predictors import predictor_kind, predictor_label
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome, Standing, standing
+from vrp.findings.contrasts import TASK_ONLY
+from vrp.findings.evidence import ModelEvidence, TracedLayers
+from vrp.findings.guards import guards
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast, StudyConditions
 from vrp.interventions.masking import BLANK_IMAGE, MaskCondition
 from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
-from vrp.report.contrasts import TASK_ONLY
-from vrp.report.evidence import ModelEvidence, StudyEvidence, TracedLayers
-from vrp.report.guards import guards
+from vrp.report.evidence import StudyEvidence
 from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
     Cell,

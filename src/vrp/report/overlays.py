@@ -17,7 +17,7 @@ from vrp.data.file_digest import file_sha256
 from vrp.data.images import open_image, sampled_image
 from vrp.data.item import ImageSize
 from vrp.errors import InputError
-from vrp.report.evidence import ModelEvidence, ordered_tasks
+from vrp.findings.evidence import ModelEvidence, ordered_tasks
 from vrp.signals.boxes import Box, grid_window
 from vrp.tables.attention import ATTENTION
 from vrp.tables.parquet_files import read_table

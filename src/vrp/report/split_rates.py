@@ -4,7 +4,8 @@ import polars as pl
 
 from vrp.data.item import EXISTENCE
 from vrp.estimates.reported import ReportedEstimate
-from vrp.report.evidence import ModelEvidence, StudyEvidence
+from vrp.findings.evidence import ModelEvidence
+from vrp.report.evidence import StudyEvidence
 from vrp.stats.proportion import wilson
 from vrp.tables.items import asked_as
 

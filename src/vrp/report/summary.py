@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vrp.estimates.reported import ReportedEstimate, plain
+from vrp.findings.contrasts import OUTPUT_SIGNALS
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.guards import guards
+from vrp.findings.published_numbers import CHECKPOINTS, PUBLISHED
 from vrp.probing.labels import LINEAR, LINEAR_BEST
 from vrp.report.accounting import split_counts, versions
 from vrp.report.conclusions import Conclusion
-from vrp.report.contrasts import OUTPUT_SIGNALS
 from vrp.report.decision import Decision, decision_lines
-from vrp.report.evidence import ModelEvidence, StudyEvidence
-from vrp.report.guards import guards
-from vrp.report.published_numbers import CHECKPOINTS, PUBLISHED
+from vrp.report.evidence import StudyEvidence
 from vrp.report.split_rates import split_rates
 from vrp.signals.registry import ON_OBJECT
 from vrp.tables.estimates import (

@@ -56,10 +56,14 @@ def _lens_bytes(sizes: Sizes) -> float:
 
 
 def _figure_files(study: StudyConfig) -> list[str]:
-    from vrp.plots.figures import figure_names
+    from vrp.plots.figures import figure_names, has_data
 
     formats = sorted(set(study.figures.formats))
-    return [f"{name}.{kind}" for name in figure_names() for kind in formats]
+    return [
+        f"{name}.{kind}"
+        for name in figure_names()
+        for kind in [*formats, *(["csv"] if has_data(name) else [])]
+    ]
 
 
 def _explorer_files(study: StudyConfig) -> list[str]:
@@ -177,7 +181,9 @@ TRACE_EFFECTS = Artifact(
     "trace_effects", "trace_effects.parquet", "where the picture enters the answer",
     "vrp.tables.trace:TRACE_EFFECTS",
 )  # fmt: skip
-FIGURES = Artifact("figures", "figures/{file}", "figures", expand=_figure_files)
+FIGURES = Artifact(
+    "figures", "figures/{file}", "figures, and their numbers as CSV", expand=_figure_files
+)
 SUMMARY = Artifact("summary", "summary.json", "the report's numbers")
 REPORT = Artifact("report", "report.html", "the report")
 EXPLORER_FILES = Artifact(
@@ -424,7 +430,10 @@ STAGES: tuple[Stage, ...] = (
         reads=(DATA, ITEMS, SAMPLING, EFFECTS, TRACE_EFFECTS, ANSWERS, ATTENTION, LENS,
                CONSISTENCY, *_MODEL_TABLES, MASK, FIGURES),
         writes=(SUMMARY, REPORT),
-        keys=("study", "data", "report", *_MARGINS, *_CONDITIONS),
+        keys=("study", "data", "report", "explorer.enabled", *_MARGINS, *_CONDITIONS),
+        details="Times are those of the benchmark files, where these are there. "
+        "`vrp report results/demo` reports a study's folder as it is (`vrp report FOLDER --help`).",
+        reads_benchmarks=True,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
     ),
@@ -437,7 +446,8 @@ STAGES: tuple[Stage, ...] = (
         writes=(EXPLORER_FILES, EXPLORER),
         keys=("study", "data.folder", "sample.splits", "explorer", *_CONDITIONS),
         details="It works from the disk: `explorer.html` loads its files from the folder "
-        "`explorer` beside it.",
+        "`explorer` beside it. `vrp explorer results/demo` writes that of a study's folder as it "
+        "is (`vrp explorer FOLDER --help`).",
         enabled=lambda study: study.explorer.enabled,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=2,

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from vrp.config.margins import EquivalenceMargins
+from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.interventions.conditions import StudyConditions, conditions_by_name
 from vrp.study.context import StageContext
@@ -124,18 +125,22 @@ def read_results(context: StageContext) -> StudyResults:
     Raises:
         InputError: as `open_results`.
     """
-    study = context.study
     return open_results(
         context.model_inputs(),
-        conditions=conditions_by_name(study),
-        margins=EquivalenceMargins(
-            auroc=study.metrics.auroc_margin,
-            r=study.metrics.r_margin,
-            effect_pp=study.effects.equivalence_pp,
-        ),
+        conditions=conditions_by_name(context.study),
+        margins=margins_of(context.study),
         **{
             name: path
             for name in ("items", "effects", "trace_effects")
             for path in context.input_paths(name)
         },
+    )
+
+
+def margins_of(study: StudyConfig) -> EquivalenceMargins:
+    """Return the margins that a configuration sets."""
+    return EquivalenceMargins(
+        auroc=study.metrics.auroc_margin,
+        r=study.metrics.r_margin,
+        effect_pp=study.effects.equivalence_pp,
     )

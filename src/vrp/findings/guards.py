@@ -2,9 +2,9 @@
 
 from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.verdicts import Claim, Guard, Outcome, above, same_side
+from vrp.findings.contrasts import TASK_ONLY
+from vrp.findings.evidence import ModelEvidence
 from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST, PERMUTED_LINEAR_BEST
-from vrp.report.contrasts import TASK_ONLY
-from vrp.report.evidence import ModelEvidence
 from vrp.stats.estimate import ALPHA
 from vrp.tables.estimates import WITHIN_ANSWERS, WITHIN_STRATA
 

@@ -7,7 +7,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from vrp.report.contrasts import beyond_output, probe_contrasts
+from vrp.findings.contrasts import beyond_output, probe_contrasts
 from vrp.report.pooled import pooled_over_models
 
 N = 1200

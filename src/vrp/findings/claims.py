@@ -1,0 +1,113 @@
+"""The papers' claims, one by one: what they found, what this study finds, and the verdict."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple
+
+from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.verdicts import Standing, is_noticeable, standing
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.published_numbers import published
+from vrp.probing.labels import LINEAR_BEST
+
+
+class Replication(StrEnum):
+    """What a study says of a published claim."""
+
+    REPRODUCED = "reproduced"
+    NOT_REPRODUCED = "not reproduced"
+    UNDECIDED = "undecided"
+    NOT_TESTABLE = "not testable here"
+    NOT_RUN = "not run"
+
+
+class PaperClaim(NamedTuple):
+    """A claim of the papers about each of their models."""
+
+    text: str
+    """The claim, in a few words."""
+    key: str
+    """Key of the published number that it rests on."""
+    ours: Callable[[ModelEvidence], ReportedEstimate | None]
+    """This study's estimate."""
+    is_auroc: bool
+    """Whether that is an AUROC; else it is an effect in percentage points."""
+    expects_effect: bool
+    """Whether an effect is claimed (AUROC above chance, accuracy lost), or that there is none."""
+    anchor: str
+    """Where the page shows more."""
+
+
+def _auroc(name: str) -> Callable[[ModelEvidence], ReportedEstimate | None]:
+    return lambda model: model.auroc(name)
+
+
+def _masking(model: ModelEvidence) -> ReportedEstimate | None:
+    effect = model.main_effect("mask")
+    return None if effect is None else effect.effect
+
+
+def _ablation(condition: str) -> Callable[[ModelEvidence], ReportedEstimate | None]:
+    def ours(model: ModelEvidence) -> ReportedEstimate | None:
+        effect = model.effect("ablate", condition)
+        return None if effect is None else effect.effect
+
+    return ours
+
+
+CLAIMS: tuple[PaperClaim, ...] = (
+    PaperClaim(
+        "the structure of attention does not tell right from wrong", "auroc_attention",
+        _auroc("spatial_entropy"), True, False, "signals",
+    ),
+    PaperClaim(
+        "token confidence hardly tells", "auroc_confidence", _auroc("token_confidence"), True,
+        False, "signals",
+    ),
+    PaperClaim(
+        "self-consistency tells", "auroc_self_consistency", _auroc("self_consistency"), True, True,
+        "signals",
+    ),
+    PaperClaim(
+        "a probe of hidden states tells", "auroc_probe", _auroc(LINEAR_BEST), True, True, "probes",
+    ),
+    PaperClaim(
+        "hiding the 30% most attended patches costs accuracy", "masking_top", _masking, False, True,
+        "interventions",
+    ),
+    PaperClaim(
+        "silencing the top 5 neurons costs accuracy", "ablation_top_5", _ablation("top_5"), False,
+        True, "interventions",
+    ),
+    PaperClaim(
+        "bypassing a layer’s MLP costs little", "ablation_mlp", _ablation("mlp_bypass"), False,
+        False, "interventions",
+    ),
+)  # fmt: skip
+"""In the order in which the page shows them."""
+
+
+def replication(claim: PaperClaim, model: ModelEvidence) -> Replication:
+    """Return what a model's numbers say of a claim.
+
+    An embedded model says nothing of the published checkpoint, whatever its numbers are. Elsewhere
+    an effect is found where a test after Holm's correction finds it, of a size that a user would
+    notice; none is found where it is equivalent to none.
+    """
+    if model.embedded or published(claim.key, model.family) is None:
+        return Replication.NOT_TESTABLE
+    number = claim.ours(model)
+    null = 0.5 if claim.is_auroc else 0.0
+    where = standing(number, null=null)
+    if number is None or where in (Standing.MISSING, Standing.TOO_FEW):
+        return Replication.NOT_RUN if number is None else Replication.UNDECIDED
+    expected = Standing.ABOVE if claim.is_auroc else Standing.BELOW
+    found = where is expected and (not claim.is_auroc or is_noticeable(number.value))
+    if claim.expects_effect:
+        if found:
+            return Replication.REPRODUCED
+        refuted = where is Standing.EQUIVALENT or (where.differs and where is not expected)
+        return Replication.NOT_REPRODUCED if refuted else Replication.UNDECIDED
+    if where is Standing.EQUIVALENT:
+        return Replication.REPRODUCED
+    return Replication.NOT_REPRODUCED if where.differs else Replication.UNDECIDED
