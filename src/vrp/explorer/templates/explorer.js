@@ -281,8 +281,9 @@
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      return el("tr", {}, el("td", { className: "text" }, pick, el("small", { className: "soft" }, n ? description : "not known of these answers")),
-        el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? fixed(expected, 1) : "–"));
+      const detail = !n ? "not known of these answers" : state.rule === name ? description : "";
+      return el("tr", {}, el("td", { className: "text" }, pick, detail && el("small", { className: "soft" }, detail)),
+        el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
     }));
     if (state.rule) $("rules").open = true;
   }
@@ -350,9 +351,12 @@
 
   function intoView() {
     if (chosen < 0) return;
-    const top = chosen * ROW_HEIGHT;
-    if (top < list.scrollTop) list.scrollTop = top;
-    else if (top + ROW_HEIGHT > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW_HEIGHT - list.clientHeight;
+    const above = list.scrollTop - chosen * ROW_HEIGHT;
+    const below = (chosen + 1) * ROW_HEIGHT - list.clientHeight - list.scrollTop;
+    // The next row comes into view at the edge, one that is far away in the middle.
+    if (Math.max(above, below) > 2 * ROW_HEIGHT) list.scrollTop = (chosen + 0.5) * ROW_HEIGHT - list.clientHeight / 2;
+    else if (above > 0) list.scrollTop -= above;
+    else if (below > 0) list.scrollTop += below;
   }
 
   function go(place) {
@@ -441,7 +445,7 @@
     const node = el("div", { className: "panel" },
       el("h3", {}, `${MODELS[card.model].name}: `, el("b", {}, own.answer[card.item] ?? "no answer"), " ", tag(card)),
       answerLine(card),
-      el("div", { className: "columns" }, picture, samples, lens, heads, signalTable(card), probeTable(card), interventions));
+      el("div", { className: "halves" }, el("div", {}, picture, samples, lens, heads), el("div", {}, signalTable(card), probeTable(card), interventions)));
     const mine = turn;
     Promise.all([detailsOf(card), pictureOf(card.item)]).then(async ([details, image]) => {
       const bitmap = image.blob && (await createImageBitmap(image.blob));
@@ -616,7 +620,7 @@
     const where = `row ${Math.floor(peak / look.width) + 1}, column ${(peak % look.width) + 1} of ${look.height} × ${look.width}`;
     const mass = look.mass && (layer < 0 ? look.mass.reduce((a, b) => a + b, 0) / look.nLayers : look.mass[layer]);
     return `${layer < 0 ? "Mean of all layers" : "Layer " + layer}${state.sinks ? "" : " without sinks"}: the most attended token has ${number(most * look.n, 3)} times the even share (${where})` +
-      (mass === undefined ? "." : `; ${fixed(100 * mass, 1)}% of all attention is on the image.`);
+      (mass === undefined ? "." : `; ${fixed(100 * mass, 2)}% of all attention is on the image.`);
   }
 
   function drawHidden(context, card, look, image) {
