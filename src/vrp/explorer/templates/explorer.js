@@ -254,7 +254,9 @@
     return keyed.map((one) => one.card);
   }
 
-  function choose() {
+  // What is shown stays where the selection has it, or where a link asks for it; after sorting it
+  // is the first.
+  function choose({ keep = false, first = false } = {}) {
     const wanted = wantedFilters();
     const base = filtered(wanted);
     showRules(base);
@@ -264,8 +266,11 @@
     $("tally").textContent = `${cards.length.toLocaleString("en")} answers` +
       (judged.length ? `, ${percent(right / judged.length)} right` : "") +
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
-    if (!current && cards.length) show(cards[0]);
     chosen = placeOf(current);
+    if (cards.length && (first || (chosen < 0 && !(keep && current)))) {
+      chosen = 0;
+      show(cards[0]);
+    }
     drawList();
     intoView();
   }
@@ -936,14 +941,18 @@
     if (told.get("layer")) state.layer[model] = Number(told.get("layer")) || 0;
     current = null;
     if (item >= 0) show({ model, item });
-    choose();
+    choose({ keep: true });
   }
 
   window.addEventListener("hashchange", () => { if (location.hash !== remembered) readHash(); });
   $("skip").addEventListener("click", (event) => { event.preventDefault(); $("card").focus(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCanvases);
   filters.addEventListener("submit", (event) => event.preventDefault());
-  filters.addEventListener("input", () => { list.scrollTop = 0; choose(); if (current) show(current); remember(); });
+  filters.addEventListener("input", (event) => {
+    choose({ first: ["sort", "order"].includes(event.target.name) });
+    if (current) show(current);
+    remember();
+  });
 
   function report(error) {
     $("problem").hidden = false;
