@@ -32,6 +32,7 @@ def add_tools(commands: Any) -> None:
     _add_apply(commands)
     _add_report_of_folder(commands)
     _add_figures_of_folder(commands)
+    _add_explorer_of_folder(commands)
     _add_zoo(commands)
     add_monitor(commands)
 
@@ -408,6 +409,24 @@ def _figures_of_folder(options: argparse.Namespace) -> None:
         width=options.width, dpi=options.dpi,
     )  # fmt: skip
     print("\n".join(map(str, written)))
+
+
+def _add_explorer_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["explorer"], FOLDER, _explorer_of_folder,
+        "Write the explorer of a study's folder, whole or not, and print where it is.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+
+
+def _explorer_of_folder(options: argparse.Namespace) -> None:
+    from vrp.study.graph import EXPLORER, STAGE
+    from vrp.study.unfinished import run_in_folder
+
+    run_in_folder(STAGE["explorer"], options.folder)
+    print(options.folder / EXPLORER.path)
 
 
 def _add_zoo(commands: Any) -> None:
