@@ -26,6 +26,9 @@ _PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+_DIALOG = 'data-md-component="search" role="dialog"'
+
+
 def generated_pages() -> dict[str, str]:
     """Return address → Markdown of every page that is made while the site is built."""
     pages = {address: make() for address, make in _PAGES.items()}
@@ -42,9 +45,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
-    """Load the script that searches without a server from the site, not from elsewhere."""
+    """Load the script that searches without a server from the site, not from elsewhere; name the
+    search for screen readers."""
     here = get_relative_url("assets/frame-worker.js", page.url)
-    return output.replace("https://unpkg.com/iframe-worker/shim", here)
+    output = output.replace("https://unpkg.com/iframe-worker/shim", here)
+    return output.replace(_DIALOG, f'{_DIALOG} aria-label="Search"')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
