@@ -47,7 +47,6 @@ from vrp.vlm.model import VLM
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 
 RESULT = Path(__file__).parent / "results" / "extraction.json"
-SHIPPED = Path(__file__).parents[1] / "src/vrp/report/signal_costs.json"
 MAX_NEW_TOKENS = 6
 SAMPLING = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": MAX_NEW_TOKENS, "seed": 0}
 K = 10
@@ -392,7 +391,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--memory-batch", type=int, default=8)
     parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--ship", action="store_true", help="renew the costs that reports show")
     parser.add_argument("--memory-of", choices=["limit", "capture"], help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, default=512, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -419,22 +417,10 @@ def main() -> None:
     result["settings"] = {
         name: value
         for name, value in vars(options).items()
-        if name not in ("out", "memory_of", "tokens", "ship")
+        if name not in ("out", "memory_of", "tokens")
     }
     result["hardware"] = hardware("torch", "transformers", "numpy")
     write_whole(options.out, result)
-    if options.ship:
-        write_whole(SHIPPED, shipped_costs(result))
-
-
-def shipped_costs(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of the measurement that every report shows."""
-    families = result["families"]
-    return {
-        "families": {name: found["costs"] for name, found in families.items()},
-        "settings": {key: result["settings"][key] for key in ("batch_size", "threads", "items")},
-        "hardware": result["hardware"],
-    }
 
 
 def print_family(family: str, found: Mapping[str, Any]) -> None:

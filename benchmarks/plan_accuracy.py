@@ -22,9 +22,10 @@ from hardware import hardware
 
 from vrp.config.study import load_study
 from vrp.planning.devices import DEFAULT_GPU
-from vrp.planning.measured_rates import MeasuredRates, job_seconds, read_measured
+from vrp.planning.measured_rates import MeasuredRates, read_measured
 from vrp.planning.plan import Plan, make_plan
 from vrp.study.graph import STAGES
+from vrp.study.job_benchmarks import job_seconds
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "plan_accuracy.json"

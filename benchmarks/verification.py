@@ -16,9 +16,9 @@ from pathlib import Path
 from hardware import hardware
 
 from vrp.config.study import load_study
-from vrp.planning.measured_rates import job_seconds
 from vrp.study.command import path_options
 from vrp.study.graph import LIST_OF, STAGE
+from vrp.study.job_benchmarks import job_seconds
 from vrp.study.layout import Job, StudyLayout
 from vrp.tables.seal import check_pages, read_seal
 from vrp.tables.shard_list import read_shard_list

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+from small_results import run_small_study
 from warm_python import start_server
 
 # A slow moment of the machine is no failure, and the same examples are tried everywhere.
@@ -73,6 +74,12 @@ class FinishedStudy(NamedTuple):
     @property
     def results(self) -> Path:
         return self.folder / "results" / "ci"
+
+
+@pytest.fixture(scope="session")
+def small_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a study of one embedded model, run in this process; not to be changed."""
+    return run_small_study(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="session")

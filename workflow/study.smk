@@ -11,12 +11,13 @@ from pathlib import Path
 import vrp
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
+from vrp.report.in_short import report_in_short
 from vrp.study.graph import STAGES
 from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count
 from vrp.workflow.outdated_outputs import plan_outdated_outputs
-from vrp.workflow.last_report import mark_kept_outputs, report_in_short
+from vrp.workflow.last_report import mark_kept_outputs
 from vrp.workflow.lock import acquire_results_lock
 from vrp.workflow.misread_input import refuse_misread_input
 from vrp.workflow.orphaned_jobs import refuse_beside_slurm_jobs

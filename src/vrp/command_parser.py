@@ -22,19 +22,23 @@ def load_extensions_for_help(words: Sequence[str]) -> None:
         load_study(config)
 
 
+FOLDER = "FOLDER"
+"""Stands for a path that comes first and makes a stage's command one on a study's folder."""
+
+
 class CommandParser(argparse.ArgumentParser):
     """Names the nearest subcommand where one is misspelt; its help lists what can be chosen."""
 
     stage: Stage | None = None
     other_use: "tuple[str, CommandParser] | None" = None
-    """An option that makes the command another one, and the parser of that."""
+    """What makes the command another one, an option or `FOLDER`, and the parser of that."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words; where the option of another use is among them, by its parser."""
         words = list(sys.argv[1:] if args is None else args)
         if self.other_use is not None:
             option, parser = self.other_use
-            if any(word.partition("=")[0] == option for word in words):
+            if _chosen(option, words):
                 # Help comes first: the option alone lacks its value.
                 return parser.parse_known_args(
                     ["--help"] if {"-h", "--help"} & set(words) else words, namespace
@@ -54,6 +58,13 @@ class CommandParser(argparse.ArgumentParser):
             hint = f"did you mean {close[0]!r}?" if close else f"see `{self.prog} --help`"
             raise argparse.ArgumentError(None, f"unknown {action.metavar} {value!r}; {hint}")
         super()._check_value(action, value)
+
+
+def _chosen(option: str, words: Sequence[str]) -> bool:
+    """Whether the words ask for a command's other use."""
+    if option == FOLDER:
+        return bool(words) and not words[0].startswith("-")
+    return any(word.partition("=")[0] == option for word in words)
 
 
 Run = Callable[[argparse.Namespace], None]
@@ -80,7 +91,8 @@ def add_other_use(command: CommandParser, option: str, run: Run, details: str) -
 
     Args:
         command: parser of the command.
-        option: such as `--apply`; the caller adds it to the parser that is returned.
+        option: such as `--apply`, which the caller adds to the parser that is returned; `FOLDER`
+            where a path that comes first is what chooses.
         run: what carries it out.
         details: what `--help` says together with the option.
     """

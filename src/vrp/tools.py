@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vrp.command_parser import add_command, add_other_use, config_option
+from vrp.command_parser import FOLDER, add_command, add_other_use, config_option
 from vrp.config.study import load_study
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
@@ -22,6 +22,7 @@ def add_tools(commands: Any) -> None:
     _add_simulate(commands)
     _add_compare(commands)
     _add_apply(commands)
+    _add_report_of_folder(commands)
     _add_zoo(commands)
 
 
@@ -224,6 +225,26 @@ def _apply(options: argparse.Namespace) -> None:
     if options.json:
         write_text(options.json, as_json(found))
     print(as_text(found))
+
+
+def _add_report_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["report"], FOLDER, _report_of_folder,
+        "Write the report of a study's folder, and print its decision. Of a study that is not "
+        "whole, what is there is reported and what is missing is named.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+
+
+def _report_of_folder(options: argparse.Namespace) -> None:
+    from vrp.report.in_short import report_in_short
+    from vrp.study.graph import STAGE
+    from vrp.study.unfinished import run_in_folder
+
+    run_in_folder(STAGE["report"], options.folder)
+    print("\n".join(report_in_short(options.folder)))
 
 
 def _add_zoo(commands: Any) -> None:

@@ -22,7 +22,7 @@ from vrp.planning.analysis_work import amount_of, planned_analyses
 from vrp.planning.cost_fit import Measured, fit_line, fit_power
 from vrp.planning.devices import CPU, DEFAULT_GPU, DEVICES
 from vrp.planning.disk import data_bytes, model_tables
-from vrp.planning.measured_rates import job_seconds, read_measured
+from vrp.planning.measured_rates import read_measured
 from vrp.planning.plan import LONGEST_JOB, make_plan, n_gpus
 from vrp.planning.plan_text import plan_json, plan_text
 from vrp.planning.resources import StudyResources
@@ -35,6 +35,7 @@ from vrp.planning.workload import (
     questions_per_image,
 )
 from vrp.study.graph import STAGE, STAGES
+from vrp.study.job_benchmarks import job_seconds
 from vrp.tables.answers import ANSWERS
 from vrp.tables.hidden import hidden_table
 from vrp.tables.parquet_files import write_table

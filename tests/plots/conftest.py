@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from synthetic_study import SyntheticStudy, write_synthetic_study
 
 from vrp.plots.figures import FigureSpec, figure_names, load_figures
-from vrp.plots.style import house_style
+from vrp.plots.style import Width, house_style
 from vrp.study.results import StudyResults
 
 
@@ -25,16 +25,16 @@ def modules() -> dict[str, FigureSpec]:
 
 
 @pytest.fixture(scope="session")
-def figure_of(study, modules) -> Callable[[str], Figure]:
-    """Name → the figure of the synthetic study, laid out; drawn once."""
-    drawn: dict[str, Figure] = {}
+def figure_of(study, modules) -> Callable[..., Figure]:
+    """Name and width → the figure of the synthetic study, laid out; drawn once."""
+    drawn: dict[tuple[str, Width], Figure] = {}
 
-    def figure(name: str) -> Figure:
-        if name not in drawn:
-            with house_style():
-                drawn[name] = modules[name].draw(study)
-                drawn[name].draw_without_rendering()
-        return drawn[name]
+    def figure(name: str, width: Width = "page") -> Figure:
+        if (name, width) not in drawn:
+            with house_style(width):
+                drawn[name, width] = modules[name].draw(study)
+                drawn[name, width].draw_without_rendering()
+        return drawn[name, width]
 
     return figure
 

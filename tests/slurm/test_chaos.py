@@ -56,7 +56,7 @@ effects: {sign_flips: 100}
 # for one of each kind.
 REPORT, UP_TO_METRICS = "results/chaos/report.html", "results/chaos/llava/metrics.parquet"
 # In a job of their own, and in those that light stages share.
-LIGHT_STAGES = ("gather", "metrics", "probes", "effects", "figures", "report")
+LIGHT_STAGES = ("gather", "metrics", "probes", "effects", "figures", "report", "explorer")
 LATE_STAGES = ("mask", "ablate")
 MODEL_STAGES = ("extract", "blind", "consistency", *LATE_STAGES)
 LOCAL = ("--cores", "2")

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
 
 MODEL_STAGES = ("extract", "blind", "consistency", "p_true", "mask", "ablate")
 COMMANDS = {stage.replace("_", "-") for stage in MODEL_STAGES}
-LIGHT = {"sample", "metrics", "probes", "effects", "figures", "report"}
+LIGHT = {"sample", "metrics", "probes", "effects", "figures", "report", "explorer"}
 # The embedded models want no GPU: here they ask for one, as large ones do by themselves.
 WITH_GPU = [f"{stage}:gpu=1" for stage in MODEL_STAGES]
 ON_SLURM = (
@@ -84,7 +84,7 @@ def test_one_job_is_one_shard_and_light_stages_share_one(
         if job := start["environment"]["SLURM_JOB_ID"]:
             jobs.setdefault(job, []).append(start["stage"])
     shared = sorted(sorted(stages) for stages in jobs.values() if len(stages) > 1)
-    assert shared == [["effects", "figures", "report"], ["metrics", "probes"]]
+    assert shared == [["effects", "explorer", "figures", "report"], ["metrics", "probes"]]
     assert sum(stages[0] in COMMANDS for stages in jobs.values()) == 2 * 6
 
 

@@ -13,7 +13,11 @@ def text_of(html: str) -> str:
 
 
 def external_references(html: str) -> list[str]:
-    """Everything in the page that a browser would fetch; must be empty."""
+    """Everything in the page that a browser would fetch, or that is on the network; must be empty.
+
+    What a reader may follow to a file beside the page is not fetched.
+    """
+    html = re.sub(r"""<a href="(?![a-z]+:|//)[^"]*">""", "<a>", html)
     found: list[Any] = re.findall(r"(?:src|href|srcset|poster|data)\s*=\s*[\"']([^\"']*)", html)
     found += re.findall(r"url\(\s*[\"']?([^\"')]*)", html)
     return [link for link in found if not link.startswith(("#", "data:"))]

@@ -7,7 +7,7 @@ MODEL_RUNS = frozenset({"extract", "blind", "consistency", "p_true", "mask", "ab
 """Stages that run a model: days on a GPU."""
 EVERYTHING = MODEL_RUNS | {
     "fetch_data", "fetch_model", "sample", "boxes", "gather", "metrics", "probes", "effects",
-    "figures", "report",
+    "figures", "report", "explorer",
 }  # fmt: skip
 FAMILIES = ("auto", "llava", "paligemma", "qwen2_vl")
 
@@ -45,7 +45,7 @@ def _edit(
 
 
 _FUNCTION = "def added(value):\n    return value"
-_SIGNALS = "metrics probes figures report"
+_SIGNALS = "metrics probes figures report explorer"
 _NEW_FAMILY = '''
 """One more family."""
 from vrp.vlm.families.llava import Llava
@@ -168,7 +168,7 @@ SOMETHING: dict[str, Edit] = {
         ("vlm/batching.py", "_BUCKET_WIDTH = ", "_BUCKET_WIDTH = 1 + "),
     ),
     "how an image is decoded": _edit(
-        MODEL_RUNS | {"sample", "report"}, "vrp.data.images:decode_image",
+        MODEL_RUNS | {"sample", "report", "explorer"}, "vrp.data.images:decode_image",
         ("data/images.py", "_to_rgb(ImageOps.exif_transpose(image), name)", "_to_rgb(image, name)"),
     ),
     "the sampling of answers": _edit(
@@ -176,7 +176,7 @@ SOMETHING: dict[str, Edit] = {
         ("vlm/nucleus_sampling.py", "mass_before >= top_p", "mass_before > top_p"),
     ),
     "the hidden tokens": _edit(
-        "mask effects figures report", "vrp.interventions.masking:_least_attended",
+        "mask effects figures report explorer", "vrp.interventions.masking:_least_attended",
         ("interventions/masking.py", "return least_attended(image.attention, share)",
          "return least_attended(image.attention, share / 2)"),
     ),
@@ -199,12 +199,12 @@ SOMETHING: dict[str, Edit] = {
     ),
     # Scoring, signals, statistics.
     "the scoring of POPE": _edit(
-        MODEL_RUNS | {"effects"}, "vrp.data.scoring:parse_pope_strict",
+        MODEL_RUNS | {"effects", "explorer"}, "vrp.data.scoring:parse_pope_strict",
         ("data/scoring.py", "if len(kinds) == 1 else None", "if kinds else None"),
     ),
     "VQA's articles": _edit(
         MODEL_RUNS
-        | {"fetch_data", "sample", "metrics", "probes", "effects", "figures", "report"},
+        | {"fetch_data", "sample", "metrics", "probes", "effects", "figures", "report", "explorer"},
         "vrp.data.scoring:_ARTICLES",
         ("data/scoring.py", '{"a", "an", "the"}', '{"a", "an"}'),
     ),
@@ -237,7 +237,7 @@ SOMETHING: dict[str, Edit] = {
         ("tables/parquet_files.py", 'compression="zstd"', 'compression="snappy"'),
     ),
     "a column's type": _edit(
-        "extract metrics probes figures report", "vrp.tables.lens:LENS",
+        "extract metrics probes figures report explorer", "vrp.tables.lens:LENS",
         ("tables/lens.py", 'optional("pair_top", integer', 'optional("pair_top", number'),
     ),
     "a column of one table": _edit(
@@ -245,7 +245,7 @@ SOMETHING: dict[str, Edit] = {
         ("tables/effects.py", 'column("n_groups", integer', 'column("n_images", integer'),
     ),
     "the reader of VQA": _edit(
-        "fetch_data sample figures report", "vrp.data.vqa_task_rules:_RELATIONS",
+        "fetch_data sample figures report explorer", "vrp.data.vqa_task_rules:_RELATIONS",
         ("data/vqa_task_rules.py", "next to|beside|", "next to|"),
     ),
     "the drawn scenes": _edit(
@@ -270,12 +270,8 @@ SOMETHING: dict[str, Edit] = {
         ("plots/figures/masking.py", "Change in accuracy (perc", "Difference in accuracy (perc"),
     ),
     "the page's style": _edit(
-        "report", "vrp.report:templates/style.css",
+        "report explorer", "vrp.report:templates/style.css",
         ("report/templates/style.css", "", "p { margin: 0 }"),
-    ),
-    "the costs of signals": _edit(
-        "report", "vrp.report:signal_costs.json",
-        ("report/signal_costs.json", "\"prefills\": 1.0", "\"prefills\": 2.0"),
     ),
 }  # fmt: skip
 """Edits after which something runs again."""

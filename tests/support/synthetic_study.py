@@ -479,7 +479,7 @@ class _Model:
             right = (scores[name] > 0.5) == judged.correct
             rows += share_rows(name, "accuracy", right, judged)
         areas = self.rng.normal(0.5, 0.02, size=20)
-        rows += permutation_rows("permuted_linear_best", areas, 0.9, n=self.n)
+        rows += permutation_rows("permuted_linear_best", areas, 0.9, n=self.n, n_groups=self.n)
         rows += self._transfer_rows(judged)
         write_table(paths["probes"], PROBES, adjusted(rows), provenance=self.provenance)
         predictions = {

@@ -12,6 +12,7 @@ pytestmark = pytest.mark.workflow
 STAGES = {
     "fetch_data", "fetch_model", "sample", "extract", "blind", "consistency", "gather", "metrics",
     "probes", "mask", "ablate", "trace", "gather_interventions", "effects", "figures", "report",
+    "explorer",
 }  # fmt: skip
 RUNS_A_MODEL = {"extract", "blind", "consistency", "mask", "ablate", "trace"}
 
@@ -52,7 +53,7 @@ def test_study_plans(checkout, arguments, study, models, shards, intervention_sh
         assert result.planned[stage] == models * shards
     for stage in ("mask", "ablate", "trace"):
         assert result.planned[stage] == models * intervention_shards
-    for stage in ("fetch_data", "sample", *drawn, "effects", "figures", "report"):
+    for stage in ("fetch_data", "sample", *drawn, "effects", "figures", "report", "explorer"):
         assert result.planned[stage] == 1
     # No other study's models or folder have leaked in, by the default config or by a profile.
     assert set(re.findall(r"results/([\w-]+)/", result.output)) == {study}

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.workflow, pytest.mark.slow]
 
 PLAN = ("-n", "--configfile", "config/tiny.yaml")
 JOINT = {"effects", "figures", "report"}
-LISTED = {"gather_interventions"} | JOINT
+LISTED = {"gather_interventions", "explorer"} | JOINT
 AFTER_PROBES = {"probes", "ablate"} | LISTED
 AFTER_METRICS = {"metrics"} | AFTER_PROBES
 AFTER_EXTRACT = {"gather", "blind", "mask", "trace"} | AFTER_METRICS
@@ -72,6 +72,7 @@ AFTER = {
     "effects": JOINT,
     "figures": {"report"},
     "report": set(),
+    "explorer": set(),
 }
 """Stage → the rules that run again after it."""
 EDITS = {**NOTHING, **SOMETHING}
@@ -209,6 +210,7 @@ CONFIG_EDITS = [
     ("effects={sign_flips: 500}", JOINT, ("effects", "effects.sign_flips", 500)),
     ("figures={dpi: 90}", {"figures", "report"}, ("figures", "figures.dpi", 90)),
     ("report={title: T}", {"report"}, ("report", "report.title", "T")),
+    ("explorer={image_pixels: 90}", {"explorer"}, ("explorer", "explorer.image_pixels", 90)),
     ("probes={penalties: [0.01]}", AFTER_PROBES,
      ("probes", "probes.penalties", [0.01])),
     ("ablate={items: 500}", {"ablate"} | LISTED, ("ablate", "ablate.items", 500)),

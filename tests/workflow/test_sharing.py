@@ -56,7 +56,7 @@ def test_no_model_is_asked_again(two):
     assert not MODEL_RUNS & set(result.planned)
     assert set(result.planned) == {
         "fetch_data", "sample", "boxes", "gather", "metrics", "probes", "mask", "trace",
-        "gather_interventions", "effects", "figures", "report",
+        "gather_interventions", "effects", "figures", "report", "explorer",
     }  # fmt: skip
     study = load_study(two.folder / "config" / "second.yaml")
     declared = {

@@ -223,7 +223,7 @@ def test_tables_that_were_made_from_other_rows_are_refused(folder, study):
     origin = {key: value for key, value in read_provenance(path).items() if key != "table"}
     schema = schema_of(path)
     write_table(path, schema, read_table(path, schema)[:-1], provenance=origin)
-    for stage in ("metrics", "probes", "effects", "figures", "report"):
+    for stage in ("metrics", "probes", "effects", "figures", "report", "explorer"):
         model = "llava" if STAGE[stage].per == "model" else ""
         with pytest.raises(InputError, match="was made from other rows of items"):
             run_stage(STAGE[stage], study, model=model)
@@ -264,11 +264,11 @@ def test_results_without_records_are_judged_by_what_they_state(folder, finished)
     try:
         for path in sorted(RESULTS.rglob("*"), reverse=True):
             os.utime(path)  # copied in another order
-        assert planned(plan(finished)) == {"figures", "report"}
+        assert planned(plan(finished)) == {"figures", "report", "explorer"}
         output = plan(finished, "--config", "consistency={k: 3}")
         assert "was made with other config" in output
         expected = {"consistency", "gather", "metrics", "probes", "ablate", "gather_interventions"}
-        assert planned(output) == expected | {"effects", "figures", "report"}
+        assert planned(output) == expected | {"effects", "figures", "report", "explorer"}
     finally:
         shutil.rmtree(".snakemake")
         shutil.move("records", ".snakemake")
@@ -276,7 +276,11 @@ def test_results_without_records_are_judged_by_what_they_state(folder, finished)
 
 def test_results_that_moved_to_another_folder_are_judged_too(folder, finished):
     shutil.copytree("results", "elsewhere")
-    assert planned(plan(finished, "--config", "results=elsewhere")) == {"figures", "report"}
+    assert planned(plan(finished, "--config", "results=elsewhere")) == {
+        "figures",
+        "report",
+        "explorer",
+    }
     output = plan(finished, "--config", "results=elsewhere", "probes={folds: 4}")
     assert "predictions.parquet was made with other config" in output
     shutil.rmtree("elsewhere")

@@ -8,11 +8,7 @@ rule figures:
     input:
         **RULES.inputs("figures"),
     output:
-        figures=report(
-            RULES.outputs("figures")["figures"],
-            caption="../report/figures.rst",
-            category="Figures",
-        ),
+        **RULES.outputs("figures"),
     log:
         RULES.log("figures"),
     benchmark:

@@ -14,7 +14,8 @@ rule report:
             report(
                 RULES.outputs("report")["summary"],
                 caption="../report/summary.rst",
-                category="Summary",
+                category="Report",
+                labels={"file": "summary.json: the numbers, for programs"},
             )
         ),
         report=update(
@@ -22,6 +23,7 @@ rule report:
                 RULES.outputs("report")["report"],
                 caption="../report/report.rst",
                 category="Report",
+                labels={"file": "report.html: the page"},
             )
         ),
     log:

@@ -13,6 +13,7 @@ from vrp.config.boxes import BoxesConfig
 from vrp.config.consistency import ConsistencyConfig
 from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
+from vrp.config.explorer import ExplorerConfig
 from vrp.config.extract import ExtractConfig
 from vrp.config.figures import FiguresConfig
 from vrp.config.folder import Folder, Place, expanded, spelled
@@ -67,6 +68,7 @@ class StudyConfig(Section):
     effects: EffectsConfig = EffectsConfig()
     figures: FiguresConfig = FiguresConfig()
     report: ReportConfig = ReportConfig()
+    explorer: ExplorerConfig = ExplorerConfig()
 
     @field_validator("study")
     @classmethod
@@ -144,9 +146,9 @@ _LACKS_IT = {
 # Files and folders of a study whose place a model of the same name would take.
 _RESERVED_NAMES = frozenset(
     {
-        "benchmarks", "boxes.parquet", "config.yaml", "data.json", "effects.parquet", "figures",
-        "items.parquet", "logs", "models", "report.html", "sampling.json", "summary.json",
-        "trace_effects.parquet",
+        "benchmarks", "boxes.parquet", "config.yaml", "data.json", "effects.parquet", "explorer",
+        "explorer.html", "figures", "items.parquet", "logs", "models", "report.html",
+        "sampling.json", "summary.json", "trace_effects.parquet",
     }
 )  # fmt: skip
 

@@ -426,7 +426,7 @@ def estimate_row(
 
 
 def permutation_rows(
-    predictor: str, areas: Sequence[float], observed: float, *, n: int
+    predictor: str, areas: Sequence[float], observed: float, *, n: int, n_groups: int
 ) -> list[EstimateRow]:
     """Mean AUROC within strata over permutations of the labels, and the observed one's rank.
 
@@ -435,6 +435,7 @@ def permutation_rows(
         areas: AUROC of each permutation; NaN where it is undefined.
         observed: AUROC under the true labels.
         n: items.
+        n_groups: images.
     """
     known = np.array([area for area in areas if math.isfinite(area)])
     if known.size < 2:
@@ -443,7 +444,7 @@ def permutation_rows(
     mean, se = float(known.mean()), float(known.std(ddof=1)) / math.sqrt(known.size)
     half = float(stats.t.ppf((1 + LEVEL) / 2, known.size - 1)) * se
     note = f"mean of {known.size} permutations, {known.min():.3f} to {known.max():.3f}"
-    estimate = Estimate(mean, mean - half, mean + half, math.nan, n, 0, "permutations", note)
+    estimate = Estimate(mean, mean - half, mean + half, math.nan, n, n_groups, "permutations", note)
     rank = (1 + int((known >= observed).sum())) / (1 + known.size)
     return [
         estimate_row(predictor, WITHIN_STRATA, "auroc", estimate, se=se, df=known.size - 1),

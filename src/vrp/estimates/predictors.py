@@ -33,6 +33,13 @@ def predictor_kind(predictor: str) -> str:
     return "supervised_attention" if predictor.startswith("attention") else "probes"
 
 
+def is_deployable(predictor: str) -> bool:
+    """Whether a signal or probe needs no label, and no other model's table, when it is used."""
+    if predictor in SIGNALS:
+        return SIGNALS[predictor].deployable
+    return predictor_kind(predictor) == "probes"
+
+
 def is_blind(predictor: str) -> bool:
     """Whether it is a probe of a run that saw no image."""
     return "blind" in predictor

@@ -115,7 +115,10 @@ class Effect(NamedTuple):
         return cls(
             effect, row["baseline"], row["accuracy"], row["changed"], row["p_mcnemar"],
             tuple(row["per_seed"]), row["gained"], row["lost"],
-            ReportedEstimate(row["margin"], row["margin_low"], row["margin_high"], n=effect.n),
+            ReportedEstimate(
+                row["margin"], row["margin_low"], row["margin_high"], n=effect.n,
+                n_groups=effect.n_groups,
+            ),
             row["place"],
             ReportedEstimate(row["to_blank"], row["to_blank_low"], row["to_blank_high"]),
         )  # fmt: skip

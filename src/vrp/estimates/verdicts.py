@@ -158,18 +158,16 @@ def judge(claims: Mapping[str, Claim]) -> Judgement:
         if chosen := {n: claim for n, claim in telling.items() if claim.survives is outcome}:
             name = _strongest(chosen)
             return Judgement(verdict, name, claims[name])
-    name = _strongest(known)
-    settled = all(found[name] is Standing.EQUIVALENT for name in known)
-    return Judgement(Verdict.NO if settled else Verdict.UNDECIDED, name, claims[name])
+    # Those that tell are something else. "No" needs all the others to tell nothing.
+    others = {name: claim for name, claim in known.items() if name not in telling}
+    open_ones = {n: c for n, c in others.items() if found[n] is not Standing.EQUIVALENT}
+    name = _strongest(open_ones or telling or known)
+    return Judgement(Verdict.UNDECIDED if open_ones else Verdict.NO, name, claims[name])
 
 
 _INFORMATIVE = (Standing.EQUIVALENT, Standing.ABOVE, Standing.BELOW, Standing.UNSETTLED)
 # One that survives decides, then one that might, before all that fail.
-_BY_GUARDS = {
-    Outcome.HOLDS: Verdict.YES,
-    Outcome.UNSETTLED: Verdict.UNDECIDED,
-    Outcome.FAILS: Verdict.NO,
-}
+_BY_GUARDS = {Outcome.HOLDS: Verdict.YES, Outcome.UNSETTLED: Verdict.UNDECIDED}
 
 
 def _without_estimate(claims: Mapping[str, Claim], found: Sequence[Standing]) -> Verdict:
@@ -198,8 +196,10 @@ def above(number: ReportedEstimate | None, null: float, margin: float) -> Outcom
 
 
 def same_side(number: ReportedEstimate | None, claim: float, margin: float) -> Outcome:
-    """Outcome of a guard that an AUROC lies on the same side of 0.5 as the claim's."""
-    if number is None or claim >= 0.5:
-        return above(number, 0.5, margin)
-    mirrored = number._replace(value=1 - number.value, low=1 - number.high, high=1 - number.low)
-    return above(mirrored, 0.5, margin)
+    """Outcome of a guard that an AUROC lies on the same side of 0.5 as the claim's, noticeably."""
+    if number is not None and claim < 0.5:
+        number = number._replace(value=1 - number.value, low=1 - number.high, high=1 - number.low)
+    outcome = above(number, 0.5, margin)
+    if number is None or outcome is not Outcome.HOLDS or is_noticeable(number.value):
+        return outcome
+    return Outcome.FAILS if number.high < SIZES[0][0] else Outcome.UNSETTLED

@@ -1,11 +1,14 @@
-"""Paired differences of AUROC between the best probe and its rivals."""
+"""Paired differences of AUROC: of the best probe, of every predictor and simple baselines, and of
+what might be recommended and the best of all."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from vrp.estimates.predictors import predictor_kind
 from vrp.estimates.reported import ReportedEstimate, corrected
 from vrp.probing.labels import (
     BLIND_LINEAR_BEST,
@@ -28,9 +31,9 @@ from vrp.tables.signals import strata_of
 # A task's own rate says nothing within the task: it is compared over all items.
 TASK_ONLY = "task_only"
 OUTPUT_SIGNALS = ("self_consistency", "token_confidence", "logit_entropy", "decision_margin")
-_RIVALS = (
-    "margin_only", "fusion", "question_only", "answer_only", BLIND_LINEAR_BEST, TASK_ONLY,
-)  # fmt: skip
+BASELINES = ("question_only", "answer_only")
+"""Predictors that see neither image nor model."""
+_RIVALS = ("margin_only", "fusion", *BASELINES, BLIND_LINEAR_BEST, TASK_ONLY)
 
 
 def probe_contrasts(
@@ -63,6 +66,60 @@ def probe_contrasts(
     return corrected(found)
 
 
+def baseline_contrasts(
+    signals: pl.DataFrame, predictions: pl.DataFrame
+) -> dict[tuple[str, str], ReportedEstimate]:
+    """AUROC of every signal and probe minus that of baselines that see only question or answer.
+
+    As in `probe_contrasts`. A predictor whose values fall with correctness is turned round, so that
+    what it tells counts whichever way it points.
+
+    Args:
+        signals: rows of the signals table.
+        predictions: rows of the predictions table.
+
+    Returns:
+        (predictor, baseline) → difference; empty where no baseline was fitted.
+    """
+    joined = _joined(signals, predictions)
+    found = {}
+    for baseline in BASELINES:
+        if baseline not in joined.columns:
+            continue
+        rival = joined[baseline].to_numpy().astype(np.float64)
+        for name in _predictors(predictions):
+            number = _contrast(joined, name, rival, either_way=True)
+            if number is not None:
+                found[name, baseline] = number
+    return found
+
+
+def against_best(
+    signals: pl.DataFrame, predictions: pl.DataFrame, aurocs: Mapping[str, float]
+) -> dict[str, ReportedEstimate]:
+    """AUROC of each predictor minus that of the one of the highest, on the items of both.
+
+    Args:
+        signals: rows of the signals table.
+        predictions: rows of the predictions table.
+        aurocs: predictor → its AUROC within strata.
+    """
+    joined = _joined(signals, predictions)
+    known = [n for n in _predictors(predictions) if math.isfinite(aurocs.get(n, math.nan))]
+    if not known or predictions.is_empty():
+        return {}
+    best = max(known, key=lambda name: aurocs[name])
+    values = _values(joined, best)
+    numbers = {name: _contrast(joined, name, values) for name in known if name != best}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _predictors(predictions: pl.DataFrame) -> list[str]:
+    """Every signal, and the probes that are no guards, in the order of their names."""
+    probes = sorted(predictions["probe"].unique().to_list())
+    return [*SIGNALS, *(name for name in probes if predictor_kind(name) != "guards")]
+
+
 def beyond_output(
     signals: pl.DataFrame, predictions: pl.DataFrame, *, margin: float
 ) -> ReportedEstimate | None:
@@ -89,13 +146,14 @@ def _joined(signals: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
 
 def _oriented(joined: pl.DataFrame) -> dict[str, NDArray[np.float64]]:
     """Rival → (n,) values of which higher should mean right."""
-    found = {}
-    for name in (*OUTPUT_SIGNALS, *_RIVALS):
-        if name in joined.columns:
-            values = joined[name].to_numpy().astype(np.float64)
-            low = name in SIGNALS and SIGNALS[name].reliable_when == "low"
-            found[name] = -values if low else values
-    return found
+    names = (*OUTPUT_SIGNALS, *_RIVALS)
+    return {name: _values(joined, name) for name in names if name in joined.columns}
+
+
+def _values(joined: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    values = joined[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    low = name in SIGNALS and SIGNALS[name].reliable_when == "low"
+    return -values if low else values
 
 
 def _contrast(
@@ -106,8 +164,9 @@ def _contrast(
     pooled: bool = False,
     margin: float = math.nan,
     n_tests: int = 1,
+    either_way: bool = False,
 ) -> ReportedEstimate | None:
-    probe = joined[name].to_numpy().astype(np.float64)
+    probe = _values(joined, name)
     kept = np.isfinite(probe) & np.isfinite(rival)
     if not kept.any():
         return None
@@ -123,7 +182,10 @@ def _contrast(
             )
         return stratified_auroc(values, correct, codes, strata, n_images=n_images, folds=folds)
 
-    gap = difference(auroc(probe[kept]), auroc(rival[kept]))
+    own = auroc(probe[kept])
+    if either_way and own.value < 0.5:
+        own = auroc(-probe[kept])
+    gap = difference(own, auroc(rival[kept]))
     number = ReportedEstimate.from_estimate(gap.estimate("clustered-delong", null=0.0))
     resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA / n_tests)
     equivalent = math.nan

@@ -1,5 +1,6 @@
 """A model's results as they are looked up: estimates and effects by name."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,11 +10,18 @@ import polars as pl
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.data.datasets import tasks_in_order
+from vrp.estimates.predictors import is_deployable
 from vrp.estimates.reported import Effect, ReportedEstimate
-from vrp.findings.contrasts import beyond_output, probe_contrasts
+from vrp.findings.contrasts import (
+    against_best,
+    baseline_contrasts,
+    beyond_output,
+    probe_contrasts,
+)
 from vrp.interventions.conditions import Condition, StudyConditions
 from vrp.probing.labels import LINEAR, LINEAR_BEST, PROBE_LABELS
 from vrp.signals.registry import SIGNALS
+from vrp.study.provenance import EXECUTION
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.answers import ANSWERS
 from vrp.tables.captured import CAPTURED
@@ -77,6 +85,10 @@ class ModelEvidence:
     """Kind of edit → what the tracing found, by layer; empty where it was not run."""
     contrasts: Mapping[str, ReportedEstimate] = field(default_factory=dict)
     """Best probe's AUROC minus that of a predictor, within strata; `task_only`: over all items."""
+    beyond_baselines: Mapping[tuple[str, str], ReportedEstimate] = field(default_factory=dict)
+    """(Predictor, baseline) → AUROC of the predictor minus that of the baseline, within strata."""
+    short_of_best: Mapping[str, ReportedEstimate] = field(default_factory=dict)
+    """Predictor → its AUROC minus that of the one that could be deployed and has the highest."""
     beyond_output: ReportedEstimate | None = None
     """What the best probe adds to the fusion of the output signals, in AUROC within strata."""
     signal_means: Mapping[str, float] = field(default_factory=dict)
@@ -87,6 +99,8 @@ class ModelEvidence:
     """Tasks in the study's order."""
     k: int = 0
     """Sampled answers an item."""
+    answer_tokens: float = math.nan
+    """Mean length of the greedy answers, in tokens."""
     consistency: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Sampled S_SC beside the exact distribution's bounds, with each item's group."""
     answers: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -103,6 +117,15 @@ class ModelEvidence:
     def captured(self) -> str | None:
         """Quantities captured by its extraction, comma-joined; None where the tables do not say."""
         return self.origin.get(CAPTURED)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it ran on a GPU, as far as the tables say."""
+        run = json.loads(self.origin.get(EXECUTION) or "{}")
+        device = str(run.get("device", "auto"))
+        if device == "cpu":
+            return False
+        return device.startswith("cuda") or run.get("device_map") is not None or not self.embedded
 
     @property
     def embedded(self) -> bool:
@@ -168,6 +191,21 @@ class ModelEvidence:
         """Signals that were judged, or said to be not captured, in the registry's order."""
         return [name for name in SIGNALS if self.auroc(name)]
 
+    def strata(self, predictor: str) -> dict[str, ReportedEstimate]:
+        """Stratum → a predictor's AUROC in it: tasks, or the forms of answers of a mixed one."""
+        scopes = {
+            scope: number
+            for numbers in (self.metrics, self.probes)
+            for (name, metric, scope, layer), number in numbers.items()
+            if (name, metric, layer) == (predictor, "auroc", NOT_A_LAYER)
+        }
+        mixed = {scope.partition(": ")[0] for scope in scopes if ": " in scope}
+        return {
+            scope: number
+            for scope, number in scopes.items()
+            if ": " in scope or (scope in self.tasks and scope not in mixed)
+        }
+
     def probe_names(self) -> list[str]:
         """Probes and guards that were judged, or said to be not captured, known ones first; single
         layers left out."""
@@ -180,7 +218,7 @@ class ModelEvidence:
         return known + sorted(found - set(known))
 
 
-_ANSWERS = ANSWERS.only("answer", "parsed", "correct", "note")
+_ANSWERS = ANSWERS.only("answer", "parsed", "correct", "note", "token_ids")
 _CONSISTENCY = CONSISTENCY.only(
     "self_consistency",
     "close_draws",
@@ -209,13 +247,14 @@ def model_evidence(model: ModelResults, study: StudyResults) -> ModelEvidence:
     predictions, signals = model.table(PREDICTIONS), model.table(signal_table())
     origin = read_provenance(path) if (path := next(iter(model.paths(ANSWERS)), None)) else {}
     best = predictions.filter(probe=LINEAR_BEST).unique(["fold", "layer"]).sort("fold")["layer"]
+    metrics, probes = _estimates(model.table(METRICS)), _estimates(model.table(PROBES))
     return ModelEvidence(
         name=model.name,
         margins=study.margins,
         family=origin.get("family", ""),
         origin=origin,
-        metrics=_estimates(model.table(METRICS)),
-        probes=_estimates(model.table(PROBES)),
+        metrics=metrics,
+        probes=probes,
         effects={
             (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
             for row in study.table(EFFECTS).filter(model=model.name).iter_rows(named=True)
@@ -223,15 +262,18 @@ def model_evidence(model: ModelResults, study: StudyResults) -> ModelEvidence:
         conditions=study.conditions,
         traces=_traces(study.table(TRACE_EFFECTS).filter(model=model.name)),
         contrasts=probe_contrasts(signals, predictions),
+        beyond_baselines=baseline_contrasts(signals, predictions),
+        short_of_best=against_best(signals, predictions, _deployable_aurocs(metrics, probes)),
         beyond_output=beyond_output(signals, predictions, margin=study.margins.auroc),
         signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
         tasks=tuple(ordered_tasks(items)),
         k=_n_samples(model),
+        answer_tokens=_mean(answers["token_ids"].list.len().cast(pl.Float64)),
         consistency=model.table(_CONSISTENCY).join(
             items.select("item_id", "group"), on="item_id", how="inner"
         ),
-        answers=items.join(answers, on="item_id", how="inner", suffix="_given"),
+        answers=items.join(answers.drop("token_ids"), on="item_id", how="inner", suffix="_given"),
     )
 
 
@@ -245,6 +287,17 @@ def _traces(table: pl.DataFrame) -> dict[str, list[TracedLayers]]:
         layers = TracedLayers(row["layer"], row["last_layer"], share, row["same_token"])
         found.setdefault(row["kind"], []).append(layers)
     return found
+
+
+def _deployable_aurocs(*tables: Mapping[Key, ReportedEstimate]) -> dict[str, float]:
+    """AUROC within strata of each signal and probe that needs no label when it is used."""
+    return {
+        predictor: number.value
+        for numbers in tables
+        for (predictor, metric, scope, layer), number in numbers.items()
+        if (metric, scope, layer) == ("auroc", WITHIN_STRATA, NOT_A_LAYER)
+        and is_deployable(predictor)
+    }
 
 
 def _estimates(table: pl.DataFrame) -> dict[Key, ReportedEstimate]:

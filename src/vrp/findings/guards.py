@@ -1,8 +1,9 @@
 """Guards: checks that an estimate does not come about without reading reliability."""
 
+from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate
-from vrp.estimates.verdicts import Claim, Guard, Outcome, above, same_side
-from vrp.findings.contrasts import TASK_ONLY
+from vrp.estimates.verdicts import Claim, Guard, Outcome, Standing, above, same_side, standing
+from vrp.findings.contrasts import BASELINES, TASK_ONLY
 from vrp.findings.evidence import ModelEvidence
 from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST, PERMUTED_LINEAR_BEST
 from vrp.stats.estimate import ALPHA
@@ -15,11 +16,33 @@ LEAK = 0.01
 def claim_of(model: ModelEvidence, predictor: str) -> Claim | None:
     """A predictor's AUROC with its guards; None where it was not judged."""
     number = model.auroc(predictor)
-    if number is None:
-        return None
-    if predictor == LINEAR_BEST:
-        return Claim(number, tuple(guards(model)))
-    return Claim(number, (_within_answers(model, predictor, number),))
+    return None if number is None else Claim(number, tuple(guards(model, predictor)))
+
+
+def guards(model: ModelEvidence, predictor: str = LINEAR_BEST) -> list[Guard]:
+    """Judge a predictor against every guard.
+
+    Within one emitted answer it must tell right from wrong, by a size that a user would notice; no
+    stratum may point the other way; and it must beat the question's words and the emitted answer.
+    The best probe must beat a blank image and (over all items) the task, too, and permuted labels
+    must leave it at chance. A guard fails where the number shows the opposite or lies within the
+    study's margin of no effect.
+    """
+    number = model.auroc(predictor)
+    found = []
+    if number is not None:
+        found = [_within_answers(model, predictor, number), _strata(model, predictor, number)]
+    if predictor != LINEAR_BEST:
+        return [*found, *(_beyond_baseline(model, predictor, name) for name in BASELINES)]
+    found += [_beyond_rival(model, rival, name) for rival, name in _RIVALS]
+    return [*found, _permuted_labels(model)]
+
+
+_RIVALS = (
+    (BLIND_LINEAR_BEST, "blank image"),
+    *((baseline, predictor_label(baseline)) for baseline in BASELINES),
+    (TASK_ONLY, "task only"),
+)
 
 
 def _within_answers(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> Guard:
@@ -29,29 +52,32 @@ def _within_answers(model: ModelEvidence, predictor: str, number: ReportedEstima
     return Guard("within one answer", outcome, within, "AUROC within each emitted answer")
 
 
-def guards(model: ModelEvidence) -> list[Guard]:
-    """Judge the best probe against every guard.
+def _strata(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> Guard:
+    """In no stratum may the predictor point the other way."""
+    rises = number.value >= 0.5
+    known = {scope: one for scope, one in model.strata(predictor).items() if one.defined}
+    name, measure = "all strata", "AUROC in the stratum that agrees least"
+    if not known:
+        return Guard(name, Outcome.NOT_RUN, None, measure)
+    against = Standing.BELOW if rises else Standing.ABOVE
+    worst = min(known, key=lambda scope: known[scope].value if rises else -known[scope].value)
+    turned = any(standing(one, null=0.5) is against for one in known.values())
+    return Guard(
+        name, Outcome.FAILS if turned else Outcome.HOLDS, known[worst], f"{measure}, {worst}"
+    )
 
-    Within one emitted answer its AUROC must lie above 0.5; it must beat a blank image, the
-    question's words, the emitted answer and (over all items) the task; and permuted labels must
-    leave it at chance. A guard fails where the number shows the opposite or lies within the study's
-    margin of no effect.
-    """
-    margin = model.margins.auroc
-    probe = model.auroc(LINEAR_BEST)
-    found = [] if probe is None else [_within_answers(model, LINEAR_BEST, probe)]
-    for rival, name in (
-        (BLIND_LINEAR_BEST, "blank image"),
-        ("question_only", "question only"),
-        ("answer_only", "answer only"),
-        (TASK_ONLY, "task only"),
-    ):
-        number = model.contrasts.get(rival)
-        scope = ", all items" if rival == TASK_ONLY else ""
-        measure = f"AUROC of the probe minus this one’s{scope}"
-        found.append(Guard(name, above(number, 0.0, margin), number, measure))
-    found.append(_permuted_labels(model))
-    return found
+
+def _beyond_baseline(model: ModelEvidence, predictor: str, baseline: str) -> Guard:
+    number = model.beyond_baselines.get((predictor, baseline))
+    outcome = above(number, 0.0, model.margins.auroc)
+    return Guard(predictor_label(baseline), outcome, number, "its AUROC minus this one’s")
+
+
+def _beyond_rival(model: ModelEvidence, rival: str, name: str) -> Guard:
+    number = model.contrasts.get(rival)
+    scope = ", all items" if rival == TASK_ONLY else ""
+    measure = f"AUROC of the probe minus this one’s{scope}"
+    return Guard(name, above(number, 0.0, model.margins.auroc), number, measure)
 
 
 def _permuted_labels(model: ModelEvidence) -> Guard:

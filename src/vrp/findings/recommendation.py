@@ -3,17 +3,15 @@
 import math
 from typing import NamedTuple
 
-from vrp.estimates.predictors import predictor_kind
+from vrp.estimates.predictors import is_deployable
 from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.stage_forwards import SAMPLING, signal_stages
 from vrp.estimates.verdicts import Verdict, judge
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
 from vrp.probing.labels import OUTPUT_FUSION, OUTPUT_FUSION_WITH_PROBE
 from vrp.signals.registry import SIGNALS, is_of_output
 
-_SAMPLES = "consistency"
-# One more run of the model on the item: with a blank image, or on a question about its answer.
-_PREFILLS = ("blind_scores", "p_true")
 _OF_THE_OUTPUT = (OUTPUT_FUSION, OUTPUT_FUSION_WITH_PROBE)
 
 
@@ -33,7 +31,7 @@ class Choice(NamedTuple):
     """The predictor to trust, and the one of the highest AUROC."""
 
     predictor: str
-    """The cheapest whose AUROC lies within the best one's interval."""
+    """The cheapest that tells about as much as the best one."""
     auroc: ReportedEstimate
     """Its AUROC within strata."""
     best: str
@@ -43,24 +41,31 @@ class Choice(NamedTuple):
 
 
 def choose(model: ModelEvidence) -> Choice | None:
-    """Pick a model's signal: the cheapest whose AUROC lies within the best one's interval.
+    """Pick a model's signal: the cheapest that tells about as much as the best one.
 
-    Only predictors count that could be deployed, and whose AUROC differs from chance, by a size
-    that a user would notice, within each emitted answer, too. None where there is no such one.
+    That is shown on the items of both: the interval of its AUROC minus the best one's lies above
+    minus the study's margin of equivalence. Only predictors count that could be deployed, whose
+    AUROC differs from chance by a size that a user would notice, and that survive their guards.
+    None where there is no such one.
     """
     telling = {name: number for name in deployable(model) if (number := _telling(model, name))}
     if not telling:
         return None
     best = max(telling, key=lambda name: telling[name].value)
-    near = [name for name in telling if telling[name].value >= telling[best].low]
+    near = [name for name in telling if name == best or _nearly(model, name)]
     name = min(near, key=lambda one: (cost_of(model, one)[:2], -telling[one].value))
     return Choice(name, telling[name], best, telling[best])
 
 
+def _nearly(model: ModelEvidence, name: str) -> bool:
+    """Whether a predictor tells about as much as the one of the highest AUROC."""
+    short = model.short_of_best.get(name)
+    return short is not None and short.low > -model.margins.auroc
+
+
 def deployable(model: ModelEvidence) -> list[str]:
     """The signals and probes of a model that need no label when they are used."""
-    signals = [name for name in model.signals() if SIGNALS[name].deployable]
-    return signals + [n for n in model.probe_names() if predictor_kind(n) == "probes"]
+    return [n for n in (*model.signals(), *model.probe_names()) if is_deployable(n)]
 
 
 def cost_of(model: ModelEvidence, predictor: str) -> Cost:
@@ -68,11 +73,16 @@ def cost_of(model: ModelEvidence, predictor: str) -> Cost:
 
     A fusion costs what all the signals cost that enter it.
     """
-    tables = set().union(*(SIGNALS[name].tables for name in _signals_of(model, predictor)))
-    n_prefills = sum(table in tables for table in _PREFILLS)
-    samples = (model.k or math.inf) if _SAMPLES in tables else 0
+    runs = runs_of(model, predictor)
+    n_prefills = sum(stage != SAMPLING for stage in runs)
+    samples = (model.k or math.inf) if SAMPLING in runs else 0
     fitted = predictor not in SIGNALS
     return Cost(samples + n_prefills, fitted, _in_words(model.k, samples > 0, n_prefills, fitted))
+
+
+def runs_of(model: ModelEvidence, predictor: str) -> tuple[str, ...]:
+    """The stages that run the model once more for what a predictor needs beyond the answer."""
+    return signal_stages(_signals_of(model, predictor))
 
 
 def _signals_of(model: ModelEvidence, predictor: str) -> list[str]:

@@ -19,6 +19,7 @@ from vrp.study.graph import (
     ITEM_ROW_BYTES,
     ITEMS,
     MADE_BY,
+    STAGE,
     STAGES,
 )
 from vrp.study.layout import StudyLayout
@@ -31,8 +32,9 @@ _SCENE_BYTES = 9_000
 
 _TABLES = {artifact.name: artifact for artifact in MADE_BY if artifact.schema}
 
-COMPRESSED = {name: artifact.compressed for name, artifact in _TABLES.items()}
-"""Table → what is left of its raw bytes after zstd; of what is not here: 1."""
+COMPRESSED = {name: artifact.compressed for name, artifact in _TABLES.items()} | {"explorer": 0.11}
+"""Table → what is left of its raw bytes after zstd; of what is not here: 1. Of the explorer: what
+it keeps of the tables that it reads."""
 REPETITIVE = tuple(name for name, artifact in _TABLES.items() if artifact.repetitive)
 """Tables whose rows repeat."""
 CHECKPOINTED_TABLES = tuple(
@@ -102,8 +104,16 @@ def _sizes(study: StudyConfig, dimensions: Dimensions, lengths: Lengths) -> Size
     )
 
 
-def study_tables(study: StudyConfig, work: dict[str, dict[str, Work]]) -> Iterator[TableSize]:
-    """Yield the files of the whole study, those that are no tables included."""
+def study_tables(
+    study: StudyConfig, work: dict[str, dict[str, Work]], of_models: Iterable[TableSize]
+) -> Iterator[TableSize]:
+    """Yield the files of the whole study, those that are no tables included.
+
+    Args:
+        study: the configuration.
+        work: model → what its stages do (`model_work`).
+        of_models: the tables of all models (`model_tables`).
+    """
     n, n_models = n_items(study), len(study.models)
     yield TableSize(ITEMS.name, "", n, 1, n * ITEM_ROW_BYTES)
     conditions = sum(
@@ -113,21 +123,24 @@ def study_tables(study: StudyConfig, work: dict[str, dict[str, Work]]) -> Iterat
         if stage in INTERVENTIONS
     )
     yield TableSize(EFFECTS.name, "", 5 * conditions, 1, 5 * conditions * EFFECT_ROW_BYTES)
-    # What the bytes of other files grow with: models; their overlays; jobs.
+    # What the bytes of other files grow with: models; their overlays; tables shown; jobs.
+    explored = {table.name for table in STAGE["explorer"].reads if study.explorer.enabled}
     n_jobs = sum(found.n_shards for stages in work.values() for found in stages.values())
     amounts = {
         "figures": n_models,
         "report": n_models * (1 + study.report.overlays),
+        "explorer": sum(table.raw_bytes for table in of_models if table.table in explored),
         "other": n_models + n_jobs,
     }
     for name in OTHER_FILES:
         yield TableSize(name, "", 0, 1, amounts[name])
 
 
-OTHER_FILES = ("figures", "report", "other")
-"""Groups of files that are no tables: figures; the report; logs, benchmarks and manifests."""
+OTHER_FILES = ("figures", "report", "explorer", "other")
+"""Groups of files that are no tables: figures; the report; the explorer; logs, benchmarks and
+manifests."""
 OTHER_BYTES = {"figures": 3_000_000, "report": 3_000_000, "other": 300_000}
-"""What they take where nothing was measured."""
+"""What they take where nothing was measured; the explorer: see `COMPRESSED`."""
 
 
 def data_bytes(study: StudyConfig) -> int:

@@ -1,6 +1,5 @@
 """Rates from finished studies: how long their jobs took, and how large their files are."""
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,12 +17,10 @@ from vrp.planning.devices import CPU, Device
 from vrp.planning.dimension_sources import read_manifests, wants_gpu
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
+from vrp.study.job_benchmarks import job_seconds
 from vrp.study.study_folder import read_snapshot
 
 _MAX_START = 8.0
-# Snakemake looks at a job twice a second 31 times, then every 30 s (`snakemake/benchmark.py`), and
-# processor time is as of the last look. Looking takes a moment itself: rather a look too few.
-_FAST_LOOKS, _FAST_INTERVAL, _SLOW_INTERVAL = 31, 0.52, 30.1
 
 
 class Timing(NamedTuple):
@@ -224,49 +221,21 @@ def _timings(
                     yield Timing(light.name, CPU.name, "", amount, seconds)
 
 
-def job_seconds(path: Path, *, on_gpu: bool) -> Iterator[float]:
-    """Yield what a job took; on a processor, what it would have taken with a core of its own.
-
-    The share of a core that a job got is known from its processor time as of the last look at it.
-
-    Raises:
-        InputError: the file is no benchmark of Snakemake's.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        for row in rows:
-            seconds = float(row["s"])
-            busy = row.get("cpu_time", "NA")
-            if on_gpu or busy in ("NA", "-", ""):
-                yield seconds
-            else:
-                share = float(busy) / max(_FAST_INTERVAL, _last_look(seconds))
-                yield seconds * min(1.0, share) if share > 0 else seconds
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no benchmark of Snakemake's ({error!r}); delete it") from None
-
-
-def _last_look(seconds: float) -> float:
-    fast = _FAST_LOOKS * _FAST_INTERVAL
-    if seconds <= fast:
-        return seconds // _FAST_INTERVAL * _FAST_INTERVAL
-    return fast + (seconds - fast) // _SLOW_INTERVAL * _SLOW_INTERVAL
-
-
 def _sizes(
     results: Path,
     study: StudyConfig,
     work: dict[str, dict[str, Work]],
     lengths: dict[str, Lengths],
 ) -> Iterator[FileSize]:
+    of_models = []
     for name in study.models:
         checkpoint = study.models[name].checkpoint
         for table in model_tables(study, name, work[name], lengths[name]):
+            of_models.append(table)
             for path in table_files(results / name / table.table):
                 part = table.raw_bytes / table.n_files
                 yield FileSize(table.table, checkpoint, part, path.stat().st_size)
-    for table in study_tables(study, work):
+    for table in study_tables(study, work, of_models):
         if table.table in OTHER_FILES:
             n_bytes = sum(path.stat().st_size for path in other_files(results, table.table))
             if n_bytes:
@@ -282,12 +251,18 @@ def table_files(place: Path) -> list[Path]:
     return [single] if single.is_file() else sorted(place.glob("*.parquet"))
 
 
+_GROUPS = {
+    "figures": "figures", "report.html": "report", "explorer": "explorer",
+    "explorer.html": "explorer",
+}  # fmt: skip
+
+
 def other_files(results: Path, group: str) -> Iterable[Path]:
     """Yield the files of a study that are no tables, by group."""
     for path in results.rglob("*"):
         if not path.is_file() or path.suffix == ".parquet":
             continue
         top = path.relative_to(results).parts[0]
-        kind = {"figures": "figures", "report.html": "report"}.get(top, "other")
+        kind = _GROUPS.get(top, "other")
         if kind == group:
             yield path

@@ -230,7 +230,7 @@ def make_plan(
         for size in model_tables(study, name, of_model, lengths[name])
         if size.table in own
     ]
-    sizes += study_tables(study, work)
+    sizes += study_tables(study, work, list(sizes))
     notes += _memory_notes(stages, device)
     return Plan(
         study=study.study,

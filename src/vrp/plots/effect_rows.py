@@ -1,6 +1,7 @@
 """Effects of an intervention as rows of dots: one row a condition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars as pl
 from matplotlib.artist import Artist
@@ -8,41 +9,66 @@ from matplotlib.axes import Axes
 
 from vrp.interventions.conditions import Condition, Contrast
 from vrp.plots.condition_style import colour_of
-from vrp.plots.panels import dot_key, interval_dot, note, zero_line
+from vrp.plots.marks import INTERVAL, NUMBER, TEXT, interval_of
+from vrp.plots.named_rows import Rows
+from vrp.plots.panels import counted, dot_key, interval_dot, note, zero_line
 from vrp.plots.style import DARK_GREY, GREY
+
+EFFECT_COLUMNS = {
+    "model": TEXT, "condition": TEXT, "label": TEXT, "mark": TEXT, **INTERVAL, "baseline": NUMBER,
+}  # fmt: skip
+"""Columns of the marks of `effect_marks`; values are percentage points, the baseline a share."""
+EFFECT, DRAW = "effect", "single draw"
+"""Marks: an effect with its interval, and the effect of one random draw."""
+
+
+def effect_marks(
+    effects: pl.DataFrame, conditions: Sequence[Condition | Contrast], *, mark: str = EFFECT
+) -> Iterator[dict[str, Any]]:
+    """Yield the marks of one model, those of a condition together.
+
+    Args:
+        effects: rows of the effects table, one a condition.
+        conditions: in the order of rows; those that the model lacks have no mark.
+        mark: what the effects are marked as; single draws come with `EFFECT` alone.
+    """
+    found = {row["condition"]: row for row in effects.iter_rows(named=True)}
+    for condition in conditions:
+        row = found.get(condition.name)
+        if row is None or row["effect"] is None or row["effect"] != row["effect"]:
+            continue
+        key = {"model": row["model"], "condition": condition.name, "label": condition.label}
+        yield {
+            **key, "mark": mark, **interval_of(row, value="effect"), "baseline": row["baseline"],
+        }  # fmt: skip
+        draws = row["per_seed"]
+        if mark == EFFECT and len(draws) > 1 and not isinstance(condition, Contrast):
+            yield from ({**key, "mark": DRAW, "value": value} for value in draws)
 
 
 def draw_effects(
-    ax: Axes, effects: pl.DataFrame, conditions: Sequence[Condition | Contrast], *, labelled: bool
+    ax: Axes, marks: pl.DataFrame, conditions: Sequence[Condition | Contrast], rows: Rows
 ) -> None:
-    """Draw one model's effects.
-
-    Args:
-        ax: the panel.
-        effects: rows of the effects table, one a condition.
-        conditions: in the order of rows; those that the model lacks stay empty.
-        labelled: whether the rows' labels are wanted.
-    """
-    places = {condition.name: place for place, condition in enumerate(conditions)}
-    for row in effects.filter(pl.col("effect").is_finite()).iter_rows(named=True):
-        place = places[row["condition"]]
-        condition = conditions[place]
-        if len(row["per_seed"]) > 1 and not isinstance(condition, Contrast):
-            ax.plot(
-                row["per_seed"], [place] * len(row["per_seed"]), linestyle="none", marker="|",
-                color=GREY, markersize=9, zorder=1.8,
-            )  # fmt: skip
-        interval_dot(ax, place, row["effect"], row["low"], row["high"], colour=colour_of(condition))
+    """Draw one model's effects and single draws in a panel that has the conditions' rows."""
+    for place, condition in zip(rows.places, conditions, strict=True):
+        own = marks.filter(condition=condition.name)
+        draws = own.filter(mark=DRAW)["value"]
+        ax.plot(
+            draws, [place] * len(draws), linestyle="none", marker="|", color=GREY, markersize=7,
+            zorder=1.8,
+        )  # fmt: skip
+        for row in own.filter(mark=EFFECT).iter_rows(named=True):
+            interval_dot(
+                ax, place, row["value"], row["low"], row["high"], colour=colour_of(condition)
+            )
     zero_line(ax, horizontal=False)
     contrasts = [condition.name for condition in conditions if isinstance(condition, Contrast)]
-    own = effects.filter(~pl.col("condition").is_in(contrasts))
-    largest = own.sort("n", "condition", descending=[True, False]).row(0, named=True)
-    note(ax, f"{largest['n']:,} items, {100 * largest['baseline']:.0f}% right at baseline")
-    labels = [condition.label for condition in conditions] if labelled else []
-    ax.set_yticks(range(len(conditions)), labels)
-    ax.set_ylim(len(conditions) - 0.4, -0.6)
+    own = marks.filter(~pl.col("condition").is_in(contrasts), mark=EFFECT)
+    if len(own):
+        largest = own.sort("n", "condition", descending=[True, False]).row(0, named=True)
+        counts = counted(largest["n"], largest["images"])
+        note(ax, f"{counts}; {100 * largest['baseline']:.0f}% right at baseline")
     ax.set_xlabel("change in accuracy, pp")
-    ax.tick_params(axis="y", length=0)
 
 
 def effect_keys() -> list[Artist]:

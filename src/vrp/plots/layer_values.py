@@ -1,6 +1,7 @@
 """Per-layer columns as arrays, and their means over the images that items share."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -8,27 +9,20 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from vrp.plots.panels import line_key, ribbon
+from vrp.plots.marks import INTERVAL, TEXT, WHOLE
+from vrp.plots.panels import counted, line_key, marks_ribbon
 from vrp.plots.style import RIGHT, WRONG
 from vrp.stats.clusters import clustered_mean, numbered
 from vrp.tables.arrays import as_array
 
+BY_ANSWER = {"model": TEXT, "quantity": TEXT, "answers": TEXT, "layer": WHOLE, **INTERVAL}
+"""Columns of the marks of `right_and_wrong`: means by layer of right and of wrong answers."""
+
 # Dashes let the other curve show through where the two lie on each other.
-_RIGHT_LOOK: dict[str, Any] = {"colour": RIGHT, "label": "right"}
-_WRONG_LOOK: dict[str, Any] = {
-    "colour": WRONG, "label": "wrong", "linestyle": (0, (4, 2)), "markerfacecolor": "white",
-}  # fmt: skip
-
-
-class MeanInterval(NamedTuple):
-    """Mean over items and its 95% interval, one entry for each column of values."""
-
-    mean: NDArray[np.float64]
-    """(k,) NaN where no item has a value."""
-    low: NDArray[np.float64]
-    """(k,) lower end, from a standard error clustered by image; NaN for fewer than two images."""
-    high: NDArray[np.float64]
-    """(k,) upper end."""
+_LOOKS: dict[str, dict[str, Any]] = {
+    "right": {"colour": RIGHT},
+    "wrong": {"colour": WRONG, "linestyle": (0, (4, 2)), "markerfacecolor": "white"},
+}
 
 
 def by_layer(column: pl.Series) -> NDArray[np.float64]:
@@ -36,52 +30,71 @@ def by_layer(column: pl.Series) -> NDArray[np.float64]:
     return as_array(column).astype(np.float64)
 
 
-def clustered_means(values: NDArray[np.float64], groups: NDArray) -> MeanInterval:
+def mean_intervals(values: NDArray[np.float64], groups: NDArray) -> list[dict[str, Any]]:
     """Mean over items of each column of `values` (n, k); items of one image move together.
 
     Args:
         values: NaN where missing; such items are left out of that column alone.
         groups: (n,) image of each item.
+
+    Returns:
+        (k) columns of `INTERVAL`: the 95% interval is from a standard error clustered by image,
+        NaN for fewer than two images; the mean is NaN where no item has a value.
     """
     codes, n_images = numbered(groups)
-    means = [
-        clustered_mean(column, codes, n_images=n_images).estimate("clustered-t")
-        for column in values.T
-    ]
-    return MeanInterval(*(np.array(ends) for ends in zip(*(m[:3] for m in means), strict=True)))
+    found = []
+    for column in values.T:
+        mean = clustered_mean(column, codes, n_images=n_images).estimate("clustered-t")
+        found.append(dict(zip(INTERVAL, (*mean[:3], mean.n, mean.n_groups), strict=True)))
+    return found
 
 
-def draw_right_and_wrong(
-    ax: Axes, values: NDArray[np.float64], right: NDArray[np.bool_], groups: NDArray
-) -> None:
-    """Mean by layer over the items answered right and over those answered wrong.
+def right_and_wrong(
+    model: str,
+    quantity: str,
+    values: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    groups: NDArray,
+) -> Iterator[dict[str, Any]]:
+    """Yield marks of the mean by layer, over the items answered right and those answered wrong.
 
     Args:
-        ax: the panel.
+        model: the model's name.
+        quantity: what is averaged.
         values: (n_items, n_layers).
         right: (n_items,) whether the greedy answer is right.
         groups: (n_items,) image of each item.
     """
-    layers = np.arange(values.shape[1])
-    for chosen, look in ((right, _RIGHT_LOOK), (~right, _WRONG_LOOK)):
+    for answers, chosen in (("right", right), ("wrong", ~right)):
         if chosen.any():
-            found = clustered_means(values[chosen], groups[chosen])
-            ribbon(ax, layers, found.mean, found.low, found.high, **look)
+            for layer, mean in enumerate(mean_intervals(values[chosen], groups[chosen])):
+                key = {"model": model, "quantity": quantity, "answers": answers, "layer": layer}
+                yield {**key, **mean}
+
+
+def draw_right_and_wrong(ax: Axes, marks: pl.DataFrame) -> None:
+    """Draw the marks of one model and quantity."""
+    for answers, look in _LOOKS.items():
+        rows = marks.filter(answers=answers)
+        if len(rows):
+            marks_ribbon(ax, rows, "layer", **look)
 
 
 def right_and_wrong_keys() -> list[Artist]:
     """The key to `draw_right_and_wrong`."""
-    right = line_key("right answers", RIGHT)
-    return [right, line_key("wrong answers", WRONG, linestyle=_WRONG_LOOK["linestyle"])]
+    right = line_key("right answers", RIGHT, marker="o")
+    wrong = line_key(
+        "wrong answers, 95% interval", WRONG, linestyle=_LOOKS["wrong"]["linestyle"], marker="o",
+        markerfacecolor="white",
+    )  # fmt: skip
+    return [right, wrong]
 
 
-def counts_note(values: NDArray[np.float64], right: NDArray[np.bool_]) -> str:
-    """Numbers of right and wrong answers with a value in any layer.
-
-    Args:
-        values: (n_items, n_layers).
-        right: (n_items,) whether the greedy answer is right.
-    """
-    shown = np.isfinite(values).any(axis=1)
-    n_right, n_wrong = int((shown & right).sum()), int((shown & ~right).sum())
-    return f"{n_right:,} right, {n_wrong:,} wrong answers"
+def counts_note(marks: pl.DataFrame) -> str:
+    """Numbers of right and wrong answers, and of their images, that marks are of."""
+    parts = []
+    for answers in _LOOKS:
+        rows = marks.filter(answers=answers)
+        n, images = rows.select(pl.col("n", "images").max().fill_null(0)).row(0)
+        parts.append(counted(n, images, answers))
+    return "\n".join(parts)

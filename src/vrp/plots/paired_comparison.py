@@ -10,7 +10,7 @@ from vrp.errors import InputError
 from vrp.estimates.paired_comparison import Difference, PairedComparison
 from vrp.estimates.predictors import predictor_label
 from vrp.plots.panels import interval_dot, reference_band, zero_line
-from vrp.plots.style import BLUE, WIDTH, house_style, with_symbols
+from vrp.plots.style import BLUE, house_style, size_in_force, with_symbols
 from vrp.tables.atomic_files import atomic_write
 from vrp.tables.estimates import MACRO
 
@@ -33,7 +33,7 @@ def draw(found: PairedComparison, path: Path) -> None:
     panels = [(rows, label) for rows, label in panels if rows]
     height = 1.2 + _ROW_INCHES * max(len(rows) for rows, _ in panels)
     with house_style():
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(size_in_force().inches, height), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (rows, label) in zip(axes, panels, strict=True):
             _draw_rows(ax, rows, label)

@@ -4,6 +4,7 @@ A probe over four tasks can win by recognising the task, the kind of question or
 was given; these baselines see only that. Label permutation shows what chance looks like here.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,11 @@ PRIOR_ITEMS = 1.0
 TEXT_PENALTIES = (0.1, 1.0, 10.0)
 MIN_QUESTIONS = 2
 """A word pattern must occur in at least so many training questions."""
+
+
+# Scatter of a permutation's AUROC over that of independent ranks (seen: 1.2 to 1.7); of the mean.
+_EXCESS_SCATTER, _MEAN_SCATTER = 1.5, 0.0045
+_FEWEST, _MOST = 20, 100
 
 
 def _category_rates(part: TrainingPart, test: NDArray[Any]) -> Fitted:
@@ -104,6 +110,20 @@ def random_features(items: ProbeItems, width: int, *, seed: str) -> NDArray[np.f
     for row, item_id in enumerate(items.item_id.tolist()):
         found[row] = generator("random features", seed, str(item_id)).standard_normal(width)
     return found
+
+
+def n_permutations(items: ProbeItems) -> int:
+    """How many permutations of the labels tell a leak from none: 20 to 100.
+
+    The AUROC of one scatters by about half as much again as one of independent ranks does (Mann &
+    Whitney 1947), since layer and penalty are picked, too; their mean is to scatter by a quarter of
+    the leak that the guard looks for.
+    """
+    judged = items.correct[items.judged]
+    n, n_right = judged.size, int(judged.sum())
+    n_pairs = max(n_right * (n - n_right), 1)
+    variance = _EXCESS_SCATTER**2 * (n + 1) / (12 * n_pairs)
+    return min(max(_FEWEST, math.ceil(variance / _MEAN_SCATTER**2)), _MOST)
 
 
 def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:

@@ -37,6 +37,8 @@ from vrp.report.numbers import (
 )
 from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS, attention_signals
+from vrp.stats.estimate import ALPHA
+from vrp.stats.heterogeneity import interaction_p
 from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
 _WHOLE = 100.0  # percentage points: a larger effect there cannot be
@@ -67,13 +69,31 @@ class Conclusion(NamedTuple):
 
 
 def _conclude(
-    question: str, findings: Sequence[Finding], parts: Iterable[str], *, remark: str = ""
+    question: str,
+    models: Sequence[ModelEvidence],
+    findings: Sequence[Finding],
+    parts: Iterable[str],
+    *,
+    remark: str = "",
 ) -> Conclusion:
     verdicts = {finding.model: Verdict(finding.verdict) for finding in findings}
     body = "; ".join(part for part in parts if part)
-    lead = short_answer(findings) + remark
+    lead = short_answer(findings, differ=_one_signal_differs(models, findings)) + remark
     guards = {finding.model: finding.guards for finding in findings}
     return Conclusion(question, lead, body, verdicts, _brief(lead, findings), guards)
+
+
+def _one_signal_differs(models: Sequence[ModelEvidence], findings: Sequence[Finding]) -> bool:
+    """Whether a signal that decides for one of the models tells more for some than for others.
+
+    Each is compared with itself over all models; corrected after Bonferroni for how many there are.
+    """
+    names = {finding.predictor for finding in findings if finding.predictor}
+    p = []
+    for name in names:
+        numbers = [number for model in models if (number := model.auroc(name)) is not None]
+        p.append(interaction_p([one.value for one in numbers], [one.se for one in numbers]))
+    return any(len(names) * one < ALPHA for one in p)
 
 
 def _brief(lead: str, findings: Sequence[Finding]) -> str:
@@ -144,6 +164,7 @@ def conclude_attention(models: Sequence[ModelEvidence]) -> Conclusion:
     correlations = [finding for model in models if (finding := _correlations(model))]
     return _conclude(
         "Can attention maps tell right answers from wrong ones?",
+        models,
         findings,
         [
             clauses(findings, _ATTENTION),
@@ -236,7 +257,7 @@ def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:
     number = judgement.claim.number
     return Finding(
         model.name, judgement.verdict, _reason(judgement, len(claims)), number,
-        predictor_label(judgement.predictor), judgement.claim.guards,
+        predictor_label(judgement.predictor), judgement.claim.guards, judgement.predictor,
     )  # fmt: skip
 
 
@@ -262,10 +283,10 @@ def _reason(judgement: Judgement, n_claims: int) -> str:
 
 
 _GUARD_WORDS = {
-    Outcome.HOLDS: "also",
-    Outcome.FAILS: "but not",
-    Outcome.UNSETTLED: "not settled",
-    Outcome.NOT_RUN: "not tested",
+    Outcome.HOLDS: "guards that hold:",
+    Outcome.FAILS: "that fail:",
+    Outcome.UNSETTLED: "not settled:",
+    Outcome.NOT_RUN: "not tested:",
 }
 
 
@@ -313,6 +334,7 @@ def conclude_generation(models: Sequence[ModelEvidence]) -> Conclusion:
     findings = [_generation(model) for model in models]
     return _conclude(
         "Can the generation dynamics tell – confidence and self-consistency?",
+        models,
         findings,
         [clauses(findings, _GENERATION), _precision_clause(models)],
     )
@@ -391,6 +413,7 @@ def conclude_hidden_states(models: Sequence[ModelEvidence]) -> Conclusion:
     return _conclude(
         "Can the hidden states tell, beyond what the output already says, and does that survive "
         "the guards?",
+        models,
         findings,
         [clauses(findings, _HIDDEN_STATES), clauses(beyond, _BEYOND)],
         remark=remark,

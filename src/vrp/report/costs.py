@@ -1,125 +1,105 @@
-"""Cost of reading each signal in addition to the answer, measured by `benchmarks/extraction.py`."""
+"""What signals cost: forwards from the tables, milliseconds from the run's own benchmark files."""
 
-import json
+import math
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from typing import Any, NamedTuple
+from pathlib import Path
 
-from vrp.report.numbers import decimal
-from vrp.report.tabular import Cell, Table, name_cell
+from vrp.estimates.predictors import predictor_label
+from vrp.estimates.stage_forwards import (
+    ANSWERING,
+    Forwards,
+    signal_stages,
+    stage_forwards,
+    stage_of,
+)
+from vrp.findings.evidence import ModelEvidence
+from vrp.report.numbers import NONE, decimal
+from vrp.report.tabular import Cell, Table, missing, name_cell
 from vrp.signals.registry import SIGNALS
-from vrp.tables.consistency import EXACT_COLUMNS
+from vrp.study.graph import STAGE
+from vrp.study.job_benchmarks import job_seconds
+
+Benchmarks = Mapping[tuple[str, str], Sequence[Path]]
+"""Model and stage → the benchmark files of its jobs that there are."""
+_MOST_NAMES = 3
+ItemTimes = Mapping[tuple[str, str], float]
+"""Model and stage → milliseconds an item, of all its jobs together."""
 
 
-class _Part(NamedTuple):
-    """One thing that is read or run, and measured by itself."""
+def item_times(models: Sequence[ModelEvidence], benchmarks: Benchmarks) -> ItemTimes:
+    """Milliseconds an item of every stage and model whose jobs were all timed.
 
-    label: str
-    columns: tuple[str, ...] = ()
-    """Columns of tables that it gives, as a signal names what it needs; a table's name stands for
-    its columns that no other part gives."""
-    also: str = ""
-    """Other uses of it than signals."""
+    Args:
+        models: what the tables say.
+        benchmarks: files that Snakemake wrote; none of a job that was run by hand.
 
-
-_PARTS: dict[str, _Part] = {
-    "answers": _Part("the answer itself", ("answers",)),
-    # Boxes are read from a file.
-    "attention": _Part("attention rows", ("attention", "boxes"), "patch masking"),
-    "heads": _Part(
-        "attention rows of every head",
-        ("attention.head_entropy", "attention.head_clusters"),
-        "H_s and C_k of heads",
-    ),
-    "maps": _Part("H_s and C_k of all maps"),
-    "lens": _Part("logit lens", ("lens",)),
-    "contributions": _Part(
-        "contributions",
-        ("lens.attention_contribution", "lens.mlp_contribution", "attention.head_contribution"),
-    ),
-    "residual_update": _Part(
-        "residual update and sinks", ("lens.residual_update", "attention.sinks")
-    ),
-    "hidden": _Part("hidden states before the answer", also="probes"),
-    "answer_end": _Part("hidden states at the answer's end", also="probes there"),
-    "k10": _Part("10 samples", ("consistency",)),
-    "blind": _Part("run with a blank image", ("blind_scores",), "guard of the probes"),
-    "p_true": _Part("the model's judgement of its answer", ("p_true",)),
-    "exact": _Part("exact distribution", tuple(f"consistency.{name}" for name in EXACT_COLUMNS)),
-}
-_OWN_PREFILL = ("answers", "k10", "exact", "blind", "p_true")
-
-
-def measured_costs() -> dict[str, Any]:
-    """The measurement: hardware, settings, and family → part → milliseconds (median,
-    least and most of the rounds) and forwards."""
-    source = resources.files("vrp.report") / "signal_costs.json"
-    found: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    Raises:
+        InputError: a file is no benchmark of Snakemake's.
+    """
+    by_name = {model.name: model for model in models}
+    found = {}
+    for (name, stage), paths in benchmarks.items():
+        model = by_name.get(name)
+        if model is None or not paths or not len(model.answers):
+            continue
+        seconds = sum(list(job_seconds(path, on_gpu=model.on_gpu))[-1] for path in paths)
+        found[name, stage] = 1000 * seconds / len(model.answers)
     return found
 
 
-def costs_table(costs: Mapping[str, Any]) -> Table:
-    """One row for each thing that is read: what it gives, forwards, and time an item."""
-    families = list(costs["families"])
-    rows = []
-    for part, what in _PARTS.items():
-        measured = [costs["families"][family][part] for family in families]
-        rows.append([
-            name_cell(what.label),
-            Cell(_signals(part)),
-            Cell(_forwards(part, measured)),
-            *(_time(part, costs["families"][family]) for family in families),
-        ])  # fmt: skip
-    columns = ["read", "for", "prefills and decode steps an item"]
-    return Table([*columns, *(f"{name}, ms an item" for name in families)], rows, text_columns=(1,))
-
-
-def costs_source(costs: Mapping[str, Any]) -> str:
-    """Hardware and settings of the measurement, in one line."""
-    hardware, settings = costs["hardware"], costs["settings"]
-    return (
-        f"Embedded models, batches of {settings['batch_size']}, {settings['threads']} threads of "
-        f"{hardware['processor']}; the share is of one answer. Each part was measured by itself: "
-        "parts share work and do not add up. Beside the median stand the least and the most of the "
-        "rounds; no share is given where they reach zero. The study draws samples and exact "
-        "distribution from one prefill. On other models and machines benchmarks/extraction.py "
-        "measures the same."
+def costs_table(models: Sequence[ModelEvidence], times: ItemTimes) -> Table:
+    """One row for each stage that signals are read from: its signals, forwards and time."""
+    stages = [ANSWERING, *signal_stages(SIGNALS)]
+    rows = [
+        [
+            name_cell(STAGE[stage].help),
+            Cell(_read_from(stage)),
+            *(cell for model in models for cell in _of_model(model, stage, times)),
+        ]
+        for stage in stages
+        if any(_ran(model, stage) for model in models)
+    ]
+    return Table(
+        ["what is run", "read from it", *(["prefills + steps", "ms an item"] * len(models))],
+        rows,
+        groups=(("", 2), *((model.name, 2) for model in models)),
+        text_columns=(1,),
     )
 
 
-def part_of(column: str) -> str:
-    """Name of the part that gives a column of a table, such as `lens.truth_margin`."""
-    for wanted in (column, column.partition(".")[0]):
-        for name, part in _PARTS.items():
-            if wanted in part.columns:
-                return name
-    raise KeyError(column)
+def _read_from(stage: str) -> str:
+    """The signals that need a stage's forwards, for a table: some labels and how many more."""
+    labels = [
+        predictor_label(name) for name, signal in SIGNALS.items()
+        if signal.deployable and stage in {stage_of(need) for need in signal.needs}
+    ]  # fmt: skip
+    if len(labels) > _MOST_NAMES:
+        labels = [*labels[: _MOST_NAMES - 1], f"{len(labels) - _MOST_NAMES + 1} more signals"]
+    return ", ".join(labels)
 
 
-def _signals(part: str) -> str:
-    """Labels of the signals that need a part, and its other uses."""
-    labels = [s.label for s in SIGNALS.values() if part in map(part_of, s.needs)]
-    if len(labels) > 3:
-        labels = [*labels[:2], f"{len(labels) - 2} more signals"]
-    return ", ".join([*labels, *filter(None, [_PARTS[part].also])])
+def _ran(model: ModelEvidence, stage: str) -> bool:
+    """Whether a model has something that only this stage gives."""
+    return stage == ANSWERING or any(
+        math.isfinite(model.signal_means.get(name, math.nan))
+        for name, signal in SIGNALS.items()
+        if stage in {stage_of(need) for need in signal.needs}
+    )
 
 
-def _forwards(part: str, costs: Sequence[Mapping[str, float]]) -> str:
-    """Prefills and decode steps, from the least to the most of the models."""
-    if part not in _OWN_PREFILL:
-        return "none of its own"
-    return " + ".join(_range([cost[kind] for cost in costs]) for kind in ("prefills", "steps"))
+def _of_model(model: ModelEvidence, stage: str, times: ItemTimes) -> tuple[Cell, Cell]:
+    if not _ran(model, stage):
+        return missing(), missing()
+    forwards = stage_forwards(stage, answer_tokens=model.answer_tokens, k=model.k)
+    time = times.get((model.name, stage))
+    if time is None:
+        return Cell(counted(forwards)), Cell(NONE, "not timed", "muted")
+    answer = times.get((model.name, ANSWERING))
+    beside = "" if stage == ANSWERING or not answer else f"{decimal(time / answer, 2)} answers"
+    return Cell(counted(forwards)), Cell(decimal(time, 2), beside)
 
 
-def _range(values: Sequence[float]) -> str:
-    ends = [decimal(end, 2) for end in (min(values), max(values))]
-    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-
-
-def _time(part: str, costs: Mapping[str, Mapping[str, float]]) -> Cell:
-    """Milliseconds, their spread over the rounds, and the share of one answer's."""
-    cost, answer = costs[part], costs["answers"]["ms_an_item"]
-    spread = f"{decimal(cost['least'], 2)} to {decimal(cost['most'], 2)}"
-    sure = cost["least"] > 0 and answer > 0
-    share = f"; {decimal(100 * cost['ms_an_item'] / answer, 0)}%" if sure else ""
-    return Cell(decimal(cost["ms_an_item"], 2), spread + share)
+def counted(forwards: Forwards) -> str:
+    """Prefills and decode steps, such as `1 + 12.3`."""
+    steps = decimal(forwards.steps, 1) if forwards.steps else ""
+    return " + ".join(filter(None, [decimal(forwards.prefills, 0), steps]))

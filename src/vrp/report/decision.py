@@ -10,20 +10,31 @@ from numpy.typing import NDArray
 
 from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, plain
-from vrp.estimates.verdicts import Verdict, judge, size_of
+from vrp.estimates.stage_forwards import ANSWERING, Forwards, total_forwards
+from vrp.estimates.verdicts import (
+    Judgement,
+    Verdict,
+    judge,
+    size_of,
+)
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
-from vrp.findings.recommendation import choose, cost_of
+from vrp.findings.recommendation import choose, cost_of, deployable, runs_of
 from vrp.probing.labels import LINEAR_BEST
+from vrp.report.claim_words import could_find, shortcoming
+from vrp.report.costs import ItemTimes, counted
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
-from vrp.stats.proportion import wilson
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
 from vrp.study.results import ModelResults
 from vrp.tables.estimates import POOLED
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 
+SHARES = (80, 50)
+"""Percent of the items that are answered, where the least confident are not."""
 FIFTHS = 5
 """Groups of equal size in which accuracy is shown, from the least confident to the most."""
 
@@ -37,13 +48,17 @@ class Recommendation(NamedTuple):
     """Its AUROC within strata."""
     cost: str
     """What it costs beyond the answer, in words."""
+    forwards: Forwards
+    """The same in passes through the language model, an item."""
+    runs: tuple[str, ...]
+    """Stages that make these passes."""
     best: str
     """The predictor of the highest AUROC."""
     best_auroc: ReportedEstimate
-    """That AUROC; the recommended one lies within its interval."""
-    threshold: float
-    """Value above which (or below, see `rises`) the most confident 80% of the items lie; NaN where
-    there are no values."""
+    """That AUROC; the recommended one's lies less than the study's margin below it."""
+    thresholds: Mapping[int, float]
+    """Percent → value from which (or up to which, see `rises`) the most confident items lie that
+    make up this share; empty where there are no values."""
     rises: bool
     """Whether larger values mean more confidence."""
     fifths: tuple[Bar, ...]
@@ -64,6 +79,8 @@ class Decision(NamedTuple):
     """The same for 50%."""
     weaker: tuple[str, ...]
     """What tells less, or nothing, in words."""
+    verdict: Verdict
+    """Whether anything that could be used tells right answers from wrong ones."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data for the summary."""
@@ -72,8 +89,12 @@ class Decision(NamedTuple):
             "signal": found.predictor if found else None,
             "auroc": found.auroc.as_json() if found else None,
             "cost": found.cost if found else None,
+            "cost_forwards": plain(found.forwards._asdict()) if found else None,
             "best_signal": found.best if found else None,
-            "threshold_for_80": plain(found.threshold) if found else None,
+            **{
+                f"threshold_for_{share}": plain(found.thresholds.get(share)) if found else None
+                for share in SHARES
+            },
             "larger_is_surer": found.rises if found else None,
             "accuracy_at_80": self.at_80.as_json() if self.at_80 else None,
             "accuracy_at_50": self.at_50.as_json() if self.at_50 else None,
@@ -83,20 +104,20 @@ class Decision(NamedTuple):
 
 
 Values = Mapping[str, pl.DataFrame]
-"""Predictor → `score` and `correct` of the items that have both."""
+"""Predictor → `score`, `correct` and `group` of the items that have them."""
 
 
 def read_values(model: ModelResults) -> Values:
     """Return the values of every signal, and the out-of-fold scores of every probe."""
     signals = model.table(signal_table())
-    judged = signals.select("item_id", "correct").drop_nulls()
+    judged = signals.select("item_id", "correct", "group").drop_nulls()
     found = {
-        name: signals.select(score=name, correct="correct").drop_nulls().drop_nans()
+        name: signals.select("correct", "group", score=name).drop_nulls().drop_nans()
         for name in SIGNALS
     }
     scores = model.table(PREDICTIONS).join(judged, on="item_id")
     for (name,), rows in scores.partition_by("probe", as_dict=True).items():
-        found[str(name)] = rows.select("score", "correct").drop_nans()
+        found[str(name)] = rows.select("correct", "group", "score").drop_nans()
     return found
 
 
@@ -109,42 +130,46 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
     """
     choice = choose(model)
     accuracy = model.metric("model", "accuracy", POOLED)
+    claims = {name: claim for name in deployable(model) if (claim := claim_of(model, name))}
+    verdict = judge(claims).verdict
     if choice is None:
-        return Decision(model.name, accuracy, None, None, None, _weaker(model, None))
+        return Decision(model.name, accuracy, None, None, None, _weaker(model, None), verdict)
     name = choice.predictor
+    runs = runs_of(model, name)
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
-    score, correct = _confidence(values.get(name), rises=rises)
-    threshold = float(np.quantile(score, 0.2)) if len(score) else math.nan
+    known = values.get(name, pl.DataFrame({"score": [], "correct": [], "group": []}))
+    score = known["score"].to_numpy().astype(np.float64) * (1 if rises else -1)
     recommended = Recommendation(
-        name, choice.auroc, cost_of(model, name).words, choice.best, choice.best_auroc,
-        threshold if rises else -threshold, rises, _fifths(score, correct),
+        name, choice.auroc, cost_of(model, name).words,
+        total_forwards(runs, answer_tokens=model.answer_tokens, k=model.k), runs,
+        choice.best, choice.best_auroc, _thresholds(score, rises=rises), rises,
+        _fifths(known[np.argsort(score, kind="stable")]),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
         or model.probe(name, f"accuracy_at_{share}", POOLED)
-        for share in (80, 50)
+        for share in SHARES
     )
-    return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name))
+    return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name), verdict)
 
 
-def _confidence(
-    values: pl.DataFrame | None, *, rises: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores, larger for more confidence, and whether each answer is right."""
-    if values is None:
-        return np.zeros(0), np.zeros(0, dtype=bool)
-    score = values["score"].to_numpy().astype(np.float64)
-    return score if rises else -score, values["correct"].to_numpy().astype(bool)
+def _thresholds(score: NDArray[np.float64], *, rises: bool) -> dict[int, float]:
+    if not len(score):
+        return {}
+    least = {share: float(np.quantile(score, 1 - share / 100)) for share in SHARES}
+    return {share: value if rises else -value for share, value in least.items()}
 
 
-def _fifths(score: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[Bar, ...]:
-    if len(score) < FIFTHS:
+def _fifths(ranked: pl.DataFrame) -> tuple[Bar, ...]:
+    """Accuracy of five groups of items, from the least confident to the most."""
+    if len(ranked) < FIFTHS:
         return ()
-    order = np.argsort(score, kind="stable")
     found = []
-    for part in np.array_split(correct[order], FIFTHS):
-        share = wilson(int(part.sum()), len(part))
-        found.append(Bar(share.value, share.low, share.high, len(part)))
+    for places in np.array_split(np.arange(len(ranked)), FIFTHS):
+        part = ranked[places]
+        codes, n_images = numbered(part["group"].to_numpy())
+        share = clustered_share(part["correct"].to_numpy(), codes, n_images=n_images)
+        found.append(Bar(share.value, share.low, share.high, share.n, share.n_groups))
     return tuple(found)
 
 
@@ -166,36 +191,55 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
         judgement = judge(claims)
         if recommended in names or judgement.claim is None:
             continue
-        auroc = decimal(judgement.claim.number.value)
-        size = size_of(judgement.claim.number.value)
-        if judgement.verdict is Verdict.NO:
-            found.append(f"{family}: no better than chance, or not beyond a guard ({auroc})")
-        elif judgement.verdict is Verdict.UNDECIDED:
-            found.append(f"{family}: not shown ({auroc})")
-        elif size == "weak":
-            found.append(f"{family}: weak ({auroc})")
+        if text := _less(judgement):
+            found.append(f"{family}: {text}")
     return tuple(found)
 
 
-def decision_table(decisions: Sequence[Decision]) -> Table:
-    """The decision of every model, a column each."""
+def _less(judgement: Judgement) -> str:
+    """Why a signal tells less, with its AUROC; empty where it tells more than weakly."""
+    claim = judgement.claim
+    assert claim is not None
+    auroc = decimal(claim.number.value)
+    if judgement.verdict is Verdict.YES:
+        return f"weak ({auroc})" if size_of(claim.number.value) == "weak" else ""
+    words = shortcoming(claim, judgement.verdict)
+    could = could_find(claim) if words == "not settled" else ""
+    return f"{words} ({'; '.join(filter(None, [auroc, could]))})"
+
+
+def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
+    """The decision of every model, a column each.
+
+    Args:
+        decisions: of each model.
+        times: what the stages took, where it is known.
+    """
     fifths = [one.recommended.fifths if one.recommended else () for one in decisions]
     rows = [
-        [name_cell("accuracy, all answered"), *(_share(one.accuracy) for one in decisions)],
-        [name_cell("rank its answers by"), *(_signal_cell(one) for one in decisions)],
-        [name_cell("its AUROC, within strata"), *(_auroc_cell(one) for one in decisions)],
-        [name_cell("it costs"), *(_cost_cell(one) for one in decisions)],
-        [name_cell("accuracy, the surest 80% answered"), *(_share(one.at_80) for one in decisions)],
-        [name_cell("accuracy, the surest 50% answered"), *(_share(one.at_50) for one in decisions)],
-        [name_cell("answer where it is"), *(_threshold_cell(one) for one in decisions)],
+        [name_cell("accuracy", "all answered"), *(_share(one.accuracy) for one in decisions)],
+        [name_cell("signal to use"), *(_signal_cell(one) for one in decisions)],
+        [name_cell("its AUROC", "within strata"), *(_auroc_cell(one) for one in decisions)],
+        [name_cell("its cost", "beyond the answer"), *(_cost_cell(d, times) for d in decisions)],
+        *(
+            [
+                name_cell(f"accuracy when {share}% are answered", "the most confident"),
+                *(_answered_cell(one, share) for one in decisions),
+            ]
+            for share in SHARES
+        ),
         [
-            name_cell("accuracy by fifths", "from least to most sure"),
-            *(Cell("", bars=bars) for bars in fifths),
+            name_cell("accuracy by confidence", "fifths, the least confident first"),
+            *(Cell("", _fifths_in_words(bars), bars=bars) for bars in fifths),
         ],
-        [name_cell("tells less"), *(Cell("; ".join(one.weaker) or NONE) for one in decisions)],
+        [name_cell("do not rely on"), *(Cell("; ".join(d.weaker) or NONE) for d in decisions)],
     ]
     text_columns = range(1, len(decisions) + 1)
     return Table(["", *(one.model for one in decisions)], rows, text_columns=tuple(text_columns))
+
+
+def _fifths_in_words(bars: Sequence[Bar]) -> str:
+    return " · ".join(f"{decimal(100 * bar.value, 0)}%" for bar in bars)
 
 
 def _share(number: ReportedEstimate | None) -> Cell:
@@ -204,9 +248,25 @@ def _share(number: ReportedEstimate | None) -> Cell:
 
 def _signal_cell(decision: Decision) -> Cell:
     if decision.recommended is None:
-        return Cell("nothing that was judged", kind="muted")
+        return Cell(_none_in_words(decision), kind="muted")
     found = decision.recommended
-    return Cell(predictor_label(found.predictor), kind="strong")
+    what = SIGNALS[found.predictor].description if found.predictor in SIGNALS else ""
+    return Cell(predictor_label(found.predictor), what, kind="strong")
+
+
+_NO_SIGNAL = {
+    Verdict.TOO_FEW: "not settled, too few wrong or right answers",
+    Verdict.UNDECIDED: "not settled, no signal was shown to tell right from wrong",
+    Verdict.NOT_RUN: "not judged, no signal or probe was run",
+    Verdict.NOT_CAPTURED: "not judged, no signal was captured",
+}
+
+
+def _none_in_words(decision: Decision) -> str:
+    """Why there is no signal to use."""
+    if decision.accuracy is None or not decision.accuracy.defined:
+        return "not judged, no answer could be scored"
+    return _NO_SIGNAL.get(decision.verdict, "none, nothing tells right from wrong here")
 
 
 def _auroc_cell(decision: Decision) -> Cell:
@@ -220,35 +280,61 @@ def _auroc_cell(decision: Decision) -> Cell:
     return cell._replace(detail=f"{cell.detail}; {best}")
 
 
-def _cost_cell(decision: Decision) -> Cell:
-    return Cell(decision.recommended.cost if decision.recommended else NONE)
-
-
-def _threshold_cell(decision: Decision) -> Cell:
+def _cost_cell(decision: Decision, times: ItemTimes) -> Cell:
+    """In words; forwards and milliseconds beside those of the answer in small print."""
     found = decision.recommended
-    if found is None or not math.isfinite(found.threshold):
+    if found is None:
         return Cell(NONE, kind="muted")
+    answer = times.get((decision.model, ANSWERING), math.nan)
+    more = sum(times.get((decision.model, stage), math.nan) for stage in found.runs)
+    parts = [f"{counted(found.forwards)} prefills and steps"] if found.runs else []
+    if found.runs and math.isfinite(more):
+        parts.append(f"{decimal(more, 1)} ms an item")
+    if math.isfinite(answer):
+        parts.append(f"the answer takes {decimal(answer, 1)} ms")
+    return Cell(found.cost, "; ".join(parts))
+
+
+def _answered_cell(decision: Decision, share: int) -> Cell:
+    """Accuracy of the most confident items, with the threshold that picks them."""
+    if decision.recommended is None:
+        return Cell(NONE, kind="muted")
+    number = {80: decision.at_80, 50: decision.at_50}[share]
+    cell, threshold = _share(number), _threshold_in_words(decision.recommended, share)
+    return cell._replace(detail=f"{cell.detail}; {threshold}") if threshold else cell
+
+
+def _threshold_in_words(found: Recommendation | None, share: int) -> str:
+    """Such as `threshold: at least −0.633 nat`; empty where there is none."""
+    if found is None or share not in found.thresholds:
+        return ""
     side = "at least" if found.rises else "at most"
-    return Cell(f"{side} {decimal(found.threshold, 3)}", "keeps 80% of these items")
+    unit = SIGNALS[found.predictor].unit if found.predictor in SIGNALS else "1"
+    return f"threshold: {side} {decimal(found.thresholds[share], 3)} {unit}".removesuffix(" 1")
 
 
 def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
-    """The decision for a terminal: at most three lines a model."""
+    """The decision for a terminal: two lines a model."""
     lines = [f"Study {study}: which answers can be trusted?"]
     for one in decisions:
-        accuracy = _plain_share(one.accuracy)
-        if one.recommended is None:
-            lines.append(f"{one.model}: {accuracy} right; nothing tells right from wrong here.")
+        found, accuracy = one.recommended, _plain_share(one.accuracy)
+        if found is None:
+            lines.append(f"{one.model}: {accuracy} right. Signal to use: {_none_in_words(one)}.")
             continue
-        found = one.recommended
         lines += [
-            f"{one.model}: {accuracy} right. Rank its answers by "
-            f"{predictor_label(found.predictor)} (AUROC {decimal(found.auroc.value)}; "
-            f"cost: {found.cost}).",
-            f"  The surest 80%: {_plain_share(one.at_80)} right; 50%: {_plain_share(one.at_50)}."
-            + (f" Tells less: {'; '.join(one.weaker)}." if one.weaker else ""),
+            f"{one.model}: {accuracy} right. Signal to use: {predictor_label(found.predictor)} "
+            f"(AUROC {decimal(found.auroc.value)}); it costs {found.cost}.",
+            f"  Right when 80% are answered: {_plain_answered(one, 80)}; 50%: "
+            f"{_plain_answered(one, 50)}."
+            + (f" Do not rely on {'; '.join(one.weaker)}." if one.weaker else ""),
         ]
     return lines
+
+
+def _plain_answered(decision: Decision, share: int) -> str:
+    accuracy = _plain_share({80: decision.at_80, 50: decision.at_50}[share])
+    threshold = _threshold_in_words(decision.recommended, share)
+    return f"{accuracy} ({threshold})" if threshold else accuracy
 
 
 def _plain_share(number: ReportedEstimate | None) -> str:

@@ -1,7 +1,7 @@
 """The study's results as the report looks them up."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,17 @@ class StudyEvidence:
     """How far the interventions' effects on two models differ."""
     origins: tuple[Mapping[str, str], ...]
     """Provenance of the tables read, one for each stage and model."""
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Model → stages that should have run and have left nothing; by an empty name, of the study."""
 
 
 def gather_evidence(
-    results: StudyResults, *, study: str, data_manifest: Path, sampling: Path
+    results: StudyResults,
+    *,
+    study: str,
+    data_manifest: Path,
+    sampling: Path,
+    missing: Mapping[str, Sequence[str]] | None = None,
 ) -> StudyEvidence:
     """Read every table that the report needs.
 
@@ -50,6 +57,7 @@ def gather_evidence(
         study: name of the study.
         data_manifest: what the data are (JSON).
         sampling: the sampling report (JSON).
+        missing: model → stages that have left nothing, where the study is not whole.
 
     Raises:
         InputError: a file is missing or malformed, or a model has no answers.
@@ -69,6 +77,7 @@ def gather_evidence(
             for row in results.table(EFFECTS).iter_rows(named=True)
             if " - " in row["model"]  # which no model's name has
         },
+        missing=missing or {},
         origins=results.origins,
     )
 

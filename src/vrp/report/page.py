@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -30,7 +31,7 @@ from vrp.report.claims import claims_table
 from vrp.report.comparison_with_papers import compared_pooled, compared_with_published
 from vrp.report.conclusions import Conclusion
 from vrp.report.consistency_table import sampled_against_exact
-from vrp.report.costs import costs_source, costs_table, measured_costs
+from vrp.report.costs import ItemTimes, costs_table
 from vrp.report.decision import Decision, decision_table
 from vrp.report.evidence import StudyEvidence
 from vrp.report.evidence_tables import (
@@ -48,9 +49,10 @@ from vrp.report.evidence_tables import (
     trace_table,
     transfer_table,
 )
-from vrp.report.figures import Figure
+from vrp.report.figures import Figure, Link
 from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
+from vrp.study.graph import STAGE
 from vrp.tables.items import asked_items
 
 SECTIONS = (
@@ -69,6 +71,40 @@ SECTIONS = (
     ("provenance", "Provenance"),
 )
 """Anchor and heading of every section, in order."""
+CONCLUSION_SECTIONS = ("signals", "signals", "probes", "interventions")
+"""Section with the numbers of each of the four conclusions."""
+
+
+class Sources(NamedTuple):
+    """What a section's numbers are drawn in and read from."""
+
+    figures: tuple[str, ...] = ()
+    """Names of figures."""
+    tables: tuple[str, ...] = ()
+    """Names of tables."""
+
+
+SOURCES = {
+    "answer": Sources(("decision", "auroc_by_signal", "risk_coverage")),
+    "run": Sources((), ("items", "sampling", "data")),
+    "published": Sources(("claims",), ("metrics", "probes", "effects")),
+    "answers": Sources(("accuracy_by_task",), ("metrics",)),
+    "signals": Sources(
+        ("auroc_by_signal", "roc", "signal_densities", "resolution", "specification_curve",
+         "entropy_by_layer", "cluster_counts", "head_map", "attention_on_object", "lens_margins",
+         "contributions", "residual_update", "self_consistency", "sampled_and_exact"),
+        ("metrics", "signals", "heads"),
+    ),
+    "probes": Sources(
+        ("probe_by_layer", "risk_coverage", "calibration", "transfer_matrix", "sparse_neurons"),
+        ("probes", "predictions", "neurons"),
+    ),
+    "interventions": Sources(
+        ("masking", "ablation", "dose_curve", "interaction_forest", "steering", "trace_by_layer"),
+        ("effects", "trace_effects"),
+    ),
+}  # fmt: skip
+"""Of each section that has any."""
 
 
 def render_page(
@@ -79,6 +115,8 @@ def render_page(
     pooled: Mapping[str, ReportedEstimate],
     figures: Sequence[Figure],
     overlays: Mapping[str, Sequence[Overlay]],
+    times: ItemTimes,
+    tables: Mapping[str, Sequence[Link]],
     provenance: Mapping[str, str],
 ) -> str:
     """The whole page; every text that comes from data is escaped.
@@ -91,10 +129,11 @@ def render_page(
         pooled: R over all models together.
         figures: in the order in which they are shown.
         overlays: model → its overlays.
+        times: what the stages took; the only numbers that two runs do not share.
+        tables: table → links to its files.
         provenance: of the report itself.
     """
     models = study.models
-    costs = measured_costs()
     environment = Environment(
         loader=PackageLoader("vrp.report"),
         autoescape=True,
@@ -109,11 +148,13 @@ def render_page(
     return environment.get_template("report.html.j2").render(
         title=title,
         script=Markup(script),
-        script_hash=_hash_source(script),
+        script_hash=script_source(script),
         study=study.study,
         sections=SECTIONS,
-        decisions=decision_table(decisions),
-        conclusions=conclusions,
+        sources=_sources(figures, tables),
+        drawn_of={anchor: SOURCES.get(anchor, Sources()).figures for anchor, _ in SECTIONS},
+        decisions=decision_table(decisions, times),
+        conclusions=list(zip(conclusions, CONCLUSION_SECTIONS, strict=True)),
         lead=_lead_line(study),
         warnings=_warnings(study),
         embedded=[model.name for model in models if model.embedded],
@@ -140,8 +181,8 @@ def render_page(
         signal_tables=[signals_table(model) for model in models],
         object_rows=object_table(models),
         sampled_and_exact=sampled_against_exact(models),
-        costs=costs_table(costs),
-        costs_source=costs_source(costs),
+        costs=costs_table(models, times),
+        timed=bool(times),
         guard_rows=guards_table(models),
         rival_rows=rivals_table(models),
         layer_rows=layers_table(models),
@@ -161,6 +202,20 @@ def render_page(
     )  # fmt: skip
 
 
+def _sources(
+    figures: Sequence[Figure], tables: Mapping[str, Sequence[Link]]
+) -> dict[str, dict[str, list[Link]]]:
+    """Section → links to the figures of its numbers, and to the files that they were read from."""
+    shown = {figure.name: Link(figure.title, f"#{figure.anchor}") for figure in figures}
+    return {
+        section: {
+            "figures": [shown[name] for name in of.figures if name in shown],
+            "files": [link for name in of.tables for link in tables.get(name, ())],
+        }
+        for section, of in SOURCES.items()
+    }
+
+
 def slug(text: str) -> str:
     """Anchor of a heading."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
@@ -171,7 +226,7 @@ def _script() -> str:
     return (resources.files("vrp.report") / "templates" / "page.js").read_text(encoding="utf-8")
 
 
-def _hash_source(script: str) -> str:
+def script_source(script: str) -> str:
     """What names a script in the page's content security policy: no other script can run."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
@@ -197,14 +252,14 @@ def _warnings(study: StudyEvidence) -> list[str]:
     """Warnings to read before comparing with the papers."""
     found = []
     embedded = [model.name for model in study.models if model.embedded]
+    if study.missing:
+        found.append(_not_whole(study))
     if embedded:
-        are = "are" if len(embedded) > 1 else "is"
+        are = "are tiny embedded models" if len(embedded) > 1 else "is a tiny embedded model"
         found.append(
-            f"{listed(embedded)} {are} the project's own tiny embedded "
-            f"model{'s' if len(embedded) > 1 else ''} (checkpoint zoo:…), not the papers' "
-            "checkpoints. They have the same architecture at a thousandth of the size; the "
-            "published numbers are of other models and other images, and agreement or "
-            "disagreement with them proves nothing."
+            f"{listed(embedded)} {are} of this project (checkpoint zoo:…), of the architecture "
+            "that the papers studied, at a thousandth of the size. The published numbers are of "
+            "other models and other images: agreement or disagreement with them proves nothing."
         )
     if embedded and study.data.get("origin") != "scenes":
         found.append(_out_of_their_world(study))
@@ -215,6 +270,18 @@ def _warnings(study: StudyEvidence) -> list[str]:
             "models' manifests before comparing with the published numbers."
         )
     return found
+
+
+def _not_whole(study: StudyEvidence) -> str:
+    """Warning about a study of which results are missing."""
+    answered = {model.name for model in study.models}
+    parts = []
+    for name, stages in study.missing.items():
+        lacks = (
+            f"{name or 'all models'}: no results of {listed([STAGE[s].command for s in stages])}"
+        )
+        parts.append(lacks + ("" if name in answered or not name else " (left out of this report)"))
+    return f"This study is not whole: a job failed, or has not run yet. {'; '.join(parts)}."
 
 
 def _out_of_their_world(study: StudyEvidence) -> str:

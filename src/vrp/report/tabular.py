@@ -36,6 +36,8 @@ class Bar(NamedTuple):
     """Upper end."""
     n: int
     """Items."""
+    n_groups: int
+    """Images."""
 
 
 class Cell(NamedTuple):
@@ -45,8 +47,8 @@ class Cell(NamedTuple):
     detail: str = ""
     """Small print after the text, such as the interval."""
     kind: str = ""
-    """Class for its looks: `name`, `good`, `bad`, `muted`, `published`, `code`; `data`: text from
-    the study's data, shown letter by letter."""
+    """Class for its looks: `name`, `good`, `bad`, `muted`, `published`, `code`; `noted`, with a
+    note in small print; `data`: text from the study's data, shown letter by letter."""
     whisker: Whisker | None = None
     """Drawn in place of the text."""
     bars: Sequence[Bar] = ()
@@ -114,7 +116,8 @@ def estimate_cell(
         return Cell(text, ends, title=counts)
     # A long note would make its column as wide as itself: whole where the pointer rests.
     note = shorten(number.note, _NOTE_LETTERS, placeholder=" …")
-    return Cell(text, note, title=f"{counts}; {number.note}" if number.note else counts)
+    title = f"{counts}; {number.note}" if number.note else counts
+    return Cell(text, note, "noted" if note else "", title=title)
 
 
 def whisker_cell(number: ReportedEstimate | None, *, low: float, high: float, null: float) -> Cell:

@@ -23,6 +23,8 @@ class Finding(NamedTuple):
     """What was found to decide, in a few words, such as a signal's label."""
     guards: Sequence[Guard] = ()
     """Guards of that estimate."""
+    predictor: str = ""
+    """Name of the signal or probe that decides."""
 
 
 class Wording(NamedTuple):

@@ -99,12 +99,12 @@ def write_together(
         parts = [stack.enter_context(atomic_write(output.path)) for output, _ in tables]
         for part, (output, table) in zip(parts, tables, strict=True):
             filled = output.schema.columns.empty_table() if table is None else table
-            rows = _with_nulls(filled, output.schema)
+            rows = with_nulls(filled, output.schema)
             more = of_first if output is tables[0][0] else None
             write_table(part, output.schema, rows, provenance={**provenance, **(more or {})})
 
 
-def _with_nulls(table: pa.Table, schema: TableSchema) -> pa.Table:
+def with_nulls(table: pa.Table, schema: TableSchema) -> pa.Table:
     """Add the columns of what was not captured: null in every row."""
     for field in schema.columns:
         if field.nullable and field.name not in table.column_names:

@@ -624,3 +624,12 @@ def register_signal(signal: Signal) -> None:
                 f"signal {signal.name!r} needs {need!r}: name a column such as lens.truth_margin"
             )
     SIGNALS[signal.name] = signal
+    _REGISTERED.append(signal.name)
+
+
+_REGISTERED: list[str] = []
+
+
+def registered_signals() -> list[str]:
+    """Return the names of the signals that extensions have registered."""
+    return list(_REGISTERED)

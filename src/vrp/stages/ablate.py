@@ -139,9 +139,9 @@ def run(context: StageContext) -> None:
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
             done = [edit for _, edit in edits[fold]]
-            answers = _answers(vlm, parts[fold].inputs(ids[some]), done, max_new_tokens)
+            answers = answers_under(vlm, parts[fold].inputs(ids[some]), done, max_new_tokens)
             return [
-                _site(condition, edit)
+                site_columns(condition, edit)
                 | outcome(asked[capture.item_id], capture, baseline, study.scoring)
                 for (condition, edit), captures in zip(edits[fold], answers, strict=True)
                 for capture in captures
@@ -337,7 +337,7 @@ def _neurons_of_mlp(units: "MlpUnits", probe: LayerProbe) -> RankedNeurons:
     return RankedNeurons(ranked, units.mean, units.size)
 
 
-def _answers(
+def answers_under(
     vlm: "VLM", inputs: "Sequence[VlmInput]", edits: Sequence[Edit], max_new_tokens: "AnswerLimit"
 ) -> "Iterator[list[ItemCapture]]":
     """Yield the answers of one batch under each edit.
@@ -355,7 +355,7 @@ def _answers(
         yield captures
 
 
-def _site(condition: AblationCondition, edit: Edit) -> dict[str, Any]:
+def site_columns(condition: AblationCondition, edit: Edit) -> dict[str, Any]:
     """Return the columns that say what was edited, where."""
     return {
         "condition": condition.name,

@@ -61,7 +61,7 @@ def run(context: StageContext) -> None:
             max_new_tokens=max_new_tokens,
             floor=consistency.floor,
         )
-        rows = [_row(asked[sample.item_id], sample, study.scoring) for sample in samples]
+        rows = [consistency_row(asked[sample.item_id], sample, study.scoring) for sample in samples]
         return (rows_table(CONSISTENCY, rows),)
 
     write_shard(
@@ -73,7 +73,8 @@ def run(context: StageContext) -> None:
     )
 
 
-def _row(item: Item, samples: "ItemSamples", scoring: ScoringConfig) -> dict[str, Any]:
+def consistency_row(item: Item, samples: "ItemSamples", scoring: ScoringConfig) -> dict[str, Any]:
+    """Return an item's row: its samples, and the distribution over its normalised answers."""
     if not samples.finite:
         return _without_answers(item)
     normalised = [normalise_answer(item.task, answer) for answer in samples.answers]

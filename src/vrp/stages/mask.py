@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from vrp.config.extract import answer_limits
+from vrp.config.sample import ScoringConfig
 from vrp.data.intervention_items import other_image_items, stratified_subset
 from vrp.data.item import Item
 from vrp.data.sharding import shard_items
@@ -112,17 +113,11 @@ def run(context: StageContext) -> None:
     def compute(ids: Batch) -> BatchTables:
         from vrp.vlm.out_of_memory import split_to_fit
 
-        part, asked = parts[part_of[ids[0]]]
+        _, asked = parts[part_of[ids[0]]]
         batches = batches_of[part_of[ids[0]]]
 
         def rows_of(some: slice) -> list[Mapping[str, Any]]:
-            answers = masked.answers(batches, ids[some], asked)
-            return [
-                {"condition": condition.name, "seed": condition.seed, **hidden}
-                | outcome(part[capture.item_id], capture, baseline, study.scoring)
-                for condition, captures, of_items in answers
-                for capture, hidden in zip(captures, of_items, strict=True)
-            ]
+            return masked.outcomes(batches, ids[some], asked, baseline, study.scoring)
 
         return (rows_table(MASK, split_to_fit(ids, rows_of)),)
 
@@ -349,6 +344,30 @@ class MaskedModel:
                  "n_masked": np.sum(~of_item)} for of_item in keep
             ]  # fmt: skip
             yield condition, run_batch(self.vlm, shown, max_new_tokens=n, **hiding), hidden
+
+    def outcomes(
+        self,
+        batches: ItemBatches,
+        ids: Sequence[str],
+        conditions: Sequence[MaskCondition],
+        baseline: Mapping[str, str],
+        scoring: ScoringConfig,
+    ) -> list[Mapping[str, Any]]:
+        """Return the mask table's rows of one batch.
+
+        Args:
+            batches: items in the batches that they are answered in.
+            ids: the items of one batch.
+            conditions: what is hidden of their images.
+            baseline: greedy answers with nothing hidden, by item id.
+            scoring: when an answer is correct.
+        """
+        return [
+            {"condition": condition.name, "seed": condition.seed, **hidden}
+            | outcome(batches.items[capture.item_id], capture, baseline, scoring)
+            for condition, captures, of_items in self.answers(batches, ids, conditions)
+            for capture, hidden in zip(captures, of_items, strict=True)
+        ]
 
     def _value_norms(
         self, prepared: "Prepared", conditions: Sequence[MaskCondition]

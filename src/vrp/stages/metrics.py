@@ -294,7 +294,7 @@ def _compute(
     for batch in read_batches(attention, schema, n_rows=_ITEMS_AT_ONCE):
         rows = item_ids.search_sorted(batch["item_id"]).to_numpy()
         inputs = replace(
-            _signal_inputs(tables, rows, batch, layers), heavy_places=heavy, image_policy=policy
+            signal_inputs(tables, rows, batch, layers), heavy_places=heavy, image_policy=policy
         )
         for name, values in compute_signals(inputs).items():
             signals[name][rows] = values
@@ -359,13 +359,23 @@ def _was_captured(column: str, n_null: int, n_rows: int) -> bool:
     return n_null < n_rows or n_rows == 0
 
 
-def _signal_inputs(
+def signal_inputs(
     tables: Tables,
     rows: NDArray[np.integer],
     attention: pl.DataFrame,
     layers: tuple[int, ...] | None,
 ) -> SignalInputs:
-    """Inputs of the items of one batch of the attention table, at these rows of the others."""
+    """Return the inputs of the signals of some items.
+
+    Args:
+        tables: name → table, without that of attention.
+        rows: where the items are in these tables.
+        attention: their rows of the attention table.
+        layers: decoder layers averaged into the attention map; None: all.
+
+    Raises:
+        InputError: the model has no such layer.
+    """
     columns: dict[str, Any] = {}
     for need in {need for signal in SIGNALS.values() for need in signal.needs}:
         table, _, name = need.partition(".")

@@ -28,6 +28,7 @@ from vrp.estimates.probe_inputs import Inputs, Layers, Maps, read_inputs
 from vrp.probing.attention import fit_attention_trees
 from vrp.probing.baselines import (
     answer_only,
+    n_permutations,
     permute_labels,
     question_only,
     random_features,
@@ -325,7 +326,8 @@ def _permuted_labels(items: ProbeItems, probes: ProbesConfig, seed: int) -> list
     Labels are permuted before folds and layer are chosen: what leaks there would show here.
     """
     found = []
-    for repeat in range(probes.permutations):
+    n = n_permutations(items) if probes.permutations is None else probes.permutations
+    for repeat in range(n):
         key = f"{seed}/permutation/{repeat}"
         permuted = permute_labels(items, seed=key)
         plan = plan_folds(permuted, n_folds=probes.folds, n_inner=probes.inner_folds, seed=key)
@@ -346,7 +348,9 @@ def _permuted_rows(
         for labelling, layers in zip(permuted, by_layer, strict=True)
     ]
     observed = _headline(rows)["value"]
-    return permutation_rows(PERMUTED_LINEAR_BEST, areas, observed, n=len(places.used))
+    return permutation_rows(
+        PERMUTED_LINEAR_BEST, areas, observed, n=len(places.used), n_groups=all_items.n_images
+    )
 
 
 def _headline(rows: Sequence[EstimateRow]) -> EstimateRow:

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from vrp.report.conclusions import four_conclusions
+from vrp.report.costs import item_times
 from vrp.report.decision import decide, read_values
 from vrp.report.evidence import gather_evidence
-from vrp.report.figures import read_figures
+from vrp.report.figures import Link, link_to, read_figures
 from vrp.report.overlays import overlays
 from vrp.report.page import render_page
 from vrp.report.pooled import pooled_over_models
@@ -16,6 +17,12 @@ from vrp.study.results import read_results
 from vrp.tables.atomic_files import write_text
 from vrp.tables.attention import ATTENTION
 from vrp.tables.signals import signal_table
+
+
+def _table_links(context: StageContext) -> dict[str, list[Link]]:
+    """Table → links to its files, of all models, as the page shows them."""
+    page = context.output_path("report")
+    return {name: [link_to(path, page) for path in paths] for name, paths in context.inputs.items()}
 
 
 def run(context: StageContext) -> None:
@@ -31,6 +38,7 @@ def run(context: StageContext) -> None:
         study=context.study.study,
         data_manifest=context.input_path("data"),
         sampling=context.input_path("sampling"),
+        missing=context.missing,
     )
     conclusions = four_conclusions(evidence.models, evidence.between_models)
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
@@ -43,14 +51,15 @@ def run(context: StageContext) -> None:
         )
         for model, of_model in zip(evidence.models, results.models, strict=True)
     }
-    figures = read_figures(context.input_paths("figures"))
+    figures = read_figures(context.input_paths("figures"), context.output_path("report"))
     decisions = [
         decide(model, read_values(of_model))
         for model, of_model in zip(evidence.models, results.models, strict=True)
     ]
     page = render_page(
-        report.title, evidence, decisions, conclusions, pooled, figures, shown, provenance
-    )
+        report.title, evidence, decisions, conclusions, pooled, figures, shown,
+        item_times(evidence.models, context.benchmarks), _table_links(context), provenance,
+    )  # fmt: skip
     numbers = study_summary(evidence, decisions, conclusions, pooled, provenance=provenance)
     write_text(
         context.output_path("summary"),

@@ -7,6 +7,8 @@ there, the risk at coverage c is ∫₀ᶜ w / c, and the area under that curve 
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +22,11 @@ from vrp.stats.clusters import (
     Component,
     n_distinct,
     not_estimated,
+    weighted_sum,
 )
 from vrp.stats.estimate import LEVEL, Estimate, join_notes
 from vrp.stats.proportion import share_estimate
-from vrp.stats.risk_coverage import ties_of
+from vrp.stats.risk_coverage import risk_coverage, ties_of
 
 COVERAGES = (0.5, 0.8, 0.9)
 """Shares of the items answered at which the accuracy is given."""
@@ -147,22 +150,89 @@ def accuracy_at(
         coverage: share of the items answered, in (0, 1].
         n_images: images of the study.
     """
-    labels = np.asarray(correct, dtype=bool)
-    curve = _curve(np.asarray(confidence, dtype=np.float64), labels)
-    taken = np.clip((coverage - curve.start) / (curve.end - curve.start), 0.0, 1.0)
+    curve = _curve(np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool))
+    return _accuracy_of(curve, codes, coverage, n_images)
+
+
+def _taken(curve: _Curve, coverage: float) -> NDArray[np.float64]:
+    """(n,) how much of each item is answered: a share within the tie at the threshold."""
+    return np.clip((coverage - curve.start) / (curve.end - curve.start), 0.0, 1.0)
+
+
+def _accuracy_of(
+    curve: _Curve, codes: NDArray[np.int64], coverage: float, n_images: int
+) -> ClusteredEstimate:
+    taken = _taken(curve, coverage)
     risk = float((curve.wrong * taken).mean())
     # Where the threshold moves, items of this rate come in or drop out.
-    half = max(_WINDOW, _WINDOW_ITEMS / labels.size)
+    half = max(_WINDOW, _WINDOW_ITEMS / curve.wrong.size)
     near = (curve.start < coverage + half) & (curve.end > coverage - half)
     tied = (curve.start < coverage) & (curve.end >= coverage)
     wide = tied.mean() >= 2 * half
     rate = float(curve.wrong[tied if wide else near].mean())
     of_risk = curve.wrong * taken - risk - rate * (taken - coverage)
-    influence = -of_risk / (coverage * labels.size)
+    influence = -of_risk / (coverage * curve.wrong.size)
     component = Component.of_items(influence, codes, n_images)
     n_groups = n_distinct(codes[taken > 0])
-    n = round(coverage * labels.size)
+    n = round(coverage * curve.wrong.size)
     return ClusteredEstimate(1 - risk / coverage, {"items": component}, n, n_groups)
+
+
+class StratifiedCurve(NamedTuple):
+    """Accuracy where the same share of every stratum is answered, at several shares."""
+
+    accuracies: tuple[ClusteredEstimate, ...]
+    """One at each coverage; their counts are those of the items that are answered."""
+    aurc: float
+    """Area under the risk–coverage curve: the strata's, weighted by their items."""
+
+
+def accuracies_within(
+    confidence: ArrayLike,
+    correct: ArrayLike,
+    codes: NDArray[np.int64],
+    strata: ArrayLike,
+    coverages: Sequence[float],
+    *,
+    n_images: int,
+) -> StratifiedCurve:
+    """Expected accuracy among the most confident items of each stratum.
+
+    The threshold is a stratum's own, so that a confidence that only knows easy strata from hard
+    ones gains nothing: Σ n_stratum / n · accuracy in the stratum.
+
+    Args:
+        confidence: (n,) larger means "more likely right"; NaN: missing, answered last.
+        correct: (n,) 0 or 1.
+        codes: (n,) number of each item's image, below `n_images`.
+        strata: (n,) stratum of each item.
+        coverages: shares of each stratum's items that are answered, in (0, 1].
+        n_images: images of the study.
+    """
+    values, labels = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    of_item = np.asarray(strata)
+    members = [np.flatnonzero(of_item == name) for name in np.unique(of_item)]
+    curves = [_curve(values[own], labels[own]) for own in members]
+    found = []
+    for coverage in coverages:
+        parts = [
+            (own.size / labels.size, _accuracy_of(curve, codes[own], coverage, n_images))
+            for own, curve in zip(members, curves, strict=True)
+        ]
+        answered = [
+            codes[own][_taken(curve, coverage) > 0]
+            for own, curve in zip(members, curves, strict=True)
+        ]
+        n = sum(part.n for _, part in parts)
+        n_groups = n_distinct(np.concatenate(answered))
+        total = weighted_sum(parts, n=n, n_groups=n_groups)
+        one = {"items": replace(total.components["items"], n_groups=n_groups)}
+        found.append(replace(total, components=one))
+    area = (
+        sum(own.size * risk_coverage(values[own], labels[own]).aurc for own in members)
+        / labels.size
+    )
+    return StratifiedCurve(tuple(found), float(area))
 
 
 def selective_estimates(

@@ -73,6 +73,7 @@ def run_stage(
     model: str = "",
     shard: int = 0,
     files: Mapping[str, Sequence[Path]] | None = None,
+    missing: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Carry out one job of a stage.
 
@@ -82,6 +83,8 @@ def run_stage(
         model: name of its model, where it has one.
         shard: which shard, from 0.
         files: option's artifact name → paths; what is left out is where the study's layout has it.
+        missing: model → stages that it lacks, where a study of all models is not whole; an empty
+            name stands for the whole study.
 
     Raises:
         InputError: no such model, or an input is missing or does not fit; nothing is written then.
@@ -98,7 +101,7 @@ def run_stage(
     for option in path_options(stage):
         artifact = option.artifact
         given = (files or {}).get(artifact.name)
-        if not given and (option.writes or stage.wants(artifact, study)):
+        if given is None and (option.writes or stage.wants(artifact, study)):
             given = layout.paths(artifact, model=model, shard=f"{shard:03d}")
         paths[artifact.name] = list(given or ())
     read = {one.artifact: paths[one.artifact.name] for one in path_options(stage) if not one.writes}
@@ -135,6 +138,8 @@ def run_stage(
         shard=shard,
         n_shards=n_shards,
         batch_size=batch,
+        benchmarks=layout.benchmarks() if stage.reads_benchmarks else {},
+        missing=missing or {},
         provenance=made_by,
     )
     importlib.import_module(f"vrp.stages.{stage.name}").run(context)

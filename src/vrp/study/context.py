@@ -37,6 +37,12 @@ class StageContext:
     """Shards that the items are cut into."""
     batch_size: int = 1
     """Items per forward pass; results do not depend on it."""
+    benchmarks: Mapping[tuple[str, str], Sequence[Path]] = field(default_factory=dict)
+    """By model and stage: how long its jobs took, where all of them were timed. Empty for a stage
+    that does not declare that it reads them."""
+    missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Model → stages that should have run and have left nothing; by an empty name those of the
+    whole study. A workflow runs nothing on a study that is not whole."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Written into the tables."""
 

@@ -167,6 +167,9 @@ class Stage:
     cost: Cost | str | None = None
     """For the planner: of a stage that runs a model, the function that counts its answers and
     operations, such as `vrp.planning.workload:extract_counts`. None: not planned."""
+    reads_benchmarks: bool = False
+    """Whether it reads how long the jobs of models took, where Snakemake wrote it down. That is no
+    input: nothing is run for it, nor again because it changed."""
     memory_copies: int = 1
     """Copies of the tables that it reads in memory, measured: nested lists become Python's, and
     fits copy what they read."""

@@ -80,7 +80,7 @@ MESSAGE_ARGUMENTS: Mapping[str, Sequence[str | int]] = {
 """Definitions → arguments that only say something to people: names, positions, `*` for all."""
 
 _UNCOUNTED = Uncounted(CANNOT_CHANGE_A_NUMBER, MESSAGE_ARGUMENTS)
-_FIGURE = ("ORDER", "TITLE", "CAPTION", "TABLES", "draw")
+_FIGURE = ("ORDER", "TITLE", "CAPTION", "TABLES", "data", "draw")
 
 
 class Chosen(NamedTuple):

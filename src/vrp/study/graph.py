@@ -56,10 +56,21 @@ def _lens_bytes(sizes: Sizes) -> float:
 
 
 def _figure_files(study: StudyConfig) -> list[str]:
-    from vrp.plots.figures import figure_names
+    from vrp.plots.figures import figure_names, has_data
 
     formats = sorted(set(study.figures.formats))
-    return [f"{name}.{kind}" for name in figure_names() for kind in formats]
+    return [
+        f"{name}.{kind}"
+        for name in figure_names()
+        for kind in [*formats, *(["csv"] if has_data(name) else [])]
+    ]
+
+
+def _explorer_files(study: StudyConfig) -> list[str]:
+    from vrp.study.explorer_files import explorer_files
+
+    n_items = sum(split.count for split in study.sample.splits)
+    return explorer_files(study.models, n_items, study.explorer.items_per_file).names()
 
 
 INTERVENTION_ROW_BYTES = 2 * _ID + 2 * _ANSWER + 30
@@ -170,9 +181,15 @@ TRACE_EFFECTS = Artifact(
     "trace_effects", "trace_effects.parquet", "where the picture enters the answer",
     "vrp.tables.trace:TRACE_EFFECTS",
 )  # fmt: skip
-FIGURES = Artifact("figures", "figures/{file}", "figures", expand=_figure_files)
+FIGURES = Artifact(
+    "figures", "figures/{file}", "figures, and their numbers as CSV", expand=_figure_files
+)
 SUMMARY = Artifact("summary", "summary.json", "the report's numbers")
 REPORT = Artifact("report", "report.html", "the report")
+EXPLORER_FILES = Artifact(
+    "explorer_files", "explorer/{file}", "files that the explorer loads", expand=_explorer_files
+)
+EXPLORER = Artifact("explorer", "explorer.html", "the explorer of every answer")
 
 # Stages. The keys of a section are spelled out where a stage reads only some of them.
 
@@ -414,8 +431,25 @@ STAGES: tuple[Stage, ...] = (
                CONSISTENCY, *_MODEL_TABLES, MASK, FIGURES),
         writes=(SUMMARY, REPORT),
         keys=("study", "data", "report", *_MARGINS, *_CONDITIONS),
+        details="Times are those of the benchmark files, where these are there. "
+        "`vrp report results/demo` reports a study's folder as it is (`vrp report FOLDER --help`).",
+        reads_benchmarks=True,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
+    ),
+    Stage(
+        "explorer",
+        "write a page on which every answer can be looked at",
+        per="study",
+        reads=(ITEMS, BOXES, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_ANSWERS, SIGNALS,
+               PREDICTIONS, MASK, ABLATE, TRACE),
+        writes=(EXPLORER_FILES, EXPLORER),
+        keys=("study", "data.folder", "sample.splits", "explorer", *_CONDITIONS),
+        details="It works from the disk: `explorer.html` loads its files from the folder "
+        "`explorer` beside it.",
+        enabled=lambda study: study.explorer.enabled,
+        cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
+        memory_copies=2,
     ),
 )  # fmt: skip
 """In an order in which they can run."""

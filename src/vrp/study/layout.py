@@ -106,6 +106,18 @@ class StudyLayout:
             for name in (shards if "shard" in artifact.wildcards else [""])
         ]
 
+    def benchmarks(self) -> dict[tuple[str, str], list[Path]]:
+        """Benchmark files of the jobs that run models, by model and stage; only of stages whose
+        jobs were all timed. Those of a shared stage are the other study's."""
+        found = {}
+        for stage in STAGES:
+            folder = self.directory / self.folder(stage) / "benchmarks" / stage.name
+            for model in self.study.models if stage.runs_model else ():
+                paths = [folder / model / f"{shard}.tsv" for shard in self.shards(stage)]
+                if all(path.is_file() for path in paths):
+                    found[model, stage.name] = paths
+        return found
+
     def final_files(self) -> list[Path]:
         """What the study makes but for shards: tables, figures, the report and its numbers."""
         return [

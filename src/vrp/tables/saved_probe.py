@@ -94,11 +94,14 @@ def write_saved_probe(
         }  # fmt: skip
     texts["sha256"] = _digest(texts, tensors)
     with atomic_write(path) as part:
-        part.write_bytes(_sorted_safetensors(texts, tensors))
+        part.write_bytes(sorted_safetensors(texts, tensors))
 
 
-def _sorted_safetensors(texts: Mapping[str, str], tensors: Mapping[str, NDArray]) -> bytes:
-    """The file's bytes, its header in sorted order: the library's own order of texts is random."""
+def sorted_safetensors(texts: Mapping[str, str], tensors: Mapping[str, NDArray]) -> bytes:
+    """Return the bytes of a safetensors file with a sorted header.
+
+    The library's own order of texts is random.
+    """
     from safetensors.numpy import save
 
     content = save(dict(tensors), metadata=dict(texts))

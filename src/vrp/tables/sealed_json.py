@@ -14,7 +14,12 @@ _KEY = "sha256"
 
 def write_sealed_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON object whole; its last key is the SHA-256 of the others."""
-    write_text(path, _text({**content, _KEY: _digest(content)}))
+    write_text(path, sealed_text(content))
+
+
+def sealed_text(content: Mapping[str, Any]) -> str:
+    """Return a JSON object as text; its last key is the SHA-256 of the others."""
+    return _text({**content, _KEY: _digest(content)})
 
 
 def read_sealed_json(path: Path, *, made_by: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vrp.vlm.prefill import Decoder, Prepared, prepare, run_to_fit
 from vrp.vlm.prompt_layout import SharedPrefixes
 from vrp.vlm.residual import ImageTokens, ResidualTap, attached
 from vrp.vlm.residual_edits import Edit
+from vrp.vlm.token_statistics import likeliest_tokens, token_entropy, top_margin
 
 __all__ = [
     "AttentionMask",
@@ -238,12 +239,10 @@ class _Pass:
     def _read_prefill(self, logits: torch.Tensor) -> None:
         log_p = logits.log_softmax(-1)
         pair = top_two(logits)
-        top, runner_up = logits.gather(-1, pair).unbind(-1)
         finite = logits.isfinite().all(-1)
         self._keep("finite", finite)
-        # xlogy semantics: a token of probability zero adds nothing.
-        self._keep("entropy", -(log_p.exp() * log_p.clamp_min(-1e30)).sum(-1))
-        self._keep("margin", top - runner_up)
+        self._keep("entropy", token_entropy(log_p))
+        self._keep("margin", top_margin(logits))
         if self.spec.first_tokens:
             # By id: which of two that tie is the likelier may depend on the batch.
             ids = log_p.topk(min(FIRST_TOKENS, log_p.shape[-1])).indices.sort(-1).values
@@ -434,8 +433,7 @@ def _finite_items(values: np.ndarray) -> np.ndarray:
 
 def _greedy(logits: torch.Tensor, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the likeliest token of each row, its log-probability and whether another ties."""
-    chosen = logits.argmax(-1)
-    logprobs = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+    chosen, logprobs = likeliest_tokens(logits)
     first, second = logits.topk(2).values.unbind(-1)
     close = first - second < tie_tolerance(logits, dtype)[:, 0]
     return chosen.cpu().numpy(), logprobs.cpu().numpy(), close.cpu().numpy()

@@ -1,5 +1,6 @@
 """Load a checkpoint of any family, ready to be read."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -8,12 +9,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from vrp.errors import InputError
 from vrp.hub_errors import HubUnreachableError, Repository, remedy
@@ -26,7 +29,7 @@ from vrp.vlm.config_and_processor import (
     stored_eos,
     stored_folder,
 )
-from vrp.vlm.families import get_family
+from vrp.vlm.families import get_family, infer_family
 from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
 from vrp.vlm.verification import verify_layout
@@ -90,8 +93,8 @@ def load_vlm(
     placement = _placement(device_map)
     repository = Repository("model", source, revision)
     options = FamilyOptions(prompt, image_policy, min_pixels, max_pixels)
-    parts = _load_parts(source, family_class, revision, options)
-    bound = parts.family
+    _require_files(source, revision)
+    parts = load_parts(source, family_class, revision, options)
     with _explained(source, revision), quiet_loading():
         check_headers(stored_folder(source, revision))
         model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
@@ -110,6 +113,34 @@ def load_vlm(
         _require_on_devices(model, source)
     else:
         model = model.to(target)
+    vlm = _bound(model, parts, unread)
+    for note in vlm.notes:
+        logger.warning(f"{repository}: {note}")
+    return vlm
+
+
+def bind_vlm(
+    model: Any, processor: Any, *, family: str | None = None, options: FamilyOptions | None = None
+) -> VLM:
+    """Make a model that is loaded already ready to be read.
+
+    It is put into evaluation mode, its parameters ask for no gradient any more, and its attention
+    is computed by `sdpa` under the attention tap.
+
+    Args:
+        model: a transformers model of images and text.
+        processor: its processor; its images are processed by PIL, as those of a checkpoint are.
+        family: name of the family; None: the one that fits the model's configuration.
+        options: choices of prompt and image processing.
+
+    Raises:
+        InputError: no family fits, or what `load_vlm` refuses of a checkpoint.
+    """
+    return _bound(model, parts_in_memory(model, processor, family=family, options=options), ())
+
+
+def _bound(model: Any, parts: "CheckpointParts", unread: tuple[str, ...]) -> VLM:
+    bound = parts.family
     model.eval().requires_grad_(False)
     model.set_attn_implementation({"text_config": ATTENTION_NAME})
     bound.bind(model)
@@ -119,8 +150,6 @@ def load_vlm(
     )  # fmt: skip
     if bound.needs_verification:
         verify_layout(vlm)
-    for note in vlm.notes:
-        logger.warning(f"{repository}: {note}")
     return vlm
 
 
@@ -138,7 +167,8 @@ def check_checkpoint(folder: Path, *, family: str) -> tuple[str, ...]:
         InputError: as `load_vlm`, naming the first weight that is missing or not read.
     """
     family_class = get_family(family)
-    parts = _load_parts(str(folder), family_class, None, FamilyOptions())
+    _require_files(str(folder), None)
+    parts = load_parts(str(folder), family_class, None, FamilyOptions())
     with _explained(str(folder), None):
         try:
             return check_stored_weights(folder, parts.config, family_class.model_class)
@@ -151,24 +181,64 @@ def check_checkpoint(folder: Path, *, family: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """The light parts of a checkpoint."""
+class CheckpointParts:
+    """The light parts of a checkpoint: all but its weights."""
 
     config: Any
+    """Its configuration."""
     tokenizer: Any
+    """Its tokenizer."""
     family: Family
+    """The family, bound to them and to its image processor."""
     eos_token_ids: tuple[int, ...]
+    """Tokens that end an answer."""
 
 
-def _load_parts(
-    source: str, family_class: type[Family], revision: str | None, options: FamilyOptions
-) -> _Parts:
+def parts_in_memory(
+    model: Any, processor: Any, *, family: str | None = None, options: FamilyOptions | None = None
+) -> CheckpointParts:
+    """Return the light parts of a model that is loaded already; it and its processor stay as they
+    are.
+
+    Arguments and errors are those of `bind_vlm`.
+    """
+    if getattr(processor, "tokenizer", None) is None or not hasattr(processor, "image_processor"):
+        raise InputError(
+            "the processor has no tokenizer and image processor; give the model's whole processor, "
+            "such as that of AutoProcessor.from_pretrained"
+        )
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    name = family or infer_family(model.config)
+    with TemporaryDirectory() as folder:
+        model.config.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        if eos is not None:
+            Path(folder, GENERATION_CONFIG_NAME).write_text(json.dumps({"eos_token_id": eos}))
+        try:
+            return load_parts(folder, get_family(name), None, options or FamilyOptions())
+        except InputError as error:
+            message = str(error).replace(f"checkpoint {folder}", "the given model")
+            raise InputError(message.replace(folder, "the given model")) from error
+
+
+def _require_files(source: str, revision: str | None) -> None:
     looks_local = source.startswith((".", "~", os.sep)) or source.count("/") > 1
     if looks_local and not Path(source).is_dir():
         raise InputError(f"checkpoint folder {source} does not exist; give a folder or a hub id")
     with _explained(source, revision):
         if Path(source).is_dir():
             files_of(Path(source), where=f"checkpoint {source}")
+
+
+def load_parts(
+    source: str, family_class: type[Family], revision: str | None, options: FamilyOptions
+) -> CheckpointParts:
+    """Load all of a checkpoint but its weights, and bind its family.
+
+    Raises:
+        InputError: as `load_vlm`.
+    """
+    with _explained(source, revision):
         config = load_config(source, revision)
         refusal = family_class.refusal(config)
         if refusal is not None:
@@ -185,7 +255,7 @@ def _load_parts(
         except InputError as error:
             where = "" if source in str(error) else f"checkpoint {source}: "
             raise InputError(f"{where}{error}") from error
-    return _Parts(config, tokenizer, bound, eos_token_ids)
+    return CheckpointParts(config, tokenizer, bound, eos_token_ids)
 
 
 def _n_tokens(config: Any, tokenizer: Any) -> int:

@@ -92,13 +92,13 @@ def prepare(vlm: VLM, inputs: Sequence[VlmInput], *, max_new_tokens: AnswerLimit
     if not inputs:
         raise InputError("a batch needs at least one item")
     grids = tuple(vlm.grid(item.image.size) for item in inputs)
-    prompts = _expanded_prompts(vlm, inputs, grids)
+    prompts = expanded_prompts(vlm, [item.question for item in inputs], grids)
     lengths = tuple(len(prompt) for prompt in prompts)
     require_contexts(vlm, inputs, lengths, max_new_tokens)
-    input_ids, attention_mask = _left_padded(vlm, prompts)
+    input_ids, attention_mask = left_padded(vlm, prompts)
     positions = vlm.family.positions(vlm.model, input_ids, attention_mask, grids)
-    left_padded = Layout(input_ids, attention_mask, positions, None)
-    layout = share_prefixes(vlm, inputs, prompts, left_padded)
+    apart = Layout(input_ids, attention_mask, positions, None)
+    layout = share_prefixes(vlm, inputs, prompts, apart)
     return Prepared(
         inputs=tuple(inputs),
         **layout._asdict(),
@@ -158,11 +158,10 @@ def run_to_fit(
     return split_to_fit([item.item_id for item in items], run_part)
 
 
-def _expanded_prompts(
-    vlm: VLM, inputs: Sequence[VlmInput], grids: Sequence[Grid]
-) -> list[list[int]]:
-    # Each prompt holds one placeholder, which stands for as many image tokens as the item has.
-    rows = vlm.family.prompt_token_ids([item.question for item in inputs])
+def expanded_prompts(vlm: VLM, questions: Sequence[str], grids: Sequence[Grid]) -> list[list[int]]:
+    """Return the token ids of each prompt, with as many image tokens as its image has."""
+    # Each prompt holds one placeholder, which stands for all of them.
+    rows = vlm.family.prompt_token_ids(questions)
     image = vlm.image_token_id
     expanded = []
     for row, grid in zip(rows, grids, strict=True):
@@ -171,7 +170,8 @@ def _expanded_prompts(
     return expanded
 
 
-def _left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(vlm: VLM, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (B, T) token ids and attention mask of prompts, on the model's device."""
     # On the left, so that the last position of every row is `prompt_end`, and answers line up.
     longest = max(len(prompt) for prompt in prompts)
     pad = vlm.eos_token_ids[0]  # any but the image's token would do: padding is masked

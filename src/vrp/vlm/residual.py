@@ -118,6 +118,24 @@ def _check_neurons(vlm: VLM, edit: NeuronEdit) -> None:
         )
 
 
+def hook_last_state(vlm: VLM, layer: int, keep: Callable[[torch.Tensor], object]) -> Any:
+    """Hand the residual after a decoder layer, at the last position, to a function in each forward.
+
+    Args:
+        vlm: the model.
+        layer: decoder layer.
+        keep: takes (B, d_model) float32.
+
+    Returns:
+        The hook, to be removed.
+    """
+
+    def read(module: Any, args: Any, output: torch.Tensor) -> None:
+        keep(_last(output))
+
+    return vlm.layers[layer].register_forward_hook(read)
+
+
 def _hook_edit(vlm: VLM, edit: Edit) -> Any:
     layer, family = vlm.layers[edit.layer], vlm.family
     if isinstance(edit, MlpBypass):

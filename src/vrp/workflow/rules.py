@@ -15,6 +15,7 @@ from vrp.study.digests import by_module, job_definitions, shared_definitions
 from vrp.study.graph import ITEMS, LIST_OF, LISTS, MADE_BY, STAGE
 from vrp.study.keys import stage_config
 from vrp.study.layout import StudyLayout, gather_rule
+from vrp.workflow.report_entries import with_report_entry
 
 
 class StudyRules:
@@ -44,10 +45,12 @@ class StudyRules:
         }
 
     def outputs(self, stage: str) -> dict[str, str | list[str]]:
-        """Outputs of a stage's rule by name."""
+        """Outputs of a stage's rule by name, flagged where `snakemake --report` shows them."""
         found: dict[str, str | list[str]] = {}
         for made in STAGE[stage].writes:
-            patterns = self.layout.pattern(made, own=True)
+            patterns = [
+                with_report_entry(made, pattern) for pattern in self.layout.pattern(made, own=True)
+            ]
             found[made.keyword] = patterns if made.expand else patterns[0]
         return found
 

@@ -1,7 +1,7 @@
 """Figures of a study: every module of this package is one, and extensions register more.
 
-A module's name is the figure's; it holds `ORDER`, `TITLE`, `CAPTION`, `TABLES` and `draw`, which
-are what `FigureSpec` says. Naming the figures imports none of them: a workflow can list its
+A module's name is the figure's; it holds `ORDER`, `TITLE`, `CAPTION`, `TABLES`, `data` and `draw`,
+which are what `FigureSpec` says. Naming the figures imports none of them: a workflow can list its
 outputs without matplotlib.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vrp.errors import InputError
 
 if TYPE_CHECKING:
+    import polars as pl
     from matplotlib.figure import Figure
 
     from vrp.study.results import StudyResults
@@ -35,7 +36,11 @@ class FigureSpec:
     tables: "tuple[TableSchema, ...]"
     """The tables, or those of their columns, that it reads."""
     draw: "Callable[[StudyResults], Figure]"
-    """Draws it from a study's results; a panel without data says `not run`."""
+    """Draws it from a study's results, in the width of the style that is in force; a panel without
+    data says `not run`."""
+    data: "Callable[[StudyResults], pl.DataFrame] | None" = None
+    """The numbers that it shows, one row a mark, from which it is drawn: they stand beside it as
+    CSV. None: nothing stands beside it."""
 
 
 _MODULES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
@@ -60,6 +65,11 @@ def figure_names() -> tuple[str, ...]:
     return tuple(sorted((*_MODULES, *_REGISTERED)))
 
 
+def has_data(name: str) -> bool:
+    """Whether numbers stand beside the figure of a name."""
+    return name in _MODULES or _REGISTERED[name].data is not None
+
+
 def load_figures() -> tuple[FigureSpec, ...]:
     """All figures, in the order in which a report shows them."""
     figures = (*map(_from_module, _MODULES), *_REGISTERED.values())
@@ -75,4 +85,5 @@ def _from_module(name: str) -> FigureSpec:
         caption=module.CAPTION,
         tables=module.TABLES,
         draw=module.draw,
+        data=module.data,
     )

@@ -5,12 +5,19 @@ from matplotlib.figure import Figure
 
 from vrp.interventions.conditions import Condition, Contrast
 from vrp.plots.condition_style import in_reading_order
-from vrp.plots.effect_rows import draw_effects, effect_keys
+from vrp.plots.effect_rows import (
+    EFFECT,
+    EFFECT_COLUMNS,
+    draw_effects,
+    effect_keys,
+    effect_marks,
+)
+from vrp.plots.marks import of_model, table_of_marks
+from vrp.plots.named_rows import rows_of
 from vrp.plots.panels import (
     add_key,
     area_key,
     dot_key,
-    is_leftmost,
     model_panels,
     not_run,
     reference_band,
@@ -32,37 +39,58 @@ TABLES = (EFFECTS,)
 
 _MOVES = ("steer", "steer_random")
 _MOST_ROWS = 30
+_KNOWN = "existence items right before"
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the effect of each ablation, and of the same on existence items right at baseline."""
+    conditions = _conditions(study)
+    scopes = (("all", EFFECT), (OBJECT_IDENTIFICATION, _KNOWN))
+    return table_of_marks(
+        (
+            row
+            for model in study.models
+            for scope, mark in scopes
+            for row in effect_marks(
+                effects_of(study, model, "ablate", scope=scope), conditions, mark=mark
+            )
+        ),
+        EFFECT_COLUMNS,
+    )
 
 
 def draw(study: StudyResults) -> Figure:
-    """Draw the effect of each ablation, and of the same on existence items right at baseline."""
-    rows = [effects_of(study, model, "ablate") for model in study.models]
-    shown = {name for frame in rows for name in frame["condition"]}
-    conditions = in_reading_order(_shown(study, shown))
-    places = {condition.name: place for place, condition in enumerate(conditions)}
-    figure, columns = model_panels(
-        study, TITLE, heights=[0.27 * max(len(conditions), 4) + 1.1], share_x="all"
-    )
+    """Draw the effects, one row a condition."""
+    marks, conditions = data(study), _conditions(study)
+    rows = rows_of([condition.label for condition in conditions])
+    figure, columns = model_panels(study, TITLE, heights=[rows.height], share_x="all", rows=rows)
     margin = study.margins.effect_pp
-    for (model, (ax,)), frame in zip(columns, rows, strict=True):
-        if frame.is_empty():
+    for model, (ax,) in columns:
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(ax)
             continue
         reference_band(ax, -margin, margin, horizontal=False)
-        own = pl.col("condition").is_in(list(places))
-        draw_effects(ax, frame.filter(own), conditions, labelled=is_leftmost(ax))
-        known = effects_of(study, model, "ablate", scope=OBJECT_IDENTIFICATION).filter(own)
-        for row in known.filter(pl.col("effect").is_finite()).iter_rows(named=True):
+        draw_effects(ax, own, conditions, rows)
+        for place, condition in zip(rows.places, conditions, strict=True):
+            known = own.filter(condition=condition.name, mark=_KNOWN)["value"]
             ax.plot(
-                [row["effect"]], [places[row["condition"]] + 0.25], marker="D", markersize=4,
-                color=INK, markerfacecolor="white", linestyle="none", zorder=3,
+                known, [place + 0.25] * len(known), marker="D", color=INK, markerfacecolor="white",
+                linestyle="none", zorder=3,
             )  # fmt: skip
     more = [
-        dot_key("existence items right before", INK, marker="D", hollow=True),
+        dot_key(_KNOWN, INK, marker="D", hollow=True),
         area_key(f"±{margin:g} points", FAINT),
     ]
     add_key(figure, [*effect_keys(), *more] if conditions else [])
     return figure
+
+
+def _conditions(study: StudyResults) -> list[Condition | Contrast]:
+    frames = [effects_of(study, model, "ablate") for model in study.models]
+    return in_reading_order(
+        _shown(study, {name for frame in frames for name in frame["condition"]})
+    )
 
 
 def _shown(study: StudyResults, names: set[str]) -> list[Condition | Contrast]:

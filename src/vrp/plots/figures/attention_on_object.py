@@ -3,20 +3,22 @@
 import polars as pl
 from matplotlib.figure import Figure
 
+from vrp.plots.marks import INTERVAL, TEXT, WHOLE, interval_of, of_model, table_of_marks
 from vrp.plots.panels import (
     add_key,
+    counted,
     from_zero,
     layer_axis,
     line_key,
+    marks_ribbon,
     model_panels,
     not_run,
     note,
-    ribbon,
     zero_line,
 )
 from vrp.plots.style import BLUE, GREY
 from vrp.signals.registry import ON_OBJECT
-from vrp.study.results import ModelResults, StudyResults
+from vrp.study.results import StudyResults
 from vrp.tables.estimates import METRICS, OBJECT_AREA, OBJECT_EXCESS
 
 ORDER = 45
@@ -29,36 +31,46 @@ CAPTION = (
 TABLES = (METRICS,)
 
 
+_ON_OBJECT, _AREA = "attention in the object's boxes", "area of the boxes"
+_COLUMNS = {"model": TEXT, "quantity": TEXT, "layer": WHOLE, **INTERVAL}
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the share of attention in the object's boxes by layer, and their share of the area."""
+    rows = []
+    for model in study.models:
+        found = model.table(METRICS).filter(predictor=ON_OBJECT)
+        by_layer = found.filter(pl.col("layer") >= 0, metric=OBJECT_EXCESS).sort("layer")
+        for area in found.filter(metric=OBJECT_AREA).iter_rows(named=True) if len(by_layer) else ():
+            rows.append({"model": model.name, "quantity": _AREA, **interval_of(area)})
+            for row in by_layer.iter_rows(named=True):
+                mark = interval_of(row)
+                mark |= {end: mark[end] + area["value"] for end in ("value", "low", "high")}
+                key = {"model": model.name, "quantity": _ON_OBJECT, "layer": row["layer"]}
+                rows.append({**key, **mark})
+    return table_of_marks(rows, _COLUMNS)
+
+
 def draw(study: StudyResults) -> Figure:
-    """Draw the share of attention in the object's boxes by layer, and their share of the area."""
+    """Draw both by layer."""
+    marks = data(study)
     figure, columns = model_panels(
         study, TITLE, heights=[2.8], share_y=True, y_labels=["share of attention"]
     )
     drawn = []
     for model, (ax,) in columns:
-        area, rows = _rows(model)
-        if rows.is_empty():
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(ax)
             continue
-        layers = rows["layer"].to_numpy()
-        ends = (rows[name].to_numpy() + area["value"] for name in ("value", "low", "high"))
-        ribbon(ax, layers, *ends, colour=BLUE)
+        rows = own.filter(quantity=_ON_OBJECT)
+        area = own.filter(quantity=_AREA).row(0, named=True)
+        marks_ribbon(ax, rows, "layer", colour=BLUE)
         zero_line(ax, at=area["value"], color=GREY, linestyle="--")
-        note(ax, f"{area['n']:,} questions, {area['n_groups']:,} images")
-        layer_axis(ax, len(layers))
+        note(ax, counted(area["n"], area["images"], "questions"))
+        layer_axis(ax, len(rows))
         drawn.append(ax)
     from_zero(drawn)
-    keys = [
-        line_key("attention in the object's boxes", BLUE),
-        line_key("area of the boxes", GREY, linestyle="--"),
-    ]
+    keys = [line_key(f"{_ON_OBJECT}, 95% interval", BLUE), line_key(_AREA, GREY, linestyle="--")]
     add_key(figure, keys if drawn else [])
     return figure
-
-
-def _rows(model: ModelResults) -> tuple[dict[str, float], pl.DataFrame]:
-    """The boxes' area, and attention minus area of each layer; no row where boxes are not known."""
-    found = model.table(METRICS).filter(predictor=ON_OBJECT)
-    area = found.filter(metric=OBJECT_AREA)
-    by_layer = found.filter(pl.col("layer") >= 0, metric=OBJECT_EXCESS).sort("layer")
-    return (area.row(0, named=True) if len(area) else {}), by_layer

@@ -1,7 +1,7 @@
 """AUROC of each signal and probe."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -12,9 +12,12 @@ from vrp.config.margins import EquivalenceMargins
 from vrp.estimates.predictors import PREDICTOR_KINDS, predictor_kind, predictor_label
 from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.verdicts import Standing, standing
+from vrp.plots.marks import INTERVAL, TEXT, interval_of, of_model, table_of_marks
+from vrp.plots.named_rows import rows_of
 from vrp.plots.panels import (
     add_key,
     chance_key,
+    counted,
     dot_key,
     interval_dot,
     is_leftmost,
@@ -24,7 +27,7 @@ from vrp.plots.panels import (
     reference_band,
     zero_line,
 )
-from vrp.plots.style import DARK_GREY, KIND_COLOURS, with_symbols
+from vrp.plots.style import DARK_GREY, KIND_COLOURS, size_in_force, with_symbols
 from vrp.signals.registry import SIGNALS
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.estimates import METRICS, PROBES, WITHIN_STRATA
@@ -41,6 +44,7 @@ CAPTION = (
 TABLES = (METRICS, PROBES)
 
 _ROW = 0.185  # inches
+_ROOM = 5.0  # inches of width from which on values stand beside the rows
 _KIND_TITLES = {
     "structural": "attention map",
     "mechanistic": "residual stream, logit lens",
@@ -51,6 +55,12 @@ _KIND_TITLES = {
 }
 
 
+_COLUMNS = {
+    "model": TEXT, "predictor": TEXT, "label": TEXT, "kind": TEXT, "deployable": pl.Boolean(),
+    "stratum": TEXT, **INTERVAL, "equivalent_to_chance": pl.Boolean(),
+}  # fmt: skip
+
+
 class _Line(NamedTuple):
     """One line of the figure: a heading of a kind, or a predictor."""
 
@@ -59,21 +69,45 @@ class _Line(NamedTuple):
     kind: str
 
 
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the AUROC within strata of each signal and probe, in the order of their kinds."""
+    rows = []
+    for model in study.models:
+        found = {row["predictor"]: row for row in _estimates(model).iter_rows(named=True)}
+        for predictor in sorted(found, key=_rank):
+            row, signal = found[predictor], SIGNALS.get(predictor)
+            where = standing(ReportedEstimate.from_row(row), null=0.5)
+            rows.append(
+                {
+                    "model": model.name,
+                    "predictor": predictor,
+                    "label": predictor_label(predictor),
+                    "kind": predictor_kind(predictor),
+                    "deployable": signal is None or signal.deployable,
+                    "stratum": WITHIN_STRATA,
+                    **interval_of(row),
+                    "equivalent_to_chance": where is Standing.EQUIVALENT,
+                }
+            )
+    return table_of_marks(rows, _COLUMNS)
+
+
 def draw(study: StudyResults) -> Figure:
     """Draw one row a predictor, one column a model."""
-    by_model = [_estimates(model) for model in study.models]
-    lines = _lines(by_model)
-    height = _ROW * (len(lines) + 1) + 0.85
-    figure, columns = model_panels(study, TITLE, heights=[max(height, 1.6)], share_x="all")
-    for (_, (ax,)), estimates in zip(columns, by_model, strict=True):
-        if estimates.is_empty():
+    marks = data(study)
+    lines = _lines(marks)
+    rows = rows_of([line.label for line in lines], row=_ROW)
+    figure, columns = model_panels(study, TITLE, heights=[rows.height], share_x="all", rows=rows)
+    for model, (ax,) in columns:
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(ax)
         else:
-            _draw_model(ax, lines, estimates, study.margins, labelled=is_leftmost(ax))
-            n_items, n_images = estimates.select("n", "n_groups").max().row(0)
-            note(ax, f"{n_items:,} items, {n_images:,} images")
-    if lines:
-        _set_limits(columns[0][1][0], by_model)
+            places = dict(zip((line.predictor for line in lines), rows.places, strict=True))
+            _draw_model(ax, places, own, study.margins)
+        _mark_headings(ax, lines)
+    if len(marks):
+        _set_limits(columns[0][1][0], marks)
     keys = [
         dot_key("AUROC with 95% interval", DARK_GREY),
         dot_key("diagnostic: needs annotations", DARK_GREY, hollow=True),
@@ -84,7 +118,7 @@ def draw(study: StudyResults) -> Figure:
 
 
 def _estimates(model: ModelResults) -> pl.DataFrame:
-    """Macro AUROC of each predictor that has one value rather than one a layer."""
+    """AUROC of each predictor that has one value rather than one a layer."""
     rows = pl.concat([model.table(METRICS), model.table(PROBES)]).filter(
         pl.col("metric") == "auroc", pl.col("scope") == WITHIN_STRATA, pl.col("value").is_finite()
     )
@@ -94,61 +128,60 @@ def _estimates(model: ModelResults) -> pl.DataFrame:
     return pl.concat([whole, single]).unique("predictor", keep="first", maintain_order=True)
 
 
-def _lines(by_model: list[pl.DataFrame]) -> list[_Line]:
+def _rank(predictor: str) -> tuple[int, str]:
+    return PREDICTOR_KINDS.index(predictor_kind(predictor)), predictor
+
+
+def _lines(marks: pl.DataFrame) -> list[_Line]:
     """Kinds with their predictors, the best (mean over models) first."""
-    found = pl.concat([frame.select("predictor", "value") for frame in by_model] or [_NOTHING])
-    means = found.group_by("predictor").mean().sort("value", "predictor", descending=[True, False])
+    means = marks.group_by("predictor", "label", "kind").agg(pl.col("value").mean())
+    means = means.sort("value", "predictor", descending=[True, False])
     lines = []
     for kind in PREDICTOR_KINDS:
-        members = [p for p in means["predictor"] if predictor_kind(p) == kind]
-        if members:
+        members = means.filter(kind=kind)
+        if len(members):
             lines.append(_Line(_KIND_TITLES[kind], None, kind))
-            lines += [_Line(with_symbols(predictor_label(p)), p, kind) for p in members]
+            lines += [
+                _Line(with_symbols(label), predictor, kind)
+                for predictor, label in members.select("predictor", "label").iter_rows()
+            ]
     return lines
 
 
-_NOTHING = pl.DataFrame(schema={"predictor": pl.String, "value": pl.Float64})
-
-
 def _draw_model(
-    ax: Axes,
-    lines: list[_Line],
-    estimates: pl.DataFrame,
-    margins: EquivalenceMargins,
-    *,
-    labelled: bool,
+    ax: Axes, places: dict[str | None, float], marks: pl.DataFrame, margins: EquivalenceMargins
 ) -> None:
-    rows = {row["predictor"]: row for row in estimates.iter_rows(named=True)}
     reference_band(ax, *margins.chance, horizontal=False)
     zero_line(ax, at=0.5, horizontal=False)
-    for place, line in enumerate(lines):
-        row = rows.get(line.predictor or "")
-        if row is None:
-            continue
-        signal = SIGNALS.get(row["predictor"])
+    for row in marks.iter_rows(named=True):
+        place = places[row["predictor"]]
         interval_dot(
-            ax, place, row["value"], row["low"], row["high"], colour=KIND_COLOURS[line.kind],
-            hollow=signal is not None and not signal.deployable,
+            ax, place, row["value"], row["low"], row["high"],
+            colour=KIND_COLOURS[row["kind"]], hollow=not row["deployable"],
         )  # fmt: skip
-        where = standing(ReportedEstimate.from_row(row), null=0.5)
         ax.annotate(
-            f"{'≈ ' if where is Standing.EQUIVALENT else ''}{row['value']:.2f}", xy=(1.02, place),
-            xycoords=("axes fraction", "data"), va="center_baseline", ha="left", fontsize=7.5,
-            color=DARK_GREY,
+            _number(row), xy=(1.02, place), xycoords=("axes fraction", "data"),
+            va="center_baseline", ha="left", color=DARK_GREY,
         )  # fmt: skip
-    ax.set_yticks(range(len(lines)), [line.label for line in lines] if labelled else [])
-    ax.set_ylim(len(lines) - 0.4, -0.6)
     ax.set_xlabel("AUROC within strata")
-    ax.grid(visible=False, axis="y")
-    ax.tick_params(axis="y", length=0)
-    if labelled:
+    largest = marks.sort("n", descending=True, maintain_order=True).row(0, named=True)
+    note(ax, counted(largest["n"], largest["images"]))
+
+
+def _number(row: dict[str, Any]) -> str:
+    """The value beside a row; in a column there is room for the mark of equivalence alone."""
+    mark = "≈" if row["equivalent_to_chance"] else ""
+    return mark if size_in_force().inches < _ROOM else f"{mark} {row['value']:.2f}".strip()
+
+
+def _mark_headings(ax: Axes, lines: list[_Line]) -> None:
+    if is_leftmost(ax):
         for tick, line in zip(ax.get_yticklabels(), lines, strict=True):
             if line.predictor is None:
                 tick.set_fontweight("bold")
                 tick.set_color(KIND_COLOURS[line.kind])
 
 
-def _set_limits(ax: Axes, by_model: list[pl.DataFrame]) -> None:
-    ends = pl.concat(by_model).select(pl.concat_list("value", "low").list.min()).to_series()
-    lowest = float(np.nanmin(ends.to_numpy()))
+def _set_limits(ax: Axes, marks: pl.DataFrame) -> None:
+    lowest = float(np.nanmin(marks.select("value", "low").to_numpy()))
     ax.set_xlim(min(0.4, math.floor(10 * lowest) / 10), 1.03)

@@ -1,13 +1,16 @@
 """Calibration of the probes' probabilities."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vrp.plots.marks import INTERVAL, NUMBER, TEXT, of_model, table_of_marks
 from vrp.plots.panels import (
     add_key,
+    counts_of,
     dot_key,
     from_zero,
     interval_dot,
@@ -17,22 +20,23 @@ from vrp.plots.panels import (
     note,
 )
 from vrp.plots.style import BLACK, BLUE, GREY
+from vrp.plots.table_rows import ANSWERED, answered_rows
 from vrp.probing.labels import LINEAR_BEST
-from vrp.stats.calibration import Calibration, calibration
-from vrp.study.results import ModelResults, StudyResults
-from vrp.tables.answers import ANSWERS
+from vrp.stats.calibration import calibration
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
+from vrp.study.results import StudyResults
 from vrp.tables.predictions import PREDICTIONS
 
 ORDER = 120
 TITLE = "Whether predicted probabilities of a right answer hold"
 CAPTION = (
-    "Share right against the mean predicted probability, in ten bins of equal width, with Wilson "
-    "95% intervals; below, the share of items in each bin. Dots on the diagonal are calibrated; "
-    "ECE is the mean distance from it. All probabilities are for images that the probe was not "
-    "fitted on."
+    "Share right against the mean predicted probability, in ten bins of equal width, with "
+    "95% image-clustered intervals; below, the share of items in each bin. Dots on the diagonal "
+    "are calibrated; ECE is the mean distance from it. All probabilities are for images that the "
+    "probe was not fitted on."
 )
-_ANSWERS = ANSWERS.only("correct")
-TABLES = (_ANSWERS, PREDICTIONS)
+TABLES = (PREDICTIONS, *ANSWERED)
 
 
 class _Probe(NamedTuple):
@@ -41,64 +45,97 @@ class _Probe(NamedTuple):
     name: str
     label: str
     colour: str
+    marker: str
+    hollow: bool
 
 
 _PROBES = (
-    _Probe("fusion", "fusion of signals", BLACK),
-    _Probe(LINEAR_BEST, "linear probe", BLUE),
+    _Probe("fusion", "fusion of signals", BLACK, "s", True),
+    _Probe(LINEAR_BEST, "linear probe", BLUE, "o", False),
 )
+_BIN, _ECE = "share right", "ECE"
+_COLUMNS = {
+    "model": TEXT, "predictor": TEXT, "label": TEXT, "quantity": TEXT, "bin_low": NUMBER,
+    "bin_high": NUMBER, "predicted": NUMBER, **INTERVAL, "share_of_items": NUMBER,
+}  # fmt: skip
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the bins of the reliability diagrams, and each diagram's ECE."""
+    rows = []
+    for model in study.models:
+        for probe in _PROBES:
+            scores = model.table(PREDICTIONS).filter(
+                pl.col("probe") == probe.name, pl.col("score").is_finite()
+            )
+            judged = answered_rows(study, model, scores)
+            if len(judged):
+                key = {"model": model.name, "predictor": probe.name, "label": probe.label}
+                rows += [{**key, **mark} for mark in _diagram(judged)]
+    return table_of_marks(rows, _COLUMNS)
+
+
+def _diagram(judged: pl.DataFrame) -> list[dict[str, Any]]:
+    scores = judged["score"].to_numpy().astype(np.float64)
+    right, (images, n_images) = judged["answered_right"].to_numpy(), numbered(judged["group"])
+    result = calibration(scores, right)
+    counts = {"n": result.n, "images": n_images}
+    marks: list[dict[str, Any]] = []
+    for one in result.bins:
+        here = (scores <= one.edge_high) & ((scores > one.edge_low) | (one.edge_low == 0))
+        found = clustered_share(right[here], images[here], n_images=n_images)
+        marks.append(
+            {
+                "quantity": _BIN, "bin_low": one.edge_low, "bin_high": one.edge_high,
+                "predicted": one.confidence, **dict(zip(INTERVAL, found[:3], strict=False)),
+                "n": one.n, "images": found.n_groups, "share_of_items": one.n / result.n,
+            }
+        )  # fmt: skip
+    return [*marks, {"quantity": _ECE, "value": result.ece, **counts}]
 
 
 def draw(study: StudyResults) -> Figure:
     """Draw reliability diagrams of the fusion and of a hidden-state probe."""
+    marks = data(study)
     figure, columns = model_panels(
         study, TITLE, heights=[2.8, 1.3], share_y=True, share_x="all",
         y_labels=["share right", "share of items"],
     )  # fmt: skip
-    shown: dict[_Probe, None] = {}
     for model, (above, below) in columns:
-        found = _calibrations(model)
-        if not found:
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(above)
             not_run(below)
-            continue
-        shown |= dict.fromkeys(found)
-        _draw_model(above, below, found)
+        else:
+            _draw_model(above, below, own)
     from_zero([below for _, (_, below) in columns])
-    keys = [dot_key(probe.label, probe.colour) for probe in shown]
+    shown = set(marks["predictor"])
+    keys = [
+        dot_key(f"{probe.label}, 95% interval", probe.colour, marker=probe.marker,
+                hollow=probe.hollow)
+        for probe in _PROBES if probe.name in shown
+    ]  # fmt: skip
     add_key(figure, [*keys, line_key("calibrated", GREY, linestyle=":")] if keys else [])
     return figure
 
 
-def _calibrations(model: ModelResults) -> dict[_Probe, Calibration]:
-    found: dict[_Probe, Calibration] = {}
+def _draw_model(above: Axes, below: Axes, marks: pl.DataFrame) -> None:
+    above.plot([0, 1], [0, 1], color=GREY, linestyle=":")
     for probe in _PROBES:
-        scores = model.table(PREDICTIONS).filter(
-            pl.col("probe") == probe.name, pl.col("score").is_finite()
-        )
-        joined = scores.join(model.table(_ANSWERS).drop_nulls("correct"), on="item_id")
-        if len(joined):
-            found[probe] = calibration(joined["score"], joined["correct"])
-    return found
-
-
-def _draw_model(above: Axes, below: Axes, found: dict[_Probe, Calibration]) -> None:
-    above.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
-    for probe, result in found.items():
-        _draw_bins(above, below, result, probe.colour)
-    errors = (f"{probe.label.split()[0]} {result.ece:.3f}" for probe, result in found.items())
-    note(above, f"ECE: {', '.join(errors)}")
+        bins = marks.filter(predictor=probe.name, quantity=_BIN)
+        for row in bins.drop_nulls("value").iter_rows(named=True):
+            interval_dot(
+                above, row["predicted"], row["value"], row["low"], row["high"],
+                colour=probe.colour, marker=probe.marker, hollow=probe.hollow, horizontal=False,
+            )  # fmt: skip
+        if len(bins):
+            edges = [bins["bin_low"][0], *bins["bin_high"]]
+            style = "--" if probe.hollow else "-"
+            below.stairs(bins["share_of_items"], edges, color=probe.colour, linestyle=style)
+    errors = marks.filter(quantity=_ECE)
+    words = (f"{row['label'].split()[0]} {row['value']:.3f}" for row in errors.to_dicts())
+    note(above, f"ECE: {', '.join(words)}; {counts_of(errors)}")
     above.set_xlim(-0.02, 1.02)
     above.set_ylim(-0.02, 1.02)
     above.tick_params(labelbottom=False)
     below.set_xlabel("predicted probability")
-
-
-def _draw_bins(above: Axes, below: Axes, result: Calibration, colour: str) -> None:
-    for b in result.bins:
-        if b.n:
-            interval_dot(
-                above, b.confidence, b.accuracy, b.low, b.high, colour=colour, horizontal=False
-            )
-    edges = [result.bins[0].edge_low, *(b.edge_high for b in result.bins)]
-    below.stairs([b.n / result.n for b in result.bins], edges, color=colour, linewidth=1.5)

@@ -1,6 +1,7 @@
 """Number of clusters of attention, for right and wrong answers."""
 
 import math
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from vrp.plots.marks import INTERVAL, NUMBER, TEXT, interval_of, of_model, table_of_marks
 from vrp.plots.panels import (
     NO_VALUES,
     absence,
     add_key,
     area_key,
+    counted,
     from_zero,
     line_key,
     model_panels,
@@ -37,48 +40,91 @@ _DEFINITIONS = (
     ("cluster_count_dbscan", "by DBSCAN"),
     ("cluster_count_components", "by components"),
 )
-_SIGNALS = signal_table().only("correct", *(name for name, _ in _DEFINITIONS))
+_SIGNALS = signal_table().only("correct", "group", *(name for name, _ in _DEFINITIONS))
 TABLES = (_SIGNALS, METRICS)
 _MAX_BINS = 25
+_AUROC, _OF_RIGHT, _OF_WRONG = "AUROC", "share of right answers", "share of wrong answers"
+_COLUMNS = {
+    "model": TEXT, "signal": TEXT, "quantity": TEXT, "stratum": TEXT, "bin_low": NUMBER,
+    "bin_high": NUMBER, **INTERVAL,
+}  # fmt: skip
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the distribution of both counts, right answers and wrong ones, and the AUROCs.
+
+    A bin's n is of all answers that are right, or wrong, of which its value is the share.
+    """
+    rows: list[dict[str, Any]] = []
+    for model in study.models:
+        for signal, _ in _DEFINITIONS:
+            key = {"model": model.name, "signal": signal}
+            rows += [{**key, **mark} for mark in _histograms(model, signal)]
+            found = model.table(METRICS).filter(
+                predictor=signal, metric="auroc", scope=WITHIN_STRATA
+            )
+            rows += [
+                {**key, "quantity": _AUROC, "stratum": WITHIN_STRATA, **interval_of(row)}
+                for row in found.iter_rows(named=True)
+            ]
+    return table_of_marks(rows, _COLUMNS)
+
+
+def _histograms(model: ModelResults, signal: str) -> list[dict[str, Any]]:
+    frame = _counted(model, signal)
+    if frame.is_empty():
+        return []
+    edges = _edges(frame[signal].to_numpy())
+    marks = []
+    for quantity, correct in ((_OF_RIGHT, True), (_OF_WRONG, False)):
+        own = frame.filter(correct=correct)
+        shares = np.histogram(own[signal].to_numpy(), edges)[0] / max(len(own), 1)
+        for low, high, share in zip(edges, edges[1:], shares if len(own) else (), strict=False):
+            mark = {"quantity": quantity, "bin_low": low, "bin_high": high, "value": share}
+            marks.append({**mark, "n": len(own), "images": own["group"].n_unique()})
+    return marks
 
 
 def draw(study: StudyResults) -> Figure:
     """Draw the distribution of both cluster counts, right answers against wrong ones."""
+    marks = data(study)
     figure, columns = model_panels(
-        study, TITLE, heights=[2.2, 2.2], share_x="none", y_labels=["share of answers"] * 2
+        study, TITLE, heights=[2.3, 2.3], share_x="none", y_labels=["share of answers"] * 2
     )
     for model, column in columns:
         for ax, (signal, words) in zip(column, _DEFINITIONS, strict=True):
-            _draw_counts(ax, model, signal, words)
-    keys = [
-        area_key("right answers", RIGHT, alpha=0.45),
-        line_key("wrong answers", WRONG),
-    ]
+            own = of_model(marks, model.name).filter(pl.col("quantity") != _AUROC, signal=signal)
+            if own.is_empty():
+                not_run(ax, absence(model.table(_SIGNALS), signal) or NO_VALUES)
+                continue
+            aurocs = of_model(marks, model.name).filter(quantity=_AUROC, signal=signal)
+            _draw_counts(ax, own, aurocs, words)
+    keys = [area_key("right answers", RIGHT, alpha=0.45), line_key("wrong answers", WRONG)]
     add_key(figure, keys)
     return figure
 
 
-def _draw_counts(ax: Axes, model: ModelResults, signal: str, words: str) -> None:
-    signals = model.table(_SIGNALS)
-    reason = absence(signals, signal)
-    frame = signals.drop_nulls("correct").filter(pl.col(signal).is_finite())
-    if reason or frame.is_empty():
-        not_run(ax, reason or NO_VALUES)
-        return
-    counts, right = frame[signal].to_numpy(), frame["correct"].to_numpy()
-    edges = _edges(counts)
-    if right.any():
-        ax.stairs(_shares(counts[right], edges), edges, color=RIGHT, fill=True, alpha=0.45)
-    if not right.all():
-        ax.stairs(_shares(counts[~right], edges), edges, color=WRONG, linewidth=1.8, baseline=None)
+def _draw_counts(ax: Axes, marks: pl.DataFrame, aurocs: pl.DataFrame, words: str) -> None:
+    looks: dict[str, dict[str, Any]] = {
+        _OF_RIGHT: {"color": RIGHT, "fill": True, "alpha": 0.45},
+        _OF_WRONG: {"color": WRONG, "baseline": None},
+    }
+    counts = []
+    for quantity, look in looks.items():
+        rows = marks.filter(quantity=quantity)
+        if len(rows):
+            ax.stairs(rows["value"], [rows["bin_low"][0], *rows["bin_high"]], **look)
+            counts.append(counted(rows["n"][0], rows["images"][0], quantity.split()[2]))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     ax.set_xlabel(f"clusters {words}")
     from_zero([ax])
-    note(ax, _auroc_note(model, signal))
+    lines = [_auroc_words(row) for row in aurocs.drop_nulls("value").iter_rows(named=True)]
+    note(ax, "\n".join([*lines, *counts]))
 
 
-def _shares(counts: NDArray, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.histogram(counts, edges)[0] / len(counts)
+def _counted(model: ModelResults, signal: str) -> pl.DataFrame:
+    signals = model.table(_SIGNALS).drop_nulls("correct")
+    return signals.filter(pl.col(signal).is_finite())
 
 
 def _edges(counts: NDArray) -> NDArray[np.float64]:
@@ -88,9 +134,6 @@ def _edges(counts: NDArray) -> NDArray[np.float64]:
     return np.arange(low, high + width + 1, width) - 0.5
 
 
-def _auroc_note(model: ModelResults, signal: str) -> str:
-    found = model.table(METRICS).filter(predictor=signal, metric="auroc", scope=WITHIN_STRATA)
-    if found.is_empty():
-        return ""
-    row = found.row(0, named=True)
-    return f"AUROC {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+def _auroc_words(row: dict[str, Any]) -> str:
+    ends = "" if row["low"] is None else f" [{row['low']:.2f},\u00a0{row['high']:.2f}]"
+    return f"AUROC within strata {row['value']:.2f}{ends}"

@@ -1,19 +1,23 @@
 """Accuracy by share of hidden image tokens."""
 
-import numpy as np
+from collections.abc import Iterator
+from typing import Any
+
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.plots.condition_style import CONDITION_COLOURS
-from vrp.plots.layer_values import clustered_means
+from vrp.plots.layer_values import mean_intervals
+from vrp.plots.marks import INTERVAL, NUMBER, TEXT, of_model, table_of_marks
 from vrp.plots.panels import (
     add_key,
+    counts_of,
     line_key,
+    marks_ribbon,
     model_panels,
     not_run,
     note,
-    ribbon,
     zero_line,
 )
 from vrp.plots.style import BLACK
@@ -24,32 +28,66 @@ from vrp.tables.interventions import MASK
 ORDER = 140
 TITLE = "How accuracy falls as more image tokens are hidden"
 CAPTION = (
-    "Accuracy over the same items at every share, with 95% image-clustered intervals; the dashed "
+    "Accuracy over the same items at every share, with 95% image-clustered intervals; the dotted "
     "line is a blank image, below which more than information is lost. If attention marked what "
     "the answer needs, hiding the most attended tokens would cost more at every share."
 )
 _MASK = MASK.only("share", "correct")
 TABLES = (_MASK, *ANSWERED)
 
-_KINDS = (("top", "most attended hidden"), ("random", "as many at random"))
+_KINDS = (("top", "most attended hidden", "-"), ("random", "as many at random", "--"))
+_BLANK = "no_image"
+_COLUMNS = {"model": TEXT, "hidden": TEXT, "share": NUMBER, **INTERVAL}
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return accuracy by share of hidden tokens, %, of each kind, and with a blank image."""
+    rows: list[dict[str, Any]] = []
+    for model in study.models:
+        runs = _dose_runs(study, model)
+        if len(runs):
+            rows += [{"model": model.name, **mark} for mark in _curves(runs)]
+    return table_of_marks(rows, _COLUMNS)
+
+
+def _curves(runs: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    items = runs.unique("item_id", maintain_order=True)
+    whole = items.select(pl.col("answered_right").cast(pl.Float64).alias("accuracy"), "group")
+    for kind, *_ in _KINDS:
+        own = runs.filter(kind=kind)
+        shares = own["share"].unique().sort().to_list()
+        parts = [(0.0, whole), *((share, own.filter(share=share)) for share in shares)]
+        for share, part in parts if shares else ():
+            yield {"hidden": kind, "share": 100 * share, **_accuracy(part)}
+    blank = runs.filter(kind=_BLANK)
+    if len(blank):
+        yield {"hidden": _BLANK, "share": 100.0, **_accuracy(blank)}
+
+
+def _accuracy(part: pl.DataFrame) -> dict[str, Any]:
+    (found,) = mean_intervals(part["accuracy"].to_numpy()[:, None], part["group"].to_numpy())
+    return found
 
 
 def draw(study: StudyResults) -> Figure:
     """Draw accuracy against the masked share, most attended against random tokens."""
+    marks = data(study)
     figure, columns = model_panels(
         study, TITLE, heights=[2.9], share_y=True, share_x="all", y_labels=["accuracy"]
     )
     for model, (ax,) in columns:
-        runs = _dose_runs(study, model)
-        if runs.is_empty():
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(ax)
             continue
-        _draw_curves(ax, runs)
-        note(ax, f"{runs['item_id'].n_unique():,} items")
+        _draw_curves(ax, own)
+        note(ax, counts_of(own))
         ax.set_xlim(-3, 100)
         ax.set_xlabel("image tokens hidden, %")
-    keys = [line_key(label, CONDITION_COLOURS[kind]) for kind, label in _KINDS]
-    add_key(figure, [*keys, line_key("blank image", BLACK, linestyle="--", linewidth=1)])
+    keys = [
+        line_key(label, CONDITION_COLOURS[kind], linestyle=style) for kind, label, style in _KINDS
+    ]
+    add_key(figure, [*keys, line_key("blank image", BLACK, linestyle=":")])
     return figure
 
 
@@ -76,26 +114,12 @@ def _dose_runs(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     return each.filter(pl.col("item_id").is_in(complete.to_list())).sort("item_id", "share")
 
 
-def _draw_curves(ax: Axes, runs: pl.DataFrame) -> None:
-    items = runs.unique("item_id", maintain_order=True)
-    whole = items.select(pl.col("answered_right").cast(pl.Float64), "group")
-    for kind, _ in reversed(_KINDS):
-        parts = [(0.0, whole)]
-        mine = runs.filter(pl.col("kind") == kind).select("share", "accuracy", "group")
-        for (share,), part in mine.partition_by("share", as_dict=True).items():
-            parts.append((100 * float(share), part.select("accuracy", "group")))
-        if len(parts) > 1:
-            _draw_curve(ax, sorted(parts, key=lambda part: part[0]), CONDITION_COLOURS[kind])
-    blank = runs.filter(pl.col("kind") == "no_image")
-    if len(blank):
-        zero_line(ax, at=float(blank["accuracy"].to_numpy().mean()), color=BLACK, linestyle="--")
-
-
-def _draw_curve(ax: Axes, parts: list[tuple[float, pl.DataFrame]], colour: str) -> None:
-    shares = [share for share, _ in parts]
-    found = [
-        clustered_means(part.to_series(0).to_numpy()[:, None], part["group"].to_numpy())
-        for _, part in parts
-    ]
-    mean, low, high = (np.concatenate(ends) for ends in zip(*found, strict=True))
-    ribbon(ax, shares, mean, low, high, colour=colour)
+def _draw_curves(ax: Axes, marks: pl.DataFrame) -> None:
+    for kind, _, style in reversed(_KINDS):
+        rows = marks.filter(hidden=kind)
+        if len(rows):
+            marks_ribbon(ax, rows, "share", colour=CONDITION_COLOURS[kind], linestyle=style)
+    for row in marks.filter(hidden=_BLANK).iter_rows(named=True):
+        zero_line(ax, at=row["value"], color=BLACK, linestyle=":")
+        if row["low"] is not None:
+            ax.axhspan(row["low"], row["high"], color=BLACK, alpha=0.08, linewidth=0, zorder=0.5)

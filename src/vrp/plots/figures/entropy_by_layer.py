@@ -1,11 +1,20 @@
 """Spatial entropy of attention, by layer."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vrp.plots.layer_values import counts_note, draw_right_and_wrong, right_and_wrong_keys
+from vrp.plots.layer_values import (
+    BY_ANSWER,
+    counts_note,
+    draw_right_and_wrong,
+    right_and_wrong,
+    right_and_wrong_keys,
+)
+from vrp.plots.marks import of_model, table_of_marks
 from vrp.plots.panels import (
     absence,
     add_key,
@@ -31,29 +40,41 @@ CAPTION = (
 _ATTENTION = ATTENTION.only("grid_h", "grid_w", "maps")
 TABLES = (_ATTENTION, *ANSWERED)
 
+_QUANTITIES = ("entropy / maximum", "change, nats")
 _ITEMS_A_STACK = 256  # items whose maps are in memory as float64 at a time
 
 
-def draw(study: StudyResults) -> Figure:
-    """Draw H_s / log S and ΔH_s by layer, right answers against wrong ones."""
-    figure, columns = model_panels(
-        study, TITLE, heights=[2.6, 2.1], share_y=True,
-        y_labels=["entropy / maximum", "change, nats"],
-    )  # fmt: skip
-    for model, (above, below) in columns:
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return H_s / log S and ΔH_s by layer, of right answers and of wrong ones."""
+    rows: list[dict[str, Any]] = []
+    for model in study.models:
         frame = answered_rows(study, model, model.table(_ATTENTION))
-        if reason := absence(frame, "maps"):
+        if absence(frame, "maps"):
+            continue
+        right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
+        for quantity, values in zip(_QUANTITIES, _entropies(frame), strict=True):
+            rows += right_and_wrong(model.name, quantity, values, right, groups)
+    return table_of_marks(rows, BY_ANSWER)
+
+
+def draw(study: StudyResults) -> Figure:
+    """Draw both by layer, right answers against wrong ones."""
+    marks = data(study)
+    figure, columns = model_panels(
+        study, TITLE, heights=[2.6, 2.1], share_y=True, y_labels=_QUANTITIES
+    )
+    for model, (above, below) in columns:
+        if reason := absence(answered_rows(study, model, model.table(_ATTENTION)), "maps"):
             not_run(above, reason)
             not_run(below, reason)
             continue
-        relative, change = _entropies(frame)
-        right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
-        draw_right_and_wrong(above, relative, right, groups)
-        draw_right_and_wrong(below, change, right, groups)
+        for ax, quantity in zip((above, below), _QUANTITIES, strict=True):
+            own = of_model(marks, model.name).filter(quantity=quantity)
+            draw_right_and_wrong(ax, own)
+            layer_axis(ax, int(own["layer"].to_numpy().max()) + 1, label=ax is below)
+            if ax is above:
+                note(ax, counts_note(own))
         zero_line(below)
-        note(above, counts_note(relative, right))
-        layer_axis(above, relative.shape[1], label=False)
-        layer_axis(below, relative.shape[1])
     add_key(figure, right_and_wrong_keys())
     return figure
 

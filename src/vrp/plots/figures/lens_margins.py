@@ -1,14 +1,19 @@
 """Truth and decision margin of the logit lens, by layer."""
 
-import numpy as np
+from typing import Any
+
+import polars as pl
 from matplotlib.figure import Figure
 
 from vrp.plots.layer_values import (
+    BY_ANSWER,
     by_layer,
     counts_note,
     draw_right_and_wrong,
+    right_and_wrong,
     right_and_wrong_keys,
 )
+from vrp.plots.marks import of_model, table_of_marks
 from vrp.plots.panels import (
     absence,
     add_key,
@@ -36,23 +41,35 @@ _LENS = LENS.only(*(name for name, _ in _ROWS))
 TABLES = (_LENS, *ANSWERED)
 
 
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return truth and decision margin by layer, of right answers and of wrong ones."""
+    rows: list[dict[str, Any]] = []
+    for model in study.models:
+        frame = answered_rows(study, model, model.table(_LENS))
+        right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
+        for name, quantity in _ROWS:
+            if not absence(frame, name):
+                margins = by_layer(frame[name])
+                rows += right_and_wrong(model.name, quantity, margins, right, groups)
+    return table_of_marks(rows, BY_ANSWER)
+
+
 def draw(study: StudyResults) -> Figure:
-    """Draw truth and decision margin by layer, right answers against wrong ones."""
+    """Draw both margins by layer, right answers against wrong ones."""
+    marks = data(study)
     figure, columns = model_panels(
-        study, TITLE, heights=[2.5, 2.3], y_labels=[label for _, label in _ROWS]
+        study, TITLE, heights=[2.5, 2.3], y_labels=[quantity for _, quantity in _ROWS]
     )
     for model, column in columns:
         frame = answered_rows(study, model, model.table(_LENS))
-        right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
-        for row, (ax, (name, _)) in enumerate(zip(column, _ROWS, strict=True)):
+        for ax, (name, quantity) in zip(column, _ROWS, strict=True):
             if reason := absence(frame, name):
                 not_run(ax, reason)
                 continue
-            margins = by_layer(frame[name])
-            draw_right_and_wrong(ax, margins, right, groups)
+            own = of_model(marks, model.name).filter(quantity=quantity)
+            draw_right_and_wrong(ax, own)
             zero_line(ax)
-            layer_axis(ax, margins.shape[1], label=row == len(_ROWS) - 1)
-            if row == 0 or not np.isfinite(margins).all():
-                note(ax, counts_note(margins, right))
+            layer_axis(ax, int(own["layer"].to_numpy().max()) + 1, label=ax is column[-1])
+            note(ax, counts_note(own))
     add_key(figure, right_and_wrong_keys())
     return figure

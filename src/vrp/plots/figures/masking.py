@@ -5,8 +5,10 @@ from matplotlib.figure import Figure
 
 from vrp.interventions.conditions import Condition, Contrast
 from vrp.plots.condition_style import in_reading_order
-from vrp.plots.effect_rows import draw_effects, effect_keys
-from vrp.plots.panels import add_key, is_leftmost, model_panels, not_run
+from vrp.plots.effect_rows import EFFECT_COLUMNS, draw_effects, effect_keys, effect_marks
+from vrp.plots.marks import of_model, table_of_marks
+from vrp.plots.named_rows import rows_of
+from vrp.plots.panels import add_key, model_panels, not_run
 from vrp.plots.table_rows import effects_of
 from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS
@@ -21,26 +23,38 @@ CAPTION = (
 TABLES = (EFFECTS,)
 
 
-def draw(study: StudyResults) -> Figure:
-    """Draw the effect of each masking condition at the study's main share."""
-    rows = [effects_of(study, model, "mask") for model in study.models]
-    conditions = _main_conditions(study, {name for frame in rows for name in frame["condition"]})
-    names = [condition.name for condition in conditions]
-    figure, columns = model_panels(
-        study, TITLE, heights=[0.27 * max(len(conditions), 4) + 1.1], share_x="all"
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the effect of each masking condition at the study's main share."""
+    conditions = _main_conditions(study)
+    return table_of_marks(
+        (
+            row
+            for model in study.models
+            for row in effect_marks(effects_of(study, model, "mask"), conditions)
+        ),
+        EFFECT_COLUMNS,
     )
-    for (_, (ax,)), frame in zip(columns, rows, strict=True):
-        if frame.is_empty():
+
+
+def draw(study: StudyResults) -> Figure:
+    """Draw the effects, one row a condition."""
+    marks, conditions = data(study), _main_conditions(study)
+    rows = rows_of([condition.label for condition in conditions])
+    figure, columns = model_panels(study, TITLE, heights=[rows.height], share_x="all", rows=rows)
+    for model, (ax,) in columns:
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(ax)
         else:
-            main = frame.filter(pl.col("condition").is_in(names))
-            draw_effects(ax, main, conditions, labelled=is_leftmost(ax))
+            draw_effects(ax, own, conditions, rows)
     add_key(figure, effect_keys() if conditions else [])
     return figure
 
 
-def _main_conditions(study: StudyResults, names: set[str]) -> list[Condition | Contrast]:
+def _main_conditions(study: StudyResults) -> list[Condition | Contrast]:
     """Conditions of the study's main share, and those that replace the whole image."""
+    frames = [effects_of(study, model, "mask") for model in study.models]
+    names = {name for frame in frames for name in frame["condition"]}
     main = study.conditions.main("mask")
     found = in_reading_order(study.conditions.named("mask", name) for name in names)
     return [c for c in found if c.size is None or (main is not None and c.size == main.size)]

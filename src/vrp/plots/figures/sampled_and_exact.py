@@ -1,11 +1,17 @@
 """Sampled self-consistency against its exact expectation."""
 
-import numpy as np
+import math
+from collections.abc import Iterator
+from typing import Any
+
 import polars as pl
 from matplotlib.figure import Figure
 
+from vrp.plots.layer_values import mean_intervals
+from vrp.plots.marks import INTERVAL, NUMBER, TEXT, of_model, table_of_marks
 from vrp.plots.panels import (
     add_key,
+    counted,
     dot_key,
     interval_dot,
     line_key,
@@ -16,78 +22,95 @@ from vrp.plots.panels import (
 from vrp.plots.style import BLUE, GREY
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.consistency import CONSISTENCY
+from vrp.tables.items import ITEMS
 
 ORDER = 105
 TITLE = "Self-consistency as sampled, against its exact expectation"
 CAPTION = (
     "Items in ten equal parts by the expected S_SC that follows from the exact distribution over "
-    "answers; for each part, the mean of the sampled S_SC with a 95% interval. On the dotted line "
-    "the samples show what the distribution says; the distance of single items from it is the "
-    "noise that K samples add."
+    "answers; for each part, the mean of the sampled S_SC with a 95% image-clustered interval. On "
+    "the dotted line the samples show what the distribution says; the distance of single items "
+    "from it is the noise that K samples add."
 )
 _BOUNDS = ("expected_consistency_low", "expected_consistency_high")
 _CONSISTENCY = CONSISTENCY.only("self_consistency", *_BOUNDS)
-TABLES = (_CONSISTENCY,)
+_ITEMS = ITEMS.only("group")
+TABLES = (_CONSISTENCY, _ITEMS)
 
 _PARTS = 10
-_SCHEMA = {"expected": pl.Float64, "mean": pl.Float64, "se": pl.Float64, "n": pl.UInt32}
+_PART, _NOISE = "mean sampled S_SC", "noise of an item"
+_COLUMNS = {"model": TEXT, "quantity": TEXT, "expected": NUMBER, **INTERVAL}
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return the mean sampled S_SC by parts of the expected one, and the samples' noise."""
+    rows: list[dict[str, Any]] = []
+    for model in study.models:
+        known = _known(study, model)
+        if known.is_empty():
+            continue
+        rows += [{"model": model.name, "quantity": _PART, **part} for part in parts(known)]
+        noise = (known["sampled"] - known["expected"]).std()
+        counts = {"n": len(known), "images": known["group"].n_unique()}
+        rows.append({"model": model.name, "quantity": _NOISE, "value": noise, **counts})
+    return table_of_marks(rows, _COLUMNS)
 
 
 def draw(study: StudyResults) -> Figure:
     """Draw the mean sampled S_SC by parts of the expected one."""
+    marks = data(study)
     figure, columns = model_panels(
         study, TITLE, heights=[2.9], share_y=True, y_labels=[r"mean sampled $S_\mathrm{SC}$"]
     )
     for model, (ax,) in columns:
-        known = _known(model)
-        if known.is_empty():
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(ax)
             continue
-        low = float(np.floor(10 * min(known["expected"].min(), known["sampled"].min())) / 10)  # type: ignore[type-var,operator,arg-type]
-        ax.plot([low, 1], [low, 1], color=GREY, linestyle=":", linewidth=1.2)
-        for expected, mean, se, _ in parts(known).iter_rows():
-            half = 1.96 * (se or 0.0)
+        tenths = own.filter(quantity=_PART)
+        low = math.floor(10 * float(tenths.select("expected", "value").to_numpy().min())) / 10
+        ax.plot([low, 1], [low, 1], color=GREY, linestyle=":")
+        for row in tenths.iter_rows(named=True):
             interval_dot(
-                ax, expected, mean, mean - half, mean + half, colour=BLUE, horizontal=False
-            )
+                ax, row["expected"], row["value"], row["low"], row["high"], colour=BLUE,
+                horizontal=False,
+            )  # fmt: skip
         ax.set_xlabel(r"expected $S_\mathrm{SC}$, exact")
-        noise = float((known["sampled"] - known["expected"]).std() or 0.0)  # type: ignore[arg-type]
-        note(ax, f"K samples add ±{noise:.3f} an item")
+        noise = own.filter(quantity=_NOISE).row(0, named=True)
+        counts = counted(noise["n"], noise["images"])
+        note(ax, f"K samples add ±{noise['value'] or 0.0:.3f} an item; {counts}")
     keys = [
-        dot_key("a tenth of the items", BLUE),
+        dot_key("a tenth of the items, 95% interval", BLUE),
         line_key("sampled = expected", GREY, linestyle=":"),
     ]
     add_key(figure, keys)
     return figure
 
 
-def parts(known: pl.DataFrame) -> pl.DataFrame:
-    """Means of equal parts by `expected`: columns expected, mean, se, n, ascending.
+def parts(known: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the mean sampled S_SC of equal parts by the expected one, ascending.
 
     Items of equal expectation stay together, so there may be fewer parts.
+
+    Args:
+        known: columns expected, sampled and group (image).
     """
     cut = (known["expected"].rank("max") - 1) * _PARTS // len(known)
-    grouped = (
-        known.with_columns(part=cut.cast(pl.Int64))
-        .group_by("part")
-        .agg(
-            expected=pl.col("expected").mean(),
-            mean=pl.col("sampled").mean(),
-            se=pl.col("sampled").std() / pl.len().sqrt(),
-            n=pl.len(),
-        )
-    )
-    return grouped.sort("expected").select(*_SCHEMA).cast(_SCHEMA)  # type: ignore[arg-type]
+    for own in known.with_columns(part=cut).sort("part").partition_by("part", maintain_order=True):
+        mean = mean_intervals(own["sampled"].to_numpy()[:, None], own["group"].to_numpy())[0]
+        yield {"expected": own["expected"].mean(), **mean}
 
 
-def _known(model: ModelResults) -> pl.DataFrame:
-    """Columns expected and sampled of the items whose distribution was followed."""
+def _known(study: StudyResults, model: ModelResults) -> pl.DataFrame:
+    """Columns expected, sampled and group of the items whose distribution was followed."""
     return (
         model.table(_CONSISTENCY)
         .drop_nulls("expected_consistency_low")
+        .join(study.table(_ITEMS), on="item_id")
         .select(
+            "group",
             expected=sum(pl.col(bound).cast(pl.Float64) for bound in _BOUNDS) / 2,
             sampled=pl.col("self_consistency").cast(pl.Float64),
         )
-        .sort("expected", "sampled")
+        .sort("expected", "sampled", "group")
     )

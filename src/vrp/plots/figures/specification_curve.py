@@ -4,24 +4,26 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vrp.plots.marks import INTERVAL, NUMBER, TEXT, WHOLE, interval_of, of_model, table_of_marks
+from vrp.plots.named_rows import Rows, rows_of
 from vrp.plots.panels import (
     NOT_RUN,
     add_key,
     area_key,
     chance_key,
+    counts_of,
     dot_key,
-    is_leftmost,
     model_panels,
     not_run,
     note,
     reference_band,
     zero_line,
 )
-from vrp.plots.style import DARK_GREY, GREY, SMALL, VERMILLION
+from vrp.plots.style import DARK_GREY, GREY, VERMILLION, with_symbols
 from vrp.signals.recipes import CHOICES
 from vrp.study.results import ModelResults, StudyResults
 from vrp.tables.captured import NOT_CAPTURED
-from vrp.tables.estimates import METRICS
+from vrp.tables.estimates import METRICS, WITHIN_STRATA
 from vrp.tables.recipes import RECIPES
 
 ORDER = 32
@@ -35,23 +37,42 @@ CAPTION = (
 TABLES = (RECIPES, METRICS)
 _CHOICES = ("measure", "layers", "heads", "sinks", "normalisation")
 _ALPHA = 0.05
+_ROW = 0.155  # inches
+_COLUMNS = {
+    "model": TEXT, "place": WHOLE, **dict.fromkeys(_CHOICES, TEXT), "stratum": TEXT, **INTERVAL,
+    "p_adjusted": NUMBER, "differs": pl.Boolean(),
+}  # fmt: skip
+
+
+def data(study: StudyResults) -> pl.DataFrame:
+    """Return each model's recipes in ascending order of their AUROC within strata."""
+    rows = []
+    for model in study.models:
+        table = model.table(RECIPES).filter(pl.col("auroc").is_finite()).sort("auroc", *_CHOICES)
+        for place, row in enumerate(table.iter_rows(named=True)):
+            key = {"model": model.name, "place": place, **{name: row[name] for name in _CHOICES}}
+            p = {"p_adjusted": row["p_adjusted"], "differs": bool(row["p_adjusted"] < _ALPHA)}
+            interval = interval_of(row, value="auroc")
+            rows.append({**key, "stratum": WITHIN_STRATA, **interval, **p})
+    return table_of_marks(rows, _COLUMNS)
 
 
 def draw(study: StudyResults) -> Figure:
     """Draw the curve and the choices, a column a model."""
-    choices = _choices(study)
+    marks, choices = data(study), _choices(study)
+    rows = rows_of([_label(*choice) for choice in choices], row=_ROW)
     figure, columns = model_panels(
-        study, TITLE, heights=[2.2, 0.4 + 0.155 * max(1, len(choices))], share_y=True,
-        y_labels=["AUROC within strata"],
+        study, TITLE, heights=[2.2, rows.height], share_y=True,
+        y_labels=["AUROC within strata"], rows=rows,
     )  # fmt: skip
     for model, (curve, matrix) in columns:
-        table = _sorted(model)
-        if table.is_empty():
+        own = of_model(marks, model.name)
+        if own.is_empty():
             not_run(curve, _why_nothing(model))
-            matrix.set_axis_off()
+            not_run(matrix, "")
             continue
-        _draw_curve(curve, table, study)
-        _draw_choices(matrix, table, choices)
+        _draw_curve(curve, own, study)
+        _draw_choices(matrix, own, choices, rows)
     keys = [
         dot_key("differs from 0.5 (Holm)", VERMILLION),
         dot_key("does not", VERMILLION, hollow=True),
@@ -69,11 +90,6 @@ def _why_nothing(model: ModelResults) -> str:
     return NOT_CAPTURED if len(model.table(METRICS)) else NOT_RUN
 
 
-def _sorted(model: ModelResults) -> pl.DataFrame:
-    table = model.table(RECIPES)
-    return table.filter(pl.col("auroc").is_finite()).sort("auroc", *_CHOICES)
-
-
 def _choices(study: StudyResults) -> list[tuple[str, str]]:
     """Dimension and choice of every row of marks."""
     tables = [model.table(RECIPES) for model in study.models]
@@ -83,37 +99,37 @@ def _choices(study: StudyResults) -> list[tuple[str, str]]:
     ]
 
 
-def _draw_curve(ax: Axes, table: pl.DataFrame, study: StudyResults) -> None:
+def _draw_curve(ax: Axes, marks: pl.DataFrame, study: StudyResults) -> None:
     reference_band(ax, *study.margins.chance)
     zero_line(ax, at=0.5)
-    places = range(len(table))
-    ax.vlines(places, table["low"], table["high"], color=VERMILLION, alpha=0.25, linewidth=1.6)
-    sure = (table["p_adjusted"] < _ALPHA).fill_null(False)
-    for face, chosen in ((VERMILLION, sure), ("white", ~sure)):
-        shown = table.with_row_index("place").filter(chosen)
+    bounded = marks.drop_nulls(["low", "high"])
+    ax.vlines(bounded["place"], bounded["low"], bounded["high"], color=VERMILLION, alpha=0.25)
+    for face, differs in ((VERMILLION, True), ("white", False)):
+        shown = marks.filter(differs=differs)
         ax.plot(
-            shown["place"], shown["auroc"], linestyle="none", marker="o", markersize=3,
-            color=VERMILLION, markerfacecolor=face, markeredgewidth=0.8,
+            shown["place"], shown["value"], linestyle="none", marker="o", markersize=2.6,
+            color=VERMILLION, markerfacecolor=face, markeredgewidth=0.7,
         )  # fmt: skip
-    n_items = int(table["n"].to_numpy().max())
-    note(ax, f"{len(table)} recipes, {int(sure.sum())} differ; n = {n_items}")
+    counts = counts_of(marks)
+    note(ax, f"{len(marks)} recipes, {int(marks['differs'].sum())} differ; {counts}")
     ax.tick_params(labelbottom=False)
 
 
-def _draw_choices(ax: Axes, table: pl.DataFrame, choices: list[tuple[str, str]]) -> None:
-    for row, (name, choice) in enumerate(choices):
-        places = [place for place, value in enumerate(table[name]) if value == choice]
+def _draw_choices(
+    ax: Axes, marks: pl.DataFrame, choices: list[tuple[str, str]], rows: Rows
+) -> None:
+    for row, (name, choice) in zip(rows.places, choices, strict=True):
+        places = marks.filter(pl.col(name) == choice)["place"]
         ax.plot(places, [row] * len(places), linestyle="none", marker="|", color=DARK_GREY,
-                markersize=5, markeredgewidth=1.0)  # fmt: skip
+                markersize=4, markeredgewidth=0.8)  # fmt: skip
     for row in range(1, len(choices)):
         if choices[row][0] != choices[row - 1][0]:
-            ax.axhline(row - 0.5, color=GREY, linewidth=0.6)
-    ax.set_ylim(len(choices) - 0.5, -0.5)
-    ax.set_yticks(range(len(choices)), [_label(*choice) for choice in choices], fontsize=SMALL)
-    ax.tick_params(labelleft=is_leftmost(ax))
+            ax.axhline((rows.places[row - 1] + rows.places[row]) / 2, color=GREY, linewidth=0.6)
     ax.grid(visible=False)
     ax.set_xlabel("recipes, by AUROC")
 
 
 def _label(name: str, choice: str) -> str:
-    return {"sinks": f"sinks {choice}", "layers": f"layers: {choice}"}.get(name, choice)
+    return with_symbols(
+        {"sinks": f"sinks {choice}", "layers": f"layers: {choice}"}.get(name, choice)
+    )

@@ -1,6 +1,6 @@
 "use strict";
-// Tables can be sorted by a click on a heading, copied, and saved as CSV. Without scripts the page
-// is the same, but for that.
+// Tables can be sorted by a click on a heading, copied, and saved as CSV; figures open in the whole
+// window. Without scripts the page is the same, but for that.
 (function () {
   function textOf(cell) {
     const small = cell.querySelector("small");
@@ -107,6 +107,31 @@
     setTimeout(() => (told.textContent = "Copy"), 1500);
   }
 
+  // One dialog for all figures; Escape closes it, and focus returns to the figure.
+  function enlargeFigures() {
+    const dialog = document.createElement("dialog");
+    const bar = document.createElement("div");
+    const title = document.createElement("span");
+    const shown = document.createElement("img");
+    title.id = "enlarged";
+    dialog.setAttribute("aria-labelledby", title.id);
+    bar.append(title, button("Close", () => dialog.close()));
+    dialog.append(bar, shown);
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    document.body.append(dialog);
+    for (const image of document.querySelectorAll("figure > img")) {
+      const name = image.closest("figure").querySelector("b").textContent;
+      const opener = button("", () => {
+        [shown.src, shown.alt, title.textContent] = [image.src, image.alt, name];
+        dialog.showModal();
+      });
+      opener.className = "enlarge";
+      opener.title = "Enlarge";
+      image.before(opener);
+      opener.append(image);
+    }
+  }
+
   for (const table of document.querySelectorAll(".scroll table")) {
     const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
     heads.forEach((heading, column) => {
@@ -122,4 +147,5 @@
     tools.append(button("Copy", (event) => copy(tsv(table), event.currentTarget)));
     table.closest(".scroll").before(tools);
   }
+  enlargeFigures();
 })();

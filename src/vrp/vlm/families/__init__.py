@@ -4,12 +4,13 @@ A family's module offers its class as `FAMILY`. It is imported when it is asked 
 """
 
 from importlib import import_module
+from typing import Any
 
 from vrp.errors import InputError
 from vrp.vlm.families.base import Family
 from vrp.vlm.family_names import REGISTERED, check_family, family_names
 
-__all__ = ["Family", "get_family", "register_family"]
+__all__ = ["Family", "get_family", "infer_family", "register_family"]
 
 
 def get_family(name: str) -> type[Family]:
@@ -22,6 +23,13 @@ def get_family(name: str) -> type[Family]:
     if name in REGISTERED:
         return REGISTERED[name]
     return import_module(f"{__name__}.{name}").FAMILY
+
+
+def infer_family(config: Any) -> str:
+    """Return the name of the family that a checkpoint's configuration is of; `auto` where it is of
+    none that is named."""
+    named = (name for name in family_names() if name != "auto")
+    return next((name for name in named if get_family(name).refusal(config) is None), "auto")
 
 
 def register_family(family: type[Family]) -> None:

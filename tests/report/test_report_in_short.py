@@ -2,7 +2,7 @@
 
 import json
 
-from vrp.workflow.last_report import report_in_short
+from vrp.report.in_short import report_in_short
 
 
 def test_a_finished_study_is_told_in_a_few_lines(tmp_path):

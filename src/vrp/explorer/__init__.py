@@ -1,0 +1,1 @@
+"""The explorer: a page of every answer, and the files that it loads from the disk beside it."""
