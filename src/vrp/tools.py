@@ -21,6 +21,7 @@ def add_tools(commands: Any) -> None:
     _add_planning(commands)
     _add_simulate(commands)
     _add_compare(commands)
+    _add_judge(commands)
     _add_apply(commands)
     _add_report_of_folder(commands)
     _add_zoo(commands)
@@ -184,6 +185,64 @@ def _compare(options: argparse.Namespace) -> None:
 
         draw(found, options.figure)
     print(as_text(found))
+
+
+def _add_judge(commands: Any) -> None:
+    parser = add_command(
+        commands, "judge", "judge confidences that any model or service gave its answers", _judge,
+        "The file is JSON lines or CSV, a row an answer: id, correct (true, false, 0 or 1), and a "
+        "score, or several under scores; where known, also the image, a stratum such as the task, "
+        "and the answer's text. For every score: AUROC within strata with a verdict and guards, "
+        "accuracy where the least sure answers are left out, calibration, and thresholds above "
+        "which at most a share of the answers is wrong, with a guarantee; scores are compared in "
+        "pairs. Intervals count images.",
+    )  # fmt: skip
+    parser.add_argument("file", type=Path, metavar="FILE", help="the answers, one a row")
+    parser.add_argument(
+        "--scores", nargs="+", default=[], metavar="NAME",
+        help="columns that hold confidences (score, or all of scores)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--low-is-sure", nargs="+", default=[], metavar="NAME",
+        help="scores of which a smaller value means surer, such as entropies",
+    )  # fmt: skip
+    for option, what in (
+        ("id", "different names of the rows (id)"),
+        ("correct", "whether the answer is right (correct)"),
+        ("group", "the image, or whatever else several rows share (group, image or image_id)"),
+        ("stratum", "the task or kind of question, within which answers are compared (stratum, "
+         "task)"),
+        ("answer", "the answer's text (answer)"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{option}", metavar="COLUMN", help=f"column that holds {what}")
+    parser.add_argument(
+        "--alpha", type=float, nargs="+", default=[0.05, 0.1, 0.2], metavar="SHARE",
+        help="greatest shares of wrong answers among those accepted (0.05 0.1 0.2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--delta", type=float, default=0.1, metavar="CHANCE",
+        help="chance that such a guarantee may fail (0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER",
+        help="write report.html, judge.json, and the numbers as CSV into this folder, too",
+    )  # fmt: skip
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from vrp.data.confidence_file import USUAL_NAMES, read_confidences
+    from vrp.estimates.judged_confidences import judge_confidences
+    from vrp.report.judged_confidences import as_text
+    from vrp.report.judged_folder import write_folder
+
+    chosen = {what: getattr(options, what) for what in USUAL_NAMES if getattr(options, what)}
+    file = read_confidences(
+        options.file, scores=options.scores, columns=chosen, low_is_sure=options.low_is_sure
+    )
+    found = judge_confidences(file, alphas=sorted(set(options.alpha)), delta=options.delta)
+    print(as_text(found))
+    if options.output:
+        print(f"Written: {write_folder(found, options.output)}")
 
 
 def _add_apply(commands: Any) -> None:
