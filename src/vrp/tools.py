@@ -9,6 +9,7 @@ from typing import Any
 
 from vrp.command_parser import FOLDER, add_command, add_other_use, config_option
 from vrp.config.study import load_study
+from vrp.monitor_command import add_monitor
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
 
@@ -25,6 +26,7 @@ def add_tools(commands: Any) -> None:
     _add_apply(commands)
     _add_report_of_folder(commands)
     _add_zoo(commands)
+    add_monitor(commands)
 
 
 def _add_fetch(commands: Any) -> None:
