@@ -5,7 +5,7 @@ from collections.abc import Callable
 from capability_page import capability_page
 from command_page import command_page
 from gallery import gallery_page, gallery_pictures
-from included_pages import included_pages
+from included_pages import for_the_site, included_pages
 from measured_pages import performance_page, simulation_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -42,6 +42,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if entry == {"Stages": "stages.md"}:
             reference[place] = {"Stages": ["stages.md", *stage_pages()]}
     return config
+
+
+def on_page_markdown(text: str, page: Page, **_: object) -> str:
+    """Lead links to files of the repository to where the site has them."""
+    address = page.file.src_uri
+    written = page.file.generated_by is None
+    return for_the_site(text, f"docs/{address}", address) if written else text
 
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
