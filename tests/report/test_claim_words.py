@@ -42,7 +42,7 @@ def model(found, within):
         (TELLS, TELLS, "tells: moderate", ""),
         (WEAKLY, WEAKLY, "tells: weak", ""),
         (WEAKLY, NOTHING, "fails: within one answer", ""),
-        (WEAKLY, OPEN, "not settled: within one answer", ""),
+        (WEAKLY._replace(resolvable=0.1), OPEN, "not settled: within one answer", ""),
         (NOTHING, NOTHING, "no better than chance", ""),
         (OPEN, OPEN, "not settled", "could find 0.61"),
         (FEW, FEW, "", ""),

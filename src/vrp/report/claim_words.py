@@ -47,5 +47,6 @@ def verdict_cell(model: ModelEvidence, predictor: str) -> Cell:
         return Cell(f"tells: {size_of(claim.number.value)}", kind="good")
     if verdict not in (Verdict.NO, Verdict.UNDECIDED):
         return Cell(str(verdict), kind="muted")
-    detail = could_find(claim) if verdict is Verdict.UNDECIDED else ""
-    return Cell(shortcoming(claim, verdict), detail, "bad" if verdict is Verdict.NO else "muted")
+    words = shortcoming(claim, verdict)
+    detail = could_find(claim) if words == "not settled" else ""
+    return Cell(words, detail, "bad" if verdict is Verdict.NO else "muted")

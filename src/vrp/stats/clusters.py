@@ -28,7 +28,8 @@ POWER = 0.8
 """Power at which the smallest resolvable effect is stated."""
 # Distance from a bound of the parameter, such as R = 1, that is rounding.
 _ROUNDING = 1e-12
-_NO_VARIANCE = "no interval: the values leave no variance to estimate"
+NO_VARIANCE = "no interval: the values leave no variance to estimate"
+"""Note of an estimate without interval and test whose values do not vary."""
 
 
 def group_sums(
@@ -187,7 +188,7 @@ class ClusteredEstimate:
             return nothing
         at_bound = min(self.value - low, high - self.value) < _ROUNDING
         if at_bound or not math.isfinite(self.se):
-            return nothing._replace(value=self.value, note=join_notes(self.note, _NO_VARIANCE))
+            return nothing._replace(value=self.value, note=join_notes(self.note, NO_VARIANCE))
         ends = self.interval(low=low, high=high)
         p = math.nan if null is None else self.p_against(null)
         return Estimate(self.value, *ends, p, self.n, self.n_groups, method, self.note)
