@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vrp.command_parser import FOLDER, add_command, add_other_use, config_option
 from vrp.config.study import load_study
 from vrp.errors import InputError
+from vrp.monitor_command import add_monitor
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
 
@@ -20,15 +21,37 @@ if TYPE_CHECKING:
 
 def add_tools(commands: Any) -> None:
     """Add the subcommands that are no stage."""
+    _add_init(commands)
     _add_fetch(commands)
     _add_status(commands)
     _add_score(commands)
     _add_planning(commands)
     _add_simulate(commands)
     _add_compare(commands)
+    _add_judge(commands)
     _add_apply(commands)
     _add_report_of_folder(commands)
+    _add_figures_of_folder(commands)
+    _add_explorer_of_folder(commands)
     _add_zoo(commands)
+    add_monitor(commands)
+
+
+def _add_init(commands: Any) -> None:
+    parser = add_command(
+        commands, "init", "make a folder for a study of your own", _init,
+        "Writes a configuration that runs as it is, a Snakefile that uses the package's workflow, "
+        "profiles and a README; the folder's name is the study's.",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="new or empty, such as my-study")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from vrp.workflow.new_study_folder import make_study_folder
+
+    for path in make_study_folder(options.folder):
+        print(path)
+    print(f"Next: cd {options.folder} && snakemake --cores 2")
 
 
 def _add_fetch(commands: Any) -> None:
@@ -234,6 +257,64 @@ def _narrower_margins(studies: Iterable[Path]) -> "EquivalenceMargins":
     return EquivalenceMargins(*map(min, zip(*(found or [EquivalenceMargins()]), strict=True)))
 
 
+def _add_judge(commands: Any) -> None:
+    parser = add_command(
+        commands, "judge", "judge confidences that any model or service gave its answers", _judge,
+        "The file is JSON lines or CSV, a row an answer: id, correct (true, false, 0 or 1), and a "
+        "score, or several under scores; where known, also the image, a stratum such as the task, "
+        "and the answer's text. For every score: AUROC within strata with a verdict and guards, "
+        "accuracy where the least sure answers are left out, calibration, and thresholds above "
+        "which at most a share of the answers is wrong, with a guarantee; scores are compared in "
+        "pairs. Intervals count images.",
+    )  # fmt: skip
+    parser.add_argument("file", type=Path, metavar="FILE", help="the answers, one a row")
+    parser.add_argument(
+        "--scores", nargs="+", default=[], metavar="NAME",
+        help="columns that hold confidences (score, or all of scores)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--low-is-sure", nargs="+", default=[], metavar="NAME",
+        help="scores of which a smaller value means surer, such as entropies",
+    )  # fmt: skip
+    for option, what in (
+        ("id", "different names of the rows (id)"),
+        ("correct", "whether the answer is right (correct)"),
+        ("group", "the image, or whatever else several rows share (group, image or image_id)"),
+        ("stratum", "the task or kind of question, within which answers are compared (stratum, "
+         "task)"),
+        ("answer", "the answer's text (answer)"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{option}", metavar="COLUMN", help=f"column that holds {what}")
+    parser.add_argument(
+        "--alpha", type=float, nargs="+", default=[0.05, 0.1, 0.2], metavar="SHARE",
+        help="greatest shares of wrong answers among those accepted (0.05 0.1 0.2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--delta", type=float, default=0.1, metavar="CHANCE",
+        help="chance that such a guarantee may fail (0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER",
+        help="write report.html, judge.json, and the numbers as CSV into this folder, too",
+    )  # fmt: skip
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from vrp.data.confidence_file import USUAL_NAMES, read_confidences
+    from vrp.estimates.judged_confidences import judge_confidences
+    from vrp.report.judged_confidences import as_text
+    from vrp.report.judged_folder import write_folder
+
+    chosen = {what: getattr(options, what) for what in USUAL_NAMES if getattr(options, what)}
+    file = read_confidences(
+        options.file, scores=options.scores, columns=chosen, low_is_sure=options.low_is_sure
+    )
+    found = judge_confidences(file, alphas=sorted(set(options.alpha)), delta=options.delta)
+    print(as_text(found))
+    if options.output:
+        print(f"Written: {write_folder(found, options.output)}")
+
+
 def _add_apply(commands: Any) -> None:
     parser = add_other_use(
         commands.choices["probes"], "--apply", _apply,
@@ -293,6 +374,59 @@ def _report_of_folder(options: argparse.Namespace) -> None:
 
     run_in_folder(STAGE["report"], options.folder)
     print("\n".join(report_in_short(options.folder)))
+
+
+def _add_figures_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["figures"], FOLDER, _figures_of_folder,
+        "Draw figures of a study's folder: as wide as a page's text (6.9 inches, type of 8 points "
+        "and more) or as a column of it (3.25 inches, 6.5 points and more). They are written into "
+        "the current folder, or another, never among the study's own, and their paths printed.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+    parser.add_argument(
+        "--only", action="extend", nargs="+", default=[], metavar="FIGURE",
+        help="such as auroc_by_signal; may be given several times (all figures)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", action="extend", nargs="+", choices=("svg", "png", "pdf", "csv"),
+        help="csv: the numbers that a figure shows (pdf)",
+    )  # fmt: skip
+    parser.add_argument("--width", choices=("page", "column"), default="page", help="(page)")
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
+    )
+    parser.add_argument("--dpi", type=int, help="dots an inch of PNG files (the study's own)")
+
+
+def _figures_of_folder(options: argparse.Namespace) -> None:
+    from vrp.plots.figure_files import draw_study_folder
+
+    written = draw_study_folder(
+        options.folder, options.output, names=options.only, formats=options.format or ("pdf",),
+        width=options.width, dpi=options.dpi,
+    )  # fmt: skip
+    print("\n".join(map(str, written)))
+
+
+def _add_explorer_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["explorer"], FOLDER, _explorer_of_folder,
+        "Write the explorer of a study's folder, whole or not, and print where it is.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+
+
+def _explorer_of_folder(options: argparse.Namespace) -> None:
+    from vrp.study.graph import EXPLORER, STAGE
+    from vrp.study.unfinished import run_in_folder
+
+    run_in_folder(STAGE["explorer"], options.folder)
+    print(options.folder / EXPLORER.path)
 
 
 def _add_zoo(commands: Any) -> None:

@@ -15,7 +15,9 @@ from vrp.data.datasets.own import OWN_KEYS
 
 DOCS = ROOT / "docs"
 EXTENSION_PAGES = DOCS / "extend"
-ELSEWHERE = {DOCS / "library.md", DOCS / "monitor.md", DOCS / "judge.md"}
+ELSEWHERE = {
+    ROOT / "README.md", DOCS / "library.md", DOCS / "monitor.md", DOCS / "judge.md",
+}  # fmt: skip
 """Pages whose snippets have tests beside what they are about."""
 MODELS = {"tiny": {"family": "llava", "checkpoint": "zoo:llava"}}
 

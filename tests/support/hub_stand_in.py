@@ -5,6 +5,7 @@ information, the tree of a revision, HEAD and GET of a file with its commit, eta
 files are redirected to another host name, as the real hub does.
 """
 
+import base64
 import contextlib
 import hashlib
 import http.server
@@ -205,7 +206,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             Request(self.command, path, self.headers.get("Range"), given is not None)
         )
         self._token = (given or "").removeprefix("Bearer ")
-        if match := _API.fullmatch(path):
+        if path == "/api/repos/create":
+            self._create()
+        elif path == "/api/validate-yaml":  # of a model card
+            self._json({"errors": [], "warnings": []})
+        elif match := _API.fullmatch(path):
             self._api(match[1], match[2], match[3] or "")
         elif match := _FILE.fullmatch(path):
             revision = urllib.parse.unquote(match[3])
@@ -253,12 +258,41 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif action == "tree":
             recursive = self._query.get("recursive", ["false"])[0].lower() in ("true", "1")
             self._json(_tree(found, folder.strip("/"), recursive=recursive))
+        elif action == "preupload":
+            files = json.loads(self._sent)["files"]
+            mode = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            self._json({"files": [{"path": one["path"], **mode} for one in files]})
+        elif action == "commit":
+            self._commit(kind, name, found)
         elif action == "paths-info":
             asked = self._form().get("paths", [])
             entries = {entry["path"]: entry for entry in _tree(found, "", recursive=True)}
             self._json([entries[path] for path in asked if path in entries])
         else:
             self._refuse(404, "", f"no such call: {rest}")
+
+    def _create(self) -> None:
+        asked = json.loads(self._sent)
+        name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+        if self._token != ACCEPTED_TOKEN:
+            self._refuse(401, "", "Invalid credentials in Authorization header")
+        elif ("models", name) in self.hub.repositories:
+            said = {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
+            self._reply(409, {"Content-Type": "application/json"}, json.dumps(said).encode())
+        else:
+            self.hub.add("models", name, {})
+            self._json({"url": f"{self.hub.url}/{name}", "name": name})
+
+    def _commit(self, kind: str, name: str, before: _Revision) -> None:
+        """Take a commit: JSON lines of a header and of files, as `regular` uploads send them."""
+        files = dict(before.files)
+        for line in self._sent.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+        commit = self.hub.add(kind, name, files)
+        url = f"{self.hub.url}/{name}/commit/{commit}"
+        self._json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
 
     def _form(self) -> dict[str, list[str]]:
         if "json" in (self.headers.get("Content-Type") or ""):

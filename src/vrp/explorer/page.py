@@ -17,7 +17,7 @@ from vrp.explorer.attention import MAP_STEPS
 from vrp.explorer.rules import RULES
 from vrp.interventions.conditions import StudyConditions
 from vrp.interventions.masking import MaskCondition
-from vrp.report.page import script_source
+from vrp.report.page_templates import script_source
 from vrp.signals.registry import SIGNALS
 from vrp.study.explorer_files import ExplorerFiles, cut_points
 

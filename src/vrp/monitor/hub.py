@@ -10,6 +10,8 @@ from vrp.hub_errors import HubUnreachableError, Repository
 from vrp.monitor.card import CARD, README, TENSORS
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
     from vrp.monitor.monitor import ReliabilityMonitor
 
 _FILES = (CARD, TENSORS, README)
@@ -50,7 +52,7 @@ def push_folder(monitor: "ReliabilityMonitor", name: str, *, private: bool) -> s
     try:
         with TemporaryDirectory() as folder, translated_errors(Repository("model", name, None)):
             monitor.save(folder)
-            api.create_repo(name, private=private, exist_ok=True)
+            _create(api, name, private=private)
             made = api.upload_folder(
                 repo_id=name, folder_path=folder, allow_patterns=list(_FILES),
                 commit_message="Reliability monitor",
@@ -58,3 +60,16 @@ def push_folder(monitor: "ReliabilityMonitor", name: str, *, private: bool) -> s
     except HubUnreachableError:
         raise InputError(f"{name}: {_UNREACHABLE}") from None
     return str(made.commit_url)
+
+
+def _create(api: "HfApi", name: str, *, private: bool) -> None:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api.create_repo(name, private=private, exist_ok=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code not in (401, 403):
+            raise
+        raise InputError(
+            f"{name}: you may not write there; run `hf auth login` with a token that may"
+        ) from None

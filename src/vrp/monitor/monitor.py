@@ -20,6 +20,7 @@ from vrp.stats.calibrators import Calibrator
 
 if TYPE_CHECKING:
     from vrp.monitor.watching import Pass
+    from vrp.vlm.families.base import Family
     from vrp.vlm.model import VLM
 
 ImageLike = Image.Image | str | Path
@@ -86,6 +87,26 @@ class ReliabilityMonitor:
         card = self.card
         return f"ReliabilityMonitor({card.model.checkpoint!r}, {card.predictor})"
 
+    @property
+    def summary(self) -> str:
+        """What it accepts and how well it does, in a few lines."""
+        card = self.card
+        area = card.performance.auroc
+        lines = [
+            f"{card.model.checkpoint}: {card.predictor} ({card.training.choice})",
+            f"AUROC within strata {_shown(area.value)} [{_shown(area.low)}, {_shown(area.high)}], "
+            f"ECE {card.performance.ece:.3f}",
+        ]
+        for one in card.thresholds:
+            found = f"accept none: {one.reason}"
+            if one.threshold is not None:
+                found = (
+                    f"accept {100 * one.coverage:.1f}% of the answers, those of probability "
+                    f"{one.probability:.3f} or more ({one.n_wrong} of {one.n_accepted} wrong)"
+                )
+            lines.append(f"alpha {one.alpha:g}: {found}")
+        return "\n".join(lines)
+
     @classmethod
     def fit(
         cls, study: Path | str, model: str, options: FitOptions | None = None
@@ -147,7 +168,8 @@ class ReliabilityMonitor:
         """Read what a model's `generate` answers within the `with` block.
 
         Args:
-            model: the transformers model that the monitor was fitted for.
+            model: the transformers model that the monitor was fitted for, or one of `vrp.load`,
+                whose processor is known.
             processor: its processor, where inputs are not made by `inputs`, as in a pipeline: then
                 it is checked.
             alpha: greatest share of wrong answers among those accepted; one of the card's.
@@ -160,8 +182,12 @@ class ReliabilityMonitor:
         from vrp.monitor.watching import watched
 
         fitted, threshold, seen = self.card.model, self.card.threshold(alpha), Watch()
+        bound: VLM | None = getattr(model, "vlm", None)
+        model = model if bound is None else bound.model
         check_model(model, fitted)
         self._attached = _Attached(model, fitted)
+        if bound is not None:
+            self._attached.bind(bound.family)
         if processor is not None:
             self._attached.take(processor)
 
@@ -220,7 +246,7 @@ class ReliabilityMonitor:
         To be called within `watch`; tensors are on the model's device.
 
         Args:
-            processor: the model's processor.
+            processor: the model's processor; None: the one that `watch` knows.
             image: an image or its file, or several.
             question: the bare question, or as many.
             task: what the questions ask for, where the study limits answers by task.
@@ -263,12 +289,17 @@ class _Attached:
     def take(self, processor: Any) -> None:
         """Check a processor, once, and bind the model to it."""
         from vrp.monitor.refusals import checked_family
+
+        if processor is not self.processor:
+            self.bind(checked_family(self.model, processor, self.fitted))
+            self.processor = processor
+
+    def bind(self, family: "Family") -> None:
+        """Check a processor by the family that is bound to it, and bind the model."""
+        from vrp.monitor.refusals import check_family
         from vrp.vlm.model import VLM
 
-        if processor is self.processor:
-            return
-        family = checked_family(self.model, processor, self.fitted)
-        self.processor = processor
+        check_family(family, self.fitted)
         self.vlm = VLM(
             model=self.model, family=family, tokenizer=family.tokenizer,
             eos_token_ids=self.fitted.eos_token_ids, weights=self.fitted.weights,
@@ -280,6 +311,10 @@ def accepts(scores: NDArray[np.float64], threshold: Threshold) -> NDArray[np.boo
     if threshold.threshold is None:
         return np.zeros(len(scores), dtype=bool)
     return np.asarray(scores) >= threshold.threshold
+
+
+def _shown(value: float | None) -> str:
+    return "—" if value is None else f"{value:.3f}"
 
 
 def _opened(image: ImageLike) -> Image.Image:

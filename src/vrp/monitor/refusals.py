@@ -57,6 +57,12 @@ def checked_family(model: Any, processor: Any, fitted: FittedModel) -> Family:
         fitted.prompt, fitted.image_policy, fitted.min_pixels, fitted.max_pixels
     )
     family = parts_in_memory(model, processor, family=fitted.family, options=options).family
+    check_family(family, fitted)
+    return family
+
+
+def check_family(family: Family, fitted: FittedModel) -> None:
+    """Refuse a processor that the monitor was not fitted with; as `checked_family`."""
     found = processor_digest(family)
     if found != fitted.processor_digest:
         raise InputError(
@@ -70,7 +76,6 @@ def checked_family(model: Any, processor: Any, fitted: FittedModel) -> Family:
             f"than the monitor was fitted with ({fitted.prompt_digest}); load the processor of "
             f"{fitted.checkpoint}"
         )
-    return family
 
 
 def check_generation(model: Any, card: Card, options: Mapping[str, Any]) -> None:

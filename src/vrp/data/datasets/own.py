@@ -36,7 +36,13 @@ def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None =
     Raises InputError naming file and line for what is malformed, an unknown key or task, a reused
     id, or a question that holds an image's placeholder.
     """
-    records = read_records(path)
+    return own_reading(read_records(path), images, split=split, task=task)
+
+
+def own_reading(
+    records: Sequence[Record], images: "ImageIndex", *, split: str, task: str | None = None
+) -> Reading:
+    """Lines of own data, as ``read_own`` describes them, whatever file they are from."""
     refuse_forgotten_answers(records)
     usable: list[Question] = []
     lost: list[Question] = []

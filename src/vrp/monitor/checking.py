@@ -1,0 +1,271 @@
+"""Is a monitor's guarantee still meant? Coverage, risk and drift on fresh labelled items."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from vrp.data.json_input import Record
+from vrp.errors import InputError
+from vrp.monitor.monitor import ALPHA, ReliabilityMonitor, accepts
+from vrp.monitor.scoring import (
+    BATCH_SIZE,
+    load_monitored,
+    read_questions,
+    read_table_records,
+    score_questions,
+)
+from vrp.stats.calibration import calibration
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
+from vrp.stats.risk_control import one_item_per_group
+
+LEVEL = 0.05
+"""Level of the test that the risk is above alpha."""
+DRIFT_LEVEL = 0.01
+"""Level of the test that scores are distributed otherwise than in calibration."""
+FEWEST = 20
+"""Images under which nothing is tested."""
+
+
+class Fresh(NamedTuple):
+    """Labelled items that the monitor has not seen."""
+
+    scores: NDArray[np.float64]
+    """(n,) the monitor's scores; NaN for an answer without tokens."""
+    correct: NDArray[np.bool_]
+    """(n,)"""
+    groups: NDArray[np.str_]
+    """(n,) image of each."""
+    ids: NDArray[np.str_]
+    """(n,)"""
+
+
+class Share(NamedTuple):
+    """A share with its 95% interval, clustered by image; NaN where it is not defined."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Check(NamedTuple):
+    """What fresh labelled items say of a monitor."""
+
+    alpha: float
+    n: int
+    """Items."""
+    n_images: int
+    accuracy: float
+    """Share of right answers of all."""
+    coverage: Share
+    """Share of answers accepted."""
+    coverage_fitted: float
+    """The same in calibration."""
+    risk: Share
+    """Share of wrong answers among those accepted."""
+    risk_p: float
+    """Exact binomial test that it is at most alpha, of one random item of each image; NaN where
+    none is accepted."""
+    drift: float
+    """Kolmogorov–Smirnov distance of the scores from those of calibration, one of each image."""
+    drift_p: float
+    """Its p-value; NaN for too few images."""
+    ece: float
+    """Expected calibration error of the probabilities."""
+
+    @property
+    def risk_flag(self) -> bool:
+        """Whether more than a share alpha of the accepted answers is shown to be wrong."""
+        return self.risk_p <= LEVEL
+
+    @property
+    def drift_flag(self) -> bool:
+        """Whether scores are shown to be distributed otherwise than in calibration."""
+        return self.drift_p <= DRIFT_LEVEL
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the guarantee is not meant for such items."""
+        return self.risk_flag or self.drift_flag
+
+    def as_json(self) -> str:
+        """Plain data; null where a number is not defined."""
+        flags = {"risk_flag": self.risk_flag, "drift_flag": self.drift_flag}
+        known = {**self._asdict(), "coverage": self.coverage._asdict(),
+                 "risk": self.risk._asdict(), **flags}  # fmt: skip
+        return json.dumps(_plain(known), indent=1) + "\n"
+
+    def as_text(self) -> str:
+        """The result for a terminal."""
+        lines = [
+            f"{self.n:,} labelled items about {self.n_images:,} images, "
+            f"{100 * self.accuracy:.1f}% right, ECE {self.ece:.3f}",
+            f"accepted at alpha {self.alpha:g}: {_percent(self.coverage)}; in calibration "
+            f"{100 * self.coverage_fitted:.1f}%",
+            f"wrong among the accepted: {_percent(self.risk)}; p that it is at most alpha: "
+            f"{_number(self.risk_p)}",
+            f"drift of the scores: {self.drift:.3f} (p {_number(self.drift_p)})",
+            self.verdict,
+        ]
+        return "\n".join(lines)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether the guarantee is still meant."""
+        if self.risk_flag and self.drift_flag:
+            return (
+                "FLAG: more answers are wrong than alpha allows, and the scores have drifted: "
+                "these are not items like those of the calibration; fit the monitor again"
+            )
+        if self.risk_flag:
+            return "FLAG: more of the accepted answers are wrong than alpha allows; fit it again"
+        if self.drift_flag:
+            return (
+                "FLAG: the scores have drifted: these are not items like those of the calibration, "
+                "for which alone the guarantee is meant; fit the monitor again"
+            )
+        if self.n_images < FEWEST:
+            return f"undecided: {self.n_images} images are too few; give at least {FEWEST}"
+        return "nothing here speaks against the guarantee"
+
+
+def check(monitor: ReliabilityMonitor, fresh: Fresh, *, alpha: float = ALPHA) -> Check:
+    """Compare fresh labelled items with what a monitor promises.
+
+    Args:
+        monitor: the monitor.
+        fresh: items that it was not fitted to.
+        alpha: one of the card's.
+
+    Raises:
+        InputError: no items, or no threshold for alpha.
+    """
+    if not fresh.scores.size:
+        raise InputError("check: there are no labelled items")
+    threshold = monitor.card.threshold(alpha)
+    accepted = accepts(fresh.scores, threshold)
+    codes, n_images = numbered(fresh.groups)
+    one = one_item_per_group(fresh.ids.tolist(), fresh.groups.tolist(), seed="check")
+    some = one & accepted
+    n_wrong, n_accepted = int((~fresh.correct[some]).sum()), int(some.sum())
+    drift, drift_p = _drift(fresh.scores[one], monitor.scores)
+    probabilities = monitor.calibrator.probability(fresh.scores)
+    return Check(
+        alpha=alpha, n=fresh.scores.size, n_images=n_images,
+        accuracy=float(fresh.correct.mean()),
+        coverage=_share(accepted, codes), coverage_fitted=threshold.coverage,
+        risk=_share(~fresh.correct[accepted], codes[accepted]),
+        risk_p=float(stats.binom.sf(n_wrong - 1, n_accepted, alpha)) if n_accepted else math.nan,
+        drift=drift, drift_p=drift_p, ece=calibration(probabilities, fresh.correct).ece,
+    )  # fmt: skip
+
+
+def _drift(fresh: NDArray[np.float64], fitted: NDArray[np.float64]) -> tuple[float, float]:
+    known = fresh[np.isfinite(fresh)]
+    if known.size < FEWEST or fitted.size < FEWEST:
+        return math.nan, math.nan
+    found = stats.ks_2samp(known, fitted)
+    return float(found.statistic), float(found.pvalue)
+
+
+def _share(hits: NDArray[np.bool_], codes: NDArray[np.int64]) -> Share:
+    if not hits.size:
+        return Share(math.nan, math.nan, math.nan)
+    dense, n_images = numbered(codes)
+    found = clustered_share(hits, dense, n_images=n_images)
+    return Share(found.value, found.low, found.high)
+
+
+def fresh_items(
+    scores: ArrayLike, correct: ArrayLike, groups: Sequence[str], ids: Sequence[str]
+) -> Fresh:
+    """Bind arrays of fresh items; one entry an item each."""
+    return Fresh(
+        np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool),
+        np.asarray(groups, dtype=str), np.asarray(ids, dtype=str),
+    )  # fmt: skip
+
+
+def run(
+    folder: Path,
+    labelled: Path,
+    *,
+    images: Path | None = None,
+    alpha: float = ALPHA,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    batch_size: int = BATCH_SIZE,
+) -> Check:
+    """Check a monitor on a file of labelled items.
+
+    The file is one of questions with their answers, which the model is asked; or one that has
+    `score` and `correct`, such as the output of `vrp monitor score`, for which no model is run.
+
+    Raises:
+        InputError: a file is missing or malformed, answers are not known, or the model is not the
+            monitor's.
+    """
+    monitor = ReliabilityMonitor.load(folder)
+    monitor.card.threshold(alpha)
+    records = read_table_records(labelled)
+    if records and "score" in records[0].fields:
+        return check(monitor, _scored(records), alpha=alpha)
+    if images is None:
+        raise InputError(f"{labelled}: give --images, the folder of the images that it asks about")
+    asked = read_questions(labelled, images)
+    if lacking := [one for one in asked if one.reference is None]:
+        raise InputError(f"{labelled}: question {lacking[0].question_id} has no answers; give them")
+    vlm = load_monitored(monitor, checkpoint=checkpoint, device=device)
+    rows = list(score_questions(monitor, vlm, asked, images, alpha=alpha, batch_size=batch_size))
+    return check(
+        monitor,
+        fresh_items(
+            [row.answer.score for row in rows],
+            [bool(row.correct) for row in rows],
+            [row.question.group or row.question.image for row in rows],
+            [row.question.question_id for row in rows],
+        ),
+        alpha=alpha,
+    )
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
+def _scored(records: Sequence[Record]) -> Fresh:
+    scores, correct, groups, ids = [], [], [], []
+    for number, (where, fields) in enumerate(records):
+        label = _TRUTH.get(str(fields.get("correct", "")).lower())
+        if label is None:
+            raise InputError(f"{where}: correct is {fields.get('correct')!r}; give true or false")
+        try:
+            scores.append(float(fields.get("score", math.nan)))
+        except (TypeError, ValueError):
+            raise InputError(f"{where}: score is {fields['score']!r}; give a number") from None
+        correct.append(label)
+        ids.append(str(fields.get("question_id", number)))
+        groups.append(str(fields.get("group") or fields.get("image") or number))
+    return fresh_items(scores, correct, groups, ids)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _percent(share: Share) -> str:
+    if not math.isfinite(share.value):
+        return "none"
+    low, high = 100 * share.low, 100 * share.high
+    return f"{100 * share.value:.1f}% [{low:.1f}, {high:.1f}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "not tested"
