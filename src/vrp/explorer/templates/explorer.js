@@ -581,7 +581,10 @@
       text = state.view === "attention" ? drawAttention(context, card, look, image) : drawHidden(context, card, look, image);
       said.textContent = text;
     } else said.textContent = "";
-    drawBoxes(context, card.item, width / image.width, height / image.height);
+    if (drawBoxes(context, card.item, width / image.width, height / image.height)) {
+      text += ` White frame: ${items.object[card.item]}.`;
+      said.textContent += ` White frame: ${items.object[card.item]}.`;
+    }
     canvas.setAttribute("aria-label", text);
   }
 
@@ -640,9 +643,8 @@
 
   const boxStarts = [];
   function drawBoxes(context, item, scaleX, scaleY) {
-    if (!items.n_boxes) return;
+    if (!items.n_boxes) return 0;
     if (!boxStarts.length) items.n_boxes.reduce((sum, n, i) => ((boxStarts[i] = sum), sum + n), 0);
-    context.lineWidth = 3;
     for (let box = 0; box < items.n_boxes[item]; box++) {
       const [left, top, right, bottom] = items.boxes.subarray(4 * (boxStarts[item] + box), 4 * (boxStarts[item] + box) + 4);
       for (const [colour, grow] of [["#000", 1], ["#fff", 0]]) {
@@ -651,6 +653,7 @@
         context.strokeRect(left * scaleX, top * scaleY, (right - left) * scaleX, (bottom - top) * scaleY);
       }
     }
+    return items.n_boxes[item];
   }
 
   function headTable(card, look) {
