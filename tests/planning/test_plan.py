@@ -731,7 +731,7 @@ def test_the_plan_lists_every_condition(demo: StudyConfig) -> None:
         if own:
             assert sum(one.n_answers for one in own) == stage.n_answers
     text = plan_text(plan)
-    assert re.search(r"mask +random_30 +1,000 +15,000 .* 4.0 pp", text)
+    assert re.search(r"mask +random_30 +1,000 +15,000 .* 4.4 pp", text)
     listed = json.loads(plan_json(plan), parse_constant=pytest.fail)["conditions"]
     assert len(listed) == len(plan.conditions)
     assert listed[0]["smallest_pp"] is None  # of the sham, which is no effect
