@@ -36,8 +36,9 @@ MODELS = ("alpha", "beta")
 # they show is checked figure by figure in tests/plots.
 OF_ITEMS = {
     "attention_on_object", "calibration", "cluster_counts", "contributions", "dose_curve",
-    "entropy_by_layer", "head_map", "interaction_forest", "lens_margins", "residual_update", "risk_coverage", "roc",
-    "sampled_and_exact", "self_consistency", "signal_densities", "sparse_neurons",
+    "entropy_by_layer", "head_map", "interaction_forest", "lens_margins", "residual_update",
+    "risk_coverage", "roc", "sampled_and_exact", "self_consistency", "signal_densities",
+    "sparse_neurons",
 }  # fmt: skip
 # Columns of tables that hold an estimate: its value and the ends of its interval.
 COLUMNS = (
