@@ -23,6 +23,7 @@ def add_tools(commands: Any) -> None:
     _add_compare(commands)
     _add_apply(commands)
     _add_report_of_folder(commands)
+    _add_figures_of_folder(commands)
     _add_explorer_of_folder(commands)
     _add_zoo(commands)
 
@@ -246,6 +247,41 @@ def _report_of_folder(options: argparse.Namespace) -> None:
 
     run_in_folder(STAGE["report"], options.folder)
     print("\n".join(report_in_short(options.folder)))
+
+
+def _add_figures_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["figures"], FOLDER, _figures_of_folder,
+        "Draw figures of a study's folder: as wide as a page's text (6.9 inches, type of 8 points "
+        "and more) or as a column of it (3.25 inches, 6.5 points and more). They are written into "
+        "the current folder, or another, never among the study's own, and their paths printed.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+    parser.add_argument(
+        "--only", action="extend", nargs="+", default=[], metavar="FIGURE",
+        help="such as auroc_by_signal; may be given several times (all figures)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", action="extend", nargs="+", choices=("svg", "png", "pdf", "csv"),
+        help="csv: the numbers that a figure shows (pdf)",
+    )  # fmt: skip
+    parser.add_argument("--width", choices=("page", "column"), default="page", help="(page)")
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
+    )
+    parser.add_argument("--dpi", type=int, help="dots an inch of PNG files (the study's own)")
+
+
+def _figures_of_folder(options: argparse.Namespace) -> None:
+    from vrp.plots.figure_files import draw_study_folder
+
+    written = draw_study_folder(
+        options.folder, options.output, names=options.only, formats=options.format or ("pdf",),
+        width=options.width, dpi=options.dpi,
+    )  # fmt: skip
+    print("\n".join(map(str, written)))
 
 
 def _add_explorer_of_folder(commands: Any) -> None:

@@ -23,12 +23,15 @@ from vrp.config.study import study_from_mapping
 from vrp.estimates.estimate_rows import (
     EvaluationItems,
     adjusted,
+    estimate_row,
     not_captured_rows,
     permutation_rows,
     reliability_rows,
     share_rows,
 )
 from vrp.interventions.conditions import conditions_by_name
+from vrp.probing.labels import TRANSFER
+from vrp.stats.auroc import auroc_estimate, clustered_auroc
 from vrp.study.results import StudyResults, open_results
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -45,6 +48,7 @@ from vrp.tables.signals import signal_table
 from vrp.tables.trace import TRACE
 
 MODELS = ("alpha", "beta", "gamma-3b-mix-224")  # the last name is as long as real ones are
+FAMILIES = ("llava", "paligemma", "qwen2_vl")
 N_LAYERS, N_HEADS, K = 6, 4, 10
 TASK_SIZES = {"existence": 90, "counting": 60, "spatial": 60, "open": 15}
 N_IMAGES = 60
@@ -237,7 +241,10 @@ class _Model:
         self.ids = items["item_id"].to_list()
         self.knows = rng.normal(size=self.n)
         self.correct = rng.random(self.n) < expit(1.1 - 0.4 * index + 1.6 * self.knows)
-        self.provenance = {"study": "synthetic", "model": name, "captured": ",".join(capture)}
+        self.provenance = {
+            "study": "synthetic", "model": name, "captured": ",".join(capture),
+            "family": FAMILIES[index % len(FAMILIES)], "checkpoint": f"published/{name}",
+        }  # fmt: skip
 
     def write(self, items: Path, boxes: Path) -> dict[str, Path]:
         names = (
@@ -458,22 +465,23 @@ class _Model:
         table = read_table(paths["signals"], signal_table())
         judged = EvaluationItems.from_frame(table, seed=0, n_boot=100, margins=EquivalenceMargins())
         rows, scores = [], {}
+        fold = np.arange(self.n) % N_FOLDS
         for layer, skill in enumerate(LAYER_SKILL):
             rows += reliability_rows(
-                "linear", self._score(skill), judged, layer=layer, correlation=False
+                "linear", self._score(skill), judged, layer=layer, correlation=False, folds=fold
             )
         for name, skill in PROBE_SKILL.items():
             if name in PROBE_NEEDS and PROBE_NEEDS[name] not in self.capture:
                 rows += not_captured_rows(name, judged, correlation=False)
                 continue
             scores[name] = self._score(skill)
-            rows += reliability_rows(name, scores[name], judged, correlation=False)
+            rows += reliability_rows(name, scores[name], judged, correlation=False, folds=fold)
             right = (scores[name] > 0.5) == judged.correct
             rows += share_rows(name, "accuracy", right, judged)
         areas = self.rng.normal(0.5, 0.02, size=20)
         rows += permutation_rows("permuted_linear_best", areas, 0.9, n=self.n)
+        rows += self._transfer_rows(judged)
         write_table(paths["probes"], PROBES, adjusted(rows), provenance=self.provenance)
-        fold = np.arange(self.n) % N_FOLDS
         predictions = {
             "item_id": self.ids * len(scores),
             "probe": [name for name in scores for _ in range(self.n)],
@@ -482,6 +490,22 @@ class _Model:
             "score": np.concatenate(list(scores.values())),
         }
         write_table(paths["predictions"], PREDICTIONS, predictions, provenance=self.provenance)
+
+    def _transfer_rows(self, judged: EvaluationItems) -> list[dict[str, object]]:
+        """Probes that know most of the split that they learnt from."""
+        splits = np.array([item_id.rpartition("/")[0] for item_id in self.ids])
+        rows = []
+        for source in np.unique(splits).tolist():
+            scores = np.where(splits == source, self._score(2.0), self._score(0.4))
+            for target in np.unique(splits).tolist():
+                here = splits == target
+                area = clustered_auroc(
+                    scores[here], judged.correct[here], judged.groups[here],
+                    n_images=judged.n_images, name=target,
+                )  # fmt: skip
+                estimate = auroc_estimate(area)
+                rows.append(estimate_row(f"{TRANSFER}{source}", target, "transfer_auroc", estimate))
+        return rows
 
     def _neurons(self) -> dict[str, object]:
         weights = self.rng.laplace(size=(N_FOLDS, 8))

@@ -20,6 +20,7 @@ from vrp.stats.clusters import (
     numbered,
     smallest_resolvable,
 )
+from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA, Estimate
 from vrp.stats.paired import (
     paired_difference,
@@ -98,25 +99,35 @@ def read_side(folder: Path) -> Side:
             "metrics have run, such as results/demo/llava"
         )
     origin = read_provenance(path)
-    rows = read_table(path, signal_table()).drop_nulls("correct")
-    if rows.is_empty():
-        raise InputError(f"{folder}: no answer is judged, since no item has a reference answer")
+    signals = read_table(path, signal_table())
     predictions = folder / "predictions.parquet"
-    if predictions.is_file():
-        scores = read_table(predictions, PREDICTIONS).filter(pl.col("probe").is_in(_PROBES))
-        if not scores.is_empty():
-            wide = scores.pivot("probe", index=("item_id", "fold"), values="score")
-            rows = rows.join(wide, on="item_id", how="left")
-    return Side(f"{origin.get('study', '?')}/{origin.get('model', '?')}", rows)
+    scores = read_table([predictions] if predictions.is_file() else [], PREDICTIONS)
+    side = side_of(f"{origin.get('study', '?')}/{origin.get('model', '?')}", signals, scores)
+    if side.rows.is_empty():
+        raise InputError(f"{folder}: no answer is judged, since no item has a reference answer")
+    return side
 
 
-def compare(first: Side, second: Side, *, margin_pp: float = 2.0) -> PairedComparison:
+def side_of(name: str, signals: pl.DataFrame, predictions: pl.DataFrame) -> Side:
+    """Join the judged rows of a signals table with the scores of the probes that are compared."""
+    rows = signals.drop_nulls("correct")
+    scores = predictions.filter(pl.col("probe").is_in(_PROBES))
+    if len(rows) and len(scores):
+        wide = scores.pivot("probe", index=("item_id", "fold"), values="score")
+        rows = rows.join(wide, on="item_id", how="left")
+    return Side(name, rows)
+
+
+def compare(
+    first: Side, second: Side, *, margin_pp: float = 2.0, margin_auroc: float = math.nan
+) -> PairedComparison:
     """Compare B with A, item by item, clustered by image.
 
     Args:
         first: A.
         second: B.
         margin_pp: differences of accuracy within ± this many percentage points count as none.
+        margin_auroc: the same of AUROCs; NaN: equivalence is not tested.
 
     Raises:
         InputError: no item is in both, or an item asks something else in each.
@@ -140,7 +151,7 @@ def compare(first: Side, second: Side, *, margin_pp: float = 2.0) -> PairedCompa
         (len(first.rows) - len(both), len(second.rows) - len(both)),
         float((right != right_of_b).mean()), margin_pp,
         _accuracies(both["task"].to_numpy(), right, right_of_b, codes, n_images, margin_pp),
-        _aurocs(both, codes, n_images),
+        _aurocs(both, codes, n_images, margin_auroc),
     )  # fmt: skip
 
 
@@ -190,7 +201,9 @@ def _accuracies(
     )
 
 
-def _aurocs(both: pl.DataFrame, codes: NDArray[np.int64], n_images: int) -> tuple[Difference, ...]:
+def _aurocs(
+    both: pl.DataFrame, codes: NDArray[np.int64], n_images: int, margin: float
+) -> tuple[Difference, ...]:
     strata = strata_of(both).to_numpy()
     found: dict[str, tuple[float, float]] = {}
     gaps: dict[str, ReportedEstimate] = {}
@@ -211,7 +224,8 @@ def _aurocs(both: pl.DataFrame, codes: NDArray[np.int64], n_images: int) -> tupl
         if len(pair) == 2 and all(part.defined for part in pair):
             found[name] = pair[0].value, pair[1].value
             gap = difference(pair[1], pair[0])
-            gaps[name] = _reported(gap, gap.estimate("clustered-delong", null=0.0), math.nan)
+            equivalent = equivalence_p(gap, low=-margin, high=margin) if margin > 0 else math.nan
+            gaps[name] = _reported(gap, gap.estimate("clustered-delong", null=0.0), equivalent)
     return tuple(Difference(name, *found[name], gap) for name, gap in corrected(gaps).items())
 
 

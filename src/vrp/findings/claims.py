@@ -7,7 +7,7 @@ from typing import NamedTuple
 from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.verdicts import Standing, is_noticeable, standing
 from vrp.findings.evidence import ModelEvidence
-from vrp.findings.published_numbers import published
+from vrp.findings.published_numbers import Published, published
 from vrp.probing.labels import LINEAR_BEST
 
 
@@ -26,6 +26,8 @@ class PaperClaim(NamedTuple):
 
     text: str
     """The claim, in a few words."""
+    label: str
+    """What it is about, in two or three."""
     key: str
     """Key of the published number that it rests on."""
     ours: Callable[[ModelEvidence], ReportedEstimate | None]
@@ -57,31 +59,32 @@ def _ablation(condition: str) -> Callable[[ModelEvidence], ReportedEstimate | No
 
 CLAIMS: tuple[PaperClaim, ...] = (
     PaperClaim(
-        "the structure of attention does not tell right from wrong", "auroc_attention",
-        _auroc("spatial_entropy"), True, False, "signals",
+        "the structure of attention does not tell right from wrong", "structure of attention",
+        "auroc_attention", _auroc("spatial_entropy"), True, False, "signals",
     ),
     PaperClaim(
-        "token confidence hardly tells", "auroc_confidence", _auroc("token_confidence"), True,
-        False, "signals",
+        "token confidence hardly tells", "token confidence",
+        "auroc_confidence", _auroc("token_confidence"), True, False, "signals",
     ),
     PaperClaim(
-        "self-consistency tells", "auroc_self_consistency", _auroc("self_consistency"), True, True,
-        "signals",
+        "self-consistency tells", "self-consistency",
+        "auroc_self_consistency", _auroc("self_consistency"), True, True, "signals",
     ),
     PaperClaim(
-        "a probe of hidden states tells", "auroc_probe", _auroc(LINEAR_BEST), True, True, "probes",
+        "a probe of hidden states tells", "hidden-state probe",
+        "auroc_probe", _auroc(LINEAR_BEST), True, True, "probes",
     ),
     PaperClaim(
-        "hiding the 30% most attended patches costs accuracy", "masking_top", _masking, False, True,
-        "interventions",
+        "hiding the 30% most attended patches costs accuracy", "most attended hidden",
+        "masking_top", _masking, False, True, "interventions",
     ),
     PaperClaim(
-        "silencing the top 5 neurons costs accuracy", "ablation_top_5", _ablation("top_5"), False,
-        True, "interventions",
+        "silencing the top 5 neurons costs accuracy", "top 5 neurons silenced",
+        "ablation_top_5", _ablation("top_5"), False, True, "interventions",
     ),
     PaperClaim(
-        "bypassing a layer’s MLP costs little", "ablation_mlp", _ablation("mlp_bypass"), False,
-        False, "interventions",
+        "bypassing a layer’s MLP costs little", "an MLP bypassed",
+        "ablation_mlp", _ablation("mlp_bypass"), False, False, "interventions",
     ),
 )  # fmt: skip
 """In the order in which the page shows them."""
@@ -111,3 +114,23 @@ def replication(claim: PaperClaim, model: ModelEvidence) -> Replication:
     if where is Standing.EQUIVALENT:
         return Replication.REPRODUCED
     return Replication.NOT_REPRODUCED if where.differs else Replication.UNDECIDED
+
+
+class JudgedClaim(NamedTuple):
+    """A claim of the papers beside what this study finds of one model."""
+
+    claim: PaperClaim
+    published: Published
+    """The papers' number for the model's family."""
+    ours: ReportedEstimate | None
+    """This study's; None where it was not run."""
+    verdict: Replication
+
+
+def judged_claims(model: ModelEvidence) -> list[JudgedClaim]:
+    """Judge every claim that the papers make about a model's family; none of another family."""
+    return [
+        JudgedClaim(claim, found, claim.ours(model), replication(claim, model))
+        for claim in CLAIMS
+        if (found := published(claim.key, model.family)) is not None
+    ]

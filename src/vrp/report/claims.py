@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from vrp.estimates.reported import ReportedEstimate
-from vrp.findings.claims import CLAIMS, Replication, replication
+from vrp.findings.claims import CLAIMS, JudgedClaim, Replication, judged_claims
 from vrp.findings.evidence import ModelEvidence
-from vrp.findings.published_numbers import CHECKPOINTS, published
+from vrp.findings.published_numbers import CHECKPOINTS
 from vrp.report.numbers import decimal
 from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, without_repeats
 
@@ -19,23 +19,23 @@ _KINDS = {
 
 def claims_table(models: Sequence[ModelEvidence]) -> Table:
     """Every claim about every model of a family that the papers ran."""
-    rows = []
-    for claim in CLAIMS:
-        for model in models:
-            found = published(claim.key, model.family)
-            if found is None:
-                continue
-            number, verdict = claim.ours(model), replication(claim, model)
-            digits, unit = (2, "") if claim.is_auroc else (1, " pp")
-            ours = estimate_cell(number, digits, signed=not claim.is_auroc, unit=unit)
-            rows.append([
-                name_cell(claim.text), Cell(model.name),
-                Cell(found.text, CHECKPOINTS[model.family], "published"), ours,
-                Cell(str(verdict), _why(verdict, model, number), _KINDS.get(verdict, "")),
-                Cell("more", link=f"#{claim.anchor}"),
-            ])  # fmt: skip
+    found = [(one, model) for model in models for one in judged_claims(model)]
+    order = [claim.key for claim in CLAIMS]
+    rows = [_row(*pair) for pair in sorted(found, key=lambda pair: order.index(pair[0].claim.key))]
     columns = ["claim of the papers", "model", "published", "ours", "verdict", ""]
     return Table(columns, without_repeats(rows), text_columns=(1, 4, 5))
+
+
+def _row(one: JudgedClaim, model: ModelEvidence) -> list[Cell]:
+    claim = one.claim
+    digits, unit = (2, "") if claim.is_auroc else (1, " pp")
+    return [
+        name_cell(claim.text), Cell(model.name),
+        Cell(one.published.text, CHECKPOINTS[model.family], "published"),
+        estimate_cell(one.ours, digits, signed=not claim.is_auroc, unit=unit),
+        Cell(str(one.verdict), _why(one.verdict, model, one.ours), _KINDS.get(one.verdict, "")),
+        Cell("more", link=f"#{claim.anchor}"),
+    ]  # fmt: skip
 
 
 def _why(verdict: Replication, model: ModelEvidence, number: ReportedEstimate | None) -> str:

@@ -420,6 +420,9 @@ STAGES: tuple[Stage, ...] = (
         writes=(FIGURES,),
         choices=("figures", "vrp.plots.figures:figure_names"),
         keys=("figures", *_MARGINS, *_CONDITIONS),
+        details="The numbers of each are beside it as CSV. `vrp figures results/demo --only "
+        "auroc_by_signal --format pdf --width column` draws figures of a study's folder for a "
+        "paper (`vrp figures FOLDER --help`).",
         cost=Cost(7.5, 0.004, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
     ),
