@@ -1,6 +1,8 @@
 """MkDocs' hook: adds the pages that follow from the code, from records and from other files."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 from capability_page import capability_page
 from command_page import command_page
@@ -26,6 +28,8 @@ _PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+_ASSETS = Path(__file__).parents[1] / "assets"
+_DRAWING = re.compile(r'<img[^>]* src="assets/(\w+\.svg)"[^>]*>')
 _DIALOG = 'data-md-component="search" role="dialog"'
 
 
@@ -49,6 +53,11 @@ def on_page_markdown(text: str, page: Page, **_: object) -> str:
     address = page.file.src_uri
     written = page.file.generated_by is None
     return for_the_site(text, f"docs/{address}", address) if written else text
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Put drawings into the page, where they take its colours."""
+    return _DRAWING.sub(lambda drawing: (_ASSETS / drawing[1]).read_text(encoding="utf-8"), html)
 
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
