@@ -88,7 +88,7 @@ def independent(n: int, wrong: float, area: float, levels: int | None, repeats: 
         tally.add(
             auroc_estimate(clustered_auroc(signal, correct, np.arange(n), n_images=n, name="all"))
         )
-    return {"n": n, "wrong": wrong, "levels": levels, **tally.row()}
+    return {"n": n, "wrong": wrong, "levels": levels, "studies": repeats, **tally.row()}
 
 
 def clustered(
@@ -171,8 +171,8 @@ def printed(rows: Iterator[dict]) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=1000, help="studies of each setting")
-    parser.add_argument("--families", type=int, default=300, help="studies of each family")
+    parser.add_argument("--repeats", type=int, default=1000, help="studies of one signal")
+    parser.add_argument("--families", type=int, default=300, help="studies of each of the rest")
     options = parser.parse_args()
     few = list(itertools.product(IMAGES, ITEMS_AN_IMAGE, OF_ANSWERS, OF_SIGNALS))
     parts = {
@@ -191,7 +191,7 @@ def main() -> None:
         "interventions": interventions(options.families),
     }
     rows = {name: printed(part) for name, part in parts.items()}
-    found = {**vars(options), **rows, "hardware": hardware("numpy", "scipy")}
+    found = {**rows, "hardware": hardware("numpy", "scipy")}
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(f"\nIntervals that cover more than {100 * WIDE:g}%:")
     printed(

@@ -3,7 +3,7 @@
     python benchmarks/judge.py
 
 Files of 100,000 made-up answers with three scores: three questions an image, three tasks and a
-dozen answers; and every answer on an image of its own, fifty tasks and 30,000 different answers.
+dozen answers; and every answer on an image of its own, twenty tasks and 30,000 different answers.
 The whole command is measured, with its page and all other files.
 """
 
@@ -24,7 +24,7 @@ N_ROWS = 100_000
 MOST_SECONDS, MOST_BYTES = 20, 10**9
 SHAPES = {
     "three questions an image": (N_ROWS // 3, 3, 12),
-    "an image each, many answers": (N_ROWS, 50, 30_000),
+    "an image each, many answers": (N_ROWS, 20, 30_000),
 }
 """Name → images, tasks, different answers."""
 

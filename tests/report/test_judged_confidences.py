@@ -42,7 +42,7 @@ def test_the_answer_comes_first_and_fits_a_screen(tmp_path, capsys):
     lines = text.splitlines()
     assert len(lines) <= 15
     assert lines[0].startswith(f"{path}: 3,000 answers on 1,000 images in 2 strata, ")
-    assert lines[1].startswith("p tells right answers from wrong ones, by a ")
+    assert lines[1].startswith("p tells right answers from wrong ones: AUROC 0.")
     assert lines[2].startswith("Answer where p is at least ")
     assert lines[-1] == f"Written: {tmp_path / 'out' / 'report.html'}"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {

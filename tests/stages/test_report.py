@@ -143,6 +143,7 @@ def test_the_page_is_whole_and_needs_nothing_else(made):
     assert list(dict.fromkeys(link for link in tree.links if link in anchors)) == anchors
     inside = {link for link in tree.links if link.startswith("#")}
     assert inside <= {f"#{name}" for name in tree.ids}
+    assert "explorer.html" in tree.links
     assert all(tree.alts)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -242,7 +241,7 @@ def _accuracies(
     if len(places) > 1:
         used = [rows[task].found for task, part in parts.items() if part.n_groups >= MIN_IMAGES]
         of_used = np.isin(tasks, [one.name for one in used])
-        mean = replace(mean_over_tasks(parts), n_groups=n_distinct(codes[of_used]))
+        mean = mean_over_tasks(parts, n_groups=n_distinct(codes[of_used]))
         means = _mean([one.first for one in used]), _mean([one.second for one in used])
         same = bool(used) and all(one.identical for one in used)
         rows[MACRO] = _accuracy(MACRO, means, mean, mean.p_against(0.0), margin, identical=same)

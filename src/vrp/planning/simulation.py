@@ -52,6 +52,7 @@ from vrp.stats.paired import (
     paired_equivalence_p,
     paired_estimate,
     sign_flip_test,
+    smallest_paired_effect,
 )
 from vrp.tables.estimates import WITHIN_STRATA
 
@@ -391,8 +392,7 @@ def smallest_effect(n_items: int, *, changed: float = CHANGED[-1], n_tests: int 
     """
     if n_items < 2:
         return math.nan
-    se = 100 * math.sqrt(changed / n_items)
-    return smallest_resolvable(se, n_items - 1, alpha=ALPHA / n_tests)
+    return smallest_paired_effect(n_items, changed / 2, n_items - 1, alpha=ALPHA / n_tests)
 
 
 def resolvable_auroc(design: Design, *, n_tests: int) -> float:

@@ -47,7 +47,8 @@ def _lead(found: JudgedConfidences) -> str:
 def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
     """Say whether a score tells right answers from wrong ones, how well, or why not."""
     number, verdict = score.auroc, score.judgement.verdict
-    auroc = f"AUROC {with_interval(number)} within strata"
+    strata = " within strata" if len(found.items.scopes) > 1 else ""
+    auroc = f"AUROC {with_interval(number)}{strata}"
     if verdict is Verdict.YES and number.value < 0.5:
         return (
             f"{score.name} is higher where answers are wrong ({auroc}): turn it round with "
@@ -55,8 +56,7 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         )
     if verdict is Verdict.YES:
         return (
-            f"{score.name} tells right answers from wrong ones, by a {size_of(number.value)} "
-            f"size: {auroc}."
+            f"{score.name} tells right answers from wrong ones: {auroc}, {size_of(number.value)}."
         )
     if verdict is Verdict.TOO_FEW:
         pooled = found.numbers[score.name, POOLED, "auroc"]
@@ -84,10 +84,11 @@ def threshold_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
     nothing = [_share(control.alpha) for control in score.thresholds if not control.accepted]
     sure = f"with {_share(1 - found.delta)} confidence"
     if not accepting:
-        first = score.thresholds[0]
+        loosest = max(score.thresholds, key=lambda control: control.alpha)
+        shares = " or ".join([", ".join(nothing[:-1]), nothing[-1]] if nothing[1:] else nothing)
         return (
-            f"No threshold of {score.name} keeps wrong answers to {listed(nothing)}, {sure}: "
-            f"{first.reason}."
+            f"No threshold of {score.name} keeps wrong answers to {shares}, {sure}: "
+            f"{loosest.reason}."
         )
     places = "; ".join(
         f"{limit_of(found, score, control)} for at most {_share(control.alpha)} wrong "
@@ -122,10 +123,15 @@ def _share(value: float, digits: int | None = None) -> str:
     return f"{100 * value:g}%" if digits is None else f"{100 * value:.{digits}f}%"
 
 
+def auroc_heading(found: JudgedConfidences) -> str:
+    """Heading of the column with the AUROC that decides."""
+    return "AUROC, within strata" if len(found.items.scopes) > 1 else "AUROC"
+
+
 def _score_table(found: JudgedConfidences) -> str:
     head = [
         "score",
-        "AUROC, within strata",
+        auroc_heading(found),
         "size",
         "verdict",
         "80% answered",

@@ -6,6 +6,7 @@ from vrp.estimates.judged_confidences import JudgedConfidences, ScoreJudgement
 from vrp.estimates.verdicts import Standing, Verdict, size_of, standing
 from vrp.report.figures import Figure
 from vrp.report.judged_confidences import (
+    auroc_heading,
     comparison_sentence,
     left_out,
     limit_of,
@@ -84,7 +85,7 @@ def _glance_table(judged: JudgedConfidences) -> Table:
         for one in judged.by_auroc
     ]
     columns = [
-        "score", "AUROC, within strata", "", "size", "verdict", "p (Holm)", "pooled", "missing",
+        "score", auroc_heading(judged), "", "size", "verdict", "p (Holm)", "pooled", "missing",
     ]  # fmt: skip
     return Table(columns, rows, text_columns=(2,))
 
@@ -99,12 +100,15 @@ def _thresholds_table(judged: JudgedConfidences) -> Table:
     rows = []
     for score in judged.by_auroc:
         for control in score.thresholds:
-            found = control.accepted
+            found = control.accepted or control.first
+            surest = "" if control.accepted else "of the surest"
             rows.append([
                 name_cell(score.name), Cell(f"{100 * control.alpha:g}%"),
-                Cell(limit_of(judged, score, control), control.reason),
-                Cell(f"{100 * found.share:.1f}%" if found else NONE),
-                Cell(f"{thousands(found.n_wrong)} of {thousands(found.n)}" if found else NONE),
+                Cell(limit_of(judged, score, control), "" if found else control.reason),
+                Cell(f"{100 * found.share:.1f}%" if found and not surest else NONE),
+                Cell(f"{thousands(found.n_wrong)} of {thousands(found.n)}", surest)
+                if found
+                else Cell(NONE),
                 Cell(f"{100 * found.bound:.1f}%" if found else NONE),
                 Cell(thousands(control.n)),
             ])  # fmt: skip

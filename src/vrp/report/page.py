@@ -111,6 +111,8 @@ def render_page(
     times: ItemTimes,
     tables: Mapping[str, Sequence[Link]],
     provenance: Mapping[str, str],
+    *,
+    has_explorer: bool,
 ) -> str:
     """The whole page; every text that comes from data is escaped.
 
@@ -125,11 +127,13 @@ def render_page(
         times: what the stages took; the only numbers that two runs do not share.
         tables: table → links to its files.
         provenance: of the report itself.
+        has_explorer: whether the study's explorer is beside the page.
     """
     models = study.models
     return page_environment().get_template("report.html.j2").render(
         title=title,
         study=study.study,
+        has_explorer=has_explorer,
         sections=SECTIONS,
         sources=_sources(figures, tables),
         drawn_of={anchor: SOURCES.get(anchor, Sources()).figures for anchor, _ in SECTIONS},

@@ -134,7 +134,7 @@ class ClusteredEstimate:
         variance = own + shared * self.n_groups / (self.n_groups - 1)
         return math.sqrt(variance) if variance > 0 else math.nan
 
-    @property
+    @cached_property
     def df(self) -> float:
         """Degrees of freedom of Student's t; NaN where there is no variance.
 
