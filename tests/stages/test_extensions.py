@@ -167,8 +167,13 @@ def test_the_report_shows_signal_cost_and_figure(study, drawn, tmp_path):
     page = (tmp_path / "r.html").read_text()
     words = text_of(page)
     costs = words[words.index("What reading a signal costs") :]
-    (row,) = [line for line in costs.split("none of its own") if "10 samples" in line]
-    assert "10 samples self-consistency S SC , semantic entropy, 2 more signals" in row
+    of_samples = [
+        name for name, signal in SIGNALS.items()
+        if signal.deployable and any(need.startswith("consistency") for need in signal.needs)
+    ]  # fmt: skip
+    assert "sample_entropy" in of_samples
+    more = f"self-consistency S SC , expected S SC , exact, {len(of_samples) - 2} more signals"
+    assert f"sample K answers an item from one prefill {more}" in costs
     assert f"{LABEL} <i>S</i><sub>k</sub>" in page
     assert "Entropy of the samples of every item." in words
     assert words.index("Figure 1. AUROC within strata") < words.index(
