@@ -61,6 +61,14 @@ reference: venv ## Rewrite config/README.md, config/schema.json and docs/stages.
 	@$(ACTIVE) python -m vrp.config.reference config
 	@$(ACTIVE) python -m vrp.study.reference docs
 
+.PHONY: dist
+dist: venv ## Build wheel and sdist into build/dist and check them
+	rm -rf build/dist
+	$(ACTIVE) python -m build --no-isolation --outdir build/dist .
+	$(PYTHON) -m venv build/twine-venv
+	build/twine-venv/bin/python -m pip install --quiet twine
+	build/twine-venv/bin/twine check --strict build/dist/*
+
 .PHONY: lock
 lock: ## Renew requirements.lock, what a fresh install of pyproject.toml yields today, and envs/
 	rm -rf build/lock

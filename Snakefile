@@ -3,6 +3,7 @@ When can a vision-language model's answer be trusted, and where in the model can
 
     fetch_data, fetch_model -> sample -> extract, blind, consistency -> metrics -> probes
                             -> mask, ablate -> effects -> figures -> report
+                                          -> explorer
 
 One file per stage in workflow/rules; a rule has its stage's name, so that `--until metrics` and
 `--forcerun probes` mean what they say (gather has two: the other is gather_interventions). Each

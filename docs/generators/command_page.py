@@ -19,13 +19,14 @@ def command_page() -> str:
     return "\n".join([_HEAD, *_sections(build_parser(), "##")])
 
 
-def _sections(parser: argparse.ArgumentParser, level: str) -> Iterator[str]:
-    for name, command in subcommands(parser).items():
+def _sections(parser: argparse.ArgumentParser, level: str, before: str = "") -> Iterator[str]:
+    for last, command in subcommands(parser).items():
+        name = f"{before}{last}"
         yield f"{level} {name}\n\n```text\n{command.format_help().rstrip()}\n```\n"
         if getattr(command, "other_use", None):
             option, other = command.other_use
             yield f"{level}# {name} {option}\n\n```text\n{other.format_help().rstrip()}\n```\n"
-        yield from _sections(command, level + "#")
+        yield from _sections(command, f"{level}#", f"{name} ")
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

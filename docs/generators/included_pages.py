@@ -19,18 +19,27 @@ _LINK = re.compile(r"(!?)\[([^\]]+)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 def included_pages() -> dict[str, str]:
     """Return address → page."""
     return {
-        address: _LINK.sub(lambda link, source=source: _rewritten(link, source), _text(source))
+        address: for_the_site((ROOT / source).read_text(encoding="utf-8"), source, address)
         for source, address in INCLUDED.items()
     }
 
 
-def _text(source: str) -> str:
-    return (ROOT / source).read_text(encoding="utf-8")
+def for_the_site(text: str, source: str, address: str) -> str:
+    """Return a page's text with links of the repository as links of the site.
 
+    Args:
+        text: Markdown.
+        source: its file in the repository.
+        address: where the site has it.
+    """
 
-def _rewritten(link: re.Match[str], source: str) -> str:
-    """A link to a page of the site where there is one, or else the text alone."""
-    _, text, target, place = link.groups()
-    path = os.path.normpath(Path(source).parent / target)
-    address = INCLUDED.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else "")
-    return f"[{text}]({address}{place or ''})" if address else text
+    def rewritten(link: re.Match[str]) -> str:
+        picture, words, target, place = link.groups()
+        path = os.path.normpath(Path(source).parent / target)
+        there = INCLUDED.get(path) or (path[5:] if path.startswith("docs/") else "")
+        if not there:  # a file that the site does not have
+            return words
+        relative = os.path.relpath(there, Path(address).parent)
+        return f"{picture}[{words}]({relative}{place or ''})"
+
+    return _LINK.sub(rewritten, text)

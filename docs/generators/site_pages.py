@@ -5,7 +5,7 @@ from collections.abc import Callable
 from capability_page import capability_page
 from command_page import command_page
 from gallery import gallery_page, gallery_pictures
-from included_pages import included_pages
+from included_pages import for_the_site, included_pages
 from measured_pages import performance_page, simulation_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -26,6 +26,9 @@ _PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+_DIALOG = 'data-md-component="search" role="dialog"'
+
+
 def generated_pages() -> dict[str, str]:
     """Return address → Markdown of every page that is made while the site is built."""
     pages = {address: make() for address, make in _PAGES.items()}
@@ -41,10 +44,19 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
+def on_page_markdown(text: str, page: Page, **_: object) -> str:
+    """Lead links to files of the repository to where the site has them."""
+    address = page.file.src_uri
+    written = page.file.generated_by is None
+    return for_the_site(text, f"docs/{address}", address) if written else text
+
+
 def on_post_page(output: str, page: Page, **_: object) -> str:
-    """Load the script that searches without a server from the site, not from elsewhere."""
+    """Load the script that searches without a server from the site, not from elsewhere; name the
+    search for screen readers."""
     here = get_relative_url("assets/frame-worker.js", page.url)
-    return output.replace("https://unpkg.com/iframe-worker/shim", here)
+    output = output.replace("https://unpkg.com/iframe-worker/shim", here)
+    return output.replace(_DIALOG, f'{_DIALOG} aria-label="Search"')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

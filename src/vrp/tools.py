@@ -4,14 +4,19 @@ Importing this module must stay light: a tool's own imports happen when it is ca
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrp.command_parser import FOLDER, add_command, add_other_use, config_option
 from vrp.config.study import load_study
+from vrp.errors import InputError
 from vrp.monitor_command import add_monitor
 from vrp.planning.devices import DEFAULT_GPU, DEVICES
 from vrp.zoo import ZOO_FAMILIES
+
+if TYPE_CHECKING:
+    from vrp.config.margins import EquivalenceMargins
 
 
 def add_tools(commands: Any) -> None:
@@ -23,8 +28,11 @@ def add_tools(commands: Any) -> None:
     _add_planning(commands)
     _add_simulate(commands)
     _add_compare(commands)
+    _add_judge(commands)
     _add_apply(commands)
     _add_report_of_folder(commands)
+    _add_figures_of_folder(commands)
+    _add_explorer_of_folder(commands)
     _add_zoo(commands)
     add_monitor(commands)
 
@@ -134,39 +142,57 @@ def _add_simulate(commands: Any) -> None:
         commands, "simulate", "say what a study of these counts could find, before it is run",
         _simulate,
         "Draws studies of a configuration's counts with a known truth and judges them as the "
-        "report does: how often each verdict falls, how often intervals hold the truth, and the "
-        "smallest AUROC and effect on accuracy that the counts can show with 80% power. No data "
-        "and no model are needed.",
+        "report does: how often each verdict falls where all signals are noise, where one is not, "
+        "and where one knows the emitted answer alone; how often an effect of an intervention is "
+        "found, and no effect shown; how often intervals hold the truth; the smallest AUROC and "
+        "effect that the counts can show with 80% power. Splits share images as the "
+        "configuration's data do. No data and no model are needed.",
     )  # fmt: skip
     config_option(parser)
-    parser.add_argument(
-        "--wrong", type=float, nargs="+", metavar="SHARE",
-        help="share of wrong answers: one, or one for each split of the study (0.3)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--auroc", type=float, nargs="+", default=[0.5, 0.55, 0.6, 0.7], metavar="A",
-        help="true AUROCs of one signal beside noise (0.5 0.55 0.6 0.7)",
-    )  # fmt: skip
-    parser.add_argument("--signals", type=int, help="signals that are judged together (13)")
-    parser.add_argument("--studies", type=int, default=200, help="studies of each truth (200)")
-    parser.add_argument(
-        "--questions-per-image", type=int, default=1, metavar="N",
-        help="questions that share an image; answers on one image hang together (1)",
-    )  # fmt: skip
+    for name, kind, text, metavar in (
+        ("--wrong", float, "share of wrong answers: one, or one for each split (0.3)", "SHARE"),
+        ("--answers", int, "different answers: one number, or one for each split (2)", "N"),
+        ("--auroc", float, "true AUROCs of one signal beside noise (0.55 0.6 0.7)", "A"),
+        ("--changed", float, "shares of answers that interventions change (0.05 0.2)", "SHARE"),
+        ("--effect", float, "true effects on accuracy, beside none, percentage points (2 5)", "PP"),
+    ):
+        parser.add_argument(name, type=kind, nargs="+", help=text, metavar=metavar)
+    for name, kind, text, metavar in (
+        ("--answer-odds", float, "odds of being right with the most reliable answer, over those "
+         "with the least reliable one (2)", "R"),
+        ("--signals", int, "signals that are judged together (as many as of attention)", "N"),
+        ("--correlation", float, "correlation of two signals (0.32, as on the embedded scenes); "
+         "independent noise, the worst case, is drawn, too", "R"),
+        ("--studies", int, "studies of each truth (200)", "N"),
+        ("--questions-per-image", int, "questions that share an image, of whatever split (by the "
+         "configuration's data)", "N"),
+    ):  # fmt: skip
+        parser.add_argument(name, type=kind, help=text, metavar=metavar)
     parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from vrp.planning.simulation import N_SIGNALS, WRONG, Design, as_json, as_text, simulate
+    from vrp.config.margins import EquivalenceMargins
+    from vrp.planning.simulated_studies import Design
+    from vrp.planning.simulation import AUROCS, simulate
+    from vrp.planning.simulation_text import as_json, as_text
     from vrp.tables.atomic_files import write_text
 
+    def given(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
     study = load_study(options.config)
-    design = Design.of(study, options.wrong or [WRONG], per_image=options.questions_per_image)
-    n_signals = N_SIGNALS if options.signals is None else options.signals
-    found = simulate(
-        design, options.auroc, n_signals=n_signals, n_studies=options.studies,
-        margin=study.metrics.auroc_margin,
-    )  # fmt: skip
+    design = Design.of(study, **given(
+        wrong=options.wrong, answers=options.answers, answer_odds=options.answer_odds,
+        per_image=options.questions_per_image,
+    ))  # fmt: skip
+    margins = EquivalenceMargins(
+        auroc=study.metrics.auroc_margin, effect_pp=study.effects.equivalence_pp
+    )
+    found = simulate(design, options.auroc or AUROCS, margins=margins, **given(
+        n_signals=options.signals, correlation=options.correlation, n_studies=options.studies,
+        changed=options.changed, effects=options.effect,
+    ))  # fmt: skip
     if options.json:
         write_text(options.json, as_json(design, found))
     print(as_text(design, found))
@@ -179,13 +205,19 @@ def _add_compare(commands: Any) -> None:
         "Both are folders of one model of a study whose metrics have run. On the questions that "
         "both answered: accuracy by task, and the AUROC within strata of every signal and probe "
         "that both have; B minus A, paired by item, clustered by image, corrected after Holm, with "
-        "the smallest difference that could have been found.",
+        "the smallest difference that could have been found. Models are equivalent where the "
+        "difference lies within a margin, and identical where no answer or score differs.",
     )  # fmt: skip
     parser.add_argument("first", type=Path, metavar="A", help="such as results/demo/llava")
     parser.add_argument("second", type=Path, metavar="B", help="such as results/demo/qwen2_vl")
     parser.add_argument(
-        "--margin", type=float, default=2.0, metavar="PP",
-        help="differences of accuracy within ± this count as none, percentage points (2)",
+        "--margin", type=float, metavar="PP",
+        help="differences of accuracy within ± this count as none, percentage points (the studies' "
+        "effects.equivalence_pp)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--auroc-margin", type=float, metavar="D",
+        help="differences of AUROC within ± this count as none (the studies' metrics.auroc_margin)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
     parser.add_argument("--figure", type=Path, help="draw them into this file (.svg, .pdf or .png)")
@@ -196,7 +228,16 @@ def _compare(options: argparse.Namespace) -> None:
     from vrp.report.paired_comparison import as_json, as_text
     from vrp.tables.atomic_files import write_text
 
-    found = compare(read_side(options.first), read_side(options.second), margin_pp=options.margin)
+    if not all(margin is None or margin > 0 for margin in (options.margin, options.auroc_margin)):
+        raise InputError("--margin and --auroc-margin must be above 0")
+    folders = options.first, options.second
+    first, second = (read_side(folder) for folder in folders)
+    margins = _narrower_margins(folder.parent for folder in folders)
+    found = compare(
+        first, second,
+        margin_pp=options.margin or margins.effect_pp,
+        margin_auroc=options.auroc_margin or margins.auroc,
+    )  # fmt: skip
     if options.json:
         write_text(options.json, as_json(found))
     if options.figure:
@@ -204,6 +245,74 @@ def _compare(options: argparse.Namespace) -> None:
 
         draw(found, options.figure)
     print(as_text(found))
+
+
+def _narrower_margins(studies: Iterable[Path]) -> "EquivalenceMargins":
+    """Margins of the studies in these folders, of each the narrowest; the defaults where none."""
+    from vrp.config.margins import EquivalenceMargins
+    from vrp.study.results import margins_of
+    from vrp.study.study_folder import SNAPSHOT, read_snapshot
+
+    found = [margins_of(read_snapshot(one)) for one in studies if (one / SNAPSHOT).is_file()]
+    return EquivalenceMargins(*map(min, zip(*(found or [EquivalenceMargins()]), strict=True)))
+
+
+def _add_judge(commands: Any) -> None:
+    parser = add_command(
+        commands, "judge", "judge confidences that any model or service gave its answers", _judge,
+        "The file is JSON lines or CSV, a row an answer: id, correct (true, false, 0 or 1), and a "
+        "score, or several under scores; where known, also the image, a stratum such as the task, "
+        "and the answer's text. For every score: AUROC within strata with a verdict and guards, "
+        "accuracy where the least sure answers are left out, calibration, and thresholds above "
+        "which at most a share of the answers is wrong, with a guarantee; scores are compared in "
+        "pairs. Intervals count images.",
+    )  # fmt: skip
+    parser.add_argument("file", type=Path, metavar="FILE", help="the answers, one a row")
+    parser.add_argument(
+        "--scores", nargs="+", default=[], metavar="NAME",
+        help="columns that hold confidences (score, or all of scores)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--low-is-sure", nargs="+", default=[], metavar="NAME",
+        help="scores of which a smaller value means surer, such as entropies",
+    )  # fmt: skip
+    for option, what in (
+        ("id", "different names of the rows (id)"),
+        ("correct", "whether the answer is right (correct)"),
+        ("group", "the image, or whatever else several rows share (group, image or image_id)"),
+        ("stratum", "the task or kind of question, within which answers are compared (stratum, "
+         "task)"),
+        ("answer", "the answer's text (answer)"),
+    ):  # fmt: skip
+        parser.add_argument(f"--{option}", metavar="COLUMN", help=f"column that holds {what}")
+    parser.add_argument(
+        "--alpha", type=float, nargs="+", default=[0.05, 0.1, 0.2], metavar="SHARE",
+        help="greatest shares of wrong answers among those accepted (0.05 0.1 0.2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--delta", type=float, default=0.1, metavar="CHANCE",
+        help="chance that such a guarantee may fail (0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER",
+        help="write report.html, judge.json, and the numbers as CSV into this folder, too",
+    )  # fmt: skip
+
+
+def _judge(options: argparse.Namespace) -> None:
+    from vrp.data.confidence_file import USUAL_NAMES, read_confidences
+    from vrp.estimates.judged_confidences import judge_confidences
+    from vrp.report.judged_confidences import as_text
+    from vrp.report.judged_folder import write_folder
+
+    chosen = {what: getattr(options, what) for what in USUAL_NAMES if getattr(options, what)}
+    file = read_confidences(
+        options.file, scores=options.scores, columns=chosen, low_is_sure=options.low_is_sure
+    )
+    found = judge_confidences(file, alphas=sorted(set(options.alpha)), delta=options.delta)
+    print(as_text(found))
+    if options.output:
+        print(f"Written: {write_folder(found, options.output)}")
 
 
 def _add_apply(commands: Any) -> None:
@@ -265,6 +374,59 @@ def _report_of_folder(options: argparse.Namespace) -> None:
 
     run_in_folder(STAGE["report"], options.folder)
     print("\n".join(report_in_short(options.folder)))
+
+
+def _add_figures_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["figures"], FOLDER, _figures_of_folder,
+        "Draw figures of a study's folder: as wide as a page's text (6.9 inches, type of 8 points "
+        "and more) or as a column of it (3.25 inches, 6.5 points and more). They are written into "
+        "the current folder, or another, never among the study's own, and their paths printed.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+    parser.add_argument(
+        "--only", action="extend", nargs="+", default=[], metavar="FIGURE",
+        help="such as auroc_by_signal; may be given several times (all figures)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", action="extend", nargs="+", choices=("svg", "png", "pdf", "csv"),
+        help="csv: the numbers that a figure shows (pdf)",
+    )  # fmt: skip
+    parser.add_argument("--width", choices=("page", "column"), default="page", help="(page)")
+    parser.add_argument(
+        "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
+    )
+    parser.add_argument("--dpi", type=int, help="dots an inch of PNG files (the study's own)")
+
+
+def _figures_of_folder(options: argparse.Namespace) -> None:
+    from vrp.plots.figure_files import draw_study_folder
+
+    written = draw_study_folder(
+        options.folder, options.output, names=options.only, formats=options.format or ("pdf",),
+        width=options.width, dpi=options.dpi,
+    )  # fmt: skip
+    print("\n".join(map(str, written)))
+
+
+def _add_explorer_of_folder(commands: Any) -> None:
+    parser = add_other_use(
+        commands.choices["explorer"], FOLDER, _explorer_of_folder,
+        "Write the explorer of a study's folder, whole or not, and print where it is.",
+    )  # fmt: skip
+    parser.add_argument(
+        "folder", type=Path, help="the results folder of a study, such as results/demo"
+    )
+
+
+def _explorer_of_folder(options: argparse.Namespace) -> None:
+    from vrp.study.graph import EXPLORER, STAGE
+    from vrp.study.unfinished import run_in_folder
+
+    run_in_folder(STAGE["explorer"], options.folder)
+    print(options.folder / EXPLORER.path)
 
 
 def _add_zoo(commands: Any) -> None:

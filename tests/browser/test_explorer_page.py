@@ -16,16 +16,12 @@ from vrp.explorer.writer import ExplorerPlaces, write_explorer
 from vrp.study.explorer_files import explorer_files
 from vrp.study.results import open_results
 from vrp.tables.answers import ANSWERS
+from vrp.tables.interventions import MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.signals import signal_table, strata_of
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 MODELS = ("alpha", "beta")
 N_ITEMS = 225
@@ -65,39 +61,20 @@ def whole(tmp_path_factory):
     return folder, write_study(folder)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def opened(browser):
-    """Open the explorer of a folder; the page must log nothing and ask for nothing but files."""
-    pages, trouble = [], []
+def opened(open_page):
+    """Open the explorer of a folder; the page must complain of nothing and fetch nothing."""
+    pages = []
 
-    def open_page(folder, link="", **settings):
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
-        page = context.new_page()
-        page.on("console", lambda message: trouble.append(message.text))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("file:", "blob:")) or trouble.append(request.url)
-            ),
-        )
-        page.goto(f"file://{folder}/explorer.html{link}")
-        page.wait_for_selector(".picture")
-        pages.append(context)
-        return page
+    def explorer(folder, link="", **options):
+        found = open_page(folder / "explorer.html", link, **options)
+        found.page.wait_for_selector(".picture")
+        pages.append(found)
+        return found.page
 
-    yield open_page
-    for context in pages:
-        context.close()
-    assert trouble == []
+    yield explorer
+    for found in pages:
+        assert (found.errors, found.requests) == ([], [])
 
 
 def settle(page):
@@ -245,8 +222,6 @@ def test_interventions_of_the_item_are_those_of_the_table(whole, opened):
     item = results.table(ITEMS)["item_id"][0]
     page = opened(folder, f"#item={item}&shown=alpha")
     page.wait_for_selector("text=with the image")
-    from vrp.tables.interventions import MASK
-
     rows = results.models[0].table(MASK).filter(item_id=item, condition="random_30")
     shown = page.locator("tr", has=page.get_by_text("random 30% of patches", exact=True))
     cells = shown.first.locator("td").all_inner_texts()
@@ -265,18 +240,36 @@ def test_a_study_of_answers_alone_says_what_was_not_run(tmp_path, opened):
         assert missing in text
 
 
-def test_a_file_of_another_run_is_refused(whole, tmp_path, browser):
+def test_a_file_of_another_run_is_refused(whole, tmp_path, open_page):
     folder, _ = whole
     shutil.copytree(folder, tmp_path / "copy")
     spoilt = tmp_path / "copy" / "explorer" / "items" / "000.js"
     text = spoilt.read_text(encoding="utf-16")
     stamp = re.search(r'"([0-9a-f]{12})"', text)[1]
     spoilt.write_bytes(("\ufeff" + text.replace(stamp, "0" * 12)).encode("utf-16-le"))
-    page = browser.new_page()
-    page.goto(f"file://{tmp_path}/copy/explorer.html")
+    page = open_page(tmp_path / "copy" / "explorer.html").page
     page.wait_for_selector("#problem:not([hidden])")
     assert page.inner_text("#problem").startswith("explorer/items/000.js is of another run;")
-    page.close()
+
+
+def test_a_rule_shows_an_answer_that_meets_it_and_sorting_the_first(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    page.click("text=Confident but wrong")
+    assert page.inner_text("#card .panel .tag") == "wrong"
+    page.keyboard.press("j")
+    page.select_option("[name=sort]", "signal token_confidence")
+    settle(page)
+    assert page.get_attribute("#list", "aria-activedescendant") == "row-0"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_is_in_the_way_of_anyone(whole, open_page, scheme):
+    explorer = open_page(
+        whole[0] / "explorer.html", "#all=1&rule=sharp_wrong&layer=2", color_scheme=scheme
+    )
+    explorer.page.wait_for_selector("text=Heads of layer 2")
+    assert explorer.serious() == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -143,6 +143,13 @@ def test_a_score_that_reads_more_than_the_answer_holds():
     assert {guard.outcome for guard in found.judgement.claim.guards} == {Outcome.HOLDS}
 
 
+def test_answers_that_are_all_different_leave_the_guard_within_answers_out():
+    correct, probability = planted(1000)
+    found = judged(correct, {"p": probability}, answers=map(str, range(1000))).scores[0]
+    assert [guard.name for guard in found.judgement.claim.guards] == ["answer only"]
+    assert found.judgement.verdict is Verdict.YES
+
+
 def test_pairs_are_compared_on_the_items_that_both_have():
     correct, probability = planted()
     random = np.random.default_rng(7)

@@ -13,9 +13,10 @@ from sklearn.metrics import roc_auc_score
 from vrp.config.margins import EquivalenceMargins
 from vrp.plots.condition_style import CONDITION_COLOURS
 from vrp.plots.figures.sampled_and_exact import parts
-from vrp.plots.layer_values import clustered_means
+from vrp.plots.layer_values import mean_intervals
 from vrp.plots.style import (
     BLUE,
+    GREEN,
     GREY,
     INK,
     ORANGE,
@@ -23,7 +24,10 @@ from vrp.plots.style import (
     WRONG,
     house_style,
     model_colour,
+    model_marker,
 )
+from vrp.signals.registry import SIGNALS
+from vrp.stats.proportion import clustered_share
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
 from vrp.tables.consistency import CONSISTENCY
@@ -56,7 +60,8 @@ def panel(figure, row=0, model=0):
 
 
 def note_of(ax):
-    return [text.get_text() for text in ax.texts]
+    """What stands above a panel, its name left out, in one line."""
+    return " ".join(text.get_text().replace("\n", " ") for text in ax.texts[1:])
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +73,25 @@ def first(study):
 def test_means_have_the_textbook_interval_when_every_item_is_its_own_image():
     values = np.random.default_rng(0).normal(size=(40, 2))
     values[3, 1] = np.nan
-    found = clustered_means(values, np.arange(40))
-    for k, column in enumerate((values[:, 0], np.delete(values[:, 1], 3))):
+    found = mean_intervals(values, np.arange(40))
+    for mark, column in zip(found, (values[:, 0], np.delete(values[:, 1], 3)), strict=True):
         half = stats.t.ppf(0.975, len(column) - 1) * stats.sem(column)
-        assert found.mean[k] == pytest.approx(column.mean())
-        assert found.low[k] == pytest.approx(column.mean() - half)
-        assert found.high[k] == pytest.approx(column.mean() + half)
+        assert mark["value"] == pytest.approx(column.mean())
+        assert mark["low"] == pytest.approx(column.mean() - half)
+        assert mark["high"] == pytest.approx(column.mean() + half)
+        assert mark["n"] == mark["images"] == len(column)
 
 
 def test_asking_the_same_image_twice_does_not_narrow_the_interval():
     values = np.random.default_rng(1).normal(size=(30, 1))
-    once = clustered_means(values, np.arange(30))
-    twice = clustered_means(np.repeat(values, 2, axis=0), np.repeat(np.arange(30), 2))
-    assert twice.low == pytest.approx(once.low)
+    (once,) = mean_intervals(values, np.arange(30))
+    (twice,) = mean_intervals(np.repeat(values, 2, axis=0), np.repeat(np.arange(30), 2))
+    assert twice["low"] == pytest.approx(once["low"])
 
 
 def test_means_of_nothing_are_missing():
-    found = clustered_means(np.full((3, 1), np.nan), np.arange(3))
-    assert np.isnan(found.mean).all()
-    assert np.isnan(found.low).all()
+    (found,) = mean_intervals(np.full((3, 1), np.nan), np.arange(3))
+    assert np.isnan([found["value"], found["low"]]).all()
 
 
 @pytest.mark.slow
@@ -109,8 +114,9 @@ def test_entropy_by_layer(figure_of, first):
             expected = values[chosen][np.isfinite(values[chosen]).any(axis=1)].mean(axis=0)
             np.testing.assert_allclose(line.get_ydata(), expected, atol=2e-6)
     seen = np.isfinite(share).any(axis=1)
-    counts = f"{(right & seen).sum()} right, {(~right & seen).sum()} wrong answers"
-    assert counts in note_of(panel(figure))
+    counts = note_of(panel(figure))
+    assert f"{(right & seen).sum()} right, " in counts
+    assert f"{(~right & seen).sum()} wrong, " in counts
     assert not seen.all()
 
 
@@ -142,6 +148,10 @@ def test_contributions_are_ratios_of_sums(figure_of, first):
     assert sum(heights) == pytest.approx(100)
 
 
+def shares_of(ax, index):
+    return [x for x, _ in dots(ax, model_colour(index), marker=model_marker(index))]
+
+
 def test_accuracy_by_task(figure_of, study):
     accuracy, parsed, existence = figure_of("accuracy_by_task").axes
     tasks = study.table(ITEMS)["task"].to_numpy()
@@ -151,7 +161,7 @@ def test_accuracy_by_task(figure_of, study):
         wanted = ["existence", "counting", "spatial", "open"]
         for ax, hits in ((accuracy, right), (parsed, could)):
             expected = [hits[tasks == task].mean() for task in wanted] + [hits.mean()]
-            assert [x for x, _ in dots(ax, model_colour(index))] == pytest.approx(expected)
+            assert shares_of(ax, index) == pytest.approx(expected)
         asked = tasks == "existence"
         said = model.table(ANSWERS)["parsed"].to_numpy()
         expected = [
@@ -159,7 +169,7 @@ def test_accuracy_by_task(figure_of, study):
             right[asked & (said == "yes")].mean(),
             right[asked & (said == "no")].mean(),
         ]
-        assert [x for x, _ in dots(existence, model_colour(index))] == pytest.approx(expected)
+        assert shares_of(existence, index) == pytest.approx(expected)
     truth = (study.table(ITEMS).filter(pl.col("task") == "existence")["reference"] == "yes").mean()
     (dotted,) = [c for c in existence.collections if len(c.get_segments()) == 1
                  and np.ptp(c.get_segments()[0][:, 0]) == 0]  # fmt: skip
@@ -234,14 +244,16 @@ def test_probe_by_layer(figure_of, first):
     assert band.max() == pytest.approx(by_layer["high"].max())
     assert band.min() == pytest.approx(by_layer["low"].min())
     beside = (
-        ("linear_best", BLUE), ("blind_linear_best", ORANGE), ("permuted_linear_best", GREY),
+        ("linear_best", BLUE, "s"), ("blind_linear_best", ORANGE, "^"),
+        ("permuted_linear_best", GREY, "D"),
     )  # fmt: skip
-    for name, colour in beside:
-        ((x, y),) = dots(ax, colour)
+    for name, colour, marker in beside:
+        ((x, y),) = dots(ax, colour, marker=marker)
         assert y == wanted.filter(predictor=name)["value"].item()
         assert x > 5  # right of the last layer
     best = by_layer.sort("value", descending=True).row(0, named=True)
-    assert note_of(ax) == [f"linear probe highest at layer {best['layer']}: {best['value']:.2f}"]
+    highest = f"linear probe highest at layer {best['layer']}: {best['value']:.2f}"
+    assert note_of(ax).startswith(highest)
 
 
 @pytest.mark.slow
@@ -284,55 +296,88 @@ def test_sampled_and_exact(figure_of, first):
         .to_series()
     )
     sampled = model.table(CONSISTENCY)["self_consistency"].cast(pl.Float64)
-    shown = parts(pl.DataFrame({"expected": expected.cast(pl.Float64), "sampled": sampled}))
+    columns = {"expected": expected.cast(pl.Float64), "sampled": sampled}
+    shown = pl.DataFrame(parts(pl.DataFrame({**columns, "group": np.arange(len(sampled))})))
     assert shown["n"].sum() == len(sampled)
     assert shown["n"].to_list() == pytest.approx([len(sampled) / 10] * 10, abs=1)
     order = expected.arg_sort()[: shown["n"][0]]
-    assert shown["mean"][0] == pytest.approx(sampled.gather(order).mean())
+    assert shown["value"][0] == pytest.approx(sampled.gather(order).mean())
     assert shown["expected"][0] == pytest.approx(expected.gather(order).mean())
     found = dots(ax, BLUE)
-    assert [y for _, y in found] == pytest.approx(shown["mean"].to_list())
+    assert [y for _, y in found] == pytest.approx(shown["value"].to_list())
 
 
 @pytest.mark.slow
 def test_self_consistency(figure_of, first):
     model, right = first
     figure = figure_of("self_consistency")
-    agree = (10 * model.table(signal_table())["self_consistency"].to_numpy()).round().astype(int)
+    signals = model.table(signal_table())
+    agree = (10 * signals["self_consistency"].to_numpy()).round().astype(int)
+    images = signals["group"].rank("dense").to_numpy().astype(int) - 1
     above, below = panel(figure), panel(figure, 1)
     levels = np.unique(agree)
     drawn = dots(above, BLUE)
     assert [x for x, _ in drawn] == pytest.approx(levels / 10)
     for (_, y), level, interval in zip(drawn, levels, above.collections, strict=True):
-        n, hits = int((agree == level).sum()), int(right[agree == level].sum())
-        assert y == pytest.approx(hits / n)
-        wilson = stats.binomtest(hits, n).proportion_ci(method="wilson")
+        hits = right[agree == level]
+        assert y == pytest.approx(hits.mean())
+        share = clustered_share(hits, images[agree == level], n_images=images.max() + 1)
         ends = interval.get_segments()[0][:, 1]
-        assert ends == pytest.approx([wilson.low, wilson.high])
+        assert ends == pytest.approx([share.low, share.high])
     shares = [bar.get_height() for bar in below.patches]
     assert shares == pytest.approx([(agree == level).mean() for level in levels])
     share, hit = (agree == 10).mean(), right[agree == 10].mean()
-    assert note_of(above) == [
-        f"all agree on {100 * share:.0f}% of items; {100 * hit:.0f}% of them right"
-    ]
+    assert note_of(above).startswith(
+        f"all agree on {100 * share:.0f}% of items {100 * hit:.0f}% of them right"
+    )
 
 
 @pytest.mark.slow
-def test_risk_coverage(figure_of, first):
+def test_risk_coverage(figure_of, study, modules, first):
+    """Within each task and form the surest are answered, the same share of each."""
     model, right = first
-    ax = panel(figure_of("risk_coverage"))
-    entries = dict(text.get_text().split("  ")[::-1] for text in ax.get_legend().get_texts())
+    signals = model.table(signal_table())
+    strata = (signals["task"] + signals["form"]).to_numpy()
     scores = model.table(PREDICTIONS).filter(probe="fusion").sort("item_id")["score"].to_numpy()
+    marks = modules["risk_coverage"].data(study).filter(model=model.name)
     for name, values in (
-        ("decision margin", model.table(signal_table())["decision_margin"].to_numpy()),
-        ("fusion of all deployable signals", scores),
-    ):
-        wrong = ~right[np.argsort(-values)]
-        risks = [wrong[:k].mean() for k in range(1, len(wrong) + 1)]
-        assert entries[name] == f"{np.mean(risks):.3f}"
+        ("decision_margin", signals["decision_margin"].to_numpy()), ("fusion", scores),
+    ):  # fmt: skip
+        risk, area = np.zeros(20), 0.0
+        for stratum in np.unique(strata):
+            own = strata == stratum
+            wrong = ~right[own][np.argsort(-values[own])]
+            n, errors = own.sum(), np.cumsum([0, *wrong])
+            answered = np.arange(1, 21) / 20 * n
+            weight = n / len(right)
+            risk += weight * np.interp(answered, np.arange(n + 1), errors) / answered
+            area += weight * np.mean(errors[1:] / np.arange(1, n + 1))
+        own = marks.filter(predictor=name)
+        found = own.filter(quantity="risk")
+        assert found["value"].to_list() == pytest.approx(risk)
+        assert own.filter(quantity="AURC")["value"].item() == pytest.approx(area)
+        assert (found["low"] <= found["value"]).all()
+        assert (found["value"] < found["high"]).all()
+        assert area < 1 - right.mean() - 0.03  # planted
+    ax = panel(figure_of("risk_coverage"))
+    (line,) = lines(ax, GREEN)
+    drawn = marks.filter(predictor="decision_margin", quantity="risk")
+    np.testing.assert_array_equal(line.get_ydata(), drawn["value"])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    areas = {f"{area:.3f}" for area in marks.filter(quantity="AURC")["value"]}
+    assert set(labels) == areas
     for line in ax.lines:
         assert line.get_ydata()[-1] == pytest.approx(1 - right.mean())
-    assert float(entries["decision margin"]) < 1 - right.mean() - 0.05  # planted
+
+
+@pytest.mark.slow
+def test_a_signal_of_an_extension_has_a_curve_under_its_label(study, modules, monkeypatch):
+    monkeypatch.setattr("vrp.signals.registry._REGISTERED", ["image_mass"])
+    with house_style():
+        figure = modules["risk_coverage"].draw(study)
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert SIGNALS["image_mass"].label in labels
+    assert "image_mass" in modules["risk_coverage"].data(study)["predictor"]
 
 
 @pytest.mark.slow
@@ -348,7 +393,7 @@ def test_calibration(figure_of, first):
     error = sum(
         abs(x - y) * (bins == b).mean() for (x, y), b in zip(expected, np.unique(bins), strict=True)
     )
-    assert note_of(ax)[0].endswith(f"linear {error:.3f}")
+    assert f"linear {error:.3f}" in note_of(ax)
 
 
 def change(model, runs):
@@ -364,7 +409,7 @@ def test_masking(figure_of, first):
     for kind, condition in (("top", "top_30"), ("bottom", "bottom_30"), ("no_image", "no_image")):
         ((x, _),) = dots(ax, CONDITION_COLOURS[kind])
         assert x == pytest.approx(change(model, model.table(MASK).filter(condition=condition)))
-    labels = [label.get_text() for label in ax.get_yticklabels()]
+    labels = [label.get_text().replace("\n", " ") for label in ax.get_yticklabels()]
     assert labels == [
         "most attended 30% of patches", "random 30% of patches", "least attended 30% of patches",
         "blank image", "another item’s image", "most attended 30% of patches − random",
@@ -378,7 +423,7 @@ def test_masking(figure_of, first):
     assert y == 1
 
 
-def test_dose_curve(figure_of, first):
+def test_dose_curve(figure_of, study, first):
     model, _ = first
     ax = panel(figure_of("dose_curve"))
     dosed = model.table(MASK).filter(condition="top_90")["item_id"].to_list()
@@ -393,7 +438,32 @@ def test_dose_curve(figure_of, first):
             expected.append(runs["correct"].mean())
         np.testing.assert_allclose(line.get_ydata(), expected)
         np.testing.assert_allclose(line.get_xdata(), [0, 10, 30, 50, 70, 90])
-    assert note_of(ax) == ["120 items"]
+    images = study.table(ITEMS).filter(pl.col("item_id").is_in(dosed))["group"].n_unique()
+    assert note_of(ax) == f"120 items, {images} images"
+
+
+def test_doses_below_a_blank_image_are_marked(study, modules):
+    """Of a mask that turns all answers wrong, and a blank image that leaves them as they are."""
+    model, schema = study.models[0], MASK.only("share", "correct")
+    before = model.table(ANSWERS).select("item_id", before="correct")
+    worst = pl.col("condition").is_in(["top_90", "random_90"])
+    turned = model.table(schema).join(before, on="item_id").with_columns(
+        correct=pl.when(worst).then(pl.lit(value=False))
+        .when(pl.col("condition") == "no_image").then("before")
+        .otherwise("correct")
+    )  # fmt: skip
+    harmed = replace(model)
+    harmed._frames.update(model._frames)
+    harmed._frames["mask", *schema.columns.names] = turned.drop("before")
+    with house_style():
+        marks = modules["dose_curve"].data(replace(study, models=(harmed,)))
+        figure = modules["dose_curve"].draw(replace(study, models=(harmed,)))
+    assert marks.filter(share=90)["disturbs"].to_list() == [True, True]
+    assert marks.filter(share=0)["disturbs"].to_list() == [False, False]
+    (crosses,) = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    disturbing = marks.filter("disturbs").select("share", "value").rows()
+    assert list(zip(*crosses.get_data(), strict=True)) == disturbing
+    assert "below a blank image" in [t.get_text() for t in figure.legends[0].get_texts()]
 
 
 def test_ablation(figure_of, study, first):

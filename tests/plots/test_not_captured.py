@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 PANELS = {
     "entropy_by_layer": 2, "cluster_counts": 2, "head_map": 2, "lens_margins": 2,
     "contributions": 1, "residual_update": 1, "specification_curve": 1,
+    "signal_densities": 2,
 }  # fmt: skip
 MODULES = {module.name: module for module in load_figures()}
 

@@ -8,7 +8,7 @@ from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.estimates.verdicts import Outcome
 from vrp.findings.evidence import ModelEvidence
 from vrp.report.evidence_tables import effects_table, guards_table, rivals_table
-from vrp.report.page import symbols
+from vrp.report.page_templates import symbols
 from vrp.report.tabular import Cell, whisker_cell, without_repeats
 
 

@@ -19,8 +19,7 @@ from vrp.config.explorer import ExplorerConfig
 from vrp.config.sample import SampleConfig
 from vrp.errors import InputError
 from vrp.explorer.attention import MAP_STEPS, STEP
-from vrp.explorer.chunks import Chunk, as_text, write_chunk
-from vrp.explorer.rules import UNKNOWN, AnswerFacts, Rule
+from vrp.explorer.rules import UNKNOWN
 from vrp.study.explorer_files import cut_points, explorer_files
 from vrp.tables.answers import ANSWERS
 from vrp.tables.attention import ATTENTION
@@ -32,6 +31,8 @@ from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
 from vrp.tables.trace import TRACE
+
+pytestmark = pytest.mark.slow
 
 HOSTILE = '</script><img src=x onerror=alert(1)> & "quoted" {{ 7 * 7 }} \u2028'
 MODELS = ("alpha", "beta")
@@ -134,48 +135,6 @@ def in_order(frame, item_ids):
 def facts_of(explorer):
     page = (explorer / "explorer.html").read_text(encoding="utf-8")
     return json.loads(re.search(r'id="facts">(.*?)</script>', page)[1])
-
-
-# How files are packed.
-
-
-def test_bytes_as_text_take_fifteen_bits_a_character():
-    assert as_text(b"\xff\xff") == chr(0x3400 + 2**15 - 1) + chr(0x3400 + 2**14)
-    assert as_text(b"") == ""
-
-
-def test_a_file_gives_back_what_was_put_in(tmp_path):
-    values = np.array([0.1, -2.5e-30, np.nan, 3e38, 0.0], dtype=np.float32)
-    rounded = np.array([-0.0004, 0.0006, np.nan, -123456.789, 2.0])
-    texts = ["no", None, "", 'nö 🦆\u2028"</script>', "no"]
-    chunk = Chunk()
-    chunk.add_numbers("exact", values)
-    chunk.add_rounded("rounded", rounded, step=1e-3)
-    chunk.add_integers("whole", [-3, 0, 70000, np.nan])
-    chunk.add_words("texts", texts)
-    chunk.add_bytes("bytes", b"\x00\x01\xfe")
-    stamp = write_chunk(tmp_path / "a.js", "a.js", chunk)
-    name, stated, found = read_chunk(tmp_path / "a.js")
-    assert (name, stated) == ("a.js", stamp)
-    np.testing.assert_array_equal(found["exact"], values)
-    np.testing.assert_allclose(found["rounded"], [0, 0.001, np.nan, -123456.789, 2], atol=1e-9)
-    np.testing.assert_array_equal(found["whole"], [-3, 0, 70000, np.nan])
-    assert found["texts"] == texts
-    assert found["bytes"].tobytes() == b"\x00\x01\xfe"
-
-
-def test_a_number_too_large_for_its_step_is_refused():
-    with pytest.raises(ValueError, match="too large for a step"):
-        Chunk().add_rounded("margin", [1e9], step=1e-3)
-
-
-def test_the_number_of_files_follows_from_the_configuration():
-    files = explorer_files(["a", "b"], 3090, 128)
-    assert [len(files.items), len(files.images)] == [2, 25]
-    assert [len(files.answers["b"]), len(files.details["a"])] == [2, 25]
-    assert len(set(files.names())) == len(files.names()) == 2 + 25 + 2 * 27
-    assert cut_points(10, 4) == [0, 2, 5, 7, 10]
-    assert cut_points(1, 3) == [0, 0, 0, 1]
 
 
 # What they hold is what the tables hold.
@@ -347,25 +306,6 @@ def test_interventions_equal_the_tables(explorer, study, files, item_ids, model,
 # Rules.
 
 
-def test_rules_are_pairs_of_conditions():
-    rows = pl.DataFrame(
-        {
-            "task": ["a"] * 5 + ["b"] * 4,
-            "form": ["number"] * 9,
-            "correct": [True, False, False, True, None, True, False, True, False],
-            "signal token_confidence": [9.0, 8.0, 1.0, 2.0, 7.0, 0.1, 0.4, 0.2, None],
-        }
-    )
-    facts = AnswerFacts(rows, np.full(9, np.nan))
-    # Upper quartiles: 8 of the first stratum, 0.3 of the second.
-    high = facts.beyond_quartile("token_confidence", low=False)
-    np.testing.assert_array_equal(high, [1, 1, 0, 0, 0, 0, 1, 0, np.nan])
-    low = facts.beyond_quartile("token_confidence", low=True)
-    np.testing.assert_array_equal(low, [0, 0, 1, 1, 0, 1, 0, 0, np.nan])
-    rule = Rule("r", "", "", lambda one: high, lambda one: 1 - one.column("correct"))
-    assert rule.flags(facts).tolist() == [1, 3, 2, 0, UNKNOWN, 0, 3, 0, UNKNOWN]
-
-
 def test_flags_of_the_rules_follow_from_the_tables(explorer, study, files, item_ids):
     made, _ = study
     found = joined(paths_of(explorer, files.answers["alpha"]))
@@ -393,7 +333,8 @@ def test_the_page_runs_its_own_script_alone_and_loads_its_own_files(explorer):
         "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}' 'self' file:"
     )
-    assert external_references(page) == ["report.html"]
+    assert external_references(page) == []
+    assert '<a href="report.html">' in page
     assert page.count("</script>") == 2
     assert facts_of(explorer)["masking"] == "most attended 30% of patches"
 

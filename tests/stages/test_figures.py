@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 
+import polars as pl
 import pytest
 from PIL import Image
 from stage_jobs import run_job
@@ -12,6 +13,7 @@ from vrp.errors import InputError
 from vrp.plots.figures import figure_names, load_figures
 from vrp.study.results import open_results
 from vrp.tables.answers import ANSWERS
+from vrp.tables.estimates import METRICS
 from vrp.tables.lens import LENS
 from vrp.tables.parquet_files import read_table, write_table
 
@@ -39,7 +41,8 @@ def only(monkeypatch):
 def run(study, output, *, tables=None, **config):
     settings = FiguresConfig(**config)
     output.mkdir(exist_ok=True)
-    files = [output / f"{name}.{kind}" for name in figure_names() for kind in settings.formats]
+    kinds = (*settings.formats, "csv")
+    files = [output / f"{name}.{kind}" for name in figure_names() for kind in kinds]
     given = study.tables if tables is None else tables
     run_job(
         "figures",
@@ -51,7 +54,7 @@ def run(study, output, *, tables=None, **config):
 
 def test_every_figure_is_written_and_drawn_the_same_again(study, tmp_path):
     run(study, tmp_path / "one", dpi=60)
-    wanted = {f"{name}.{kind}" for name in figure_names() for kind in ("svg", "png")}
+    wanted = {f"{name}.{kind}" for name in figure_names() for kind in ("svg", "png", "csv")}
     assert {path.name for path in (tmp_path / "one").iterdir()} == wanted
     run(study, tmp_path / "two", formats=("svg",), dpi=60)
     for name in sorted(path.name for path in (tmp_path / "two").iterdir()):
@@ -64,7 +67,7 @@ def test_files_are_whole_images_without_a_date(study, tmp_path, only):
     run(study, tmp_path, dpi=80)
     with Image.open(tmp_path / "contributions.png") as image:
         image.load()
-        assert image.width == 752
+        assert image.width == 6.9 * 80
         assert not {"Software", "Creation Time"} & set(image.info)
     root = ET.parse(tmp_path / "contributions.svg").getroot()
     assert root.tag == f"{SVG}svg"
@@ -89,7 +92,19 @@ def test_the_users_own_style_changes_nothing(study, tmp_path, only, monkeypatch)
 def test_only_the_formats_asked_for(study, tmp_path, only):
     only("contributions")
     run(study, tmp_path, formats=("png",))
-    assert [path.name for path in tmp_path.iterdir()] == ["contributions.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {"contributions.png", "contributions.csv"}
+
+
+def test_numbers_stand_beside_the_drawings(study, tmp_path, only):
+    only("auroc_by_signal")
+    run(study, tmp_path, formats=("svg",))
+    marks = pl.read_csv(tmp_path / "auroc_by_signal.csv")
+    metrics = read_table(study.tables["metrics"][1], METRICS).filter(
+        metric="auroc", scope="within_strata", predictor="decision_margin"
+    )
+    row = marks.filter(model=MODELS[1], predictor="decision_margin").row(0, named=True)
+    for ours, theirs in (("value", "value"), ("low", "low"), ("n", "n"), ("images", "n_groups")):
+        assert row[ours] == metrics[theirs].item()
 
 
 def test_models_come_in_the_order_of_their_files_and_shards_together(study, tmp_path):

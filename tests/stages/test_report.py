@@ -13,8 +13,8 @@ import pytest
 import synthetic_study
 from described_data import write_described_data
 from page_text import external_references, text_of
-from PIL import Image
 from stage_jobs import run_job
+from written_report import ORIGIN, write_images
 
 from vrp.config.data import DataConfig
 from vrp.config.effects import EffectsConfig
@@ -30,10 +30,6 @@ pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>alert('x')</script> & \"quoted\" {{ 7 * 7 }}"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4"/></svg>'
-ORIGIN = {
-    "study": "synthetic", "stage": "report", "model": "", "config": "c0ffee", "code": "beef",
-    "versions": json.dumps({"vrp": "0.0", "numpy": "2.0"}),
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def inputs(tmp_path_factory):
     """Everything that the stage is called with, bar its outputs."""
     folder = tmp_path_factory.mktemp("study")
     study = synthetic_study.write_synthetic_study(folder / "tables", models=("alpha", "beta"))
-    _with_images(study.items, folder / "data")
+    write_images(study.items, folder / "data")
     _with_hostile_text(study)
     _with_checkpoint(study.tables["answers"][0], "zoo:llava", "llava")
     sampled = {"dataset": "pope", "split": "adversarial", "found": 900, "usable": 800,
@@ -73,17 +69,6 @@ def write_report(inputs, summary, report, **sections):
         provenance=ORIGIN,
         **sections,
     )
-
-
-def _with_images(items, folder):
-    folder.mkdir()
-    frame = read_table(items, ITEMS)
-    digests = {}
-    for index, name in enumerate(sorted(frame["image"].unique())):
-        Image.new("RGB", (32, 24), (4 * index, 90, 120)).save(folder / name)
-        digests[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    frame = frame.with_columns(image_sha256=pl.col("image").replace_strict(digests))
-    write_table(items, ITEMS, frame, provenance={"study": "synthetic", "stage": "sample"})
 
 
 def _with_hostile_text(study):
@@ -158,6 +143,7 @@ def test_the_page_is_whole_and_needs_nothing_else(made):
     assert list(dict.fromkeys(link for link in tree.links if link in anchors)) == anchors
     inside = {link for link in tree.links if link.startswith("#")}
     assert inside <= {f"#{name}" for name in tree.ids}
+    assert "explorer.html" in tree.links
     assert all(tree.alts)
 
 

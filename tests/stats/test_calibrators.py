@@ -109,7 +109,7 @@ def test_platt_is_chosen_where_it_fits_and_with_few_images():
     few = fit_calibrator(*curved(900), seed="a")
     assert isinstance(few.calibrator, Platt)
     assert list(few.brier) == ["platt", "platt of log-odds"]
-    assert few.reason == "fewer than 1,000 images"
+    assert few.reason == "isotonic regression is not tried with fewer than 1,000 images"
 
 
 def test_probabilities_that_need_no_map_get_the_identity():

@@ -117,7 +117,7 @@ def test_a_mean_of_one_task_is_that_task():
     after = np.ones(166)
     after[3] = 0
     one = effect(np.ones(166), after)
-    mean = mean_over_tasks({"existence": one})
+    mean = mean_over_tasks({"existence": one}, n_groups=166)
     assert paired_estimate(mean) == paired_estimate(one)
     assert paired_equivalence_p(mean, margin=2.0) == paired_equivalence_p(one, margin=2.0)
 
@@ -131,11 +131,12 @@ def test_a_mean_over_tasks_leaves_small_ones_out_and_combines_intervals():
         )
         for name, n, lost in (("a", 100, 0), ("b", 300, 30), ("c", 9, 9))
     }
-    mean = mean_over_tasks(parts)
+    mean = mean_over_tasks(parts, n_groups=300)
     found = paired_estimate(mean)
     a, b = (paired_estimate(parts[name]) for name in "ab")
     assert found.value == pytest.approx((a.value + b.value) / 2)
     assert found.note == "left out of the average: c (too few images: 9)"
+    assert (found.n, found.n_groups) == (400, 300)
     assert found.low == pytest.approx(
         found.value - math.hypot(a.value - a.low, b.value - b.low) / 2
     )

@@ -7,6 +7,7 @@ from vrp.stats.clusters import numbered
 from vrp.stats.proportion import share_estimate
 from vrp.stats.risk_coverage import risk_coverage
 from vrp.stats.selective import (
+    accuracies_within,
     accuracy_at,
     rejection_estimate,
     rejection_ratio,
@@ -131,3 +132,59 @@ def test_no_confidence_at_all_is_no_estimate():
     codes, n_images = numbered(np.arange(5))
     nothing = np.full(5, math.nan)
     assert not selective_estimates(nothing, np.ones(5, bool), codes, n_images=n_images)
+
+
+def within(confidence, correct, strata, coverages, groups=None):
+    codes, n_images = numbered(np.arange(len(correct)) if groups is None else groups)
+    return accuracies_within(confidence, correct, codes, strata, coverages, n_images=n_images)
+
+
+def test_accuracy_within_strata_worked_by_hand():
+    # Easy: all right. Hard, in order: right, wrong, wrong, wrong. Half of each is answered: of the
+    # easy two of two are right, of the hard one of two; they weigh a third and two thirds.
+    strata = ["easy"] * 2 + ["hard"] * 4
+    correct, confidence = [1, 1, 1, 0, 0, 0], [9, 8, 4, 3, 2, 1]
+    found = within(confidence, correct, strata, (0.5, 1.0))
+    assert [one.value for one in found.accuracies] == pytest.approx([1 / 3 + 2 / 3 / 2, 1 / 2])
+    assert [one.n for one in found.accuracies] == [3, 6]
+    assert [one.n_groups for one in found.accuracies] == [3, 6]
+    # Of the hard: risks 0, 1/2, 2/3, 3/4.
+    assert found.aurc == pytest.approx(2 / 3 * (1 / 2 + 2 / 3 + 3 / 4) / 4)
+
+
+def test_one_stratum_is_no_stratum():
+    rng = np.random.default_rng(0)
+    confidence, correct = rng.normal(size=90), rng.random(90) < 0.7
+    groups = rng.integers(0, 30, 90)
+    (one,) = within(confidence, correct, ["all"] * 90, (0.6,), groups).accuracies
+    whole = at(confidence, correct, 0.6, groups)
+    assert (one.value, one.se, one.n, one.n_groups) == pytest.approx(
+        (whole.value, whole.se, whole.n, whole.n_groups)
+    )
+
+
+def test_knowing_which_stratum_is_easy_gains_nothing():
+    rng = np.random.default_rng(1)
+    strata = np.repeat(["easy", "hard"], 500)
+    correct = rng.random(1000) < np.where(strata == "easy", 0.95, 0.4)
+    confidence = (strata == "easy").astype(float)
+    found = within(confidence, correct, strata, (0.3, 1.0))
+    assert found.accuracies[0].value == pytest.approx(found.accuracies[1].value)
+    assert at(confidence, correct, 0.3).value > found.accuracies[0].value + 0.2
+
+
+def test_the_standard_error_within_strata_is_the_bootstraps():
+    rng = np.random.default_rng(2)
+    n_images = 300
+    groups = np.repeat(np.arange(n_images), 3)
+    strata = np.tile(["a", "b", "b"], n_images)
+    knows = np.repeat(rng.normal(size=n_images), 3) + rng.normal(size=900)
+    correct = rng.random(900) < 1 / (1 + np.exp(-knows - (strata == "a")))
+    confidence = knows + rng.normal(size=900)
+    (found,) = within(confidence, correct, strata, (0.5,), groups).accuracies
+    draws = []
+    for _ in range(400):
+        rows = (3 * rng.integers(0, n_images, n_images)[:, None] + np.arange(3)).ravel()
+        (one,) = within(confidence[rows], correct[rows], strata[rows], (0.5,)).accuracies
+        draws.append(one.value)
+    assert found.se == pytest.approx(np.std(draws), rel=0.12)

@@ -88,6 +88,16 @@ def test_paths_of_the_configuration_lead_from_the_folder_that_has_the_data(folde
     assert Path.cwd() == before
 
 
+def test_the_explorer_has_its_files_beside_it(folder, called):
+    (folder / "one" / "consistency.json").unlink()
+    unfinished.run_in_folder(STAGE["explorer"], folder)
+    [call] = called
+    assert "consistency" in call["missing"]["one"]
+    assert call["files"]["explorer"] == [folder / "explorer.html"]
+    assert folder / "explorer/models/two/details/000.js" in call["files"]["explorer_files"]
+    assert not {"figures", "effects"} & set(call["files"])
+
+
 def test_nothing_to_report_is_an_error(folder, called):
     for model in ("one", "two"):
         (folder / model / "extract.json").unlink()

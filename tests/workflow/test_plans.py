@@ -115,7 +115,7 @@ def test_hundreds_of_shards_plan(checkout):
         *(f"{stage}={{shards: 200}}" for stage in sharded),
     )
     assert result.status == 0, result.output
-    assert sum(result.planned.values()) == 3 * 6 * 200 + 3 * 9 + 5
+    assert sum(result.planned.values()) == 3 * 6 * 200 + 3 * 9 + 6
     inputs = re.findall(r"^rule (\w+):\n    input: (.*)$", result.output, flags=re.MULTILINE)
     counts = {rule: {len(line.split(", ")) for name, line in inputs if name == rule}
               for rule in dict(inputs)}  # fmt: skip

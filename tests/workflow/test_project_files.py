@@ -112,7 +112,7 @@ def make(*arguments: str) -> str:
 
 def test_make_lists_its_targets():
     assert re.findall(r"^[a-z-]+", make("help"), flags=re.MULTILINE) == [
-        "help", "venv", "demo", "test", "lint", "docs", "reference", "lock",
+        "help", "venv", "demo", "test", "lint", "docs", "reference", "dist", "lock",
     ]  # fmt: skip
 
 

@@ -85,7 +85,8 @@ def read_confidences(
     given = _GivenNames(path, records[0], columns or {})
     ids, correct = given.required("id"), given.required("correct")
     group, stratum, answer = (given.optional(what) for what in ("group", "stratum", "answer"))
-    names = _score_names(path, records, scores)
+    named = [_scores_of(record) for record in records]
+    names = _score_names(path, records, named, scores)
     reversed_ones = _known_among(names, low_is_sure)
     labels = [_label(record, correct) for record in records]
     kept = [index for index, label in enumerate(labels) if label is not None]
@@ -93,13 +94,14 @@ def read_confidences(
         raise InputError(f"{path}: no row says whether its answer is right; give 'correct'")
     every_id = _unique_ids(records, ids)
     rows = [records[index] for index in kept]
+    own_scores = [named[index] for index in kept]
     own_ids = tuple(every_id[index] for index in kept)
     return ConfidenceFile(
         path,
         own_ids,
         np.array([labels[index] for index in kept], dtype=bool),
         {
-            name: _score_column(path, rows, name) * (-1 if name in reversed_ones else 1)
+            name: _score_column(path, rows, own_scores, name) * (-1 if name in reversed_ones else 1)
             for name in names
         },
         tuple(id_field(row, group) for row in rows) if group else own_ids,
@@ -174,8 +176,10 @@ class _GivenNames:
         return InputError(f"{self._path}: {message}; name it with --{what}")
 
 
-def _score_names(path: Path, records: Sequence[Record], chosen: Sequence[str]) -> list[str]:
-    known = dict.fromkeys(name for record in records for name in _scores_of(record))
+def _score_names(
+    path: Path, records: Sequence[Record], named: Sequence[Mapping[str, Any]], chosen: Sequence[str]
+) -> list[str]:
+    known = dict.fromkeys(name for of_row in named for name in of_row)
     if not chosen:
         if known:
             return list(known)
@@ -232,16 +236,23 @@ def _label(record: Record, key: str) -> bool | None:
     raise _refused(record, key, value, "true, false, 0 or 1 (null: not known)")
 
 
-def _score_column(path: Path, rows: Sequence[Record], name: str) -> NDArray[np.float64]:
-    column = np.fromiter((_number(row, name) for row in rows), dtype=np.float64, count=len(rows))
+def _score_column(
+    path: Path, rows: Sequence[Record], named: Sequence[Mapping[str, Any]], name: str
+) -> NDArray[np.float64]:
+    values = (
+        _number(row, name, scores.get(name, row.fields.get(name)))
+        for row, scores in zip(rows, named, strict=True)
+    )
+    column = np.fromiter(values, dtype=np.float64, count=len(rows))
     if np.isnan(column).all():
         raise InputError(f"{path}: score {name!r} has a finite number in no judged row")
     return column
 
 
-def _number(row: Record, name: str) -> float:
+def _number(row: Record, name: str, value: object) -> float:
     """The score as a number; NaN where it is missing or not finite."""
-    value = _scores_of(row).get(name, row.fields.get(name))
+    if isinstance(value, float):
+        return value if math.isfinite(value) else math.nan
     if value is None:
         return math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):

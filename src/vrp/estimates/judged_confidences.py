@@ -15,7 +15,7 @@ from vrp.data.confidence_file import ConfidenceFile
 from vrp.errors import InputError
 from vrp.estimates.estimate_rows import EstimateRow, adjusted, estimate_row
 from vrp.estimates.reported import ReportedEstimate, corrected
-from vrp.estimates.verdicts import Claim, Guard, Judgement, above, judge, same_side
+from vrp.estimates.verdicts import Claim, Guard, Judgement, Outcome, above, judge, same_side
 from vrp.probing.baselines import answer_only
 from vrp.probing.folds import FoldPlan, ProbeItems, Split
 from vrp.stats.auroc import (
@@ -37,10 +37,10 @@ from vrp.tables.estimates import POOLED, WITHIN_ANSWERS, WITHIN_STRATA
 
 SEED = "judge"
 """Names the draw of one item of each image, and the folds."""
-MAX_STRATA = 200
-"""Strata of a file: each with an estimate holds the influence of every image."""
-COMMON_ANSWER = 0.01
-"""Share of the items that an answer within a stratum needs to be compared within."""
+MAX_STRATA = 50
+"""Strata of a file: the estimate of each holds the influence of every image."""
+MAX_ANSWERS = 50
+"""Answers within strata, the most frequent ones, whose items are compared with each other."""
 ALL_ITEMS = "all items"
 """The one stratum of a file that names none."""
 MODEL = "model"
@@ -92,14 +92,16 @@ class JudgedItems:
         return {**{str(name): self.strata == name for name in several}, POOLED: everyone}
 
     @cached_property
-    def answer_cells(self) -> NDArray[np.str_] | None:
-        """(n,) stratum and answer of each item, "" where they are rare; None without answers."""
+    def answer_cells(self) -> NDArray[np.int64] | None:
+        """(n,) number of each item's stratum and answer, −1 where rare; None without answers."""
         if self.file.answers is None:
             return None
         cells = np.char.add(np.char.add(self.strata, " = "), np.array(self.file.answers))
-        names, code, count = np.unique(cells, return_inverse=True, return_counts=True)
-        common = count >= max(2 * MIN_IMAGES, COMMON_ANSWER * cells.size)
-        return np.where(common[code], names[code], "")
+        _, code, count = np.unique(cells, return_inverse=True, return_counts=True)
+        number = np.full(count.size, -1)
+        frequent = np.argsort(-count, kind="stable")[:MAX_ANSWERS]
+        number[frequent] = np.where(count[frequent] < 2 * MIN_IMAGES, -1, frequent)
+        return number[code]
 
     @cached_property
     def folds(self) -> NDArray[np.int64]:
@@ -176,6 +178,8 @@ class JudgedConfidences(NamedTuple):
     """Every pair of scores."""
     rows: Mapping[str, Sequence[object]]
     """Columns of the estimates: those of the study's tables."""
+    numbers: Mapping[tuple[str, str, str], ReportedEstimate]
+    """Predictor, scope and metric → the same estimates."""
     delta: float
     margin: float
     """Differences of AUROC within ± this count as none."""
@@ -229,7 +233,14 @@ def judge_confidences(
     )
     accuracy = numbers[MODEL, POOLED, "accuracy"]
     return JudgedConfidences(
-        items, accuracy, scores, _comparisons(items, margins.auroc), columns, delta, margins.auroc
+        items,
+        accuracy,
+        scores,
+        _comparisons(items, margins.auroc),
+        columns,
+        numbers,
+        delta,
+        margins.auroc,
     )
 
 
@@ -260,28 +271,31 @@ def _auroc_rows(
     name: str, score: NDArray[np.float64], items: JudgedItems, margins: EquivalenceMargins
 ) -> list[EstimateRow]:
     """AUROC within strata, within answers, in each stratum, and over all items."""
+
+    def row(scope: str, part: ClusteredEstimate) -> EstimateRow:
+        asked = items.scopes.get(scope, items.scopes[POOLED]).sum()
+        return estimate_row(
+            name, scope, "auroc", auroc_estimate(part), n_dropped=int(asked) - part.n,
+            p_equivalence=equivalence_p(part, low=low, high=high), se=part.test_se, df=part.df,
+        )  # fmt: skip
+
     low, high = margins.chance
-    parts = {WITHIN_STRATA: _within(score, items, items.strata)}
+    rows = [row(WITHIN_STRATA, _within(score, items, items.strata))]
     if (cells := items.answer_cells) is not None:
-        parts[WITHIN_ANSWERS] = _within(score, items, cells, among=cells != "")
+        rows.append(row(WITHIN_ANSWERS, _within(score, items, cells, among=cells >= 0)))
+    # One after the other: each holds the influence of every image.
     for scope, here in items.scopes.items():
-        parts[scope] = clustered_auroc(
+        part = clustered_auroc(
             score[here], items.correct[here], items.codes[here], n_images=items.n_images, name=scope
         )
-    return [
-        estimate_row(
-            name, scope, "auroc", auroc_estimate(part),
-            n_dropped=int(items.scopes.get(scope, items.scopes[POOLED]).sum()) - part.n,
-            p_equivalence=equivalence_p(part, low=low, high=high), se=part.test_se, df=part.df,
-        )
-        for scope, part in parts.items()
-    ]  # fmt: skip
+        rows.append(row(scope, part))
+    return rows
 
 
 def _within(
     score: NDArray[np.float64],
     items: JudgedItems,
-    strata: NDArray[np.str_],
+    strata: NDArray[np.str_] | NDArray[np.int64],
     *,
     among: NDArray[np.bool_] | None = None,
     folds: NDArray[np.int64] | None = None,
@@ -316,17 +330,22 @@ def _claim(
     if items.file.answers is None or not number.defined:
         return Claim(number)
     within = numbers[name, WITHIN_ANSWERS, "auroc"]
-    guard = Guard(
-        "within one answer", same_side(within, number.value, margin), within,
-        "AUROC within each emitted answer",
-    )  # fmt: skip
+    guards = [
+        Guard(
+            "within one answer", same_side(within, number.value, margin), within,
+            "AUROC within each emitted answer",
+        )
+    ]  # fmt: skip
     turned = score if number.value >= 0.5 else -score
     gap = _reported(_beyond_answer(turned, items))
-    rival = Guard(
-        "answer only", above(gap, 0.0, margin), gap,
-        "AUROC of the score minus that of the emitted answer alone",
+    guards.append(
+        Guard(
+            "answer only", above(gap, 0.0, margin), gap,
+            "AUROC of the score minus that of the emitted answer alone",
+        )
     )  # fmt: skip
-    return Claim(number, (guard, rival))
+    # Where every answer is rare, none can be compared within.
+    return Claim(number, tuple(guard for guard in guards if guard.outcome is not Outcome.NOT_RUN))
 
 
 def _beyond_answer(score: NDArray[np.float64], items: JudgedItems) -> ClusteredEstimate:

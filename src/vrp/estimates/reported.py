@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from vrp.stats.clusters import NO_VARIANCE
 from vrp.stats.estimate import Estimate
 from vrp.stats.multiplicity import holm
 from vrp.tables.captured import NOT_CAPTURED
@@ -118,6 +119,7 @@ class Effect(NamedTuple):
             ReportedEstimate(
                 row["margin"], row["margin_low"], row["margin_high"], n=effect.n,
                 n_groups=effect.n_groups,
+                note="" if math.isfinite(row["margin_low"]) else NO_VARIANCE,
             ),
             row["place"],
             ReportedEstimate(row["to_blank"], row["to_blank_low"], row["to_blank_high"]),

@@ -103,23 +103,12 @@ def _signal_columns(signals: pl.DataFrame) -> pl.DataFrame:
 
 
 def _probe_columns(predictions: pl.DataFrame) -> pl.DataFrame:
-    wide = predictions.pivot("probe", index="item_id", values=["score", "layer", "fold"])
-    names = predictions["probe"].unique(maintain_order=True)
-    if len(names) == 1:  # polars then leaves the prefixes out
-        name = names[0]
-        wide = predictions.select(
-            "item_id", pl.col("score").alias(f"score_{name}"),
-            pl.col("layer").alias(f"layer_{name}"), pl.col("fold").alias(f"fold_{name}"),
-        )  # fmt: skip
-    return wide.select(
-        "item_id",
-        *(pl.col(f"score_{name}").alias(f"probe {name}") for name in names),
-        *(
-            pl.col(f"{kind}_{name}").alias(f"{kind} {name}")
-            for kind in ("layer", "fold")
-            for name in names
-        ),
-    )
+    wide = predictions.select("item_id").unique(maintain_order=True)
+    for column, prefix in (("score", "probe"), ("layer", "layer"), ("fold", "fold")):
+        by_probe = predictions.pivot("probe", index="item_id", values=column)
+        names = {name: f"{prefix} {name}" for name in by_probe.columns if name != "item_id"}
+        wide = _joined(wide, by_probe.rename(names))
+    return wide
 
 
 def _changed(
@@ -136,15 +125,12 @@ def _changed(
 def answers_chunk(answers: ModelAnswers, start: int, end: int) -> Chunk:
     """Return the answers to items `start` … `end` − 1."""
     rows, chunk = answers.rows[start:end], Chunk()
-    for name in (
-        "answer",
-        "parsed",
-        "note",
-        *(("blind_answer",) if "blind_answer" in rows.columns else ()),
-    ):
-        chunk.add_words(name, rows[name].to_list())
-    for name in ("correct", *(("same_blind",) if "same_blind" in rows.columns else ())):
-        chunk.add_integers(name, _numbers(rows[name]))
+    for name in ("answer", "parsed", "note", "blind_answer"):
+        if name in rows.columns:
+            chunk.add_words(name, rows[name].to_list())
+    for name in ("correct", "same_blind"):
+        if name in rows.columns:
+            chunk.add_integers(name, _numbers(rows[name]))
     chunk.add_numbers("score", _numbers(rows["score"]))
     for name in answers.signals:
         chunk.add_numbers(f"signal {name}", _numbers(rows[f"signal {name}"]))

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from vrp.explorer.chunks import Chunk
@@ -88,7 +89,7 @@ def read_attention(
             yield row["item_id"], _item(grid, found, sinks, masking, by_layer, row["note"])
 
 
-def _values(column):  # type: ignore[no-untyped-def]
+def _values(column: pl.Series) -> Any:
     return item_values(column, ATTENTION.columns.field(column.name))
 
 

@@ -17,7 +17,7 @@ from vrp.explorer.attention import MAP_STEPS
 from vrp.explorer.rules import RULES
 from vrp.interventions.conditions import StudyConditions
 from vrp.interventions.masking import MaskCondition
-from vrp.report.page import script_source
+from vrp.report.page_templates import script_source
 from vrp.signals.registry import SIGNALS
 from vrp.study.explorer_files import ExplorerFiles, cut_points
 
@@ -85,17 +85,7 @@ def _facts(facts: PageFacts) -> dict[str, Any]:
         "stamps": facts.stamps,
         "items": _cuts(files.items, len(items)),
         "images": _cuts(files.images, n_images),
-        "models": [
-            {
-                "name": one.name,
-                "policy": facts.policies[one.name],
-                "answers": _cuts(files.answers[one.name], len(items)),
-                "details": _cuts(files.details[one.name], len(items)),
-                "signals": one.signals,
-                "probes": one.probes,
-            }
-            for one in facts.answers
-        ],
+        "models": [_model_facts(facts, one) for one in facts.answers],
         "tasks": tasks_in_order(items["task"], items["dataset"]),
         "signals": {
             name: {
@@ -114,6 +104,18 @@ def _facts(facts: PageFacts) -> dict[str, Any]:
         "rules": [[rule.name, rule.label, rule.description] for rule in RULES],
         "mapSteps": MAP_STEPS,
         "colours": _colours(),
+    }
+
+
+def _model_facts(facts: PageFacts, answers: ModelAnswers) -> dict[str, Any]:
+    name, n_items = answers.name, len(facts.items)
+    return {
+        "name": name,
+        "policy": facts.policies[name],
+        "answers": _cuts(facts.files.answers[name], n_items),
+        "details": _cuts(facts.files.details[name], n_items),
+        "signals": answers.signals,
+        "probes": answers.probes,
     }
 
 

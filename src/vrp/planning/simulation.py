@@ -1,322 +1,427 @@
 """What a study of given counts can find: studies with a known truth, judged as the report does."""
 
-import json
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.study import StudyConfig
 from vrp.errors import InputError
 from vrp.estimates.estimate_rows import EstimateRow, adjusted, estimate_row
-from vrp.estimates.reported import ReportedEstimate, plain
-from vrp.estimates.verdicts import Claim, Verdict, judge
+from vrp.estimates.reported import ReportedEstimate, corrected
+from vrp.estimates.verdicts import (
+    Claim,
+    Guard,
+    Outcome,
+    Standing,
+    Verdict,
+    is_noticeable,
+    judge,
+    same_side,
+    standing,
+)
+from vrp.planning.simulated_studies import (
+    CORRELATION,
+    SHARED_SCORES,
+    WRONG,
+    Design,
+    Intervened,
+    Items,
+    auroc_of_answers,
+    correlation_of_answers,
+    draw_groups,
+    draw_intervention,
+    draw_items,
+    draw_scores,
+    knowing_answers,
+    telling,
+)
+from vrp.report.conclusions import SUPERVISED_ATTENTION
+from vrp.signals.registry import SIGNALS, attention_signals
 from vrp.stats.auroc import auroc_estimate, stratified_auroc, van_elteren_weight
 from vrp.stats.bootstrap import generator
-from vrp.stats.clusters import smallest_resolvable
+from vrp.stats.clusters import group_sums, smallest_resolvable
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
+from vrp.stats.paired import (
+    paired_difference,
+    paired_equivalence_p,
+    paired_estimate,
+    sign_flip_test,
+    smallest_paired_effect,
+)
 from vrp.tables.estimates import WITHIN_STRATA
-from vrp.text_table import aligned
 
-WRONG = 0.3
-"""Share of wrong answers that a study is taken to have where nothing is known."""
-N_SIGNALS = 13
-"""Signals of one question, which are corrected for together."""
-SHARED = 0.2
-"""Share of the variance of answers and scores that the questions of one image have in common."""
+AUROCS = (0.55, 0.6, 0.7)
+"""True AUROCs of one signal beside noise."""
 CHANGED = (0.05, 0.2)
-"""Shares of answers that an intervention changes, for which the smallest effect is given."""
+"""Shares of answers that an intervention changes."""
+EFFECTS = (2.0, 5.0)
+"""Effects on accuracy, percentage points."""
+STUDIES = 200
+"""Studies of each truth."""
+_DEFAULT_MARGINS = EquivalenceMargins()
+_SIGNAL = "signal 1"
 
 
-class Design(NamedTuple):
-    """Counts of a study."""
+class Truth(NamedTuple):
+    """What one of the signals knows in truth; all others are noise."""
 
-    study: str
-    splits: tuple[str, ...]
-    """Names, `dataset/split`."""
-    counts: tuple[int, ...]
-    """Items of each."""
-    wrong: tuple[float, ...]
-    """Share of wrong answers in each."""
-    per_image: int
-    """Questions that share an image."""
-    n_masked: int
-    """Items of the interventions."""
-
-    @classmethod
-    def of(cls, study: StudyConfig, wrong: Sequence[float], *, per_image: int = 1) -> "Design":
-        """Take the counts of a configuration.
-
-        Raises:
-            InputError: not one share, nor one for each split; a share outside (0, 1); no question.
-        """
-        splits = study.sample.splits
-        shares = list(wrong) * len(splits) if len(wrong) == 1 else list(wrong)
-        if len(shares) != len(splits):
-            raise InputError(
-                f"--wrong: {len(shares)} shares for {len(splits)} splits; give one for all, or one "
-                f"for each of {', '.join(f'{s.dataset}/{s.split}' for s in splits)}"
-            )
-        if not all(0 < share < 1 for share in shares):
-            raise InputError(f"--wrong: a share must lie between 0 and 1, found {shares}")
-        if per_image < 1:
-            raise InputError(f"--questions-per-image: at least 1, found {per_image}")
-        return cls(
-            study.study,
-            tuple(f"{split.dataset}/{split.split}" for split in splits),
-            tuple(split.count for split in splits), tuple(shares), per_image,
-            min(study.mask.items, sum(split.count for split in splits)),
-        )  # fmt: skip
-
-
-class Items(NamedTuple):
-    """Items of one simulated study."""
-
-    strata: NDArray[np.int64]
-    """(n,) split of each."""
-    groups: NDArray[np.int64]
-    """(n,) image of each."""
-    correct: NDArray[np.bool_]
-    """(n,)"""
-
-    @property
-    def n_images(self) -> int:
-        """Images of all splits; splits share none."""
-        return int(self.groups.max()) + 1
+    auroc: float
+    """Its AUROC within strata; 0.5: it is noise, too."""
+    correlation: float = CORRELATION
+    """Correlation of two signals apart from what they know."""
+    answer_alone: bool = False
+    """It knows which answer was emitted, and nothing else: within one answer it is noise."""
 
 
 class Simulated(NamedTuple):
     """What studies of one truth were found to say."""
 
-    auroc: float
-    """True AUROC of the one signal that is not noise; 0.5: all are."""
+    truth: Truth
     yes: float
     """Share of studies whose verdict is yes."""
     no: float
     undecided: float
     """The rest, "too few" among them."""
     found: float
-    """Share in which that signal differs from chance after Holm's correction."""
+    """Share in which that signal differs from chance after Holm's correction, guards apart."""
     coverage: float
     """Share of the 95% intervals that hold the truth."""
     resolvable: float
     """Median over studies of the smallest distance from 0.5 that is found with 80% power."""
 
 
+class SimulatedEffect(NamedTuple):
+    """What studies of one intervention were found to say."""
+
+    changed: float
+    """Share of the answers that become right or wrong."""
+    effect: float
+    """True effect on accuracy, percentage points."""
+    found: float
+    """Share of studies in which an effect is shown, of the true sign where there is one."""
+    none: float
+    """Share in which it is equivalent to no effect."""
+    undecided: float
+    """The rest."""
+    coverage: float
+    """Share of the 95% intervals that hold the true effect."""
+    resolvable: float
+    """Median of the smallest effect that is found with 80% power, percentage points."""
+
+
 class Simulation(NamedTuple):
-    """All truths, and what interventions could show."""
+    """All truths, and interventions."""
 
     n_signals: int
+    """Signals that one verdict is about."""
+    n_tests: int
+    """Signals that are corrected for together."""
     n_studies: int
+    n_images: int
+    """Images of the first study."""
     truths: tuple[Simulated, ...]
-    effects: tuple[tuple[float, float], ...]
-    """(share of answers changed, smallest effect on accuracy in percentage points)."""
+    """Noise as correlated as asked for, independent noise, the signals, the answer alone."""
+    effects: tuple[SimulatedEffect, ...]
 
 
-def draw_items(design: Design, random: np.random.Generator) -> Items:
-    """Draw which answers are right; those on one image hang together."""
-    strata = np.repeat(np.arange(len(design.counts)), design.counts)
-    groups = np.empty(strata.size, dtype=np.int64)
-    n_images = 0
-    for split, count in enumerate(design.counts):
-        groups[strata == split] = n_images + np.arange(count) // design.per_image
-        n_images += math.ceil(count / design.per_image)
-    latent = _shared(random, groups)
-    threshold = norm.ppf(np.array(design.wrong))[strata]
-    return Items(strata, groups, latent > threshold)
+def n_judged() -> int:
+    """Signals that the report's verdict on attention is about, the supervised ones among them."""
+    return len(attention_signals()) + len(SUPERVISED_ATTENTION)
 
 
-def draw_scores(items: Items, auroc: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """(n,) normal scores whose AUROC, over items of different images, is the one wanted."""
-    return _shared(random, items.groups) + math.sqrt(2) * norm.ppf(auroc) * items.correct
-
-
-def _shared(random: np.random.Generator, groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    of_images = random.normal(size=int(groups.max()) + 1)[groups]
-    own = random.normal(size=groups.size)
-    return math.sqrt(SHARED) * of_images + math.sqrt(1 - SHARED) * own
+def n_corrected(n_signals: int) -> int:
+    """Signals that Holm's correction is over: all of the metrics table."""
+    return max(n_signals, len(SIGNALS))
 
 
 def simulate(
     design: Design,
     aurocs: Sequence[float],
     *,
-    n_signals: int = N_SIGNALS,
-    n_studies: int = 200,
-    margin: float = 0.05,
+    n_signals: int | None = None,
+    correlation: float = CORRELATION,
+    n_studies: int = STUDIES,
+    margins: EquivalenceMargins = _DEFAULT_MARGINS,
+    changed: Sequence[float] = CHANGED,
+    effects: Sequence[float] = EFFECTS,
 ) -> Simulation:
-    """Draw and judge studies.
+    """Draw and judge studies; noise, no effect and the answer alone are always among the truths.
 
     Args:
         design: the counts.
         aurocs: true AUROCs of one signal; all others are noise.
-        n_signals: signals of the question, which are corrected for together.
+        n_signals: signals of the verdict; None: as many as the report's on attention.
+        correlation: of two signals.
         n_studies: of each truth.
-        margin: of equivalence with 0.5.
+        margins: of equivalence.
+        changed: shares of answers that an intervention changes.
+        effects: true effects on accuracy, percentage points; those larger than a share are left
+            out beside it.
 
     Raises:
-        InputError: an AUROC outside (0, 1), no signal or no study.
+        InputError: a value that cannot be.
     """
+    n_signals = n_judged() if n_signals is None else n_signals
+    _check(aurocs, n_signals, correlation, n_studies, changed)
+    truths = [Truth(0.5, one) for one in dict.fromkeys((correlation, 0.0))]
+    truths += [Truth(auroc, correlation) for auroc in aurocs if auroc != 0.5]
+    if max(design.answers) > 1:
+        truths.append(Truth(auroc_of_answers(design), correlation, answer_alone=True))
+    pairs = [
+        (share, effect)
+        for share in changed
+        for effect in dict.fromkeys((0.0, *effects))
+        if abs(effect) <= 100 * share
+    ]
+    n_tests = n_corrected(n_signals)
+    total = (len(truths) + len(pairs)) * n_studies
+    with tqdm(total=total, unit="study", desc="studies", mininterval=1) as bar:
+        found = [
+            simulate_truth(
+                design, truth, n_signals=n_signals, n_tests=n_tests, n_studies=n_studies,
+                margins=margins, done=bar.update,
+            )
+            for truth in truths
+        ]  # fmt: skip
+        paired = [
+            simulate_effect(
+                design, share, effect, n_studies=n_studies, margins=margins, done=bar.update
+            )
+            for share, effect in pairs
+        ]
+    n_images = int(draw_groups(design, generator("simulate", design.study)).max()) + 1
+    return Simulation(n_signals, n_tests, n_studies, n_images, tuple(found), tuple(paired))
+
+
+def _check(
+    aurocs: Sequence[float],
+    n_signals: int,
+    correlation: float,
+    n_studies: int,
+    changed: Sequence[float],
+) -> None:
     if n_signals < 1 or n_studies < 1:
         raise InputError("--signals and --studies must be at least 1")
     if not all(0 < auroc < 1 for auroc in aurocs):
         raise InputError(f"--auroc: must lie between 0 and 1, found {list(aurocs)}")
-    with tqdm(total=len(aurocs) * n_studies, unit="study", desc="studies", mininterval=1) as bar:
-        truths = tuple(
-            _simulated(design, auroc, n_signals, n_studies, margin, bar) for auroc in aurocs
-        )
-    return Simulation(n_signals, n_studies, truths, _effects(design))
+    if not 0 <= correlation < 1:
+        raise InputError(f"--correlation: must be at least 0 and below 1, found {correlation}")
+    if not all(0 < share <= 1 for share in changed):
+        raise InputError(f"--changed: a share lies between 0 and 1, found {list(changed)}")
 
 
-def _simulated(
-    design: Design, auroc: float, n_signals: int, n_studies: int, margin: float, bar: Any
+def simulate_truth(
+    design: Design,
+    truth: Truth,
+    *,
+    n_signals: int,
+    n_tests: int,
+    n_studies: int = STUDIES,
+    margins: EquivalenceMargins = _DEFAULT_MARGINS,
+    done: Callable[[], object] = bool,
 ) -> Simulated:
+    """Draw and judge studies of one truth.
+
+    Args:
+        design: the counts.
+        truth: what the first signal knows.
+        n_signals: signals of the verdict.
+        n_tests: signals that are corrected for together, those of the verdict among them.
+        n_studies: how many.
+        margins: of equivalence.
+        done: called after each study.
+    """
     verdicts = dict.fromkeys(Verdict, 0)
-    found, held, n_defined = 0, 0, 0
-    resolvable = []
+    known: list[ReportedEstimate] = []
     for number in range(n_studies):
-        random = generator("simulate", design.study, f"{auroc:g}", number)
-        estimates = _judged_signals(draw_items(design, random), auroc, n_signals, margin, random)
-        verdicts[judge({name: Claim(one) for name, one in estimates.items()}).verdict] += 1
-        signal = estimates["signal 1"]
-        if signal.defined:
-            n_defined += 1
-            found += signal.p_adjusted < ALPHA
-            held += signal.low <= auroc <= signal.high
-            resolvable.append(signal.resolvable)
-        bar.update()
+        random = generator("simulate", design.study, repr(truth), number)
+        claims = judged_signals(design, truth, n_signals, n_tests, margins, random)
+        verdicts[judge(claims).verdict] += 1
+        if claims[_SIGNAL].number.defined:
+            known.append(claims[_SIGNAL].number)
+        done()
     yes, no = (verdicts[one] / n_studies for one in (Verdict.YES, Verdict.NO))
-    of_defined = n_defined or math.nan
     return Simulated(
-        auroc, yes, no, 1 - yes - no, found / of_defined, held / of_defined,
-        float(np.median(resolvable)) if resolvable else math.nan,
+        truth, yes, no, 1 - yes - no,
+        _share(standing(one, null=0.5, conjoined=True).differs for one in known),
+        _share(one.low <= truth.auroc <= one.high for one in known),
+        float(np.median([one.resolvable for one in known])) if known else math.nan,
     )  # fmt: skip
 
 
-def _judged_signals(
-    items: Items, auroc: float, n_signals: int, margin: float, random: np.random.Generator
+def _share(hits: Iterable[bool]) -> float:
+    found = list(hits)
+    return float(np.mean(found)) if found else math.nan
+
+
+def judged_signals(
+    design: Design,
+    truth: Truth,
+    n_signals: int,
+    n_tests: int,
+    margins: EquivalenceMargins,
+    random: np.random.Generator,
+) -> dict[str, Claim]:
+    """Draw a study, and estimate all of its signals; what the truth is about is the first."""
+    items = draw_items(design, random)
+    scores = draw_scores(items, n_signals, random, correlation=truth.correlation)
+    if truth.answer_alone:
+        scores[0] = knowing_answers(scores[0], items.answers)
+    else:
+        scores[0] = telling(scores[0], items.correct, truth.auroc)
+    numbers = _estimates(scores, items, n_tests, margins)
+    return {
+        name: Claim(number, _guards(one, items, number, margins))
+        for (name, number), one in zip(numbers.items(), scores, strict=True)
+    }
+
+
+def _estimates(
+    scores: NDArray[np.float64], items: Items, n_tests: int, margins: EquivalenceMargins
 ) -> dict[str, ReportedEstimate]:
-    """The estimates of all signals, corrected for each other; the first is the true one."""
-    low, high = EquivalenceMargins(auroc=margin).chance
+    """AUROCs within strata, corrected for each other and for tests that show nothing."""
+    low, high = margins.chance
     rows: list[EstimateRow] = []
-    for number in range(n_signals):
-        scores = draw_scores(items, auroc if number == 0 else 0.5, random)
+    for number, values in enumerate(scores, start=1):
         part = stratified_auroc(
-            scores, items.correct, items.groups, items.strata, n_images=items.n_images
+            values, items.correct, items.groups, items.strata, n_images=items.n_images
         )
         rows.append(
             estimate_row(
-                f"signal {number + 1}", WITHIN_STRATA, "auroc", auroc_estimate(part),
+                f"signal {number}", WITHIN_STRATA, "auroc", auroc_estimate(part),
                 p_equivalence=equivalence_p(part, low=low, high=high),
                 se=part.test_se, df=part.df,
             )
         )  # fmt: skip
-    columns = adjusted(rows)
+    nothing = [{**rows[0], "p": 1.0, "p_equivalence": math.nan}] * (n_tests - len(rows))
+    columns = adjusted([*rows, *nothing])
     return {
         row["predictor"]: ReportedEstimate.from_row({name: columns[name][i] for name in columns})
         for i, row in enumerate(rows)
     }
 
 
-def smallest_effect(
-    n_items: int, *, changed: float = CHANGED[-1], per_image: int = 1, n_tests: int = 1
-) -> float:
+def _guards(
+    scores: NDArray[np.float64],
+    items: Items,
+    number: ReportedEstimate,
+    margins: EquivalenceMargins,
+) -> tuple[Guard, ...]:
+    """The guard "within one answer", of a signal that a verdict could rest on; of others none."""
+    if not (standing(number, null=0.5, conjoined=True).differs and is_noticeable(number.value)):
+        return ()
+    part = stratified_auroc(
+        scores, items.correct, items.groups, items.answer_strata, n_images=items.n_images
+    )
+    within = ReportedEstimate.from_estimate(auroc_estimate(part))
+    outcome: Outcome = same_side(within, number.value, margins.auroc)
+    return (Guard("within one answer", outcome, within, "AUROC within each emitted answer"),)
+
+
+def simulate_effect(
+    design: Design,
+    changed: float,
+    effect: float,
+    *,
+    n_studies: int = STUDIES,
+    margins: EquivalenceMargins = _DEFAULT_MARGINS,
+    done: Callable[[], object] = bool,
+) -> SimulatedEffect:
+    """Draw and judge interventions of one true effect.
+
+    Args:
+        design: the counts.
+        changed: share of the answers that become right or wrong.
+        effect: on accuracy, percentage points.
+        n_studies: how many.
+        margins: of equivalence.
+        done: called after each study.
+    """
+    numbers = []
+    for number in range(n_studies):
+        random = generator("simulate effect", design.study, f"{changed:g} {effect:g}", number)
+        drawn = draw_intervention(design, random, changed=changed, effect=effect)
+        numbers.append(judged_effect(drawn, margins))
+        done()
+    found = [standing(one, null=0.0) for one in numbers]
+    right_sign = {Standing.ABOVE, Standing.BELOW}
+    if effect:
+        right_sign = {Standing.ABOVE if effect > 0 else Standing.BELOW}
+    shown = _share(one in right_sign for one in found)
+    none = _share(one is Standing.EQUIVALENT for one in found)
+    resolvable = [one.resolvable for one in numbers if math.isfinite(one.resolvable)]
+    return SimulatedEffect(
+        changed, effect, shown, none, 1 - shown - none,
+        _share(one.low <= effect <= one.high for one in numbers if math.isfinite(one.low)),
+        float(np.median(resolvable)) if resolvable else math.nan,
+    )  # fmt: skip
+
+
+def judged_effect(drawn: Intervened, margins: EquivalenceMargins) -> ReportedEstimate:
+    """Effect of an intervention as the effects stage estimates and tests it, one on its own."""
+    part = paired_difference(
+        drawn.before, drawn.after, drawn.groups, n_images=int(drawn.groups.max()) + 1
+    )
+    nets = group_sums(drawn.after.astype(np.float64) - drawn.before, drawn.groups)
+    estimate = paired_estimate(part)._replace(p=sign_flip_test(nets, seed="simulate"))
+    number = ReportedEstimate.from_estimate(estimate)._replace(
+        se=part.se, resolvable=part.resolvable(ALPHA),
+        p_equivalence=paired_equivalence_p(part, margin=margins.effect_pp),
+    )  # fmt: skip
+    return corrected({"effect": number})["effect"]
+
+
+def smallest_effect(n_items: int, *, changed: float = CHANGED[-1], n_tests: int = 1) -> float:
     """Smallest effect on accuracy that an intervention can show with 80% power.
+
+    Of items on different images, without simulation.
 
     Args:
         n_items: items that it is run on.
         changed: share of the answers that become right or wrong.
-        per_image: questions that share an image.
         n_tests: effects that are tested together.
 
     Returns:
-        Percentage points; NaN for fewer than two images.
+        Percentage points; NaN for fewer than two items.
     """
-    n_images = math.ceil(n_items / per_image)
-    if n_images < 2:
+    if n_items < 2:
         return math.nan
-    se = 100 * math.sqrt(changed / n_items)
-    return smallest_resolvable(se, n_images - 1, alpha=ALPHA / n_tests)
+    return smallest_paired_effect(n_items, changed / 2, n_items - 1, alpha=ALPHA / n_tests)
 
 
-def _effects(design: Design) -> tuple[tuple[float, float], ...]:
-    """Smallest effect that the interventions' items can show, by the share that changes."""
-    return tuple(
-        (changed, smallest_effect(design.n_masked, changed=changed, per_image=design.per_image))
-        for changed in CHANGED
-    )
-
-
-def resolvable_auroc(design: Design, *, n_signals: int) -> float:
+def resolvable_auroc(design: Design, *, n_tests: int) -> float:
     """Smallest distance from 0.5 that a signal within strata is found at with 80% power.
 
-    From Mann and Whitney's variance of independent items, without simulation.
+    From Mann and Whitney's variance, times what the questions of one image have in common (Kish's
+    design effect), without simulation.
     """
     total = variance = 0.0
+    n_items, n_images = sum(design.counts), int(draw_groups(design, generator(design.study)).max())
+    others = n_items / (n_images + 1) - 1
     for count, wrong in zip(design.counts, design.wrong, strict=True):
         n_wrong = round(count * wrong)
         weight = van_elteren_weight(count - n_wrong, n_wrong)
+        alone = (count + 1) / (12 * max(n_wrong * (count - n_wrong), 1))
         total += weight
-        variance += weight**2 * (count + 1) / (12 * max(n_wrong * (count - n_wrong), 1))
+        variance += weight**2 * alone * (1 + others * SHARED_SCORES * correlation_of_answers(wrong))
     se = math.sqrt(variance) / total if total else math.nan
-    return smallest_resolvable(se, sum(design.counts) - 1, alpha=ALPHA / n_signals)
+    return smallest_resolvable(se, n_images, alpha=ALPHA / n_tests)
 
 
 def resolution_note(study: StudyConfig) -> str:
     """Return what a study's counts can show, in a sentence for the plan."""
-    design, n_signals = Design.of(study, [WRONG]), N_SIGNALS
-    changed, effect = _effects(design)[-1]
+    design, n_tests = Design.of(study), n_corrected(n_judged())
+    changed = CHANGED[-1]
     return (
-        f"With {100 * design.wrong[0]:g}% wrong answers these counts can show an AUROC "
-        f"{resolvable_auroc(design, n_signals=n_signals):.3f} away from 0.5 ({n_signals} signals, "
-        f"80% power), and an effect on accuracy of {effect:.1f} pp where {100 * changed:g}% of the "
-        "answers change; `vrp simulate` says more"
+        f"With {100 * WRONG:g}% wrong answers these counts can show an AUROC "
+        f"{resolvable_auroc(design, n_tests=n_tests):.3f} away from 0.5 ({n_tests} signals, "
+        "80% power), and an effect on accuracy of "
+        f"{smallest_effect(design.n_intervened, changed=changed):.1f} pp where "
+        f"{100 * changed:g}% of the answers change; `vrp simulate` says more"
     )
-
-
-def as_text(design: Design, found: Simulation) -> str:
-    """Return the tables for a terminal."""
-    counts = ", ".join(
-        f"{name} {count:,} ({100 * wrong:g}% wrong)"
-        for name, count, wrong in zip(design.splits, design.counts, design.wrong, strict=True)
-    )
-    rows = [["true AUROC", "yes", "no", "undecided", "found", "95% interval holds", "could find"]]
-    for one in found.truths:
-        rows.append([
-            f"{one.auroc:g}" + (" (noise)" if one.auroc == 0.5 else ""),
-            *(f"{100 * share:.1f}%" for share in (one.yes, one.no, one.undecided, one.found,
-                                                  one.coverage)),
-            f"0.5 ± {one.resolvable:.3f}",
-        ])  # fmt: skip
-    effects = "; ".join(
-        f"{size:.1f} pp where {100 * changed:g}% of the answers change"
-        for changed, size in found.effects
-    )
-    questions = "question" if design.per_image == 1 else "questions"
-    return "\n".join([
-        f"{design.study}: {counts}; {design.per_image} {questions} an image.",
-        f"{found.n_studies} studies of each truth, {found.n_signals} signals, one of which is not "
-        "noise. Verdicts without guards.",
-        "",
-        aligned(rows, n_text=1),
-        "",
-        f"Smallest effect on accuracy of one intervention on {design.n_masked:,} items, with 80% "
-        f"power: {effects}.",
-    ])  # fmt: skip
-
-
-def as_json(design: Design, found: Simulation) -> str:
-    """Return the same numbers as JSON."""
-    content = {
-        "design": design._asdict(),
-        **found._asdict(),
-        "truths": [one._asdict() for one in found.truths],
-        "effects": [{"changed": changed, "smallest_pp": size} for changed, size in found.effects],
-    }
-    return json.dumps(plain(content), indent=2) + "\n"

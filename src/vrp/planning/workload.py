@@ -206,12 +206,12 @@ def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
         asked[split.dataset] = asked.get(split.dataset, 0.0) + share * split.count
     n_images = 0.0
     for dataset, n in asked.items():
-        pool = _n_images(study, dataset)
+        pool = n_images_of(study, dataset)
         n_images += n if pool is None else pool * (1 - (1 - 1 / pool) ** n)
     return max(1.0, sum(asked.values()) / max(1.0, n_images))
 
 
-def _n_images(study: StudyConfig, dataset: str) -> int | None:
+def n_images_of(study: StudyConfig, dataset: str) -> int | None:
     """Images that a data set's questions are about; None: as many as there are questions."""
     declared = get_dataset(dataset)
     if study.data.origin == "scenes" and declared.scene_images is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import polars as pl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -53,10 +54,11 @@ def draw_effects(
     for place, condition in zip(rows.places, conditions, strict=True):
         own = marks.filter(condition=condition.name)
         draws = own.filter(mark=DRAW)["value"]
-        ax.plot(
-            draws, [place] * len(draws), linestyle="none", marker="|", color=GREY, markersize=7,
-            zorder=1.8,
-        )  # fmt: skip
+        if len(draws):
+            ax.plot(
+                draws, [place] * len(draws), linestyle="none", marker="|", color=GREY,
+                markersize=1.6 * mpl.rcParams["lines.markersize"], zorder=1.8,
+            )  # fmt: skip
         for row in own.filter(mark=EFFECT).iter_rows(named=True):
             interval_dot(
                 ax, place, row["value"], row["low"], row["high"], colour=colour_of(condition)
@@ -67,7 +69,7 @@ def draw_effects(
     if len(own):
         largest = own.sort("n", "condition", descending=[True, False]).row(0, named=True)
         counts = counted(largest["n"], largest["images"])
-        note(ax, f"{counts}; {100 * largest['baseline']:.0f}% right at baseline")
+        note(ax, f"{counts}; {100 * largest['baseline']:.0f}% right before")
     ax.set_xlabel("change in accuracy, pp")
 
 

@@ -18,7 +18,7 @@ _SLACK = 1.03
 # Blanks, and signs after which a name may be broken; neither of them within mathtext.
 _BREAKS = re.compile(r"(?:[ \n]+|(?<=[-_/]))(?=(?:[^$]*\$[^$]*\$)*[^$]*$)")
 
-_CLAUSES = re.compile(r"; ")
+_CLAUSES, _PHRASES = re.compile(r"; "), re.compile(r", (?![^\[(]*[\])])")
 
 Measure = Callable[[str], float]
 """Text → its width in pixels."""
@@ -75,7 +75,7 @@ class FittedLayout(ConstrainedLayoutEngine):
             self._fit(ax.xaxis.label, box.width)
             self._fit(ax.yaxis.label, box.height)
             for text in self._above.get(ax, ()):
-                self._fit(text, _room_above(ax))
+                self._fit(text, _room_above(ax), at_commas=True)
         self._stack(fig)
         for text in above:
             text.set_in_layout(True)
@@ -95,11 +95,8 @@ class FittedLayout(ConstrainedLayoutEngine):
         """Let no panel become lower because its texts take more lines than one."""
         extra = 0.0
         for panels in _side_by_side(figure):
-            added = [
-                _points(texts) - sum(_LINE * float(text.get_fontsize()) for text in texts)
-                for ax in panels
-                if (texts := [*self._above.get(ax, ()), ax.xaxis.label])
-            ]
+            texts = [[*self._above.get(ax, ()), ax.xaxis.label] for ax in panels]
+            added = [_points(own) - _points(own, lines=1) for own in texts]
             extra += max(0.0, *added) / 72
         self._set_height(figure, figure.get_figheight() + extra - self._extra)
         self._extra = extra
@@ -108,12 +105,12 @@ class FittedLayout(ConstrainedLayoutEngine):
         figure.set_figheight(height)
         self.set(rect=(0, 0, 1, 1 - self._header / height))
 
-    def _fit(self, text: Text, width: float) -> None:
+    def _fit(self, text: Text, width: float, *, at_commas: bool = False) -> None:
         """Break a text, as it was before it was last broken, into lines of this width."""
         whole, broken = self._whole.get(text, ("", ""))
         if text.get_text() != broken:
             whole = text.get_text()
-        broken = break_lines(whole, width, measure_of(text))
+        broken = break_lines(whole, width, measure_of(text), at_commas=at_commas)
         self._whole[text] = (whole, broken)
         text.set_text(broken)
 
@@ -133,13 +130,14 @@ def _room_above(ax: Axes) -> float:
     panels = (other for other in figure.axes if other.get_label() != "<colorbar>")
     boxes = (panel.get_window_extent() for panel in panels)
     starts = [one.x0 for one in boxes if one.x0 > box.x1 and one.y0 < box.y1 and one.y1 > box.y0]
-    return min(starts, default=figure.bbox.x1) - 2 * _GAP * figure.dpi / 72 - box.x0
+    gap = _GAP * figure.dpi / 72 if starts else 1
+    return min(starts, default=figure.bbox.x1) - gap - box.x0
 
 
-def _points(texts: Iterable[Text]) -> float:
-    """Height of texts that stand above each other."""
+def _points(texts: Iterable[Text], *, lines: int | None = None) -> float:
+    """Height of texts that stand above each other, of as many lines as they have or as given."""
     return sum(
-        _LINE * float(text.get_fontsize()) * (text.get_text().count("\n") + 1)
+        _LINE * float(text.get_fontsize()) * (lines or text.get_text().count("\n") + 1)
         for text in texts
         if text.get_text()
     )
@@ -158,29 +156,35 @@ def measure_of(text: Text) -> Measure:
     return width
 
 
-def break_lines(text: str, width: float, measure: Measure) -> str:
+def break_lines(text: str, width: float, measure: Measure, *, at_commas: bool = False) -> str:
     """Break a text into lines no wider than `width`.
 
-    It is broken between clauses, that is behind a semicolon; where one is too wide at blanks, or
-    behind -, _ and /; where a part is still too wide anywhere, but not within mathtext.
+    It is broken between clauses, that is behind a semicolon, which is then left out; where a
+    clause is too wide at blanks, or behind -, _ and /; where a part is still too wide anywhere, but
+    not within mathtext.
+
+    Args:
+        text: may have lines already.
+        width: in pixels.
+        measure: of the text's type.
+        at_commas: whether clauses are broken behind commas first.
     """
-    return "\n".join(part for line in text.split("\n") for part in _broken(line, width, measure))
-
-
-def _broken(line: str, width: float, measure: Measure) -> list[str]:
-    """A line broken between clauses, and clauses between words, and words anywhere."""
-    if not line or measure(line) <= width:
-        return [line]
-    return [
+    return "\n".join(
         piece
+        for line in text.split("\n")
         for clause in _packed(line, _CLAUSES, width, measure)
-        for part in _packed(clause.removesuffix(";"), _BREAKS, width, measure)
+        for phrase in _packed(
+            clause.removesuffix(";"), _PHRASES if at_commas else _CLAUSES, width, measure
+        )
+        for part in _packed(phrase, _BREAKS, width, measure)
         for piece in _chopped(part, width, measure)
-    ]
+    )
 
 
 def _packed(line: str, breaks: re.Pattern[str], width: float, measure: Measure) -> list[str]:
     """As much of a line at a time as has room; what cannot be broken may be wider."""
+    if not line or measure(line) <= width:
+        return [line]
     lines, start, last = [], 0, 0
     for end in [*(found.end() for found in breaks.finditer(line)), len(line)]:
         if last > start and measure(line[start:end].rstrip()) > width:

@@ -2,20 +2,47 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vrp.errors import InputError
-from vrp.estimates.paired_comparison import Difference, PairedComparison
-from vrp.estimates.predictors import predictor_label
-from vrp.plots.panels import interval_dot, reference_band, zero_line
-from vrp.plots.style import BLUE, house_style, size_in_force, with_symbols
+from vrp.estimates.paired_comparison import IDENTICAL, WORDS, Difference, PairedComparison
+from vrp.estimates.verdicts import Standing
+from vrp.plots.panels import (
+    add_key,
+    area_key,
+    dot_key,
+    interval_dot,
+    panels,
+    reference_band,
+    zero_line,
+)
+from vrp.plots.style import (
+    BLUE,
+    DARK_GREY,
+    FAINT,
+    GREEN,
+    GREY,
+    VERMILLION,
+    house_style,
+    save_figure,
+    size_in_force,
+    with_symbols,
+)
 from vrp.tables.atomic_files import atomic_write
-from vrp.tables.estimates import MACRO
 
 _FORMATS = (".svg", ".pdf", ".png")
 _ROW_INCHES = 0.24
+_AROUND_ROWS = 0.75  # inches, for a panel's name and its scale
+_COLOURS = {
+    WORDS[Standing.ABOVE]: BLUE,
+    WORDS[Standing.BELOW]: VERMILLION,
+    WORDS[Standing.EQUIVALENT]: GREEN,
+    IDENTICAL: GREEN,
+}
+"""Verdict that is settled → colour; the others are hollow and grey."""
 
 
 def draw(found: PairedComparison, path: Path) -> None:
@@ -26,32 +53,57 @@ def draw(found: PairedComparison, path: Path) -> None:
     """
     if path.suffix not in _FORMATS:
         raise InputError(f"{path}: a figure is .svg, .pdf or .png")
-    panels = [
-        (found.accuracies, "accuracy, B − A, pp"),
-        (found.aurocs, "AUROC within strata, B − A"),
-    ]
-    panels = [(rows, label) for rows, label in panels if rows]
-    height = 1.2 + _ROW_INCHES * max(len(rows) for rows, _ in panels)
     with house_style():
-        figure = Figure(figsize=(size_in_force().inches, height), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for ax, (rows, label) in zip(axes, panels, strict=True):
-            _draw_rows(ax, rows, label)
-        reference_band(axes[0], -found.margin_pp, found.margin_pp, horizontal=False)
-        figure.suptitle(
-            f"A: {found.first}, B: {found.second}, {found.n_items:,} questions on "
-            f"{found.n_images:,} images"
-        )
+        figure = comparison_figure(found)
         with atomic_write(path) as part:
-            figure.savefig(part, format=path.suffix[1:], dpi=200)
+            save_figure(figure, part, path.suffix[1:], dpi=200)
+
+
+def comparison_figure(found: PairedComparison) -> Figure:
+    """One panel for accuracy, one for AUROCs where there are any."""
+    of_panels = [
+        (found.accuracies, found.margin_pp, "accuracy, B − A, pp"),
+        (found.aurocs, found.margin_auroc, "AUROC within strata, B − A"),
+    ]
+    of_panels = [one for one in of_panels if one[0]]
+    figure, axes = panels(
+        f"A: {found.first}, B: {found.second}, {found.n_items:,} questions on "
+        f"{found.n_images:,} images",
+        heights=[_AROUND_ROWS + _ROW_INCHES * len(rows) for rows, _, _ in of_panels],
+        n_columns=1,
+    )
+    for (ax,), (rows, margin, label) in zip(axes, of_panels, strict=True):
+        reference_band(ax, -margin, margin, horizontal=False)
+        _draw_rows(ax, rows, label)
+    settled: dict[str, list[str]] = {}
+    for name, colour in _COLOURS.items():
+        settled.setdefault(colour, []).append(name)
+    add_key(figure, [
+        *(dot_key(", ".join(names), colour) for colour, names in settled.items()),
+        dot_key("undecided, too few", GREY, hollow=True),
+        area_key("counts as none", FAINT, 0.6),
+    ])  # fmt: skip
+    return figure
+
+
+def _at_right(ax: Axes, text: str, height: float, of: str, **style: Any) -> None:
+    ax.annotate(
+        text, xy=(1, height), xycoords=("axes fraction", of), xytext=(6, 0),
+        textcoords="offset points", fontsize=size_in_force().text, color=DARK_GREY,
+        annotation_clip=False, **style,
+    )  # fmt: skip
 
 
 def _draw_rows(ax: Axes, rows: Sequence[Difference], label: str) -> None:
-    for place, row in enumerate(rows):
-        interval_dot(ax, place, row.gap.value, row.gap.low, row.gap.high, colour=BLUE)
     zero_line(ax, horizontal=False)
-    names = ["mean over tasks" if row.name == MACRO else predictor_label(row.name) for row in rows]
-    ax.set_yticks(range(len(rows)), [with_symbols(name) for name in names])
+    for place, row in enumerate(rows):
+        interval_dot(
+            ax, place, row.gap.value, row.gap.low, row.gap.high,
+            colour=_COLOURS.get(row.verdict, GREY), hollow=row.verdict not in _COLOURS,
+        )  # fmt: skip
+        _at_right(ax, f"{row.gap.n:,} on {row.gap.n_groups:,}", place, "data", va="center")
+    _at_right(ax, "questions\non images", 1, "axes fraction", va="bottom")
+    ax.set_yticks(range(len(rows)), [with_symbols(row.label) for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel(label)
     ax.tick_params(axis="y", length=0)

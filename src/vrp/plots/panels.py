@@ -38,7 +38,7 @@ def model_panels(
     *,
     heights: Sequence[float],
     share_y: bool = False,
-    share_x: Literal["none", "column", "all"] = "column",
+    share_x: Literal["none", "column", "row", "all"] = "column",
     y_labels: Sequence[str] = (),
     rows: Rows | None = None,
 ) -> tuple[Figure, list[tuple[ModelResults, list[Axes]]]]:
@@ -52,7 +52,8 @@ def model_panels(
         title: the figure's title.
         heights: inches of each panel of a model, from top to bottom, as `panels` takes them.
         share_y: the same vertical scale for all models.
-        share_x: panels with the same horizontal scale: those of a model, or all.
+        share_x: panels with the same horizontal scale: those of a model (`column`), the same panel
+            of all models (`row`), or all.
         y_labels: vertical axis of each panel of a model, shown at the leftmost ones.
         rows: named rows that the last panel of each model has.
     """
@@ -81,6 +82,12 @@ def model_panels(
                 ax.set_axis_off()
     _share(columns, share_x=share_x, share_y=share_y)
     return figure, list(zip(study.models, columns, strict=True))
+
+
+def panel_width(n_models: int) -> float:
+    """Inches that a panel of one of so many models has at most, its labels included."""
+    size = size_in_force()
+    return size.inches / min(max(n_models, 1), size.side_by_side)
 
 
 def panels(
@@ -332,8 +339,9 @@ def reference_band(ax: Axes, low: float, high: float, *, horizontal: bool = True
 def _share(columns: Sequence[Sequence[Axes]], *, share_x: str, share_y: bool) -> None:
     first = columns[0]
     for column in columns:
-        leader = {"none": None, "column": column[0], "all": first[0]}[share_x]
         for row, ax in enumerate(column):
+            leaders = {"none": None, "column": column[0], "row": first[row], "all": first[0]}
+            leader = leaders[share_x]
             if leader is not None and ax is not leader:
                 ax.sharex(leader)
             if share_y and ax is not first[row]:

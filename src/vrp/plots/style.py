@@ -69,7 +69,7 @@ class FigureSize(NamedTuple):
 
 SIZES: dict[Width, FigureSize] = {
     "page": FigureSize(6.9, 8.0, 8.5, 10.0, 1.5, 4.5, 3, 0.34, 0.86),
-    "column": FigureSize(3.25, 6.5, 6.5, 7.5, 1.2, 3.4, 1, 0.46, 0.54),
+    "column": FigureSize(3.25, 6.5, 6.5, 7.5, 1.2, 3.4, 1, 0.42, 0.54),
 }
 """Width → what is drawn at it."""
 
@@ -107,6 +107,7 @@ _PARAMETERS: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.handlelength": 2.2,
     "text.color": INK,
+    "text.hinting": "none",  # text is as wide in a PNG of any resolution as it was laid out
     "figure.facecolor": "white",
     "svg.fonttype": "none",  # text that can be selected, searched and set in another font
     "pdf.fonttype": 42,  # the same in PDF

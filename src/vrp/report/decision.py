@@ -13,19 +13,17 @@ from vrp.estimates.reported import ReportedEstimate, plain
 from vrp.estimates.stage_forwards import ANSWERING, Forwards, total_forwards
 from vrp.estimates.verdicts import (
     Judgement,
-    Outcome,
     Verdict,
-    is_noticeable,
     judge,
     size_of,
-    standing,
 )
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
 from vrp.findings.recommendation import choose, cost_of, deployable, runs_of
 from vrp.probing.labels import LINEAR_BEST
+from vrp.report.claim_words import could_find, shortcoming
 from vrp.report.costs import ItemTimes, counted
-from vrp.report.numbers import NONE, decimal, listed
+from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
 from vrp.stats.clusters import numbered
@@ -193,29 +191,21 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
         judgement = judge(claims)
         if recommended in names or judgement.claim is None:
             continue
-        if text := _shortcoming(judgement):
+        if text := _less(judgement):
             found.append(f"{family}: {text}")
     return tuple(found)
 
 
-def _shortcoming(judgement: Judgement) -> str:
+def _less(judgement: Judgement) -> str:
     """Why a signal tells less, with its AUROC; empty where it tells more than weakly."""
     claim = judgement.claim
     assert claim is not None
-    number = claim.number
-    auroc = decimal(number.value)
-    where = standing(number, null=0.5, conjoined=True)
-    tells = where.differs and is_noticeable(number.value)
+    auroc = decimal(claim.number.value)
     if judgement.verdict is Verdict.YES:
-        return f"weak ({auroc})" if size_of(number.value) == "weak" else ""
-    if judgement.verdict is Verdict.NO and not tells:
-        return f"no better than chance ({auroc})"
-    if tells:
-        failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
-        open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
-        return f"{'fails' if failed else 'not settled'}: {listed(failed or open_ones)} ({auroc})"
-    could = f"; could find {decimal(0.5 + number.resolvable)}" if number.resolvable < 0.5 else ""
-    return f"not settled ({auroc}{could})"
+        return f"weak ({auroc})" if size_of(claim.number.value) == "weak" else ""
+    words = shortcoming(claim, judgement.verdict)
+    could = could_find(claim) if words == "not settled" else ""
+    return f"{words} ({'; '.join(filter(None, [auroc, could]))})"
 
 
 def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:

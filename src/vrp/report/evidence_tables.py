@@ -13,6 +13,7 @@ from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast, StudyConditions
 from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
+from vrp.report.claim_words import verdict_cell
 from vrp.report.evidence import StudyEvidence
 from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
@@ -85,12 +86,12 @@ def signals_table(model: ModelEvidence) -> Table:
         detail = "" if SIGNALS[name].deployable else "diagnostic: needs annotations"
         rows.append([name_cell(predictor_label(name), detail), *_auroc_cells(model, name, number)])
     columns = [
-        "signal", "AUROC, within strata", "", "p (Holm)", "within one answer",
+        "signal", "AUROC, within strata", "", "p (Holm)", "verdict", "within one answer",
         *model.tasks, "mean over tasks", "pooled", "R, within strata",
     ]  # fmt: skip
     for row, name in zip(rows, model.signals(), strict=True):
         row.append(estimate_cell(model.metric(name, "r", WITHIN_STRATA), 2))
-    return Table(columns, rows, caption=model.name, text_columns=(2,))
+    return Table(columns, rows, caption=model.name, text_columns=(2, 4))
 
 
 def _auroc_cells(model: ModelEvidence, name: str, number: ReportedEstimate | None) -> list[Cell]:
@@ -98,6 +99,7 @@ def _auroc_cells(model: ModelEvidence, name: str, number: ReportedEstimate | Non
         estimate_cell(number),
         whisker_cell(number, low=0.3, high=1.0, null=0.5),
         _p_cell(number),
+        verdict_cell(model, name),
         estimate_cell(model.auroc(name, WITHIN_ANSWERS)),
         *(estimate_cell(model.auroc(name, scope)) for scope in (*model.tasks, MACRO, POOLED)),
     ]
@@ -135,10 +137,10 @@ def probes_table(model: ModelEvidence) -> Table:
             *map(estimate_cell, matched),
         ])  # fmt: skip
     columns = [
-        "probe or guard", "AUROC, within strata", "", "p (Holm)", "within one answer",
+        "probe or guard", "AUROC, within strata", "", "p (Holm)", "verdict", "within one answer",
         *model.tasks, "mean over tasks", "pooled", "annotators agree alike", "questions alike",
     ]  # fmt: skip
-    return Table(columns, rows, caption=model.name, text_columns=(2,))
+    return Table(columns, rows, caption=model.name, text_columns=(2, 4))
 
 
 def transfer_table(model: ModelEvidence) -> Table:

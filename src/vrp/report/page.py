@@ -1,16 +1,8 @@
 """The page: one HTML file that needs nothing but itself."""
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
-from vrp.estimates.predictors import SYMBOL
 from vrp.estimates.reported import ReportedEstimate
 from vrp.report.accounting import (
     dropped_table,
@@ -52,6 +44,7 @@ from vrp.report.evidence_tables import (
 from vrp.report.figures import Figure, Link
 from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
+from vrp.report.page_templates import page_environment
 from vrp.study.graph import STAGE
 from vrp.tables.items import asked_items
 
@@ -118,6 +111,8 @@ def render_page(
     times: ItemTimes,
     tables: Mapping[str, Sequence[Link]],
     provenance: Mapping[str, str],
+    *,
+    has_explorer: bool,
 ) -> str:
     """The whole page; every text that comes from data is escaped.
 
@@ -132,24 +127,13 @@ def render_page(
         times: what the stages took; the only numbers that two runs do not share.
         tables: table → links to its files.
         provenance: of the report itself.
+        has_explorer: whether the study's explorer is beside the page.
     """
     models = study.models
-    environment = Environment(
-        loader=PackageLoader("vrp.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["symbols"] = symbols
-    environment.filters["slug"] = slug
-    script = _script()
-    environment.filters["multiple"] = lambda value: f"{decimal(value, 1)}×"
-    return environment.get_template("report.html.j2").render(
+    return page_environment().get_template("report.html.j2").render(
         title=title,
-        script=Markup(script),
-        script_hash=script_source(script),
         study=study.study,
+        has_explorer=has_explorer,
         sections=SECTIONS,
         sources=_sources(figures, tables),
         drawn_of={anchor: SOURCES.get(anchor, Sources()).figures for anchor, _ in SECTIONS},
@@ -214,27 +198,6 @@ def _sources(
         }
         for section, of in SOURCES.items()
     }
-
-
-def slug(text: str) -> str:
-    """Anchor of a heading."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _script() -> str:
-    """The page's script, which makes tables sortable and saves them as CSV."""
-    return (resources.files("vrp.report") / "templates" / "page.js").read_text(encoding="utf-8")
-
-
-def script_source(script: str) -> str:
-    """What names a script in the page's content security policy: no other script can run."""
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
-
-
-def symbols(text: str) -> Markup:
-    """Escape a text and set the study's symbols with their index."""
-    return Markup(SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", str(escape(text))))
 
 
 def _lead_line(study: StudyEvidence) -> str:

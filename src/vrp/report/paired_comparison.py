@@ -1,27 +1,18 @@
 """Two models compared on the same questions, as text and as JSON."""
 
 import json
+import math
 
 from vrp.estimates.paired_comparison import Difference, PairedComparison
-from vrp.estimates.predictors import predictor_label
-from vrp.estimates.reported import ReportedEstimate, plain
-from vrp.estimates.verdicts import Standing, standing
-from vrp.report.numbers import decimal, p_value, thousands
+from vrp.estimates.reported import plain
+from vrp.report.numbers import NONE, decimal, listed, p_value, thousands
 from vrp.stats.estimate import LEVEL
-from vrp.tables.estimates import MACRO
 from vrp.text_table import aligned
 
-_WORDS = {
-    Standing.EQUIVALENT: "equivalent",
-    Standing.ABOVE: "B is higher",
-    Standing.BELOW: "A is higher",
-    Standing.UNSETTLED: "undecided",
-}
-
-
-def verdict_of(gap: ReportedEstimate) -> str:
-    """Word for a difference, B minus A; "too few" where there is no estimate."""
-    return _WORDS.get(standing(gap, null=0.0), "too few")
+_HEAD = (
+    "", "A", "B", "B − A", f"{100 * LEVEL:.0f}% interval", "p (Holm)", "could find", "questions",
+    "images", "verdict",
+)  # fmt: skip
 
 
 def as_text(found: PairedComparison) -> str:
@@ -40,33 +31,44 @@ def as_text(found: PairedComparison) -> str:
         _text_table(found.accuracies, 1, " pp"),
     ]
     if found.aurocs:
-        parts += ["AUROC within strata, each with its own model's answers",
-                  _text_table(found.aurocs, 3, "")]  # fmt: skip
+        parts += [
+            "AUROC within strata, each with its own model's answers; a stratum has the same weight "
+            f"in A and B (equivalent: within ± {found.margin_auroc:g})",
+            _text_table(found.aurocs, 3, ""),
+        ]
     return "\n\n".join(parts)
 
 
 def _text_table(rows: tuple[Difference, ...], digits: int, unit: str) -> str:
-    head = [
-        "",
-        "A",
-        "B",
-        "B − A",
-        f"{100 * LEVEL:.0f}% interval",
-        "p (Holm)",
-        "could find",
-        "verdict",
-    ]
-    text = [head]
+    table = aligned([_HEAD, *(_cells(row, digits, unit) for row in rows)], n_text=1)
+    return "\n".join([table, *_notes(rows)])
+
+
+def _cells(row: Difference, digits: int, unit: str) -> list[str]:
+    def number(value: float, *, signed: bool = False) -> str:
+        return decimal(value, digits, signed=signed) + (unit if math.isfinite(value) else "")
+
+    gap = row.gap
+    return [
+        row.label, decimal(row.first, digits), decimal(row.second, digits),
+        number(gap.value, signed=True),
+        f"{decimal(gap.low, digits, signed=True)} to {decimal(gap.high, digits, signed=True)}"
+        if math.isfinite(gap.low) else NONE,
+        p_value(gap.p_adjusted), number(gap.resolvable),
+        thousands(gap.n), thousands(gap.n_groups), row.verdict,
+    ]  # fmt: skip
+
+
+def _notes(rows: tuple[Difference, ...]) -> list[str]:
+    """What is said of rows, such as why there is no interval; rows of one note together."""
+    of_notes: dict[str, list[str]] = {}
     for row in rows:
-        gap = row.gap
-        label = "mean over tasks" if row.name == MACRO else predictor_label(row.name)
-        text.append([
-            label, decimal(row.first, digits), decimal(row.second, digits),
-            decimal(gap.value, digits, signed=True) + unit,
-            f"{decimal(gap.low, digits, signed=True)} to {decimal(gap.high, digits, signed=True)}",
-            p_value(gap.p_adjusted), decimal(gap.resolvable, digits) + unit, verdict_of(gap),
-        ])  # fmt: skip
-    return aligned(text, n_text=1)
+        if row.gap.note:
+            of_notes.setdefault(row.gap.note, []).append(row.label)
+    return [
+        f"{'every row' if len(labels) == len(rows) > 1 else listed(labels)}: {note}"
+        for note, labels in of_notes.items()
+    ]
 
 
 def as_json(found: PairedComparison) -> str:
@@ -75,7 +77,7 @@ def as_json(found: PairedComparison) -> str:
     def rows(differences: tuple[Difference, ...]) -> list[dict[str, object]]:
         return [
             {"name": row.name, "a": row.first, "b": row.second, "b_minus_a": row.gap._asdict(),
-             "verdict": verdict_of(row.gap)}
+             "verdict": row.verdict}
             for row in differences
         ]  # fmt: skip
 

@@ -632,4 +632,4 @@ _REGISTERED: list[str] = []
 
 def registered_signals() -> list[str]:
     """Return the names of the signals that extensions have registered."""
-    return list(_REGISTERED)
+    return [name for name in _REGISTERED if name in SIGNALS]

@@ -364,7 +364,8 @@ def _macro(reference: Runs, runs: Runs) -> PairedDifference | PairedMean:
         task: _difference(reference.where(chosen), runs.where(chosen), task)
         for task, chosen in _tasks(runs).items()
     }
-    return mean_over_tasks(parts)
+    used = np.isin(runs.tasks, list(_large_tasks(runs)))
+    return mean_over_tasks(parts, n_groups=len(np.unique(runs.groups[used])))
 
 
 def _tasks(runs: Runs) -> dict[str, NDArray[np.bool_]]:

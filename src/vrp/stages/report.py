@@ -59,6 +59,7 @@ def run(context: StageContext) -> None:
     page = render_page(
         report.title, evidence, decisions, conclusions, pooled, figures, shown,
         item_times(evidence.models, context.benchmarks), _table_links(context), provenance,
+        has_explorer=context.study.explorer.enabled,
     )  # fmt: skip
     numbers = study_summary(evidence, decisions, conclusions, pooled, provenance=provenance)
     write_text(

@@ -33,7 +33,7 @@ from vrp.stats.estimate import (
 
 MIN_IMAGES = 10
 """Images that a cell needs of right and of wrong answers for an estimate, interval and test."""
-UNSEEN = 0.08
+UNSEEN = 0.15
 """Images ranked by chance that the cautious end of an interval allows for; calibrated in
 `benchmarks/inference.py`."""
 ONE_CLASS = "no pair of a right and a wrong item"

@@ -217,7 +217,7 @@ def fit_calibrator(
     loss = {kind: (found - sample.correct) ** 2 for kind, found in held_out.items()}
     brier = {kind: float(of_items.mean()) for kind, of_items in loss.items()}
     chosen = min((kind for kind in brier if kind != _ISOTONIC), key=brier.__getitem__)
-    reason = f"fewer than {ISOTONIC_IMAGES:,} images"
+    reason = f"isotonic regression is not tried with fewer than {ISOTONIC_IMAGES:,} images"
     if _ISOTONIC in loss:
         gain = clustered_mean(loss[chosen] - loss[_ISOTONIC], codes, n_images=n_images)
         better = gain.value > gain.se

@@ -14,6 +14,7 @@ influences.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +28,8 @@ POWER = 0.8
 """Power at which the smallest resolvable effect is stated."""
 # Distance from a bound of the parameter, such as R = 1, that is rounding.
 _ROUNDING = 1e-12
-_NO_VARIANCE = "no interval: the values leave no variance to estimate"
+NO_VARIANCE = "no interval: the values leave no variance to estimate"
+"""Note of an estimate without interval and test whose values do not vary."""
 
 
 def group_sums(
@@ -85,7 +87,7 @@ class Component:
         effective = squares.sum() ** 2 / np.square(squares).sum()
         return cls(jackknifed, n_groups, max(float(effective) - 1, 1.0))
 
-    @property
+    @cached_property
     def variance(self) -> float:
         """Its share of the estimate's variance; NaN with fewer than two images."""
         if self.n_groups < 2:
@@ -117,7 +119,7 @@ class ClusteredEstimate:
         """Whether the value is a number."""
         return math.isfinite(self.value)
 
-    @property
+    @cached_property
     def se(self) -> float:
         """Standard error, clustered by image; NaN where there is no variance to estimate."""
         own = sum(component.variance for component in self.components.values())
@@ -125,12 +127,14 @@ class ClusteredEstimate:
             return math.nan
         # Images with items in several samples: their influences add up before they are squared.
         every = [component.influence for component in self.components.values()]
-        total = np.sum(every, axis=0)
+        total = every[0].copy()
+        for influence in every[1:]:
+            total += influence
         shared = float(total @ total) - sum(float(one @ one) for one in every)
         variance = own + shared * self.n_groups / (self.n_groups - 1)
         return math.sqrt(variance) if variance > 0 else math.nan
 
-    @property
+    @cached_property
     def df(self) -> float:
         """Degrees of freedom of Student's t; NaN where there is no variance.
 
@@ -184,7 +188,7 @@ class ClusteredEstimate:
             return nothing
         at_bound = min(self.value - low, high - self.value) < _ROUNDING
         if at_bound or not math.isfinite(self.se):
-            return nothing._replace(value=self.value, note=join_notes(self.note, _NO_VARIANCE))
+            return nothing._replace(value=self.value, note=join_notes(self.note, NO_VARIANCE))
         ends = self.interval(low=low, high=high)
         p = math.nan if null is None else self.p_against(null)
         return Estimate(self.value, *ends, p, self.n, self.n_groups, method, self.note)

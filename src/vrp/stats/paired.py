@@ -140,14 +140,25 @@ class PairedDifference(ClusteredEstimate):
         )  # fmt: skip
 
     def resolvable(self, alpha: float) -> float:
-        """Return the smallest effect that a test at `alpha` finds with 80% power.
+        """Return the smallest effect that a test at `alpha` finds with 80% power."""
+        cancelling = min(self.gaining, self.losing)
+        return smallest_paired_effect(self.n_effective, cancelling, self.pairs_df, alpha=alpha)
 
-        Beyond the changes that cancel, which stay as they are, every change of an answer that
-        makes up the effect varies, too: with none that cancel, some eight images must change.
-        """
-        quantiles = float(stats.t.ppf([1 - alpha / 2, POWER], self.pairs_df).sum())
-        one, cancelling = quantiles**2 / self.n_effective, min(self.gaining, self.losing)
-        return PERCENT * min(1.0, (one + math.sqrt(one * one + 8 * one * cancelling)) / 2)
+
+def smallest_paired_effect(n: float, cancelling: float, df: float, *, alpha: float) -> float:
+    """Smallest effect, in percentage points, that a test at `alpha` finds with 80% power.
+
+    Beyond the changes that cancel, which stay as they are, every change of an answer that makes up
+    the effect varies, too: with none that cancel, some eight pairs must change.
+
+    Args:
+        n: pairs, or their effective number.
+        cancelling: share of the pairs that is gained, and as large a share that is lost.
+        df: degrees of freedom of Student's t.
+        alpha: level of the test, after correction for the number of tests.
+    """
+    one = float(stats.t.ppf([1 - alpha / 2, POWER], df).sum()) ** 2 / n
+    return PERCENT * min(1.0, (one + math.sqrt(one * one + 8 * one * cancelling)) / 2)
 
 
 @dataclass(frozen=True)
@@ -246,11 +257,14 @@ def _effective(
     return 1 / (weight * se**2 / spread + (1 - weight) * as_wholes)
 
 
-def mean_over_tasks(parts: Mapping[str, PairedDifference]) -> PairedDifference | PairedMean:
+def mean_over_tasks(
+    parts: Mapping[str, PairedDifference], *, n_groups: int
+) -> PairedDifference | PairedMean:
     """Unweighted mean of the tasks' differences; tasks on under 10 images are left out and named.
 
     Args:
         parts: task → its difference, over the same numbering of images.
+        n_groups: images of the tasks that are used; tasks may share some.
     """
     small = {name: part for name, part in parts.items() if part.n_groups < MIN_IMAGES}
     used = {name: part for name, part in parts.items() if name not in small}
@@ -259,7 +273,7 @@ def mean_over_tasks(parts: Mapping[str, PairedDifference]) -> PairedDifference |
     if len(used) == 1:
         [only] = used.values()
         return replace(only, note=join_notes(only.note, note))
-    mean = mean_of(used, n_groups=sum(part.n_groups for part in used.values()))
+    mean = mean_of(used, n_groups=n_groups)
     return PairedMean(
         mean.value, mean.components, mean.n, mean.n_groups, join_notes(mean.note, note),
         parts=tuple(used.values()),

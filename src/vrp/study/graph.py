@@ -420,6 +420,9 @@ STAGES: tuple[Stage, ...] = (
         writes=(FIGURES,),
         choices=("figures", "vrp.plots.figures:figure_names"),
         keys=("figures", *_MARGINS, *_CONDITIONS),
+        details="The numbers of each are beside it as CSV. `vrp figures results/demo --only "
+        "auroc_by_signal --format pdf --width column` draws figures of a study's folder for a "
+        "paper (`vrp figures FOLDER --help`).",
         cost=Cost(7.5, 0.004, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
     ),
@@ -430,7 +433,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(DATA, ITEMS, SAMPLING, EFFECTS, TRACE_EFFECTS, ANSWERS, ATTENTION, LENS,
                CONSISTENCY, *_MODEL_TABLES, MASK, FIGURES),
         writes=(SUMMARY, REPORT),
-        keys=("study", "data", "report", *_MARGINS, *_CONDITIONS),
+        keys=("study", "data", "report", "explorer.enabled", *_MARGINS, *_CONDITIONS),
         details="Times are those of the benchmark files, where these are there. "
         "`vrp report results/demo` reports a study's folder as it is (`vrp report FOLDER --help`).",
         reads_benchmarks=True,
@@ -446,7 +449,8 @@ STAGES: tuple[Stage, ...] = (
         writes=(EXPLORER_FILES, EXPLORER),
         keys=("study", "data.folder", "sample.splits", "explorer", *_CONDITIONS),
         details="It works from the disk: `explorer.html` loads its files from the folder "
-        "`explorer` beside it.",
+        "`explorer` beside it. `vrp explorer results/demo` writes that of a study's folder as it "
+        "is (`vrp explorer FOLDER --help`).",
         enabled=lambda study: study.explorer.enabled,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=2,

@@ -254,7 +254,9 @@
     return keyed.map((one) => one.card);
   }
 
-  function choose() {
+  // What is shown stays where the selection has it, or where a link asks for it; after sorting it
+  // is the first.
+  function choose({ keep = false, first = false } = {}) {
     const wanted = wantedFilters();
     const base = filtered(wanted);
     showRules(base);
@@ -264,8 +266,11 @@
     $("tally").textContent = `${cards.length.toLocaleString("en")} answers` +
       (judged.length ? `, ${percent(right / judged.length)} right` : "") +
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
-    if (!current && cards.length) show(cards[0]);
     chosen = placeOf(current);
+    if (cards.length && (first || (chosen < 0 && !(keep && current)))) {
+      chosen = 0;
+      show(cards[0]);
+    }
     drawList();
     intoView();
   }
@@ -281,8 +286,9 @@
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      return el("tr", {}, el("td", { className: "text" }, pick, el("small", { className: "soft" }, n ? description : "not known of these answers")),
-        el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? fixed(expected, 1) : "–"));
+      const detail = !n ? "not known of these answers" : state.rule === name ? description : "";
+      return el("tr", {}, el("td", { className: "text" }, pick, detail && el("small", { className: "soft" }, detail)),
+        el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
     }));
     if (state.rule) $("rules").open = true;
   }
@@ -350,9 +356,12 @@
 
   function intoView() {
     if (chosen < 0) return;
-    const top = chosen * ROW_HEIGHT;
-    if (top < list.scrollTop) list.scrollTop = top;
-    else if (top + ROW_HEIGHT > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW_HEIGHT - list.clientHeight;
+    const above = list.scrollTop - chosen * ROW_HEIGHT;
+    const below = (chosen + 1) * ROW_HEIGHT - list.clientHeight - list.scrollTop;
+    // The next row comes into view at the edge, one that is far away in the middle.
+    if (Math.max(above, below) > 2 * ROW_HEIGHT) list.scrollTop = (chosen + 0.5) * ROW_HEIGHT - list.clientHeight / 2;
+    else if (above > 0) list.scrollTop -= above;
+    else if (below > 0) list.scrollTop += below;
   }
 
   function go(place) {
@@ -441,7 +450,7 @@
     const node = el("div", { className: "panel" },
       el("h3", {}, `${MODELS[card.model].name}: `, el("b", {}, own.answer[card.item] ?? "no answer"), " ", tag(card)),
       answerLine(card),
-      el("div", { className: "columns" }, picture, samples, lens, heads, signalTable(card), probeTable(card), interventions));
+      el("div", { className: "halves" }, el("div", {}, picture, samples, lens, heads), el("div", {}, signalTable(card), probeTable(card), interventions)));
     const mine = turn;
     Promise.all([detailsOf(card), pictureOf(card.item)]).then(async ([details, image]) => {
       const bitmap = image.blob && (await createImageBitmap(image.blob));
@@ -572,7 +581,10 @@
       text = state.view === "attention" ? drawAttention(context, card, look, image) : drawHidden(context, card, look, image);
       said.textContent = text;
     } else said.textContent = "";
-    drawBoxes(context, card.item, width / image.width, height / image.height);
+    if (drawBoxes(context, card.item, width / image.width, height / image.height)) {
+      text += ` White frame: ${items.object[card.item]}.`;
+      said.textContent += ` White frame: ${items.object[card.item]}.`;
+    }
     canvas.setAttribute("aria-label", text);
   }
 
@@ -616,7 +628,7 @@
     const where = `row ${Math.floor(peak / look.width) + 1}, column ${(peak % look.width) + 1} of ${look.height} × ${look.width}`;
     const mass = look.mass && (layer < 0 ? look.mass.reduce((a, b) => a + b, 0) / look.nLayers : look.mass[layer]);
     return `${layer < 0 ? "Mean of all layers" : "Layer " + layer}${state.sinks ? "" : " without sinks"}: the most attended token has ${number(most * look.n, 3)} times the even share (${where})` +
-      (mass === undefined ? "." : `; ${fixed(100 * mass, 1)}% of all attention is on the image.`);
+      (mass === undefined ? "." : `; ${fixed(100 * mass, 2)}% of all attention is on the image.`);
   }
 
   function drawHidden(context, card, look, image) {
@@ -631,9 +643,8 @@
 
   const boxStarts = [];
   function drawBoxes(context, item, scaleX, scaleY) {
-    if (!items.n_boxes) return;
+    if (!items.n_boxes) return 0;
     if (!boxStarts.length) items.n_boxes.reduce((sum, n, i) => ((boxStarts[i] = sum), sum + n), 0);
-    context.lineWidth = 3;
     for (let box = 0; box < items.n_boxes[item]; box++) {
       const [left, top, right, bottom] = items.boxes.subarray(4 * (boxStarts[item] + box), 4 * (boxStarts[item] + box) + 4);
       for (const [colour, grow] of [["#000", 1], ["#fff", 0]]) {
@@ -642,6 +653,7 @@
         context.strokeRect(left * scaleX, top * scaleY, (right - left) * scaleX, (bottom - top) * scaleY);
       }
     }
+    return items.n_boxes[item];
   }
 
   function headTable(card, look) {
@@ -932,14 +944,18 @@
     if (told.get("layer")) state.layer[model] = Number(told.get("layer")) || 0;
     current = null;
     if (item >= 0) show({ model, item });
-    choose();
+    choose({ keep: true });
   }
 
   window.addEventListener("hashchange", () => { if (location.hash !== remembered) readHash(); });
   $("skip").addEventListener("click", (event) => { event.preventDefault(); $("card").focus(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCanvases);
   filters.addEventListener("submit", (event) => event.preventDefault());
-  filters.addEventListener("input", () => { list.scrollTop = 0; choose(); if (current) show(current); remember(); });
+  filters.addEventListener("input", (event) => {
+    choose({ first: ["sort", "order"].includes(event.target.name) });
+    if (current) show(current);
+    remember();
+  });
 
   function report(error) {
     $("problem").hidden = false;

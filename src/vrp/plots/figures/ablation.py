@@ -18,6 +18,7 @@ from vrp.plots.panels import (
     add_key,
     area_key,
     dot_key,
+    interval_dot,
     model_panels,
     not_run,
     reference_band,
@@ -73,11 +74,10 @@ def draw(study: StudyResults) -> Figure:
         reference_band(ax, -margin, margin, horizontal=False)
         draw_effects(ax, own, conditions, rows)
         for place, condition in zip(rows.places, conditions, strict=True):
-            known = own.filter(condition=condition.name, mark=_KNOWN)["value"]
-            ax.plot(
-                known, [place + 0.25] * len(known), marker="D", color=INK, markerfacecolor="white",
-                linestyle="none", zorder=3,
-            )  # fmt: skip
+            for value in own.filter(condition=condition.name, mark=_KNOWN)["value"]:
+                interval_dot(
+                    ax, place + 0.25, value, None, None, colour=INK, hollow=True, marker="D"
+                )
     more = [
         dot_key(_KNOWN, INK, marker="D", hollow=True),
         area_key(f"±{margin:g} points", FAINT),

@@ -43,7 +43,7 @@ CAPTION = (
 )
 TABLES = (METRICS, PROBES)
 
-_ROW = 0.185  # inches
+_ROW = 0.19  # inches
 _ROOM = 5.0  # inches of width from which on values stand beside the rows
 _KIND_TITLES = {
     "structural": "attention map",

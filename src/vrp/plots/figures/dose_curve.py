@@ -1,5 +1,6 @@
 """Accuracy by share of hidden image tokens."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from vrp.plots.marks import INTERVAL, NUMBER, TEXT, of_model, table_of_marks
 from vrp.plots.panels import (
     add_key,
     counts_of,
+    dot_key,
     line_key,
     marks_ribbon,
     model_panels,
@@ -29,19 +31,26 @@ ORDER = 140
 TITLE = "How accuracy falls as more image tokens are hidden"
 CAPTION = (
     "Accuracy over the same items at every share, with 95% image-clustered intervals; the dotted "
-    "line is a blank image, below which more than information is lost. If attention marked what "
-    "the answer needs, hiding the most attended tokens would cost more at every share."
+    "line is a blank image. Crosses: the interval lies below it, so that hiding disturbs the model "
+    "and takes more than information. If attention marked what the answer needs, hiding the most "
+    "attended tokens would cost more at every share."
 )
 _MASK = MASK.only("share", "correct")
 TABLES = (_MASK, *ANSWERED)
 
 _KINDS = (("top", "most attended hidden", "-"), ("random", "as many at random", "--"))
 _BLANK = "no_image"
-_COLUMNS = {"model": TEXT, "hidden": TEXT, "share": NUMBER, **INTERVAL}
+_COLUMNS = {
+    "model": TEXT, "hidden": TEXT, "share": NUMBER, **INTERVAL, "disturbs": pl.Boolean(),
+}  # fmt: skip
 
 
 def data(study: StudyResults) -> pl.DataFrame:
-    """Return accuracy by share of hidden tokens, %, of each kind, and with a blank image."""
+    """Return accuracy by share of hidden tokens, %, of each kind, and with a blank image.
+
+    Hiding `disturbs` where the whole interval lies below the accuracy with a blank image; that is
+    null where there is no such run.
+    """
     rows: list[dict[str, Any]] = []
     for model in study.models:
         runs = _dose_runs(study, model)
@@ -53,15 +62,19 @@ def data(study: StudyResults) -> pl.DataFrame:
 def _curves(runs: pl.DataFrame) -> Iterator[dict[str, Any]]:
     items = runs.unique("item_id", maintain_order=True)
     whole = items.select(pl.col("answered_right").cast(pl.Float64).alias("accuracy"), "group")
+    blank = [_accuracy(part) for part in [runs.filter(kind=_BLANK)] if len(part)]
     for kind, *_ in _KINDS:
         own = runs.filter(kind=kind)
         shares = own["share"].unique().sort().to_list()
         parts = [(0.0, whole), *((share, own.filter(share=share)) for share in shares)]
         for share, part in parts if shares else ():
-            yield {"hidden": kind, "share": 100 * share, **_accuracy(part)}
-    blank = runs.filter(kind=_BLANK)
-    if len(blank):
-        yield {"hidden": _BLANK, "share": 100.0, **_accuracy(blank)}
+            found = _accuracy(part)
+            # Where no answer is right, nothing varies, and there is no interval.
+            highest = found["value"] if math.isnan(found["high"]) else found["high"]
+            disturbs = highest < blank[0]["value"] if blank else None
+            yield {"hidden": kind, "share": 100 * share, **found, "disturbs": disturbs}
+    for found in blank:
+        yield {"hidden": _BLANK, "share": 100.0, **found}
 
 
 def _accuracy(part: pl.DataFrame) -> dict[str, Any]:
@@ -87,7 +100,10 @@ def draw(study: StudyResults) -> Figure:
     keys = [
         line_key(label, CONDITION_COLOURS[kind], linestyle=style) for kind, label, style in _KINDS
     ]
-    add_key(figure, [*keys, line_key("blank image", BLACK, linestyle=":")])
+    keys.append(line_key("blank image", BLACK, linestyle=":"))
+    if marks["disturbs"].any():
+        keys.append(dot_key("below a blank image", BLACK, marker="x"))
+    add_key(figure, keys)
     return figure
 
 
@@ -101,7 +117,7 @@ def _dose_runs(study: StudyResults, model: ModelResults) -> pl.DataFrame:
     }
     mask = mask.filter(pl.col("condition").is_in(list(kinds))).with_columns(
         kind=pl.col("condition").replace_strict(kinds, return_dtype=pl.String),
-        share=pl.col("share").round(4),
+        share=pl.col("share").cast(pl.Float64).round(4),
     )
     runs = answered_rows(study, model, mask)
     each = runs.group_by("item_id", "group", "answered_right", "kind", "share").agg(
@@ -119,6 +135,8 @@ def _draw_curves(ax: Axes, marks: pl.DataFrame) -> None:
         rows = marks.filter(hidden=kind)
         if len(rows):
             marks_ribbon(ax, rows, "share", colour=CONDITION_COLOURS[kind], linestyle=style)
+    worse = marks.filter("disturbs")
+    ax.plot(worse["share"], worse["value"], linestyle="none", marker="x", color=BLACK, zorder=4)
     for row in marks.filter(hidden=_BLANK).iter_rows(named=True):
         zero_line(ax, at=row["value"], color=BLACK, linestyle=":")
         if row["low"] is not None:

@@ -184,7 +184,7 @@ def _draw_model(ax: Axes, marks: pl.DataFrame) -> None:
     ax.set_xlim(0, 1.02)
     ax.set_xlabel("share of items answered")
     size = size_in_force()
-    below = ScaledTranslation(0, -4 * size.text / 72, ax.figure.dpi_scale_trans)
+    below = ScaledTranslation(0, -3.6 * size.text / 72, ax.figure.dpi_scale_trans)
     ax.legend(
         handles=entries, loc="upper left", bbox_to_anchor=(0, 0), title=_AURC,
         bbox_transform=ax.transAxes + below, alignment="left", labelspacing=0.2,

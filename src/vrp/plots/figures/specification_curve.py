@@ -37,7 +37,7 @@ CAPTION = (
 TABLES = (RECIPES, METRICS)
 _CHOICES = ("measure", "layers", "heads", "sinks", "normalisation")
 _ALPHA = 0.05
-_ROW = 0.155  # inches
+_ROW = 0.2  # inches
 _COLUMNS = {
     "model": TEXT, "place": WHOLE, **dict.fromkeys(_CHOICES, TEXT), "stratum": TEXT, **INTERVAL,
     "p_adjusted": NUMBER, "differs": pl.Boolean(),

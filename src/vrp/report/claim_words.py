@@ -1,0 +1,52 @@
+"""What one claim amounts to, in a few words: in the decision, and beside each signal and probe."""
+
+from vrp.estimates.predictors import predictor_kind
+from vrp.estimates.verdicts import (
+    Claim,
+    Outcome,
+    Verdict,
+    is_noticeable,
+    judge,
+    size_of,
+    standing,
+)
+from vrp.findings.evidence import ModelEvidence
+from vrp.findings.guards import claim_of
+from vrp.report.numbers import decimal, listed
+from vrp.report.tabular import Cell
+
+
+def shortcoming(claim: Claim, verdict: Verdict) -> str:
+    """Why a signal cannot be relied on: a guard that it fails, or what is not settled.
+
+    Args:
+        claim: its AUROC and guards.
+        verdict: on it; not yes.
+    """
+    number = claim.number
+    if standing(number, null=0.5, conjoined=True).differs and is_noticeable(number.value):
+        failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
+        open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
+        return f"{'fails' if failed else 'not settled'}: {listed(failed or open_ones)}"
+    return "no better than chance" if verdict is Verdict.NO else "not settled"
+
+
+def could_find(claim: Claim) -> str:
+    """The smallest AUROC that the study could have found; empty where that is not known."""
+    resolvable = claim.number.resolvable
+    return f"could find {decimal(0.5 + resolvable)}" if resolvable < 0.5 else ""
+
+
+def verdict_cell(model: ModelEvidence, predictor: str) -> Cell:
+    """The verdict on one signal or probe; empty for guards and where there is no estimate."""
+    claim = claim_of(model, predictor)
+    if claim is None or predictor_kind(predictor) == "guards" or not claim.number.defined:
+        return Cell("")
+    verdict = judge({predictor: claim}).verdict
+    if verdict is Verdict.YES:
+        return Cell(f"tells: {size_of(claim.number.value)}", kind="good")
+    if verdict not in (Verdict.NO, Verdict.UNDECIDED):
+        return Cell(str(verdict), kind="muted")
+    words = shortcoming(claim, verdict)
+    detail = could_find(claim) if words == "not settled" else ""
+    return Cell(words, detail, "bad" if verdict is Verdict.NO else "muted")
