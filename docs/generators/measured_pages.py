@@ -1,7 +1,7 @@
 """Pages of recorded measurements and simulations, from `benchmarks/results`."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,38 @@ at full size is `benchmarks/full_size.py`; no GPU was at hand to record it.
 """
 _SIMULATIONS = """# Simulations
 
-What intervals and tests promise, checked on drawn data whose truth is known. `python
-benchmarks/inference.py` repeats it; `vrp simulate --config config/demo.yaml` does the same for the
-counts of a study of yours, before any model runs.
+What intervals, tests, verdicts and guarantees promise, checked on drawn data whose truth is known.
+`python benchmarks/inference.py` and `python benchmarks/risk_control.py` repeat it; `vrp simulate
+--config config/demo.yaml` does the same for the counts of a study of yours, before any model runs.
+"""
+_ONE_SIGNAL = """## One signal, an image for each item
 
 A 95% interval should cover the true AUROC in 95% of studies, and a test at 5% should reject a true
 AUROC of 0.5 in 5%. *Too few* is the share of studies with fewer than ten images of right or of
 wrong answers: they get no number instead of a wrong one. *Levels* is how many values the signal
-takes.
+takes. Settings in which more than half of the studies have too few are left out.
+"""
+_CLUSTERED = """## Few images, several items each
+
+Answers and scores on one image hang together: the shares of their variance that belong to the
+image stand under *answers* and *scores*.
+"""
+_VERDICTS = """## Verdicts at the papers' counts
+
+Families of signals that tell nothing beyond what is said, at the accuracy of each published model:
+how often a verdict is *yes*, which would be wrong, and how often *no*. *Answer* marks signals that
+only know the emitted answer.
+"""
+_EFFECTS = """## Interventions at the papers' counts
+
+How often an effect on accuracy is found, and how often none is shown, where a share of the answers
+changes.
+"""
+_GUARANTEES = """## Thresholds with a guarantee
+
+How often the accepted answers are truly wrong more often than α, which may happen in 10% of the
+calibrations; *accepted* beside the share that an oracle accepts, which knows the risk. The worst
+setting of all is {worst:.1%}.
 """
 
 
@@ -122,6 +146,16 @@ def _others() -> Iterator[str]:
         ("checking tables and their origins, largest share of a stage's processor time",
          f"{max(one['share'] for one in checks['stages'].values()):.1%}", "verification"),
     ]  # fmt: skip
+    judge, explorer = recorded("judge"), recorded("explorer_size")
+    rows += [
+        (f"`vrp judge` of {judge['rows']:,} answers, processor time",
+         f"{max(run['processor_seconds'] for run in judge['runs']):.0f} s, "
+         f"{max(run['peak_bytes'] for run in judge['runs']) / 1e6:.0f} MB", "judge"),
+        (f"explorer of {explorer['items']:,} items and {explorer['models']} models, "
+         f"{explorer['tokens']} image tokens, {explorer['layers']} layers",
+         f"{explorer['all_bytes'] / 1e6:.0f} MB in {explorer['n_files']} files, the largest "
+         f"{explorer['largest_bytes'] / 1e6:.1f} MB", "explorer_size"),
+    ]  # fmt: skip
     cells = [
         (what, result, f"`benchmarks/{name}.py`", _processor(_hardware(name)))
         for what, result, name in rows
@@ -139,22 +173,65 @@ def _processor(hardware: Mapping[str, Any]) -> str:
 
 
 def simulation_page() -> str:
-    """Return the page of what intervals and tests hold."""
+    """Return the page of what intervals, tests, verdicts and guarantees hold."""
+    return "\n".join([_SIMULATIONS, *_inference(), *_guarantees()])
+
+
+def _inference() -> Iterator[str]:
     found = recorded("inference")
+    yield _ONE_SIGNAL
+    settings = [
+        one | {"wrong": _share(one["wrong"]), "levels": one["levels"] or "any"}
+        for one in found["settings"]
+    ]
+    named = ("n", "wrong", "levels")
+    yield table(("items", "wrong", "levels", *_HOLDS), _held(settings, named))
+    yield _CLUSTERED
+    named = ("images", "items_an_image", "of_answers", "of_signals")
+    head = ("images", "items an image", "answers", "scores", *_HOLDS)
+    yield table(head, _held(found["clustered"], named))
+    yield _VERDICTS
     rows = [
-        (one["n"], f"{one['wrong']:.0%}", f"{one['auroc']:.3g}", one["levels"] or "continuous",
-         f"{one['too_few']:.1%}", "–" if one["coverage"] is None else f"{one['coverage']:.1%}",
-         f"{one['rejected']:.1%}")
-        for one in found["settings"] if one["too_few"] < 0.5
+        (one["model"], one["signals"], f"{one['auroc']:.2f}", "✓" * one["answer_alone"],
+         one["studies"], _share(one["yes"]), _share(one["no"]))
+        for one in found["verdicts"]
     ]  # fmt: skip
-    skipped = len(found["settings"]) - len(rows)
-    head = ["items", "wrong", "true AUROC", "levels", "too few", "covered", "rejects 0.5"]
-    return "\n".join(
-        [
-            _SIMULATIONS,
-            f"{found['repeats']:,} studies of each setting. {skipped} settings in which more than "
-            "half of the studies have too few right or wrong answers are left out.\n",
-            table(head, rows),
-            made_on(found["hardware"]),
-        ]
-    )
+    yield table(("model", "signals", "true AUROC", "answer", "studies", "yes", "no"), rows)
+    yield _EFFECTS
+    rows = [
+        (one["items"], _share(one["changed"]), one["effect"], _share(one["found"]),
+         _share(one["none"]), _share(one["coverage"]))
+        for one in found["interventions"]
+    ]  # fmt: skip
+    head = ("items", "answers changed", "true effect, points", "found", "none shown", "covered")
+    yield table(head, rows)
+    yield made_on(found["hardware"])
+
+
+def _guarantees() -> Iterator[str]:
+    found = recorded("risk_control")
+    yield _GUARANTEES.format(worst=found["most_violations"])
+    rows = [
+        (one["risk"], one["n"], one["alpha"], one["levels"] or "any", _share(one["violations"]),
+         _share(one["none"]), _share(one["accepted"]), _share(one["oracle"]))
+        for one in found["settings"]
+    ]  # fmt: skip
+    head = ("risk", "items", "α", "levels", "broken", "nothing accepted", "accepted", "oracle")
+    yield table(head, rows)
+    yield made_on(found["hardware"])
+
+
+_HOLDS = ("true AUROC", "studies", "too few", "covered", "rejects 0.5")
+
+
+def _held(settings: Sequence[Mapping[str, Any]], named: Sequence[str]) -> list[tuple[str, ...]]:
+    """Rows of settings: what names them, and whether intervals and tests hold."""
+    return [
+        (*(one[name] for name in named), f"{one['auroc']:.2f}", one["studies"],
+         _share(one["too_few"]), _share(one["coverage"]), _share(one["rejected"]))
+        for one in settings if one["too_few"] < 0.5
+    ]  # fmt: skip
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

@@ -1,6 +1,8 @@
 """MkDocs' hook: adds the pages that follow from the code, from records and from other files."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 from capability_page import capability_page
 from command_page import command_page
@@ -26,6 +28,9 @@ _PAGES: dict[str, Callable[[], str]] = {
 }
 
 
+_ASSETS = Path(__file__).parents[1] / "assets"
+_DRAWING = re.compile(r'<img[^>]* src="assets/(\w+\.svg)"[^>]*>')
+_SHIM, _SHIM_HERE = "https://unpkg.com/iframe-worker/shim", "assets/frame-worker.js"
 _DIALOG = 'data-md-component="search" role="dialog"'
 
 
@@ -51,12 +56,21 @@ def on_page_markdown(text: str, page: Page, **_: object) -> str:
     return for_the_site(text, f"docs/{address}", address) if written else text
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Put drawings into the page, where they take its colours."""
+    return _DRAWING.sub(lambda drawing: (_ASSETS / drawing[1]).read_text(encoding="utf-8"), html)
+
+
 def on_post_page(output: str, page: Page, **_: object) -> str:
     """Load the script that searches without a server from the site, not from elsewhere; name the
     search for screen readers."""
-    here = get_relative_url("assets/frame-worker.js", page.url)
-    output = output.replace("https://unpkg.com/iframe-worker/shim", here)
+    output = output.replace(_SHIM, get_relative_url(_SHIM_HERE, page.url))
     return output.replace(_DIALOG, f'{_DIALOG} aria-label="Search"')
+
+
+def on_post_template(output: str, **_: object) -> str:
+    """Do the same for the page that a server shows where there is none."""
+    return output.replace(_SHIM, f"/{_SHIM_HERE}")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
