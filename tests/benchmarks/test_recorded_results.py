@@ -97,3 +97,25 @@ def test_verdicts_are_recorded_at_the_papers_accuracies():
         if not row["answer_alone"]
     }
     assert noise == set(itertools.product((0.676, 0.786, 0.288), (13, 17), (0.0, 0.32)))
+
+
+def test_the_monitor_did_what_its_document_says():
+    found = recorded("monitor")
+    assert found["overhead"]["same answers, token for token"]
+    assert round(100 * found["overhead"]["added processor time"]["value"], 1) == 0.6
+    fresh = found["fresh"]
+    assert fresh["items"] >= 3000
+    assert round(fresh["ece"]["value"], 3) == 0.029 <= 0.03
+    at = fresh["alpha 0.1"]
+    assert [round(100 * at[name], 1) for name in ("accepted", "risk", "oracle")] == [
+        51.2,
+        7.4,
+        57.1,
+    ]
+    shares = [one["violations"]["value"] for one in found["simulation"].values()]
+    assert max(shares) <= 0.1
+    assert (round(min(shares), 2), round(max(shares), 2)) == (0.05, 0.07)
+    for one in found["shifted"].values():
+        assert one["flagged"] == one["expected"]
+    assert round(found["ten samples over one answer"]["median"], 1) == 3.8
+    assert found["study"]["alpha 0.1"]["self_consistency"] == 0
