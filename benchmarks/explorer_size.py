@@ -174,7 +174,8 @@ def explore(folder: Path, n_items: int, n_models: int) -> dict[str, object]:
     return {
         "page_bytes": (folder / "explorer.html").stat().st_size,
         "n_files": len(sizes), "all_bytes": sum(sizes.values()),
-        "largest_file": largest, "largest_bytes": sizes[largest], "processor_seconds": round(seconds, 1),
+        "largest_file": largest, "largest_bytes": sizes[largest],
+        "processor_seconds": round(seconds, 1),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }  # fmt: skip
 

@@ -12,6 +12,7 @@ alpha. `shifted` checks the monitor on blank images and on images in negative co
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import chdir
@@ -46,8 +47,8 @@ from vrp.vlm.image_edits import blank_image
 RESULT = Path(__file__).parent / "results" / "monitor.json"
 ALPHAS = (0.05, 0.1, 0.2)
 N_SIMULATIONS, N_IMAGES, N_POPULATION = 2000, 595, 400_000
-N_SHIFTED = 600
-BATCHES, BATCH_SIZE = 6, 32
+N_SHIFTED = 400
+BATCHES, BATCH_SIZE = 4, 32
 GOALS = {
     "overhead": Goal(1.03),
     "ece": Goal(0.03),
@@ -258,7 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, help="a finished study, such as results/demo")
     parser.add_argument("--model", default="llava")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -282,7 +283,8 @@ def main() -> None:
         rows = list(score_questions(monitor, vlm, questions, images))
         found["fresh"] = fresh(monitor, Scored.of(rows))
         found["shifted"] = shifted(monitor, vlm, questions, images, folder)
-    write_whole(options.output, found)
+    # numpy's numbers and truth values as Python's.
+    write_whole(options.output, json.loads(json.dumps(found, default=lambda one: one.item())))
     print(options.output.read_text())
 
 

@@ -22,6 +22,13 @@ def test_the_plan_of_the_demo_study_came_near():
     assert abs(demo["planned_bytes"] / demo["taken_bytes"] - 1) <= 0.1
 
 
+def test_an_explorer_of_the_papers_size_loads_small_files():
+    found = recorded("explorer_size")
+    assert (found["items"], found["models"], found["tokens"], found["layers"]) == (3090, 3, 576, 32)
+    assert found["largest_bytes"] <= 4_000_000
+    assert found["all_bytes"] <= 110_000_000
+
+
 @pytest.mark.parametrize("family", ["llava", "paligemma", "qwen2_vl"])
 def test_the_engine_met_its_goals_on_the_study_mix(family):
     found = recorded("extraction")["families"][family]

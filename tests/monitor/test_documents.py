@@ -1,7 +1,9 @@
 """The Python of README, docs/library.md and docs/monitor.md runs as it stands."""
 
+import importlib.util
 import shutil
 
+import nbformat
 import pytest
 from documents import ROOT, blocks
 
@@ -37,3 +39,30 @@ def test_the_python_of_a_page_runs(page, place, monkeypatch, capsys):
         exec(compile(part, str(page), "exec"), names)
     if page.name == "monitor.md":
         assert capsys.readouterr().out.split()[-1] in ("accept", "ask")
+
+
+def runner():
+    place = ROOT / "docs" / "generators" / "notebooks.py"
+    spec = importlib.util.spec_from_file_location("notebooks", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.run_notebook
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def kinds(notebook):
+    """What each code cell shows: text, or the types of its value."""
+    return [
+        [sorted(one.get("data", {"text": None})) for one in cell.outputs]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_what_it_has_stored(path, place, monkeypatch):
+    monkeypatch.chdir(place)
+    assert len(NOTEBOOKS) == 3
+    assert kinds(runner()(path)) == kinds(nbformat.read(path, as_version=4))

@@ -200,7 +200,7 @@ def test_fit_is_a_command(small_results, tmp_path, capsys):
     main(["monitor", "fit", str(small_results), "--model", "llava", "--output", str(tmp_path / "m"),
           "--alpha", "0.2", "--predictor", "token_confidence"])  # fmt: skip
     out = capsys.readouterr().out
-    assert out.startswith("zoo:llava: token_confidence (chosen by the user)")
+    assert out.startswith("zoo:llava: token_confidence; chosen by the user")
     assert "alpha 0.2: accept" in out
     assert {path.name for path in (tmp_path / "m").iterdir()} == {
         "card.json", "monitor.safetensors", "README.md"

@@ -93,7 +93,7 @@ class ReliabilityMonitor:
         card = self.card
         area = card.performance.auroc
         lines = [
-            f"{card.model.checkpoint}: {card.predictor} ({card.training.choice})",
+            f"{card.model.checkpoint}: {card.predictor}; {card.training.choice}",
             f"AUROC within strata {_shown(area.value)} [{_shown(area.low)}, {_shown(area.high)}], "
             f"ECE {card.performance.ece:.3f}",
         ]

@@ -981,6 +981,8 @@
       { label: "Probes", choices: probes.map((name) => ["probe " + name, FACTS.probes[name]]) }]);
   }
 
+  // The first answer's own files come with the lists, so that it is there as soon as they are.
+  if (!location.hash) [FACTS.images.files[0], MODELS[0].details.files[0]].forEach((name) => load(name).catch(report));
   Promise.all([loadAll(FACTS.items), ...MODELS.map((model) => loadAll(model.answers))]).then(([ofItems, ...ofModels]) => {
     items = ofItems;
     answers.push(...ofModels);
