@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 
 
 def test_the_readmes_lines_give_answers(tmp_path):
-    [block] = [b for b in blocks("console", pages=[ROOT / "README.md"]) if "photos" in b.code]
+    [block] = [b for b in blocks("console", pages=[ROOT / "README.md"]) if "ln -s" in b.code]
     script = re.sub(r"^\$ ", "", block.code, flags=re.MULTILINE)
     copy = StudyCopy(tmp_path / "copy", program=BIN / "vrp", warm=True)
     write_scene_dataset(tmp_path / "scenes", namespace="own", n_pope_images=60, n_vqa_images=1)
