@@ -2,7 +2,8 @@
 This part of the workflow writes the explorer, a page of every answer, and the files that it loads.
 
 It runs where `explorer.enabled` is true; `explorer.items_per_file` in the config says how many
-items are in a file.
+items are in a file. The last one stays until the new one is whole (`update`: Snakemake does not
+delete it first).
 """
 
 
@@ -11,7 +12,7 @@ rule explorer:
     input:
         **RULES.inputs("explorer"),
     output:
-        **RULES.outputs("explorer"),
+        **{name: update(paths) for name, paths in RULES.outputs("explorer").items()},
     log:
         RULES.log("explorer"),
     benchmark:
