@@ -42,10 +42,6 @@ def test_the_engine_met_its_goals_on_the_study_mix(family):
         assert found[mix]["same_greedy_answers"] == found[mix]["items"]
 
 
-UNDER_93 = {(1000, 0.03, 10, 0.925)}
-"""Items, share wrong, levels and AUROC of settings whose intervals cover less than they should."""
-
-
 def by_chance(share, n):
     """What chance adds to a share of n studies, once in a hundred settings."""
     return 2.33 * math.sqrt(share * (1 - share) / n)
@@ -86,7 +82,7 @@ def test_intervals_cover_the_truth_in_93_of_a_hundred_studies():
     for row, n in with_estimates("settings", "clustered", "verdicts", "interventions"):
         if row["coverage"] < 0.93 - by_chance(0.93, n):
             under.add((row["n"], row["wrong"], row["levels"], round(row["auroc"], 3)))
-    assert under == UNDER_93
+    assert not under
 
 
 def test_verdicts_are_recorded_at_the_papers_accuracies():
