@@ -219,7 +219,7 @@ SOMETHING: dict[str, Edit] = {
          '_BUILT_IN: tuple[Signal, ...] = (\n    _structural("added", "a", "1", "a", "low"),'),
     ),
     "the AUROC": _edit(
-        "metrics probes report", "vrp.stats.auroc:_value",
+        "metrics probes figures report", "vrp.stats.auroc:_value",
         ("stats/auroc.py", ".sum()) / 2 for", ".sum()) / 3 for"),
     ),
     "the probe's penalties": _edit(
@@ -263,7 +263,7 @@ SOMETHING: dict[str, Edit] = {
     # What people look at.
     "a figure": _edit(
         "figures report", "vrp.plots.figures.masking:draw",
-        ("plots/figures/masking.py", "0.27 * max(", "0.28 * max("),
+        ("plots/figures/masking.py", "heights=[rows.height]", "heights=[1 + rows.height]"),
     ),
     "a figure's caption": _edit(
         "figures report", "vrp.plots.figures.masking:CAPTION",
