@@ -84,7 +84,7 @@ def test_one_job_is_one_shard_and_light_stages_share_one(
         if job := start["environment"]["SLURM_JOB_ID"]:
             jobs.setdefault(job, []).append(start["stage"])
     shared = sorted(sorted(stages) for stages in jobs.values() if len(stages) > 1)
-    assert shared == [["effects", "explorer", "figures", "report"], ["metrics", "probes"]]
+    assert shared == [["effects", "figures", "report"], ["metrics", "probes"]]
     assert sum(stages[0] in COMMANDS for stages in jobs.values()) == 2 * 6
 
 

@@ -100,7 +100,7 @@ def jobs_and_tables():
 
 # Figures and report say of these tables at most what made them.
 ROWS_NOT_READ = {
-    ("figures", "neurons"), ("report", "lens"), ("report", "heads"), ("report", "neurons"),
+    ("report", "lens"), ("report", "heads"), ("report", "neurons"),
     ("report", "mask"),
 }  # fmt: skip
 
