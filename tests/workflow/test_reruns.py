@@ -279,7 +279,7 @@ def test_without_the_blank_image_nothing_is_asked_again(finished):
 def test_without_the_interventions_nothing_is_asked_again(finished):
     off = [f"{stage}={{enabled: false}}" for stage in ("ablate", "mask", "trace")]
     result = plan(finished, "--config", *off)
-    assert set(result.planned) == JOINT
+    assert set(result.planned) == JOINT | {"explorer"}
 
 
 def test_only_the_samples_are_listed_again(finished):
