@@ -25,6 +25,12 @@ def _table_links(context: StageContext) -> dict[str, list[Link]]:
     return {name: [link_to(path, page) for path in paths] for name, paths in context.inputs.items()}
 
 
+def _has_explorer(context: StageContext) -> bool:
+    """Whether the explorer is there, or will be once the workflow has run."""
+    beside = context.output_path("report").with_name("explorer.html")
+    return context.study.explorer.enabled and (not context.missing or beside.is_file())
+
+
 def run(context: StageContext) -> None:
     """Read the tables of all models; write `summary.json`, then `report.html`.
 
@@ -59,7 +65,7 @@ def run(context: StageContext) -> None:
     page = render_page(
         report.title, evidence, decisions, conclusions, pooled, figures, shown,
         item_times(evidence.models, context.benchmarks), _table_links(context), provenance,
-        has_explorer=context.study.explorer.enabled,
+        has_explorer=_has_explorer(context),
     )  # fmt: skip
     numbers = study_summary(evidence, decisions, conclusions, pooled, provenance=provenance)
     write_text(
