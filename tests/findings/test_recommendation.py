@@ -13,15 +13,27 @@ JUDGED = ReportedEstimate(0.7, 0.66, 0.74, 0.001, 1.0, 1.0, n=400, n_groups=200)
 NOT_CAPTURED = ReportedEstimate(math.nan, note="not captured")
 
 
+BEYOND = ReportedEstimate(0.1, 0.06, 0.14, 0.001, 1.0, 1.0, n=400, n_groups=200)
+NEARLY = ReportedEstimate(-0.02, -0.04, 0.0, 0.2, 1.0, 1.0, n=400, n_groups=200)
+SCOPES = ("within_strata", "within_answers", "existence")
+
+
 def model(*names, k=10, **more):
+    """Signals that tell more than question and answer, in the one stratum and within each answer."""
     found = dict.fromkeys(names, JUDGED) | more
     return ModelEvidence(
-        name="m", k=k,
+        name="m", k=k, tasks=("existence",),
         metrics={
             (name, "auroc", scope, -1): number
             for name, number in found.items()
-            for scope in ("within_strata", "within_answers")
+            for scope in SCOPES
         },
+        beyond_baselines={
+            (name, baseline): BEYOND
+            for name in (*found, "mlp")
+            for baseline in ("question_only", "answer_only")
+        },
+        short_of_best=dict.fromkeys(found, NEARLY),
     )  # fmt: skip
 
 
@@ -59,7 +71,7 @@ def test_samples_of_unknown_number_cost_more_than_anything():
 
 def test_of_two_that_cost_no_run_the_one_that_needs_no_labels_is_chosen():
     better = JUDGED._replace(value=0.72)
-    probes = {("mlp", "auroc", scope, -1): better for scope in ("within_strata", "within_answers")}
+    probes = {("mlp", "auroc", scope, -1): better for scope in SCOPES}
     found = choose(replace(model("token_confidence", "self_consistency"), probes=probes))
     assert found is not None
     assert (found.predictor, found.best) == ("token_confidence", "mlp")
