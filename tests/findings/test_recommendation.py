@@ -19,7 +19,7 @@ SCOPES = ("within_strata", "within_answers", "existence")
 
 
 def model(*names, k=10, **more):
-    """Signals that tell more than question and answer, in the one stratum and within each answer."""
+    """Signals that tell more than question and answer, in one stratum and within each answer."""
     found = dict.fromkeys(names, JUDGED) | more
     return ModelEvidence(
         name="m", k=k, tasks=("existence",),
