@@ -18,7 +18,6 @@ from vrp.planning.dimension_sources import read_manifests, wants_gpu
 from vrp.planning.disk import FOOTER, OTHER_FILES, REPETITIVE, model_tables, study_tables
 from vrp.planning.workload import Lengths, Work, assumed_lengths, longest_answer, model_work
 from vrp.study.job_benchmarks import job_seconds
-from vrp.study.study_folder import read_snapshot
 
 _MAX_START = 8.0
 
@@ -154,6 +153,8 @@ def _kept(path: Path) -> MeasuredRates:
 
 
 def _study(results: Path, gpu: Device) -> MeasuredRates:
+    from vrp.study.study_folder import read_snapshot  # polars: the workflow plans without it
+
     study = read_snapshot(results)
     read_manifests(study, results)
     lengths = {name: _lengths(results, study, name) for name in study.models}
