@@ -21,7 +21,8 @@ from vrp.plots.figures import figure_names
 from vrp.report.consistency_table import mean_difference
 from vrp.report.numbers import decimal
 from vrp.report.pooled import pooled_over_models
-from vrp.stats.proportion import wilson
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
 from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import read_table
@@ -44,6 +45,7 @@ OF_ITEMS = {
 COLUMNS = (
     ("value", "low", "high"), ("effect", "low", "high"), ("share", "low", "high"),
     ("auroc", "low", "high"), ("margin", "margin_low", "margin_high"),
+    ("to_blank", "to_blank_low", "to_blank_high"),
 )  # fmt: skip
 
 
@@ -132,22 +134,24 @@ def test_the_summary(folder, estimates):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_accuracy_by_confidence(folder, model):
-    """Every fifth is a share of its items, with Wilson's interval, and all items are in one."""
+    """Every fifth is a share of its items, clustered by image, and all items are in one."""
     decision = json.loads((folder / "summary.json").read_text())["decisions"][model]
     table = read_table(folder / model / "signals.parquet", signal_table())
     predictions = read_table(folder / model / "predictions.parquet", PREDICTIONS)
     if decision["signal"] in table.columns:
-        scores = table.select("correct", score=decision["signal"])
+        scores = table.select("correct", "group", score=decision["signal"])
     else:
         of_probe = predictions.filter(probe=decision["signal"]).join(table, on="item_id")
-        scores = of_probe.select("correct", "score")
+        scores = of_probe.select("correct", "group", "score")
     scores = scores.drop_nulls().drop_nans().sort("score", maintain_order=True)
     sign = 1 if decision["larger_is_surer"] else -1
-    right = scores["correct"].to_numpy()[::sign]
-    fifths = np.array_split(right, 5)
+    ranked = scores[::sign]
+    fifths = [ranked[part] for part in np.array_split(np.arange(len(ranked)), 5)]
     assert [one["n"] for one in decision["fifths"]] == [len(part) for part in fifths]
     for one, part in zip(decision["fifths"], fifths, strict=True):
-        share = wilson(int(part.sum()), len(part))
+        codes, n_images = numbered(part["group"].to_numpy())
+        share = clustered_share(part["correct"].to_numpy(), codes, n_images=n_images)
+        assert one["n_groups"] == n_images
         assert (one["value"], one["low"], one["high"]) == pytest.approx(
             (share.value, share.low, share.high), abs=1e-5
         )
