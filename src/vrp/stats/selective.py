@@ -8,7 +8,6 @@ there, the risk at coverage c is ∫₀ᶜ w / c, and the area under that curve 
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -225,9 +224,7 @@ def accuracies_within(
         ]
         n = sum(part.n for _, part in parts)
         n_groups = n_distinct(np.concatenate(answered))
-        total = weighted_sum(parts, n=n, n_groups=n_groups)
-        one = {"items": replace(total.components["items"], n_groups=n_groups)}
-        found.append(replace(total, components=one))
+        found.append(weighted_sum(parts, n=n, n_groups=n_groups))
     area = (
         sum(own.size * risk_coverage(values[own], labels[own]).aurc for own in members)
         / labels.size
