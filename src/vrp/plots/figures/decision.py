@@ -29,8 +29,8 @@ TITLE = "Which signal to trust: what each costs, and what it tells"
 CAPTION = (
     "AUROC within strata, with 95% image-clustered intervals, of everything that needs no label "
     "when it is used, in groups by how often more the model must run on an item (prefills and "
-    "sampled answers). The star is the highest AUROC, the band its interval; the ring is the "
-    "cheapest that lies in the band: the one that the report recommends."
+    "sampled answers). The star is the highest AUROC, the band its interval; the ring is the one "
+    "that the report recommends: the cheapest that is shown to tell about as much."
 )
 TABLES = evidence_tables()
 
