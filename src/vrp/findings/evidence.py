@@ -237,11 +237,18 @@ def evidence_tables() -> tuple[TableSchema, ...]:
 
 
 def model_evidence(model: ModelResults, study: StudyResults) -> ModelEvidence:
-    """Read a model's tables; what was not run is empty.
+    """Read a model's tables, once; what was not run is empty.
 
     Raises:
         InputError: a table is broken or of another kind.
     """
+    kept: tuple[StudyResults, ModelEvidence] | None = model.worked_out.get("evidence")
+    if kept is None or kept[0] is not study:  # other margins and conditions
+        kept = model.worked_out["evidence"] = (study, _read(model, study))
+    return kept[1]
+
+
+def _read(model: ModelResults, study: StudyResults) -> ModelEvidence:
     items = study.table(ITEMS)
     answers = model.table(_ANSWERS)
     predictions, signals = model.table(PREDICTIONS), model.table(signal_table())

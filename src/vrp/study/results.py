@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -53,6 +54,8 @@ class ModelResults(Results):
 
     name: str
     """The model's name in the study."""
+    worked_out: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was worked out from the study's tables, kept for the next that asks for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
