@@ -50,6 +50,8 @@ def paths(
     written: list[Path] = []
     for option in path_options(stage):
         job = {"model": options.get("model", ""), "shard": f"{options.get('shard', 0):03d}"}
+        if not option.writes and not stage.wants(option.artifact, study):
+            continue
         given = options[f"path {option.artifact.name}"]
         (written if option.writes else read).extend(given or layout.paths(option.artifact, **job))
     return read, written
