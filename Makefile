@@ -34,7 +34,8 @@ venv: ## Install the pinned environment into .venv, if it is not there yet
 
 .PHONY: demo
 demo: venv ## Run the default study and print what it found
-	@$(ACTIVE) snakemake --cores $(CORES)
+	@echo "The demo takes 10 to 25 minutes on two cores; after Ctrl-C, make demo goes on."
+	@$(ACTIVE) snakemake --cores $(CORES) --quiet host reason
 
 .PHONY: test
 test: venv ## Run all tests

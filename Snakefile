@@ -70,6 +70,7 @@ onstart:
     acquire_results_lock(RESULTS)
     refuse_beside_slurm_jobs(workflow, STUDY)
     write_snapshot(STUDY, Path(SNAPSHOT))
+    shorten_job_messages(workflow)
 
 
 onsuccess:

@@ -17,6 +17,7 @@ from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files
 from vrp.workflow.gpu_count import require_gpu_count
 from vrp.workflow.outdated_outputs import plan_outdated_outputs
+from vrp.workflow.job_messages import shorten_job_messages
 from vrp.workflow.last_report import mark_kept_outputs
 from vrp.workflow.lock import acquire_results_lock
 from vrp.workflow.misread_input import refuse_misread_input

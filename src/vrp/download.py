@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import requests
-from tqdm import tqdm
 
 from vrp.errors import InputError
+from vrp.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -165,7 +164,9 @@ class _Transfer:
         expected = self.size or total
         room = (expected or _MAX_UNANNOUNCED) - have
         label = self.name.rsplit("/", 1)[-1]
-        with self.part.open("ab" if have else "wb") as file, _bar(label, total, have) as bar:
+        small = total is not None and total < _NO_BAR_BELOW
+        shown = progress(total, label, unit="B", unit_scale=True, initial=have, disable=small)
+        with self.part.open("ab" if have else "wb") as file, shown as bar:
             for block in reply.iter_content(_BLOCK):
                 room -= len(block)
                 if room < 0:
@@ -191,18 +192,6 @@ def _range_start(reply: requests.Response) -> int | None:
     """The first byte that a partial reply holds; None where it does not say."""
     found = re.match(r"bytes (\d+)-", reply.headers.get("Content-Range", ""))
     return int(found[1]) if found else None
-
-
-def _bar(label: str, total: int | None, initial: int) -> tqdm:
-    return tqdm(
-        total=total,
-        initial=initial,
-        desc=label,
-        unit="B",
-        unit_scale=True,
-        mininterval=0.2 if sys.stderr.isatty() else 10.0,  # few lines where it is a log file
-        disable=total is not None and total < _NO_BAR_BELOW,
-    )
 
 
 def _reason(error: BaseException) -> str:

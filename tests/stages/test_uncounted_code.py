@@ -33,7 +33,8 @@ def nothing(*arguments, **more):
 
 # Definition → what stands in for it.
 REPLACED = {
-    "vrp.running.model_run:progress": no_bar,
+    "vrp.progress:progress": no_bar,
+    "vrp.progress:progress_over": lambda work, *arguments, **more: work,
     "vrp.running.model_run:warn_skipped_items": nothing,
     "vrp.vlm.family_names:check_family": nothing,
     "vrp.vlm.families.base:decoder_refusal": nothing,

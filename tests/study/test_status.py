@@ -221,3 +221,12 @@ def test_thousands_of_shards_are_read(tmp_path, study):
         one for one in status.run(changed, directory=tmp_path).stages if one.stage == "extract"
     )
     assert extract.jobs == 2000
+
+
+def test_an_error_is_not_lost_among_lines_of_progress(study, tmp_path, folder):
+    lines = [f"extract one: {share}% {share}/100 [00:10<00:22]" for share in range(1, 100)]
+    lines.insert(-2, "vrp extract: data/x.jpg: no such image file")
+    log(folder, "002", "\n".join(lines), ago=9000)
+    found, _ = look(study, tmp_path)
+    (failed,) = found.failed
+    assert failed.last_lines == [lines[-3], lines[-1]]

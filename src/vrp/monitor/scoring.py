@@ -13,9 +13,9 @@ from vrp.data.item import Item, Question
 from vrp.data.json_input import Record, read_records, read_text
 from vrp.errors import InputError
 from vrp.monitor.monitor import ALPHA, ReliabilityMonitor, WatchedAnswer
+from vrp.progress import progress
 from vrp.running.captured_rows import scored
 from vrp.running.model_manifest import local_folder
-from vrp.running.model_run import progress
 from vrp.tables.atomic_files import require_writable, write_text
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.study import StudyConfig
@@ -40,6 +39,7 @@ from vrp.planning.simulated_studies import (
     knowing_answers,
     telling,
 )
+from vrp.progress import progress
 from vrp.report.conclusions import SUPERVISED_ATTENTION
 from vrp.signals.registry import SIGNALS, attention_signals
 from vrp.stats.auroc import auroc_estimate, stratified_auroc, van_elteren_weight
@@ -181,7 +181,7 @@ def simulate(
     ]
     n_tests = n_corrected(n_signals)
     total = (len(truths) + len(pairs)) * n_studies
-    with tqdm(total=total, unit="study", desc="studies", mininterval=1) as bar:
+    with progress(total, "studies", unit="study") as bar:
         found = [
             simulate_truth(
                 design, truth, n_signals=n_signals, n_tests=n_tests, n_studies=n_studies,

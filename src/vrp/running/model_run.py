@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 from PIL import Image
-from tqdm import tqdm
 
 from vrp.config.data import DataConfig
 from vrp.config.models import ModelConfig
@@ -36,8 +34,6 @@ logger = logging.getLogger(__name__)
 # Decoded images kept for the next batch that asks about them.
 _CACHE_BYTES = 256 * 2**20
 _EXIF_ORIENTATION = 0x0112
-# Seconds between progress lines in a log file; a terminal is redrawn more often.
-_LOG_INTERVAL = 10.0
 
 
 def load_model(model: ModelConfig, manifest: Manifest) -> "VLM":
@@ -324,12 +320,6 @@ class ItemBatches:
             usual = normalise_answer(*key) or item.reference
             self._truth_tokens[key] = self.vlm.answer_token_ids(surface_forms(*key), usual=usual)
         return self._truth_tokens[key]
-
-
-def progress(total: int, description: str, *, unit: str = "item") -> tqdm:
-    """Return a progress bar on stderr: done, rate and time left; few lines where that is a file."""
-    interval = 0.2 if sys.stderr.isatty() else _LOG_INTERVAL
-    return tqdm(total=total, desc=description.strip(), unit=unit, mininterval=interval)
 
 
 def warn_skipped_items(stage: str, n_items: int, why: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from vrp.progress import progress
 from vrp.running.finished_batches import Batch, BatchTables, FinishedBatches
-from vrp.running.model_run import progress
 from vrp.tables.atomic_files import atomic_write
 from vrp.tables.parquet_files import write_table
 from vrp.tables.schema import TableSchema

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.metrics import MetricsConfig
@@ -29,6 +28,7 @@ from vrp.estimates.estimate_rows import (
     with_reasons,
 )
 from vrp.estimates.recipes import judge_recipes
+from vrp.progress import progress
 from vrp.running.image_rankings import read_heavy_places
 from vrp.signals.heads import HeadRanking, rank_heads, top_head_r2
 from vrp.signals.mechanistic import contribution_shares, late_update, layer_peak
@@ -290,7 +290,7 @@ def _compute(
         {f"{table}.{name}": tables[table][name].null_count()
          for table in tables for name in tables[table].columns}
     )  # fmt: skip
-    progress = tqdm(total=n_items, unit="item", desc="signals", mininterval=1)
+    bar = progress(n_items, "signals")
     for batch in read_batches(attention, schema, n_rows=_ITEMS_AT_ONCE):
         rows = item_ids.search_sorted(batch["item_id"]).to_numpy()
         inputs = replace(
@@ -314,8 +314,8 @@ def _compute(
                 heads.setdefault(name, np.empty((n_items, *found.shape[1:]), np.float32))
                 heads[name][rows] = found
         n_null.update({f"attention.{name}": batch[name].null_count() for name in batch.columns})
-        progress.update(len(batch))
-    progress.close()
+        bar.update(len(batch))
+    bar.close()
     # Null in all rows of all batches: not captured. In some rows: another capture, refused.
     lacking = {column for column in n_null if not _was_captured(column, n_null[column], n_items)}
     lacking |= {need for s in SIGNALS.values() for need in s.needs if need not in n_null}

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.config.probes import ProbesConfig
@@ -61,6 +60,7 @@ from vrp.probing.mahalanobis import fit_mahalanobis
 from vrp.probing.mlp import fit_mlp
 from vrp.probing.sparse import fit_sparse, share_nonzero, share_of_top
 from vrp.probing.sweep import Labelling, fit_layers_together, fit_once, step_along
+from vrp.progress import progress_over
 from vrp.signals.registry import SIGNALS, is_of_output
 from vrp.signals.structural import FEATURE_NAMES
 from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
@@ -246,7 +246,7 @@ def fit_probes(
     if probes.supervised_attention and (maps := inputs.maps) is not None:
         makers |= _attention_makers(inputs, maps, plan)
     fitted = {LINEAR_BEST: best}
-    for name in tqdm(makers, unit="probe", desc="probes", mininterval=1):
+    for name in progress_over(list(makers), "probes", unit="probe"):
         fitted[name] = makers[name]()
     return fitted
 
@@ -452,7 +452,7 @@ def _transfer_scores(
     """Source → (n,) scores of its probe on the held-out items; each layer is read once."""
     scores = {source: np.full(inputs.items.n_items, math.nan) for source in sources}
     layers = sorted({fit.layer for fit in best.fits})
-    for layer in tqdm(layers, unit="layer", desc="transfer", mininterval=1):
+    for layer in progress_over(layers, "transfer", unit="layer"):
         matrix = inputs.layers.read(layer)
         folds = {fit.fold for fit in best.fits if fit.layer == layer}
         for source, plan in sources.items():
@@ -497,7 +497,7 @@ def _fit_saved(
 def _fit_layers(
     layers: Layers, labellings: Sequence[Labelling], probes: ProbesConfig, label: str
 ) -> list[dict[str, ProbeResult]]:
-    bar = tqdm(layers.names, unit="layer", desc=f"linear probes, {label}", mininterval=1)
+    bar = progress_over(layers.names, f"linear probes, {label}", unit="layer")
     matrices = ((name, layers.read(name)) for name in bar)
     return fit_layers_together(matrices, labellings, penalties=probes.penalties, overwrite=True)
 
@@ -505,7 +505,7 @@ def _fit_layers(
 def _fit_sparse_layers(
     inputs: Inputs, plan: FoldPlan, probes: ProbesConfig
 ) -> dict[str, ProbeResult]:
-    bar = tqdm(inputs.layers.names, unit="layer", desc="sparse probes", mininterval=1)
+    bar = progress_over(inputs.layers.names, "sparse probes", unit="layer")
     return {
         name: fit_sparse(inputs.layers.read(name), inputs.items, plan, penalty=probes.sparse_c)
         for name in bar

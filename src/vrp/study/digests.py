@@ -25,11 +25,10 @@ _FOLDER = Path(__file__).parents[1]
 
 CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     # What tells people something.
-    "vrp.running.model_run:progress": "a progress bar",
+    "vrp.progress:*": "how far work has come",
     "vrp.running.model_run:warn_skipped_items": "a message",
     "vrp.stages.sample:_warn_missing_images": "a message",
     "vrp.logs:*": "how messages are printed",
-    "vrp.download:_bar": "a progress bar",
     "vrp.hub_errors:remedy": "the wording of an error that ends the stage either way",
     "vrp.vlm.loading:_explained": "the wording of an error that ends the stage either way",
     "vrp.vlm.out_of_memory:ItemTooLargeError.__init__": "a message",
@@ -72,8 +71,8 @@ MESSAGE_ARGUMENTS: Mapping[str, Sequence[str | int]] = {
     "vrp.tables.schema:optional": (2, "description"),
     "vrp.tables.schema:per_layer": (1, "description"),
     "vrp.tables.schema:per_head": (1, "description"),
-    "vrp.running.model_run:progress": ("*",),
-    "vrp.download:_bar": ("*",),
+    "vrp.progress:progress": ("*",),
+    "vrp.progress:progress_over": (1, "unit"),
     "vrp.running.shard:write_shard": ("description", "unit", "answers"),
     "vrp.running.finished_batches:FinishedBatches": ("stage",),
 }

@@ -11,6 +11,7 @@ others. What a job's files say:
 """
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ _ERROR_WORDS = (
     "Traceback (most recent call last)", "Error:", "Killed", "slurmstepd: error", "oom_kill",
     "CANCELLED", "DUE TO TIME LIMIT",
 )  # fmt: skip
+# What a line of progress says after the name of the work.
+_PROGRESS = re.compile(r": +\d+%.*$")
 
 
 @dataclass
@@ -288,11 +291,15 @@ def _names(log: Path, outputs: Sequence[str]) -> bool:
 
 
 def _tail(log: Path) -> list[str]:
-    """The last lines that are no bare progress."""
+    """The last lines; of progress, what it said last."""
     text = _text_from(log, -_TAIL_BYTES, _TAIL_BYTES)
-    # A progress bar redraws its line: only what it last said counts.
+    # A progress bar redraws its line in a terminal; in a log, each of its lines stays.
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
-    return [line for line in lines if line][-2 * _LAST_LINES :]
+    lines = [line for line in lines if line]
+    work = [_PROGRESS.sub("", line) for line in lines]
+    last = {name: place for place, name in enumerate(work)}
+    kept = [line for place, line in enumerate(lines) if last[work[place]] == place]
+    return kept[-2 * _LAST_LINES :]
 
 
 def _text_from(log: Path, start: int, n_bytes: int) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,13 +33,21 @@ _ODD = 0x9E3779B1
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep transformers' report of missing weights out of the log: they are refused in one line."""
+    """Keep transformers' report of missing weights out of the log: they are refused in one line.
+
+    Its bar stays where it is redrawn in a terminal.
+    """
     before = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(before)
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 
 def unread_weights(info: Mapping[str, Any], *, where: str) -> tuple[str, ...]:

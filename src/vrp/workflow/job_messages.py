@@ -1,0 +1,37 @@
+"""What a run says of each job: one line, in place of all its files, parameters and resources."""
+
+from typing import Any
+
+from vrp.study.declarations import Stage
+from vrp.study.graph import STAGES
+
+_JOB = {
+    "study": "",
+    "model": " {wildcards.model}",
+    "shard": " {wildcards.model} {wildcards.shard}",
+    "list": " {wildcards.model} {wildcards.stage}",
+}
+
+
+def shorten_job_messages(workflow: Any) -> None:
+    """Have each job announced by its stage, model and shard, and by what the stage does.
+
+    Call it when a run starts: a dry run, which people read for the files and the reasons, keeps
+    Snakemake's own blocks.
+
+    Args:
+        workflow: Snakemake's, planned.
+    """
+    for rule in workflow.rules:
+        rule.message = job_message(rule.name)
+
+
+def job_message(rule: str) -> str:
+    """Message of a rule's jobs, with Snakemake's wildcards."""
+    stage = _stage_of(rule)
+    return f"{stage.name}{_JOB[stage.per]}: {stage.help}" if stage else "the study is finished"
+
+
+def _stage_of(rule: str) -> Stage | None:
+    """The stage that a rule runs; of `gather`, there are two rules; `all` runs none."""
+    return next((one for one in STAGES if rule in (one.name, f"{one.name}_interventions")), None)
