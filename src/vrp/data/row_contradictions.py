@@ -22,6 +22,8 @@ from vrp.errors import InputError
 _FEW_WORDS = 3
 """Shorter questions may be part of any sentence."""
 _SHORT = 40
+_ENOUGH = 10
+"""In fewer rows, as many 1 as labels of yes may be chance."""
 _IMAGE_NAME = re.compile(r"(?!<|data:).{1,300}$", re.DOTALL)
 _SHARE = 4
 """A field of which more than one value in so many holds its question is there to hold it. (Half of
@@ -126,6 +128,8 @@ class Comparison:
         """
         said = {row: as_yes_no(value, coded=False) for row, value in column.values.items()}
         if coded := None in said.values():
+            if not is_label and (column.names("id") or column.names("number")):
+                return
             said = {row: as_yes_no(value, coded=True) for row, value in column.values.items()}
         labels = {row: self._asked[row].label for row in said}
         if None in said.values() or None in labels.values() or len(set(said.values())) < 2:
@@ -142,7 +146,7 @@ class Comparison:
             return False
         right = {row: "yes" if taken[row] == label else "no" for row, label in labels.items()}
         n_yes = [Counter(words.values())["yes"] for words in (said, labels)]
-        return not coded or (said != right and n_yes[0] == n_yes[1])
+        return not coded or (len(said) >= _ENOUGH and said != right and n_yes[0] == n_yes[1])
 
     def _compare_images(self, column: Column) -> None:
         known = sum((as_id(value) or "") in self._images for value in column.values.values())
