@@ -13,7 +13,7 @@ from vrp.cli import build_parser
 from vrp.study.graph import STAGES
 
 PROGRAMS = {
-    "vrp", "snakemake", "make", "pytest", "python", "python3", "pip", "twine", "git", ".",
+    "vrp", "snakemake", "make", "pytest", "python", "python3", "pip", "twine", "git", "hf", "export", ".",
     "cp", "mkdir", "ln", "cat", "for", "echo", "done",
 }  # fmt: skip
 FIRST = re.compile(r"config/(mine|four)\.yaml|slurm/site\.yaml")

@@ -268,7 +268,10 @@ class ReliabilityMonitor:
         }
 
     def generate_options(self, task: str = "") -> dict[str, Any]:
-        """Return how `generate` answers as the monitor was fitted: greedily, no longer."""
+        """Return how `generate` answers as the monitor was fitted: greedily, no longer.
+
+        A pipeline takes them as `generate_kwargs`.
+        """
         fitted = self.card.model
         longest = fitted.max_new_tokens_by_task.get(task, fitted.max_new_tokens)
         return {"do_sample": False, "num_beams": 1, "max_new_tokens": longest}
