@@ -22,8 +22,8 @@ _STUDIES = {
 }
 _PER = {
     "study": "One job.",
-    "model": "One job a model.",
-    "shard": "One job a model and shard.",
+    "model": "One job per model.",
+    "shard": "One job per model and shard.",
     "list": "One job for each model and each stage that works in shards.",
 }
 
@@ -48,7 +48,7 @@ def _page(stage: Stage) -> str:
 
 def _where(stage: Stage) -> str:
     if stage.runs_model:
-        return "It runs the model, on a GPU where there is one."
+        return "It runs the model, on a GPU if there is one."
     return "On a cluster it runs on the login node." if stage.local else ""
 
 
@@ -66,7 +66,9 @@ def _commands(stage: Stage) -> str:
         ]
     lines = [f"$ vrp {stage.command} {' '.join(options)}"]
     if stage.per != "list":
-        lines.append(f"$ snakemake --cores 2 --until {stage.name}   # with all that it needs")
+        lines.append(
+            f"$ snakemake --cores 2 --until {stage.name}   # with everything that it needs"
+        )
     return "\n".join(["```console", *lines, "```", ""])
 
 

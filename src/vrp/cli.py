@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="vrp",
         description="When can a vision-language model's answer be trusted, and where in the "
-        "model can that be read? Each stage of the workflow is a subcommand; tools follow.",
+        "model can this be read? Each stage of the workflow is a subcommand; the tools follow.",
     )
     parser.add_argument("--version", action="version", version=f"vrp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -86,7 +86,7 @@ def _model_option(parser: Any) -> None:
 
 def _add_stage(commands: Any, stage: Stage) -> None:
     """A stage's options: config, model, shard, and the paths that it reads and writes."""
-    details = f"{stage.details} Paths that are not given are those of the study's folder."
+    details = f"{stage.details} Paths default to those of the study's folder."
     parser = add_command(
         commands, stage.command, stage.help, lambda options: _run_stage(stage, options), details
     )

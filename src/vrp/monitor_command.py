@@ -26,34 +26,34 @@ def add_monitor(commands: Any) -> None:
 def _add_fit(actions: Any) -> None:
     parser = add_command(
         actions, "fit", "fit a monitor to one model of a finished study", _fit,
-        "Writes a small folder: tensors, a card (JSON) and a model card. Thresholds hold the risk "
-        "of accepted answers at or below alpha with probability 1 − delta, on images by which the "
-        "predictor was not chosen.",
+        "Writes a small folder: tensors, a card (JSON) and a model card. With probability 1 − "
+        "delta, thresholds keep the risk of accepted answers at or below alpha; they are found on "
+        "images that the predictor was not chosen on.",
     )  # fmt: skip
     parser.add_argument("study", type=Path, help="the study's folder, such as results/demo")
     parser.add_argument("--model", required=True, help="the model's name in the study")
     parser.add_argument("--output", type=Path, help="folder to write (monitors/STUDY-MODEL)")
     parser.add_argument(
         "--predictor", help="token_confidence, probe or fusion (token_confidence, unless another "
-        "is better on images that set no threshold)",
+        "is significantly better on the images of --fit-share)",
     )  # fmt: skip
     parser.add_argument(
         "--alpha", type=float, nargs="+", metavar="A",
-        help=f"greatest shares of wrong answers among those accepted ({_ALPHAS})",
+        help=f"maximum shares of wrong answers among those accepted ({_ALPHAS})",
     )  # fmt: skip
-    parser.add_argument("--delta", type=float, help="chance that a guarantee fails (0.1)")
+    parser.add_argument("--delta", type=float, help="probability that a guarantee fails (0.1)")
     parser.add_argument(
         "--fit-share", type=float, metavar="S",
-        help="share of the images by which a predictor is chosen and fitted (0.3)",
+        help="share of the images on which a predictor is chosen and fitted (0.3)",
     )  # fmt: skip
 
 
 def _add_score(actions: Any) -> None:
     parser = add_command(
-        actions, "score", "answer a file of questions; say which answers to accept", _score,
+        actions, "score", "answer a file of questions and decide which answers to accept", _score,
         "Questions are JSON lines or CSV with image and question, and optionally question_id, "
-        "task, group and answers. The output has answer, probability, score, decision and, where "
-        "answers are given, correct.",
+        "task, group and answers. The output has answer, probability, score, decision and, if "
+        "reference answers are given, correct.",
     )  # fmt: skip
     parser.add_argument("folder", type=Path, help="the monitor's folder")
     parser.add_argument("--input", type=Path, required=True, help="questions (.jsonl or .csv)")
@@ -64,16 +64,16 @@ def _add_score(actions: Any) -> None:
 
 def _add_check(actions: Any) -> None:
     parser = add_command(
-        actions, "check", "test on fresh labelled items whether the guarantee is still meant",
+        actions, "check", "test on new labelled items whether the guarantee still holds",
         _check,
-        "Coverage, risk, calibration, and drift of the scores; exits 1 where a flag is raised. "
-        "The file is one of questions with answers, which the model is asked (give --images), or "
-        "one with score and correct, such as the output of `vrp monitor score`.",
+        "Prints coverage, risk, calibration and drift of the scores; exits with status 1 if a flag "
+        "is raised. The file holds either questions with answers, which the model is asked (give "
+        "--images), or score and correct, such as the output of `vrp monitor score`.",
     )  # fmt: skip
     parser.add_argument("folder", type=Path, help="the monitor's folder")
     parser.add_argument("labelled", type=Path, help="labelled items (.jsonl or .csv)")
     parser.add_argument("--images", type=Path, help="folder of the images")
-    parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this JSON file")
     _add_run_options(parser)
 
 
@@ -82,18 +82,20 @@ def _add_push(actions: Any) -> None:
         actions, "push", "upload a monitor's folder to the hub, with its model card", _push
     )
     parser.add_argument("folder", type=Path, help="the monitor's folder")
-    parser.add_argument("repository", help="owner and name; made where it is not there")
+    parser.add_argument("repository", help="owner and name; created if it does not exist")
     parser.add_argument("--public", action="store_true", help="make a new repository public")
 
 
 def _add_run_options(parser: Any) -> None:
     parser.add_argument(
         "--alpha", type=float, default=0.1,
-        help="greatest share of wrong answers among those accepted; one of the card's (0.1)",
+        help="maximum share of wrong answers among those accepted; one of the card's (0.1)",
     )  # fmt: skip
-    parser.add_argument("--checkpoint", help="where the model is, if not where it was")
+    parser.add_argument("--checkpoint", help="the model's checkpoint, if it has moved")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:0 … (auto)")
-    parser.add_argument("--batch-size", type=int, default=32, help="questions a forward (32)")
+    parser.add_argument(
+        "--batch-size", type=int, default=32, help="questions per forward pass (32)"
+    )
 
 
 def _fit(options: argparse.Namespace) -> None:

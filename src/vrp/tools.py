@@ -40,10 +40,10 @@ def add_tools(commands: Any) -> None:
 def _add_init(commands: Any) -> None:
     parser = add_command(
         commands, "init", "make a folder for a study of your own", _init,
-        "Writes a configuration that runs as it is, a Snakefile that uses the package's workflow, "
-        "profiles and a README; the folder's name is the study's.",
+        "Writes a configuration that is ready to run, a Snakefile that uses the package's "
+        "workflow, profiles and a README. The study gets the name of the folder.",
     )  # fmt: skip
-    parser.add_argument("folder", type=Path, help="new or empty, such as my-study")
+    parser.add_argument("folder", type=Path, help="a new or empty folder, such as my-study")
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -56,20 +56,20 @@ def _init(options: argparse.Namespace) -> None:
 
 def _add_fetch(commands: Any) -> None:
     parser = add_command(
-        commands, "fetch", "fetch the data and all models of a study, where there is a network",
+        commands, "fetch", "fetch the data and all models of a study (needs a network)",
         _fetch,
-        "Fills the caches that fetch-data and fetch-model then find full: everything is resumed, "
-        "checked, and left alone where it is there.",
+        "Fills the caches that fetch-data and fetch-model use. Downloads are resumed and checked; "
+        "files that are already there are not fetched again.",
     )  # fmt: skip
     config_option(parser)
 
 
 def _add_status(commands: Any) -> None:
     parser = add_command(
-        commands, "status", "show how far a study is, from its files alone", _status,
-        "Models × stages: jobs done, running, failed, stopped and waiting, items a second, time "
-        "left; then the last lines and the path of each failed job's log. It asks no scheduler "
-        "and changes nothing.",
+        commands, "status", "show the progress of a study", _status,
+        "Prints for each model and stage the jobs done, running, failed, stopped and waiting, "
+        "items per second and the time left; then the last lines and the path of each failed job's "
+        "log. It reads only the study's files, asks no scheduler and changes nothing.",
     )  # fmt: skip
     parser.add_argument("config", type=Path, help="the study's YAML file")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -80,16 +80,17 @@ def _add_status(commands: Any) -> None:
 
 def _add_score(commands: Any) -> None:
     parser = add_command(
-        commands, "score", "score an answer file that any model made, for POPE, VQA or own data",
+        commands, "score", "score an answer file of any model, for POPE, VQA or own data",
         _score,
-        "An answer file is JSON or JSON lines with question_id and free text, as LLaVA, VCD, "
-        "lmms-eval, VLMEvalKit and others write it; also a list within an object, an object that "
-        "maps ids to texts, and any of these compressed with gzip. POPE: give a question file for "
-        "each split and an answer file for each, in the same order, or one answer file for all; "
-        "where its ids are others than POPE's, as LLaVA's are, give the question file that was "
-        "asked, too. VQA v2: give the annotations, too. Whatever a row repeats of its question is "
-        "compared; the output says what the pairing rests on. Accuracy, precision, recall, F1, "
-        "yes-rate and parse rate stand side by side under the strict parser and the official one.",
+        "An answer file is JSON or JSON lines with question_id and free text, as written by LLaVA, "
+        "VCD, lmms-eval, VLMEvalKit and others; it may also be a list within an object, an object "
+        "that maps ids to texts, or any of these compressed with gzip. POPE: give a question file "
+        "for each split and an answer file for each, in the same order, or one answer file for "
+        "all; if its ids are not POPE's, as in LLaVA's file, also give the question file that was "
+        "asked. VQA v2: also give the annotations. If a row repeats parts of its question, these "
+        "are compared; the output states how answers and questions were paired. Accuracy, "
+        "precision, recall, F1, yes-rate and parse rate are given under both the strict and the "
+        "official parser.",
     )  # fmt: skip
     for name, text in (
         ("--questions", "question files: POPE's splits, or one of VQA v2, TextVQA or own data"),
@@ -98,77 +99,78 @@ def _add_score(commands: Any) -> None:
         parser.add_argument(name, type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--annotations", type=Path, help="VQA v2 annotations")
     parser.add_argument(
-        "--answer-key", help="key that holds the answer's text, or output.text (found)"
+        "--answer-key", help="key of the answer's text, such as output.text (found automatically)"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="VQA accuracy of a correct answer (0.5)"
+        "--threshold", type=float, default=0.5, help="least VQA accuracy of a right answer (0.5)"
     )
-    parser.add_argument("--output", type=Path, help="write the scores to this JSON file, too")
+    parser.add_argument("--output", type=Path, help="also write the scores to this JSON file")
 
 
 def _add_planning(commands: Any) -> None:
     parser = add_command(
-        commands, "plan", "say what a study takes: hours, GPU memory, disk, shards", _plan,
-        "From the models' dimensions and the study's counts alone: nothing is downloaded or run. "
-        "With a finished study of the same models, a small one is enough, its measured rates take "
-        "the place of published speeds.",
+        commands, "plan", "estimate what a study takes: hours, GPU memory, disk, shards", _plan,
+        "The estimate uses only the models' dimensions and the study's counts: nothing is "
+        "downloaded or run. If you name a finished study of the same models (a small one is "
+        "enough), its measured rates replace published speeds.",
     )  # fmt: skip
     parser.add_argument("config", type=Path, help="the study's YAML file")
     parser.add_argument(
         "--gpu", default=DEFAULT_GPU.name, choices=tuple(DEVICES), metavar="NAME",
-        help=f"what models run on that want a GPU: {', '.join(DEVICES)} ({DEFAULT_GPU.name})",
+        help=f"GPU that the models run on: {', '.join(DEVICES)} ({DEFAULT_GPU.name})",
     )  # fmt: skip
     parser.add_argument(
         "--measured", type=Path, nargs="+", default=[], metavar="PLACE",
-        help="finished studies (results/<study>) or files of saved rates; what ran on a GPU ran "
-        "on the one of --gpu",
+        help="finished studies (results/<study>) or files of saved rates; GPU jobs are taken to "
+        "have run on the GPU of --gpu",
     )  # fmt: skip
-    parser.add_argument("--save-rates", type=Path, help="keep the measured rates in this file")
-    parser.add_argument("--json", type=Path, help="write the plan to this JSON file, too")
+    parser.add_argument("--save-rates", type=Path, help="save the measured rates to this file")
+    parser.add_argument("--json", type=Path, help="also write the plan to this JSON file")
     parser = add_command(
-        commands, "preflight", "check before the first job that nothing will be missing",
+        commands, "preflight", "check that a study has everything it needs",
         _preflight,
-        "One line a check: ok, failed or skipped, and what to do about it. Exits 1 if one failed. "
-        "Run it where snakemake is started.",
+        "Prints one line per check: ok, failed or skipped, and how to fix it. Exits with status 1 "
+        "if a check failed. Run it on the machine where snakemake is started.",
     )  # fmt: skip
     parser.add_argument("config", type=Path, help="the study's YAML file")
     parser.add_argument(
-        "--profile", help="Snakemake's profile that the study is to run with, such as slurm"
+        "--profile", help="Snakemake profile that the study will run with, such as slurm"
     )
 
 
 def _add_simulate(commands: Any) -> None:
     parser = add_command(
-        commands, "simulate", "say what a study of these counts could find, before it is run",
+        commands, "simulate", "estimate the power of a study before it is run",
         _simulate,
-        "Draws studies of a configuration's counts with a known truth and judges them as the "
-        "report does: how often each verdict falls where all signals are noise, where one is not, "
-        "and where one knows the emitted answer alone; how often an effect of an intervention is "
-        "found, and no effect shown; how often intervals hold the truth; the smallest AUROC and "
-        "effect that the counts can show with 80% power. Splits share images as the "
-        "configuration's data do. No data and no model are needed.",
+        "Simulates studies of a configuration's size with a known truth and judges them as the "
+        "report does. Prints how often each verdict occurs if all signals are noise, if one is "
+        "not, and if one knows only the emitted answer; how often an intervention's effect is "
+        "found, or shown to be none; the coverage of intervals; and the smallest AUROC and effect "
+        "that can be detected with 80% power. Splits share images as in the configuration's data. "
+        "Neither data nor a model is needed.",
     )  # fmt: skip
     config_option(parser)
     for name, kind, text, metavar in (
         ("--wrong", float, "share of wrong answers: one, or one for each split (0.3)", "SHARE"),
         ("--answers", int, "different answers: one number, or one for each split (2)", "N"),
-        ("--auroc", float, "true AUROCs of one signal beside noise (0.55 0.6 0.7)", "A"),
+        ("--auroc", float, "true AUROCs of one signal among noise (0.55 0.6 0.7)", "A"),
         ("--changed", float, "shares of answers that interventions change (0.05 0.2)", "SHARE"),
-        ("--effect", float, "true effects on accuracy, beside none, percentage points (2 5)", "PP"),
+        ("--effect", float, "true effects on accuracy in percentage points, besides 0 (2 5)", "PP"),
     ):
         parser.add_argument(name, type=kind, nargs="+", help=text, metavar=metavar)
     for name, kind, text, metavar in (
-        ("--answer-odds", float, "odds of being right with the most reliable answer, over those "
-         "with the least reliable one (2)", "R"),
-        ("--signals", int, "signals that are judged together (as many as of attention)", "N"),
+        ("--answer-odds", float, "ratio of the odds of being right for the most and the least "
+         "reliable answer (2)", "R"),
+        ("--signals", int, "signals that are judged together (the number of attention signals)",
+         "N"),
         ("--correlation", float, "correlation of two signals (0.32, as on the embedded scenes); "
-         "independent noise, the worst case, is drawn, too", "R"),
+         "independent noise, the worst case, is also simulated", "R"),
         ("--studies", int, "studies of each truth (200)", "N"),
-        ("--questions-per-image", int, "questions that share an image, of whatever split (by the "
+        ("--questions-per-image", int, "questions that share an image, over all splits (from the "
          "configuration's data)", "N"),
     ):  # fmt: skip
         parser.add_argument(name, type=kind, help=text, metavar=metavar)
-    parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this JSON file")
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -202,24 +204,24 @@ def _add_compare(commands: Any) -> None:
     parser = add_command(
         commands, "compare", "compare two models, or one model in two studies, item by item",
         _compare,
-        "Both are folders of one model of a study whose metrics have run. On the questions that "
-        "both answered: accuracy by task, and the AUROC within strata of every signal and probe "
-        "that both have; B minus A, paired by item, clustered by image, corrected after Holm, with "
-        "the smallest difference that could have been found. Models are equivalent where the "
-        "difference lies within a margin, and identical where no answer or score differs.",
+        "A and B are model folders of studies whose metrics have run. Compares, on the questions "
+        "that both answered, accuracy by task and the AUROC within strata of every signal and "
+        "probe that both have. Differences are B minus A, paired by item, clustered by image and "
+        "Holm-corrected, with the smallest detectable difference. Models are equivalent if the "
+        "difference is within a margin, and identical if no answer or score differs.",
     )  # fmt: skip
     parser.add_argument("first", type=Path, metavar="A", help="such as results/demo/llava")
     parser.add_argument("second", type=Path, metavar="B", help="such as results/demo/qwen2_vl")
     parser.add_argument(
         "--margin", type=float, metavar="PP",
-        help="differences of accuracy within ± this count as none, percentage points (the studies' "
+        help="equivalence margin of accuracy in percentage points (the studies' "
         "effects.equivalence_pp)",
     )  # fmt: skip
     parser.add_argument(
         "--auroc-margin", type=float, metavar="D",
-        help="differences of AUROC within ± this count as none (the studies' metrics.auroc_margin)",
+        help="equivalence margin of AUROC (the studies' metrics.auroc_margin)",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this JSON file")
     parser.add_argument("--figure", type=Path, help="draw them into this file (.svg, .pdf or .png)")
 
 
@@ -259,27 +261,27 @@ def _narrower_margins(studies: Iterable[Path]) -> "EquivalenceMargins":
 
 def _add_judge(commands: Any) -> None:
     parser = add_command(
-        commands, "judge", "judge confidences that any model or service gave its answers", _judge,
-        "The file is JSON lines or CSV, a row an answer: id, correct (true, false, 0 or 1), and a "
-        "score, or several under scores; where known, also the image, a stratum such as the task, "
-        "and the answer's text. For every score: AUROC within strata with a verdict and guards, "
-        "accuracy where the least sure answers are left out, calibration, and thresholds above "
-        "which at most a share of the answers is wrong, with a guarantee; scores are compared in "
-        "pairs. Intervals count images.",
+        commands, "judge", "evaluate the confidences of any model or service", _judge,
+        "The file is JSON lines or CSV with one answer per row: id, correct (true, false, 0 or 1), "
+        "and a score, or several under scores; optionally also the image, a stratum such as the "
+        "task, and the answer's text. Prints for every score the AUROC within strata with a "
+        "verdict and guards, accuracy without the least confident answers, calibration, and "
+        "thresholds above which, with a guarantee, at most a given share of the answers is wrong. "
+        "Scores are compared in pairs. Intervals are clustered by image.",
     )  # fmt: skip
-    parser.add_argument("file", type=Path, metavar="FILE", help="the answers, one a row")
+    parser.add_argument("file", type=Path, metavar="FILE", help="the answers, one per row")
     parser.add_argument(
         "--scores", nargs="+", default=[], metavar="NAME",
         help="columns that hold confidences (score, or all of scores)",
     )  # fmt: skip
     parser.add_argument(
         "--low-is-sure", nargs="+", default=[], metavar="NAME",
-        help="scores of which a smaller value means surer, such as entropies",
+        help="scores where a smaller value means more confidence, such as entropies",
     )  # fmt: skip
     for option, what in (
-        ("id", "different names of the rows (id)"),
+        ("id", "a unique name for each row (id)"),
         ("correct", "whether the answer is right (correct)"),
-        ("group", "the image, or whatever else several rows share (group, image or image_id)"),
+        ("group", "the image, or anything else that rows share (group, image or image_id)"),
         ("stratum", "the task or kind of question, within which answers are compared (stratum, "
          "task)"),
         ("answer", "the answer's text (answer)"),
@@ -287,15 +289,15 @@ def _add_judge(commands: Any) -> None:
         parser.add_argument(f"--{option}", metavar="COLUMN", help=f"column that holds {what}")
     parser.add_argument(
         "--alpha", type=float, nargs="+", default=[0.05, 0.1, 0.2], metavar="SHARE",
-        help="greatest shares of wrong answers among those accepted (0.05 0.1 0.2)",
+        help="maximum shares of wrong answers among those accepted (0.05 0.1 0.2)",
     )  # fmt: skip
     parser.add_argument(
         "--delta", type=float, default=0.1, metavar="CHANCE",
-        help="chance that such a guarantee may fail (0.1)",
+        help="probability that such a guarantee fails (0.1)",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER",
-        help="write report.html, judge.json, and the numbers as CSV into this folder, too",
+        help="also write report.html, judge.json and the numbers as CSV to this folder",
     )  # fmt: skip
 
 
@@ -319,9 +321,9 @@ def _add_apply(commands: Any) -> None:
     parser = add_other_use(
         commands.choices["probes"], "--apply", _apply,
         "Apply a saved probe to the hidden states of another study of the same model. Prints the "
-        "AUROC within strata and in each stratum, clustered by image, beside that of the study's "
-        "own best linear probe on the same items. Items on images that the probe was fitted on are "
-        "left out and counted.",
+        "AUROC within strata and in each stratum, clustered by image, and that of the study's own "
+        "best linear probe on the same items. Items on images that the probe was fitted on are "
+        "excluded and counted.",
     )  # fmt: skip
     parser.add_argument(
         "--apply", type=Path, required=True, metavar="FILE",
@@ -333,9 +335,9 @@ def _add_apply(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--other-weights", action="store_true",
-        help="apply it although the model's weights are others, such as fine-tuned ones",
+        help="apply it even if the model has other weights, such as fine-tuned ones",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, help="write the numbers to this JSON file, too")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this JSON file")
     parser.add_argument(
         "--scores", type=Path,
         help="write item_id, score (log-odds) and correct of each item to this Parquet file",
@@ -359,8 +361,8 @@ def _apply(options: argparse.Namespace) -> None:
 def _add_report_of_folder(commands: Any) -> None:
     parser = add_other_use(
         commands.choices["report"], FOLDER, _report_of_folder,
-        "Write the report of a study's folder, and print its decision. Of a study that is not "
-        "whole, what is there is reported and what is missing is named.",
+        "Write the report of a study's folder and print its decision. If the study is incomplete, "
+        "the report covers the existing results and names the missing ones.",
     )  # fmt: skip
     parser.add_argument(
         "folder", type=Path, help="the results folder of a study, such as results/demo"
@@ -379,9 +381,9 @@ def _report_of_folder(options: argparse.Namespace) -> None:
 def _add_figures_of_folder(commands: Any) -> None:
     parser = add_other_use(
         commands.choices["figures"], FOLDER, _figures_of_folder,
-        "Draw figures of a study's folder: as wide as a page's text (6.9 inches, type of 8 points "
-        "and more) or as a column of it (3.25 inches, 6.5 points and more). They are written into "
-        "the current folder, or another, never among the study's own, and their paths printed.",
+        "Draw figures from a study's folder, as wide as a page (6.9 inches, type of at least 8 "
+        "points) or a column (3.25 inches, at least 6.5 points). They are written to the current "
+        "folder or another, never to the study's own figures, and their paths are printed.",
     )  # fmt: skip
     parser.add_argument(
         "folder", type=Path, help="the results folder of a study, such as results/demo"
@@ -398,7 +400,7 @@ def _add_figures_of_folder(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, default=Path(), metavar="FOLDER", help="where to write (here)"
     )
-    parser.add_argument("--dpi", type=int, help="dots an inch of PNG files (the study's own)")
+    parser.add_argument("--dpi", type=int, help="resolution of PNG files (the study's)")
 
 
 def _figures_of_folder(options: argparse.Namespace) -> None:
@@ -414,7 +416,7 @@ def _figures_of_folder(options: argparse.Namespace) -> None:
 def _add_explorer_of_folder(commands: Any) -> None:
     parser = add_other_use(
         commands.choices["explorer"], FOLDER, _explorer_of_folder,
-        "Write the explorer of a study's folder, whole or not, and print where it is.",
+        "Write the explorer of a study's folder, complete or not, and print its path.",
     )  # fmt: skip
     parser.add_argument(
         "folder", type=Path, help="the results folder of a study, such as results/demo"
@@ -433,21 +435,26 @@ def _add_zoo(commands: Any) -> None:
     zoo = commands.add_parser("zoo", help="the embedded tiny models: train, evaluate")
     actions = zoo.add_subparsers(dest="action", required=True, metavar="action")
     parser = add_command(
-        actions, "train", "train one of the embedded models by the recipe that made it", _zoo_train
+        actions,
+        "train",
+        "train one of the embedded models with the recipe that made it",
+        _zoo_train,
     )
-    parser.add_argument("--family", required=True, choices=ZOO_FAMILIES, help="which one")
+    parser.add_argument(
+        "--family", required=True, choices=ZOO_FAMILIES, help="which model to train"
+    )
     parser.add_argument(
         "--output", type=Path, help="folder for checkpoints, log and model (build/zoo/FAMILY)"
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and questions (0)")
-    parser.add_argument("--restart", action="store_true", help="do not resume what is there")
+    parser.add_argument("--restart", action="store_true", help="start anew instead of resuming")
     parser = add_command(
-        actions, "evaluate", "measure the embedded models on scenes never trained on", _zoo_evaluate
+        actions, "evaluate", "measure the embedded models on held-out scenes", _zoo_evaluate
     )
     parser.add_argument(
         "--family", nargs="*", default=[], choices=ZOO_FAMILIES, help="families; none means all"
     )
-    parser.add_argument("--output", type=Path, help="write the figures to this JSON file, too")
+    parser.add_argument("--output", type=Path, help="also write the numbers to this JSON file")
 
 
 def _fetch(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ def test_drift_is_noticed_and_mended(tmp_path, name):
         (tmp_path / file).write_text((CONFIG / file).read_text(encoding="utf-8"))
     drifted = tmp_path / name
     right = drifted.read_text(encoding="utf-8")
-    drifted.write_text(right.replace("Longest answer", "Shortest answer"))
+    drifted.write_text(right.replace("Maximum length", "Minimum length"))
     assert drifted.read_text() != right
     with pytest.raises(SystemExit, match=f"{name} differs"):
         reference.main([str(tmp_path), "--check"])

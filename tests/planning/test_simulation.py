@@ -332,7 +332,7 @@ def test_the_same_command_prints_the_same_numbers(tmp_path, capsys):
         main([*command, str(tmp_path / name)])
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1]
-    assert printed[0].startswith('2 signals of noise: "no" in ')  # the answers come first
+    assert printed[0].startswith('2 noise signals: "no" in ')  # the answers come first
     assert "vqa/counting 300 (30% wrong, 3 answers); 700 questions on" in printed[0]
     assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
     content = json.loads((tmp_path / "a.json").read_text())
@@ -360,4 +360,4 @@ def test_the_text_carries_the_numbers():
     for one in (*found.truths, *found.effects):
         assert f"{100 * one.undecided:.1f}%" in printed
         assert f"{100 * one.coverage:.1f}%" in printed
-    assert f"5 pp are found in {100 * found.effects[1].found:.1f}%" in printed
+    assert f"5 pp is found in {100 * found.effects[1].found:.1f}%" in printed

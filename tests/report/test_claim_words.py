@@ -39,12 +39,12 @@ def model(found, within):
 @pytest.mark.parametrize(
     ("found", "within", "text", "detail"),
     [
-        (TELLS, TELLS, "tells: moderate", ""),
-        (WEAKLY, WEAKLY, "tells: weak", ""),
+        (TELLS, TELLS, "yes, moderate", ""),
+        (WEAKLY, WEAKLY, "yes, weak", ""),
         (WEAKLY, NOTHING, "fails: within one answer", ""),
-        (WEAKLY._replace(resolvable=0.1), OPEN, "not settled: within one answer", ""),
+        (WEAKLY._replace(resolvable=0.1), OPEN, "undecided: within one answer", ""),
         (NOTHING, NOTHING, "no better than chance", ""),
-        (OPEN, OPEN, "not settled", "could find 0.61"),
+        (OPEN, OPEN, "undecided", "detectable from 0.61"),
         (FEW, FEW, "", ""),
     ],
 )
@@ -57,4 +57,4 @@ def test_the_verdict_on_one_signal(found, within, text, detail):
 def test_it_stands_in_the_table_of_signals():
     table = signals_table(model(TELLS, TELLS))
     [row] = table.rows
-    assert row[table.columns.index("verdict")].text == "tells: moderate"
+    assert row[table.columns.index("verdict")].text == "yes, moderate"

@@ -79,8 +79,8 @@ def test_an_embedded_model_tests_no_claim():
 
 def test_the_table_shows_both_numbers_and_where_to_read_on():
     rows = claims_table([model(auroc=STRONG)]).rows
-    row = next(row for row in rows if row[0].text == "self-consistency tells")
+    row = next(row for row in rows if row[0].text == "self-consistency tells right from wrong")
     assert [cell.text for cell in row] == [
-        "self-consistency tells", "m", "0.78", "0.80", "reproduced", "more"
+        "self-consistency tells right from wrong", "m", "0.78", "0.80", "reproduced", "more"
     ]  # fmt: skip
     assert row[5].link == "#signals"

@@ -97,7 +97,7 @@ def told(number, within=ABOVE, name="spatial_entropy"):
 ATTENTION_CASES = [
     ({**told(ABOVE), "image_mass": CHANCE}, Verdict.YES, "Yes"),
     ({**told(PERFECT), "image_mass": CHANCE}, Verdict.YES, "Yes"),
-    # What fails its guard says something else; what might fail it is not settled.
+    # What fails its guard says something else; what might fail it is undecided.
     ({**told(ABOVE, CHANCE), "image_mass": CHANCE}, Verdict.NO, "No"),
     # … but another that is unsettled may tell all the same.
     ({**told(ABOVE, CHANCE), "image_mass": OPEN}, Verdict.UNDECIDED, "Undecided for m"),
@@ -165,7 +165,7 @@ def test_a_stratum_that_points_the_other_way_is_named():
     model = replace(evidence(metrics=metrics), tasks=("existence", "counting", "spatial"))
     answer = conclude_attention([model])
     assert answer.verdicts["m"] == Verdict.NO
-    assert "that fail: all strata" in answer.body
+    assert "failed: all strata" in answer.body
     guard = next(g for g in answer.guards["m"] if g.name == "all strata")
     assert guard.number == BELOW
     assert guard.measure.endswith(", counting")
@@ -179,7 +179,7 @@ def test_attention_names_the_strongest_with_size_interval_and_guard():
     answer = conclude_attention([evidence(metrics={**told(ABOVE), "image_mass": CHANCE})])
     assert (
         "does tell right from wrong in m (spatial entropy H_s, moderate, AUROC 0.70 [0.66, 0.74]; "
-        "guards that hold: within one answer, all strata, question only and answer only)"
+        "guards passed: within one answer, all strata, question only and answer only)"
     ) in answer.body
     none = conclude_attention([evidence(metrics={"spatial_entropy": CHANCE, "image_mass": CHANCE})])
     assert "strongest of 2: spatial entropy H_s, negligible" in none.body
@@ -187,7 +187,7 @@ def test_attention_names_the_strongest_with_size_interval_and_guard():
 
 def test_a_failing_guard_is_named():
     answer = conclude_attention([evidence(metrics=told(ABOVE, CHANCE))])
-    assert "that fail: within one answer" in answer.body
+    assert "failed: within one answer" in answer.body
 
 
 def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
@@ -205,13 +205,13 @@ def test_what_knows_the_form_of_the_question_is_named():
     answer = conclude_attention([evidence(metrics=metrics)])
     assert answer.verdicts == {"m": Verdict.NO}
     assert (
-        "the form of the question, rather than attention, explains image mass in m (AUROC 0.62 "
-        "[0.58, 0.66] as the mean over tasks, 0.51 [0.49, 0.53] within strata)"
+        "the form of the question, rather than correctness, explains the AUROC of image mass in m "
+        "(0.62 [0.58, 0.66] as the mean over tasks, 0.51 [0.49, 0.53] within strata)"
     ) in answer.body
     stronger = estimate(0.36, 0.32, 0.40, p=0.001)
     metrics |= {"spatial_entropy": CHANCE, ("spatial_entropy", "auroc", "macro"): stronger}
     answer = conclude_attention([evidence(metrics=metrics)])
-    assert "explains spatial entropy H_s and one more in m (AUROC 0.36 [0.32" in answer.body
+    assert "AUROC of spatial entropy H_s and one more in m (0.36 [0.32" in answer.body
     del metrics["spatial_entropy"], metrics["spatial_entropy", "auroc", "macro"]
     metrics["image_mass"] = ABOVE
     assert "form of the question" not in conclude_attention([evidence(metrics=metrics)]).body
@@ -229,13 +229,13 @@ def test_a_model_trained_on_attention_counts_as_attention():
 def test_what_is_undecided_says_what_could_have_been_resolved():
     answer = conclude_attention([evidence(metrics={"spatial_entropy": OPEN})])
     assert "No" not in answer.lead
-    assert "this study could find AUROC 0.67 or more" in answer.body
+    assert "smallest detectable AUROC 0.67" in answer.body
 
 
 @pytest.mark.parametrize(
     ("entropy", "words"),
     [
-        (estimate(0.0, -0.03, 0.03, equivalence=0.001), "equivalent to uncorrelated"),
+        (estimate(0.0, -0.03, 0.03, equivalence=0.001), "equivalent to zero"),
         (
             estimate(0.3, 0.2, 0.4, p=0.001),
             "H_s or C_k correlates with correctness in m (R(H_s) 0.30 [0.20, 0.40]",
@@ -276,8 +276,8 @@ def test_generation_states_precision_where_all_samples_agree():
         ("model", "accuracy", "pooled"): ReportedEstimate(0.676, 0.66, 0.69),
     }
     body = conclude_generation([evidence(metrics=metrics, k=10)]).body
-    assert "where all 10 sampled answers agree" in body
-    assert "90.8% [88.4, 92.8] against 67.6% [66.0, 69.0] of all in m" in body
+    assert "if all 10 sampled answers agree" in body
+    assert "90.8% [88.4, 92.8] against 67.6% [66.0, 69.0] overall in m" in body
     assert "self-consistency S_SC, weak, AUROC 0.56" in body
 
 
@@ -314,12 +314,10 @@ def probed(name="m", *, probes=HOLDING, contrasts=CONTRASTS, gain=GAIN, **more):
 
 def test_hidden_states_beyond_the_output_and_guarded():
     answer = conclude_hidden_states([probed()])
-    assert answer.lead == "Yes, and beyond what the output says"
-    assert (
-        "0.70 [0.66, 0.74]; guards that hold: within one answer, all strata, blank" in answer.body
-    )
+    assert answer.lead == "Yes, and better than the output signals alone"
+    assert "0.70 [0.66, 0.74]; guards passed: within one answer, all strata, blank" in answer.body
     assert "; layers 3 and 4)" in answer.body
-    assert "it adds to what the output says in m (AUROC +0.10 [0.06, 0.14])" in answer.body
+    assert "it improves on the output signals in m (AUROC +0.10 [0.06, 0.14])" in answer.body
 
 
 @pytest.mark.parametrize(
@@ -327,19 +325,19 @@ def test_hidden_states_beyond_the_output_and_guarded():
     [
         (
             estimate(0.0, -0.03, 0.03, equivalence=0.01),
-            "adds at most negligibly to what the output says in m (AUROC 0.00 [−0.03, 0.03], "
+            "improves on the output signals at most negligibly in m (AUROC 0.00 [−0.03, 0.03], "
             "within ±0.05)",
         ),
-        (estimate(-0.1, -0.15, -0.06, p=0.002), "makes the output signals tell less in m"),
+        (estimate(-0.1, -0.15, -0.06, p=0.002), "adding it makes the output signals worse in m"),
         (
             estimate(0.02, -0.1, 0.14, p=0.7, resolvable=0.17),
-            "not settled in m (AUROC +0.02 [−0.10, 0.14]; this study could find 0.17)",
+            "undecided in m (AUROC +0.02 [−0.10, 0.14]; smallest detectable gain 0.17)",
         ),
     ],
 )
 def test_hidden_states_not_shown_to_be_beyond_the_output(gain, words):
     answer = conclude_hidden_states([probed(gain=gain)])
-    assert answer.lead == "Yes, but not shown to be beyond what the output says"
+    assert answer.lead == "Yes, but not shown to be better than the output signals alone"
     assert words in answer.body
 
 
@@ -355,7 +353,7 @@ def test_a_probe_that_only_knows_the_answer_fails_its_guard():
     assert {g.name: g.outcome for g in guards(model)}["within one answer"] == Outcome.FAILS
     answer = conclude_hidden_states([model])
     assert answer.verdicts == {"m": Verdict.NO}
-    assert "that fail: within one answer" in answer.body
+    assert "failed: within one answer" in answer.body
 
 
 def test_guard_outcomes():
@@ -461,15 +459,15 @@ def intervened(patches, neurons, name="m"):
 @pytest.mark.parametrize(
     ("patches", "neurons", "lead", "verdict"),
     [
-        (COSTS, COSTS, "Yes, for attended patches and few neurons alike", Verdict.YES),
+        (COSTS, COSTS, "Yes, for both attended patches and few neurons", Verdict.YES),
         (COSTS, SPARES, "Attended patches: yes; few neurons: no", Verdict.YES),
         (SPARES, COSTS, "Attended patches: no; few neurons: yes", Verdict.YES),
-        (SPARES, SPARES, "No, for attended patches and few neurons alike", Verdict.NO),
+        (SPARES, SPARES, "No, for both attended patches and few neurons", Verdict.NO),
         (REVERSED, WIDE, "Attended patches: no; few neurons: undecided",
          Verdict.UNDECIDED),
         (WIDE, None, "Attended patches: undecided; few neurons: not run",
          Verdict.UNDECIDED),
-        (None, None, "Not run, for attended patches and few neurons alike", Verdict.NOT_RUN),
+        (None, None, "Not run, for both attended patches and few neurons", Verdict.NOT_RUN),
     ],
 )  # fmt: skip
 def test_causal_verdicts(patches, neurons, lead, verdict):
@@ -489,13 +487,13 @@ def test_causal_states_top_random_and_difference():
 def test_a_small_difference_within_the_margin_is_no_more_than_negligible():
     slight = estimate(-1.2, -1.9, -0.5, p=0.001, equivalence=0.01)
     body = conclude_interventions([intervened(slight, None)]).body
-    assert "costs at most negligibly more than hiding as many at random" in body
+    assert "costs at most negligibly more than hiding as many random ones" in body
     assert "difference −1.2 pp [−1.9, −0.5], within ±2.0 pp" in body
 
 
 def test_an_undecided_effect_says_what_could_have_been_resolved():
     body = conclude_interventions([intervened(WIDE, None)]).body
-    assert "this study could find 4.2 pp or more" in body
+    assert "smallest detectable effect 4.2 pp" in body
 
 
 def test_it_depends_on_the_model_needs_an_interaction():
@@ -527,7 +525,7 @@ def test_models_that_disagree_are_named_apart():
     answer = conclude_attention(models)
     assert answer.lead == "It depends on the model"
     assert [str(v) for v in answer.verdicts.values()] == ["yes", "no", "undecided"]
-    for words in ("right from wrong in one (", "in two (", "not settled in three ("):
+    for words in ("right from wrong in one (", "in two (", "undecided in three ("):
         assert words in answer.body
 
 
@@ -571,10 +569,11 @@ def test_the_layers_of_the_picture_are_named():
     )
     body = conclude_interventions([model]).body
     assert (
-        "of what the image adds to the margin of the answer's first token, beyond a blank image: "
-        "in m, 10.0% [8.0, 12.0] is left without the last token's look at the question in layer 2, "
-        "no single window of layers in which the last token looks at the image is needed and the "
-        "last token's state after layer 2 restores 90.0% [88.0, 92.0]"
+        "the image adds to the margin of the answer's first token, compared with a blank image; "
+        "shares of this contribution: in m, 10.0% [8.0, 12.0] is left without the last token's "
+        "attention to the question in layer 2, no single window of layers needs the last token's "
+        "attention to the image and the last token's state after layer 2 restores 90.0% [88.0, "
+        "92.0]"
     ) in body
 
 
@@ -616,36 +615,42 @@ def steered(back, forth, hidden=COSTS):
     ("back", "forth", "words"),
     [
         ((COSTS, COSTS), (SPARES, SPARES),
-         "the probe’s direction is used, and not only readable, in m (by −3 SD: −5.0 pp [−7.0, "
+         "more than moving it along a random direction, in m (by −3 SD: −5.0 pp [−7.0, "
          "−3.0], −5.0 pp [−7.0, −3.0] beyond random, by +3 SD: +0.1 pp [−0.8, 0.9], "),
-        ((SPARES, SPARES), (SPARES, WIDE), "the probe’s direction is readable but not used in m"),
+        ((SPARES, SPARES), (SPARES, WIDE), "the model does not use the probe’s direction"),
         # It does nothing, and random directions harm: the difference is theirs.
-        ((SPARES, REVERSED), (SPARES, REVERSED), "the probe’s direction is readable but not used"),
+        ((SPARES, REVERSED), (SPARES, REVERSED), "the model does not use the probe’s direction"),
         # It harms as random directions do: nothing is known of the direction.
-        ((COSTS, SPARES), (COSTS, SPARES), "whether the probe’s direction is used, or only"),
-        ((WIDE, WIDE), (SPARES, SPARES), "whether the probe’s direction is used, or only"),
+        ((COSTS, SPARES), (COSTS, SPARES), "whether the model uses the probe’s direction is"),
+        ((WIDE, WIDE), (SPARES, SPARES), "whether the model uses the probe’s direction is"),
     ],
 )  # fmt: skip
 def test_steering_says_whether_the_direction_is_used(back, forth, words):
     body = conclude_interventions([steered(back, forth)]).body
     assert words in body
-    assert "hiding the object that is asked for costs more than as many patches at random" in body
+    assert (
+        "hiding the object that the question asks for costs more than hiding as many random patches"
+        in body
+    )
     assert "steer" not in conclude_interventions([evidence()]).body
 
 
 def test_an_object_that_may_be_hidden_says_so():
     body = conclude_interventions([steered((WIDE, WIDE), (WIDE, WIDE), hidden=SPARES)]).body
-    assert "hiding the object that is asked for costs what hiding as many patches" in body
+    assert (
+        "hiding the object that the question asks for costs as much as hiding as many random"
+        in body
+    )
 
 
 def test_unsettled_effects_say_what_the_study_could_find():
     """Of the object and of steering, as of the main conditions: the largest of those unsettled."""
     wider = estimate(-1.5, -8.0, 5.0, p=0.4, equivalence=0.4, resolvable=8.4)
     body = conclude_interventions([steered((WIDE, SPARES), (wider, COSTS), hidden=WIDE)]).body
-    assert "(difference −1.5 pp [−5.0, 2.0]; this study could find 4.2 pp or more" in body
-    assert "−3.0] beyond random; this study could find 8.4 pp or more" in body
+    assert "(difference −1.5 pp [−5.0, 2.0]; smallest detectable effect 4.2 pp" in body
+    assert "−3.0] beyond random; smallest detectable effect 8.4 pp" in body
     settled = conclude_interventions([steered((COSTS, COSTS), (COSTS, COSTS))]).body
-    assert "beyond random; this study could find" not in settled
+    assert "beyond random; smallest detectable effect" not in settled
 
 
 def test_it_depends_on_the_model_where_the_paired_difference_shows_it():

@@ -80,15 +80,15 @@ def test_one_that_may_tell_less_than_the_margin_below_it_is_not():
 @pytest.mark.parametrize(
     ("aurocs", "within", "why"),
     [
-        ({"self_consistency": CHANCE}, {}, "none, nothing tells right from wrong here"),
-        ({"self_consistency": OPEN}, {}, "not settled, no signal was shown to tell right"),
+        ({"self_consistency": CHANCE}, {}, "none, no signal tells right from wrong"),
+        ({"self_consistency": OPEN}, {}, "undecided, no signal was shown to tell right"),
         # It knows the form of the answer, and nothing within one answer.
-        ({"self_consistency": BEST}, {"self_consistency": CHANCE}, "none, nothing tells"),
+        ({"self_consistency": BEST}, {"self_consistency": CHANCE}, "none, no signal tells"),
         # It says the opposite of what it claims.
-        ({"self_consistency": number(0.2, 0.16, 0.24)}, {}, "none, nothing tells"),
+        ({"self_consistency": number(0.2, 0.16, 0.24)}, {}, "none, no signal tells"),
         # It needs the label.
         ({"truth_margin_last": BEST}, {}, "not judged, no signal or probe was run"),
-        ({"self_consistency": FEW}, {}, "not settled, too few wrong or right answers"),
+        ({"self_consistency": FEW}, {}, "undecided, too few right or wrong answers"),
         ({}, {}, "not judged, no signal or probe was run"),
     ],
 )
@@ -159,12 +159,12 @@ def test_answers_that_could_not_be_scored_are_said_so():
     ("of_attention", "within", "beyond", "words"),
     [
         (number(0.6, 0.57, 0.63), CHANCE, None, "fails: within one answer (0.60)"),
-        (number(0.6, 0.57, 0.63), OPEN, None, "not settled: within one answer (0.60)"),
+        (number(0.6, 0.57, 0.63), OPEN, None, "undecided: within one answer (0.60)"),
         (
             number(0.6, 0.57, 0.63), number(0.6, 0.57, 0.63), number(0.0, -0.02, 0.02),
             "fails: question only and answer only (0.60)",
         ),
-        (OPEN._replace(resolvable=0.08), OPEN, None, "not settled (0.53; could find 0.58)"),
+        (OPEN._replace(resolvable=0.08), OPEN, None, "undecided (0.53; detectable from 0.58)"),
     ],
 )  # fmt: skip
 def test_why_attention_tells_less_is_said(of_attention, within, beyond, words):

@@ -43,7 +43,7 @@ def test_the_answer_comes_first_and_fits_a_screen(tmp_path, capsys):
     assert len(lines) <= 15
     assert lines[0].startswith(f"{path}: 3,000 answers on 1,000 images in 2 strata, ")
     assert lines[1].startswith("p tells right answers from wrong ones: AUROC 0.")
-    assert lines[2].startswith("Answer where p is at least ")
+    assert lines[2].startswith("Accept answers if p is at least ")
     assert lines[-1] == f"Written: {tmp_path / 'out' / 'report.html'}"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "report.html", "judge.json", "estimates.csv", "thresholds.csv", "comparisons.csv",
@@ -106,7 +106,7 @@ def test_thresholds_of_reversed_scores_are_on_the_files_own_scale(tmp_path, caps
         record["scores"] = {"risk": 1 - record["scores"]["p"]}
     path = written(tmp_path / "rows.jsonl", records)
     text = judge(capsys, path, "--low-is-sure", "risk", "--alpha", "0.2", "--output", tmp_path)
-    assert re.search(r"Answer where risk is at most 0\.\d+ for at most 20% wrong", text)
+    assert re.search(r"Accept answers if risk is at most 0\.\d+ for at most 20% wrong", text)
     (row,) = pl.read_csv(tmp_path / "thresholds.csv").iter_rows(named=True)
     assert (row["accept"], 0 < row["threshold"] < 1) == ("at most", True)
 
@@ -114,7 +114,7 @@ def test_thresholds_of_reversed_scores_are_on_the_files_own_scale(tmp_path, caps
 def test_a_score_that_is_turned_round_is_said_to_be(tmp_path, capsys):
     records = [record | {"scores": None, "score": -record["scores"]["p"]} for record in rows(3000)]
     text = judge(capsys, written(tmp_path / "rows.jsonl", records))
-    assert "turn it round with --low-is-sure score" in text
+    assert "reverse it with --low-is-sure score" in text
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path, capsys, folder):
@@ -129,7 +129,7 @@ def test_all_right_or_all_wrong_says_what_can_be_said(tmp_path, capsys, right):
     records = [record | {"correct": right} for record in rows(300)]
     text = judge(capsys, written(tmp_path / "rows.jsonl", records), "--output", tmp_path)
     missing = "wrong" if right else "right"
-    assert f"cannot be said: too few {missing} answers: 0" in text
+    assert f"is unknown: too few {missing} answers: 0" in text
     assert ("100.0% [" if right else "0.0% [") in text.splitlines()[0]
     assert (tmp_path / "report.html").is_file()
 
@@ -140,9 +140,9 @@ def test_one_score_without_images_strata_and_answers(tmp_path, capsys):
         for i, record in enumerate(rows(400))
     ]
     text = judge(capsys, written(tmp_path / "rows.jsonl", records), "--output", tmp_path)
-    assert "No column names the images" in text
+    assert "No column identifies the images" in text
     page = (tmp_path / "report.html").read_text()
-    for said in ("The file has one score.", "names no strata", "The file has no answers"):
+    for said in ("The file has one score.", "has no strata", "The file has no answers"):
         assert said in page
 
 

@@ -201,7 +201,7 @@ def test_a_traced_share_is_one_number(results, evidence, summary, drawn, place, 
 def test_the_tracing_s_sentence_quotes_its_table(evidence):
     body = four_conclusions(evidence.models)[3].body
     for model in evidence.models:
-        clause = body[body.index("of what the image adds") :]
+        clause = body[body.index("shares of this contribution") :]
         clause = clause[clause.index(f"in {model.name}, ") :].split(";")[0]
         known = {
             percent(found.share): found for traces in model.traces.values() for found in traces

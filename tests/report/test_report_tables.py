@@ -43,9 +43,9 @@ def test_an_unsettled_difference_says_what_could_have_been_found():
     contrasts = {"question_only": open_one, "margin_only": found}
     models = [ModelEvidence("m", contrasts=contrasts)]
     rows = rivals_table(models).rows
-    assert [row[2].detail for row in rows] == ["could find 0.098", ""]
+    assert [row[2].detail for row in rows] == ["detectable from 0.098", ""]
     of_guard = {row[0].text: row[2] for row in guards_table(models).rows}["question only"]
-    assert (of_guard.text, of_guard.detail) == (Outcome.UNSETTLED, "could find 0.098")
+    assert (of_guard.text, of_guard.detail) == (Outcome.UNSETTLED, "detectable from 0.098")
 
 
 def test_runs_of_rows_are_named_once():

@@ -173,7 +173,7 @@ def test_the_report_shows_signal_cost_and_figure(study, drawn, tmp_path):
     ]  # fmt: skip
     assert "sample_entropy" in of_samples
     more = f"self-consistency S SC , expected S SC , exact, {len(of_samples) - 2} more signals"
-    assert f"sample K answers an item from one prefill {more}" in costs
+    assert f"sample K answers per item from one prefill {more}" in costs
     assert f"{LABEL} <i>S</i><sub>k</sub>" in page
     assert "Entropy of the samples of every item." in words
     assert words.index("Figure 1. AUROC within strata") < words.index(

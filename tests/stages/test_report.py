@@ -188,7 +188,7 @@ def test_every_part_is_there(made):
         "within one answer", "most attended 30% of patches − random", "whole MLP bypassed",
         "top 5 neurons, at 50% depth", "object identification", "repeated question: 100",
         "published", "not run", "LLaVA-1.5-7B", "permuted labels", "Figure 3.", "alpha", "beta",
-        "(unparsed)", "0123456789abcdef", "c0ffee", "numpy 2.0", "Limits",
+        "(unparsed)", "0123456789abcdef", "c0ffee", "numpy 2.0", "Limitations",
         "most attended token", "VQA accuracy under both rules", "answers scored differently",
     ):  # fmt: skip
         assert part in words, part

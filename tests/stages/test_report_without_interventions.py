@@ -80,8 +80,8 @@ def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
     )
     summary = json.loads((tmp_path / "summary.json").read_text())
     causal = summary["answers"][3]
-    assert causal["short"] == "Not run, for attended patches and few neurons alike"
+    assert causal["short"] == "Not run, for both attended patches and few neurons"
     assert "no patches were hidden in alpha" in causal["sentence"]
-    assert "no neurons were silenced in alpha" in causal["sentence"]
+    assert "no neurons were ablated in alpha" in causal["sentence"]
     words = " ".join(text_of((tmp_path / "report.html").read_text()).split())
     assert "does not fill or switches off ( mask.enabled , ablate.enabled )" in words

@@ -25,31 +25,33 @@ class AblationEntry(ConditionEntry):
     KINDS: ClassVar = ABLATION_KINDS
 
     kind: str
-    """`top`: the neurons that the probe depends on most, fitted without the item's fold;
-    `matched`: drawn among those nearest to the top ones in size; `random`: among all; `mlp`: the
-    layer's whole MLP is bypassed; `head`: single attention heads are; `steer`: the state at the
-    prompt's last token and the answer's is moved along the linear probe's direction;
-    `steer_random`: as far in a random one; or a kind that an extension registers."""
+    """`top`: the neurons that the probe depends on most, fitted without the item's fold; `matched`:
+    random neurons of about the same size as the top ones; `random`: random neurons among all;
+    `mlp`: the layer's whole MLP is bypassed; `head`: single attention heads are ablated; `steer`:
+    the state at the prompt's last token and at the answer's tokens is moved along the linear
+    probe's direction; `steer_random`: the state is moved as far in a random direction; or a kind
+    that an extension registers."""
     count: int | None = Field(default=None, ge=1)
-    """Neurons ablated."""
+    """Number of neurons ablated."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Or their share of all."""
+    """Share of all neurons, instead of `count`."""
     site: Site = "residual"
-    """Whose neurons: `residual`: dimensions of the layer's output, ranked by the sparse probe's
-    weights; `mlp`: hidden units of its MLP, by how much each moves the state along the linear
-    probe's direction."""
+    """Which neurons: `residual`: dimensions of the layer's output, ranked by the sparse probe's
+    weights; `mlp`: hidden units of the layer's MLP, ranked by how far each moves the state along
+    the linear probe's direction."""
     value: Literal["zero", "mean", "plus_100", "minus_100"] = "zero"
     """Value that replaces the ablated activations."""
     heads: tuple[int, ...] = ()
-    """Of `head`: which of the layer's attention heads, from 0."""
+    """For `head`: the attention heads of the layer, numbered from 0."""
     doses: tuple[Dose, ...] = ()
-    """Of `steer` and `steer_random`: how far, in standard deviations along the probe's direction;
-    positive is towards right answers."""
+    """For `steer` and `steer_random`: the distance in standard deviations along the probe's
+    direction; positive is towards right answers."""
     seeds: int = Field(default=1, ge=1)
-    """Random sets of neurons; how much they differ is the noise that a top set is seen in, so
-    that one alone tells nothing, and twenty tell much."""
+    """Number of random sets of neurons. The spread between the sets is the noise that the effect of
+    the top neurons is compared with: one set cannot show it, twenty show it well."""
     layer: Depth | tuple[Depth, ...] | None = None
-    """Relative depth, or several; null is the best probe layer, chosen on other folds."""
+    """Relative depth of the layer, or a list of depths; null: the best probe layer, chosen on other
+    folds."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "AblationEntry":
@@ -75,22 +77,23 @@ class AblationEntry(ConditionEntry):
 
 
 class AblateConfig(Section):
-    """Where and what is ablated."""
+    """Ablation of neurons, heads and MLPs, and steering."""
 
     enabled: bool = True
-    """Run the ablation. It depends on the probes, so that other probes need another ablation:
-    where `extraction_from` is set, the default is false."""
+    """Run the ablation. Its conditions depend on the study's own probes, so the default is false if
+    `extraction_from` is set."""
     items: int = Field(default=1000, ge=1)
-    """Items per model, the same as for masking where the numbers agree."""
+    """Items per model; the same items as for masking if the numbers are equal."""
     conditions: tuple[AblationEntry, ...] = (
         AblationEntry(kind="top", count=5),
         AblationEntry(kind="matched", count=5, seeds=20),
         AblationEntry(kind="random", share=0.5, seeds=5),
         AblationEntry(kind="mlp"),
     )
-    """Run in this order; a `top` one wants a `matched` or `random` one of its size beside it."""
+    """Run in this order. Each `top` condition needs a `matched` or `random` one of the same
+    size."""
     shards: int = Field(default=1, ge=1)
-    """Shards per model: one file and one job per shard."""
+    """Shards per model. Each shard is one job and one file."""
     batch_size: int = Field(default=32, ge=1)
     """Items per forward pass."""
 

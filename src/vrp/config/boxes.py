@@ -9,13 +9,13 @@ from vrp.config.section import Section
 
 
 class BoxesConfig(Section):
-    """Where the image's annotations say what is where."""
+    """Bounding boxes of the objects that questions ask for."""
 
     instances: Place | None = None
-    """Annotation file in COCO's format, inside the data folder, such as
-    `annotations/instances_val2014.json` of COCO's `annotations_trainval2014.zip`; null: none, but
-    for drawn scenes, which have their own. Attention on the object that an existence question asks
-    for is then compared with the object's area."""
+    """Annotation file in COCO's format inside the data folder, such as
+    `annotations/instances_val2014.json` of COCO's `annotations_trainval2014.zip`. The attention on
+    the object that an existence question asks for is then compared with the object's area. null: no
+    file; drawn scenes have boxes of their own."""
 
     @field_validator("instances")
     @classmethod

@@ -11,11 +11,11 @@ class ConsistencyConfig(Section):
     k: int = Field(default=10, ge=2)
     """Samples per item."""
     temperature: float = Field(default=0.7, gt=0)
-    """Logits are divided by it."""
+    """Sampling temperature; logits are divided by it."""
     top_p: float = Field(default=0.9, gt=0, le=1)
-    """The smallest set of tokens that holds this much probability is sampled from."""
+    """Nucleus sampling: tokens are drawn from the smallest set that has this much probability."""
     floor: float | None = Field(default=1e-3, gt=0, lt=1)
     """For the exact distribution over answers: prefixes of answers that are less probable than this
-    are not followed, and widen the reported intervals. null: samples only."""
+    are not followed; they widen the reported intervals. null: samples only."""
     batch_size: int = Field(default=32, ge=1)
     """Items per prefill; answers do not depend on it."""

@@ -19,11 +19,12 @@ class ScenesConfig(Section):
     """The embedded data set: rendered scenes written in the official formats."""
 
     namespace: str = "demo"
-    """Seeds derive from it; the zoo was trained on `zoo-train`, which is refused here."""
+    """Name from which the seeds of the scenes are derived. `zoo-train`, on which the zoo was
+    trained, is refused."""
     n_pope_images: int = Field(default=400, ge=2)
-    """Images with existence questions, six a split."""
+    """Number of images with existence questions; each has six per split."""
     n_vqa_images: int = Field(default=600, ge=2)
-    """Images with counting, spatial and open questions (the first ones are also POPE's)."""
+    """Number of images with counting, spatial and open questions (POPE uses the first of them)."""
 
     @field_validator("namespace")
     @classmethod
@@ -39,11 +40,11 @@ class HubDatasetConfig(Section):
     repository: str
     """Owner and name, such as `lmms-lab/POPE`."""
     revision: str
-    """The pinned commit; a branch or tag is followed and the commit recorded."""
+    """The pinned commit. A branch or tag is resolved, and its commit is recorded."""
     subset: str | None = None
-    """The repository's configuration, where it has several; null: its default one."""
+    """The repository's configuration, if it has several; null: the default one."""
     split: str = "test"
-    """Which of its splits is read."""
+    """The split of the repository that is read."""
 
     @field_validator("repository")
     @classmethod
@@ -57,26 +58,25 @@ class DataConfig(Section):
     """Files of the official layouts, relative to the data folder."""
 
     origin: Literal["scenes", "local", "official", "hub"] = "scenes"
-    """`scenes`: drawn by the project; `local`: already in `folder`; `official`: downloaded from
-    the data sets' own archives into `folder` by `vrp fetch-data`; `hub`: likewise, from data sets
-    on the hub."""
+    """`scenes`: the project draws the images; `local`: the files are already in `folder`;
+    `official`: `vrp fetch-data` downloads the data sets' own archives into `folder`; `hub`: it
+    downloads data sets from the hub."""
     folder: Folder = "data/demo"
-    """The data folder; nothing outside it and the image folders is ever read."""
+    """The data folder. Nothing outside it and the image folders is read."""
     scenes: ScenesConfig = ScenesConfig()
-    """Read where `origin` is `scenes`."""
+    """Used if `origin` is `scenes`."""
     official: tuple[DatasetName, ...] = Field(default=("pope", "vqa"), min_length=1)
-    """Read where `origin` is `official`: which data sets are downloaded; of TextVQA its `val`."""
+    """The data sets that are downloaded if `origin` is `official`; of TextVQA, only `val`."""
     hub: dict[DatasetName, HubDatasetConfig] = Field(default={})
-    """Read where `origin` is `hub`: where each data set is, in the columns in which it is
+    """Used if `origin` is `hub`: the repository of each data set, with the columns in which it is
     published."""
     images: Folder = "val2014"
-    """Folder of the images, flat or nested, of data sets that have none of their own: below the
-    data folder, where it may be a link, or, for `origin: local`, an absolute path to images that
-    are shared. It is only read."""
+    """Folder of the images, flat or nested, for data sets without an image folder of their own. The
+    folder is inside the data folder and may be a link; for `origin: local` it may also be an
+    absolute path to shared images. It is only read."""
     files: dict[DatasetName, dict[str, SplitPlace]] = Field(default={})
-    """Question files of data sets that are not at their usual places, such as
-    `own: {questions: mine.jsonl}`; `{split}` stands for the split's name, and `images` for the
-    data set's image folder. The usual places are listed above."""
+    """Question files that are not at their usual paths (listed above), such as `own: {questions:
+    mine.jsonl}`. `{split}` stands for the split's name; `images` is the data set's image folder."""
 
     @field_validator("official")
     @classmethod

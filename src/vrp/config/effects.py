@@ -9,6 +9,6 @@ class EffectsConfig(Section):
     """Intervals, tests and the equivalence margin."""
 
     sign_flips: int = Field(default=10000, ge=100)
-    """Random sign flips where all of them are too many."""
+    """Number of random sign flips if there are too many to enumerate."""
     equivalence_pp: float = Field(default=2.0, gt=0)
-    """Margin in percentage points within which an effect counts as none."""
+    """Equivalence margin in percentage points: a smaller effect counts as none."""

@@ -6,12 +6,12 @@ from vrp.config.section import Section
 
 
 class ExplorerConfig(Section):
-    """A page that shows each answer of each model with all that was read of it."""
+    """A page that shows every answer of every model with everything that was read for it."""
 
     enabled: bool = True
-    """Whether it is made."""
+    """Write the page."""
     items_per_file: int = Field(default=128, ge=1)
-    """Items whose attention, samples and interventions are in one file, which the page loads when
-    one of them is looked at."""
+    """Items per data file. The page loads a file (attention, samples, interventions) when one of
+    its items is opened."""
     image_pixels: int = Field(default=224, ge=32)
-    """Longer side of the images; smaller ones stay as they are."""
+    """Longer side of the images in pixels; smaller images are not enlarged."""

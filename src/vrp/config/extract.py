@@ -19,28 +19,28 @@ class ExtractConfig(Section):
     """The pass that yields answers, attention, hidden states and the lens."""
 
     shards: int = Field(default=1, ge=1)
-    """Shards per model: one file of each table, and one job, per shard."""
+    """Shards per model. Each shard is one job and one file of each table."""
     batch_size: int = Field(default=32, ge=1)
     """Items per forward pass; answers do not depend on it."""
     max_new_tokens: int = Field(default=6, ge=1)
-    """Longest answer, in tokens."""
+    """Maximum length of an answer in tokens."""
     max_new_tokens_by_task: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
-    """Longest answers, in tokens, of tasks that differ from `max_new_tokens`, such as
+    """Maximum length of an answer in tokens for tasks that differ from `max_new_tokens`, such as
     `existence: 2`."""
     capture: tuple[Captured, ...] = _CAPTURED
-    """What is read in the pass beside answers and hidden states; quantities that are not listed
-    are skipped and reported as "not captured". `attention`: rows to the image tokens, mean over
-    heads; `heads`: H_s and C_k of every head (with `attention`); `lens`: logit-lens margins of
-    every layer; `contributions`: what embedding, attention, MLPs and heads add to the answer's
-    logit difference; `residual_update`: change and norm of the image tokens by layer, which tell
-    attention sinks."""
+    """Quantities that are read in addition to answers and hidden states; those that are not listed
+    are reported as "not captured". `attention`: attention to the image tokens, mean over heads;
+    `heads`: H_s and C_k of every head (needs `attention`); `lens`: logit-lens margins of every
+    layer; `contributions`: contributions of embedding, attention, MLPs and heads to the answer's
+    logit difference; `residual_update`: change and norm of the image tokens by layer, from which
+    attention sinks are identified."""
     positions: tuple[Position, ...] = ("prompt_end",)
-    """Where the residual stream is kept; `prompt_end` is the last prompt token, which the probes
-    read."""
+    """Token positions at which the residual stream is stored. The probes read `prompt_end`, the
+    last prompt token."""
     hidden_dtype: Literal["float32", "float16"] = "float32"
-    """How hidden states are stored; float16 stops on overflow."""
+    """Type in which hidden states are stored; float16 stops with an error on overflow."""
     blind: bool = True
-    """Run every question again with a blank image, as a control beside every probe."""
+    """Ask every question again with a blank image, as a control for the probes."""
 
     @field_validator("max_new_tokens_by_task")
     @classmethod

@@ -22,25 +22,27 @@ class MaskEntry(ConditionEntry):
     KINDS: ClassVar = MASK_KINDS
 
     kind: str
-    """`top`, `bottom`: the most and the least attended tokens; `random`: as many at random;
-    `object`, `background`: those on the object that is asked for, and all others, with
-    `random_object` and `random_background`, as many at random; `no_image`: a blank image;
-    `other_image`: another item's; or a kind that an extension registers."""
+    """`top`, `bottom`: the most and the least attended tokens; `random`: as many random tokens;
+    `object`, `background`: the tokens on the object that the question asks for, and all others;
+    `random_object`, `random_background`: as many random tokens; `no_image`: a blank image;
+    `other_image`: the image of another item; or a kind that an extension registers."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Share of the image tokens that is hidden, up to 1: all of them."""
+    """Share of the image tokens that is hidden; 1 hides all of them."""
     mode: MaskMode = "attention"
-    """`attention`: no query but its own may attend to a hidden token, decode steps included;
-    `embedding`: the study's mean image embedding replaces it; `pixels`: grey patches."""
+    """`attention`: no query but its own may attend to a hidden token, also while decoding;
+    `embedding`: the mean image embedding of the study replaces it; `pixels`: its patch is painted
+    grey."""
     ranking: Ranking = "attention"
-    """What ranks the tokens: `attention`: the item's map, mean over layers; `without_sinks`: the
-    same without what sink tokens draw in the layers in which they are sinks; `times_values`: the
-    map of each layer times the norm of the tokens' values, mean over heads."""
+    """How tokens are ranked: `attention`: by the item's attention map, mean over layers;
+    `without_sinks`: the same, without the attention that sink tokens receive in the layers in which
+    they are sinks; `times_values`: by the map of each layer times the norm of the tokens' values,
+    mean over heads."""
     layers: tuple[int, int] | None = None
-    """First and last decoder layer whose maps rank the tokens; null: all."""
+    """First and last of the decoder layers whose maps rank the tokens; null: all layers."""
     seeds: int = Field(default=1, ge=1)
-    """Random draws, each with as many tokens."""
+    """Number of random draws, each of the same number of tokens."""
     items: int | None = Field(default=None, ge=1)
-    """Items that it is run on, such as fewer for a dose curve; null: `mask.items`."""
+    """Items that the condition is run on, such as fewer for a dose curve; null: `mask.items`."""
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "MaskEntry":
@@ -64,12 +66,12 @@ class MaskEntry(ConditionEntry):
 
 
 class MaskConfig(Section):
-    """The conditions of the masking and the items they are run on."""
+    """Masking of image tokens."""
 
     enabled: bool = True
     """Run the masking; it needs `attention` in `extract.capture`."""
     items: int = Field(default=1000, ge=1)
-    """Items per model, stratified over tasks; fewer where the study has fewer."""
+    """Items per model, stratified by task; at most all items of the study."""
     conditions: tuple[MaskEntry, ...] = (
         MaskEntry(kind="top", share=0.3),
         MaskEntry(kind="random", share=0.3, seeds=5),
@@ -81,10 +83,10 @@ class MaskConfig(Section):
             for kind in ("top", "random")
         ),
     )
-    """Run in this order. The first `top` one is the study's headline; each wants a `random` one of
-    its share and mode beside it."""
+    """Run in this order. The first `top` condition is the study's headline. Each `top` condition
+    needs a `random` one of the same share and mode."""
     shards: int = Field(default=1, ge=1)
-    """Shards per model: one file and one job per shard."""
+    """Shards per model. Each shard is one job and one file."""
     batch_size: int = Field(default=32, ge=1)
     """Items per forward pass."""
 

@@ -9,7 +9,7 @@ class MetricsConfig(Section):
     """Signals and the statistics computed for them."""
 
     top_heads: tuple[int, ...] = (1, 5, 10, 20)
-    """Numbers of heads whose joint R² is reported."""
+    """Numbers of top heads for which a joint R² is reported."""
     bootstrap: int = Field(default=1000, ge=100)
     """Number of bootstrap resamples, clustered by image."""
     r_margin: float = Field(default=0.1, gt=0)

@@ -12,31 +12,31 @@ class ModelConfig(Section):
     """One vision-language model."""
 
     family: str
-    """Its family, such as `llava`; `auto` infers the layout from any other checkpoint."""
+    """The model family, such as `llava`; `auto` infers the layout from the checkpoint."""
     checkpoint: Place
     """A hub id, a folder, or `zoo:<family>` for an embedded tiny model."""
     revision: str | None = None
     """The pinned commit of a hub checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Weights and activations; float32 on the CPU is the reference."""
+    """Type of weights and activations; float32 on the CPU is the reference."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:0` …, or `auto`: the GPU where there is one."""
+    """`cpu`, `cuda`, `cuda:0` …, or `auto`: a GPU if there is one."""
     device_map: str | None = None
-    """Handed to transformers for a model that one GPU cannot hold, such as `auto`."""
+    """Passed to transformers for a model that does not fit on one GPU, such as `auto`."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Items a forward in every stage that runs this model; None: as the stage's section says.
-    Results do not depend on it, and nothing that is finished is rerun for it."""
+    """Items per forward pass in every stage that runs this model; null: the value of the stage's
+    section. Results do not depend on it, and a change reruns nothing that is finished."""
     prompt: str = "short_answer"
     """The family's prompt variant: `short_answer`, `plain`, or one of its own."""
     image_policy: Literal["pad", "crop", "resize", "native"] | None = None
-    """How images are made to fit; None is the family's own default."""
+    """How images are resized or cropped; null: the family's default."""
     min_pixels: int | None = Field(default=None, ge=1)
-    """Dynamic resolution (such as Qwen2-VL's): the least pixels after resizing."""
+    """Dynamic resolution (such as Qwen2-VL's): minimum number of pixels after resizing."""
     max_pixels: int | None = Field(default=None, ge=1)
-    """Dynamic resolution: the most pixels after resizing; it changes answers."""
+    """Dynamic resolution: maximum number of pixels after resizing; it affects answers."""
     map_layers: tuple[int, ...] | None = None
-    """Layers that the attention map of a signal is averaged over; null: all. (The published study
-    reads layers 16 to 31 of LLaVA and all of the others.)"""
+    """Layers over which a signal's attention map is averaged; null: all. (The published study uses
+    layers 16 to 31 of LLaVA and all layers of the other models.)"""
 
     @field_validator("map_layers")
     @classmethod

@@ -7,4 +7,4 @@ class PTrueConfig(Section):
     """One more question to the model: is its answer correct? (Kadavath et al. 2022)"""
 
     enabled: bool = False
-    """Whether it is asked. The embedded models were not taught to judge an answer."""
+    """Ask the question. The embedded models were not trained to judge answers."""

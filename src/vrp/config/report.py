@@ -9,6 +9,6 @@ class ReportConfig(Section):
     """Contents of the report."""
 
     title: str = "Where can this model's reliability be read?"
-    """Its heading."""
+    """Title of the report."""
     overlays: int = Field(default=6, ge=0)
-    """Attention overlays a model: right and wrong answers of every task."""
+    """Attention overlays per model, of right and wrong answers of every task."""

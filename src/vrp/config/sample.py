@@ -24,15 +24,15 @@ class SplitConfig(Section):
     """One split of the study: an exact number of items of one task."""
 
     dataset: DatasetName
-    """Which data set: `pope`, `vqa`, `textvqa`, `own`, or one that an extension registers."""
+    """The data set: `pope`, `vqa`, `textvqa`, `own`, or one that an extension registers."""
     split: str
-    """POPE: random, popular or adversarial. VQA: the same word as the task. TextVQA: train or
-    val. Own data: a name of your choice."""
+    """The split. POPE: random, popular or adversarial. VQA: same as `task`. TextVQA: train or val.
+    Own data: a name of your choice."""
     task: str
-    """What the question asks for; headline numbers are within task. POPE asks for existence,
-    TextVQA for text (its questions ask what is written in the image)."""
+    """What the questions ask for; headline numbers are computed within tasks. POPE asks for
+    existence, TextVQA for text (its questions ask what is written in the image)."""
     count: int = Field(ge=1)
-    """Met exactly, or the run stops with what was short."""
+    """Exact number of items. The run stops with an error if there are fewer."""
 
     @field_validator("split")
     @classmethod
@@ -55,15 +55,16 @@ class ScoringConfig(Section):
     """When an answer is correct."""
 
     pope_parser: Literal["strict", "official"] = "strict"
-    """`strict`: exactly one of the whole words yes and no; `official`: POPE's published rule."""
+    """`strict`: the answer contains exactly one of the words yes and no; `official`: POPE's
+    published rule."""
     vqa_rule: Literal["normalised", "official"] = "normalised"
     """`normalised`: answers are always normalised before they are compared; `official`: the
-    published code to the letter, which compares raw text where all annotators agree. On a model's
-    raw answers it is far below what is published, since toolkits normalise answers before they hand
-    them to it: 49.1 against 61.25 normalised and 61.3 published, LLaVA-1.5-13B on TextVQA."""
+    published code to the letter, which compares raw text if all annotators agree. On raw answers
+    `official` gives much less than published, because toolkits normalise answers first:
+    LLaVA-1.5-13B on TextVQA has 49.1, normalised 61.25, published 61.3."""
     vqa_threshold: float = Field(default=0.5, gt=0, le=1)
-    """VQA accuracy from which an answer counts as correct. Questions to which no answer reaches it
-    are left out and counted."""
+    """VQA accuracy at which an answer counts as correct. Questions for which no answer can reach it
+    are dropped and counted."""
 
 
 class SampleConfig(Section):
@@ -75,8 +76,9 @@ class SampleConfig(Section):
         SplitConfig(dataset="vqa", split="spatial", task="spatial", count=1000),
         SplitConfig(dataset="vqa", split="open", task="open", count=90),
     )
-    """Sampled in this order. Each POPE split keeps its own file's questions, balanced; a question
-    that several splits draw is asked once. Several splits of own data take each line once."""
+    """Sampled in this order. Each POPE split keeps the questions of its own file, balanced; a
+    question that several splits draw is asked once. Several splits of own data draw each line at
+    most once."""
 
     @model_validator(mode="after")
     def _unique_splits(self) -> "SampleConfig":

@@ -39,19 +39,19 @@ class StudyConfig(Section):
     study: str
     """Name of the study and of its folder under `results`."""
     seed: int = Field(default=0, ge=0)
-    """Every random choice derives from it and from the item's id."""
+    """Seed of the study. Every random choice is derived from it and the item's id."""
     results: Folder = "results"
     """Folder of all studies. In this and every other path of the configuration, `~`, `$NAME` and
-    `${NAME}` are expanded, and `$$` is a dollar sign."""
+    `${NAME}` are expanded; `$$` is a dollar sign."""
     extraction_from: Place | None = None
-    """Another study under `results`, or its folder, whose extraction is read in place of an own
-    one: refused unless model, items, code and the keys that it was made with are the same. Its
-    blank-image run, samples and masking are read, too, each where it is the very same, and made
-    here where it is not. An ablation is the study's own, and made only where
-    `ablate.enabled: true` asks for it."""
+    """Another study under `results`, or its folder, whose extraction is used instead of a new one.
+    It is refused unless model, items, code and the keys that the extraction was made with are the
+    same. The other study's blank-image run, samples and masking are also used if they would be
+    identical, and are otherwise run again. The ablation belongs to the study itself and runs only
+    with `ablate.enabled: true`."""
     extensions: tuple[Place, ...] = ()
-    """Python files, relative to this one, or entry points of installed packages, that register
-    signals, figures, data sets, model families or conditions of one's own."""
+    """Your own signals, figures, data sets, model families or conditions: Python files, relative to
+    the configuration, or entry points of installed packages, that register them."""
     data: DataConfig = DataConfig()
     sample: SampleConfig = SampleConfig()
     boxes: BoxesConfig = BoxesConfig()

@@ -59,19 +59,19 @@ def _ablation(condition: str) -> Callable[[ModelEvidence], ReportedEstimate | No
 
 CLAIMS: tuple[PaperClaim, ...] = (
     PaperClaim(
-        "the structure of attention does not tell right from wrong", "structure of attention",
+        "attention structure does not tell right from wrong", "structure of attention",
         "auroc_attention", _auroc("spatial_entropy"), True, False, "signals",
     ),
     PaperClaim(
-        "token confidence hardly tells", "token confidence",
+        "token confidence hardly tells right from wrong", "token confidence",
         "auroc_confidence", _auroc("token_confidence"), True, False, "signals",
     ),
     PaperClaim(
-        "self-consistency tells", "self-consistency",
+        "self-consistency tells right from wrong", "self-consistency",
         "auroc_self_consistency", _auroc("self_consistency"), True, True, "signals",
     ),
     PaperClaim(
-        "a probe of hidden states tells", "hidden-state probe",
+        "a probe of hidden states tells right from wrong", "hidden-state probe",
         "auroc_probe", _auroc(LINEAR_BEST), True, True, "probes",
     ),
     PaperClaim(
@@ -79,7 +79,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
         "masking_top", _masking, False, True, "interventions",
     ),
     PaperClaim(
-        "silencing the top 5 neurons costs accuracy", "top 5 neurons silenced",
+        "ablating the top 5 neurons costs accuracy", "top 5 neurons ablated",
         "ablation_top_5", _ablation("top_5"), False, True, "interventions",
     ),
     PaperClaim(

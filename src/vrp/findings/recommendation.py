@@ -1,4 +1,4 @@
-"""The signal to trust: the cheapest predictor that tells about as much as the best one."""
+"""The signal to trust: the cheapest predictor that is about as good as the best one."""
 
 import math
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Choice(NamedTuple):
     """The predictor to trust, and the one of the highest AUROC."""
 
     predictor: str
-    """The cheapest that tells about as much as the best one."""
+    """The cheapest that is about as good as the best one."""
     auroc: ReportedEstimate
     """Its AUROC within strata."""
     best: str
@@ -41,12 +41,12 @@ class Choice(NamedTuple):
 
 
 def choose(model: ModelEvidence) -> Choice | None:
-    """Pick a model's signal: the cheapest that tells about as much as the best one.
+    """Pick a model's signal: the cheapest that is about as good as the best one.
 
-    That is shown on the items of both: the interval of its AUROC minus the best one's lies above
-    minus the study's margin of equivalence. Only predictors count that could be deployed, whose
-    AUROC differs from chance by a size that a user would notice, and that survive their guards.
-    None where there is no such one.
+    The comparison is paired by item: the interval of its AUROC minus that of the best one must be
+    above minus the study's equivalence margin. A predictor counts only if it can be deployed, its
+    AUROC differs noticeably from chance, and it passes its guards. None if there is no such
+    predictor.
     """
     telling = {name: number for name in deployable(model) if (number := _telling(model, name))}
     if not telling:
@@ -58,7 +58,7 @@ def choose(model: ModelEvidence) -> Choice | None:
 
 
 def _nearly(model: ModelEvidence, name: str) -> bool:
-    """Whether a predictor tells about as much as the one of the highest AUROC."""
+    """Whether a predictor is about as good as the one of the highest AUROC."""
     short = model.short_of_best.get(name)
     return short is not None and short.low > -model.margins.auroc
 

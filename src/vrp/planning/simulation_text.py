@@ -10,7 +10,7 @@ from vrp.report.numbers import thousands
 from vrp.stats.estimate import LEVEL
 from vrp.text_table import aligned
 
-_HEAD = ("yes", "no", "undecided", "found", f"{100 * LEVEL:.0f}% interval holds", "could find")
+_HEAD = ("yes", "no", "undecided", "found", f"{100 * LEVEL:.0f}% interval holds", "detectable")
 _EFFECT_HEAD = ("changed", "true effect", "found", "none", "undecided", *_HEAD[-2:])
 
 
@@ -37,13 +37,13 @@ def _answers(design: Design, found: Simulation) -> list[str]:
         f"({_how_correlated(one.truth)})"
         for one in noise
     )
-    lines = [f"{found.n_signals} signals of noise: {said}."]
+    lines = [f"{found.n_signals} noise signals: {said}."]
     signals = [one for one in found.truths if one not in noise and not one.truth.answer_alone]
     if signals:
         yes = ", ".join(f"{one.truth.auroc:g} in {_percent(one.yes)}" for one in signals)
-        lines.append(f'A signal beside noise is "yes" at an AUROC of {yes}.')
+        lines.append(f'One signal among noise signals is "yes" at an AUROC of {yes}.')
     lines += [
-        f"A signal that knows the emitted answer alone (AUROC {one.truth.auroc:.3f}) is "
+        f"A signal that knows only the emitted answer (AUROC {one.truth.auroc:.3f}) is "
         f'"yes" in {_percent(one.yes)}.'
         for one in found.truths
         if one.truth.answer_alone
@@ -60,10 +60,10 @@ def _answers(design: Design, found: Simulation) -> list[str]:
 def _effect_clause(one: SimulatedEffect) -> str:
     if one.effect == 0:
         return (
-            f'without effect "no effect" is shown in {_percent(one.none)} and an effect in '
+            f'with no true effect, "no effect" is shown in {_percent(one.none)} and an effect in '
             f"{_percent(one.found)}"
         )
-    return f"{one.effect:g} pp are found in {_percent(one.found)}"
+    return f"an effect of {one.effect:g} pp is found in {_percent(one.found)}"
 
 
 def _what_was_drawn(design: Design, found: Simulation) -> list[str]:
@@ -77,9 +77,9 @@ def _what_was_drawn(design: Design, found: Simulation) -> list[str]:
     return [
         f"{design.study}: {splits}; {thousands(sum(design.counts))} questions on "
         f"{thousands(found.n_images)} images.",
-        f"{found.n_studies} studies of each truth, so that a share is known to ±{noise:.0f} points "
-        f"at most. {found.n_signals} signals are judged together and {found.n_tests} corrected "
-        f'for, with the guard "within one answer".',
+        f"{found.n_studies} studies of each truth, which determine a share to ±{noise:.0f} points "
+        f"or better. {found.n_signals} signals are judged together, with a correction for "
+        f'{found.n_tests} tests and the guard "within one answer".',
     ]
 
 

@@ -17,7 +17,7 @@ from vrp.report.tabular import Cell
 
 
 def shortcoming(claim: Claim, verdict: Verdict) -> str:
-    """Why a signal cannot be relied on: a guard that it fails, or what is not settled.
+    """Why a signal cannot be relied on: a guard that it fails, or what is undecided.
 
     Args:
         claim: its AUROC and guards.
@@ -27,14 +27,14 @@ def shortcoming(claim: Claim, verdict: Verdict) -> str:
     if standing(number, null=0.5, conjoined=True).differs and is_noticeable(number.value):
         failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
         open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
-        return f"{'fails' if failed else 'not settled'}: {listed(failed or open_ones)}"
-    return "no better than chance" if verdict is Verdict.NO else "not settled"
+        return f"{'fails' if failed else 'undecided'}: {listed(failed or open_ones)}"
+    return "no better than chance" if verdict is Verdict.NO else "undecided"
 
 
-def could_find(claim: Claim) -> str:
+def smallest_detectable(claim: Claim) -> str:
     """The smallest AUROC that the study could have found; empty where that is not known."""
     resolvable = claim.number.resolvable
-    return f"could find {decimal(0.5 + resolvable)}" if resolvable < 0.5 else ""
+    return f"detectable from {decimal(0.5 + resolvable)}" if resolvable < 0.5 else ""
 
 
 def verdict_cell(model: ModelEvidence, predictor: str) -> Cell:
@@ -44,9 +44,9 @@ def verdict_cell(model: ModelEvidence, predictor: str) -> Cell:
         return Cell("")
     verdict = judge({predictor: claim}).verdict
     if verdict is Verdict.YES:
-        return Cell(f"tells: {size_of(claim.number.value)}", kind="good")
+        return Cell(f"yes, {size_of(claim.number.value)}", kind="good")
     if verdict not in (Verdict.NO, Verdict.UNDECIDED):
         return Cell(str(verdict), kind="muted")
     words = shortcoming(claim, verdict)
-    detail = could_find(claim) if words == "not settled" else ""
+    detail = smallest_detectable(claim) if words == "undecided" else ""
     return Cell(words, detail, "bad" if verdict is Verdict.NO else "muted")

@@ -42,5 +42,5 @@ def _why(verdict: Replication, model: ModelEvidence, number: ReportedEstimate | 
     if verdict is Replication.NOT_TESTABLE and model.embedded:
         return "embedded model"
     if verdict is Replication.UNDECIDED and number is not None and number.resolvable < 100:
-        return f"could find {decimal(number.resolvable)}"
+        return f"detectable from {decimal(number.resolvable)}"
     return ""

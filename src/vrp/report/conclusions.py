@@ -135,8 +135,8 @@ def four_conclusions(
 
 _ATTENTION = {
     Verdict.YES: Wording("attention does tell right from wrong in {models}"),
-    Verdict.NO: Wording("no attention read-out tells right from wrong in {models}"),
-    Verdict.UNDECIDED: Wording("it is not settled in {models}"),
+    Verdict.NO: Wording("no attention signal tells right from wrong in {models}"),
+    Verdict.UNDECIDED: Wording("it is undecided in {models}"),
     Verdict.TOO_FEW: Wording("there are too few right or wrong answers in {models}"),
     Verdict.NOT_RUN: Wording("attention was not judged in {models}"),
     Verdict.NOT_CAPTURED: Wording("attention was not captured in {models}"),
@@ -144,8 +144,9 @@ _ATTENTION = {
 _CORRELATION = {
     Verdict.YES: Wording("within strata, H_s or C_k correlates with correctness in {models}"),
     Verdict.NO: Wording(
-        "within strata, H_s and C_k are equivalent to uncorrelated with correctness in {models}",
-        "they are equivalent to uncorrelated in {models}",
+        "within strata, the correlations of H_s and C_k with correctness are equivalent to zero in "
+        "{models}",
+        "they are equivalent to zero in {models}",
     ),
     Verdict.UNDECIDED: Wording(
         "within strata, a correlation of H_s or C_k with correctness is neither shown nor excluded "
@@ -205,12 +206,14 @@ def _form_clause(models: Sequence[ModelEvidence]) -> str:
         of_tasks, within = found[name]
         others = f" and {number_word(len(found) - 1)} more" if len(found) > 1 else ""
         parts.append(
-            f"{predictor_label(name)}{others} in {model.name} (AUROC {with_interval(of_tasks)} as "
+            f"{predictor_label(name)}{others} in {model.name} ({with_interval(of_tasks)} as "
             f"the mean over tasks, {with_interval(within)} within strata)"
         )
     if not parts:
         return ""
-    return f"the form of the question, rather than attention, explains {listed(parts)}"
+    return (
+        f"the form of the question, rather than correctness, explains the AUROC of {listed(parts)}"
+    )
 
 
 def _recipes_clause(models: Sequence[ModelEvidence]) -> str:
@@ -243,8 +246,8 @@ def _object_clause(models: Sequence[ModelEvidence]) -> str:
     if not parts:
         return ""
     return (
-        "the share of attention on the object that is asked for, minus the object's share of the "
-        f"image, is {listed(parts)}"
+        "the share of attention on the object that the question asks for, minus the object's share "
+        f"of the image, is {listed(parts)}"
     )
 
 
@@ -278,14 +281,14 @@ def _reason(judgement: Judgement, n_claims: int) -> str:
     elif n_claims > 1:
         parts[0] = f"strongest of {n_claims}: {parts[0]}"
     if judgement.verdict is Verdict.UNDECIDED and math.isfinite(number.resolvable):
-        parts.append(f"this study could find AUROC {decimal(0.5 + number.resolvable)} or more")
+        parts.append(f"smallest detectable AUROC {decimal(0.5 + number.resolvable)}")
     return "; ".join(parts)
 
 
 _GUARD_WORDS = {
-    Outcome.HOLDS: "guards that hold:",
-    Outcome.FAILS: "that fail:",
-    Outcome.UNSETTLED: "not settled:",
+    Outcome.HOLDS: "guards passed:",
+    Outcome.FAILS: "failed:",
+    Outcome.UNSETTLED: "undecided:",
     Outcome.NOT_RUN: "not tested:",
 }
 
@@ -319,21 +322,19 @@ def _correlations(model: ModelEvidence) -> Finding | None:
 # 2. Generation dynamics
 
 _GENERATION = {
-    Verdict.YES: Wording("how the answer is generated tells right from wrong in {models}"),
-    Verdict.NO: Wording(
-        "nothing about the generation tells right from wrong in {models}",
-    ),
-    Verdict.UNDECIDED: Wording("it is not settled in {models}"),
+    Verdict.YES: Wording("a generation signal tells right from wrong in {models}"),
+    Verdict.NO: Wording("no generation signal tells right from wrong in {models}"),
+    Verdict.UNDECIDED: Wording("it is undecided in {models}"),
     Verdict.TOO_FEW: Wording("there are too few right or wrong answers in {models}"),
     Verdict.NOT_RUN: Wording("the generation was not judged in {models}"),
 }
 
 
 def conclude_generation(models: Sequence[ModelEvidence]) -> Conclusion:
-    """Can confidence and self-consistency tell?"""
+    """Can confidence or self-consistency tell right answers from wrong ones?"""
     findings = [_generation(model) for model in models]
     return _conclude(
-        "Can the generation dynamics tell – confidence and self-consistency?",
+        "Can confidence or self-consistency tell right answers from wrong ones?",
         models,
         findings,
         [clauses(findings, _GENERATION), _precision_clause(models)],
@@ -356,13 +357,13 @@ def _precision_clause(models: Sequence[ModelEvidence]) -> str:
         precision = model.metric("self_consistency", "precision_unanimous", "pooled")
         accuracy = model.metric("model", "accuracy", "pooled")
         if precision is not None and precision.defined:
-            overall = f" against {percent(accuracy)} of all" if accuracy is not None else ""
+            overall = f" against {percent(accuracy)} overall" if accuracy is not None else ""
             parts.append(f"{percent(precision)}{overall} in {model.name}")
     if not parts:
         return ""
     ks = {model.k for model in models if model.k}
     how_many = f"all {ks.pop()}" if len(ks) == 1 else "all"
-    return f"where {how_many} sampled answers agree, the share of right answers is {listed(parts)}"
+    return f"if {how_many} sampled answers agree, the share of right answers is {listed(parts)}"
 
 
 # 3. Hidden states
@@ -374,25 +375,24 @@ _HIDDEN_STATES = {
         "it does not in {models}",
     ),
     Verdict.UNDECIDED: Wording(
-        "whether a linear probe of the best layer tells right from wrong is not settled in "
-        "{models}",
-        "it is not settled in {models}",
+        "whether a linear probe of the best layer tells right from wrong is undecided in {models}",
+        "it is undecided in {models}",
     ),
     Verdict.TOO_FEW: Wording("there are too few right or wrong answers in {models}"),
     Verdict.NOT_RUN: Wording("hidden states were not probed in {models}"),
 }
 _BEYOND = {
-    Standing.ABOVE: Wording("it adds to what the output says in {models}"),
+    Standing.ABOVE: Wording("it improves on the output signals in {models}"),
     Standing.EQUIVALENT: Wording(
-        "it adds at most negligibly to what the output says in {models}",
+        "it improves on the output signals at most negligibly in {models}",
         "at most negligibly in {models}",
     ),
     Standing.BELOW: Wording(
-        "it makes the output signals tell less in {models}", "less in {models}"
+        "adding it makes the output signals worse in {models}", "worse in {models}"
     ),
     Standing.UNSETTLED: Wording(
-        "whether it adds to what the output says is not settled in {models}",
-        "this is not settled in {models}",
+        "whether it improves on the output signals is undecided in {models}",
+        "this is undecided in {models}",
     ),
     Standing.TOO_FEW: Wording("there are too few answers to compare it in {models}"),
     Standing.MISSING: Wording("it was not compared with the output signals in {models}"),
@@ -400,7 +400,7 @@ _BEYOND = {
 
 
 def conclude_hidden_states(models: Sequence[ModelEvidence]) -> Conclusion:
-    """Can hidden states tell, beyond the output signals, and does that survive the guards?"""
+    """Can hidden states tell right from wrong, beyond the output signals and the guards?"""
     findings = [_hidden(model) for model in models]
     beyond = [
         _beyond(model)
@@ -411,8 +411,8 @@ def conclude_hidden_states(models: Sequence[ModelEvidence]) -> Conclusion:
     if {finding.verdict for finding in findings} == {Verdict.YES}:
         remark = _beyond_remark(beyond)
     return _conclude(
-        "Can the hidden states tell, beyond what the output already says, and does that survive "
-        "the guards?",
+        "Can hidden states tell right answers from wrong ones, beyond the output signals, and do "
+        "they pass the guards?",
         models,
         findings,
         [clauses(findings, _HIDDEN_STATES), clauses(beyond, _BEYOND)],
@@ -438,16 +438,16 @@ def _beyond(model: ModelEvidence) -> Finding:
     if where is Standing.EQUIVALENT:
         detail += f", within ±{decimal(model.margins.auroc)}"
     if where is Standing.UNSETTLED:
-        detail += f"; this study could find {decimal(gain.resolvable)}"
+        detail += f"; smallest detectable gain {decimal(gain.resolvable)}"
     return Finding(model.name, where, detail)
 
 
 def _beyond_remark(beyond: Sequence[Finding]) -> str:
     where = {finding.verdict for finding in beyond}
     if where == {Standing.ABOVE}:
-        return ", and beyond what the output says"
+        return ", and better than the output signals alone"
     if where and not where & {Standing.ABOVE, Standing.MISSING, Standing.TOO_FEW}:
-        return ", but not shown to be beyond what the output says"
+        return ", but not shown to be better than the output signals alone"
     return ""
 
 
@@ -462,18 +462,18 @@ def _specificity_wordings(what: str, as_many: str, absent: str) -> dict[Verdict,
             "at most negligibly more in {models}",
         ),
         Verdict.UNDECIDED: Wording(
-            f"whether {what} costs more than {as_many} is not settled in {{models}}",
-            "this is not settled in {models}",
+            f"whether {what} costs more than {as_many} is undecided in {{models}}",
+            "this is undecided in {models}",
         ),
         Verdict.NOT_RUN: Wording(f"{absent} in {{models}}"),
     }
 
 
 _PATCHES = _specificity_wordings(
-    "hiding the most attended image tokens", "hiding as many at random", "no patches were hidden"
+    "hiding the most attended image tokens", "hiding as many random ones", "no patches were hidden"
 )
 _NEURONS = _specificity_wordings(
-    "silencing the probe’s top neurons", "silencing as many random ones", "no neurons were silenced"
+    "ablating the probe’s top neurons", "ablating as many random ones", "no neurons were ablated"
 )
 
 
@@ -485,35 +485,37 @@ def _beyond_wordings(what: str, as_many: str, equal: str) -> dict[Standing, Word
             f"hiding {what} costs less than {as_many} in {{models}}", "less in {models}"
         ),
         Standing.EQUIVALENT: Wording(
-            f"hiding {what} costs {equal}, but for at most negligible differences, in {{models}}",
-            "as much, but for at most negligible differences, in {models}",
+            f"hiding {what} costs {equal}, within the equivalence margin, in {{models}}",
+            "as much, within the equivalence margin, in {models}",
         ),
         Standing.UNSETTLED: Wording(
-            f"whether hiding {what} costs more than {as_many} is not settled in {{models}}",
-            "this is not settled in {models}",
+            f"whether hiding {what} costs more than {as_many} is undecided in {{models}}",
+            "this is undecided in {models}",
         ),
     }
 
 
 _LEAST_ATTENDED = _beyond_wordings(
-    "the least attended image tokens", "as many at random", "as much as at random"
+    "the least attended image tokens",
+    "hiding as many random ones",
+    "as much as hiding as many random ones",
 )
 _OBJECT = _beyond_wordings(
-    "the object that is asked for", "as many patches at random",
-    "what hiding as many patches at random costs",
+    "the object that the question asks for", "hiding as many random patches",
+    "as much as hiding as many random patches",
 )  # fmt: skip
 _STEERING = {
     Verdict.YES: Wording(
-        "the probe’s direction is used, and not only readable, in {models}: moving the state along "
-        "it changes accuracy, and more than a random direction does",
+        "the model uses the probe’s direction: moving the state along it changes accuracy, and "
+        "more than moving it along a random direction, in {models}",
     ),
     Verdict.NO: Wording(
-        "the probe’s direction is readable but not used in {models}: moving the state along it "
-        "changes accuracy at most negligibly",
+        "the model does not use the probe’s direction, although it can be read: moving the state "
+        "along it changes accuracy at most negligibly in {models}",
     ),
     Verdict.UNDECIDED: Wording(
-        "whether the probe’s direction is used, or only readable, is not settled in {models}",
-        "this is not settled in {models}",
+        "whether the model uses the probe’s direction is undecided in {models}",
+        "this is undecided in {models}",
     ),
 }
 
@@ -532,7 +534,7 @@ def conclude_interventions(
         short_answer(found, differ=_differ(models, intervention, between_models or {}))
         for found, intervention in ((patches, "mask"), (neurons, "ablate"))
     )
-    lead = f"{of_patches}, for attended patches and few neurons alike"
+    lead = f"{of_patches}, for both attended patches and few neurons"
     if of_patches != of_neurons:
         first, second = (text[:1].lower() + text[1:] for text in (of_patches, of_neurons))
         lead = f"Attended patches: {first}; few neurons: {second}"
@@ -601,7 +603,7 @@ def _joint(verdicts: set[Verdict | Standing]) -> Verdict:
 
 
 def _trace_clause(models: Sequence[ModelEvidence]) -> str:
-    """Say in which layers the picture enters the answer, and from which on its state suffices."""
+    """Say in which layers the image enters the answer, and from which on its state suffices."""
     parts = []
     for model in models:
         found = [
@@ -613,8 +615,8 @@ def _trace_clause(models: Sequence[ModelEvidence]) -> str:
     if not parts:
         return ""
     return (
-        "of what the image adds to the margin of the answer's first token, beyond a blank image: "
-        f"{'; '.join(parts)}"
+        "the image adds to the margin of the answer's first token, compared with a blank image; "
+        f"shares of this contribution: {'; '.join(parts)}"
     )
 
 
@@ -631,11 +633,11 @@ def _window_words(windows: Sequence[TracedLayers], what: str) -> str:
         return ""
     most = min(defined, key=lambda window: window.share.value)
     if not most.share.high < 1:
-        return f"no single window of layers in which the last token looks at {what} is needed"
+        return f"no single window of layers needs the last token's attention to {what}"
     layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
     if most.last > most.first + 1:
         layers = f"layers {most.first} to {most.last}"
-    return f"{percent(most.share)} is left without the last token's look at {what} in {layers}"
+    return f"{percent(most.share)} is left without the last token's attention to {what} in {layers}"
 
 
 def _patch_words(patches: Sequence[TracedLayers]) -> str:
@@ -656,7 +658,7 @@ def _patch_words(patches: Sequence[TracedLayers]) -> str:
 
 
 def _beyond_random(models: Sequence[ModelEvidence], kind: str) -> list[Finding]:
-    """What hiding tokens of a kind costs beyond random ones, where it was run."""
+    """What hiding tokens of a kind costs beyond hiding random ones, if it was run."""
     found = []
     for model in models:
         gap = model.specificity("mask", kind)
@@ -674,7 +676,7 @@ def _smallest_found(*effects: ReportedEstimate) -> str:
         for effect in effects
         if standing(effect, null=0.0) is Standing.UNSETTLED and effect.resolvable < _WHOLE
     ]
-    return f"; this study could find {decimal(max(unsettled), 1)} pp or more" if unsettled else ""
+    return f"; smallest detectable effect {decimal(max(unsettled), 1)} pp" if unsettled else ""
 
 
 def _steered(model: ModelEvidence) -> Finding | None:
@@ -738,7 +740,7 @@ def _specific(model: ModelEvidence, intervention: str) -> Finding:
 
 _DONE = {
     "mask": "hiding the most attended image tokens",
-    "ablate": "silencing the probe’s top neurons",
+    "ablate": "ablating the probe’s top neurons",
 }
 
 

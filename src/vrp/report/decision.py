@@ -1,4 +1,4 @@
-"""The decision that a study supports: which signal to trust for each model, and what it buys."""
+"""The decision that a study supports: which signal to trust for each model, and what is gained."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
 from vrp.findings.recommendation import choose, cost_of, deployable, runs_of
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.claim_words import could_find, shortcoming
+from vrp.report.claim_words import shortcoming, smallest_detectable
 from vrp.report.costs import ItemTimes, counted
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
@@ -40,7 +40,7 @@ FIFTHS = 5
 
 
 class Recommendation(NamedTuple):
-    """The cheapest predictor that tells about as much as the best one."""
+    """The cheapest predictor that is about as good as the best one."""
 
     predictor: str
     """Name of the predictor."""
@@ -78,7 +78,7 @@ class Decision(NamedTuple):
     at_50: ReportedEstimate | None
     """The same for 50%."""
     weaker: tuple[str, ...]
-    """What tells less, or nothing, in words."""
+    """Signals that are weaker or uninformative, in words."""
     verdict: Verdict
     """Whether anything that could be used tells right answers from wrong ones."""
 
@@ -184,7 +184,7 @@ def _families() -> dict[str, Sequence[str]]:
 
 
 def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
-    """Families of signals that tell little or nothing, with the AUROC of the strongest."""
+    """Families of signals that are weak or uninformative, with the AUROC of the strongest."""
     found = []
     for family, names in _families().items():
         claims = {name: claim for name in names if (claim := claim_of(model, name)) is not None}
@@ -197,14 +197,14 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
 
 
 def _less(judgement: Judgement) -> str:
-    """Why a signal tells less, with its AUROC; empty where it tells more than weakly."""
+    """Why a signal is not recommended, with its AUROC; empty if it is more than weak."""
     claim = judgement.claim
     assert claim is not None
     auroc = decimal(claim.number.value)
     if judgement.verdict is Verdict.YES:
         return f"weak ({auroc})" if size_of(claim.number.value) == "weak" else ""
     words = shortcoming(claim, judgement.verdict)
-    could = could_find(claim) if words == "not settled" else ""
+    could = smallest_detectable(claim) if words == "undecided" else ""
     return f"{words} ({'; '.join(filter(None, [auroc, could]))})"
 
 
@@ -255,8 +255,8 @@ def _signal_cell(decision: Decision) -> Cell:
 
 
 _NO_SIGNAL = {
-    Verdict.TOO_FEW: "not settled, too few wrong or right answers",
-    Verdict.UNDECIDED: "not settled, no signal was shown to tell right from wrong",
+    Verdict.TOO_FEW: "undecided, too few right or wrong answers",
+    Verdict.UNDECIDED: "undecided, no signal was shown to tell right from wrong",
     Verdict.NOT_RUN: "not judged, no signal or probe was run",
     Verdict.NOT_CAPTURED: "not judged, no signal was captured",
 }
@@ -266,7 +266,7 @@ def _none_in_words(decision: Decision) -> str:
     """Why there is no signal to use."""
     if decision.accuracy is None or not decision.accuracy.defined:
         return "not judged, no answer could be scored"
-    return _NO_SIGNAL.get(decision.verdict, "none, nothing tells right from wrong here")
+    return _NO_SIGNAL.get(decision.verdict, "none, no signal tells right from wrong")
 
 
 def _auroc_cell(decision: Decision) -> Cell:

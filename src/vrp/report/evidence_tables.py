@@ -64,7 +64,7 @@ def glance_table(models: Sequence[ModelEvidence]) -> Table:
             ])  # fmt: skip
     for kind, text in (
         ("mask", "most attended patches hidden, minus random"),
-        ("ablate", "top neurons silenced, minus random"),
+        ("ablate", "top neurons ablated, minus random"),
     ):
         for model in models:
             gap = model.specificity(kind)
@@ -120,7 +120,7 @@ def object_table(models: Sequence[ModelEvidence]) -> Table:
             Cell(thousands(excess.n)), Cell(thousands(excess.n_groups)),
         ])  # fmt: skip
     columns = [
-        "model", "the object's share of the image", "its share of attention, minus that", "p",
+        "model", "object's share of the image", "its share of attention, minus the former", "p",
         "AUROC, within strata", "questions", "images",
     ]  # fmt: skip
     return Table(columns, rows)
@@ -138,7 +138,7 @@ def probes_table(model: ModelEvidence) -> Table:
         ])  # fmt: skip
     columns = [
         "probe or guard", "AUROC, within strata", "", "p (Holm)", "verdict", "within one answer",
-        *model.tasks, "mean over tasks", "pooled", "annotators agree alike", "questions alike",
+        *model.tasks, "mean over tasks", "pooled", "equal agreement", "equal question score",
     ]  # fmt: skip
     return Table(columns, rows, caption=model.name, text_columns=(2, 4))
 
@@ -155,7 +155,7 @@ def transfer_table(model: ModelEvidence) -> Table:
         [name_cell(source), *(estimate_cell(found.get((source, target))) for target in splits)]
         for source in splits
     ]
-    return Table(["learnt from, judged on", *splits], rows, caption=model.name)
+    return Table(["fitted on, evaluated on", *splits], rows, caption=model.name)
 
 
 def selective_table(model: ModelEvidence) -> Table:
@@ -175,7 +175,7 @@ def selective_table(model: ModelEvidence) -> Table:
                 *(estimate_cell(one, 1, scale=100, unit="%") for one in shares),
                 estimate_cell(ratio),
             ])  # fmt: skip
-    columns = ["answered first by", "90% answered", "80%", "50%", "rejection ratio (PRR)"]
+    columns = ["ranked by", "90% answered", "80%", "50%", "rejection ratio (PRR)"]
     return Table(columns, rows, caption=model.name)
 
 
@@ -205,7 +205,7 @@ def guards_table(models: Sequence[ModelEvidence]) -> Table:
 
 
 def rivals_table(models: Sequence[ModelEvidence]) -> Table:
-    """Best probe's AUROC minus that of everything that stands beside it."""
+    """Best probe's AUROC minus that of every other probe and baseline."""
     names = list(dict.fromkeys(name for model in models for name in model.contrasts))
     rows = []
     for name in names:
@@ -223,8 +223,12 @@ def rivals_table(models: Sequence[ModelEvidence]) -> Table:
 
 
 def _resolution(number: ReportedEstimate) -> str:
-    """The smallest difference that the study could have found, in small print."""
-    return f"could find {decimal(number.resolvable, 3)}" if math.isfinite(number.resolvable) else ""
+    """The smallest detectable difference, in small print."""
+    return (
+        f"detectable from {decimal(number.resolvable, 3)}"
+        if math.isfinite(number.resolvable)
+        else ""
+    )
 
 
 def layers_table(models: Sequence[ModelEvidence]) -> Table:
@@ -312,7 +316,7 @@ def _effect_row(
     spread = f"{decimal(min(seeds), 1, signed=True)} … {decimal(max(seeds), 1, signed=True)}"
     over = (spread, f"{len(seeds)} seeds") if len(seeds) > 1 else (NONE, "")
     if effect.place is not None:
-        over = (f"place {effect.place}", "among its random sets, 1 the most harmful")
+        over = (f"rank {effect.place}", "among the random sets; 1 is the most harmful")
     turned = f"gained {decimal(100 * effect.gained, 1)}, lost {decimal(100 * effect.lost, 1)}"
     return [
         name_cell(condition.label, condition.name),
@@ -353,7 +357,7 @@ def _verdict_cell(effect: ReportedEstimate) -> Cell:
     text, kind = _STANDING_WORDS.get(where, (NONE, "muted"))
     detail = _equivalence(effect)
     if where is Standing.UNSETTLED and effect.resolvable < 100:
-        detail = f"could find {decimal(effect.resolvable, 1)} pp"
+        detail = f"detectable from {decimal(effect.resolvable, 1)} pp"
     return Cell(text, detail, kind)
 
 

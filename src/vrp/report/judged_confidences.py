@@ -51,7 +51,7 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
     auroc = f"AUROC {with_interval(number)}{strata}"
     if verdict is Verdict.YES and number.value < 0.5:
         return (
-            f"{score.name} is higher where answers are wrong ({auroc}): turn it round with "
+            f"{score.name} is higher for wrong answers ({auroc}): reverse it with "
             f"--low-is-sure {score.name}."
         )
     if verdict is Verdict.YES:
@@ -61,15 +61,15 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
     if verdict is Verdict.TOO_FEW:
         pooled = found.numbers[score.name, POOLED, "auroc"]
         why = number.note if pooled.defined else pooled.note
-        return f"Whether {score.name} tells right answers from wrong ones cannot be said: {why}."
+        return f"Whether {score.name} tells right answers from wrong ones is unknown: {why}."
     if verdict is Verdict.UNDECIDED:
         return (
             f"Whether {score.name} tells right answers from wrong ones is undecided ({auroc}); "
-            f"this file could show an AUROC of {decimal(0.5 + number.resolvable)} or more."
+            f"the smallest detectable AUROC is {decimal(0.5 + number.resolvable)}."
         )
     why = f"within ±{found.margin:g} of chance"
     if standing(number, null=0.5, conjoined=True) is not Standing.EQUIVALENT:
-        why = f"it fails a guard: {listed(_guards(score, Outcome.FAILS))}"
+        why = f"failed guard: {listed(_guards(score, Outcome.FAILS))}"
     return f"{score.name} does not tell right answers from wrong ones ({auroc}; {why})."
 
 
@@ -79,7 +79,7 @@ def _guards(score: ScoreJudgement, outcome: Outcome) -> list[str]:
 
 
 def threshold_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
-    """Say where to answer so that few answers are wrong, for each alpha."""
+    """State the threshold at which few accepted answers are wrong, for each alpha."""
     accepting = [control for control in score.thresholds if control.accepted]
     nothing = [_share(control.alpha) for control in score.thresholds if not control.accepted]
     sure = f"with {_share(1 - found.delta)} confidence"
@@ -87,7 +87,7 @@ def threshold_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         loosest = max(score.thresholds, key=lambda control: control.alpha)
         shares = " or ".join([", ".join(nothing[:-1]), nothing[-1]] if nothing[1:] else nothing)
         return (
-            f"No threshold of {score.name} keeps wrong answers to {shares}, {sure}: "
+            f"No threshold of {score.name} keeps the share of wrong answers at {shares}, {sure}: "
             f"{loosest.reason}."
         )
     places = "; ".join(
@@ -96,8 +96,8 @@ def threshold_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         for control in accepting
         if control.accepted
     )
-    missing = f"; nothing keeps to {listed(nothing)}" if nothing else ""
-    return f"Answer where {score.name} is {places}{missing}; each {sure}."
+    missing = f"; no threshold for {listed(nothing)}" if nothing else ""
+    return f"Accept answers if {score.name} is {places}{missing}; each {sure}."
 
 
 def limit_of(found: JudgedConfidences, score: ScoreJudgement, control: RiskControl) -> str:
@@ -168,7 +168,7 @@ def comparison_sentence(pair: Comparison, margin: float) -> str:
         Standing.EQUIVALENT: f"equivalent within ±{margin:g}",
     }
     said = words.get(
-        standing(gap, null=0.0), f"undecided: {decimal(gap.resolvable, 3)} could have been found"
+        standing(gap, null=0.0), f"undecided, smallest detectable {decimal(gap.resolvable, 3)}"
     )
     return (
         f"{pair.first} minus {pair.second}: AUROC {with_interval(gap, 3, signed=True)} on the same "
@@ -185,13 +185,11 @@ def left_out(found: JudgedConfidences) -> list[str]:
         if score.n_missing
     ]
     if file.n_unlabelled:
-        missing.append(f"{thousands(file.n_unlabelled)} of which it is not known if they are right")
+        missing.append(f"{thousands(file.n_unlabelled)} without a label")
     if missing:
-        lines.append(f"Answers left out or answered last: {listed(missing)}.")
+        lines.append(f"Answers excluded or ranked last: {listed(missing)}.")
     if "group" not in file.columns:
-        lines.append(
-            "No column names the images: every answer counts as independent of the others."
-        )
+        lines.append("No column identifies the images: every answer counts as independent.")
     hidden = len(found.scores) - _MOST_LINES
     return [*lines, f"{hidden} more scores are in the files."] if hidden > 0 else lines
 

@@ -21,7 +21,7 @@ from vrp.tables.estimates import POOLED
 
 SECTIONS = (
     ("answer", "The answer"),
-    ("thresholds", "Where to answer"),
+    ("thresholds", "Thresholds"),
     ("ranking", "Ranking"),
     ("calibration", "Calibration"),
     ("comparisons", "Pairs of scores"),
@@ -101,7 +101,7 @@ def _thresholds_table(judged: JudgedConfidences) -> Table:
     for score in judged.by_auroc:
         for control in score.thresholds:
             found = control.accepted or control.first
-            surest = "" if control.accepted else "of the surest"
+            surest = "" if control.accepted else "of the most confident"
             rows.append([
                 name_cell(score.name), Cell(f"{100 * control.alpha:g}%"),
                 Cell(limit_of(judged, score, control), "" if found else control.reason),
@@ -113,7 +113,7 @@ def _thresholds_table(judged: JudgedConfidences) -> Table:
                 Cell(thousands(control.n)),
             ])  # fmt: skip
     columns = [
-        "score", "at most wrong", "answer where it is", "answers given", "wrong among them",
+        "score", "at most wrong", "accept if it is", "answers accepted", "wrong among them",
         "upper bound", "calibration items",
     ]  # fmt: skip
     return Table(columns, without_repeats(rows), text_columns=(2,))
@@ -131,7 +131,7 @@ def _selective_table(judged: JudgedConfidences) -> Table:
         for one in judged.by_auroc
     ]
     columns = [
-        "answered first by", "90% answered", "80%", "50%", "rejection ratio (PRR)", "AURC",
+        "ranked by", "90% answered", "80%", "50%", "rejection ratio (PRR)", "AURC",
     ]  # fmt: skip
     return Table(columns, rows)
 
@@ -180,7 +180,7 @@ def _comparisons_table(judged: JudgedConfidences) -> Table:
     ]  # fmt: skip
     columns = [
         "first", "second", "AUROC of the first", "of the second", "difference", "p (Holm)",
-        "could find", "verdict",
+        "detectable", "verdict",
     ]  # fmt: skip
     return Table(columns, rows, text_columns=(1,))
 

@@ -53,14 +53,14 @@ SECTIONS = (
     ("reading", "How to read this"),
     ("run", "What was run"),
     ("accounting", "Sample accounting"),
-    ("published", "Ours beside the published"),
+    ("published", "Comparison with the papers"),
     ("answers", "What the models answered"),
     ("signals", "Signals"),
     ("probes", "Probes and their guards"),
     ("interventions", "Interventions"),
     ("figures", "Figures"),
     ("overlays", "Where the models looked"),
-    ("limits", "Limits"),
+    ("limits", "Limitations"),
     ("provenance", "Provenance"),
 )
 """Anchor and heading of every section, in order."""
@@ -220,8 +220,8 @@ def _warnings(study: StudyEvidence) -> list[str]:
     if embedded:
         are = "are tiny embedded models" if len(embedded) > 1 else "is a tiny embedded model"
         found.append(
-            f"{listed(embedded)} {are} of this project (checkpoint zoo:…), of the architecture "
-            "that the papers studied, at a thousandth of the size. The published numbers are of "
+            f"{listed(embedded)} {are} of this project (checkpoint zoo:…), with the architecture "
+            "that the papers studied, at a thousandth of the size. The published numbers are for "
             "other models and other images: agreement or disagreement with them proves nothing."
         )
     if embedded and study.data.get("origin") != "scenes":
@@ -229,8 +229,8 @@ def _warnings(study: StudyEvidence) -> list[str]:
     unknown = [model.name for model in study.models if not model.checkpoint]
     if unknown:
         found.append(
-            f"The tables of {listed(unknown)} do not say which checkpoint made them; check the "
-            "models' manifests before comparing with the published numbers."
+            f"The tables of {listed(unknown)} do not name the checkpoint that made them. Check the "
+            "models' manifests before you compare them with the published numbers."
         )
     return found
 
@@ -244,7 +244,7 @@ def _not_whole(study: StudyEvidence) -> str:
             f"{name or 'all models'}: no results of {listed([STAGE[s].command for s in stages])}"
         )
         parts.append(lacks + ("" if name in answered or not name else " (left out of this report)"))
-    return f"This study is not whole: a job failed, or has not run yet. {'; '.join(parts)}."
+    return f"This study is incomplete: a job failed or has not run yet. {'; '.join(parts)}."
 
 
 def _out_of_their_world(study: StudyEvidence) -> str:
@@ -258,32 +258,32 @@ def _out_of_their_world(study: StudyEvidence) -> str:
     accuracy = f" Accuracy here: {listed(shares)}." if shares else ""
     return (
         f"{listed([model.name for model in models])} learnt from rendered scenes with few kinds "
-        "of objects and never saw a photograph. On these data accuracy near chance is expected "
-        "(half of balanced yes/no questions, few of the others): this study shows that the "
-        f"workflow runs on them, and says nothing about how well a real model does.{accuracy}"
+        "of objects and never saw a photograph. On these data, accuracy near chance is expected "
+        "(half of balanced yes/no questions, few of the others). This study shows that the "
+        f"workflow runs, and says nothing about the accuracy of a real model.{accuracy}"
     )
 
 
 def _limits(study: StudyEvidence) -> list[str]:
     limits = [
-        "A signal or probe that tells right from wrong here does so on these questions, images "
-        "and prompts; it is an association, not a mechanism. Only the interventions change "
-        "anything, and they change it in ways that no real input does.",
-        "Correct means correct for the parser and the reference answer. Short answers are scored "
-        "by matching; a right answer in other words counts as wrong (see what the models "
-        "answered).",
-        "Intervals count images, so that questions on one image are not taken as "
-        "independent. Those of probes are conditional on the fit. They hold for images like "
-        "these, one prompt and greedy decoding; other prompts and seeds are not in them. The "
-        "spread between random sets of neurons is in the intervals of what is compared with them.",
-        "“No” means closer to no effect than the margin of an equivalence test, or a difference "
-        "that fails a guard. Within that margin a small effect may still exist.",
-        "The best layer is picked on training folds. The curve over layers and its highest layer "
-        "are shown for orientation and are not corrected for having been picked.",
-        "The gap between the best probe and the best output signal picks that signal on the same "
-        "items, which makes the gap, if anything, too small.",
-        "A blank image or a masked token lies outside what a model was trained on; part of what "
-        "they cost is that.",
+        "That a signal or probe tells right from wrong holds for these questions, images and "
+        "prompts, and is an association, not a mechanism. Only interventions are causal, and they "
+        "change a model in ways that no real input does.",
+        "An answer is right if the parser and the reference answer say so. Short answers are "
+        "scored by matching: a right answer in other words counts as wrong (see “What the models "
+        "answered”).",
+        "Intervals are clustered by image, because questions about one image are not independent. "
+        "Those of probes are conditional on the fit. They hold for similar images, one prompt and "
+        "greedy decoding, and do not include the variation over prompts and seeds. The spread "
+        "between random sets of neurons is included in the intervals of comparisons with them.",
+        "“No” means that an equivalence test shows a difference smaller than the margin, or that "
+        "the difference fails a guard. A small effect within the margin may still exist.",
+        "The best layer is chosen on training folds. The curve over layers and its highest layer "
+        "are shown for orientation and are not corrected for selection.",
+        "The gap between the best probe and the best output signal selects that signal on the "
+        "same items, which makes the gap, if anything, too small.",
+        "A blank image or a masked token is outside the training distribution of a model, which "
+        "causes part of the effect.",
     ]
     small = [
         f"{task} ({n})"
@@ -292,7 +292,7 @@ def _limits(study: StudyEvidence) -> list[str]:
     ]
     if small:
         limits.append(
-            f"Some tasks have few items: {listed(small)}. Their intervals are wide; within strata "
-            "they weigh little, in a mean over tasks as much as the others."
+            f"Some tasks have few items: {listed(small)}. Their intervals are wide. They have "
+            "little weight within strata, but as much as the others in a mean over tasks."
         )
     return limits

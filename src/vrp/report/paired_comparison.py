@@ -10,7 +10,7 @@ from vrp.stats.estimate import LEVEL
 from vrp.text_table import aligned
 
 _HEAD = (
-    "", "A", "B", "B − A", f"{100 * LEVEL:.0f}% interval", "p (Holm)", "could find", "questions",
+    "", "A", "B", "B − A", f"{100 * LEVEL:.0f}% interval", "p (Holm)", "detectable", "questions",
     "images", "verdict",
 )  # fmt: skip
 
@@ -18,22 +18,20 @@ _HEAD = (
 def as_text(found: PairedComparison) -> str:
     """Return the comparison for a terminal."""
     alone = " and ".join(
-        f"{thousands(n)} that {name} alone has"
-        for name, n in zip("AB", found.n_alone, strict=True)
-        if n
+        f"{thousands(n)} of {name} only" for name, n in zip("AB", found.n_alone, strict=True) if n
     )
     parts = [
         f"A: {found.first}\nB: {found.second}",
         f"{thousands(found.n_items)} questions on {thousands(found.n_images)} images that both "
-        f"answered{f'; left out: {alone}' if alone else ''}. One of the two alone is right on "
-        f"{100 * found.changed:.1f}%.",
+        f"answered{f'; left out: {alone}' if alone else ''}. On {100 * found.changed:.1f}% only "
+        "one of the two is right.",
         f"Accuracy, % (equivalent: within ± {found.margin_pp:g} pp)",
         _text_table(found.accuracies, 1, " pp"),
     ]
     if found.aurocs:
         parts += [
-            "AUROC within strata, each with its own model's answers; a stratum has the same weight "
-            f"in A and B (equivalent: within ± {found.margin_auroc:g})",
+            "AUROC within strata, for each model's own answers; a stratum has the same weight in A "
+            f"and B (equivalent: within ± {found.margin_auroc:g})",
             _text_table(found.aurocs, 3, ""),
         ]
     return "\n\n".join(parts)

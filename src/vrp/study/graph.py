@@ -86,7 +86,7 @@ SAMPLING = Artifact(
     "sampling", "sampling.json", "found, usable, dropped and taken items, per split"
 )
 BOXES = Artifact(
-    "boxes", "boxes.parquet", "where the objects are that questions ask for",
+    "boxes", "boxes.parquet", "boxes of the objects that questions ask for",
     "vrp.tables.boxes:BOXES", _items, lambda sizes: _ID + 60, 0.3,
 )  # fmt: skip
 MANIFEST = Artifact("manifest", "models/{model}.json", "the model's manifest")
@@ -116,7 +116,7 @@ BLIND_HIDDEN = Artifact(
 )  # fmt: skip
 BLIND_SCORES = Artifact(
     "blind_scores", "{model}/blind/scores/{shard}.parquet",
-    "probability, with a blank image, of the answer to the image",
+    "probability of the original answer with a blank image",
     "vrp.tables.blind_scores:BLIND_SCORES", _items,
     lambda sizes: _ID + 16 + round(4 * sizes.n_answer_tokens) + 4 * FIRST_TOKENS, 0.9,
 )  # fmt: skip
@@ -138,11 +138,12 @@ HEADS = Artifact(
     lambda sizes: sizes.n_layers * sizes.n_heads, lambda sizes: 36,
 )  # fmt: skip
 RECIPES = Artifact(
-    "recipes", "{model}/recipes.parquet", "how well attention tells right from wrong, by recipe",
+    "recipes", "{model}/recipes.parquet",
+    "how well attention separates right from wrong, by recipe",
     "vrp.tables.recipes:RECIPES", lambda sizes: 80, lambda sizes: 150,
 )  # fmt: skip
 METRICS = Artifact(
-    "metrics", "{model}/metrics.parquet", "how well each signal tells right from wrong",
+    "metrics", "{model}/metrics.parquet", "how well each signal separates right from wrong",
     "vrp.tables.estimates:METRICS", lambda sizes: 0,
 )  # fmt: skip
 PREDICTIONS = Artifact(
@@ -151,7 +152,7 @@ PREDICTIONS = Artifact(
     lambda sizes: sizes.n_items * _PROBES, lambda sizes: 2 * _ID + 12, 0.05,
 )  # fmt: skip
 NEURONS = Artifact(
-    "neurons", "{model}/neurons.parquet", "what the probes read of each neuron",
+    "neurons", "{model}/neurons.parquet", "weights of the probes for each neuron",
     "vrp.tables.neurons:NEURONS",
     lambda sizes: sizes.n_layers * sizes.n_folds * sizes.d_model, lambda sizes: 29, 0.35,
 )  # fmt: skip
@@ -178,7 +179,7 @@ EFFECTS = Artifact(
     "effects", "effects.parquet", "effects of the interventions", "vrp.tables.effects:EFFECTS"
 )
 TRACE_EFFECTS = Artifact(
-    "trace_effects", "trace_effects.parquet", "where the picture enters the answer",
+    "trace_effects", "trace_effects.parquet", "where the image enters the answer",
     "vrp.tables.trace:TRACE_EFFECTS",
 )  # fmt: skip
 FIGURES = Artifact(
@@ -209,33 +210,34 @@ STAGES: tuple[Stage, ...] = (
         reads=(),
         writes=(DATA,),
         keys=("data",),
-        details="Scenes are drawn, official archives downloaded, local files checked; the manifest "
-        "lists every question file with its SHA-256.",
+        details="Scenes are drawn, official archives are downloaded, local files are checked. The "
+        "manifest lists every question file with its SHA-256.",
         local=True,
         cost=Cost(0.6, 0.006, lambda i: _n_scenes(i.study)),
     ),
     Stage(
         "fetch_model",
-        "fetch a checkpoint and record exactly what it is",
+        "fetch a checkpoint and record its files",
         per="model",
         reads=(),
         writes=(MANIFEST,),
         choices=("model families", "vrp.vlm.family_names:family_names"),
         keys=("models.*.family", "models.*.checkpoint", "models.*.revision"),
-        details="Hub checkpoints go to the hub's cache at their pinned revision; the manifest "
-        "lists the weights' SHA-256.",
+        details="Hub checkpoints are stored in the hub's cache at their pinned revision. The "
+        "manifest lists the SHA-256 of the weights.",
         shareable=True,
         local=True,
     ),
     Stage(
         "sample",
-        "sample the study's items, exactly as many as asked for",
+        "sample exactly the requested number of items",
         per="study",
         reads=(DATA,),
         writes=(ITEMS, SAMPLING),
         choices=("data sets", "vrp.data.datasets:dataset_names"),
         keys=("study", "seed", "data", "sample", "scoring.vqa_rule", "scoring.vqa_threshold"),
-        details="Stratified, seeded, independent of file order; stops where a split is too small.",
+        details="Sampling is stratified, seeded and independent of the order of the files. It "
+        "stops if a split is too small.",
         local=True,
         cost=Cost(0.6, 0.002, lambda i: i.n_items),
     ),
@@ -246,7 +248,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(DATA, ITEMS),
         writes=(BOXES,),
         keys=("data.folder", "data.origin", "boxes"),
-        details="A second ground truth: whether attention lies on the object. Read from an "
+        details="The boxes show whether attention is on the object. They are read from an "
         "annotation file in COCO's format; drawn scenes have one.",
         enabled=lambda study: study.data.origin == "scenes" or study.boxes.instances is not None,
         local=True,
@@ -254,13 +256,13 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "extract",
-        "ask the model and keep answers, attention, hidden states, lens",
+        "run the model and store answers, attention, hidden states and lens",
         per="shard",
         reads=(MANIFEST, ITEMS),
         writes=(ANSWERS, ATTENTION, HIDDEN, LENS),
         keys=(*_ANSWERING, "extract.shards", "extract.capture", "extract.positions",
               "extract.hidden_dtype"),
-        details="One pass over one shard of the items.",
+        details="Each job makes one pass over one shard of the items.",
         shards_key="extract.shards",
         batch_key="extract.batch_size",
         runs_model=True,
@@ -274,8 +276,8 @@ STAGES: tuple[Stage, ...] = (
         reads=(MANIFEST, ITEMS, ANSWERS),
         writes=(BLIND_ANSWERS, BLIND_HIDDEN, BLIND_SCORES),
         keys=(*_ANSWERING, "extract.shards", "extract.positions", "extract.hidden_dtype"),
-        details="A guard: what a probe reads without an image was never seen in the image. The "
-        "answer to the image is scored without it.",
+        details="This is a guard: what a probe predicts with a blank image does not come from the "
+        "image. The original answer is also scored with the blank image.",
         enabled=lambda study: study.extract.blind,
         shards_key="extract.shards",
         batch_key="extract.batch_size",
@@ -285,13 +287,14 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "consistency",
-        "sample K answers an item from one prefill",
+        "sample K answers per item from one prefill",
         per="shard",
         reads=(MANIFEST, ITEMS),
         writes=(CONSISTENCY,),
         keys=("seed", *_ANSWERING, "extract.shards", "consistency.k", "consistency.temperature",
               "consistency.top_p", "consistency.floor"),
-        details="Noise is keyed by seed, item, sample and step: order and batches do not matter.",
+        details="The noise is keyed by seed, item, sample and step, so the samples do not depend "
+        "on order or batches.",
         shards_key="extract.shards",
         batch_key="consistency.batch_size",
         runs_model=True,
@@ -305,7 +308,7 @@ STAGES: tuple[Stage, ...] = (
         reads=(MANIFEST, ITEMS, ANSWERS),
         writes=(P_TRUE,),
         keys=("data.folder", "models.*", "extract.shards"),
-        details="P(True): the probability of yes, of yes and no, as the first token.",
+        details="P(True) is the probability of yes as the first token, relative to yes and no.",
         enabled=lambda study: study.p_true.enabled,
         shards_key="extract.shards",
         batch_key="extract.batch_size",
@@ -315,17 +318,17 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "gather",
-        "list the shards of one stage and model, once they fit together",
+        "list the shards of one stage and model after checking that they are consistent",
         per="list",
         reads=(),
         writes=(),
         keys=(),
-        details="Later stages wait for the list; shards of two runs are refused.",
+        details="Later stages wait for the list. Shards from different runs are refused.",
         local=True,
     ),
     Stage(
         "metrics",
-        "compute every signal and how well it tells right from wrong",
+        "compute every signal and how well it separates right from wrong answers",
         per="model",
         reads=(ITEMS, BOXES, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_SCORES, P_TRUE),
         writes=(SIGNALS, HEADS, RECIPES, METRICS),
@@ -336,28 +339,28 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "probes",
-        "probe hidden states for correctness, layer by layer",
+        "probe the hidden states of every layer for correctness",
         per="model",
         reads=(ITEMS, SIGNALS, ANSWERS, ATTENTION, HIDDEN, LENS, BLIND_HIDDEN),
         writes=(PREDICTIONS, NEURONS, PROBES, SAVED_PROBE),
         keys=("seed", "probes", "metrics.auroc_margin"),
-        details="Image-grouped cross-validation; layer and penalty are picked inside training "
-        "folds. The best linear probe is saved; `vrp probes --apply` applies it to another "
-        "study (`vrp probes --apply --help`).",
+        details="Cross-validation is grouped by image; layer and penalty are chosen inside the "
+        "training folds. The best linear probe is saved; `vrp probes --apply` applies it to "
+        "another study (`vrp probes --apply --help`).",
         # Numbers that pass through fits.
         cost=Cost(4.5, 2e-7, lambda i: i.n_items * (i.n_layers + 1) * i.d_model * _n_fits(i.study)),
         memory_copies=8,
     ),
     Stage(
         "mask",
-        "hide the most attended image tokens, and controls",
+        "hide the most attended image tokens, and random ones as controls",
         per="shard",
         reads=(MANIFEST, ITEMS, ANSWERS, ATTENTION, BOXES),
         writes=(MASK,),
         choices=("kinds of condition", "vrp.interventions.masking:MASK_KINDS"),
         keys=("seed", *_ANSWERING, "mask.items", "mask.conditions", "mask.shards"),
-        details="Conditions are rows of `mask.conditions`; nothing hidden is always one of them, "
-        "the baseline of the others.",
+        details="Conditions are rows of `mask.conditions`. The baseline, with nothing hidden, is "
+        "always run as well.",
         enabled=lambda study: study.mask.enabled,
         reads_if={"boxes": lambda study: any(one.of_object for one in mask_conditions(study.mask))},
         shards_key="mask.shards",
@@ -370,13 +373,13 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "ablate",
-        "silence neurons that the probe reads, and random ones",
+        "ablate the neurons that the probe reads, and random ones as controls",
         per="shard",
         reads=(MANIFEST, ITEMS, ANSWERS, PREDICTIONS, NEURONS),
         writes=(ABLATE,),
         choices=("kinds of condition", "vrp.interventions.ablation:ABLATION_KINDS"),
         keys=("seed", *_ANSWERING, "ablate.items", "ablate.conditions", "ablate.shards"),
-        details="Top neurons come from folds without the item that is evaluated.",
+        details="Top neurons are taken from folds without the evaluated item.",
         enabled=lambda study: study.ablate.enabled,
         shards_key="ablate.shards",
         batch_key="ablate.batch_size",
@@ -386,13 +389,13 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "trace",
-        "trace where the picture enters the answer, layer by layer",
+        "trace in which layers the image enters the answer",
         per="shard",
         reads=(MANIFEST, ITEMS, ANSWERS),
         writes=(TRACE,),
         keys=("seed", "data.folder", "models.*", "trace.items", "trace.window", "trace.shards"),
-        details="Attention knockout by layer window, and the last token's state put into a run "
-        "with a blank image.",
+        details="Attention is knocked out by layer window, and the last token's state is patched "
+        "into a run with a blank image.",
         enabled=lambda study: study.trace.enabled,
         shards_key="trace.shards",
         batch_key="trace.batch_size",
@@ -420,9 +423,9 @@ STAGES: tuple[Stage, ...] = (
         writes=(FIGURES,),
         choices=("figures", "vrp.plots.figures:figure_names"),
         keys=("figures", *_MARGINS, *_CONDITIONS),
-        details="The numbers of each are beside it as CSV. `vrp figures results/demo --only "
-        "auroc_by_signal --format pdf --width column` draws figures of a study's folder for a "
-        "paper (`vrp figures FOLDER --help`).",
+        details="The numbers of each figure are stored next to it as CSV. `vrp figures "
+        "results/demo --only auroc_by_signal --format pdf --width column` draws figures from a "
+        "study's folder for a paper (`vrp figures FOLDER --help`).",
         cost=Cost(7.5, 0.004, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
     ),
@@ -434,23 +437,23 @@ STAGES: tuple[Stage, ...] = (
                CONSISTENCY, *_MODEL_TABLES, MASK, FIGURES),
         writes=(SUMMARY, REPORT),
         keys=("study", "data", "report", "explorer.enabled", *_MARGINS, *_CONDITIONS),
-        details="Times are those of the benchmark files, where these are there. "
-        "`vrp report results/demo` reports a study's folder as it is (`vrp report FOLDER --help`).",
+        details="Times come from the benchmark files, if there are any. `vrp report results/demo` "
+        "reports on a study's folder in its present state (`vrp report FOLDER --help`).",
         reads_benchmarks=True,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=6,
     ),
     Stage(
         "explorer",
-        "write a page on which every answer can be looked at",
+        "write a page that shows every answer",
         per="study",
         reads=(ITEMS, BOXES, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_ANSWERS, SIGNALS,
                PREDICTIONS, MASK, ABLATE, TRACE),
         writes=(EXPLORER_FILES, EXPLORER),
         keys=("study", "data.folder", "sample.splits", "explorer", *_CONDITIONS),
-        details="It works from the disk: `explorer.html` loads its files from the folder "
-        "`explorer` beside it. `vrp explorer results/demo` writes that of a study's folder as it "
-        "is (`vrp explorer FOLDER --help`).",
+        details="The page needs no server: `explorer.html` loads its files from the folder "
+        "`explorer` next to it. `vrp explorer results/demo` writes the page for a study's folder "
+        "in its present state (`vrp explorer FOLDER --help`).",
         enabled=lambda study: study.explorer.enabled,
         cost=Cost(2.5, 0.002, lambda i: i.n_items * len(i.study.models)),
         memory_copies=2,

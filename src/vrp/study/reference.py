@@ -18,8 +18,8 @@ _HEAD = """# Stages
 Written by `python -m vrp.study.reference docs` from `src/vrp/study/graph.py`; do not edit.
 
 Each stage is a rule in `workflow/rules`, a command `vrp <stage>` and a module in
-`src/vrp/stages`. Paths are under `results/<study>`. A stage is rerun when what it reads, one of
-its keys, or code that its result depends on has changed.
+`src/vrp/stages`. Paths are under `results/<study>`. A stage is rerun when its inputs, one of its
+keys, or code that its result depends on has changed.
 """
 
 
@@ -35,15 +35,15 @@ def _section(stage: Stage) -> str:
         sharded = ", ".join(f"`{listed.command}`" for listed in LIST_OF.values())
         lines.append(f"- one job for each model and stage in shards: {sharded}")
         return "\n".join([*lines, ""])
-    per = {"study": "one job", "model": "one job a model", "shard": "one job a model and shard"}
-    lines.append(f"- {per[stage.per]}{', on a GPU where there is one' * stage.runs_model}")
+    per = {"study": "one job", "model": "one job per model", "shard": "one job per model and shard"}
+    lines.append(f"- {per[stage.per]}{', on a GPU if there is one' * stage.runs_model}")
     for option in path_options(stage):
-        sometimes = ", where a condition asks for it" * (option.artifact.name in stage.reads_if)
+        sometimes = ", if a condition needs it" * (option.artifact.name in stage.reads_if)
         verb = "writes" if option.writes else "reads"
         lines.append(f"- {verb} {_file(option.artifact)}{sometimes}")
     lines.append(f"- keys: {', '.join(f'`{key}`' for key in stage.keys)}")
     if stage.batch_key:
-        lines.append(f"- rerun by neither `{stage.batch_key}` nor `models.*.batch_size`")
+        lines.append(f"- not rerun after a change of `{stage.batch_key}` or `models.*.batch_size`")
     return "\n".join([*lines, ""])
 
 

@@ -29,12 +29,12 @@ from vrp.study.results import StudyResults
 from vrp.tables.effects import EFFECTS, OBJECT_IDENTIFICATION
 
 ORDER = 150
-TITLE = "Fragile or distributed? Change in accuracy when neurons are silenced"
+TITLE = "Fragile or distributed? Change in accuracy when neurons are ablated"
 CAPTION = (
-    "Change in accuracy (percentage points, over each condition's items) with 95% image-clustered "
-    "intervals; grey ticks are single random draws, and the band counts as no effect. Diamonds: "
-    "existence questions that were right before, where accuracy can only fall, so only the "
-    "contrasts with random neurons count there."
+    "Change in accuracy (percentage points, over each condition's items) with 95% intervals "
+    "clustered by image. Grey ticks are single random draws; the band counts as no effect. "
+    "Diamonds are existence questions that were right at baseline: their accuracy can only fall, "
+    "so only their contrasts with random neurons are informative."
 )
 TABLES = (EFFECTS,)
 

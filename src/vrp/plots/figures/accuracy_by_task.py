@@ -29,9 +29,10 @@ from vrp.tables.items import DISTINGUISHED_BY, ITEMS, asked_items
 ORDER = 10
 TITLE = "How often each model is right, and how it answers"
 CAPTION = (
-    "Dots are shares of items with 95% image-clustered intervals. A low parse rate, a yes-rate "
-    "far from the share of questions whose answer is yes (dotted), or accuracy that depends on the "
-    "answer given would mean that accuracy measures the answer's form rather than what was seen."
+    "Dots are shares of items with 95% intervals clustered by image. A low parse rate, a yes-rate "
+    "far from the share of questions whose answer is yes (dotted), or an accuracy that depends on "
+    "the given answer would mean that accuracy measures the form of the answer rather than what "
+    "the model saw."
 )
 _ITEMS = ITEMS.only("group", "reference", *DISTINGUISHED_BY)
 TABLES = (_ITEMS, METRICS)

@@ -22,11 +22,12 @@ from vrp.study.results import StudyResults
 from vrp.tables.estimates import METRICS, OBJECT_AREA, OBJECT_EXCESS
 
 ORDER = 45
-TITLE = "Whether attention lies on the object that the question asks for, by layer"
+TITLE = "Is attention on the object that the question asks for? By layer"
 CAPTION = (
-    "Share of the attention to the image in the annotated boxes of the object that an existence "
-    "question asks for and the image has, mean over items with 95% image-clustered intervals. The "
-    "dashed line is the boxes' share of the image: what evenly spread attention would give."
+    "Share of the attention to the image that falls inside the annotated boxes of the object, for "
+    "existence questions whose object is in the image; mean over items with 95% intervals "
+    "clustered by image. The dashed line is the boxes' share of the image, which uniform attention "
+    "would give."
 )
 TABLES = (METRICS,)
 

@@ -35,11 +35,11 @@ from vrp.tables.estimates import METRICS, PROBES, WITHIN_STRATA
 ORDER = 20
 TITLE = "Where reliability can be read: AUROC for right against wrong answers"
 CAPTION = (
-    "AUROC within strata (task × form of the answer) with its 95% image-clustered interval; the "
-    "line is chance, the band what counts as chance in this study, and ≈ marks values shown to be "
-    "equivalent to chance after correction (not merely non-significant). Signals are turned so "
-    "that above 0.5 means reliable as claimed; hollow dots are diagnostics that hold the label and "
-    "could not be deployed."
+    "AUROC within strata (task × form of the answer) with its 95% interval clustered by image. The "
+    "line is chance, the band is what counts as chance in this study, and ≈ marks values shown to "
+    "be equivalent to chance after correction (not merely non-significant). Signals are oriented "
+    "such that values above 0.5 agree with the expected direction; hollow dots are diagnostics "
+    "that use the label and cannot be deployed."
 )
 TABLES = (METRICS, PROBES)
 

@@ -29,12 +29,12 @@ from vrp.study.results import StudyResults
 from vrp.tables.predictions import PREDICTIONS
 
 ORDER = 120
-TITLE = "Whether predicted probabilities of a right answer hold"
+TITLE = "Are the predicted probabilities of a right answer calibrated?"
 CAPTION = (
-    "Share right against the mean predicted probability, in ten bins of equal width, with "
-    "95% image-clustered intervals; below, the share of items in each bin. Dots on the diagonal "
-    "are calibrated; ECE is the mean distance from it. All probabilities are for images that the "
-    "probe was not fitted on."
+    "Share of right answers against the mean predicted probability, in ten bins of equal width, "
+    "with 95% intervals clustered by image; below, the share of items in each bin. Dots on the "
+    "diagonal are calibrated; ECE is the mean distance from it. All probabilities are for images "
+    "that the probe was not fitted on."
 )
 TABLES = (PREDICTIONS, *ANSWERED)
 

@@ -28,12 +28,12 @@ from vrp.study.results import StudyResults
 from vrp.tables.answers import ANSWERS
 
 ORDER = 18
-TITLE = "The papers' claims: what they found, and what this study finds"
+TITLE = "The papers' claims: published results and the results of this study"
 CAPTION = (
-    "Bars across a row are the published numbers of the model's family; dots are this study's, "
-    "with 95% image-clustered intervals, and their shape is the verdict. The grey band counts as "
-    "no effect: AUROCs near chance above, changes in accuracy near zero below. An embedded model "
-    "says nothing of a published checkpoint."
+    "Bars across a row are the published numbers for the model's family. Dots are the numbers of "
+    "this study with 95% intervals clustered by image; their shape is the verdict. The grey band "
+    "counts as no effect: AUROCs near chance above, changes in accuracy near zero below. An "
+    "embedded model says nothing about a published checkpoint."
 )
 TABLES = evidence_tables()
 

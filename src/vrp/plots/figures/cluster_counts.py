@@ -29,11 +29,11 @@ from vrp.tables.estimates import METRICS, WITHIN_STRATA
 from vrp.tables.signals import signal_table
 
 ORDER = 50
-TITLE = "Into how many clusters attention falls, for right and wrong answers"
+TITLE = "Number of attention clusters in right and in wrong answers"
 CAPTION = (
-    "Share of the right (filled) and of the wrong (outlined) answers at each cluster count C_k, "
-    "under both published definitions. Where the two shapes coincide, the count says nothing about "
-    "the answer: the AUROC over each panel is then near 0.5."
+    "Share of the right (filled) and of the wrong (outlined) answers at each cluster count C_k, by "
+    "both published definitions. Where the two shapes coincide, the count carries no information "
+    "about the answer: the AUROC above each panel is then near 0.5."
 )
 
 _DEFINITIONS = (

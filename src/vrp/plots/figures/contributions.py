@@ -29,12 +29,12 @@ from vrp.tables.items import ITEMS
 from vrp.tables.lens import LENS
 
 ORDER = 80
-TITLE = "Attention or MLP: what each layer adds to the answer's lead"
+TITLE = "Attention or MLP: contribution of each layer to the answer's lead"
 CAPTION = (
     "Share of the growth of the logit difference between the answer and its runner-up, from the "
     "embedding to the last layer; all bars of a model sum to 100%. Shares are ratios of sums over "
-    "items, with 95% image-clustered intervals; a bar below zero works against the answer that was "
-    "given."
+    "items, with 95% intervals clustered by image. A bar below zero works against the answer that "
+    "was given."
 )
 _PARTS = (("attention", ATTENTION, None), ("MLP", MLP, "////"))
 _CONTRIBUTIONS = ("attention_contribution", "mlp_contribution")

@@ -25,12 +25,12 @@ from vrp.plots.style import BLACK, KIND_COLOURS, with_symbols
 from vrp.study.results import StudyResults
 
 ORDER = 15
-TITLE = "Which signal to trust: what each costs, and what it tells"
+TITLE = "Which signal to trust: cost and AUROC of each"
 CAPTION = (
-    "AUROC within strata, with 95% image-clustered intervals, of everything that needs no label "
-    "when it is used, in groups by how often more the model must run on an item (prefills and "
-    "sampled answers). The star is the highest AUROC, the band its interval; the ring is the one "
-    "that the report recommends: the cheapest that is shown to tell about as much."
+    "AUROC within strata, with 95% intervals clustered by image, of every predictor that needs no "
+    "label when it is used, grouped by the number of additional model runs per item (prefills and "
+    "sampled answers). The star is the highest AUROC and the band its interval. The ring is the "
+    "recommended signal: the cheapest that is shown to be about as good as the best."
 )
 TABLES = evidence_tables()
 

@@ -30,10 +30,10 @@ from vrp.tables.interventions import MASK
 ORDER = 140
 TITLE = "How accuracy falls as more image tokens are hidden"
 CAPTION = (
-    "Accuracy over the same items at every share, with 95% image-clustered intervals; the dotted "
-    "line is a blank image. Crosses: the interval lies below it, so that hiding disturbs the model "
-    "and takes more than information. If attention marked what the answer needs, hiding the most "
-    "attended tokens would cost more at every share."
+    "Accuracy over the same items at every share, with 95% intervals clustered by image; the "
+    "dotted line is a blank image. Crosses mark intervals below that line, where hiding tokens "
+    "disturbs the model and does more than remove information. If attention marked what the answer "
+    "needs, hiding the most attended tokens would cost more at every share."
 )
 _MASK = MASK.only("share", "correct")
 TABLES = (_MASK, *ANSWERED)

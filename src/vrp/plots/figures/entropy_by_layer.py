@@ -32,10 +32,10 @@ from vrp.tables.attention import ATTENTION
 ORDER = 40
 TITLE = "How concentrated attention to the image is, by layer"
 CAPTION = (
-    "Above: spatial entropy of the attention map as a share of its maximum, 1 for attention spread "
-    "evenly over the image. Below: its change from the layer before. Means over items with 95% "
-    "image-clustered intervals; curves that lie on each other say that attention looks the same "
-    "whether the answer is right or wrong."
+    "Above: spatial entropy of the attention map as a share of its maximum, where 1 is uniform "
+    "attention over the image. Below: its change from the previous layer. Means over items with "
+    "95% intervals clustered by image. Where the curves coincide, attention looks the same in "
+    "right and in wrong answers."
 )
 _ATTENTION = ATTENTION.only("grid_h", "grid_w", "maps")
 TABLES = (_ATTENTION, *ANSWERED)

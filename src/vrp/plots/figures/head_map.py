@@ -23,12 +23,12 @@ from vrp.tables.estimates import METRICS, POOLED
 from vrp.tables.heads import HEADS
 
 ORDER = 60
-TITLE = "Attention heads: what each adds to the answer, and what its entropy tells"
+TITLE = "Attention heads: contribution to the answer, and entropy as a signal"
 CAPTION = (
-    "Above: mean direct contribution of each head to the logit difference of the answer and its "
-    "runner-up. Below: correlation of the head's spatial entropy with a right answer, on the same "
-    "scale for all models; dots mark the ten heads that contribute most, the ones that would have "
-    "to tell if attention did."
+    "Above: mean direct contribution of each head to the logit difference between the answer and "
+    "its runner-up. Below: correlation of the head's spatial entropy with a right answer, on the "
+    "same scale for all models. Dots mark the ten heads that contribute most; if attention were "
+    "informative, it should be so in these."
 )
 TABLES = (HEADS, METRICS)
 

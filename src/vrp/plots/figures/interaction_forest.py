@@ -44,9 +44,10 @@ ORDER = 165
 TITLE = "Does it depend on the model? Differences between models"
 CAPTION = (
     "The first model of a pair minus the second, over the questions that both were asked, with 95% "
-    "image-clustered intervals; filled: it differs after Holm's correction. Above: AUROC within "
-    "strata. Below: what an intervention does to accuracy beyond its control, or, where it has "
-    "none, as such. Only a difference here shows that a finding depends on the model."
+    "intervals clustered by image; filled marks differ after Holm's correction. Above: AUROC "
+    "within strata. Below: the effect of an intervention on accuracy beyond its control, or the "
+    "effect itself if it has no control. Only a difference here shows that a finding depends on "
+    "the model."
 )
 TABLES = (EFFECTS, PREDICTIONS, signal_table())
 

@@ -30,10 +30,10 @@ from vrp.tables.lens import LENS
 ORDER = 70
 TITLE = "How the answer forms, layer by layer (logit lens)"
 CAPTION = (
-    "Above: truth margin, the reference answer's logit minus the best other one; above zero the "
-    "layer would answer right (a diagnostic, it holds the label). Below: decision margin, the top "
-    "answer's lead over its runner-up, which needs no label. Means over items, 95% "
-    "image-clustered intervals."
+    "Above: truth margin, the logit of the reference answer minus the highest other logit; above "
+    "zero the layer would answer correctly (a diagnostic, because it uses the label). Below: "
+    "decision margin, the lead of the top answer over its runner-up, which needs no label. Means "
+    "over items with 95% intervals clustered by image."
 )
 
 _ROWS = (("truth_margin", "truth margin, logits"), ("decision_margin", "decision margin, logits"))

@@ -16,9 +16,10 @@ from vrp.tables.effects import EFFECTS
 ORDER = 130
 TITLE = "Does the answer depend on the most attended image tokens? Change in accuracy when hidden"
 CAPTION = (
-    "Change in accuracy (percentage points, over each condition's items) with 95% image-clustered "
-    "intervals; grey ticks are the single random draws. Attention is causal only as far as hiding "
-    "the most attended tokens costs more than hiding as many at random; their difference is a row."
+    "Change in accuracy (percentage points, over each condition's items) with 95% intervals "
+    "clustered by image; grey ticks are single random draws. The answer depends on attended tokens "
+    "in particular only as far as hiding them costs more than hiding as many random ones; the "
+    "figure has a row for this difference."
 )
 TABLES = (EFFECTS,)
 

@@ -32,10 +32,10 @@ from vrp.tables.estimates import PROBES, WITHIN_STRATA
 ORDER = 30
 TITLE = "At which layer hidden states tell right answers from wrong ones"
 CAPTION = (
-    "AUROC within strata (held-out images) of a probe on each decoder layer's residual stream, "
-    "with 95% image-clustered intervals. To the right, what remains when the layer is picked "
-    "inside the training folds; the same with a blank image, which shows what was never seen in "
-    "the image; and with permuted labels, which must fall to chance."
+    "AUROC within strata (held-out images) of a probe on the residual stream of each decoder "
+    "layer, with 95% intervals clustered by image. To the right: the AUROC when the layer is "
+    "chosen inside the training folds; the same probe with a blank image, which shows what does "
+    "not come from the image; and with permuted labels, which must be at chance."
 )
 TABLES = (PROBES,)
 

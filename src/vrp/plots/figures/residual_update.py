@@ -34,7 +34,8 @@ ORDER = 90
 TITLE = "How much each layer changes the image tokens"
 CAPTION = (
     "Norm of each layer's change to the residual stream, mean over image tokens, then over items "
-    "with 95% image-clustered intervals. A rise over the shaded last quarter is late-stage forcing."
+    "with 95% intervals clustered by image. A rise in the shaded last quarter is called late-stage "
+    "forcing."
 )
 _LENS = LENS.only("residual_update")
 TABLES = (_LENS, *ANSWERED)

@@ -25,12 +25,13 @@ from vrp.plots.verdict_marks import STANDING_MARKS, keys_of
 from vrp.study.results import StudyResults
 
 ORDER = 170
-TITLE = "What this study could see: each estimate beside the smallest effect that it finds"
+TITLE = "Power of this study: estimates and smallest detectable effects"
 CAPTION = (
-    "Distance of every estimate from no effect, in ascending order; the black dash is the smallest "
-    "distance that the design finds with 80% power after Holm's correction, the grey band what "
-    "counts as none. Where a hollow mark lies under its dash, the study cannot tell a small effect "
-    "from none: more images would. Above each panel stands the median of the dashes."
+    "Distance of every estimate from no effect, in ascending order. The black dash is the smallest "
+    "distance that the study detects with 80% power after Holm's correction; the grey band counts "
+    "as no effect. Where a hollow mark is below its dash, the study cannot distinguish a small "
+    "effect from none; more images would help. The median of the dashes is printed above each "
+    "panel."
 )
 TABLES = evidence_tables()
 

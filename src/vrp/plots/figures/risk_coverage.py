@@ -48,13 +48,13 @@ from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table, strata_of
 
 ORDER = 110
-TITLE = "What abstaining buys: errors left when only the most confident items are answered"
+TITLE = "Abstention: errors left when only the most confident items are answered"
 CAPTION = (
-    "Share wrong among the most confident items of each stratum (task × form of the answer), by "
-    "the share that is answered, with 95% image-clustered intervals; to the right, all are "
-    "answered and every curve ends at the model's error rate. Lower is better, and AURC (mean risk "
-    "over coverage) sums a curve up; a flat curve is a confidence that knows nothing. Probes are "
-    "scored on images they were not fitted on."
+    "Share of wrong answers among the most confident items of each stratum (task × form of the "
+    "answer), by the share that is answered, with 95% intervals clustered by image. At the right "
+    "end all items are answered, and every curve reaches the model's error rate. Lower is better; "
+    "AURC is the mean risk over coverage. A flat curve is an uninformative confidence. Probes are "
+    "scored on images that they were not fitted on."
 )
 
 COVERAGES = tuple(round(0.05 * step, 2) for step in range(1, 21))

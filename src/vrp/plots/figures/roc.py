@@ -37,10 +37,10 @@ from vrp.tables.signals import signal_table, strata_of
 ORDER = 22
 TITLE = "Right answers against wrong ones: ROC curves within strata"
 CAPTION = (
-    "Share of the right answers above a threshold against that of the wrong ones, in items of one "
-    "stratum (task × form of the answer); the mean over strata with the weights of the AUROC, so "
-    "that the area under a curve is the AUROC within strata, given below with its 95% "
-    "image-clustered interval. Dotted: chance."
+    "Share of the right answers above a threshold against the share of the wrong ones, among items "
+    "of one stratum (task × form of the answer). Curves are means over strata with the weights of "
+    "the AUROC, so the area under a curve is the AUROC within strata, which is given below with "
+    "its 95% interval clustered by image. Dotted: chance."
 )
 
 _LOOKS: Mapping[str, tuple[str, object]] = {

@@ -25,12 +25,12 @@ from vrp.tables.consistency import CONSISTENCY
 from vrp.tables.items import ITEMS
 
 ORDER = 105
-TITLE = "Self-consistency as sampled, against its exact expectation"
+TITLE = "Self-consistency: sampled value against exact expectation"
 CAPTION = (
-    "Items in ten equal parts by the expected S_SC that follows from the exact distribution over "
-    "answers; for each part, the mean of the sampled S_SC with a 95% image-clustered interval. On "
-    "the dotted line the samples show what the distribution says; the distance of single items "
-    "from it is the noise that K samples add."
+    "Items in ten equal parts by their expected S_SC, computed from the exact distribution over "
+    "answers; for each part, the mean of the sampled S_SC with a 95% interval clustered by image. "
+    "On the dotted line, samples agree with the distribution. The distance of single items from "
+    "the line is the noise of K samples."
 )
 _BOUNDS = ("expected_consistency_low", "expected_consistency_high")
 _CONSISTENCY = CONSISTENCY.only("self_consistency", *_BOUNDS)

@@ -30,8 +30,8 @@ TITLE = "How often the answer is right when sampled answers agree"
 CAPTION = (
     "Above: accuracy of the greedy answer among items at each level of self-consistency (share of "
     "the majority among K sampled answers). Below: share of the items at that level. 95% intervals "
-    "are image-clustered. Dots above the dotted line are right "
-    "more often than the samples agree."
+    "are clustered by image. Above the dotted line, answers are right more often than the samples "
+    "agree."
 )
 _SIGNALS = signal_table().only("self_consistency", "correct", "group")
 TABLES = (_SIGNALS,)

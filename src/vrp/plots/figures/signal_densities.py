@@ -35,9 +35,10 @@ from vrp.tables.signals import signal_table
 ORDER = 48
 TITLE = "Sharp or scattered attention, in right and in wrong answers"
 CAPTION = (
-    "Share of the right and of the wrong answers in each bin of the spatial entropy and the number "
-    "of clusters of attention, with 95% image-clustered intervals as bands. Where the two "
-    "coincide, the value says nothing about the answer; the AUROC within strata stands above."
+    "Share of the right and of the wrong answers in each bin of the spatial entropy and of the "
+    "number of attention clusters, with 95% intervals clustered by image as bands. Where the two "
+    "coincide, the value carries no information about the answer; the AUROC within strata is given "
+    "above."
 )
 
 _COUNT = "cluster_count_dbscan"

@@ -29,12 +29,12 @@ from vrp.tables.estimates import NOT_A_LAYER, PROBES, WITHIN_STRATA
 from vrp.tables.neurons import NEURONS
 
 ORDER = 36
-TITLE = "How many neurons the sparse probe reads, and how its weight is spread"
+TITLE = "How many neurons the sparse probe uses, and how its weight is distributed"
 CAPTION = (
     "Above: share of a layer's neurons that the sparse (L1) probe keeps. Below: share of its "
-    "weight on as many of the largest neurons, at the layer picked inside the training folds. A "
-    "curve that rises at once is a probe of few neurons, one that rises slowly is spread; the "
-    "band is the range over folds."
+    "weight on the largest neurons, by their number, at the layer chosen inside the training "
+    "folds. A curve that rises at once is a probe of few neurons; one that rises slowly is "
+    "distributed. The band is the range over folds."
 )
 _NEURONS = NEURONS.only("weight", "best_layer")
 TABLES = (_NEURONS, PROBES)

@@ -29,10 +29,10 @@ from vrp.tables.recipes import RECIPES
 ORDER = 32
 TITLE = "Attention by every recipe"
 CAPTION = (
-    "AUROC within strata of usual ways to make one number of attention, in ascending order, "
-    "with 95% intervals; above 0.5: sharper or less scattered attention means a right answer. "
+    "AUROC within strata of common ways to reduce attention to one number, in ascending order, "
+    "with 95% intervals. Above 0.5, sharper or less scattered attention indicates a right answer. "
     "Filled dots differ from 0.5 after Holm's correction over the recipes. The marks below show "
-    "what each recipe chose: heads, layers, attention sinks, what sums to one, and the measure."
+    "the choices of each recipe: heads, layers, attention sinks, normalisation and measure."
 )
 TABLES = (RECIPES, METRICS)
 _CHOICES = ("measure", "layers", "heads", "sinks", "normalisation")

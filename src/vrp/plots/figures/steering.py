@@ -24,11 +24,12 @@ from vrp.tables.effects import EFFECTS
 ORDER = 160
 TITLE = "Is the probe's direction used? Answers when the state is moved along it"
 CAPTION = (
-    "Change in accuracy, and of the decision margin of the first token, when the state at the "
-    "prompt's last token and the answer's is moved along the linear probe's direction, by dose in "
-    "standard deviations; 95% intervals, image-clustered and, of random directions, with their "
-    "spread. A direction that is only readable moves nothing; one that is used moves more than as "
-    "long a step in a random direction."
+    "Change in accuracy and in the decision margin of the first token when the state at the "
+    "prompt's last token and at the answer's tokens is moved along the linear probe's direction, "
+    "by dose in standard deviations. 95% intervals are clustered by image; those of random "
+    "directions include the spread between directions. A direction that is only readable has no "
+    "effect; one that is used has a larger effect than a step of the same length in a random "
+    "direction."
 )
 TABLES = (EFFECTS,)
 

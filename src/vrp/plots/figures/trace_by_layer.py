@@ -21,12 +21,13 @@ from vrp.study.results import StudyResults
 from vrp.tables.trace import TRACE_EFFECTS
 
 ORDER = 145
-TITLE = "Where the picture enters the answer, by layer"
+TITLE = "Where the image enters the answer, by layer"
 CAPTION = (
-    "Share of what the image adds to the first answer token's margin, over a blank image; 95% "
-    "image-clustered intervals. Above: what is left where the prompt's last token may not attend "
-    "to the image, or to the question, in a window of layers that begins at the layer shown. "
-    "Below: what that token's state after a layer restores in a run with a blank image."
+    "Share of the image's contribution to the margin of the first answer token, relative to a "
+    "blank image, with 95% intervals clustered by image. Above: the share that remains if the "
+    "prompt's last token cannot attend to the image, or to the question, in a window of layers "
+    "that begins at the layer shown. Below: the share that this token's state after a layer "
+    "restores in a run with a blank image."
 )
 TABLES = (TRACE_EFFECTS,)
 

@@ -23,12 +23,12 @@ from vrp.study.results import StudyResults
 from vrp.tables.estimates import PROBES
 
 ORDER = 34
-TITLE = "Whether a probe carries over: learnt from one task, judged on another"
+TITLE = "Does a probe transfer? Fitted on one task, evaluated on another"
 CAPTION = (
-    "AUROC of the linear probe that learnt from the task of the row, judged on the task of the "
-    "column, always on images that it did not learn from; framed: its own task. In brackets: the "
-    "95% image-clustered interval holds 0.5. Below 0.5, it ranks another task's wrong answers "
-    "above the right ones."
+    "AUROC of the linear probe fitted on the task of the row and evaluated on the task of the "
+    "column, always on images that it was not fitted on; framed: its own task. Values are in "
+    "brackets if the 95% interval, clustered by image, contains 0.5. Below 0.5, the probe ranks "
+    "the other task's wrong answers above the right ones."
 )
 TABLES = (PROBES,)
 
