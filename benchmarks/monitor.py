@@ -7,7 +7,9 @@
 turn, which other work on the machine disturbs. `fresh` asks the model, through the monitor, about
 scenes of a namespace of their own: calibration error over all items; coverage and risk of a random
 question of a random image, for which the guarantee is meant; and the share that an oracle accepts,
-who knows the fresh items' labels. `study` has the shares of the study's own items that token
+who knows the score's calibration curve, an isotonic fit to the fresh items. `resampled` repeats it
+with calibrations on images drawn again from the study's, beside those on one question of each
+image. `study` has the shares of the study's own items that token
 confidence and ten samples' S_SC allow, with thresholds found in the same way. `simulation` draws
 calibration sets with known risk and counts how often the risk above the threshold exceeds alpha.
 `shifted` checks the monitor on blank images and on images in negative colours.
@@ -32,6 +34,7 @@ from judged import Goal, in_rounds, ratio_of, seconds, write_whole
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
 
 import vrp
 from vrp.config.study import load_study
@@ -40,6 +43,7 @@ from vrp.data.item import Question
 from vrp.monitor import refusals, watching
 from vrp.monitor.checking import check, fresh_items
 from vrp.monitor.fitting import FitOptions
+from vrp.monitor.predictor import log_odds_of
 from vrp.monitor.scoring import ScoredQuestion, load_monitored, score_questions
 from vrp.stats.auroc import auroc
 from vrp.stats.calibration import calibration
@@ -53,6 +57,7 @@ RESULT = Path(__file__).parent / "results" / "monitor.json"
 ALPHAS = (0.05, 0.1, 0.2)
 N_SIMULATIONS, N_IMAGES, N_POPULATION = 2000, 595, 400_000
 N_SHIFTED = 400
+N_RESAMPLED = 50
 BATCHES, BATCH_SIZE, METERED = 4, 32, 5
 # All that the monitor does within a call of `generate`.
 PARTS = (
@@ -75,7 +80,6 @@ class Scored(NamedTuple):
     probabilities: NDArray[np.float64]
     correct: NDArray[np.bool_]
     groups: NDArray[np.str_]
-    ids: NDArray[np.str_]
 
     @classmethod
     def of(cls, rows: Sequence[ScoredQuestion]) -> "Scored":
@@ -84,7 +88,6 @@ class Scored(NamedTuple):
             np.array([row.answer.probability for row in rows]),
             np.array([bool(row.correct) for row in rows]),
             np.array([row.question.image for row in rows]),
-            np.array([row.question.item_id for row in rows]),
         )
 
     @property
@@ -116,10 +119,14 @@ def fresh_questions(study: Any, folder: Path, namespace: str) -> tuple[list[Ques
 
 
 def oracle_share(scores: NDArray, correct: NDArray, weights: NDArray, alpha: float) -> float:
-    """Largest share that can be accepted by score with a risk of at most alpha."""
+    """Largest share that can be accepted by score with a risk of at most alpha.
+
+    By the score's calibration curve, an isotonic fit of the chance that an answer is right.
+    """
+    right = IsotonicRegression().fit_transform(scores, correct, sample_weight=weights)
     order = np.argsort(-scores)
     share = np.cumsum(weights[order])
-    risk = np.cumsum(weights[order] * ~correct[order]) / share
+    risk = np.cumsum(weights[order] * (1 - right[order])) / share
     meeting = np.flatnonzero(risk <= alpha)
     return float(share[meeting[-1]]) if meeting.size else 0.0
 
@@ -215,16 +222,49 @@ def fresh(monitor: Any, scored: Scored) -> dict[str, Any]:
     return found
 
 
+def resampled(study: Any, model: str, fresh: Scored, seed: int = 0) -> dict[str, Any]:
+    """Shares of the fresh items that calibrations on resampled images of the study accept."""
+    frame = study.table("signals", model).collect().drop_nulls("correct").sort("group", "item_id")
+    scores = log_odds_of(frame["token_confidence"].to_numpy())
+    correct = frame["correct"].to_numpy()
+    _, starts, counts = np.unique(frame["group"], return_index=True, return_counts=True)
+    random = np.random.default_rng(seed)
+    accepted: dict[float, list[list[float]]] = {alpha: [] for alpha in ALPHAS}
+    for _ in range(N_RESAMPLED):
+        images = random.integers(0, counts.size, counts.size)
+        rows = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in images])
+        groups = np.repeat(np.arange(images.size), counts[images]).astype(str)
+        one = one_item_per_group(groups, scores[rows], correct[rows])
+        for alpha, found in accepted.items():
+            controls = [
+                control_risk(scores[some], correct[some], names, alpha=alpha)
+                for some, names in ((rows, groups), (rows[one], groups[one]))
+            ]
+            shares = [float(fresh.weights[c.accepts(fresh.scores)].sum()) for c in controls]
+            found.append(shares)
+    found = {}
+    for alpha, shares in accepted.items():
+        (every, alone), (every_sd, alone_sd) = np.mean(shares, axis=0), np.std(shares, axis=0)
+        oracle = oracle_share(fresh.scores, fresh.correct, fresh.weights, alpha)
+        short = oracle - every
+        found[f"alpha {alpha:g}"] = {
+            "accepted, mean": every, "standard deviation": every_sd, "oracle": oracle,
+            "short of it": {"value": short, **GOALS["share short of the oracle's"].verdict(short)},
+            "one question of each image": {"mean": alone, "standard deviation": alone_sd},
+        }  # fmt: skip
+    return found
+
+
 def samples_beside(study: Any, model: str) -> dict[str, Any]:
     """Shares that token confidence and ten samples' S_SC allow on the study's own images."""
     frame = study.table("signals", model).collect().drop_nulls("correct").sort("item_id")
-    one = one_item_per_group(frame["item_id"], frame["group"], seed="samples")
-    weights, correct = weights_of(frame["group"].to_numpy()), frame["correct"].to_numpy()
+    groups, correct = frame["group"].to_numpy(), frame["correct"].to_numpy()
+    weights = weights_of(groups)
     found: dict[str, Any] = {}
     for name in ("token_confidence", "self_consistency"):
         scores = frame[name].to_numpy().astype(np.float64)
         for alpha in ALPHAS:
-            control = control_risk(scores[one], correct[one], alpha=alpha)
+            control = control_risk(scores, correct, groups, alpha=alpha)
             share = float(weights[control.accepts(scores)].sum())
             found.setdefault(f"alpha {alpha:g}", {})[name] = share
     return found
@@ -287,7 +327,7 @@ def shifted(
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             change(open_image(images / path)).save(place / path)
         rows = Scored.of(list(score_questions(monitor, vlm, some, place)))
-        result = check(monitor, fresh_items(rows.scores, rows.correct, rows.groups, rows.ids))
+        result = check(monitor, fresh_items(rows.scores, rows.correct, rows.groups))
         found[name] = {
             "flagged": result.flagged, "expected": name != "as drawn", "n": result.n,
             "risk": result.risk.value, "risk p": result.risk_p, "drift": result.drift,
@@ -323,6 +363,7 @@ def main() -> None:
         vlm = load_monitored(monitor, device="cpu")
         rows = list(score_questions(monitor, vlm, questions, images))
         found["fresh"] = fresh(monitor, Scored.of(rows))
+        found["resampled"] = resampled(study, options.model, Scored.of(rows))
         found["shifted"] = shifted(monitor, vlm, questions, images, folder)
     # numpy's numbers and truth values as Python's.
     write_whole(options.output, json.loads(json.dumps(found, default=lambda one: one.item())))

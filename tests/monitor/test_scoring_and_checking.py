@@ -113,7 +113,7 @@ def fresh(n, risk, seed=0, shift=0.0):
     random = np.random.default_rng(seed)
     scores = random.normal(1.0 + shift, 1.5, n)
     names = [str(i) for i in range(n)]
-    return fresh_items(scores, random.random(n) >= risk, names, names)
+    return fresh_items(scores, random.random(n) >= risk, names)
 
 
 def test_risk_and_drift_are_tested_exactly(monitor):
