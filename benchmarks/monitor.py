@@ -7,9 +7,9 @@
 turn, which other work on the machine disturbs. `fresh` asks the model, through the monitor, about
 scenes of a namespace of their own: calibration error over all items; coverage and risk of a random
 question of a random image, for which the guarantee is meant; and the share that an oracle accepts,
-who knows the score's calibration curve, an isotonic fit to the fresh items. `resampled` repeats it
-with calibrations on images drawn again from the study's, beside those on one question of each
-image. `study` has the shares of the study's own items that token
+who knows the score's calibration curve, an isotonic fit to the fresh items. `resampled` has the
+same share of the study's own items, as the mean over calibrations on its images drawn again, beside
+the share by one question of each image. `study` has the shares of the study's own items that token
 confidence and ten samples' S_SC allow, with thresholds found in the same way. `simulation` draws
 calibration sets with known risk and counts how often the risk above the threshold exceeds alpha.
 `shifted` checks the monitor on blank images and on images in negative colours.
@@ -56,7 +56,7 @@ from vrp.vlm.image_edits import blank_image
 RESULT = Path(__file__).parent / "results" / "monitor.json"
 ALPHAS = (0.05, 0.1, 0.2)
 N_SIMULATIONS, N_IMAGES, N_POPULATION = 2000, 595, 400_000
-N_SHIFTED = 400
+N_SHIFTED = 150
 N_RESAMPLED = 50
 BATCHES, BATCH_SIZE, METERED = 4, 32, 5
 # All that the monitor does within a call of `generate`.
@@ -222,11 +222,11 @@ def fresh(monitor: Any, scored: Scored) -> dict[str, Any]:
     return found
 
 
-def resampled(study: Any, model: str, fresh: Scored, seed: int = 0) -> dict[str, Any]:
-    """Shares of the fresh items that calibrations on resampled images of the study accept."""
+def resampled(study: Any, model: str, seed: int = 0) -> dict[str, Any]:
+    """Shares of the study's items that calibrations on its images, drawn again, accept."""
     frame = study.table("signals", model).collect().drop_nulls("correct").sort("group", "item_id")
     scores = log_odds_of(frame["token_confidence"].to_numpy())
-    correct = frame["correct"].to_numpy()
+    correct, weights = frame["correct"].to_numpy(), weights_of(frame["group"].to_numpy())
     _, starts, counts = np.unique(frame["group"], return_index=True, return_counts=True)
     random = np.random.default_rng(seed)
     accepted: dict[float, list[list[float]]] = {alpha: [] for alpha in ALPHAS}
@@ -234,18 +234,17 @@ def resampled(study: Any, model: str, fresh: Scored, seed: int = 0) -> dict[str,
         images = random.integers(0, counts.size, counts.size)
         rows = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in images])
         groups = np.repeat(np.arange(images.size), counts[images]).astype(str)
-        one = one_item_per_group(groups, scores[rows], correct[rows])
-        for alpha, found in accepted.items():
+        alone = one_item_per_group(groups, scores[rows], correct[rows])
+        for alpha, drawn in accepted.items():
             controls = [
                 control_risk(scores[some], correct[some], names, alpha=alpha)
-                for some, names in ((rows, groups), (rows[one], groups[one]))
+                for some, names in ((rows, groups), (rows[alone], groups[alone]))
             ]
-            shares = [float(fresh.weights[c.accepts(fresh.scores)].sum()) for c in controls]
-            found.append(shares)
+            drawn.append([float(weights[one.accepts(scores)].sum()) for one in controls])
     found = {}
     for alpha, shares in accepted.items():
         (every, alone), (every_sd, alone_sd) = np.mean(shares, axis=0), np.std(shares, axis=0)
-        oracle = oracle_share(fresh.scores, fresh.correct, fresh.weights, alpha)
+        oracle = oracle_share(scores, correct, weights, alpha)
         short = oracle - every
         found[f"alpha {alpha:g}"] = {
             "accepted, mean": every, "standard deviation": every_sd, "oracle": oracle,
@@ -314,7 +313,10 @@ def shifted(
     monitor: Any, vlm: Any, questions: Sequence[Question], images: Path, folder: Path
 ) -> dict[str, Any]:
     """Checks on blank images, on negative colours, and on images as they are."""
-    some = [one for one in questions if one.task != "open"][:: max(1, len(questions) // N_SHIFTED)]
+    # All questions of some images, as those of the study were drawn.
+    every = sorted({one.image for one in questions})
+    chosen = set(every[:: max(1, len(every) // N_SHIFTED)])
+    some = [one for one in questions if one.image in chosen]
     kinds: dict[str, Callable[[Image.Image], Image.Image]] = {
         "as drawn": lambda image: image,
         "blank": lambda image: blank_image(image.size),
@@ -355,6 +357,7 @@ def main() -> None:
         "overhead": overhead(monitor, model, items, options.rounds),
         "ten samples over one answer": sampling_cost(monitor, model, items[0], options.rounds),
         "study": samples_beside(study, options.model),
+        "resampled": resampled(study, options.model),
         "simulation": simulation(),
     }
     with tempfile.TemporaryDirectory() as place:
@@ -363,7 +366,6 @@ def main() -> None:
         vlm = load_monitored(monitor, device="cpu")
         rows = list(score_questions(monitor, vlm, questions, images))
         found["fresh"] = fresh(monitor, Scored.of(rows))
-        found["resampled"] = resampled(study, options.model, Scored.of(rows))
         found["shifted"] = shifted(monitor, vlm, questions, images, folder)
     # numpy's numbers and truth values as Python's.
     write_whole(options.output, json.loads(json.dumps(found, default=lambda one: one.item())))

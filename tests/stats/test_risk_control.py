@@ -194,6 +194,25 @@ def test_images_count_alike_however_many_items_they_hold():
     assert (found.accepted.n, found.accepted.share, found.accepted.risk) == (200, 0.5, 0.0)
 
 
+def test_of_many_images_the_mean_of_several_is_one_value():
+    scores, correct, groups = images_of(4100, 2)
+    images = _Images.of(groups, scores, correct)
+    given, wrong = images.shares(np.array([0.8, 0.5]))
+    assert (images.size, given.shape) == (3, (1367, 2))  # 1,366 of three images and one of two
+    order = sorted(range(4100), key=lambda i: hashlib.sha256(str(i).encode()).digest())
+    for batch in (0, 700, 1366):
+        some = np.isin(groups.astype(int), order[3 * batch : 3 * batch + 3])
+        for column, threshold in enumerate((0.8, 0.5)):
+            above = scores[some] >= threshold
+            assert given[batch, column] == pytest.approx(above.mean())
+            assert wrong[batch, column] == pytest.approx((above & ~correct[some]).mean())
+    found = control_risk(scores, correct, groups, alpha=0.1).accepted
+    some = scores >= found.threshold
+    assert found.share == pytest.approx(some.mean())
+    assert found.risk == pytest.approx((~correct[some]).mean())
+    assert found.risk < found.bound <= 0.1
+
+
 def test_copies_of_an_item_add_no_certainty():
     scores, correct, groups = images_of(600, 1, risk=0.2)
     singles = _by_betting(_Images.of(groups, scores, correct), 0.1, 0.1)

@@ -20,8 +20,6 @@ from scipy.special import ndtri
 
 _GREATEST_STAKE = 0.95
 """Of the stake with which the greatest value would take all."""
-_MOST_STAKES = 1000
-"""Stakes that are worked out; of more values than that, several in a row are bet on with one."""
 _LEAST_SHARE = 1e-300
 """Of the capital that is aimed at: what φ(z) / Φ(z) is worked out for."""
 
@@ -48,15 +46,12 @@ def betting_p(
     squares = np.square(every[:n_seen]).sum(axis=0) - least * most
     log_capital = np.zeros(every.shape[1])
     greatest = log_capital
-    n_left = len(every) - n_seen
-    size = max(1, math.ceil(n_left / _MOST_STAKES))
-    for start in range(n_seen, len(every), size):
-        deviation = np.sqrt(squares / (start + 1) * (len(every) - start))
+    for index in range(n_seen, len(every)):
+        deviation = np.sqrt(squares / (index + 1) * (len(every) - index))
         stake = np.minimum(_stake(log_capital, level) / deviation, _GREATEST_STAKE / most)
-        some = every[start : start + size]
-        log_capital = log_capital + np.log1p(-stake * some).sum(axis=0)
+        log_capital = log_capital + np.log1p(-stake * every[index])
         greatest = np.maximum(greatest, log_capital)
-        squares += np.square(some).sum(axis=0)
+        squares += np.square(every[index])
     return np.exp(-greatest)
 
 

@@ -12,7 +12,8 @@ Images are independent, the questions about one image are not. Where images hold
 all of them: the value of an image is the mean over its questions of wrong − alpha where the answer
 is accepted and of 0 where it is not, and has a mean of at least 0 under the hypothesis. Candidates
 are quantiles of the scores of the first tenth of the images, which are not bet on, so that they do
-not depend on the values; images stand in the order of a digest of their names.
+not depend on the values; images stand in the order of a digest of their names. Of very many images,
+the mean over several is one value.
 
 Else one random question of each image is taken, and each hypothesis is tested by the exact binomial
 tail. Candidates are quantiles of the scores and are chosen before any label is seen: given the
@@ -51,6 +52,8 @@ TESTS = {
 """Name of a test → how it tests thresholds."""
 _FIRST_SHARE, _MOST_FIRST = 0.1, 200
 """Share of the images, and how many at most, whose scores choose the candidates of betting."""
+_MOST_BATCHES = 2000
+"""Of more images than that, the mean of several is one value to bet on."""
 _BOUND_STEPS = 200
 # The sequence starts where a risk of this share of alpha is told from alpha with 80% power, so that
 # a few wrong answers among the surest do not end it, within these shares of the items.
@@ -90,7 +93,8 @@ class RiskControl(NamedTuple):
     accepted: Acceptance | None
     """The lowest threshold with the guarantee; None: accept nothing."""
     first: Acceptance | None
-    """The first candidate; None where there are too few images for any guarantee."""
+    """Where nothing is accepted, the first candidate; None where there are too few images for any
+    guarantee."""
 
     @property
     def test(self) -> str:
@@ -253,10 +257,10 @@ def _several(names: NDArray[np.str_]) -> bool:
 
 
 class _Images(NamedTuple):
-    """Items by image; images in the order of a digest of their names."""
+    """Items by image; images in the order of a digest of their names, in batches of one size."""
 
     code: NDArray[np.int64]
-    """(n,) place of each item's image, ascending."""
+    """(n,) number of each item's batch, ascending."""
     weight: NDArray[np.float64]
     """(n,) chance of each item among those of its image."""
     score: NDArray[np.float64]
@@ -265,6 +269,8 @@ class _Images(NamedTuple):
     """(n,)"""
     n: int
     """Images."""
+    size: int
+    """Images of a batch; the last one may hold fewer."""
 
     @classmethod
     def of(
@@ -272,18 +278,24 @@ class _Images(NamedTuple):
     ) -> "_Images":
         """Order the items, so that sums do not depend on the order of the rows."""
         distinct, named, counts = np.unique(names, return_inverse=True, return_counts=True)
+        digests = [_digest(name) for name in distinct.tolist()]
         place = np.empty(distinct.size, dtype=np.int64)
-        place[sorted(range(distinct.size), key=lambda i: _digest(str(distinct[i])))] = np.arange(
-            distinct.size
-        )
+        place[sorted(range(distinct.size), key=digests.__getitem__)] = np.arange(distinct.size)
         order = np.lexsort((correct, scores, place[named]))
-        weight = (1 / counts)[named[order]]
-        return cls(place[named[order]], weight, scores[order], ~correct[order], distinct.size)
+        size = math.ceil(distinct.size / _MOST_BATCHES)
+        return cls(
+            place[named[order]] // size, 1 / counts[named[order]], scores[order], ~correct[order],
+            distinct.size, size,
+        )  # fmt: skip
+
+    @property
+    def n_batches(self) -> int:
+        return math.ceil(self.n / self.size)
 
     def shares(
         self, thresholds: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(images, k) share of each image's items that is accepted; accepted and wrong.
+        """(batches, k) mean share of an image's items that is accepted; accepted and wrong.
 
         Args:
             thresholds: (k,) descending.
@@ -292,14 +304,17 @@ class _Images(NamedTuple):
         known = ~np.isnan(self.score)
         cell = self.code[known] * (k + 1) + np.searchsorted(-thresholds, -self.score[known])
 
-        def summed(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-            sums = np.bincount(cell, weight[known], minlength=self.n * (k + 1))
-            return sums.reshape(self.n, k + 1)[:, :k].cumsum(axis=1)
+        n_images = np.full((self.n_batches, 1), self.size)
+        n_images[-1] -= self.size * self.n_batches - self.n
 
-        return summed(self.weight), summed(self.weight * self.wrong)
+        def mean(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+            sums = np.bincount(cell, weight[known], minlength=self.n_batches * (k + 1))
+            return sums.reshape(-1, k + 1)[:, :k].cumsum(axis=1) / n_images
+
+        return mean(self.weight), mean(self.weight * self.wrong)
 
     def candidates(self, n_first: int, start: float) -> NDArray[np.float64]:
-        """(k,) descending quantiles of the first images' scores, from a share `start` on."""
+        """(k,) descending quantiles of the first batches' scores, from a share `start` on."""
         some = (self.code < n_first) & ~np.isnan(self.score)
         if not some.any():
             return np.array([])
@@ -311,8 +326,9 @@ class _Images(NamedTuple):
 
 
 def _by_betting(images: _Images, alpha: float, delta: float) -> RiskControl:
-    n_first = min(math.ceil(_FIRST_SHARE * images.n), _MOST_FIRST)
-    n_known = np.unique(images.code[(images.code >= n_first) & ~np.isnan(images.score)]).size
+    n_first = math.ceil(min(_FIRST_SHARE * images.n, _MOST_FIRST) / images.size)
+    known = (images.code >= n_first) & ~np.isnan(images.score)
+    n_known = np.unique(images.code[known]).size * images.size
     nothing = RiskControl(alpha, delta, images.n, images.code.size, None, None)
     if n_known < fewest_items(alpha, delta):
         return nothing
@@ -321,27 +337,27 @@ def _by_betting(images: _Images, alpha: float, delta: float) -> RiskControl:
         return nothing
     given, wrong = images.shares(thresholds)
 
-    def ruled_out(index: int | slice, risks: ArrayLike) -> NDArray[np.bool_]:
+    def ruled_out(columns: slice, risks: ArrayLike) -> NDArray[np.bool_]:
         risk = np.asarray(risks)
-        excess = wrong[:, index].reshape(images.n, -1) - risk * given[:, index].reshape(
-            images.n, -1
-        )
+        excess = wrong[:, columns] - risk * given[:, columns]
         p = betting_p(excess, low=-risk, high=1 - risk, level=delta, n_seen=n_first)
         return p <= delta
 
     def acceptance(index: int) -> Acceptance:
         some = images.score >= thresholds[index]
-        share = float(given[:, index].mean())
-        bound = _least_ruled_out(lambda risks: ruled_out(index, risks), alpha)
+        both = some & images.wrong
+        share, wrong_share = (float(images.weight[those].sum()) for those in (some, both))
+        bound = _least_ruled_out(lambda risks: ruled_out(slice(index, index + 1), risks), alpha)
         return Acceptance(
-            float(thresholds[index]), share, int(some.sum()), int((some & images.wrong).sum()),
-            float(wrong[:, index].mean()) / share, bound,
+            float(thresholds[index]), share / images.n, int(some.sum()), int(both.sum()),
+            wrong_share / share, bound,
         )  # fmt: skip
 
     failed = np.flatnonzero(~ruled_out(slice(None), alpha))
     n_passed = int(failed[0]) if failed.size else thresholds.size
-    accepted = acceptance(n_passed - 1) if n_passed else None
-    return nothing._replace(accepted=accepted, first=acceptance(0))
+    if n_passed:
+        return nothing._replace(accepted=acceptance(n_passed - 1))
+    return nothing._replace(first=acceptance(0))
 
 
 def _least_ruled_out(
@@ -376,8 +392,9 @@ def _by_binomial_tail(
         bound = risk_bound(wrong, n, delta)
         return Acceptance(float(ranked[n - 1]), n / labels.size, n, wrong, wrong / n, bound)
 
-    accepted = acceptance(n_passed - 1) if n_passed else None
-    return nothing._replace(accepted=accepted, first=acceptance(0))
+    if n_passed:
+        return nothing._replace(accepted=acceptance(n_passed - 1))
+    return nothing._replace(first=acceptance(0))
 
 
 def _from_the_surest(
