@@ -167,14 +167,13 @@ def test_pairs_are_compared_on_the_items_that_both_have():
     assert found.best.name == "p"
 
 
-def test_thresholds_take_one_item_of_each_image():
+def test_thresholds_take_all_items_of_an_image():
     correct, probability = planted(3000)
     groups = np.repeat(np.arange(1000).astype(str), 3)
     found = judged(correct, {"p": probability}, groups=groups, alphas=(0.2,))
     (control,) = found.scores[0].thresholds
-    chosen = found.items.one_of_each_image
-    assert control.n == chosen.sum() == 1000
-    assert control == control_risk(probability[chosen], correct[chosen], alpha=0.2, delta=0.1)
+    assert (control.n, control.n_items, control.test) == (1000, 3000, "betting")
+    assert control == control_risk(probability, correct, groups, alpha=0.2, delta=0.1)
 
 
 def test_rows_in_another_order_give_the_same_numbers():

@@ -260,8 +260,11 @@ def _threshold_row(
         "share_accepted": accepted.share if accepted else 0.0,
         "n_accepted": accepted.n if accepted else 0,
         "n_wrong": accepted.n_wrong if accepted else 0,
+        "risk": accepted.risk if accepted else None,
         "risk_bound": accepted.bound if accepted else None,
-        "n_calibration": control.n,
+        "test": control.test,
+        "n_images": control.n,
+        "n_calibration": control.n_items,
         "reason": control.reason,
     }
 
