@@ -424,8 +424,8 @@ class _Question:
         of_object = [condition.name for condition in conditions if condition.of_object]
         if of_object and not masked.shows_object(item_id):
             raise InputError(
-                f"{of_object[0]}: give the boxes of the object that is asked for, which must cover "
-                "some image tokens and not all"
+                f"{of_object[0]}: give the boxes of the object that the question asks for, which "
+                "must cover some image tokens and not all"
             )
 
     def _maps(self) -> ItemMaps:

@@ -217,7 +217,7 @@ def _labelled(model: ModelResults, folder: Path, fit_share: float) -> Labelled:
     if right in (0, len(found)):
         which = "right" if right else "wrong"
         raise InputError(
-            f"{folder}: all answers of {model.name} are {which}: nothing to tell apart"
+            f"{folder}: all answers of {model.name} are {which}: there is nothing to distinguish"
         )
     images = found["group"].unique().sort()
     n_fit = round(fit_share * len(images))
