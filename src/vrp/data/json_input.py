@@ -238,7 +238,7 @@ def _refuse_other_formats(text: str, path: Path) -> None:
         json.loads(line)
     except (ValueError, RecursionError):
         kind = text_kind(text)
-        what = f"but the file is {kind}" if kind else "convert it to one JSON object per line"
+        what = f"but the file is {kind}" if kind else "convert it to one JSON object a line"
         shown = line if len(line) <= 40 else line[:39] + "…"
         raise InputError(f"{path}: expected JSON or JSON lines, found {shown!r}; {what}") from None
 
