@@ -5,13 +5,13 @@ stage is called.
 """
 
 import argparse
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vrp import __version__
 from vrp.command_parser import (
     CommandParser,
     add_command,
@@ -69,9 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="When can a vision-language model's answer be trusted, and where in the "
         "model can this be read? Each stage of the workflow is a subcommand; the tools follow.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"vrp {importlib.metadata.version('vrp')}"
-    )
+    parser.add_argument("--version", action="version", version=f"vrp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for stage in STAGES:
         if stage.per == "list":

@@ -52,6 +52,12 @@ def test_ids_labels_and_keys():
     assert [as_id(value) for value in values][:6] == ["2", "2", "2", None, None, None]
     said = [as_yes_no(value, coded=True) for value in ("Yes.", "NO", 1, 0, True, "1", "no dog", 2)]
     assert said == ["yes", "no", "yes", "no", "yes", "yes", None, None]
+    assert [as_yes_no(value, coded=False) for value in ("y", "N", "yn", "1")] == [
+        "yes",
+        "no",
+        None,
+        None,
+    ]
     assert as_yes_no(1, coded=False) is None
     assert as_yes_no("No, there is none.", coded=False) == "no"
     assert canonical("doc.questionID") == canonical("doc.0.question-id") == "doc_question_id"

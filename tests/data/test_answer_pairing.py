@@ -165,8 +165,12 @@ def test_examples_before_the_question_are_part_of_the_prompt(scorer):
 
 @pytest.mark.parametrize("name", LABEL_NAMES)
 @pytest.mark.parametrize(
-    "write", [str, str.title, lambda word: int(word == "yes"), lambda word: word == "yes"]
-)
+    "write",
+    [
+        str, str.title, lambda word: word[0], lambda word: int(word == "yes"),
+        lambda word: word == "yes",
+    ],
+)  # fmt: skip
 def test_another_label_is_refused_under_any_name(scorer, name, write):
     rows = [
         put(row, name, write(asked["label"]))
@@ -185,6 +189,32 @@ def test_yes_and_no_under_an_unknown_name_are_labels_unless_they_are_the_answers
     for row in rows:
         row["zzz"] = row["answer"].split()[0].lower()
     assert scorer.paired(rows) == SAID["adversarial"]
+
+
+@pytest.mark.parametrize("yes_no", [("y", "n"), (1, 0), (True, False), ("1", "0")])
+def test_coded_labels_under_an_unknown_name_are_compared(scorer, yes_no):
+    def coded(words):
+        return [yes_no[word != "yes"] for word in words]
+
+    def rows(values):
+        return [row | {"zzz": value} for row, value in zip(answered(), values, strict=True)]
+
+    labels = [asked["label"] for asked in ASKED["adversarial"]]
+    assert scorer.paired(rows(coded(labels))) == SAID["adversarial"]
+    swapped = coded(labels)
+    first, second = labels.index("yes"), labels.index("no")
+    swapped[first], swapped[second] = swapped[second], swapped[first]
+    assert "key 'zzz' is" in scorer.refusal(rows(swapped))
+
+
+def test_a_flag_that_is_no_label_is_left_alone(scorer):
+    labels = [asked["label"] for asked in ASKED["adversarial"]]
+    taken = ["yes" if said.lower().startswith("yes") else "no" for said in SAID["adversarial"]]
+    right = [int(a == b) for a, b in zip(taken, labels, strict=True)]
+    rare = [1] + [0] * (len(labels) - 1)
+    for flags in (right, rare, [int(word == "yes") for word in taken]):
+        rows = [row | {"zzz": flag} for row, flag in zip(answered(), flags, strict=True)]
+        assert scorer.paired(rows) == SAID["adversarial"]
 
 
 def test_labels_are_no_answers_where_something_else_is(scorer):

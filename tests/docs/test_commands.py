@@ -13,8 +13,8 @@ from vrp.cli import build_parser
 from vrp.study.graph import STAGES
 
 PROGRAMS = {
-    "vrp", "snakemake", "make", "pytest", "python", "python3", "pip", "twine", "git", ".",
-    "cp", "mkdir", "ln", "cat", "for", "echo", "done",
+    "vrp", "snakemake", "make", "pytest", "python", "python3", "pip", "twine", "git", "hf",
+    "export", ".", "cp", "mkdir", "ln", "cat", "for", "echo", "done",
 }  # fmt: skip
 FIRST = re.compile(r"config/(mine|four)\.yaml|slurm/site\.yaml")
 """Files that the reader makes."""

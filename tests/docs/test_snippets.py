@@ -105,3 +105,12 @@ def test_public_docstrings_name_what_there_is():
         if not (ROOT / path).exists()
     }
     assert not missing
+
+
+def test_the_page_on_the_embedded_models_lists_what_they_know():
+    from vrp.data.scenes.draw import CATEGORIES
+
+    text = (DOCS / "embedded.md").read_text(encoding="utf-8")
+    listed = re.search(r"(\d+) kinds of objects \(([^)]+)\)", text)
+    assert sorted(re.split(r",\s+", listed[2])) == sorted(CATEGORIES)
+    assert int(listed[1]) == len(CATEGORIES)

@@ -80,13 +80,15 @@ def test_nothing_is_run_more_and_nothing_stays_attached(monitor, loaded, asked):
     assert not loaded.model._forward_hooks
 
 
-def test_it_works_inside_a_pipeline(monitor, study, loaded, asked):
+def test_it_works_inside_a_pipeline(monitor, study, loaded, asked, monkeypatch):
+    monkeypatch.setattr(loaded.model.generation_config, "do_sample", True)  # as of Qwen2-VL
     ask = pipeline("image-text-to-text", model=loaded.model, processor=loaded.processor)
     square = [item for item in asked if item["question"]][:4]
     with monitor.watch(loaded.model, loaded.processor) as seen:
         for item in square:
             text = monitor.prompt(item["question"])
-            ask(images=str(item["image"]), text=text, **monitor.generate_options())
+            options = monitor.generate_options()
+            ask(images=str(item["image"]), text=text, generate_kwargs=options)
     assert [one.answer for one in seen] == [row["answer"] for row in answers_of(study, square)]
     expected = [row["token_logprobs"] for row in answers_of(study, square)]
     for one, logprobs in zip(seen, expected, strict=True):

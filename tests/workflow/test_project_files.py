@@ -3,7 +3,9 @@
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+import vrp
+from vrp.planning import installed_versions
 
 ROOT = Path(__file__).parents[2]
 PINS = {
@@ -30,6 +35,26 @@ DIRECT = [
         *PROJECT["optional-dependencies"]["docs"],
     )
 ]
+
+
+def test_the_project_has_one_name_and_one_version(monkeypatch):
+    asked = []
+    monkeypatch.setattr("importlib.metadata.requires", asked.append)
+    installed_versions.check_versions(ROOT / "requirements.lock")
+    assert asked == [PROJECT["name"]]
+    assert PROJECT["name"] in (ROOT / "envs" / "environment.post-deploy.sh").read_text()
+    assert f"{{{vrp.__version__}}}" in (ROOT / "docs" / "cite.md").read_text()
+
+
+def test_extras_that_are_named_are_there():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.md")]
+    named = {
+        extra
+        for page in pages
+        for extras in re.findall(rf"(?:{PROJECT['name']}|\.|\.whl)\[([a-z,]+)\]", page.read_text())
+        for extra in extras.split(",")
+    }
+    assert {"workflow", "notebooks"} <= named <= PROJECT["optional-dependencies"].keys()
 
 
 def test_the_lock_holds_versions_only():
@@ -72,6 +97,20 @@ def test_the_container_is_built_from_files_that_exist():
     assert files is not None
     for line in files.group(1).splitlines():
         assert (ROOT / line.split()[0]).exists(), line
+
+
+@pytest.mark.slow
+def test_the_package_is_built_from_the_files_that_the_container_copies(tmp_path):
+    files = re.findall(
+        r"^ +(\S+) /opt/vrp/\S+$", (ROOT / "envs" / "vrp.def").read_text(), re.MULTILINE
+    )
+    for name in files:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "."]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("*.whl"))
 
 
 @pytest.mark.parametrize("script", [".ci/run", "envs/environment.post-deploy.sh"])
@@ -138,5 +177,5 @@ def test_both_papers_are_cited():
         "arXiv:2605.08200": "Where Reliability Lives in Vision-Language Models",
         "arXiv:2606.17389": "Visuals Lie, Consistency Speaks",
     }
-    assert citation["version"] == PROJECT["version"]
+    assert citation["version"] == vrp.__version__
     assert citation["license"] == PROJECT["license"] == "MIT"

@@ -1,6 +1,7 @@
 """`vrp init` makes a folder that runs as it is, with the workflow's files of the package."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -61,13 +62,28 @@ def packaged():
 
 
 def test_the_wheel_holds_every_file_of_the_workflow():
-    of_checkout = {"workflow/profiles/README.md", "workflow/profiles/ci/profile.yaml"}
+    of_checkout = {
+        "workflow/profiles/README.md",
+        "workflow/profiles/ci/profile.yaml",
+        "envs/vrp.def",
+    }
     wanted = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "workflow").rglob("*")
+        for folder in ("workflow", "envs")
+        for path in (ROOT / folder).rglob("*")
         if path.is_file()
     }
     assert packaged() == (wanted - of_checkout) | {"Snakefile", "config/demo.yaml"}
+
+
+def test_files_that_rules_name_are_in_the_wheel():
+    rules = [path for path in packaged() if path.endswith(".smk")]
+    named = {
+        (ROOT / path).parent.joinpath(name).resolve().relative_to(ROOT).as_posix()
+        for path in rules
+        for name in re.findall(r'"(\.\./[\w./-]+)"', (ROOT / path).read_text())
+    }
+    assert {"envs/environment.yaml"} <= named <= packaged()
 
 
 def test_data_of_the_package_that_is_no_python_is_in_the_wheel():

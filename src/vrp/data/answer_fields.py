@@ -54,6 +54,7 @@ _IMAGE_SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif|tiff?)$", re.IGNORECASE
 _COCO_ID = re.compile(r"(?:COCO_(?:train|val|test)\d{4}_)?0*(\d{1,18})")
 _COCO_NAME = re.compile(r"(?:^|[\\/])COCO_(?:train|val|test)\d{4}_\d{1,18}$")
 _YES_NO = re.compile(rf"({'|'.join(YES_NO)})(?:[.,!;]|$)")
+_LETTERS = {word[0]: word for word in YES_NO}
 
 
 def canonical(path: str) -> str:
@@ -97,6 +98,8 @@ def as_yes_no(value: Scalar, *, coded: bool) -> str | None:
         word = value.strip().casefold()
         if opening := _YES_NO.match(word):
             return opening[1]
+        if word in _LETTERS:
+            return _LETTERS[word]
         value = {"1": 1, "0": 0, "true": 1, "false": 0}.get(word, 2)
     return {1: "yes", 0: "no"}.get(int(value)) if coded and value in (0, 1) else None
 

@@ -1,7 +1,8 @@
 """Whatever a row repeats of the question that it is paired with is compared, under any name."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from vrp.data.answer_fields import (
@@ -21,6 +22,8 @@ from vrp.errors import InputError
 _FEW_WORDS = 3
 """Shorter questions may be part of any sentence."""
 _SHORT = 40
+_ENOUGH = 10
+"""In fewer rows, as many 1 as labels of yes may be chance."""
 _IMAGE_NAME = re.compile(r"(?!<|data:).{1,300}$", re.DOTALL)
 _SHARE = 4
 """A field of which more than one value in so many holds its question is there to hold it. (Half of
@@ -118,15 +121,32 @@ class Comparison:
                 )
 
     def _compare_yes_no(self, column: Column, *, is_label: bool = False) -> None:
-        """A field of yes and no holds the labels, or else what the answers were taken for."""
-        said = {row: as_yes_no(value, coded=is_label) for row, value in column.values.items()}
+        """A field of yes and no holds the labels, or else what the answers were taken for.
+
+        One of 1 and 0 may hold anything: it is taken for the labels where it has as many 1 as they
+        have yes, and tells neither what the answers were taken for nor whether they are right.
+        """
+        said = {row: as_yes_no(value, coded=False) for row, value in column.values.items()}
+        if coded := None in said.values():
+            if not is_label and (column.names("id") or column.names("number")):
+                return
+            said = {row: as_yes_no(value, coded=True) for row, value in column.values.items()}
         labels = {row: self._asked[row].label for row in said}
         if None in said.values() or None in labels.values() or len(set(said.values())) < 2:
             return
-        taken = (parse_pope_strict(self._answers[row]) == word for row, word in said.items())
-        if is_label or not all(taken):
+        if is_label or self._may_hold_labels(said, labels, coded=coded):
             for row, label in labels.items():
                 self._require_agreement("label", row, column, str(label), same=said[row] == label)
+
+    def _may_hold_labels(
+        self, said: Mapping[int, str | None], labels: Mapping[int, str | None], *, coded: bool
+    ) -> bool:
+        taken = {row: parse_pope_strict(self._answers[row]) for row in said}
+        if taken == said:
+            return False
+        right = {row: "yes" if taken[row] == label else "no" for row, label in labels.items()}
+        n_yes = [Counter(words.values())["yes"] for words in (said, labels)]
+        return not coded or (len(said) >= _ENOUGH and said != right and n_yes[0] == n_yes[1])
 
     def _compare_images(self, column: Column) -> None:
         known = sum((as_id(value) or "") in self._images for value in column.values.values())

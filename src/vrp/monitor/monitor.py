@@ -268,8 +268,10 @@ class ReliabilityMonitor:
         }
 
     def generate_options(self, task: str = "") -> dict[str, Any]:
-        """Return the options of `generate` that the monitor was fitted with: greedy, maximum
-        length."""
+        """Return the options of `generate` that the monitor was fitted with: greedy, max length.
+
+        A pipeline takes them as `generate_kwargs`.
+        """
         fitted = self.card.model
         longest = fitted.max_new_tokens_by_task.get(task, fitted.max_new_tokens)
         return {"do_sample": False, "num_beams": 1, "max_new_tokens": longest}

@@ -65,7 +65,8 @@ def dimensions_of(model: ModelConfig) -> Dimensions:
     if found is None:
         raise InputError(
             f"the dimensions of checkpoint {model.checkpoint} are not known: it is neither "
-            "published with this project nor on this machine; run `vrp fetch` first"
+            "published with this project nor on this machine; run `vrp fetch`, or for a plan "
+            f"`hf download {model.checkpoint} --include '*.json'`"
         )
     return found.with_pixel_bounds(min_pixels=model.min_pixels, max_pixels=model.max_pixels)
 

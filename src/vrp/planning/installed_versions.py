@@ -7,6 +7,9 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+_DISTRIBUTION = "vlm-reliability"
+"""What `pip install` knows the package as."""
+
 
 class Versions(NamedTuple):
     """What a comparison found."""
@@ -48,7 +51,7 @@ def check_versions(lock: Path) -> Versions:
 def _needed() -> set[str]:
     """Distributions that the package requires, those of the workflow included."""
     try:
-        texts = importlib.metadata.requires("vrp") or []
+        texts = importlib.metadata.requires(_DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return set()
     return {

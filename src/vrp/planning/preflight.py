@@ -46,12 +46,13 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
         return [Check("config", "failed", str(error), remedy)]
     counts = f"{n_items(study):,} items, {len(study.models)} models"
     checks = [Check("config", "ok", f"{config}: study {study.study}, {counts}")]
+    fetch = f"run `vrp fetch --config {config}` where there is a network"
     checks.append(_versions())
     checks.append(_writable(study))
     for name, model in study.models.items():
-        checks.append(_cache(name, model))
+        checks.append(_cache(name, model, fetch))
         checks.append(_licence(name, model))
-    data = _data(study)
+    data = _data(study, fetch)
     checks.append(data)
     checks += _disk(study, data)
     checks += _scheduler(profile, needs_gpu=any(map(wants_gpu, study.models.values())))
@@ -90,11 +91,11 @@ def _writable(study: StudyConfig) -> Check:
 # Models
 
 
-def _cache(name: str, model: ModelConfig) -> Check:
+def _cache(name: str, model: ModelConfig, fetch: str) -> Check:
     from vrp.running.model_manifest import check_weights, local_folder
     from vrp.vlm.checkpoint_files import files_of
 
-    what, remedy = f"model {name}", "run `vrp fetch --config FILE` where there is a network"
+    what, remedy = f"model {name}", fetch
     try:
         given = local_folder(model.checkpoint)
     except InputError as error:
@@ -153,7 +154,7 @@ def _licence(name: str, model: ModelConfig) -> Check:
 # Data and disk
 
 
-def _data(study: StudyConfig) -> Check:
+def _data(study: StudyConfig, fetch: str) -> Check:
     data = study.data
     if data.origin == "scenes":
         return _drawn(study)
@@ -162,8 +163,7 @@ def _data(study: StudyConfig) -> Check:
     remedy = (
         f"put it there, or set data.folder and the names under `data` ({data.origin})"
         if data.origin == "local"
-        else "run `vrp fetch --config FILE` where there is a network, or set data.origin: local "
-        "where the files were put there by hand"
+        else f"{fetch}, or set data.origin: local where the files were put there by hand"
     )
     if lacking := unfetched(data):
         detail = f"{lacking[0]} was not fetched into {folder}, or not whole{_more(lacking)}"

@@ -1,12 +1,12 @@
 """What a file of confidences shows: as text, as JSON, and as tables of numbers."""
 
-import importlib.metadata
 import json
 import math
 from typing import Any
 
 import polars as pl
 
+from vrp import __version__
 from vrp.data.file_digest import file_sha256
 from vrp.estimates.judged_confidences import SEED, Comparison, JudgedConfidences, ScoreJudgement
 from vrp.estimates.reported import plain
@@ -200,7 +200,7 @@ def as_json(found: JudgedConfidences) -> str:
     content = {
         "file": str(items.file.path),
         "sha256": file_sha256(items.file.path),
-        "vrp": importlib.metadata.version("vrp"),
+        "vrp": __version__,
         "columns": dict(items.file.columns),
         "n_items": len(items.file.ids),
         "n_images": items.n_images,

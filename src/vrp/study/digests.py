@@ -59,6 +59,7 @@ CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     "vrp.extensions:*": "imports extensions",
     "vrp.study.table_origins:*": "refuses files that do not belong together, or does nothing",
     # What states what made a table, in the table's metadata.
+    "vrp:__version__": "which release it is",
     "vrp.study.keys:stage_config": "the values of keys",
     "vrp.study.provenance:*": "versions and digests",
     "vrp.study.digests:*": "digests",

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from vrp import __version__
+
 # Distributions whose versions can change numbers.
 _RECORDED = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pillow")
 
@@ -50,8 +52,9 @@ def provenance(
         code: digest of the code that the result depends on (`vrp.study.digests.code_digest`).
         model: name of the model, where there is one.
     """
-    versions = {name: importlib.metadata.version(name) for name in (*_RECORDED, "vrp")}
+    versions = {name: importlib.metadata.version(name) for name in _RECORDED}
     versions["python"] = ".".join(str(part) for part in sys.version_info[:3])
+    versions["vrp"] = __version__
     return {
         "study": study,
         "stage": stage,

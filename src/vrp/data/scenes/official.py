@@ -1,6 +1,5 @@
 """Writes scenes as a data folder in the official layouts of POPE, VQA v2 and COCO."""
 
-import importlib.metadata
 import itertools
 import json
 import re
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from vrp import __version__
 from vrp.data.datasets.pope import POPE_SPLITS
 from vrp.data.object_boxes import INSTANCES_FILE
 from vrp.data.scenes.annotators import annotate
@@ -170,7 +170,7 @@ def _write_folder(folder: Path, namespace: str, scenes: Iterable[_NumberedScene]
         lines = "".join(json.dumps(row._asdict()) + "\n" for row in rows)
         write_text(folder / POPE_FILE.format(split=split), lines)
     about = {
-        "made_by": f"vrp {importlib.metadata.version('vrp')}",
+        "made_by": f"vrp {__version__}",
         "namespace": namespace,
         "n_images": n_images,
         "n_pope_images": len(pope_images),
