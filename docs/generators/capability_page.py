@@ -5,16 +5,17 @@ from measured_pages import made_on, recorded
 
 _HEAD = """# Models and readings
 
-Every reading and every intervention was run on a small checkpoint with random weights of each class
-of transformers; ✓: the stage succeeded and its table holds the values. `python
-benchmarks/capabilities.py` does it again. What works with a class works with its published
-checkpoints of every size, as far as the code goes; [your own model](own-model.md) says how one is
-checked when it is loaded.
+Every reading and every intervention was run on a small checkpoint with random weights, for each
+transformers class. ✓ means that the stage succeeded and its table holds the values. `python
+benchmarks/capabilities.py` repeats the runs. If a class works, the same code runs its published
+checkpoints of every size; [your own model](own-model.md) says how a checkpoint is verified when it
+is loaded.
 """
 _REFUSED = """## What `family: auto` refuses
 
-From the default configuration of each image-text-to-text model of transformers. A checkpoint whose
-configuration differs may pass; one that passes is still verified on one item when it is loaded.
+The table uses the default configuration of each image-text-to-text model of transformers. A
+checkpoint with another configuration may be accepted; it is then verified on one item when it is
+loaded.
 Each of these needs [a family of its own](extend/family.md).
 
 """

@@ -8,8 +8,8 @@ from vrp.cli import build_parser
 
 _HEAD = """# Commands
 
-What `vrp <command> --help` says. Stages come first; each has [a page of its own](stages.md). Paths
-of tables that are not given are those of the study's folder.
+The output of `vrp <command> --help`. Stages come first; each has [a page of its own](stages.md).
+Paths of tables default to those of the study's folder.
 """
 
 

@@ -8,11 +8,11 @@ from vrp.plots.figures import load_figures
 _DEMO = Path(os.environ.get("VRP_DEMO", Path(__file__).parents[2] / "results" / "demo"))
 _HEAD = """# Gallery
 
-The figures of the default study, three tiny models on drawn scenes, as `make demo` draws them.
+The figures of the default study (three tiny models on drawn scenes), as drawn by `make demo`.
 """
 _NONE = """
-There was no finished default study where this site was built, so that the pictures are not here:
-run `make demo`, then `make docs`. These are the figures that a study draws:
+This site was built without a finished default study, so the figures are missing: run `make demo`,
+then `make docs`. A study draws these figures:
 """
 
 

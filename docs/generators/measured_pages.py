@@ -10,49 +10,49 @@ from md_text import table
 _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 _PERFORMANCE = """# Performance
 
-Every number is a recorded measurement, named with the processor that it ran on; `python
-benchmarks/<name>.py` repeats it. Ratios are medians of rounds in which the contestants take turns
-in one run, with the least and the most in brackets, so that a machine that slows down favours none.
-Answers of the embedded models are one or two tokens long; longer answers share less. The comparison
-at full size is `benchmarks/full_size.py`; no GPU was at hand to record it.
+Every number is a recorded measurement, listed with its processor; `python benchmarks/<name>.py`
+repeats it. Ratios are medians over rounds in which both sides run alternately, with minimum and
+maximum in brackets, so a machine that slows down favours neither. Answers of the embedded models
+are one or two tokens long; longer answers share less work. The comparison at full size,
+`benchmarks/full_size.py`, has not been recorded, for lack of a GPU.
 """
 _SIMULATIONS = """# Simulations
 
-What intervals, tests, verdicts and guarantees promise, checked on drawn data whose truth is known.
-`python benchmarks/inference.py` and `python benchmarks/risk_control.py` repeat it; `vrp simulate
---config config/demo.yaml` does the same for the counts of a study of yours, before any model runs.
+Intervals, tests, verdicts and guarantees, checked on simulated data with a known truth.
+`python benchmarks/inference.py` and `python benchmarks/risk_control.py` repeat the simulations;
+`vrp simulate --config config/demo.yaml` simulates a study of your own size before any model runs.
 """
 _ONE_SIGNAL = """## One signal, an image for each item
 
 A 95% interval should cover the true AUROC in 95% of studies, and a test at 5% should reject a true
 AUROC of 0.5 in 5%. *Too few* is the share of studies with fewer than ten images of right or of
-wrong answers: they get no number instead of a wrong one. *Levels* is how many values the signal
-takes. Settings in which more than half of the studies have too few are left out.
+wrong answers, which give no number. *Levels* is the number of different values of the signal.
+Settings in which more than half of the studies have too few are not shown.
 """
 _CLUSTERED = """## Few images, several items each
 
-Answers and scores on one image hang together: the shares of their variance that belong to the
-image stand under *answers* and *scores*.
+Answers and scores on one image are correlated: *answers* and *scores* give the shares of their
+variance that are due to the image.
 """
 _VERDICTS = """## Verdicts at the papers' counts
 
-Families of signals that tell nothing beyond what is said, at the accuracy of each published model:
-how often a verdict is *yes*, which would be wrong, and how often *no*. *Answer* marks signals that
-only know the emitted answer.
+Families of uninformative signals, at the accuracy of each published model: how often the verdict is
+*yes*, which is wrong, and how often it is *no*. *Answer* marks signals that know only the emitted
+answer.
 """
 _EFFECTS = """## Interventions at the papers' counts
 
-How often an effect on accuracy is found, and how often none is shown, where a share of the answers
-changes.
+How often an effect on accuracy is found, and how often it is shown to be none, by the share of
+answers that change.
 """
 _GUARANTEES = """## Thresholds with a guarantee
 
-How often the accepted answers are truly wrong more often than α, which may happen in 10% of the
-calibrations; *accepted* beside the share that an oracle accepts, which knows the risk. The worst
-setting of all is {worst:.1%}. One question an image, by the exact binomial tail:
+How often the true risk of accepted answers exceeds α, which may happen in 10% of the calibrations.
+*Accepted* is given next to the share that an oracle accepts, which knows the risk. The worst of all
+settings has {worst:.1%}. One question per image, by the exact binomial tail:
 """
 _SEVERAL = """
-{items} questions an image on {images} images, by betting; labels of an image are independent, or
+{items} questions per image on {images} images, by betting; the labels of an image are independent, or
 all drawn together:
 """
 

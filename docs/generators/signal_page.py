@@ -6,14 +6,14 @@ from vrp.signals.registry import SIGNALS, Signal
 
 _HEAD = """# Signals
 
-A signal is one number for each answer that may tell right answers from wrong ones. Each is a column
-of [`signals.parquet`](tables.md#signals) and is judged in [`metrics.parquet`](tables.md#metrics).
-A signal counts as *deployable* if it can be read without annotations. [Your own
-signal](extend/signal.md) appears beside these.
+A signal is one number for each answer that may separate right answers from wrong ones. Each is a
+column of [`signals.parquet`](tables.md#signals) and is evaluated in
+[`metrics.parquet`](tables.md#metrics). A signal is *deployable* if it can be read without
+annotations. [Your own signal](extend/signal.md) is treated like these.
 
-*Sure when* says which values speak for a right answer, as the papers or common practice have it;
-the AUROC is computed in this direction. `needs` names the columns of other tables that it is
-computed from; where they were not captured, the signal is null.
+*Sure when* says which values indicate a right answer, according to the papers or common practice;
+the AUROC is computed in this direction. *Needs* lists the columns of other tables that the signal
+is computed from; if they were not captured, the signal is null.
 """
 _KINDS = {
     "structural": "Where attention looks",

@@ -76,7 +76,7 @@ def _files(stage: Stage) -> str:
     rows = [_file_row(option.artifact, option.writes) for option in path_options(stage)]
     if not rows:
         return ""
-    head = table(["", "file", "holds", "made by"], rows)
+    head = table(["", "file", "content", "made by"], rows)
     return f"## Files\n\nPaths are relative to `results/<study>`.\n\n{head}"
 
 
@@ -96,7 +96,7 @@ def _keys(stage: Stage) -> str:
         return ""
     text = table(["key", "default", "meaning"], rows)
     if stage.batch_key:
-        text += f"\n`{stage.batch_key}` and `models.*.batch_size` change speed and memory only.\n"
+        text += f"\n`{stage.batch_key}` and `models.*.batch_size` change only speed and memory.\n"
     return f"## Keys\n\nThe stage is rerun when one of these changes.\n\n{text}"
 
 
@@ -126,9 +126,9 @@ def _cost(stage: Stage) -> str:
     if not rows:
         return ""
     return (
-        "## Cost\n\nAs planned for all models together, one job after the other: the default study "
-        "on one processor core, the papers' study on one A100 with 80 GB. `vrp plan` does the same "
-        "for yours.\n\n" + table(["study", "jobs", "answers", "time", "memory of the device"], rows)
+        "## Cost\n\nPlanned cost of all models, with one job after the other: the default study on "
+        "one processor core, the papers' study on one A100 with 80 GB. `vrp plan` plans your own "
+        "study.\n\n" + table(["study", "jobs", "answers", "time", "device memory"], rows)
     )
 
 

@@ -13,12 +13,13 @@ from vrp.tables.schema import TableSchema
 
 _HEAD = """# Tables
 
-Every table of a study is a Parquet file under `results/<study>`. Types, units, shapes and meanings
-are part of the file itself, in the metadata of its columns; this page is written from the same
-schemas. [Read the tables](read-tables.md) shows how to open them from polars, pandas and DuckDB.
+Every table of a study is a Parquet file under `results/<study>`. Types, units, shapes and
+descriptions are stored in the file itself, in the metadata of its columns; this page is generated
+from the same schemas. [Read the tables](read-tables.md) shows how to open them with polars, pandas
+and DuckDB.
 
-A value that is **null** does not apply or was not captured; one that is **NaN** is undefined for
-this item alone, and the column `note` says why. The key names a row and orders the rows.
+A **null** value does not apply or was not captured. A **NaN** value is undefined for this item only,
+and the column `note` says why. The key identifies a row and defines the order of rows.
 """
 
 

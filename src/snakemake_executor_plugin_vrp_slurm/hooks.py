@@ -76,7 +76,7 @@ def missing_name(dependency: Dependency) -> str | None:
 
 
 def describe_missing(dependency: Dependency, name: str) -> str:
-    """Return a line that says what is missing, in which version, and how to mend it."""
+    """Return a line that says what is missing, in which version, and how to fix it."""
     distribution, tested, _ = dependency
     try:
         installed = f"{distribution} {importlib.metadata.version(distribution)} has no {name}"

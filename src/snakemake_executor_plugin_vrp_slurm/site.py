@@ -80,7 +80,7 @@ def read_site(path: Path | None) -> Site:
         )
     for key, value in found.items():
         if value is not None and not isinstance(value, str | int):
-            raise WorkflowError(f"{path}: {key}: one name is wanted, not {value!r}")
+            raise WorkflowError(f"{path}: {key}: expected one name, not {value!r}")
     return Site(**{key: str(value) for key, value in found.items() if value not in (None, "")})
 
 

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except OSError as error:
-        # A folder that cannot be written, a full disk: the user's to mend, like bad input.
+        # A folder that cannot be written, a full disk: the user's to fix, like bad input.
         if error.strerror is None:
             raise
         place = f"{error.filename}: " if error.filename else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 class InputError(Exception):
     """Something the user gave is wrong.
 
-    The message is one line: what is wrong, where (file, row, key) and how to mend it.
+    The message is one line: what is wrong, where (file, row, key) and how to fix it.
     The command line prints it without a traceback and exits with status 2.
     """
 

@@ -32,6 +32,6 @@ def run(study: StudyConfig) -> None:
             missing.append(name)
     if missing:
         raise InputError(
-            f"{len(missing)} of {len(jobs)} could not be fetched ({', '.join(missing)}); mend "
-            "what each message above says, and run it again"
+            f"{len(missing)} of {len(jobs)} could not be fetched ({', '.join(missing)}); fix what "
+            "the messages above report, and run it again"
         )

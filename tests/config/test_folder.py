@@ -58,7 +58,7 @@ def test_a_path_is_expanded_once(text, path):
         ("a\nb", "line break"),
         ("a\0b", "control character"),
         ("a\u2028b", "line break"),
-        ("a\udc80b", "no text"),
+        ("a\udc80b", "not text"),
         ("-rf", "reads as an option"),
         ("x" * 256, "255 bytes"),
         ("ü" * 128, "255 bytes"),

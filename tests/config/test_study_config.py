@@ -103,7 +103,7 @@ def test_defaults_are_the_papers_items():
         (asking("pope", "open"), ["its task is existence"]),
         (asking("own", "text"), ["existence or counting or spatial or open"]),
         (asking("textvqa", "text", split="../val"), ["without slashes"]),
-        (asking("textvqa", "text"), ["drawn scenes have not", "data.origin"]),
+        (asking("textvqa", "text"), ["drawn scenes do not have", "data.origin"]),
         (asking("textvqa", "text", data={"origin": "official"}), ["textvqa", "data.official"]),
         ({"models": {"m": MODEL}}, ["'study' is missing"]),
     ],

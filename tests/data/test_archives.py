@@ -145,11 +145,11 @@ def test_a_member_never_unpacks_to_more_than_it_announces(tmp_path):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a", "a/b"], "'a' is there twice"),
-        (["a/b", "a"], "'a' is there twice"),
-        (["a/", "a"], "'a' is there twice"),
-        (["a/b", "a/./b"], "'a/./b' is there twice"),
-        (["x", "y", "x"], "'x' is there twice"),
+        (["a", "a/b"], "'a' occurs twice"),
+        (["a/b", "a"], "'a' occurs twice"),
+        (["a/", "a"], "'a' occurs twice"),
+        (["a/b", "a/./b"], "'a/./b' occurs twice"),
+        (["x", "y", "x"], "'x' occurs twice"),
         (["n" * 400], "'nnn.*…' has a name of more than 255 bytes"),
         (["d/" + "ü" * 200 + "/a"], "has a name of more than 255 bytes"),
     ],
@@ -217,7 +217,7 @@ def test_a_page_instead_of_the_file_is_not_taken_for_it(server, tmp_path, page):
     root, url = server
     archives = [Archive(f"{url}/q.json", "pope")]
     (root / "q.json").write_text(page.replace("\n}", '}}\n{"question_id": 2}'))
-    with pytest.raises(InputError, match=r"q\.json: what arrived is no JSON"):
+    with pytest.raises(InputError, match=r"q\.json: the download is not JSON"):
         download_official(tmp_path / "data", archives)
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert not_downloaded(tmp_path / "data", archives) == ["q.json"]

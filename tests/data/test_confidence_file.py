@@ -92,7 +92,7 @@ def refused(tmp_path, rows, **options):
 def test_what_is_wrong_is_named_with_its_line(tmp_path):
     good = {"id": 1, "correct": True, "score": 0.5}
     for bad, expected in (
-        (good, "line 2: id '1' is there already"),
+        (good, "line 2: id '1' is already used"),
         ({"id": 2, "correct": "yes", "score": 0.5}, "line 2: 'correct' is 'yes'; expected true"),
         ({"id": 2, "correct": 0.5, "score": 0.5}, "line 2: 'correct' is 0.5; expected true"),
         ({"id": 2, "correct": 2, "score": 0.5}, "line 2: 'correct' is 2; expected true"),

@@ -124,7 +124,9 @@ def test_without_the_extension_its_name_is_unknown(tmp_path):
 
 
 def test_what_it_lacks_is_said(signs, tmp_path):
-    with pytest.raises(InputError, match=r"scenes have not: set data\.origin to official or local"):
+    with pytest.raises(
+        InputError, match=r"scenes do not have: set data\.origin to official or local"
+    ):
         study(tmp_path, origin="scenes")
     repository = {"pope": {"repository": "a/b", "revision": "main"}}
     with pytest.raises(InputError, match="signs, which is not read from the hub"):

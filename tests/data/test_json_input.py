@@ -67,7 +67,7 @@ KINDS = {
     "expected JSON or JSON lines, found 'yes'": b"yes\nno\n",
     "not UTF-8 text": b'{"answer": "caf\xe9"}',
     "holds no records": b" \n",
-    "key 'answer' is there twice, with different values": b'{"answer": "Yes", "answer": "No"}',
+    "key 'answer' occurs twice with different values": b'{"answer": "Yes", "answer": "No"}',
     "line 2, column 16: malformed JSON": LINES.splitlines()[0] + b'\n{"question_id":\n',
     "line 3, column 13: malformed JSON": b'{\n "results": [\n  {"answer" "Yes"}]}',
     "maximum recursion depth": b"[" * 100_000,

@@ -71,7 +71,7 @@ def test_what_is_no_annotation_file_is_refused(tmp_path, spoil):
     spoil(content)
     path.write_text(json.dumps(content))
     with pytest.raises(
-        InputError, match=r"instances\.json: is no annotation file in COCO's format"
+        InputError, match=r"instances\.json: is not an annotation file in COCO's format"
     ):
         read_annotations(path)
 

@@ -217,7 +217,7 @@ def _insert(path: Path, before: str, code: str) -> None:
     if before.startswith("stage "):
         mark = f'\n    Stage(\n        "{before.removeprefix("stage ")}",'
         code = indent(f"{code.rstrip()},", "    ")
-    assert text.count(mark) == 1, f"{path.name} has no {mark!r}: mend docs/extend/stage.md"
+    assert text.count(mark) == 1, f"{path.name} has no {mark!r}: fix docs/extend/stage.md"
     path.write_text(text.replace(mark, f"\n{code.rstrip()}{mark}"))
 
 

@@ -242,7 +242,7 @@ def test_what_it_cannot_read_is_refused(here, there, tmp_path, capsys, change, e
 
 def test_files_and_folders_that_do_not_fit_are_refused(here, there, changed, tmp_path, capsys):
     probe, hidden = here / "probe.safetensors", there / "hidden.parquet"
-    assert "is no saved probe" in refusal(capsys, "--apply", hidden, "--to", there)
+    assert "is not a saved probe" in refusal(capsys, "--apply", hidden, "--to", there)
     assert "holds no signals.parquet" in refusal(capsys, "--apply", probe, "--to", tmp_path)
     nothing = tmp_path / "nothing.safetensors"
     write_saved_probe(nothing, None, provenance={"weights": WEIGHTS})

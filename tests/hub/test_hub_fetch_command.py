@@ -50,7 +50,7 @@ def test_what_cannot_be_had_keeps_nothing_else_from_being_fetched(
     assert sum("lab/gated: its licence is not accepted" in line for line in lines) == 1
     assert sum("lab/none: it is neither a folder here" in line for line in lines) == 1
     assert lines[-1] == (
-        "vrp fetch: 2 of 4 could not be fetched (gated, none); mend what each message above says, "
+        "vrp fetch: 2 of 4 could not be fetched (gated, none); fix what the messages above report, "
         "and run it again"
     )
     assert list(cache.glob(f"*/snapshots/{commit}/model.safetensors"))

@@ -235,7 +235,7 @@ def test_the_main_condition(mask: object, ablate: object, main: tuple[str, str |
         ),
         (
             {"mask": {"conditions": [{"kind": "top", "share": 0.3, "layers": [5, 2]}]}},
-            "[5, 2] is no range",
+            "[5, 2] is not a range",
         ),
         (
             {

@@ -125,7 +125,7 @@ def _values():
             lambda text: text.replace(b"short_answer", b"plain"),
             "not as it was written",
         ),
-        ("card.json", lambda text: b"[1]", "no JSON object"),
+        ("card.json", lambda text: b"[1]", "not a JSON object"),
         ("monitor.safetensors", None, "cannot be read"),
         ("monitor.safetensors", lambda text: text[:-1] + b"x", "is not the file that"),
     ],

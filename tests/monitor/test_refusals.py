@@ -94,7 +94,7 @@ def test_padding_on_the_right(monitor, loaded, asked):
     ("options", "message"),
     [
         ({"num_beams": 2}, "pass num_beams=1"),
-        ({"num_return_sequences": 2}, "of beams or several"),
+        ({"num_return_sequences": 2}, "come from beam search"),
         ({"do_sample": True}, "pass do_sample=False"),
         ({"prompt_lookup_num_tokens": 3}, "decoding is assisted"),
         ({"assistant_model": object()}, "decoding is assisted"),

@@ -83,7 +83,7 @@ def test_items_like_those_of_the_calibration_raise_no_flag(
     written = tmp_path / "check.json"
     options = ["--alpha", "0.4", "--json", str(written)]
     main(["monitor", "check", str(folder), str(questions), "--images", str(images), *options])
-    assert capsys.readouterr().out.endswith("nothing here speaks against the guarantee\n")
+    assert capsys.readouterr().out.endswith("no evidence against the guarantee\n")
     asked = json.loads(written.read_text())
     main(["monitor", "check", str(folder), str(scored), *options])
     read = json.loads(written.read_text())
@@ -158,11 +158,11 @@ def test_few_images_are_undecided(monitor):
 @pytest.mark.parametrize(
     ("risk_p", "drift_p", "words"),
     [
-        (0.5, 0.5, "nothing here speaks against"),
+        (0.5, 0.5, "no evidence against"),
         (0.01, 0.5, "FLAG: more of the accepted answers are wrong"),
         (0.5, 0.001, "FLAG: the scores have drifted"),
         (0.01, 0.001, "FLAG: more answers are wrong than alpha allows, and the scores"),
-        (math.nan, math.nan, "nothing here speaks against"),
+        (math.nan, math.nan, "no evidence against"),
     ],
 )
 def test_the_verdict_follows_the_tests(risk_p, drift_p, words):

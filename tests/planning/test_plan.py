@@ -281,7 +281,7 @@ def test_what_other_programs_took_is_left_out(
     path.write_text(f"s\th:m:s\tcpu_time\n{seconds}\t0:01:00\tNA\n")
     assert list(job_seconds(path, on_gpu=False)) == [seconds]
     path.write_text("s\nsoon\n")
-    with pytest.raises(InputError, match="no benchmark"):
+    with pytest.raises(InputError, match="not a Snakemake benchmark"):
         list(job_seconds(path, on_gpu=False))
 
 
@@ -765,7 +765,7 @@ def test_hidden_tokens_cost_nothing_where_they_are_left_out(paper: StudyConfig) 
         ({"mask": {"conditions": [{"kind": "object"}]}}, "object has no random_object"),
         ({"mask": {"conditions": [{"kind": "top", "share": 0.3, "mode": "pixels"},
                                   {"kind": "random", "share": 0.3}]}},
-         "top_30_pixels has no random_30_pixels to be compared to"),
+         "top_30_pixels has no random_30_pixels to be compared with"),
         ({"ablate": {"conditions": [{"kind": "steer", "doses": [2]}]}},
          "steer_2 has no steer_random_2"),
         ({"data": {"origin": "local"}, "mask": {"conditions": [

@@ -458,7 +458,7 @@ def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:
     [check] = preflight(study(ablate={"conditions": conditions}))
     assert check.failed
     assert (
-        "top_5_mean has no matched_5_mean or random_5_mean to be compared to (there: top_5_mean, "
+        "top_5_mean has no matched_5_mean or random_5_mean to be compared with (found: top_5_mean, "
         "random_5)"
     ) in check.detail
     off = study(ablate={"conditions": conditions, "enabled": False})
@@ -760,7 +760,7 @@ def test_a_command_and_its_children_end_in_time(commands: Commands, tmp_path: Pa
 
 
 BROKEN_PARTS = {
-    "config.json": (b"[]", "no JSON object"),
+    "config.json": (b"[]", "not a JSON object"),
     "tokenizer_config.json": (b'{"auto_map": {"AutoTokenizer": ["x.Y", null]}}', "code of its own"),
     "processor_config.json": (b'{"auto_map": {"AutoProcessor": "x.Y"}}', "code of its own"),
     "generation_config.json": (b'{"eos_token_id": "x"}', "eos_token_id 'x'"),

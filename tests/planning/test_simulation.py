@@ -350,7 +350,7 @@ def test_the_same_command_prints_the_same_numbers(tmp_path, capsys):
     assert [(one["changed"], one["effect"]) for one in content["effects"]] == [*changed_by_effect]
     with pytest.raises(SystemExit):
         main([*command[:-1], "--auroc", "1.5"])
-    assert "--auroc: must lie between 0 and 1" in capsys.readouterr().err
+    assert "--auroc: must be between 0 and 1" in capsys.readouterr().err
 
 
 def test_the_text_carries_the_numbers():

@@ -68,7 +68,7 @@ def test_milliseconds_are_those_of_the_benchmark_files(tmp_path):
 def test_a_broken_benchmark_is_named(tmp_path):
     path = tmp_path / "0.tsv"
     path.write_text("no benchmark\n")
-    with pytest.raises(InputError, match=r"0\.tsv: is no benchmark"):
+    with pytest.raises(InputError, match=r"0\.tsv: is not a Snakemake benchmark"):
         item_times([model()], {("one", "extract"): [path]})
 
 

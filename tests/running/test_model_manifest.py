@@ -122,7 +122,7 @@ def test_a_malformed_manifest_is_one_clear_line(content: str, folder: Path, tmp_
 
 def test_a_file_of_something_else_is_no_manifest(folder: Path, tmp_path: Path):
     write_sealed_json(tmp_path / "m.json", {"origin": "scenes"})
-    with pytest.raises(InputError, match="is no model manifest"):
+    with pytest.raises(InputError, match="is not a model manifest"):
         read_manifest(tmp_path / "m.json", model_in(folder))
 
 
@@ -210,9 +210,9 @@ def test_of_sharded_weights_those_that_the_index_names_are_listed(folder: Path, 
     ("damage", "message"),
     [
         (lambda f: (f / "model-00002-of-00002.safetensors").unlink(), "00002.*is missing"),
-        (lambda f: (f / "model.safetensors.index.json").write_text("{"), "is no index"),
+        (lambda f: (f / "model.safetensors.index.json").write_text("{"), "is not an index"),
         (lambda f: shard_again(f, c="model-00001-of-00002.safetensors"), "00001.* lacks c, which"),
-        (lambda f: shard_again(f, c="../other.safetensors"), "is no index"),
+        (lambda f: shard_again(f, c="../other.safetensors"), "is not an index"),
     ],
 )
 def test_a_shard_that_is_not_whole_is_one_clear_line(damage, message, folder: Path, tmp_path: Path):
@@ -255,5 +255,5 @@ def test_an_index_that_is_no_text_is_one_line(folder: Path):
     (folder / "model.safetensors").unlink()
     for content in (b"\xff\xfe{}", b"[]", b"[" * 10**5, b'{"weight_map": {"a": "b.safetensors"}}'):
         (folder / "model.safetensors.index.json").write_bytes(content)
-        with pytest.raises(InputError, match="is no index of weights"):
+        with pytest.raises(InputError, match="is not an index of weights"):
             describe_folder(model_in(folder), folder, revision=None)

@@ -45,7 +45,7 @@ def test_a_file_of_comments_only(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("account: [a, b]", "account: one name is wanted"),
+        ("account: [a, b]", "account: expected one name"),
         ("gpu: a100", "unknown key 'gpu'; keys are account, cpu_account, gpu_account"),
         ("- account", "not a mapping"),
         ("account: 'a", "not valid YAML"),

@@ -283,7 +283,7 @@ def test_a_missing_image_is_named_and_never_replaced_in_silence(study, dataset, 
     (study.images / image_name(3)).unlink()
     refusal = study.refusal(dataset)
     assert "(dropped: 1 image not found)" in refusal
-    assert f"images to mend: {name}" in refusal
+    assert f"images to fix: {name}" in refusal
     said = study.sample(dataset, count=N_IMAGES - 2)
     assert said.count("\n") == 1
     assert "images not found, their questions left out" in said

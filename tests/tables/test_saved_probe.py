@@ -88,11 +88,11 @@ def test_files_that_are_no_probe_are_refused(tmp_path):
         read_saved_probe(tmp_path / "none")
     text = tmp_path / "text"
     text.write_text("no probe")
-    with pytest.raises(InputError, match=r"text: is no saved probe \("):
+    with pytest.raises(InputError, match=r"text: is not a saved probe \("):
         read_saved_probe(text)
     other = tmp_path / "model.safetensors"
     save_file({"weights": np.zeros(3)}, other)
-    with pytest.raises(InputError, match=r"model\.safetensors: is no saved probe; give"):
+    with pytest.raises(InputError, match=r"model\.safetensors: is not a saved probe; give"):
         read_saved_probe(other)
 
 

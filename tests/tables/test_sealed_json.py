@@ -10,7 +10,7 @@ from vrp.tables.sealed_json import read_sealed_json, write_sealed_json
 def test_what_is_no_object_is_one_line(tmp_path, content):
     path = tmp_path / "list.json"
     path.write_text(content)
-    with pytest.raises(InputError, match=r"list\.json: is no JSON object \(damaged\?\)"):
+    with pytest.raises(InputError, match=r"list\.json: is not a JSON object \(damaged\?\)"):
         read_sealed_json(path, made_by="gather")
 
 

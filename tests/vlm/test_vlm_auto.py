@@ -760,7 +760,7 @@ def test_an_image_processor_that_mirrors_is_seen(vlms, monkeypatch):
         "_run_image_processor",
         lambda image, **options: run(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), **options),
     )
-    with pytest.raises(InputError, match="where the image tokens look"):
+    with pytest.raises(InputError, match="the image tokens cannot be located"):
         fresh.bind(vlms["gemma3"].model)
 
 

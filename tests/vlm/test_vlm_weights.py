@@ -349,7 +349,7 @@ BROKEN = (
         "a template that is a number": (
             "chat_template.json",
             b'{"chat_template": 5}',
-            "is no text",
+            "is not text",
         ),
         "no default template": (
             "chat_template.json",
@@ -358,7 +358,7 @@ BROKEN = (
         ),
     }
     | {
-        f"{file}, {name}": (file, content, "no JSON object|cannot be loaded|valid JSON")
+        f"{file}, {name}": (file, content, "not a JSON object|cannot be loaded|valid JSON")
         for file in ("config.json", "tokenizer_config.json", "processor_config.json")
         for name, content in {
             "a list": b"[]",
@@ -370,11 +370,11 @@ BROKEN = (
     | {
         f"generation_config.json, {content!r}": ("generation_config.json", content, words)
         for content, words in {
-            b"{broken": "generation_config.json is no JSON object",
-            b"[]x": "generation_config.json is no JSON object",
-            b"1": "generation_config.json is no JSON object",
-            b"\xff\xfe{}": "generation_config.json is no JSON object",
-            b"[" * 10**5: "generation_config.json is no JSON object",
+            b"{broken": "generation_config.json is not a JSON object",
+            b"[]x": "generation_config.json is not a JSON object",
+            b"1": "generation_config.json is not a JSON object",
+            b"\xff\xfe{}": "generation_config.json is not a JSON object",
+            b"[" * 10**5: "generation_config.json is not a JSON object",
             b'{"eos_token_id": "x"}': "eos_token_id 'x' in its generation_config.json",
             b'{"eos_token_id": []}': r"eos_token_id \[\]",
             b'{"eos_token_id": [2, "2"]}': r"eos_token_id \[2, '2'\]",

@@ -60,7 +60,9 @@ def test_configuration_files_together_may_repeat_a_key(here):
 
 
 def test_a_template(here):
-    with pytest.raises(InputError, match=r"^a\.yaml: key '__use_yte__': a template is not read"):
+    with pytest.raises(
+        InputError, match=r"^a\.yaml: key '__use_yte__': templates are not supported"
+    ):
         refuse(configfiles=[write(here / "a.yaml", "__use_yte__: true\n?1 + 1: 2")])
 
 

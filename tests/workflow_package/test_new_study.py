@@ -41,7 +41,7 @@ def test_a_new_study_has_a_valid_configuration_a_snakefile_and_profiles(tmp_path
     [
         ("My Study", "use lower-case letters"),
         ("zoo-mine", "use lower-case letters"),
-        ("taken", "is there already"),
+        ("taken", "exists and is not empty"),
     ],
 )
 def test_folders_that_cannot_be_a_study_are_refused(tmp_path, name, message):

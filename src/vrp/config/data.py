@@ -123,7 +123,7 @@ class DataConfig(Section):
         absolute = [folder for folder in folders if Path(folder).is_absolute()]
         if absolute and self.origin != "local":
             raise ValueError(
-                f"images in {absolute[0]!r}, outside the data folder, are read where origin is "
+                f"images in {absolute[0]!r}, outside the data folder, are read only if origin is "
                 f"local; {self.origin} writes its images itself"
             )
         return self

@@ -55,7 +55,9 @@ def _refuse_unusable(path: str) -> None:
     if found := next((sign for sign in "{}" if sign in path), None):
         raise ValueError(f"a path may hold no {found}: Snakemake reads braces as wildcards")
     if any(unicodedata.category(sign) in _NOT_PRINTED for sign in path):
-        raise ValueError("a path may hold no line break, control character or byte that is no text")
+        raise ValueError(
+            "a path may hold no line break, control character or byte that is not text"
+        )
     if path.startswith("-"):
         raise ValueError("a path that opens with - reads as an option; write it from the root (/)")
     if any(len(name.encode()) > _LONGEST_NAME for name in path.split("/")):

@@ -60,7 +60,7 @@ class MaskEntry(ConditionEntry):
         require_repeatable(kind.name, self.seeds, repeated=kind.repeated)
         if self.layers is not None and not 0 <= self.layers[0] <= self.layers[1]:
             raise ValueError(
-                f"layers: {list(self.layers)} is no range; give the first and the last, from 0"
+                f"layers: {list(self.layers)} is not a range; give the first and the last, from 0"
             )
         return self
 

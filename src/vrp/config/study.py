@@ -138,7 +138,7 @@ class StudyConfig(Section):
 
 
 _LACKS_IT = {
-    "scenes": "which the drawn scenes have not",
+    "scenes": "which the drawn scenes do not have",
     "official": "which has no official archives",
     "hub": "which is not read from the hub",
 }

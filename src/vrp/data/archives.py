@@ -108,7 +108,7 @@ def _require_json(path: Path) -> None:
         path.unlink()
         shown = line[:40].decode("utf-8", "replace")
         raise InputError(
-            f"{path}: what arrived is no JSON (it begins with {shown!r}) and was deleted; check "
+            f"{path}: the download is not JSON (it begins with {shown!r}) and was deleted; check "
             "the address and any proxy on the way, then run it again"
         )
 
@@ -128,7 +128,7 @@ def unpack(archive: Path, folder: Path) -> None:
                 if reason := _refusal(member, root):
                     raise InputError(f"{archive}: {_shown(member)} {reason}; not unpacked")
             if clash := _clash(members):
-                raise InputError(f"{archive}: {_shown(clash)} is there twice; not unpacked")
+                raise InputError(f"{archive}: {_shown(clash)} occurs twice; not unpacked")
             _require_room(archive, root, sum(member.file_size for member in members), len(members))
             for member in tqdm(members, unit="file", desc=archive.name, mininterval=5):
                 _extract(packed, member, root)
@@ -139,7 +139,7 @@ def unpack(archive: Path, folder: Path) -> None:
         raise InputError(f"{archive}: cannot be unpacked ({error}); unpack it by hand") from None
     except OSError as error:
         raise InputError(
-            f"{archive}: cannot be unpacked into {folder} ({error.strerror or error}); mend that, "
+            f"{archive}: cannot be unpacked into {folder} ({error.strerror or error}); fix that, "
             "or unpack it by hand"
         ) from None
 
@@ -203,5 +203,5 @@ def _require_room(archive: Path, folder: Path, n_bytes: int, n_members: int) -> 
     if n_bytes > free:
         raise InputError(
             f"{archive}: unpacks to {n_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in "
-            f"{folder}; free some, or set data.folder to a larger file system"
+            f"{folder}; free some space, or set data.folder to a larger file system"
         )

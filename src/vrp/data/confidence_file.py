@@ -119,7 +119,7 @@ def _read_rows(path: Path) -> list[Record]:
     text = read_text(path)
     records = read_records(path) if text.lstrip()[:1] in ("{", "[") else _table_rows(text, path)
     if not records:
-        raise InputError(f"{path}: holds no rows; expected one answer a line")
+        raise InputError(f"{path}: holds no rows; expected one answer per line")
     return records
 
 
@@ -143,7 +143,7 @@ def _table_rows(text: str, path: Path) -> list[Record]:
                 cells = (value.strip() or None for value in values)
                 records.append(Record(where, dict(zip(names, cells, strict=True))))
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; mend the table") from error
+        raise InputError(f"{path}, line {reader.line_num}: {error}; fix the table") from error
     return records
 
 
@@ -218,7 +218,7 @@ def _unique_ids(records: Sequence[Record], key: str) -> list[str]:
         name = id_field(record, key)
         if name in where:
             raise InputError(
-                f"{record.where}: id {printable(name)!r} is there already ({where[name]}); ids "
+                f"{record.where}: id {printable(name)!r} is already used ({where[name]}); ids "
                 "must differ: give --id the column that tells the rows apart"
             )
         where[name] = record.where

@@ -185,7 +185,7 @@ def _parquet_files(
         ) from None
     except (datasets.exceptions.DatasetsError, OSError) as error:
         raise InputError(
-            f"{repository}: is no data set of Parquet files ({_one_line(error)})"
+            f"{repository}: is not a data set of Parquet files ({_one_line(error)})"
         ) from None
     splits = {str(split): list(paths) for split, paths in (builder.config.data_files or {}).items()}
     if source.split not in splits:
@@ -251,8 +251,8 @@ def _rows(parquet: Path, label: str, where: str, columns: HubColumns) -> Iterato
             yield f"{where}, row {number}", row
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(
-            f"{where}: cannot be read ({_one_line(error)}); it was published so: choose another "
-            "revision"
+            f"{where}: cannot be read ({_one_line(error)}); it was published like this: "
+            "choose another revision"
         ) from None
 
 

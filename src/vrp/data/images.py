@@ -287,7 +287,7 @@ def _read_bytes(path: Path, name: str) -> bytes:
         if size == 0:
             raise InputError(f"{name}: the image file is empty (zero bytes); download it again")
         if size > MAX_BYTES:
-            raise InputError(f"{name}: {size} bytes is no image (limit {MAX_BYTES}); remove it")
+            raise InputError(f"{name}: {size} bytes is not an image (limit {MAX_BYTES}); remove it")
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror}); check access") from error

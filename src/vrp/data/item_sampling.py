@@ -287,5 +287,5 @@ def _refuse_shortage(
         + "; "
         + (f"lower the count to {usable} or add data" if usable else "add data")
         + (_MORE_REACHABLE if UNREACHABLE in dropped else "")
-        + (f"; images to mend: {first_few(images)}" if images else "")
+        + (f"; images to fix: {first_few(images)}" if images else "")
     )

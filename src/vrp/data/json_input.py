@@ -73,7 +73,7 @@ def read_json(
     """The one JSON object that a file holds. Raises InputError where there is none."""
     values = _texts(path, json.JSONDecoder(object_hook=object_hook, parse_constant=_null))
     if not values:
-        raise InputError(f"{path}: empty, so malformed JSON; mend or re-download")
+        raise InputError(f"{path}: empty, so malformed JSON; fix it or download it again")
     if len(values) > 1:
         raise InputError(f"{path}: holds JSON lines, not one object; wrong file?")
     value = values[0][1]
@@ -93,7 +93,7 @@ def read_values(path: Path) -> list[Located]:
         rows = (row for _, of_list in values for row in of_list)
         values = [(f"{path}, row {i}", row) for i, row in enumerate(rows, 1)]
     if not values:
-        raise InputError(f"{path}: holds no records; expected one JSON object a line")
+        raise InputError(f"{path}: holds no records; expected one JSON object per line")
     return values
 
 
@@ -109,7 +109,9 @@ def as_record(located: Located) -> Record:
     """A value that is an object. Raises InputError naming file and line where it is none."""
     where, value = located
     if not isinstance(value, dict):
-        raise InputError(f"{where}: a JSON {_kind(value)}, not an object; one object a line")
+        raise InputError(
+            f"{where}: a JSON {_kind(value)}, not an object; write one object per line"
+        )
     return Record(where, value)
 
 
@@ -142,11 +144,11 @@ def _malformed(path: Path, lines_before: int, error: Exception) -> InputError:
     if isinstance(error, json.JSONDecodeError):
         return InputError(
             f"{path}, line {lines_before + error.lineno}, column {error.colno}: malformed JSON "
-            f"({error.msg}); mend or re-download"
+            f"({error.msg}); fix it or download it again"
         )
     # Numbers of thousands of digits, deep nesting, a key that is there twice.
     return InputError(
-        f"{path}, line {lines_before + 1}: JSON that cannot be read ({error}); mend it"
+        f"{path}, line {lines_before + 1}: JSON that cannot be read ({error}); fix it"
     )
 
 
@@ -246,7 +248,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         for key, value in pairs:
             if fields[key] != value:
-                raise ValueError(f"key {key!r} is there twice, with different values")
+                raise ValueError(f"key {key!r} occurs twice with different values")
     return fields
 
 

@@ -88,11 +88,11 @@ def read_annotations(path: Path) -> Annotations:
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); put COCO's instances file there or "
-            "mend boxes.instances"
+            "fix boxes.instances"
         ) from error
     except (JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: is no annotation file in COCO's format, with images, categories and "
+            f"{path}: is not an annotation file in COCO's format, with images, categories and "
             f"annotations ({type(error).__name__}: {error})"
         ) from error
     return Annotations(frozenset(names.values()), images)

@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "masking_changes_right", "Right, and changed by masking",
-        "right, and another answer when the most attended image tokens are hidden",
+        "right, and the answer changes when the most attended image tokens are hidden",
         lambda facts: facts.changed, _right,
     ),
 )  # fmt: skip

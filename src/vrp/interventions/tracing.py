@@ -9,7 +9,7 @@ KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH = "knockout_image", "knockout_text", "patch
 KINDS: Mapping[str, str] = {
     KNOCKOUT_IMAGE: "no attention to the image",
     KNOCKOUT_TEXT: "no attention to the question",
-    PATCH: "state with the image put into the run with a blank one",
+    PATCH: "state patched into the run with a blank image",
 }
 """Kind of edit → what it does, in words."""
 

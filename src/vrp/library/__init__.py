@@ -1,1 +1,1 @@
-"""The package as a library: a loaded model that is asked one question, and a finished study."""
+"""The package as a library: a loaded model that answers one question, and a finished study."""

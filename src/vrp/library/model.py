@@ -1,4 +1,5 @@
-"""A model to be asked one question at a time, with the code of the stages that fill the tables."""
+"""A model that answers one question at a time, using the code of the stages that fill the
+tables."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -59,19 +60,19 @@ if TYPE_CHECKING:
 _Kind = TypeVar("_Kind", bound=Section)
 
 ImageLike = Image.Image | str | Path
-"""An image, or the file that it is in."""
+"""An image, or its file."""
 Rows = Sequence[Mapping[str, Any]]
-"""Rows as `mask.conditions` or `ablate.conditions` of a configuration has them."""
+"""Rows as in `mask.conditions` or `ablate.conditions` of a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a model is asked and read: what a study's configuration says, or its defaults."""
+    """How a model is asked and read: the settings of a study's configuration, or the defaults."""
 
     seed: int = 0
-    """Sampled answers and random conditions derive from it and from the item's id."""
+    """Seed of sampled answers and random conditions, together with the item's id."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
-    """Longest answers, and what is read."""
+    """Maximum lengths of answers, and the quantities that are read."""
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     """When an answer is correct."""
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
@@ -83,7 +84,7 @@ class Settings:
     heavy_places: Mapping[tuple[int, int], NDArray[np.bool_]] = field(default_factory=dict)
     """Grid → (n_layers, S): places that are attention sinks in most images of a study."""
     probes: "Mapping[int, FoldProbes]" = field(default_factory=dict)
-    """Fold → its probes, which conditions of the ablation read."""
+    """Fold → its probes, which conditions of the ablation use."""
     fold_of: Mapping[str, int] = field(default_factory=dict)
     """Item of the study → the fold that held it out."""
 
@@ -111,12 +112,12 @@ def load(
         family: name of the model family; None: the one that fits the checkpoint.
         revision: commit, tag or branch of a hub checkpoint.
         dtype: float32, bfloat16 or float16; of a loaded model its own.
-        device: cpu, cuda, cuda:0 …, or auto for the GPU where there is one.
-        device_map: how a model that one GPU cannot hold is spread, such as auto.
+        device: cpu, cuda, cuda:0 …, or auto for a GPU if there is one.
+        device_map: how a model that does not fit on one GPU is distributed, such as auto.
         prompt: the family's prompt variant: `short_answer`, `plain`, or one of its own.
-        image_policy: how images are made to fit; None is the family's own default.
-        min_pixels: the least pixels after resizing, for families with dynamic resolution.
-        max_pixels: the most pixels after resizing, for families with dynamic resolution.
+        image_policy: how images are resized or cropped; None: the family's default.
+        min_pixels: minimum number of pixels after resizing, for dynamic resolution.
+        max_pixels: maximum number of pixels after resizing, for dynamic resolution.
         settings: how it is asked and read; None: the defaults of a study's configuration.
 
     Raises:
@@ -160,7 +161,7 @@ class GivenImages(StudyImages):
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model that is asked one question at a time; made by `vrp.load`."""
+    """A loaded model that answers one question at a time; returned by `vrp.load`."""
 
     vlm: "VLM"
     """The model with its family and tokenizer."""
@@ -190,27 +191,30 @@ class Model:
         boxes: ArrayLike | None = None,
         item_id: str | None = None,
     ) -> Reading:
-        """Ask one question, and read what the study's tables hold of an item.
+        """Ask one question, and read everything that a study's tables hold for an item.
 
-        Signals have the names and the values that the tables have of the same item: a study's item
-        is asked with `model.read(**study.item(item_id))`.
+        Signals have the same names and values as in the tables: `model.read(**study.item(item_id))`
+        reads an item of a study.
 
         Args:
             image: the image, or its file.
             question: the bare question; the prompt is added.
-            k: answers to sample; 0: none, and no distribution over answers. None: the settings'.
-            capture: what is read beside answer and hidden state, as `extract.capture` of a
-                configuration; None: the settings'.
-            blind: whether the answer is scored with a blank image, too. None: the settings'.
-            p_true: whether the model is asked to judge its answer. None: the settings'.
-            task: what the question asks for, such as existence, counting, spatial or open, by which
-                answers are parsed; None: existence where the reference is yes or no, else open.
+            k: number of answers to sample; 0: none, and no distribution over answers. None: as in
+                the settings.
+            capture: quantities to read in addition to answer and hidden state, as in
+                `extract.capture` of a configuration; None: as in the settings.
+            blind: whether to score the answer also with a blank image. None: as in the settings.
+            p_true: whether to ask the model to judge its answer. None: as in the settings.
+            task: what the question asks for, such as existence, counting, spatial or open; it
+                decides how answers are parsed. None: existence if the reference is yes or no, else
+                open.
             answers: every annotator's answer; the answer is then right or wrong, and the truth
                 margin known. Needs `reference`.
-            reference: the right answer, normalised; `answers` is then this one alone if not given.
-            boxes: (n, 4) left, top, right and bottom, in pixels, of the object that is asked for.
-            item_id: names the item; sampled answers derive from it. None: a digest of image and
-                question.
+            reference: the right answer, normalised; the default of `answers` is this one alone.
+            boxes: (n, 4) left, top, right and bottom, in pixels, of the object that the question
+                asks for.
+            item_id: name of the item, from which the sampled answers derive. None: a digest of
+                image and question.
 
         Raises:
             InputError: no such image or task, or a question that does not fit the model.
@@ -254,22 +258,23 @@ class Model:
             conditions: rows as in `mask.conditions` of a configuration, such as
                 `{"kind": "top", "share": 0.3}`. A condition that shows another item's image needs a
                 study; `mode: embedding` takes the mean embedding of this image alone.
-            ablate: rows as in `ablate.conditions`, such as `{"kind": "top", "count": 5}`, of a
-                model that was loaded with `study.load`, whose probes they read. Of an item of the
-                study, those that were fitted without it.
-            task: as of `read`.
-            answers: as of `read`.
-            reference: as of `read`; without it, answers are neither right nor wrong.
-            boxes: as of `read`, for conditions of the object.
-            item_id: as of `read`; random conditions derive from it.
+            ablate: rows as in `ablate.conditions`, such as `{"kind": "top", "count": 5}`. They use
+                a study's probes, so the model must be loaded with `study.load`. For an item of the
+                study, the probes fitted without it are used.
+            task: as in `read`.
+            answers: as in `read`.
+            reference: as in `read`; without it, answers are neither right nor wrong.
+            boxes: as in `read`, for conditions on the object.
+            item_id: as in `read`; random conditions derive from it.
 
         Returns:
-            One row a condition and repeat, the baseline first: `intervention`, `condition`,
+            One row per condition and repeat, the baseline first: `intervention`, `condition`,
             `seed`, `answer`, `parsed`, `correct`, `changed`, `decision_margin`, `share`,
-            `n_masked`, `layer`, `n_neurons`; null where a column is of the other intervention.
+            `n_masked`, `layer`, `n_neurons`; null if a column belongs to the other intervention.
 
         Raises:
-            InputError: a row that is wrong or does not fit the model, or a question as of `read`.
+            InputError: a row is wrong or does not fit the model, or the question is refused as in
+                `read`.
         """
         item, shown = _item(image, question, task, answers, reference, item_id)
         asked = _Question(self.vlm, self.settings, item, shown)
@@ -424,8 +429,8 @@ class _Question:
         of_object = [condition.name for condition in conditions if condition.of_object]
         if of_object and not masked.shows_object(item_id):
             raise InputError(
-                f"{of_object[0]}: give the boxes of the object that is asked for, which must cover "
-                "some image tokens and not all"
+                f"{of_object[0]}: give the boxes of the object that the question asks for, which "
+                "must cover some image tokens and not all"
             )
 
     def _maps(self) -> ItemMaps:

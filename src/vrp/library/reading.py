@@ -1,4 +1,4 @@
-"""What was read of one answer: the rows that a study's tables hold of an item, and figures."""
+"""What was read for one answer: the rows that a study's tables hold for an item, and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,18 +25,18 @@ _BY_LAYER = (
 
 @dataclass(frozen=True, repr=False)
 class Reading:
-    """One answer and what was read with it; made by `Model.read`."""
+    """One answer and what was read with it; returned by `Model.read`."""
 
     item: Item
     """The question and what is known of its answer."""
     image: Image.Image
     """The image."""
     tables: Mapping[str, pl.DataFrame]
-    """Table → its one row (of `hidden`, one a position), as a study's files have them."""
+    """Table → its row (in `hidden`, one row per position), as in a study's files."""
     signals: Mapping[str, float]
     """Signal → value, as in `signals.parquet`; NaN where it is missing."""
     image_policy: str
-    """How the image was made to fit."""
+    """How the image was resized or cropped."""
 
     def __repr__(self) -> str:
         """Show question, answer and the signal that costs nothing."""
@@ -53,7 +53,7 @@ class Reading:
 
     @property
     def parsed(self) -> str | None:
-        """What was understood: yes or no, or the normalised answer; None: unparsed."""
+        """The parsed answer: yes or no, or the normalised answer; None: unparsed."""
         found = self.tables["answers"]["parsed"][0]
         return None if found is None else str(found)
 
@@ -139,7 +139,7 @@ class Reading:
         return draw_attention(fitted(self.image), attended, self._title, which)
 
     def plot_lens(self) -> "Figure":
-        """Draw the margins of the logit lens by layer, and what attention and MLPs add.
+        """Draw the margins of the logit lens and the contributions of attention and MLPs by layer.
 
         Raises:
             InputError: neither was captured.

@@ -60,7 +60,7 @@ class Study:
 
     @property
     def table_names(self) -> list[str]:
-        """Names of the tables that there are."""
+        """Names of the tables that exist."""
         found = [*self.results.files, *(name for one in self.results.models for name in one.files)]
         return [made.name for made in MADE_BY if made.name in found]
 
@@ -94,7 +94,7 @@ class Study:
 
     @property
     def items(self) -> pl.DataFrame:
-        """The items that were asked, a row each."""
+        """The items that were asked, one row each."""
         return self.results.table(ITEMS)
 
     @cached_property
@@ -148,7 +148,7 @@ class Study:
         return next(spec for spec in load_figures() if spec.name == name)
 
     def best_signal(self, model: str) -> "Recommendation | None":
-        """The cheapest signal or probe that tells about as much as the best one, as the report's
+        """The cheapest signal or probe that is about as good as the best one, as the report's
         decision says; None where nothing tells right answers from wrong ones.
 
         Raises:
@@ -225,7 +225,7 @@ class Study:
         return found
 
     def provenance(self, model: str) -> dict[str, str]:
-        """What made a model's answers: checkpoint, revision, weights, versions."""
+        """Provenance of a model's answers: checkpoint, revision, weights, versions."""
         return next(
             dict(one)
             for one in self.results.origins

@@ -28,7 +28,7 @@ CARD, TENSORS, README = "card.json", "monitor.safetensors", "README.md"
 
 
 class FittedModel(Section):
-    """The one model that a monitor is for, and how it is asked."""
+    """The model that a monitor belongs to, and how it is asked."""
 
     name: str
     """Name in the study."""
@@ -55,7 +55,7 @@ class FittedModel(Section):
     eos_token_ids: tuple[int, ...]
     """Tokens that end an answer."""
     max_new_tokens: int
-    """Longest answer, in tokens."""
+    """Maximum length of an answer in tokens."""
     max_new_tokens_by_task: dict[str, int] = Field(default={})
 
 
@@ -73,9 +73,9 @@ class Threshold(Section):
     """What is accepted at one alpha."""
 
     alpha: float = Field(gt=0, lt=1)
-    """Greatest share of wrong answers among those accepted."""
+    """Maximum share of wrong answers among those accepted."""
     delta: float = Field(gt=0, lt=0.5)
-    """Chance that the guarantee fails."""
+    """Probability that the guarantee fails."""
     threshold: float | None
     """Accept answers whose score is at least this; None: accept none."""
     probability: float | None
@@ -109,15 +109,15 @@ class Training(Section):
     n_images: int
     accuracy: float
     n_images_fit: int
-    """Images by which the predictor was chosen and fitted."""
+    """Images on which the predictor was chosen and fitted."""
     n_images_thresholds: int
-    """Images, all others, by which thresholds were found."""
+    """The other images, on which thresholds were found."""
     choice: str
     """Why this predictor was chosen."""
 
 
 class Performance(Section):
-    """How well a monitor does on images that its predictor was not chosen or fitted by."""
+    """How well a monitor works on images that its predictor was not chosen or fitted on."""
 
     auroc: Interval
     """Within strata of task and answer form."""
@@ -128,14 +128,14 @@ class Performance(Section):
 
 
 class Guard(Section):
-    """What predicts right answers without knowing anything of the image or the answer's doubt."""
+    """A predictor of right answers that sees neither the image nor the model's confidence."""
 
     name: str
     auroc: Interval
 
 
 class Card(Section):
-    """What a monitor was fitted for, how well it does, and what it is meant for."""
+    """What a monitor was fitted to, how well it works, and its intended use."""
 
     format: str = FORMAT
     model: FittedModel
@@ -181,7 +181,7 @@ class MonitorFolder(NamedTuple):
     predictor: Predictor
     calibrator: Calibrator
     scores: NDArray[np.float64]
-    """(n,) ascending scores of the threshold items, one of each image: what drift is told by."""
+    """(n,) ascending scores of the threshold items, one of each image, by which drift is tested."""
 
 
 def write_folder(folder: Path, content: MonitorFolder, readme: str) -> None:

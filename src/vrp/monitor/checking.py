@@ -1,4 +1,4 @@
-"""Is a monitor's guarantee still meant? Coverage, risk and drift on fresh labelled items."""
+"""Whether a monitor's guarantee still holds: coverage, risk and drift on new labelled items."""
 
 import json
 import math
@@ -28,9 +28,9 @@ from vrp.stats.risk_control import excess_risk_p, one_item_per_group
 LEVEL = 0.05
 """Level of the test that the risk is above alpha."""
 DRIFT_LEVEL = 0.01
-"""Level of the test that scores are distributed otherwise than in calibration."""
+"""Level of the test that scores are distributed differently from calibration."""
 FEWEST = 20
-"""Images under which nothing is tested."""
+"""Number of images below which nothing is tested."""
 
 
 class Fresh(NamedTuple):
@@ -56,7 +56,7 @@ class Share(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What fresh labelled items say of a monitor."""
+    """Result of a check on new labelled items."""
 
     alpha: float
     n: int
@@ -87,12 +87,12 @@ class Check(NamedTuple):
 
     @property
     def drift_flag(self) -> bool:
-        """Whether scores are shown to be distributed otherwise than in calibration."""
+        """Whether scores are shown to be distributed differently from calibration."""
         return self.drift_p <= DRIFT_LEVEL
 
     @property
     def flagged(self) -> bool:
-        """Whether the guarantee is not meant for such items."""
+        """Whether the guarantee does not hold for these items."""
         return self.risk_flag or self.drift_flag
 
     def as_json(self) -> str:
@@ -109,7 +109,7 @@ class Check(NamedTuple):
             f"{100 * self.accuracy:.1f}% right, ECE {self.ece:.3f}",
             f"accepted at alpha {self.alpha:g}: {_percent(self.coverage)}; in calibration "
             f"{100 * self.coverage_fitted:.1f}%",
-            f"wrong among the accepted: {_percent(self.risk)}; p that it is at most alpha: "
+            f"wrong among the accepted: {_percent(self.risk)}; p of a risk of at most alpha: "
             f"{_number(self.risk_p)}",
             f"drift of the scores: {self.drift:.3f} (p {_number(self.drift_p)})",
             self.verdict,
@@ -118,22 +118,23 @@ class Check(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """One sentence: whether the guarantee is still meant."""
+        """One sentence: whether the guarantee still holds."""
         if self.risk_flag and self.drift_flag:
             return (
-                "FLAG: more answers are wrong than alpha allows, and the scores have drifted: "
-                "these are not items like those of the calibration; fit the monitor again"
+                "FLAG: more of the accepted answers are wrong than alpha allows, and the scores "
+                "have drifted: the items differ from those of the calibration; fit the monitor "
+                "again"
             )
         if self.risk_flag:
             return "FLAG: more of the accepted answers are wrong than alpha allows; fit it again"
         if self.drift_flag:
             return (
-                "FLAG: the scores have drifted: these are not items like those of the calibration, "
-                "for which alone the guarantee is meant; fit the monitor again"
+                "FLAG: the scores have drifted: the items differ from those of the calibration, so "
+                "the guarantee does not apply; fit the monitor again"
             )
         if self.n_images < FEWEST:
             return f"undecided: {self.n_images} images are too few; give at least {FEWEST}"
-        return "nothing here speaks against the guarantee"
+        return "no evidence against the guarantee"
 
 
 def check(monitor: ReliabilityMonitor, fresh: Fresh, *, alpha: float = ALPHA) -> Check:
@@ -183,7 +184,7 @@ def _share(
 
 
 def fresh_items(scores: ArrayLike, correct: ArrayLike, groups: Sequence[str]) -> Fresh:
-    """Bind arrays of fresh items; one entry an item each."""
+    """Combine arrays of new items, each with one entry per item."""
     return Fresh(
         np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool),
         np.asarray(groups, dtype=str),

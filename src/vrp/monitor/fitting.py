@@ -176,15 +176,15 @@ def fit_monitor(folder: Path, model: str, options: FitOptions | None = None) -> 
 
 
 INTENDED_USE = (
-    "To route single answers of the one model named here: accept, or ask a person.",
-    "For questions and images like those that it was fitted to; `vrp monitor check` tests that on "
-    "a few hundred labelled items of one's own.",
+    "Deciding for each answer of the model named here whether to accept it or to ask a person.",
+    "Questions and images similar to those that it was fitted to; `vrp monitor check` tests this "
+    "on a few hundred labelled items of your own.",
 )
 LIMITS = (
-    "The guarantee is for items drawn as the calibration items were, a random question about a "
+    "The guarantee holds for items drawn like the calibration items, a random question about a "
     "random image: P(wrong | accepted) ≤ alpha with probability at least 1 − delta over the "
-    "calibration. It says nothing of other data, and nothing of one kind of question alone.",
-    "It reads doubt, not truth: an answer that is wrong with confidence is accepted.",
+    "calibration. It does not hold for other data, nor for one kind of question alone.",
+    "It measures confidence, not truth: an answer that is wrong with confidence is accepted.",
     "Sampling, beams, other prompts, image sizes, weights, dtypes or adapters are refused.",
 )
 
@@ -217,7 +217,7 @@ def _labelled(model: ModelResults, folder: Path, fit_share: float) -> Labelled:
     if right in (0, len(found)):
         which = "right" if right else "wrong"
         raise InputError(
-            f"{folder}: all answers of {model.name} are {which}: nothing to tell apart"
+            f"{folder}: all answers of {model.name} are {which}: there is nothing to distinguish"
         )
     images = found["group"].unique().sort()
     n_fit = round(fit_share * len(images))

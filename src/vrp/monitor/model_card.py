@@ -27,9 +27,9 @@ tags: [reliability, selective-prediction, vision-language]
 
 # Reliability monitor for {model.checkpoint}
 
-Says of each answer of this one model how likely it is right, and whether to accept it or to ask a
-person. Its score is {_PREDICTORS[card.predictor]}{layer}.
-It is read in the pass that answers: no forward is added.
+Estimates for each answer of this model the probability that it is right, and decides whether to
+accept it or to ask a person. Its score is {_PREDICTORS[card.predictor]}{layer}.
+It is read in the forward pass that produces the answer; no pass is added.
 
 ```python
 from vrp import ReliabilityMonitor
@@ -42,9 +42,9 @@ print(seen[0].answer, seen[0].probability, seen[0].decision)
 
 ## What is accepted
 
-At most a share α of the accepted answers is wrong, with probability at least 1 − δ over the
-calibration images (Learn then Test; {TESTS[card.thresholds[0].test]}).
-Shares are of the answers to a random question about a random image.
+With probability at least 1 − δ over the calibration images, at most a share α of the accepted
+answers is wrong (Learn then Test; {TESTS[card.thresholds[0].test]}). Shares are of the answers to
+a random question about a random image.
 
 {
         _table(
@@ -60,7 +60,7 @@ Shares are of the answers to a random question about a random image.
         )
     }
 
-## How well it does
+## Performance
 
 On images by which the predictor was neither chosen nor fitted; 95% intervals clustered by image.
 
@@ -89,8 +89,8 @@ On images by which the predictor was neither chosen nor fitted; 95% intervals cl
                 ("labelled items", f"{training.n_items:,} about {training.n_images:,} images"),
                 ("tasks", ", ".join(f"{name} {n:,}" for name, n in training.tasks.items())),
                 ("right answers", f"{100 * training.accuracy:.1f}%"),
-                ("images that chose the predictor", f"{training.n_images_fit:,}"),
-                ("images that set the thresholds", f"{training.n_images_thresholds:,}"),
+                ("images for choosing the predictor", f"{training.n_images_fit:,}"),
+                ("images for finding the thresholds", f"{training.n_images_thresholds:,}"),
                 ("predictor", f"{card.predictor}: {training.choice}"),
                 ("calibrator", f"{card.calibrator['kind']}: {card.calibrator_reason}"),
             ],
@@ -110,7 +110,7 @@ On images by which the predictor was neither chosen nor fitted; 95% intervals cl
                 ("family", model.family),
                 ("prompt", f"{model.prompt} ({model.prompt_digest})"),
                 ("processor", f"{model.processor_digest}, image policy {model.image_policy}"),
-                ("longest answer", f"{model.max_new_tokens} tokens, greedy"),
+                ("maximum answer length", f"{model.max_new_tokens} tokens, greedy"),
             ],
         )
     }

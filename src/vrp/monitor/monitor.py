@@ -1,4 +1,4 @@
-"""`ReliabilityMonitor`: attached to a model, it says of each answer whether to accept it."""
+"""`ReliabilityMonitor`: attached to a model, it decides for each answer whether to accept it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 ImageLike = Image.Image | str | Path
 ALPHA = 0.1
-"""Greatest share of wrong answers among those accepted, unless another is asked for."""
+"""Default maximum share of wrong answers among those accepted."""
 
 
 class WatchedAnswer(NamedTuple):
-    """One answer, and what the monitor says of it."""
+    """One answer, and the monitor's decision on it."""
 
     answer: str
     """The answer as text."""
@@ -38,7 +38,7 @@ class WatchedAnswer(NamedTuple):
     accepted: bool
     """Whether to accept it; if not, ask a person."""
     score: float
-    """What the threshold is on; NaN for an answer without tokens."""
+    """Score that the threshold applies to; NaN for an answer without tokens."""
     token_logprobs: tuple[float, ...]
     """Log-probabilities of its tokens, nats."""
 
@@ -73,9 +73,9 @@ class ReliabilityMonitor:
 
     def __init__(self, content: MonitorFolder) -> None:
         self.card: Card = content.card
-        """What it was fitted for, how well it does, what it is meant for."""
+        """What it was fitted to, how well it works, and its intended use."""
         self.predictor: Predictor = content.predictor
-        """What scores an answer."""
+        """Scores an answer."""
         self.calibrator: Calibrator = content.calibrator
         """Score → probability."""
         self.scores: NDArray[np.float64] = content.scores
@@ -89,7 +89,7 @@ class ReliabilityMonitor:
 
     @property
     def summary(self) -> str:
-        """What it accepts and how well it does, in a few lines."""
+        """What it accepts and how well it works, in a few lines."""
         card = self.card
         area = card.performance.auroc
         lines = [
@@ -268,7 +268,7 @@ class ReliabilityMonitor:
         }
 
     def generate_options(self, task: str = "") -> dict[str, Any]:
-        """Return how `generate` answers as the monitor was fitted: greedily, no longer.
+        """Return the options of `generate` that the monitor was fitted with: greedy, max length.
 
         A pipeline takes them as `generate_kwargs`.
         """

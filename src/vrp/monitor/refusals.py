@@ -95,7 +95,7 @@ def check_generation(model: Any, card: Card, options: Mapping[str, Any]) -> None
         return options.get(name, getattr(config, name, None))
 
     if (chosen("num_beams") or 1) > 1 or (chosen("num_return_sequences") or 1) > 1:
-        raise InputError("monitor: answers are of beams or several; pass num_beams=1")
+        raise InputError("monitor: answers come from beam search or are several; pass num_beams=1")
     if chosen("do_sample"):
         raise InputError("monitor: answers would be sampled; pass do_sample=False")
     if options.get("assistant_model") is not None or chosen("prompt_lookup_num_tokens"):

@@ -106,7 +106,7 @@ def _site(path: Path, partitions: list[tuple[str, str]]) -> Check:
     except reader.WorkflowError as error:
         problems = [str(error)]
     if problems:
-        return Check("site", "failed", "; ".join(problems), f"mend {path}")
+        return Check("site", "failed", "; ".join(problems), f"fix {path}")
     return Check("site", "ok", f"{path}: the cluster has what it asks for")
 
 

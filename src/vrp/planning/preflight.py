@@ -42,7 +42,7 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
         study = load_study(config)
         check_names(study)
     except InputError as error:
-        remedy = "mend the file; config/README.md lists every key"
+        remedy = "fix the file; config/README.md lists every key"
         return [Check("config", "failed", str(error), remedy)]
     counts = f"{n_items(study):,} items, {len(study.models)} models"
     checks = [Check("config", "ok", f"{config}: study {study.study}, {counts}")]
@@ -99,7 +99,7 @@ def _cache(name: str, model: ModelConfig, fetch: str) -> Check:
     try:
         given = local_folder(model.checkpoint)
     except InputError as error:
-        return Check(what, "failed", str(error), f"mend models.{name}.checkpoint in the config")
+        return Check(what, "failed", str(error), f"fix models.{name}.checkpoint in the config")
     if given is not None:
         remedy = "copy the whole checkpoint there again, or name another one in the config"
     try:

@@ -91,7 +91,7 @@ class Design(NamedTuple):
         splits = study.sample.splits
         names = tuple(f"{split.dataset}/{split.split}" for split in splits)
         if not all(0 < share < 1 for share in wrong):
-            raise InputError(f"--wrong: a share must lie between 0 and 1, found {list(wrong)}")
+            raise InputError(f"--wrong: a share must be between 0 and 1, found {list(wrong)}")
         if min(answers, default=1) < 1 or not answer_odds > 0:
             raise InputError("--answers must be at least 1, and --answer-odds above 0")
         if per_image is not None and per_image < 1:

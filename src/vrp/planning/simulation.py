@@ -209,11 +209,11 @@ def _check(
     if n_signals < 1 or n_studies < 1:
         raise InputError("--signals and --studies must be at least 1")
     if not all(0 < auroc < 1 for auroc in aurocs):
-        raise InputError(f"--auroc: must lie between 0 and 1, found {list(aurocs)}")
+        raise InputError(f"--auroc: must be between 0 and 1, found {list(aurocs)}")
     if not 0 <= correlation < 1:
         raise InputError(f"--correlation: must be at least 0 and below 1, found {correlation}")
     if not all(0 < share <= 1 for share in changed):
-        raise InputError(f"--changed: a share lies between 0 and 1, found {list(changed)}")
+        raise InputError(f"--changed: a share must be between 0 and 1, found {list(changed)}")
 
 
 def simulate_truth(

@@ -46,7 +46,7 @@ def _check_controls(study: StudyConfig) -> None:
             if condition.controls and not set(condition.controls) & set(known):
                 raise InputError(
                     f"{stage}.conditions: {name} has no {' or '.join(condition.controls)} to be "
-                    f"compared to (there: {', '.join(known)}); add one of the same {same}"
+                    f"compared with (found: {', '.join(known)}); add one of the same {same}"
                 )
 
 
@@ -68,7 +68,7 @@ def _check_sinks(study: StudyConfig) -> None:
         if condition.ranking == "without_sinks":
             raise InputError(
                 f"mask.conditions: {condition.name} needs residual_update in extract.capture, "
-                "which tells sinks; add it, or choose another ranking"
+                "which identifies sinks; add it, or choose another ranking"
             )
 
 

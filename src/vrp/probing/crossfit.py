@@ -137,7 +137,7 @@ def finite_matrix(features: Any, *, n_items: int, name: str) -> NDArray[np.float
         raise InputError(f"{name}: features must be ({n_items}, d), found shape {matrix.shape}")
     row = next(_not_finite(matrix), None)
     if row is not None:
-        raise InputError(f"{name}: features of row {row} are not finite; drop or mend the item")
+        raise InputError(f"{name}: features of row {row} are not finite; drop or fix the item")
     return matrix
 
 

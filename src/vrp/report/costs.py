@@ -34,7 +34,7 @@ def item_times(models: Sequence[ModelEvidence], benchmarks: Benchmarks) -> ItemT
         benchmarks: files that Snakemake wrote; none of a job that was run by hand.
 
     Raises:
-        InputError: a file is no benchmark of Snakemake's.
+        InputError: a file is not a Snakemake benchmark file.
     """
     by_name = {model.name: model for model in models}
     found = {}

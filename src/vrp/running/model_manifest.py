@@ -119,7 +119,7 @@ def read_manifest(path: Path, model: ModelConfig) -> Manifest:
     try:
         manifest = Manifest(**content)
     except TypeError:
-        raise InputError(f"{path}: is no model manifest; run `vrp fetch-model` again") from None
+        raise InputError(f"{path}: is not a model manifest; run `vrp fetch-model` again") from None
     same_commit = manifest.revision == model.revision or not _is_commit(model.revision)
     if manifest[:2] != (model.family, model.checkpoint) or not same_commit:
         raise InputError(

@@ -170,7 +170,7 @@ def _offline(model: ModelConfig, repository: Repository, reason: str) -> Manifes
     if damaged := _damaged(folder, manifest):
         raise InputError(
             f"{repository}: {damaged[0]} is damaged in the cache, and the hub cannot be reached; "
-            "run `vrp fetch` where there is a network"
+            "run `vrp fetch` on a machine with a network"
         )
     logger.warning(f"{repository.name}: the hub cannot be reached; the cache has all of it")
     return manifest

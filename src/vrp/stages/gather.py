@@ -94,7 +94,7 @@ def _with_own_items(inputs: str, items: Sequence[Path]) -> str:
     stated = json.loads(inputs or "{}")
     if stated.get("items") not in (None, *(rows_digest(path) for path in items)):
         raise InputError(
-            f"extraction_from: {items[-1]} was sampled again since its shards were made; run that "
+            f"extraction_from: {items[-1]} was sampled again after its shards were made; run that "
             "study to its end"
         )
     return json.dumps(stated | {"items": rows_digest(items[0])}, sort_keys=True)

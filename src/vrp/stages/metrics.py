@@ -389,7 +389,7 @@ def signal_inputs(
     maps = columns.get("attention.maps")
     if maps and layers is not None and not all(0 <= layer < len(maps[0]) for layer in layers):
         raise InputError(
-            f"map_layers: the model has layers 0 to {len(maps[0]) - 1}; mend the model's section"
+            f"map_layers: the model has layers 0 to {len(maps[0]) - 1}; fix the model's section"
         )
     return SignalInputs(n_items=len(attention), columns=columns, map_layers=layers)
 

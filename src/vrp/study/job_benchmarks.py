@@ -17,7 +17,7 @@ def job_seconds(path: Path, *, on_gpu: bool) -> Iterator[float]:
     The share of a core that a job got is known from its processor time as of the last look at it.
 
     Raises:
-        InputError: the file is no benchmark of Snakemake's.
+        InputError: the file is not a Snakemake benchmark file.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -33,7 +33,9 @@ def job_seconds(path: Path, *, on_gpu: bool) -> Iterator[float]:
                 share = float(busy) / max(_FAST_INTERVAL, _last_look(seconds))
                 yield seconds * min(1.0, share) if share > 0 else seconds
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is no benchmark of Snakemake's ({error!r}); delete it") from None
+        raise InputError(
+            f"{path}: is not a Snakemake benchmark file ({error!r}); delete it"
+        ) from None
 
 
 def _last_look(seconds: float) -> float:

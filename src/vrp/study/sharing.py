@@ -191,7 +191,7 @@ def _revision(manifest: Path) -> str:
         return str(content["revision"] or content["digest"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"{_KEY}: {manifest} is no model's manifest; run that study's extraction to its end, "
+            f"{_KEY}: {manifest} is not a model manifest; run that study's extraction to its end, "
             "or remove the key"
         ) from None
 

@@ -137,11 +137,11 @@ def read_saved_probe(path: Path) -> ProbeFile:
         with safe_open(path, framework="numpy") as file:
             texts = dict(file.metadata() or {})
             if texts.get("format") != FORMAT:
-                raise InputError(f"{path}: is no saved probe; {again}")
+                raise InputError(f"{path}: is not a saved probe; {again}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{path}: is no saved probe ({reason}); {again}") from None
+        raise InputError(f"{path}: is not a saved probe ({reason}); {again}") from None
     if texts.get("sha256") != _digest(texts, tensors):
         raise InputError(
             f"{path}: is damaged or edited: its sha256 does not fit the rest; delete it and rerun "

@@ -40,7 +40,7 @@ def read_sealed_json(path: Path, *, made_by: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError, RecursionError):
-        raise InputError(f"{path}: is no JSON object (damaged?); {again}") from None
+        raise InputError(f"{path}: is not a JSON object (damaged?); {again}") from None
     stated = content.pop(_KEY, None)
     if stated != _digest(content):
         raise InputError(

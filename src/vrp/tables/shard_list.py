@@ -64,7 +64,7 @@ def read_shard_list(path: Path) -> ShardList:
         return ShardList(dict(content["made_by"]), str(content["rows"]), tables)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
-            f"{path}: is no list of shards; delete it and run `vrp gather` again"
+            f"{path}: is not a list of shards; delete it and run `vrp gather` again"
         ) from None
 
 

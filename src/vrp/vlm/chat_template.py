@@ -35,7 +35,7 @@ def default_template(given: Any) -> str | None:
             )
         given = given["default"]
     if not isinstance(given, str):
-        raise InputError("the checkpoint's chat template is no text; mend its chat_template.jinja")
+        raise InputError("the checkpoint's chat template is not text; fix its chat_template.jinja")
     return given
 
 
@@ -63,7 +63,7 @@ def render_turn(tokenizer: Any, template: str | None, content: Content) -> str:
         reason = " ".join(str(error).split()) or repr(error)
         raise InputError(
             "the checkpoint's chat template cannot be used for an image and a question "
-            f"({reason}); mend its chat_template.jinja"
+            f"({reason}); fix its chat_template.jinja"
         ) from error
 
 
@@ -83,7 +83,7 @@ def render_question(tokenizer: Any, template: str | None, text: str, *, placehol
     for what, part in (("image placeholder", placeholder), ("question", text.strip())):
         if part not in prompt:
             raise InputError(
-                f"the checkpoint's chat template gives a prompt without the {what} {part!r}; mend "
+                f"the checkpoint's chat template gives a prompt without the {what} {part!r}; fix "
                 "its chat_template.jinja"
             )
     return prompt

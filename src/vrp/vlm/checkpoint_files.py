@@ -58,7 +58,7 @@ def read_index(folder: Path, *, where: str) -> str | None:
     except FileNotFoundError:
         return None
     except ValueError:
-        raise InputError(f"{where}: {INDEX} is no index of weights; get it again") from None
+        raise InputError(f"{where}: {INDEX} is not an index of weights; get it again") from None
 
 
 def weight_files(folder: Path, *, where: str) -> list[Path]:
@@ -144,5 +144,5 @@ def shards_of(index: str, *, where: str) -> dict[str, str]:
         if not found or any("/" in name or not name.endswith(".safetensors") for name in names):
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise InputError(f"{where}: {INDEX} is no index of weights; get it again") from None
+        raise InputError(f"{where}: {INDEX} is not an index of weights; get it again") from None
     return dict(found)

@@ -68,7 +68,7 @@ def stored_eos(source: str | Path, revision: str | None = None) -> Any:
         return dict(json.loads(Path(path).read_text(encoding="utf-8"))).get("eos_token_id")
     except (ValueError, TypeError, RecursionError):
         raise InputError(
-            f"checkpoint {source}: its {GENERATION_CONFIG_NAME} is no JSON object; get it again"
+            f"checkpoint {source}: its {GENERATION_CONFIG_NAME} is not a JSON object; get it again"
         ) from None
 
 
@@ -110,7 +110,8 @@ def processor_config(source: str | Path, revision: str | None = None) -> dict[st
 def _refuse_own_code(source: str | Path, raw: Any) -> None:
     if not isinstance(raw, Mapping):
         raise InputError(
-            f"checkpoint {source}: one of its configuration files is no JSON object; get it again"
+            f"checkpoint {source}: one of its configuration files is not a JSON object; get it "
+            "again"
         )
     for named in _values(raw, {"auto_map"}):
         name = min(named) if isinstance(named, dict) else named

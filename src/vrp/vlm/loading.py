@@ -268,7 +268,7 @@ def _check_image_token(source: str, config: Any, tokenizer: Any) -> None:
     if token is not None and not (type(token) is int and 0 <= token < n_tokens):
         raise InputError(
             f"checkpoint {source}: image_token_id {token!r} in its config.json is none of its "
-            f"{n_tokens} token ids, so that no prompt holds an image; mend it"
+            f"{n_tokens} token ids, so that no prompt holds an image; fix it"
         )
 
 
@@ -291,7 +291,7 @@ def _eos_token_ids(
     if not ids or not all(type(one) is int and 0 <= one < n_tokens for one in ids):
         raise InputError(
             f"checkpoint {source}: eos_token_id {found!r} in its {where} is not one or several of "
-            f"its {n_tokens} token ids; mend it"
+            f"its {n_tokens} token ids; fix it"
         )
     return tuple(sorted(set(ids)))
 
@@ -304,7 +304,7 @@ def _device(name: str) -> torch.device:
     except RuntimeError:
         raise InputError(f"device {name!r} is unknown; use cpu, cuda, cuda:0 or auto") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} was asked for, but no GPU is seen here; use cpu or auto")
+        raise InputError(f"device {name!r} was asked for, but no GPU was found; use cpu or auto")
     return device
 
 
@@ -315,7 +315,7 @@ def _placement(device_map: str | Mapping[str, str | int] | None) -> dict[str, An
     if isinstance(device_map, str) and device_map not in _SPREADS:
         raise InputError(
             f"device_map {device_map!r} is unknown; choose from: {', '.join(_SPREADS)} "
-            "(one device is chosen with `device`)"
+            "(choose a single device with `device`)"
         )
     if find_spec("accelerate") is None:
         raise InputError(

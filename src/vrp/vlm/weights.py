@@ -69,7 +69,7 @@ def unread_weights(info: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
     problems = [*info.get("conversion_errors", ()), *info.get("error_msgs", ())]
     if missing:
         raise InputError(
-            f"{where}: its files lack {_first_of(missing)}, which would be random; "
+            f"{where}: its files lack {_first_of(missing)}, which would be initialised at random; "
             + _how_to_mend(missing, unread)
         )
     if mismatched:
@@ -85,7 +85,7 @@ def unread_weights(info: Mapping[str, Any], *, where: str) -> tuple[str, ...]:
         raise InputError(
             f"{where}: its files hold {_first_of(foreign)}, which its model does not read (an "
             "adapter, or a module or layers beyond its config.json); merge the adapter, or get a "
-            "checkpoint whose config.json says all that it holds"
+            "checkpoint whose config.json describes all of its weights"
         )
     return tuple(unread)
 

@@ -34,7 +34,9 @@ def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
         path = Path(os.path.relpath(file))
         content = read_yaml(path)
         if isinstance(content, dict) and _TEMPLATE in content:
-            raise InputError(f"{path}: key {_TEMPLATE!r}: a template is not read; write it out")
+            raise InputError(
+                f"{path}: key {_TEMPLATE!r}: templates are not supported; write it out"
+            )
     for profile in _profile_files(arguments, Path(workflow.basedir)):
         read_yaml(profile)
     keys: set[str] = set()

@@ -28,7 +28,7 @@ def make_study_folder(folder: Path) -> list[Path]:
             f"{name}: cannot be a study's name; use lower-case letters, digits, - and _"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: is there already, and not empty; give another folder")
+        raise InputError(f"{folder}: exists and is not empty; give another folder")
     if not Path(SNAKEFILE).is_file():
         raise InputError(f"{SNAKEFILE}: no such file; install the package again")
     places = {"Snakefile": "Snakefile", "config.yaml": f"config/{name}.yaml",

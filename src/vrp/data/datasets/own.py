@@ -24,7 +24,7 @@ OWN_KEYS = frozenset({"image", "question", "answers", "group", "task", "question
 
 
 def read_own(path: Path, images: "ImageIndex", *, split: str, task: str | None = None) -> Reading:
-    """Read own data, one JSON object a line.
+    """Read own data, one JSON object per line.
 
     Keys: ``image`` (path below the data root, or a file name that is unique there), ``question``,
     ``answers`` (a list, or one string; null, or no such key in the whole file: not known), and
@@ -73,7 +73,7 @@ def refuse_forgotten_answers(records: Sequence[Record]) -> None:
     if having and lacking:
         raise InputError(
             f"{lacking[0].where}: key 'answers' is missing (so in {len(lacking)} lines), unlike at "
-            f'{having[0].where}; add it, or write "answers": null where they are not known'
+            f'{having[0].where}; add it, or write "answers": null where they are unknown'
         )
 
 

@@ -286,7 +286,7 @@
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      const detail = !n ? "not known of these answers" : state.rule === name ? description : "";
+      const detail = !n ? "unknown for these answers" : state.rule === name ? description : "";
       return el("tr", {}, el("td", { className: "text" }, pick, detail && el("small", { className: "soft" }, detail)),
         el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
     }));
@@ -557,7 +557,7 @@
       }),
     });
     slider.setAttribute("aria-valuetext", named.textContent);
-    const views = [["attention", "attention"], ["masked", FACTS.masking + " hidden"], ["picture", "picture alone"]];
+    const views = [["attention", "attention"], ["masked", FACTS.masking + " hidden"], ["picture", "image only"]];
     const radios = views.map(([value, label]) => el("label", {},
       el("input", { type: "radio", name: "view-" + card.model, value, checked: state.view === value, onchange: change(() => { state.view = value; syncControls(); }) }), label));
     const sinks = el("input", { type: "checkbox", className: "sinks", checked: state.sinks, disabled: !look.sinks, onchange: change((input) => { state.sinks = input.checked; syncControls(); }) });
@@ -627,7 +627,7 @@
     const peak = map.indexOf(most);
     const where = `row ${Math.floor(peak / look.width) + 1}, column ${(peak % look.width) + 1} of ${look.height} × ${look.width}`;
     const mass = look.mass && (layer < 0 ? look.mass.reduce((a, b) => a + b, 0) / look.nLayers : look.mass[layer]);
-    return `${layer < 0 ? "Mean of all layers" : "Layer " + layer}${state.sinks ? "" : " without sinks"}: the most attended token has ${number(most * look.n, 3)} times the even share (${where})` +
+    return `${layer < 0 ? "Mean of all layers" : "Layer " + layer}${state.sinks ? "" : " without sinks"}: the most attended token has ${number(most * look.n, 3)} times the uniform share (${where})` +
       (mass === undefined ? "." : `; ${fixed(100 * mass, 2)}% of all attention is on the image.`);
   }
 
@@ -683,7 +683,7 @@
     for (const text of drawn) counts.set(text, (counts.get(text) || 0) + 1);
     const parts = [title, table(["Answer", `Of ${drawn.length}`], [...counts].sort((a, b) => b[1] - a[1]).map(([text, n]) => [text || "(empty)", String(n)]))];
     const exact = slice(values.exact_answers, values.n_exact, at);
-    if (!exact.length) return [...parts, el("p", { className: "soft" }, "The exact distribution was not followed.")];
+    if (!exact.length) return [...parts, el("p", { className: "soft" }, "The exact distribution was not computed.")];
     const shares = slice(values.exact_probabilities, values.n_exact, at);
     const most = 8;
     parts.push(table(["Exact distribution, normalised", "Probability"], exact.slice(0, most).map((text, i) => [text || "(empty)", number(shares[i])])));
@@ -870,7 +870,7 @@
     return [title, table(["Condition", "Answer", "Right", "Changed", "Decision margin"], rows, { text: [0, 1], caption: NAMES[name] })];
   }
 
-  const TRACES = [["knockout_image", "image out of sight"], ["knockout_text", "question out of sight"], ["patch", "state put into the blank run"]];
+  const TRACES = [["knockout_image", "no attention to the image"], ["knockout_text", "no attention to the question"], ["patch", "state patched into the blank-image run"]];
 
   function traceView({ values, place }) {
     const title = el("h4", {}, "Tracing: margin of the first token");
@@ -885,7 +885,7 @@
       return [label, layers.map((layer) => at.get(layer) ?? NaN)];
     });
     const levels = [["clean", "with the image"], ["blank", "with a blank image"]].filter(([kind]) => of(kind).length).map(([kind, label]) => [label, column("margin")[of(kind)[0]]]);
-    return [title, el("p", { className: "soft" }, "By the first layer that is changed."), lineChart(series, layers, { levels, label: "Margin under knockouts and patches, by layer; the numbers follow" })];
+    return [title, el("p", { className: "soft" }, "By the first changed layer."), lineChart(series, layers, { levels, label: "Margin under knockouts and patches, by layer; the numbers follow" })];
   }
 
   // ── CSV, links, start ──────────────────────────────────────────────────────────────────────

@@ -348,7 +348,7 @@ class Auto(Family):
         found_again = inside.any() and np.abs(places - middles).max() < _PLACE_TOLERANCE
         if not found_again:
             raise InputError(
-                "where the image tokens look cannot be told: the checkpoint's image processor "
+                "the image tokens cannot be located in the image: the checkpoint's image processor "
                 f"does not just {self.image_policy} an image; such a model needs a family of its "
                 "own"
             )
