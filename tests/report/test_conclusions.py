@@ -198,23 +198,59 @@ def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
     assert turned.verdicts["m"] is Verdict.NO
 
 
+def by_form(name, over_all, *of_forms):
+    """AUROC over a task, and within its two forms."""
+    scopes = ("spatial", "spatial: other", "spatial: yes/no")
+    numbers = (over_all, *of_forms)
+    return {(name, "auroc", scope): one for scope, one in zip(scopes, numbers, strict=True)}
+
+
+def of_forms(metrics):
+    return replace(evidence(metrics=metrics), tasks=("existence", "spatial"))
+
+
+WIDE_CHANCE = estimate(0.54, 0.38, 0.70)
+
+
 def test_what_knows_the_form_of_the_question_is_named():
-    """0.62 over tasks that mix forms, nothing within one form."""
-    over_tasks = estimate(0.62, 0.58, 0.66, p=0.001)
-    metrics = {"image_mass": CHANCE, ("image_mass", "auroc", "macro"): over_tasks}
-    answer = conclude_attention([evidence(metrics=metrics)])
+    """0.82 over a task that mixes forms, nothing within one form."""
+    known = by_form("image_mass", estimate(0.82, 0.76, 0.87, p=0.001), WIDE_CHANCE, CHANCE)
+    answer = conclude_attention([of_forms({"image_mass": CHANCE, **known})])
     assert answer.verdicts == {"m": Verdict.NO}
     assert (
-        "the form of the question, rather than attention, explains image mass in m (AUROC 0.62 "
-        "[0.58, 0.66] as the mean over tasks, 0.51 [0.49, 0.53] within strata)"
+        "the form of the question, rather than attention, explains image mass in m (AUROC 0.82 "
+        "[0.76, 0.87] over all questions of spatial, 0.54 [0.38, 0.70] among other and 0.51 "
+        "[0.49, 0.53] among yes/no)"
     ) in answer.body
-    stronger = estimate(0.36, 0.32, 0.40, p=0.001)
-    metrics |= {"spatial_entropy": CHANCE, ("spatial_entropy", "auroc", "macro"): stronger}
-    answer = conclude_attention([evidence(metrics=metrics)])
-    assert "explains spatial entropy H_s and one more in m (AUROC 0.36 [0.32" in answer.body
-    del metrics["spatial_entropy"], metrics["spatial_entropy", "auroc", "macro"]
-    metrics["image_mass"] = ABOVE
-    assert "form of the question" not in conclude_attention([evidence(metrics=metrics)]).body
+    low = by_form("spatial_entropy", estimate(0.1, 0.06, 0.14, p=0.001), CHANCE, CHANCE)
+    metrics = {"image_mass": CHANCE, "spatial_entropy": CHANCE, **known, **low}
+    answer = conclude_attention([of_forms(metrics)])
+    assert "explains spatial entropy H_s and one more in m (AUROC 0.10 [0.06" in answer.body
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        # The mean over tasks weighs a small task of one form as much as the others.
+        {("image_mass", "auroc", "macro"): estimate(0.62, 0.58, 0.66, p=0.001)},
+        # Within one form it may tell as much as over the task.
+        by_form("image_mass", estimate(0.62, 0.56, 0.67, p=0.001), WIDE_CHANCE, CHANCE),
+        # Within one form it tells, too.
+        by_form("image_mass", estimate(0.95, 0.93, 0.97, p=0.001), ABOVE, CHANCE),
+        # It is not known what it tells within the forms.
+        by_form("image_mass", ABOVE, FEW, FEW),
+    ],
+)
+def test_the_form_explains_only_what_is_not_there_within_the_forms(metrics):
+    body = conclude_attention([of_forms({"image_mass": CHANCE, **metrics})]).body
+    assert "form of the question" not in body
+
+
+def test_only_the_signals_that_have_an_estimate_are_counted():
+    body = conclude_attention([evidence(metrics={"spatial_entropy": CHANCE, "image_mass": FEW})])
+    assert "strongest of" not in body.body
+    metrics = {"spatial_entropy": CHANCE, "image_mass": CHANCE, "attention_max": FEW}
+    assert "strongest of 2" in conclude_attention([evidence(metrics=metrics)]).body
 
 
 def test_a_model_trained_on_attention_counts_as_attention():
@@ -573,9 +609,30 @@ def test_the_layers_of_the_picture_are_named():
     assert (
         "of what the image adds to the margin of the answer's first token, beyond a blank image: "
         "in m, 10.0% [8.0, 12.0] is left without the last token's look at the question in layer 2, "
-        "no single window of layers in which the last token looks at the image is needed and the "
-        "last token's state after layer 2 restores 90.0% [88.0, 92.0]"
+        "no single window of layers in which the last token looks at the image is shown to be "
+        "needed and the last token's state after layer 2 restores 90.0% [88.0, 92.0]"
     ) in body
+
+
+def test_a_needed_window_is_named_though_another_may_leave_less():
+    wide = TracedLayers(0, 0, ReportedEstimate(0.5, -0.1, 1.1), 1.0)
+    sure = TracedLayers(1, 1, ReportedEstimate(0.8, 0.75, 0.85), 1.0)
+    body = conclude_interventions([evidence(traces={"knockout_text": [wide, sure]})]).body
+    assert (
+        "80.0% [75.0, 85.0] is left without the last token's look at the question in layer 1"
+        in (body)
+    )
+
+
+def test_the_window_of_thirty_that_looks_needed_by_chance_is_not_named():
+    """One of many windows leaves less than all by its own interval and not after correction."""
+    windows = [*traced(*[1.0] * 30), *traced(0.979)]
+    body = conclude_interventions([evidence(traces={"knockout_image": windows})]).body
+    assert "no single window of layers in which the last token looks at the image is shown" in body
+    assert (
+        "is left"
+        in conclude_interventions([evidence(traces={"knockout_image": windows[-1:]})]).body
+    )
 
 
 def test_what_only_the_last_layer_restores_is_not_said():

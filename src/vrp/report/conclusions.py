@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from scipy.stats import norm
+
 from vrp.estimates.predictors import predictor_label
 from vrp.estimates.recipes import ALL_RECIPES, MEAN_AUROC, SHARE_DIFFERING
 from vrp.estimates.reported import ReportedEstimate
@@ -39,7 +41,7 @@ from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS, attention_signals
 from vrp.stats.estimate import ALPHA
 from vrp.stats.heterogeneity import interaction_p
-from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
+from vrp.tables.estimates import OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
 _WHOLE = 100.0  # percentage points: a larger effect there cannot be
 RESTORED = 0.8
@@ -185,32 +187,68 @@ def _attention_predictors() -> list[str]:
 
 
 def _form_clause(models: Sequence[ModelEvidence]) -> str:
-    """Name what differs from chance as the mean over tasks, and not within strata.
+    """Name what differs from chance over a task that mixes forms, and not within its forms.
 
     Of each model the read-out that differs most, and how many others there are.
     """
     parts = []
     for model in models:
-        found = {}
-        for name in _attention_predictors():
-            of_tasks, within = model.auroc(name, MACRO), model.auroc(name)
-            if of_tasks is None or within is None or not within.defined:
-                continue
-            differs = standing(of_tasks, null=0.5).differs and is_noticeable(of_tasks.value)
-            if differs and not is_noticeable(within.value):
-                found[name] = of_tasks, within
+        found = {
+            name: by_form
+            for name in _attention_predictors()
+            if (by_form := _explained_by_form(model, name)) is not None
+        }
         if not found:
             continue
-        name = max(found, key=lambda one: abs(found[one][0].value - 0.5))
-        of_tasks, within = found[name]
+        name = max(found, key=lambda one: abs(found[one].over_all.value - 0.5))
+        task, over_all, forms = found[name]
         others = f" and {number_word(len(found) - 1)} more" if len(found) > 1 else ""
+        within = listed([f"{with_interval(one)} among {form}" for form, one in forms.items()])
         parts.append(
-            f"{predictor_label(name)}{others} in {model.name} (AUROC {with_interval(of_tasks)} as "
-            f"the mean over tasks, {with_interval(within)} within strata)"
+            f"{predictor_label(name)}{others} in {model.name} (AUROC {with_interval(over_all)} "
+            f"over all questions of {task}, {within})"
         )
     if not parts:
         return ""
     return f"the form of the question, rather than attention, explains {listed(parts)}"
+
+
+class _ByForm(NamedTuple):
+    """AUROC over a task that mixes forms of answers, and within each of them."""
+
+    task: str
+    over_all: ReportedEstimate
+    forms: dict[str, ReportedEstimate]
+    """Form → AUROC; those that are too small are left out."""
+
+
+def _explained_by_form(model: ModelEvidence, name: str) -> _ByForm | None:
+    """The task in which a read-out tells the forms of questions apart and, within one, nothing.
+
+    It differs from chance over the task, and in each form its interval lies nearer to chance than
+    that over the task does.
+    """
+    strata = model.strata(name)
+    for task in model.tasks:
+        over_all = model.auroc(name, task)
+        forms = {
+            scope.partition(": ")[2]: one
+            for scope, one in strata.items()
+            if scope.startswith(f"{task}: ") and one.defined
+        }
+        if over_all is None or not forms or not _tells(over_all):
+            continue
+        rises = over_all.value > 0.5
+        if all(
+            not _tells(one) and (one.high < over_all.low if rises else one.low > over_all.high)
+            for one in forms.values()
+        ):
+            return _ByForm(task, over_all, forms)
+    return None
+
+
+def _tells(number: ReportedEstimate) -> bool:
+    return standing(number, null=0.5).differs and is_noticeable(number.value)
 
 
 def _recipes_clause(models: Sequence[ModelEvidence]) -> str:
@@ -255,8 +293,9 @@ def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:
     if judgement.claim is None:
         return Finding(model.name, judgement.verdict)
     number = judgement.claim.number
+    n_estimated = sum(claim.number.defined for claim in claims.values())
     return Finding(
-        model.name, judgement.verdict, _reason(judgement, len(claims)), number,
+        model.name, judgement.verdict, _reason(judgement, n_estimated), number,
         predictor_label(judgement.predictor), judgement.claim.guards, judgement.predictor,
     )  # fmt: skip
 
@@ -622,16 +661,26 @@ _LOOKS_AT = {KNOCKOUT_TEXT: "the question", KNOCKOUT_IMAGE: "the image"}
 
 
 def _window_words(windows: Sequence[TracedLayers], what: str) -> str:
-    """The window without whose attention least is left, where that is less than all.
+    """The window without whose attention least is left, of those shown to leave less than all.
 
-    It is the least of all windows, picked on the same items; the interval is its own.
+    What is shown is corrected, after Bonferroni, for the number of windows; the interval is its
+    own.
     """
     defined = [window for window in windows if window.share.defined]
     if not defined:
         return ""
-    most = min(defined, key=lambda window: window.share.value)
-    if not most.share.high < 1:
-        return f"no single window of layers in which the last token looks at {what} is needed"
+    wider = float(norm.ppf(1 - ALPHA / 2 / len(defined)) / norm.ppf(1 - ALPHA / 2))
+    needed = [
+        window
+        for window in defined
+        if window.share.value + wider * (window.share.high - window.share.value) < 1
+    ]
+    if not needed:
+        return (
+            f"no single window of layers in which the last token looks at {what} is shown to be "
+            "needed"
+        )
+    most = min(needed, key=lambda window: window.share.value)
     layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
     if most.last > most.first + 1:
         layers = f"layers {most.first} to {most.last}"
