@@ -140,11 +140,15 @@ def is_noticeable(auroc: float) -> bool:
 def judge(claims: Mapping[str, Claim]) -> Judgement:
     """Decide whether any of several predictors tells right answers from wrong ones.
 
+    That all of several tell nothing needs no correction of their equivalence tests; one on its own
+    stands beside the others of its table, and is corrected for them.
+
     Args:
         claims: predictor → its estimate and guards.
     """
+    several = len(claims) > 1
     found = {
-        name: standing(claim.number, null=0.5, conjoined=True) for name, claim in claims.items()
+        name: standing(claim.number, null=0.5, conjoined=several) for name, claim in claims.items()
     }
     known = {name: claims[name] for name, where in found.items() if where in _INFORMATIVE}
     if not known:

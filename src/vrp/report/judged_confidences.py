@@ -68,7 +68,7 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
             f"this file could show an AUROC of {decimal(0.5 + number.resolvable)} or more."
         )
     why = f"within ±{found.margin:g} of chance"
-    if standing(number, null=0.5, conjoined=True) is not Standing.EQUIVALENT:
+    if standing(number, null=0.5) is not Standing.EQUIVALENT:
         why = f"it fails a guard: {listed(_guards(score, Outcome.FAILS))}"
     return f"{score.name} does not tell right answers from wrong ones ({auroc}; {why})."
 
