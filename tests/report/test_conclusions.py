@@ -138,7 +138,8 @@ def test_attention_verdicts(metrics, verdict, lead):
     ("beyond", "verdict"),
     [
         (BEYOND, Verdict.YES),
-        (AS_MUCH, Verdict.NO),
+        # It tells no more than they do, and perhaps something else.
+        (AS_MUCH, Verdict.UNDECIDED),
         (estimate(0.04, -0.03, 0.11), Verdict.UNDECIDED),
     ],
 )
@@ -188,6 +189,17 @@ def test_attention_names_the_strongest_with_size_interval_and_guard():
 def test_a_failing_guard_is_named():
     answer = conclude_attention([evidence(metrics=told(ABOVE, CHANCE))])
     assert "that fail: within one answer" in answer.body
+
+
+def test_an_unsettled_guard_says_what_it_could_have_found():
+    metrics = {**told(ABOVE._replace(resolvable=0.06), OPEN), "image_mass": CHANCE}
+    unsure = estimate(0.04, -0.03, 0.11, resolvable=0.1)
+    body = conclude_attention([evidence(metrics=metrics, beyond=unsure)]).body
+    assert (
+        "not settled: within one answer (this study could find AUROC 0.67), question only (this "
+        "study could find +0.10) and answer only (this study could find +0.10))"
+    ) in body
+    assert "AUROC 0.56 or more" not in body  # it found 0.70
 
 
 def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():

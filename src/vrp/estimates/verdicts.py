@@ -1,9 +1,10 @@
 """What a claim may say: the one place that turns estimates, tests and guards into words.
 
 "Yes" needs a difference after Holm's correction, of a size that a user would notice, that every
-guard survives. "No" needs equivalence within the study's margin, or a guard that fails: then it
-is something else that the estimate shows. All else is undecided, with the smallest effect that
-the design could have resolved.
+guard survives. "No" needs equivalence within the study's margin, or a guard that fails and shows
+that the estimate is something else. One that tells no more than a simple baseline may still tell
+something that the baseline does not. All else is undecided, with the smallest effect that the
+design could have resolved.
 """
 
 import math
@@ -74,6 +75,9 @@ class Guard(NamedTuple):
     """The estimate that decides."""
     measure: str
     """Name of that estimate."""
+    baseline: bool = False
+    """Whether it compares with a simple baseline: that this tells as much is no proof that the
+    claim is false."""
 
 
 class Claim(NamedTuple):
@@ -85,9 +89,10 @@ class Claim(NamedTuple):
 
     @property
     def survives(self) -> Outcome:
-        """Joint outcome of the guards: that of the worst."""
+        """Joint outcome of the guards: that of the worst, but unsettled where only a comparison
+        with a baseline fails."""
         outcomes = {guard.outcome for guard in self.guards}
-        if Outcome.FAILS in outcomes:
+        if any(guard.outcome is Outcome.FAILS and not guard.baseline for guard in self.guards):
             return Outcome.FAILS
         return Outcome.HOLDS if outcomes <= {Outcome.HOLDS} else Outcome.UNSETTLED
 

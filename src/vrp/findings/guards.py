@@ -70,14 +70,16 @@ def _strata(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> G
 def _beyond_baseline(model: ModelEvidence, predictor: str, baseline: str) -> Guard:
     number = model.beyond_baselines.get((predictor, baseline))
     outcome = above(number, 0.0, model.margins.auroc)
-    return Guard(predictor_label(baseline), outcome, number, "its AUROC minus this one’s")
+    measure = "its AUROC minus this one’s"
+    return Guard(predictor_label(baseline), outcome, number, measure, baseline=True)
 
 
 def _beyond_rival(model: ModelEvidence, rival: str, name: str) -> Guard:
     number = model.contrasts.get(rival)
     scope = ", all items" if rival == TASK_ONLY else ""
     measure = f"AUROC of the probe minus this one’s{scope}"
-    return Guard(name, above(number, 0.0, model.margins.auroc), number, measure)
+    outcome = above(number, 0.0, model.margins.auroc)
+    return Guard(name, outcome, number, measure, baseline=True)
 
 
 def _permuted_labels(model: ModelEvidence) -> Guard:

@@ -306,19 +306,28 @@ def _reason(judgement: Judgement, n_claims: int) -> str:
     assert claim is not None
     number = claim.number
     parts = [f"{predictor_label(judgement.predictor)}, {_sized(number)}"]
-    differs = standing(number, null=0.5, conjoined=True).differs
-    if differs and is_noticeable(number.value):
+    if _tells(number):
         parts[0] += _wrong_direction_note(number)
         parts += [
             f"{text} {listed(names)}"
             for outcome, text in _GUARD_WORDS.items()
-            if (names := [guard.name for guard in claim.guards if guard.outcome is outcome])
+            if (names := [_guard_words(one) for one in claim.guards if one.outcome is outcome])
         ]
-    elif n_claims > 1:
+        return "; ".join(parts)
+    if n_claims > 1:
         parts[0] = f"strongest of {n_claims}: {parts[0]}"
     if judgement.verdict is Verdict.UNDECIDED and math.isfinite(number.resolvable):
         parts.append(f"this study could find AUROC {decimal(0.5 + number.resolvable)} or more")
     return "; ".join(parts)
+
+
+def _guard_words(guard: Guard) -> str:
+    """A guard's name; of one that is not settled, with what could have been found."""
+    resolvable = math.nan if guard.number is None else guard.number.resolvable
+    if guard.outcome is not Outcome.UNSETTLED or not math.isfinite(resolvable):
+        return guard.name
+    found = f"+{decimal(resolvable)}" if guard.baseline else f"AUROC {decimal(0.5 + resolvable)}"
+    return f"{guard.name} (this study could find {found})"
 
 
 _GUARD_WORDS = {

@@ -10,7 +10,7 @@ import polars as pl
 from vrp.data.file_digest import file_sha256
 from vrp.estimates.judged_confidences import SEED, Comparison, JudgedConfidences, ScoreJudgement
 from vrp.estimates.reported import plain
-from vrp.estimates.verdicts import Outcome, Standing, Verdict, size_of, standing
+from vrp.estimates.verdicts import Outcome, Standing, Verdict, is_noticeable, size_of, standing
 from vrp.plots.judged_confidences import curves
 from vrp.report.numbers import NONE, decimal, listed, percent, thousands, with_interval
 from vrp.stats.risk_control import RiskControl
@@ -63,10 +63,12 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         why = number.note if pooled.defined else pooled.note
         return f"Whether {score.name} tells right answers from wrong ones cannot be said: {why}."
     if verdict is Verdict.UNDECIDED:
-        return (
-            f"Whether {score.name} tells right answers from wrong ones is undecided ({auroc}); "
-            f"this file could show an AUROC of {decimal(0.5 + number.resolvable)} or more."
-        )
+        why = f"this file could show an AUROC of {decimal(0.5 + number.resolvable)} or more"
+        if standing(number, null=0.5).differs and is_noticeable(number.value):
+            open_ones = [*_guards(score, Outcome.FAILS), *_guards(score, Outcome.UNSETTLED)]
+            why = f"it does not hold against the guard {listed(open_ones)}"
+        whether = f"Whether {score.name} tells right answers from wrong ones"
+        return f"{whether} is undecided ({auroc}); {why}."
     why = f"within ±{found.margin:g} of chance"
     if standing(number, null=0.5) is not Standing.EQUIVALENT:
         why = f"it fails a guard: {listed(_guards(score, Outcome.FAILS))}"
