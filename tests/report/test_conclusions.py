@@ -170,7 +170,11 @@ def test_a_stratum_that_points_the_other_way_is_named():
     guard = next(g for g in answer.guards["m"] if g.name == "all strata")
     assert guard.number == BELOW
     assert guard.measure.endswith(", counting")
-    # One that is merely unsettled there is not against it.
+    # Below 0.5 by its interval, and not beside all other signals: it may point the other way.
+    metrics["spatial_entropy", "auroc", "counting"] = BELOW._replace(p_adjusted=0.2)
+    model = replace(evidence(metrics=metrics), tasks=("existence", "counting", "spatial"))
+    assert conclude_attention([model]).verdicts["m"] == Verdict.UNDECIDED
+    # One whose interval holds 0.5 is not against it.
     metrics["spatial_entropy", "auroc", "counting"] = estimate(0.4, 0.25, 0.55)
     model = replace(evidence(metrics=metrics), tasks=("existence", "counting", "spatial"))
     assert conclude_attention([model]).verdicts["m"] == Verdict.YES
