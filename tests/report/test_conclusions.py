@@ -651,6 +651,14 @@ def test_the_window_of_thirty_that_looks_needed_by_chance_is_not_named():
     )
 
 
+def test_a_state_is_not_said_to_restore_the_image_on_too_few_images():
+    few = [
+        TracedLayers(layer, layer, ReportedEstimate(0.93, note="too few images: 4"), 1.0)
+        for layer in range(4)
+    ]
+    assert "restores" not in conclude_interventions([evidence(traces={"patch": few})]).body
+
+
 def test_what_only_the_last_layer_restores_is_not_said():
     model = evidence(traces={"patch": traced(0.0, 0.1, 0.5, 1.0)})
     assert "restores" not in conclude_interventions([model]).body

@@ -13,7 +13,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from vrp.estimates.reported import ReportedEstimate
-from vrp.stats.auroc import CONSTANT, TOO_FEW
+from vrp.stats.auroc import CONSTANT
+from vrp.stats.clusters import TOO_FEW
 from vrp.stats.estimate import ALPHA
 from vrp.tables.captured import NOT_CAPTURED
 

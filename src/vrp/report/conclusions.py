@@ -39,6 +39,7 @@ from vrp.report.numbers import (
 )
 from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS, attention_signals
+from vrp.stats.clusters import TOO_FEW
 from vrp.stats.estimate import ALPHA
 from vrp.stats.heterogeneity import interaction_p
 from vrp.tables.estimates import OBJECT_EXCESS, POOLED, WITHIN_STRATA
@@ -699,7 +700,7 @@ def _window_words(windows: Sequence[TracedLayers], what: str) -> str:
 def _patch_words(patches: Sequence[TracedLayers]) -> str:
     """The first layer from which on the last token's state restores most; not the last layer,
     of which it is true by construction."""
-    defined = [patch for patch in patches if patch.share.defined]
+    defined = [one for one in patches if one.share.defined and TOO_FEW not in one.share.note]
     # The last layer restores all of every item, and has no interval.
     short = [
         patch.first
