@@ -52,8 +52,8 @@ How often the true risk of accepted answers exceeds α, which may happen in 10% 
 settings has {worst:.1%}. One question per image, by the exact binomial tail:
 """
 _SEVERAL = """
-{items} questions per image on {images} images, by betting; the labels of an image are independent, or
-all drawn together:
+{items} questions per image on {images} images, by betting; the labels of an image are independent
+or all drawn together:
 """
 
 

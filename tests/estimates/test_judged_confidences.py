@@ -11,6 +11,7 @@ from vrp.data.confidence_file import ConfidenceFile
 from vrp.errors import InputError
 from vrp.estimates.judged_confidences import judge_confidences
 from vrp.estimates.verdicts import Outcome, Verdict
+from vrp.report.judged_confidences import verdict_sentence
 from vrp.stats.risk_control import control_risk
 
 
@@ -134,6 +135,23 @@ def test_a_score_that_knows_the_answer_alone_fails_the_guards():
         "within one answer": Outcome.FAILS, "answer only": Outcome.FAILS,
     }  # fmt: skip
     assert found.judgement.verdict is Verdict.NO
+
+
+def test_a_score_that_the_answer_alone_equals_is_not_refuted():
+    """AUROC 0.66, within each answer as well: that the answer tells as much does not undo it."""
+    random = np.random.default_rng(6)
+    answers = random.choice(["yes", "no"], 3000)
+    correct = random.random(3000) < np.where(answers == "yes", 0.9, 0.6)
+    score = random.normal(size=3000) + 0.55 * correct
+    found = judged(correct, {"s": score}, answers=answers)
+    [one] = found.scores
+    assert {guard.name: guard.outcome for guard in one.judgement.claim.guards} == {
+        "within one answer": Outcome.HOLDS, "answer only": Outcome.FAILS,
+    }  # fmt: skip
+    assert one.judgement.verdict is Verdict.UNDECIDED
+    sentence = verdict_sentence(found, one)
+    assert "is undecided (AUROC 0.6" in sentence
+    assert sentence.endswith("; it does not pass the guard answer only.")
 
 
 def test_a_score_that_reads_more_than_the_answer_holds():

@@ -339,7 +339,7 @@ def _claim(
     guards.append(
         Guard(
             "answer only", above(gap, 0.0, margin), gap,
-            "AUROC of the score minus that of the emitted answer alone",
+            "AUROC of the score minus that of the emitted answer alone", baseline=True,
         )
     )  # fmt: skip
     # Where every answer is rare, none can be compared within.
