@@ -33,9 +33,11 @@ def nothing(*arguments, **more):
 
 # Definition → what stands in for it.
 REPLACED = {
+    "vrp:__version__": "another",
     "vrp.progress:progress": no_bar,
     "vrp.progress:progress_over": lambda work, *arguments, **more: work,
     "vrp.running.model_run:warn_skipped_items": nothing,
+    "vrp.vlm.weights:quiet_loading": contextlib.nullcontext,
     "vrp.vlm.family_names:check_family": nothing,
     "vrp.vlm.families.base:decoder_refusal": nothing,
     "vrp.vlm.loading:_explained": lambda *arguments: contextlib.nullcontext(),

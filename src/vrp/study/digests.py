@@ -26,6 +26,7 @@ _FOLDER = Path(__file__).parents[1]
 CANNOT_CHANGE_A_NUMBER: Mapping[str, str] = {
     # What tells people something.
     "vrp.progress:*": "how far work has come",
+    "vrp.vlm.weights:quiet_loading": "what transformers prints while it loads",
     "vrp.running.model_run:warn_skipped_items": "a message",
     "vrp.stages.sample:_warn_missing_images": "a message",
     "vrp.logs:*": "how messages are printed",
