@@ -18,8 +18,8 @@ descriptions are stored in the file itself, in the metadata of its columns; this
 from the same schemas. [Read the tables](read-tables.md) shows how to open them with polars, pandas
 and DuckDB.
 
-A **null** value does not apply or was not captured. A **NaN** value is undefined for this item only,
-and the column `note` says why. The key identifies a row and defines the order of rows.
+A **null** value does not apply or was not captured. A **NaN** value is undefined for this item
+only, and the column `note` says why. The key identifies a row and defines the order of rows.
 """
 
 
