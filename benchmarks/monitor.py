@@ -7,7 +7,9 @@
 turn, which other work on the machine disturbs. `fresh` asks the model, through the monitor, about
 scenes of a namespace of their own: calibration error over all items; coverage and risk of a random
 question of a random image, for which the guarantee is meant; and the share that an oracle accepts,
-who knows the fresh items' labels. `study` has the shares of the study's own items that token
+who knows the score's calibration curve, an isotonic fit to the fresh items. `resampled` has the
+same share of the study's own items, as the mean over calibrations on its images drawn again, beside
+the share by one question of each image. `study` has the shares of the study's own items that token
 confidence and ten samples' S_SC allow, with thresholds found in the same way. `simulation` draws
 calibration sets with known risk and counts how often the risk above the threshold exceeds alpha.
 `shifted` checks the monitor on blank images and on images in negative colours.
@@ -32,6 +34,7 @@ from judged import Goal, in_rounds, ratio_of, seconds, write_whole
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
 
 import vrp
 from vrp.config.study import load_study
@@ -40,6 +43,7 @@ from vrp.data.item import Question
 from vrp.monitor import refusals, watching
 from vrp.monitor.checking import check, fresh_items
 from vrp.monitor.fitting import FitOptions
+from vrp.monitor.predictor import log_odds_of
 from vrp.monitor.scoring import ScoredQuestion, load_monitored, score_questions
 from vrp.stats.auroc import auroc
 from vrp.stats.calibration import calibration
@@ -52,7 +56,8 @@ from vrp.vlm.image_edits import blank_image
 RESULT = Path(__file__).parent / "results" / "monitor.json"
 ALPHAS = (0.05, 0.1, 0.2)
 N_SIMULATIONS, N_IMAGES, N_POPULATION = 2000, 595, 400_000
-N_SHIFTED = 400
+N_SHIFTED = 150
+N_RESAMPLED = 50
 BATCHES, BATCH_SIZE, METERED = 4, 32, 5
 # All that the monitor does within a call of `generate`.
 PARTS = (
@@ -75,7 +80,6 @@ class Scored(NamedTuple):
     probabilities: NDArray[np.float64]
     correct: NDArray[np.bool_]
     groups: NDArray[np.str_]
-    ids: NDArray[np.str_]
 
     @classmethod
     def of(cls, rows: Sequence[ScoredQuestion]) -> "Scored":
@@ -84,7 +88,6 @@ class Scored(NamedTuple):
             np.array([row.answer.probability for row in rows]),
             np.array([bool(row.correct) for row in rows]),
             np.array([row.question.image for row in rows]),
-            np.array([row.question.item_id for row in rows]),
         )
 
     @property
@@ -116,10 +119,14 @@ def fresh_questions(study: Any, folder: Path, namespace: str) -> tuple[list[Ques
 
 
 def oracle_share(scores: NDArray, correct: NDArray, weights: NDArray, alpha: float) -> float:
-    """Largest share that can be accepted by score with a risk of at most alpha."""
+    """Largest share that can be accepted by score with a risk of at most alpha.
+
+    By the score's calibration curve, an isotonic fit of the chance that an answer is right.
+    """
+    right = IsotonicRegression().fit_transform(scores, correct, sample_weight=weights)
     order = np.argsort(-scores)
     share = np.cumsum(weights[order])
-    risk = np.cumsum(weights[order] * ~correct[order]) / share
+    risk = np.cumsum(weights[order] * (1 - right[order])) / share
     meeting = np.flatnonzero(risk <= alpha)
     return float(share[meeting[-1]]) if meeting.size else 0.0
 
@@ -215,16 +222,48 @@ def fresh(monitor: Any, scored: Scored) -> dict[str, Any]:
     return found
 
 
+def resampled(study: Any, model: str, seed: int = 0) -> dict[str, Any]:
+    """Shares of the study's items that calibrations on its images, drawn again, accept."""
+    frame = study.table("signals", model).collect().drop_nulls("correct").sort("group", "item_id")
+    scores = log_odds_of(frame["token_confidence"].to_numpy())
+    correct, weights = frame["correct"].to_numpy(), weights_of(frame["group"].to_numpy())
+    _, starts, counts = np.unique(frame["group"], return_index=True, return_counts=True)
+    random = np.random.default_rng(seed)
+    accepted: dict[float, list[list[float]]] = {alpha: [] for alpha in ALPHAS}
+    for _ in range(N_RESAMPLED):
+        images = random.integers(0, counts.size, counts.size)
+        rows = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in images])
+        groups = np.repeat(np.arange(images.size), counts[images]).astype(str)
+        alone = one_item_per_group(groups, scores[rows], correct[rows])
+        for alpha, drawn in accepted.items():
+            controls = [
+                control_risk(scores[some], correct[some], names, alpha=alpha)
+                for some, names in ((rows, groups), (rows[alone], groups[alone]))
+            ]
+            drawn.append([float(weights[one.accepts(scores)].sum()) for one in controls])
+    found = {}
+    for alpha, shares in accepted.items():
+        (every, alone), (every_sd, alone_sd) = np.mean(shares, axis=0), np.std(shares, axis=0)
+        oracle = oracle_share(scores, correct, weights, alpha)
+        short = oracle - every
+        found[f"alpha {alpha:g}"] = {
+            "accepted, mean": every, "standard deviation": every_sd, "oracle": oracle,
+            "short of it": {"value": short, **GOALS["share short of the oracle's"].verdict(short)},
+            "one question of each image": {"mean": alone, "standard deviation": alone_sd},
+        }  # fmt: skip
+    return found
+
+
 def samples_beside(study: Any, model: str) -> dict[str, Any]:
     """Shares that token confidence and ten samples' S_SC allow on the study's own images."""
     frame = study.table("signals", model).collect().drop_nulls("correct").sort("item_id")
-    one = one_item_per_group(frame["item_id"], frame["group"], seed="samples")
-    weights, correct = weights_of(frame["group"].to_numpy()), frame["correct"].to_numpy()
+    groups, correct = frame["group"].to_numpy(), frame["correct"].to_numpy()
+    weights = weights_of(groups)
     found: dict[str, Any] = {}
     for name in ("token_confidence", "self_consistency"):
         scores = frame[name].to_numpy().astype(np.float64)
         for alpha in ALPHAS:
-            control = control_risk(scores[one], correct[one], alpha=alpha)
+            control = control_risk(scores, correct, groups, alpha=alpha)
             share = float(weights[control.accepts(scores)].sum())
             found.setdefault(f"alpha {alpha:g}", {})[name] = share
     return found
@@ -274,7 +313,10 @@ def shifted(
     monitor: Any, vlm: Any, questions: Sequence[Question], images: Path, folder: Path
 ) -> dict[str, Any]:
     """Checks on blank images, on negative colours, and on images as they are."""
-    some = [one for one in questions if one.task != "open"][:: max(1, len(questions) // N_SHIFTED)]
+    # All questions of some images, as those of the study were drawn.
+    every = sorted({one.image for one in questions})
+    chosen = set(every[:: max(1, len(every) // N_SHIFTED)])
+    some = [one for one in questions if one.image in chosen]
     kinds: dict[str, Callable[[Image.Image], Image.Image]] = {
         "as drawn": lambda image: image,
         "blank": lambda image: blank_image(image.size),
@@ -287,7 +329,7 @@ def shifted(
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             change(open_image(images / path)).save(place / path)
         rows = Scored.of(list(score_questions(monitor, vlm, some, place)))
-        result = check(monitor, fresh_items(rows.scores, rows.correct, rows.groups, rows.ids))
+        result = check(monitor, fresh_items(rows.scores, rows.correct, rows.groups))
         found[name] = {
             "flagged": result.flagged, "expected": name != "as drawn", "n": result.n,
             "risk": result.risk.value, "risk p": result.risk_p, "drift": result.drift,
@@ -315,6 +357,7 @@ def main() -> None:
         "overhead": overhead(monitor, model, items, options.rounds),
         "ten samples over one answer": sampling_cost(monitor, model, items[0], options.rounds),
         "study": samples_beside(study, options.model),
+        "resampled": resampled(study, options.model),
         "simulation": simulation(),
     }
     with tempfile.TemporaryDirectory() as place:

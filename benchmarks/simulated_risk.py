@@ -33,19 +33,31 @@ class SimulatedRisk(NamedTuple):
 
 
 def simulated_risk(
-    risk: str, *, n: int, alpha: float, delta: float, levels: int | None, repeats: int
+    risk: str,
+    *,
+    n: int,
+    alpha: float,
+    delta: float,
+    levels: int | None,
+    repeats: int,
+    items: int = 1,
+    shared: float = 0.0,
 ) -> SimulatedRisk:
-    """Draw calibrations of `n` items and compare the accepted answers' risk with the truth.
+    """Draw calibrations of `n` images and compare the accepted answers' risk with the truth.
 
     Args:
         risk: one of `RISKS`.
-        n: items of a calibration.
+        n: images of a calibration.
         alpha: greatest share of wrong answers among those accepted.
         delta: chance that the guarantee may fail.
         levels: different scores; None: no two are equal.
         repeats: calibrations.
+        items: items of an image; every second one has the image's own chance of a wrong answer.
+        shared: share of the images whose labels are all drawn together.
     """
-    random = np.random.default_rng([n, round(1000 * alpha), levels or 0, len(risk)])
+    seed = [n, round(1000 * alpha), levels or 0, len(risk)]
+    random = np.random.default_rng(seed if items == 1 else [*seed, items, round(100 * shared)])
+    groups = np.repeat(np.arange(n), items).astype(str)
     # Risk among the answers that are at least as sure as a share u, by the midpoint rule.
     steps = (np.arange(_STEPS) + 0.5) / _STEPS
     upto = np.cumsum(RISKS[risk](steps)) / np.arange(1, _STEPS + 1)
@@ -56,10 +68,14 @@ def simulated_risk(
     allowed = reached[upto <= alpha]
     shares, n_violations = [], 0
     for _ in range(repeats):
-        u = random.random(n)
-        wrong = random.random(n) < RISKS[risk](u)
+        u, drawn = random.random(n * items), random.random(n * items)
+        if items > 1:
+            own, label, together = np.repeat(random.random((3, n)), items, axis=1)
+            u = np.where(np.arange(u.size) % 2, own, u)
+            drawn = np.where(together < shared, label, drawn)
+        wrong = drawn < RISKS[risk](u)
         score = -u if levels is None else -(np.floor(u * levels) + 1) / levels
-        found = control_risk(score, ~wrong, alpha=alpha, delta=delta).accepted
+        found = control_risk(score, ~wrong, groups, alpha=alpha, delta=delta).accepted
         share = 0.0 if found is None else -found.threshold
         if share:
             # Thresholds lie between two steps; at a level they are one of them.

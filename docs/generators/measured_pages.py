@@ -49,7 +49,11 @@ _GUARANTEES = """## Thresholds with a guarantee
 
 How often the true risk of accepted answers exceeds α, which may happen in 10% of the calibrations.
 *Accepted* is given next to the share that an oracle accepts, which knows the risk. The worst of all
-settings has {worst:.1%}.
+settings has {worst:.1%}. One question per image, by the exact binomial tail:
+"""
+_SEVERAL = """
+{items} questions per image on {images} images, by betting; the labels of an image are independent
+or all drawn together:
 """
 
 
@@ -210,14 +214,24 @@ def _inference() -> Iterator[str]:
 
 def _guarantees() -> Iterator[str]:
     found = recorded("risk_control")
-    yield _GUARANTEES.format(worst=found["most_violations"])
+    yield _GUARANTEES.format(
+        worst=max(found["most_violations"], found["several"]["most_violations"])
+    )
     rows = [
         (one["risk"], one["n"], one["alpha"], one["levels"] or "any", _share(one["violations"]),
          _share(one["none"]), _share(one["accepted"]), _share(one["oracle"]))
         for one in found["settings"]
     ]  # fmt: skip
-    head = ("risk", "items", "α", "levels", "broken", "nothing accepted", "accepted", "oracle")
-    yield table(head, rows)
+    held = ("broken", "nothing accepted", "accepted", "oracle")
+    yield table(("risk", "items", "α", "levels", *held), rows)
+    several = found["several"]
+    yield _SEVERAL.format(**several)
+    rows = [
+        (one["risk"], one["alpha"], "together" if one["shared"] else "independent",
+         *(_share(one[name]) for name in ("violations", "none", "accepted", "oracle")))
+        for one in several["settings"]
+    ]  # fmt: skip
+    yield table(("risk", "α", "labels", *held), rows)
     yield made_on(found["hardware"])
 
 

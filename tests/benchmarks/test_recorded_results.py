@@ -104,14 +104,28 @@ def test_the_monitor_did_what_its_document_says():
     assert round(fresh["ece"]["value"], 3) == 0.029 <= 0.03
     at = fresh["alpha 0.1"]
     assert [round(100 * at[name], 1) for name in ("accepted", "risk", "oracle")] == [
-        51.2,
-        7.4,
-        57.1,
+        53.5,
+        8.2,
+        58.1,
     ]
+    assert at["short of it"]["met"]
+    again = found["resampled"]["alpha 0.1"]
+    one = again["one question of each image"]
+    assert [
+        round(100 * share, 1)
+        for share in (
+            again["accepted, mean"], again["standard deviation"], again["oracle"], one["mean"],
+            one["standard deviation"],
+        )
+    ] == [51.6, 2.5, 55.9, 48.8, 3.9]  # fmt: skip
+    assert again["short of it"]["met"]
+    assert round(100 * found["resampled"]["alpha 0.2"]["short of it"]["value"]) == 7
     shares = [one["violations"]["value"] for one in found["simulation"].values()]
     assert max(shares) <= 0.1
     assert (round(min(shares), 2), round(max(shares), 2)) == (0.05, 0.07)
     for one in found["shifted"].values():
         assert one["flagged"] == one["expected"]
-    assert round(found["ten samples over one answer"]["median"], 1) == 3.8
-    assert found["study"]["alpha 0.1"]["self_consistency"] == 0
+    assert round(found["ten samples over one answer"]["median"], 1) == 3.9
+    beside = found["study"]["alpha 0.1"]
+    assert round(100 * beside["self_consistency"]) == 45
+    assert round(100 * beside["token_confidence"]) == 53

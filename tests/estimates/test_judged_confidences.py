@@ -11,6 +11,7 @@ from vrp.data.confidence_file import ConfidenceFile
 from vrp.errors import InputError
 from vrp.estimates.judged_confidences import judge_confidences
 from vrp.estimates.verdicts import Outcome, Verdict
+from vrp.report.judged_confidences import verdict_sentence
 from vrp.stats.risk_control import control_risk
 
 
@@ -136,6 +137,23 @@ def test_a_score_that_knows_the_answer_alone_fails_the_guards():
     assert found.judgement.verdict is Verdict.NO
 
 
+def test_a_score_that_the_answer_alone_equals_is_not_refuted():
+    """AUROC 0.66, within each answer as well: that the answer tells as much does not undo it."""
+    random = np.random.default_rng(6)
+    answers = random.choice(["yes", "no"], 3000)
+    correct = random.random(3000) < np.where(answers == "yes", 0.9, 0.6)
+    score = random.normal(size=3000) + 0.55 * correct
+    found = judged(correct, {"s": score}, answers=answers)
+    [one] = found.scores
+    assert {guard.name: guard.outcome for guard in one.judgement.claim.guards} == {
+        "within one answer": Outcome.HOLDS, "answer only": Outcome.FAILS,
+    }  # fmt: skip
+    assert one.judgement.verdict is Verdict.UNDECIDED
+    sentence = verdict_sentence(found, one)
+    assert "is undecided (AUROC 0.6" in sentence
+    assert sentence.endswith("; it does not pass the guard answer only.")
+
+
 def test_a_score_that_reads_more_than_the_answer_holds():
     correct, probability = planted(3000)
     answers = np.random.default_rng(6).choice(["yes", "no"], 3000)
@@ -167,14 +185,13 @@ def test_pairs_are_compared_on_the_items_that_both_have():
     assert found.best.name == "p"
 
 
-def test_thresholds_take_one_item_of_each_image():
+def test_thresholds_take_all_items_of_an_image():
     correct, probability = planted(3000)
     groups = np.repeat(np.arange(1000).astype(str), 3)
     found = judged(correct, {"p": probability}, groups=groups, alphas=(0.2,))
     (control,) = found.scores[0].thresholds
-    chosen = found.items.one_of_each_image
-    assert control.n == chosen.sum() == 1000
-    assert control == control_risk(probability[chosen], correct[chosen], alpha=0.2, delta=0.1)
+    assert (control.n, control.n_items, control.test) == (1000, 3000, "betting")
+    assert control == control_risk(probability, correct, groups, alpha=0.2, delta=0.1)
 
 
 def test_rows_in_another_order_give_the_same_numbers():

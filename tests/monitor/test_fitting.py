@@ -4,8 +4,8 @@ import json
 import shutil
 
 import numpy as np
+import polars as pl
 import pytest
-from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 import vrp
@@ -31,20 +31,25 @@ def test_one_pass_signals_need_no_sample_and_no_second_question():
 
 
 def test_thresholds_hold_on_their_own_images(monitor, study):
-    """The exact binomial tail at alpha, of one item of each image, by scipy."""
+    """Shares of a random question about a random image, from the study's table."""
+    frame = study.table("signals", "llava").collect().sort("item_id")
+    scores, wrong = log_odds_of(frame["token_confidence"].to_numpy()), ~frame["correct"].to_numpy()
+    weights = (1 / frame.select(pl.len().over("group")).to_series()).to_numpy()
     for one in monitor.card.thresholds:
         if one.threshold is None:
             continue
-        tail = stats.binom.cdf(one.n_wrong, one.n_accepted, one.alpha)
-        assert tail <= one.delta
-        assert one.coverage == pytest.approx(one.n_accepted / one.n)
+        some = scores >= one.threshold
+        assert (one.n, one.n_items) == (frame["group"].n_unique(), len(frame))
+        assert (one.n_accepted, one.n_wrong) == (some.sum(), (some & wrong).sum())
+        assert one.coverage == pytest.approx(weights[some].sum() / one.n)
+        assert one.risk == pytest.approx(weights[some & wrong].sum() / weights[some].sum())
+        assert one.risk < one.bound <= one.alpha
         assert one.probability == pytest.approx(
             float(monitor.calibrator.probability([one.threshold])[0])
         )
     assert any(one.threshold is not None for one in monitor.card.thresholds)
-    frame = study.table("signals", "llava").collect().sort("item_id")
-    chosen = one_item_per_group(frame["item_id"], frame["group"], seed="small")
-    scores = log_odds_of(frame["token_confidence"].to_numpy()[chosen])
+    chosen = one_item_per_group(frame["group"], frame["token_confidence"])
+    scores = scores[chosen]
     assert monitor.scores == pytest.approx(np.sort(scores[np.isfinite(scores)]))
 
 

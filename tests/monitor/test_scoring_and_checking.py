@@ -12,6 +12,7 @@ from vrp.cli import main
 from vrp.errors import InputError
 from vrp.monitor.checking import Check, Share, check, fresh_items
 from vrp.monitor.scoring import read_questions
+from vrp.stats.risk_control import excess_risk_p
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +114,7 @@ def fresh(n, risk, seed=0, shift=0.0):
     random = np.random.default_rng(seed)
     scores = random.normal(1.0 + shift, 1.5, n)
     names = [str(i) for i in range(n)]
-    return fresh_items(scores, random.random(n) >= risk, names, names)
+    return fresh_items(scores, random.random(n) >= risk, names)
 
 
 def test_risk_and_drift_are_tested_exactly(monitor):
@@ -127,6 +128,24 @@ def test_risk_and_drift_are_tested_exactly(monitor):
     assert found.risk_flag == (exact.pvalue <= 0.05)
     ks = stats.ks_2samp(items.scores, monitor.scores)
     assert (found.drift, found.drift_p) == pytest.approx((ks.statistic, ks.pvalue))
+
+
+def test_images_count_alike_and_all_their_questions_are_tested(monitor):
+    """100 images with one question, 100 with seven, the answers to which are wrong."""
+    at = monitor.card.threshold(0.4).threshold
+    groups = np.concatenate([np.arange(100), np.repeat(np.arange(100, 200), 7)]).astype(str)
+    scores = np.where(np.arange(800) % 10 == 0, at - 1, at + 1)
+    found = check(monitor, fresh_items(scores, np.arange(800) < 100, groups), alpha=0.4)
+    below = scores < at
+    shares = [(~below[groups == one]).mean() for one in np.unique(groups)]
+    assert found.coverage.value == pytest.approx(np.mean(shares))
+    wrong = sum(
+        share for share, one in zip(shares, np.unique(groups), strict=True) if int(one) > 99
+    )
+    assert found.risk.value == pytest.approx(wrong / sum(shares))
+    assert found.risk_p == excess_risk_p(
+        ~below, np.arange(800) < 100, groups, alpha=0.4, level=0.05
+    )
 
 
 def test_few_images_are_undecided(monitor):

@@ -97,8 +97,8 @@ def test_it_works_inside_a_pipeline(monitor, study, loaded, asked, monkeypatch):
 
 def test_an_answer_without_a_score_is_never_accepted():
     threshold = Threshold(
-        alpha=0.1, delta=0.1, threshold=0.5, probability=0.7, coverage=0.4, n=100, n_accepted=40,
-        n_wrong=1, bound=0.09, reason="",
+        alpha=0.1, delta=0.1, threshold=0.5, probability=0.7, coverage=0.4, n=100, n_items=100,
+        test="binomial", n_accepted=40, n_wrong=1, risk=0.025, bound=0.09, reason="",
     )  # fmt: skip
     scores = np.array([0.4, 0.5, np.nan, 2.0])
     assert accepts(scores, threshold).tolist() == [False, True, False, True]

@@ -45,6 +45,8 @@ def model(found, within):
         (WEAKLY._replace(resolvable=0.1), OPEN, "undecided: within one answer", ""),
         (NOTHING, NOTHING, "no better than chance", ""),
         (OPEN, OPEN, "undecided", "detectable from 0.61"),
+        # Equivalent to chance on its own, and not beside the others of the table.
+        (NOTHING._replace(p_equivalence_adjusted=0.2), NOTHING, "undecided", ""),
         (FEW, FEW, "", ""),
     ],
 )

@@ -138,7 +138,8 @@ def test_attention_verdicts(metrics, verdict, lead):
     ("beyond", "verdict"),
     [
         (BEYOND, Verdict.YES),
-        (AS_MUCH, Verdict.NO),
+        # It tells no more than they do, and perhaps something else.
+        (AS_MUCH, Verdict.UNDECIDED),
         (estimate(0.04, -0.03, 0.11), Verdict.UNDECIDED),
     ],
 )
@@ -169,7 +170,11 @@ def test_a_stratum_that_points_the_other_way_is_named():
     guard = next(g for g in answer.guards["m"] if g.name == "all strata")
     assert guard.number == BELOW
     assert guard.measure.endswith(", counting")
-    # One that is merely unsettled there is not against it.
+    # Below 0.5 by its interval, and not beside all other signals: it may point the other way.
+    metrics["spatial_entropy", "auroc", "counting"] = BELOW._replace(p_adjusted=0.2)
+    model = replace(evidence(metrics=metrics), tasks=("existence", "counting", "spatial"))
+    assert conclude_attention([model]).verdicts["m"] == Verdict.UNDECIDED
+    # One whose interval holds 0.5 is not against it.
     metrics["spatial_entropy", "auroc", "counting"] = estimate(0.4, 0.25, 0.55)
     model = replace(evidence(metrics=metrics), tasks=("existence", "counting", "spatial"))
     assert conclude_attention([model]).verdicts["m"] == Verdict.YES
@@ -190,6 +195,17 @@ def test_a_failing_guard_is_named():
     assert "failed: within one answer" in answer.body
 
 
+def test_an_unsettled_guard_says_what_it_could_have_found():
+    metrics = {**told(ABOVE._replace(resolvable=0.06), OPEN), "image_mass": CHANCE}
+    unsure = estimate(0.04, -0.03, 0.11, resolvable=0.1)
+    body = conclude_attention([evidence(metrics=metrics, beyond=unsure)]).body
+    assert (
+        "undecided: within one answer (smallest detectable AUROC 0.67), question only (smallest "
+        "detectable +0.10) and answer only (smallest detectable +0.10))"
+    ) in body
+    assert "AUROC 0.56 or more" not in body  # it found 0.70
+
+
 def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
     answer = conclude_attention([evidence(metrics=told(BELOW, BELOW))])
     assert answer.verdicts["m"] is Verdict.YES
@@ -198,23 +214,59 @@ def test_a_signal_that_tells_the_wrong_way_round_is_a_yes_that_says_so():
     assert turned.verdicts["m"] is Verdict.NO
 
 
+def by_form(name, over_all, *of_forms):
+    """AUROC over a task, and within its two forms."""
+    scopes = ("spatial", "spatial: other", "spatial: yes/no")
+    numbers = (over_all, *of_forms)
+    return {(name, "auroc", scope): one for scope, one in zip(scopes, numbers, strict=True)}
+
+
+def of_forms(metrics):
+    return replace(evidence(metrics=metrics), tasks=("existence", "spatial"))
+
+
+WIDE_CHANCE = estimate(0.54, 0.38, 0.70)
+
+
 def test_what_knows_the_form_of_the_question_is_named():
-    """0.62 over tasks that mix forms, nothing within one form."""
-    over_tasks = estimate(0.62, 0.58, 0.66, p=0.001)
-    metrics = {"image_mass": CHANCE, ("image_mass", "auroc", "macro"): over_tasks}
-    answer = conclude_attention([evidence(metrics=metrics)])
+    """0.82 over a task that mixes forms, nothing within one form."""
+    known = by_form("image_mass", estimate(0.82, 0.76, 0.87, p=0.001), WIDE_CHANCE, CHANCE)
+    answer = conclude_attention([of_forms({"image_mass": CHANCE, **known})])
     assert answer.verdicts == {"m": Verdict.NO}
     assert (
         "the form of the question, rather than correctness, explains the AUROC of image mass in m "
-        "(0.62 [0.58, 0.66] as the mean over tasks, 0.51 [0.49, 0.53] within strata)"
+        "(0.82 [0.76, 0.87] over all questions of spatial, 0.54 [0.38, 0.70] among other and 0.51 "
+        "[0.49, 0.53] among yes/no)"
     ) in answer.body
-    stronger = estimate(0.36, 0.32, 0.40, p=0.001)
-    metrics |= {"spatial_entropy": CHANCE, ("spatial_entropy", "auroc", "macro"): stronger}
-    answer = conclude_attention([evidence(metrics=metrics)])
-    assert "AUROC of spatial entropy H_s and one more in m (0.36 [0.32" in answer.body
-    del metrics["spatial_entropy"], metrics["spatial_entropy", "auroc", "macro"]
-    metrics["image_mass"] = ABOVE
-    assert "form of the question" not in conclude_attention([evidence(metrics=metrics)]).body
+    low = by_form("spatial_entropy", estimate(0.1, 0.06, 0.14, p=0.001), CHANCE, CHANCE)
+    metrics = {"image_mass": CHANCE, "spatial_entropy": CHANCE, **known, **low}
+    answer = conclude_attention([of_forms(metrics)])
+    assert "AUROC of spatial entropy H_s and one more in m (0.10 [0.06" in answer.body
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        # The mean over tasks weighs a small task of one form as much as the others.
+        {("image_mass", "auroc", "macro"): estimate(0.62, 0.58, 0.66, p=0.001)},
+        # Within one form it may tell as much as over the task.
+        by_form("image_mass", estimate(0.62, 0.56, 0.67, p=0.001), WIDE_CHANCE, CHANCE),
+        # Within one form it tells, too.
+        by_form("image_mass", estimate(0.95, 0.93, 0.97, p=0.001), ABOVE, CHANCE),
+        # It is not known what it tells within the forms.
+        by_form("image_mass", ABOVE, FEW, FEW),
+    ],
+)
+def test_the_form_explains_only_what_is_not_there_within_the_forms(metrics):
+    body = conclude_attention([of_forms({"image_mass": CHANCE, **metrics})]).body
+    assert "form of the question" not in body
+
+
+def test_only_the_signals_that_have_an_estimate_are_counted():
+    body = conclude_attention([evidence(metrics={"spatial_entropy": CHANCE, "image_mass": FEW})])
+    assert "strongest of" not in body.body
+    metrics = {"spatial_entropy": CHANCE, "image_mass": CHANCE, "attention_max": FEW}
+    assert "strongest of 2" in conclude_attention([evidence(metrics=metrics)]).body
 
 
 def test_a_model_trained_on_attention_counts_as_attention():
@@ -571,10 +623,39 @@ def test_the_layers_of_the_picture_are_named():
     assert (
         "the image adds to the margin of the answer's first token, compared with a blank image; "
         "shares of this contribution: in m, 10.0% [8.0, 12.0] is left without the last token's "
-        "attention to the question in layer 2, no single window of layers needs the last token's "
-        "attention to the image and the last token's state after layer 2 restores 90.0% [88.0, "
-        "92.0]"
+        "attention to the question in layer 2, the last token's attention to the image is not "
+        "shown to be needed in any single window of layers and the last token's state after layer "
+        "2 restores 90.0% [88.0, 92.0]"
     ) in body
+
+
+def test_a_needed_window_is_named_though_another_may_leave_less():
+    wide = TracedLayers(0, 0, ReportedEstimate(0.5, -0.1, 1.1), 1.0)
+    sure = TracedLayers(1, 1, ReportedEstimate(0.8, 0.75, 0.85), 1.0)
+    body = conclude_interventions([evidence(traces={"knockout_text": [wide, sure]})]).body
+    said = (
+        "80.0% [75.0, 85.0] is left without the last token's attention to the question in layer 1"
+    )
+    assert said in body
+
+
+def test_the_window_of_thirty_that_looks_needed_by_chance_is_not_named():
+    """One of many windows leaves less than all by its own interval and not after correction."""
+    windows = [*traced(*[1.0] * 30), *traced(0.979)]
+    body = conclude_interventions([evidence(traces={"knockout_image": windows})]).body
+    assert "attention to the image is not shown to be needed in any single window of layers" in body
+    assert (
+        "is left"
+        in conclude_interventions([evidence(traces={"knockout_image": windows[-1:]})]).body
+    )
+
+
+def test_a_state_is_not_said_to_restore_the_image_on_too_few_images():
+    few = [
+        TracedLayers(layer, layer, ReportedEstimate(0.93, note="too few images: 4"), 1.0)
+        for layer in range(4)
+    ]
+    assert "restores" not in conclude_interventions([evidence(traces={"patch": few})]).body
 
 
 def test_what_only_the_last_layer_restores_is_not_said():

@@ -4,6 +4,7 @@ import math
 
 import polars as pl
 import pytest
+from scipy.stats import t
 
 from vrp.estimates.reported import ReportedEstimate
 from vrp.findings.evidence import ModelEvidence
@@ -22,12 +23,20 @@ CONSISTENCY = pl.DataFrame(
 
 
 def test_the_difference_by_hand():
-    # Differences .05, −.05, .1 of images a, a, b: mean 1/30. Without a the mean is .1, without
-    # b 0: it moves by 1/15 and 1/30; SE = sqrt(1/2 · ((1/15)² + (1/30)²)); t of one degree.
-    found = mean_difference(CONSISTENCY)
+    # Differences .05, −.05, .1 of images a, a, b, five times over: mean .5/15. Without an a the
+    # mean is .5/13, without a b .4/14; of 5 images of 2 and 5 of 1, 625/85 are effective.
+    found = mean_difference(
+        pl.concat(CONSISTENCY.with_columns(pl.col("group") + str(copy)) for copy in range(5))
+    )
+    moved = 5 * (0.5 / 13 - 1 / 30) ** 2 + 5 * (0.4 / 14 - 1 / 30) ** 2
+    half = t.ppf(0.975, 625 / 85 - 1) * math.sqrt(9 / 10 * moved)
     assert found.value == pytest.approx(1 / 30)
-    assert found.high - found.value == pytest.approx(12.706205 * math.sqrt(5 / 1800))
-    assert (found.n, found.n_groups) == (3, 2)
+    assert found.high - found.value == pytest.approx(half)
+    assert (found.n, found.n_groups) == (15, 10)
+    # Of two images there is no interval.
+    few = mean_difference(CONSISTENCY)
+    assert (few.value, few.note) == (pytest.approx(1 / 30), "too few images: 2")
+    assert math.isnan(few.low)
 
 
 def test_one_row_a_model():

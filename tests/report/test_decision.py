@@ -126,6 +126,21 @@ def test_threshold_and_fifths_by_hand():
     assert rows["accuracy by confidence"].detail == "0% · 0% · 100% · 100% · 100%"
 
 
+def test_fifths_part_equal_scores_at_random():
+    """Of 500 equal scores the right answers come first: their order is not one of confidence."""
+    n = 500
+    values = pl.DataFrame(
+        {
+            "score": np.ones(n),
+            "correct": np.arange(n) < 300,
+            "group": [str(item) for item in range(n)],
+        }
+    )
+    found = decide(model({"self_consistency": BEST}), {"self_consistency": values}).recommended
+    assert found is not None
+    assert [bar.value for bar in found.fifths] == pytest.approx([0.6] * 5, abs=0.13)
+
+
 def test_what_tells_less_is_named():
     weak = number(0.6, 0.57, 0.63)
     aurocs = {"token_confidence": BEST, "spatial_entropy": CHANCE, "self_consistency": weak}

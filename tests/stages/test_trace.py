@@ -69,7 +69,7 @@ def test_a_window_longer_than_the_model_is_refused(small_study):
 
 
 def test_shares_are_ratios_of_sums(small_study, tmp_path):
-    study = small_study("qwen2_vl", n_items=13)
+    study = small_study("qwen2_vl", n_items=13, n_images=12)
     answers = study.extract()["answers"]
     trace = study.trace(answers)
     # A model whose image adds something, as an untrained one's does not.
@@ -145,7 +145,7 @@ def test_items_without_finite_logits_are_left_out(small_study, tmp_path):
 
 
 def test_of_an_image_that_adds_nothing_there_is_no_share(small_study, tmp_path):
-    study = small_study("llava", n_items=13)
+    study = small_study("llava", n_items=13, n_images=12)
     answers = study.extract()["answers"]
     trace = study.trace(answers)
     table = read_table(trace, TRACE)

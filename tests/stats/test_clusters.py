@@ -85,12 +85,20 @@ def test_an_interval_between_bounds_stays_within_them():
 
 
 def test_no_variance_gives_no_interval_and_no_p():
-    for values in (np.ones(20), np.array([0.3])):
-        found = mean(values).estimate("t", null=0.0)
-        assert found.value == values[0]
-        assert math.isnan(found.low)
-        assert math.isnan(found.p)
-        assert "no variance" in found.note
+    found = mean(np.ones(20)).estimate("t", null=0.0)
+    assert found.value == 1.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.p)
+    assert "no variance" in found.note
+
+
+def test_under_ten_images_there_is_a_value_and_the_reason_why_no_more():
+    values = np.arange(30.0)
+    few = mean(values, np.arange(30) % 9).estimate("t", null=0.0)
+    assert few.value == 14.5
+    assert np.isnan([few.low, few.high, few.p]).all()
+    assert (few.n, few.n_groups, few.note) == (30, 9, "too few images: 9")
+    assert mean(values, np.arange(30) % 10).estimate("t", null=0.0).p < 0.001
 
 
 def test_missing_values_are_left_out_and_counted():

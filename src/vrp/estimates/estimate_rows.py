@@ -19,12 +19,26 @@ from scipy import stats
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.data.scoring import answer_form
-from vrp.stats.auroc import auroc_estimate, bootstrap_auroc, clustered_auroc, stratified_auroc
+from vrp.stats.auroc import (
+    auroc_estimate,
+    bootstrap_auroc,
+    clustered_auroc,
+    stratified_auroc,
+    too_few,
+)
 from vrp.stats.bootstrap import Resamples, resample_groups
 from vrp.stats.clusters import ClusteredEstimate, mean_of, smallest_resolvable
 from vrp.stats.correlation import clustered_correlation, correlation_estimate, point_biserial
 from vrp.stats.equivalence import equivalence_p
-from vrp.stats.estimate import ALPHA, LEVEL, SIGNAL_MISSING, Estimate, n_kept_labels, undefined
+from vrp.stats.estimate import (
+    ALPHA,
+    LEVEL,
+    SIGNAL_MISSING,
+    Estimate,
+    join_notes,
+    n_kept_labels,
+    undefined,
+)
 from vrp.stats.multiplicity import holm
 from vrp.stats.proportion import clustered_share
 from vrp.stats.selective import selective_estimates
@@ -294,14 +308,21 @@ def _bootstrap_rows(
     rows = []
     scopes = {task: items.scopes[task] for task in items.task_names}
     for scope, chosen in {**scopes, POOLED: np.ones(len(oriented), dtype=bool)}.items():
-        estimate = bootstrap_auroc(
+        found = bootstrap_auroc(
             oriented[chosen],
             items.correct[chosen],
             items.groups[chosen],
             resamples=items.resamples,
             strata=None if folds is None else folds[chosen],
-        ).estimate()
+        )
+        estimate = found.estimate()
         dropped = int(chosen.sum()) - estimate.n
+        known = chosen & ~np.isnan(oriented)
+        if reason := too_few(items.correct[known], items.groups[known]):
+            note = join_notes(found.note, reason)
+            estimate = undefined(
+                n=found.n, n_groups=found.n_groups, method=estimate.method, note=note
+            )
         rows.append(estimate_row(predictor, scope, "auroc_bootstrap", estimate, n_dropped=dropped))
     return rows
 

@@ -30,13 +30,13 @@ from vrp.stats.clusters import ClusteredEstimate, difference, numbered, smallest
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
 from vrp.stats.proportion import clustered_share
-from vrp.stats.risk_control import RiskControl, control_risk, one_item_per_group
+from vrp.stats.risk_control import RiskControl, control_risk
 from vrp.stats.risk_coverage import RiskCoverage, risk_coverage
 from vrp.stats.selective import selective_estimates
 from vrp.tables.estimates import POOLED, WITHIN_ANSWERS, WITHIN_STRATA
 
 SEED = "judge"
-"""Names the draw of one item of each image, and the folds."""
+"""Names the draw of the folds."""
 MAX_STRATA = 50
 """Strata of a file: the estimate of each holds the influence of every image."""
 MAX_ANSWERS = 50
@@ -124,11 +124,6 @@ class JudgedItems:
         probed = ProbeItems.of(self.file.ids, self.correct, self.file.groups, self.strata)
         texts = np.char.add(np.char.add(self.strata, " = "), np.array(self.file.answers))
         return answer_only(texts, probed, FoldPlan(self.folds, splits, SEED)).scores
-
-    @cached_property
-    def one_of_each_image(self) -> NDArray[np.bool_]:
-        """(n,) one random item of each image."""
-        return one_item_per_group(self.file.ids, self.file.groups, seed=SEED)
 
 
 class ScoreJudgement(NamedTuple):
@@ -227,7 +222,10 @@ def judge_confidences(
             },
             risk_coverage(score, items.correct),
             *_calibrations(score, items),
-            tuple(_threshold(score, items, alpha, delta) for alpha in alphas),
+            tuple(
+                control_risk(score, items.correct, file.groups, alpha=alpha, delta=delta)
+                for alpha in alphas
+            ),
         )
         for name, score in file.scores.items()
     )
@@ -341,7 +339,7 @@ def _claim(
     guards.append(
         Guard(
             "answer only", above(gap, 0.0, margin), gap,
-            "AUROC of the score minus that of the emitted answer alone",
+            "AUROC of the score minus that of the emitted answer alone", baseline=True,
         )
     )  # fmt: skip
     # Where every answer is rare, none can be compared within.
@@ -367,13 +365,6 @@ def _calibrations(
         raw = calibration(score, items.correct)
     fitted = fit_calibrator(score, items.correct, np.array(items.file.groups), seed=SEED)
     return raw, fitted, calibration(fitted.probabilities, items.correct)
-
-
-def _threshold(
-    score: NDArray[np.float64], items: JudgedItems, alpha: float, delta: float
-) -> RiskControl:
-    chosen = items.one_of_each_image
-    return control_risk(score[chosen], items.correct[chosen], alpha=alpha, delta=delta)
 
 
 def _comparisons(items: JudgedItems, margin: float) -> tuple[Comparison, ...]:

@@ -15,8 +15,10 @@ from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, corrected
 from vrp.estimates.verdicts import Standing, standing
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import MIN_IMAGES, TOO_FEW, clustered_auroc, van_elteren_weight
+from vrp.stats.auroc import clustered_auroc, van_elteren_weight
 from vrp.stats.clusters import (
+    MIN_IMAGES,
+    TOO_FEW,
     ClusteredEstimate,
     difference,
     group_sums,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vrp.stats.clusters import NO_VARIANCE
+from vrp.stats.clusters import MIN_IMAGES, NO_VARIANCE, TOO_FEW
 from vrp.stats.estimate import Estimate
 from vrp.stats.multiplicity import holm
 from vrp.tables.captured import NOT_CAPTURED
@@ -119,7 +119,7 @@ class Effect(NamedTuple):
             ReportedEstimate(
                 row["margin"], row["margin_low"], row["margin_high"], n=effect.n,
                 n_groups=effect.n_groups,
-                note="" if math.isfinite(row["margin_low"]) else NO_VARIANCE,
+                note=_why_no_interval(row["margin_low"], effect.n_groups),
             ),
             row["place"],
             ReportedEstimate(row["to_blank"], row["to_blank_low"], row["to_blank_high"]),
@@ -130,6 +130,12 @@ class Effect(NamedTuple):
         inner = {"margin": self.margin.as_json(), "to_blank": self.to_blank.as_json()}
         rest = {name: plain(value) for name, value in self._asdict().items() if name != "effect"}
         return {**self.effect.as_json(), **rest, **inner}
+
+
+def _why_no_interval(low: float, n_images: int) -> str:
+    if math.isfinite(low):
+        return ""
+    return NO_VARIANCE if n_images >= MIN_IMAGES else f"{TOO_FEW} images: {n_images}"
 
 
 def plain(value: Any) -> Any:

@@ -1,9 +1,10 @@
 """What a claim may say: the one place that turns estimates, tests and guards into words.
 
 "Yes" needs a difference after Holm's correction, of a size that a user would notice, that every
-guard survives. "No" needs equivalence within the study's margin, or a guard that fails: then it
-is something else that the estimate shows. All else is undecided, with the smallest effect that
-the design could have resolved.
+guard survives. "No" needs equivalence within the study's margin, or a guard that fails and shows
+that the estimate is something else. One that tells no more than a simple baseline may still tell
+something that the baseline does not. All else is undecided, with the smallest effect that the
+design could have resolved.
 """
 
 import math
@@ -12,7 +13,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from vrp.estimates.reported import ReportedEstimate
-from vrp.stats.auroc import CONSTANT, TOO_FEW
+from vrp.stats.auroc import CONSTANT
+from vrp.stats.clusters import TOO_FEW
 from vrp.stats.estimate import ALPHA
 from vrp.tables.captured import NOT_CAPTURED
 
@@ -74,6 +76,9 @@ class Guard(NamedTuple):
     """The estimate that decides."""
     measure: str
     """Name of that estimate."""
+    baseline: bool = False
+    """Whether it compares with a simple baseline: that this tells as much is no proof that the
+    claim is false."""
 
 
 class Claim(NamedTuple):
@@ -85,9 +90,10 @@ class Claim(NamedTuple):
 
     @property
     def survives(self) -> Outcome:
-        """Joint outcome of the guards: that of the worst."""
+        """Joint outcome of the guards: that of the worst, but unsettled where only a comparison
+        with a baseline fails."""
         outcomes = {guard.outcome for guard in self.guards}
-        if Outcome.FAILS in outcomes:
+        if any(guard.outcome is Outcome.FAILS and not guard.baseline for guard in self.guards):
             return Outcome.FAILS
         return Outcome.HOLDS if outcomes <= {Outcome.HOLDS} else Outcome.UNSETTLED
 
@@ -140,11 +146,15 @@ def is_noticeable(auroc: float) -> bool:
 def judge(claims: Mapping[str, Claim]) -> Judgement:
     """Decide whether any of several predictors tells right answers from wrong ones.
 
+    That all of several tell nothing needs no correction of their equivalence tests; one on its own
+    stands beside the others of its table, and is corrected for them.
+
     Args:
         claims: predictor → its estimate and guards.
     """
+    several = len(claims) > 1
     found = {
-        name: standing(claim.number, null=0.5, conjoined=True) for name, claim in claims.items()
+        name: standing(claim.number, null=0.5, conjoined=several) for name, claim in claims.items()
     }
     known = {name: claims[name] for name, where in found.items() if where in _INFORMATIVE}
     if not known:

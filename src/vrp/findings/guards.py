@@ -53,7 +53,11 @@ def _within_answers(model: ModelEvidence, predictor: str, number: ReportedEstima
 
 
 def _strata(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> Guard:
-    """In no stratum may the predictor point the other way."""
+    """In no stratum may the predictor point the other way.
+
+    It fails where that is shown, corrected for the predictors; where an interval alone says so, it
+    is not settled.
+    """
     rises = number.value >= 0.5
     known = {scope: one for scope, one in model.strata(predictor).items() if one.defined}
     name, measure = "all strata", "AUROC in the stratum that agrees least"
@@ -61,23 +65,27 @@ def _strata(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> G
         return Guard(name, Outcome.NOT_RUN, None, measure)
     against = Standing.BELOW if rises else Standing.ABOVE
     worst = min(known, key=lambda scope: known[scope].value if rises else -known[scope].value)
-    turned = any(standing(one, null=0.5) is against for one in known.values())
-    return Guard(
-        name, Outcome.FAILS if turned else Outcome.HOLDS, known[worst], f"{measure}, {worst}"
-    )
+    outcome = Outcome.HOLDS
+    if any(one.high < 0.5 if rises else one.low > 0.5 for one in known.values()):
+        outcome = Outcome.UNSETTLED
+    if any(standing(one, null=0.5) is against for one in known.values()):
+        outcome = Outcome.FAILS
+    return Guard(name, outcome, known[worst], f"{measure}, {worst}")
 
 
 def _beyond_baseline(model: ModelEvidence, predictor: str, baseline: str) -> Guard:
     number = model.beyond_baselines.get((predictor, baseline))
     outcome = above(number, 0.0, model.margins.auroc)
-    return Guard(predictor_label(baseline), outcome, number, "its AUROC minus this one’s")
+    measure = "its AUROC minus this one’s"
+    return Guard(predictor_label(baseline), outcome, number, measure, baseline=True)
 
 
 def _beyond_rival(model: ModelEvidence, rival: str, name: str) -> Guard:
     number = model.contrasts.get(rival)
     scope = ", all items" if rival == TASK_ONLY else ""
     measure = f"AUROC of the probe minus this one’s{scope}"
-    return Guard(name, above(number, 0.0, model.margins.auroc), number, measure)
+    outcome = above(number, 0.0, model.margins.auroc)
+    return Guard(name, outcome, number, measure, baseline=True)
 
 
 def _permuted_labels(model: ModelEvidence) -> Guard:

@@ -22,7 +22,7 @@ from vrp.tables.atomic_files import atomic_write, require_writable
 from vrp.tables.saved_probe import sorted_safetensors
 from vrp.tables.sealed_json import read_sealed_json, sealed_text
 
-FORMAT = "vrp monitor 1"
+FORMAT = "vrp monitor 2"
 """States what the folder is, and which version of it."""
 CARD, TENSORS, README = "card.json", "monitor.safetensors", "README.md"
 
@@ -81,11 +81,17 @@ class Threshold(Section):
     probability: float | None
     """Calibrated probability at the threshold."""
     coverage: float
-    """Share of the calibration items that is accepted."""
+    """Share of answers that is accepted in calibration, of a random item of a random image."""
     n: int
-    """Calibration items, one of each image."""
+    """Calibration images."""
+    n_items: int
+    """Calibration items that were used."""
+    test: str
+    """Name of the test of each candidate: "binomial" or "betting"."""
     n_accepted: int
     n_wrong: int
+    risk: float | None
+    """Share of wrong answers among those accepted in calibration, weighted as `coverage`."""
     bound: float | None
     """Upper bound of the risk at confidence 1 − delta."""
     reason: str

@@ -21,9 +21,9 @@ from vrp.monitor.scoring import (
     score_questions,
 )
 from vrp.stats.calibration import calibration
-from vrp.stats.clusters import numbered
-from vrp.stats.proportion import clustered_share
-from vrp.stats.risk_control import one_item_per_group
+from vrp.stats.clusters import clustered_ratio, numbered
+from vrp.stats.proportion import share_estimate
+from vrp.stats.risk_control import excess_risk_p, one_item_per_group
 
 LEVEL = 0.05
 """Level of the test that the risk is above alpha."""
@@ -42,12 +42,13 @@ class Fresh(NamedTuple):
     """(n,)"""
     groups: NDArray[np.str_]
     """(n,) image of each."""
-    ids: NDArray[np.str_]
-    """(n,)"""
 
 
 class Share(NamedTuple):
-    """A share with its 95% interval, clustered by image; NaN where it is not defined."""
+    """A share of answers to a random question about a random image, with its 95% interval.
+
+    Clustered by image; NaN where it is not defined.
+    """
 
     value: float
     low: float
@@ -70,8 +71,8 @@ class Check(NamedTuple):
     risk: Share
     """Share of wrong answers among those accepted."""
     risk_p: float
-    """Exact binomial test that it is at most alpha, of one random item of each image; NaN where
-    none is accepted."""
+    """P-value that it is at most alpha, by the test that finds thresholds; NaN where none is
+    accepted."""
     drift: float
     """Kolmogorov–Smirnov distance of the scores from those of calibration, one of each image."""
     drift_p: float
@@ -152,17 +153,16 @@ def check(monitor: ReliabilityMonitor, fresh: Fresh, *, alpha: float = ALPHA) ->
     threshold = monitor.card.threshold(alpha)
     accepted = accepts(fresh.scores, threshold)
     codes, n_images = numbered(fresh.groups)
-    one = one_item_per_group(fresh.ids.tolist(), fresh.groups.tolist(), seed="check")
-    some = one & accepted
-    n_wrong, n_accepted = int((~fresh.correct[some]).sum()), int(some.sum())
+    weights = 1 / np.bincount(codes)[codes]
+    one = one_item_per_group(fresh.groups, fresh.scores)
     drift, drift_p = _drift(fresh.scores[one], monitor.scores)
     probabilities = monitor.calibrator.probability(fresh.scores)
     return Check(
         alpha=alpha, n=fresh.scores.size, n_images=n_images,
         accuracy=float(fresh.correct.mean()),
-        coverage=_share(accepted, codes), coverage_fitted=threshold.coverage,
-        risk=_share(~fresh.correct[accepted], codes[accepted]),
-        risk_p=float(stats.binom.sf(n_wrong - 1, n_accepted, alpha)) if n_accepted else math.nan,
+        coverage=_share(accepted, codes, weights), coverage_fitted=threshold.coverage,
+        risk=_share(~fresh.correct[accepted], codes[accepted], weights[accepted]),
+        risk_p=excess_risk_p(accepted, fresh.correct, fresh.groups, alpha=alpha, level=LEVEL),
         drift=drift, drift_p=drift_p, ece=calibration(probabilities, fresh.correct).ece,
     )  # fmt: skip
 
@@ -175,21 +175,19 @@ def _drift(fresh: NDArray[np.float64], fitted: NDArray[np.float64]) -> tuple[flo
     return float(found.statistic), float(found.pvalue)
 
 
-def _share(hits: NDArray[np.bool_], codes: NDArray[np.int64]) -> Share:
-    if not hits.size:
-        return Share(math.nan, math.nan, math.nan)
-    dense, n_images = numbered(codes)
-    found = clustered_share(hits, dense, n_images=n_images)
+def _share(
+    hits: NDArray[np.bool_], codes: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Share:
+    n_images = int(codes.max(initial=-1)) + 1
+    found = share_estimate(clustered_ratio(weights * hits, weights, codes, n_images=n_images))
     return Share(found.value, found.low, found.high)
 
 
-def fresh_items(
-    scores: ArrayLike, correct: ArrayLike, groups: Sequence[str], ids: Sequence[str]
-) -> Fresh:
+def fresh_items(scores: ArrayLike, correct: ArrayLike, groups: Sequence[str]) -> Fresh:
     """Combine arrays of new items, each with one entry per item."""
     return Fresh(
         np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool),
-        np.asarray(groups, dtype=str), np.asarray(ids, dtype=str),
+        np.asarray(groups, dtype=str),
     )  # fmt: skip
 
 
@@ -230,7 +228,6 @@ def run(
             [row.answer.score for row in rows],
             [bool(row.correct) for row in rows],
             [row.question.group or row.question.image for row in rows],
-            [row.question.question_id for row in rows],
         ),
         alpha=alpha,
     )
@@ -240,7 +237,7 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0
 
 
 def _scored(records: Sequence[Record]) -> Fresh:
-    scores, correct, groups, ids = [], [], [], []
+    scores, correct, groups = [], [], []
     for number, (where, fields) in enumerate(records):
         label = _TRUTH.get(str(fields.get("correct", "")).lower())
         if label is None:
@@ -250,9 +247,8 @@ def _scored(records: Sequence[Record]) -> Fresh:
         except (TypeError, ValueError):
             raise InputError(f"{where}: score is {fields['score']!r}; give a number") from None
         correct.append(label)
-        ids.append(str(fields.get("question_id", number)))
         groups.append(str(fields.get("group") or fields.get("image") or number))
-    return fresh_items(scores, correct, groups, ids)
+    return fresh_items(scores, correct, groups)
 
 
 def _plain(value: Any) -> Any:

@@ -148,12 +148,12 @@ def fit_monitor(folder: Path, model: str, options: FitOptions | None = None) -> 
     fitted = fit_calibrator(
         found.scores[calibrated], labelled.correct[calibrated], some["group"], seed=study.study
     )
-    one = held_out & one_item_per_group(
-        labelled.frame["item_id"], labelled.frame["group"], seed=study.study
-    )
+    scores, groups = found.scores[held_out], labelled.frame["group"].to_numpy()[held_out]
     controls = [
-        control_risk(found.scores[one], labelled.correct[one], alpha=a, delta=chosen_options.delta)
-        for a in sorted(chosen_options.alphas)
+        control_risk(
+            scores, labelled.correct[held_out], groups, alpha=alpha, delta=chosen_options.delta
+        )
+        for alpha in sorted(chosen_options.alphas)
     ]
     card = Card(
         model=_fitted_model(study.models[model], model, of_model, study),
@@ -171,7 +171,7 @@ def fit_monitor(folder: Path, model: str, options: FitOptions | None = None) -> 
         limits=LIMITS,
         versions=json.loads(_origin(of_model).get("versions", "{}")),
     )
-    scores = np.sort(found.scores[one])
+    scores = np.sort(scores[one_item_per_group(groups, scores)])
     return MonitorFolder(card, found.predictor, fitted.calibrator, scores[np.isfinite(scores)])
 
 
@@ -374,10 +374,12 @@ def _threshold(control: RiskControl, calibrator: Calibrator) -> Threshold:
     found = control.accepted
     at = None if found is None else float(calibrator.probability([found.threshold])[0])
     return Threshold(
-        alpha=control.alpha, delta=control.delta, n=control.n, reason=control.reason,
+        alpha=control.alpha, delta=control.delta, n=control.n, n_items=control.n_items,
+        test=control.test, reason=control.reason,
         threshold=None if found is None else found.threshold, probability=at,
         coverage=0.0 if found is None else found.share, n_accepted=0 if found is None else found.n,
-        n_wrong=0 if found is None else found.n_wrong, bound=None if found is None else found.bound,
+        n_wrong=0 if found is None else found.n_wrong, risk=None if found is None else found.risk,
+        bound=None if found is None else found.bound,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from vrp.monitor.card import Card, Interval, Threshold
 from vrp.monitor.predictor import FUSION, PROBE, TOKEN_CONFIDENCE
+from vrp.stats.risk_control import TESTS
 
 _PREDICTORS = {
     TOKEN_CONFIDENCE: "token confidence, the mean log-probability of the answer's tokens",
@@ -41,8 +42,9 @@ print(seen[0].answer, seen[0].probability, seen[0].decision)
 
 ## What is accepted
 
-With probability at least 1 − δ over the calibration items, at most a share α of the accepted
-answers is wrong (Learn then Test, exact binomial bound, one random item of each image).
+With probability at least 1 − δ over the calibration images, at most a share α of the accepted
+answers is wrong (Learn then Test; {TESTS[card.thresholds[0].test]}). Shares are of the answers to
+a random question about a random image.
 
 {
         _table(
@@ -130,8 +132,7 @@ def _threshold_row(one: Threshold) -> tuple[str, ...]:
         return (f"{one.alpha:g}", f"{one.delta:g}", "accept none", "", "0%", one.reason)
     return (
         f"{one.alpha:g}", f"{one.delta:g}", f"at least {one.threshold:.4f}",
-        f"{one.probability:.3f}", f"{100 * one.coverage:.1f}% of {one.n}",
-        f"{one.n_wrong} of {one.n_accepted}",
+        f"{one.probability:.3f}", f"{100 * one.coverage:.1f}%", f"{100 * (one.risk or 0):.1f}%",
     )  # fmt: skip
 
 

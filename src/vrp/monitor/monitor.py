@@ -102,7 +102,7 @@ class ReliabilityMonitor:
             if one.threshold is not None:
                 found = (
                     f"accept {100 * one.coverage:.1f}% of the answers, those of probability "
-                    f"{one.probability:.3f} or more ({one.n_wrong} of {one.n_accepted} wrong)"
+                    f"{one.probability:.3f} or more ({100 * (one.risk or 0):.1f}% of them wrong)"
                 )
             lines.append(f"alpha {one.alpha:g}: {found}")
         return "\n".join(lines)

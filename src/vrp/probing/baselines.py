@@ -17,6 +17,7 @@ from vrp.probing.crossfit import Fitted, ProbeResult, TrainingPart, cross_fit
 from vrp.probing.folds import FoldPlan, ProbeItems
 from vrp.probing.linear import fit_penalised
 from vrp.stats.bootstrap import generator
+from vrp.stats.permutations import permutation_in_runs
 
 PRIOR_ITEMS = 1.0
 """Weight of the overall rate in a category's rate, in items."""
@@ -143,10 +144,6 @@ def permute_labels(items: ProbeItems, *, seed: str) -> ProbeItems:
         rows = order[(items.task[order] == task) & items.judged[order]]
         groups = np.unique(items.group[rows], return_inverse=True)[1]
         random = generator("permute labels", seed, str(task))
-        n_groups = int(groups.max(initial=-1)) + 1
-        source, target = (
-            rows[np.lexsort((random.permutation(rows.size), random.permutation(n_groups)[groups]))]
-            for _ in range(2)
-        )
-        permuted[target] = items.correct[source]
+        source, target = permutation_in_runs(groups, random)
+        permuted[rows[target]] = items.correct[rows[source]]
     return items.with_labels(permuted)

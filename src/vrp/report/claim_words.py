@@ -24,7 +24,7 @@ def shortcoming(claim: Claim, verdict: Verdict) -> str:
         verdict: on it; not yes.
     """
     number = claim.number
-    if standing(number, null=0.5, conjoined=True).differs and is_noticeable(number.value):
+    if standing(number, null=0.5).differs and is_noticeable(number.value):
         failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
         open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
         return f"{'fails' if failed else 'undecided'}: {listed(failed or open_ones)}"

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from scipy.stats import norm
+
 from vrp.estimates.predictors import predictor_label
 from vrp.estimates.recipes import ALL_RECIPES, MEAN_AUROC, SHARE_DIFFERING
 from vrp.estimates.reported import ReportedEstimate
@@ -37,9 +39,10 @@ from vrp.report.numbers import (
 )
 from vrp.report.verdict_sentences import Finding, Wording, clauses, short_answer
 from vrp.signals.registry import ON_OBJECT, SIGNALS, attention_signals
+from vrp.stats.clusters import TOO_FEW
 from vrp.stats.estimate import ALPHA
 from vrp.stats.heterogeneity import interaction_p
-from vrp.tables.estimates import MACRO, OBJECT_EXCESS, POOLED, WITHIN_STRATA
+from vrp.tables.estimates import OBJECT_EXCESS, POOLED, WITHIN_STRATA
 
 _WHOLE = 100.0  # percentage points: a larger effect there cannot be
 RESTORED = 0.8
@@ -186,34 +189,70 @@ def _attention_predictors() -> list[str]:
 
 
 def _form_clause(models: Sequence[ModelEvidence]) -> str:
-    """Name what differs from chance as the mean over tasks, and not within strata.
+    """Name what differs from chance over a task that mixes forms, and not within its forms.
 
     Of each model the read-out that differs most, and how many others there are.
     """
     parts = []
     for model in models:
-        found = {}
-        for name in _attention_predictors():
-            of_tasks, within = model.auroc(name, MACRO), model.auroc(name)
-            if of_tasks is None or within is None or not within.defined:
-                continue
-            differs = standing(of_tasks, null=0.5).differs and is_noticeable(of_tasks.value)
-            if differs and not is_noticeable(within.value):
-                found[name] = of_tasks, within
+        found = {
+            name: by_form
+            for name in _attention_predictors()
+            if (by_form := _explained_by_form(model, name)) is not None
+        }
         if not found:
             continue
-        name = max(found, key=lambda one: abs(found[one][0].value - 0.5))
-        of_tasks, within = found[name]
+        name = max(found, key=lambda one: abs(found[one].over_all.value - 0.5))
+        task, over_all, forms = found[name]
         others = f" and {number_word(len(found) - 1)} more" if len(found) > 1 else ""
+        within = listed([f"{with_interval(one)} among {form}" for form, one in forms.items()])
         parts.append(
-            f"{predictor_label(name)}{others} in {model.name} ({with_interval(of_tasks)} as "
-            f"the mean over tasks, {with_interval(within)} within strata)"
+            f"{predictor_label(name)}{others} in {model.name} ({with_interval(over_all)} over all "
+            f"questions of {task}, {within})"
         )
     if not parts:
         return ""
     return (
         f"the form of the question, rather than correctness, explains the AUROC of {listed(parts)}"
     )
+
+
+class _ByForm(NamedTuple):
+    """AUROC over a task that mixes forms of answers, and within each of them."""
+
+    task: str
+    over_all: ReportedEstimate
+    forms: dict[str, ReportedEstimate]
+    """Form → AUROC; those that are too small are left out."""
+
+
+def _explained_by_form(model: ModelEvidence, name: str) -> _ByForm | None:
+    """The task in which a read-out tells the forms of questions apart and, within one, nothing.
+
+    It differs from chance over the task, and in each form its interval lies nearer to chance than
+    that over the task does.
+    """
+    strata = model.strata(name)
+    for task in model.tasks:
+        over_all = model.auroc(name, task)
+        forms = {
+            scope.partition(": ")[2]: one
+            for scope, one in strata.items()
+            if scope.startswith(f"{task}: ") and one.defined
+        }
+        if over_all is None or not forms or not _tells(over_all):
+            continue
+        rises = over_all.value > 0.5
+        if all(
+            not _tells(one) and (one.high < over_all.low if rises else one.low > over_all.high)
+            for one in forms.values()
+        ):
+            return _ByForm(task, over_all, forms)
+    return None
+
+
+def _tells(number: ReportedEstimate) -> bool:
+    return standing(number, null=0.5).differs and is_noticeable(number.value)
 
 
 def _recipes_clause(models: Sequence[ModelEvidence]) -> str:
@@ -258,8 +297,9 @@ def _finding(model: ModelEvidence, names: Sequence[str]) -> Finding:
     if judgement.claim is None:
         return Finding(model.name, judgement.verdict)
     number = judgement.claim.number
+    n_estimated = sum(claim.number.defined for claim in claims.values())
     return Finding(
-        model.name, judgement.verdict, _reason(judgement, len(claims)), number,
+        model.name, judgement.verdict, _reason(judgement, n_estimated), number,
         predictor_label(judgement.predictor), judgement.claim.guards, judgement.predictor,
     )  # fmt: skip
 
@@ -270,19 +310,28 @@ def _reason(judgement: Judgement, n_claims: int) -> str:
     assert claim is not None
     number = claim.number
     parts = [f"{predictor_label(judgement.predictor)}, {_sized(number)}"]
-    differs = standing(number, null=0.5, conjoined=True).differs
-    if differs and is_noticeable(number.value):
+    if _tells(number):
         parts[0] += _wrong_direction_note(number)
         parts += [
             f"{text} {listed(names)}"
             for outcome, text in _GUARD_WORDS.items()
-            if (names := [guard.name for guard in claim.guards if guard.outcome is outcome])
+            if (names := [_guard_words(one) for one in claim.guards if one.outcome is outcome])
         ]
-    elif n_claims > 1:
+        return "; ".join(parts)
+    if n_claims > 1:
         parts[0] = f"strongest of {n_claims}: {parts[0]}"
     if judgement.verdict is Verdict.UNDECIDED and math.isfinite(number.resolvable):
         parts.append(f"smallest detectable AUROC {decimal(0.5 + number.resolvable)}")
     return "; ".join(parts)
+
+
+def _guard_words(guard: Guard) -> str:
+    """A guard's name; of one that is not settled, with what could have been found."""
+    resolvable = math.nan if guard.number is None else guard.number.resolvable
+    if guard.outcome is not Outcome.UNSETTLED or not math.isfinite(resolvable):
+        return guard.name
+    found = f"+{decimal(resolvable)}" if guard.baseline else f"AUROC {decimal(0.5 + resolvable)}"
+    return f"{guard.name} (smallest detectable {found})"
 
 
 _GUARD_WORDS = {
@@ -624,16 +673,26 @@ _LOOKS_AT = {KNOCKOUT_TEXT: "the question", KNOCKOUT_IMAGE: "the image"}
 
 
 def _window_words(windows: Sequence[TracedLayers], what: str) -> str:
-    """The window without whose attention least is left, where that is less than all.
+    """The window without whose attention least is left, of those shown to leave less than all.
 
-    It is the least of all windows, picked on the same items; the interval is its own.
+    What is shown is corrected, after Bonferroni, for the number of windows; the interval is its
+    own.
     """
     defined = [window for window in windows if window.share.defined]
     if not defined:
         return ""
-    most = min(defined, key=lambda window: window.share.value)
-    if not most.share.high < 1:
-        return f"no single window of layers needs the last token's attention to {what}"
+    wider = float(norm.ppf(1 - ALPHA / 2 / len(defined)) / norm.ppf(1 - ALPHA / 2))
+    needed = [
+        window
+        for window in defined
+        if window.share.value + wider * (window.share.high - window.share.value) < 1
+    ]
+    if not needed:
+        return (
+            f"the last token's attention to {what} is not shown to be needed in any single window "
+            "of layers"
+        )
+    most = min(needed, key=lambda window: window.share.value)
     layers = layers_in_words([str(n) for n in sorted({most.first, most.last})])
     if most.last > most.first + 1:
         layers = f"layers {most.first} to {most.last}"
@@ -643,7 +702,7 @@ def _window_words(windows: Sequence[TracedLayers], what: str) -> str:
 def _patch_words(patches: Sequence[TracedLayers]) -> str:
     """The first layer from which on the last token's state restores most; not the last layer,
     of which it is true by construction."""
-    defined = [patch for patch in patches if patch.share.defined]
+    defined = [one for one in patches if one.share.defined and TOO_FEW not in one.share.note]
     # The last layer restores all of every item, and has no interval.
     short = [
         patch.first

@@ -26,6 +26,7 @@ from vrp.report.costs import ItemTimes, counted
 from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
+from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import numbered
 from vrp.stats.proportion import clustered_share
 from vrp.study.results import ModelResults
@@ -143,7 +144,7 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
         name, choice.auroc, cost_of(model, name).words,
         total_forwards(runs, answer_tokens=model.answer_tokens, k=model.k), runs,
         choice.best, choice.best_auroc, _thresholds(score, rises=rises), rises,
-        _fifths(known[np.argsort(score, kind="stable")]),
+        _fifths(known[_ascending(score)]),
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
@@ -158,6 +159,11 @@ def _thresholds(score: NDArray[np.float64], *, rises: bool) -> dict[int, float]:
         return {}
     least = {share: float(np.quantile(score, 1 - share / 100)) for share in SHARES}
     return {share: value if rises else -value for share, value in least.items()}
+
+
+def _ascending(score: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order of the items; equal scores in random order, since that of the items is by task."""
+    return np.lexsort((generator("equal scores", len(score)).random(len(score)), score))
 
 
 def _fifths(ranked: pl.DataFrame) -> tuple[Bar, ...]:

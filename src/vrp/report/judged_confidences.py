@@ -10,7 +10,7 @@ from vrp import __version__
 from vrp.data.file_digest import file_sha256
 from vrp.estimates.judged_confidences import SEED, Comparison, JudgedConfidences, ScoreJudgement
 from vrp.estimates.reported import plain
-from vrp.estimates.verdicts import Outcome, Standing, Verdict, size_of, standing
+from vrp.estimates.verdicts import Outcome, Standing, Verdict, is_noticeable, size_of, standing
 from vrp.plots.judged_confidences import curves
 from vrp.report.numbers import NONE, decimal, listed, percent, thousands, with_interval
 from vrp.stats.risk_control import RiskControl
@@ -63,12 +63,14 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         why = number.note if pooled.defined else pooled.note
         return f"Whether {score.name} tells right answers from wrong ones is unknown: {why}."
     if verdict is Verdict.UNDECIDED:
-        return (
-            f"Whether {score.name} tells right answers from wrong ones is undecided ({auroc}); "
-            f"the smallest detectable AUROC is {decimal(0.5 + number.resolvable)}."
-        )
+        why = f"the smallest detectable AUROC is {decimal(0.5 + number.resolvable)}"
+        if standing(number, null=0.5).differs and is_noticeable(number.value):
+            open_ones = [*_guards(score, Outcome.FAILS), *_guards(score, Outcome.UNSETTLED)]
+            why = f"it does not pass the guard {listed(open_ones)}"
+        whether = f"Whether {score.name} tells right answers from wrong ones"
+        return f"{whether} is undecided ({auroc}); {why}."
     why = f"within ±{found.margin:g} of chance"
-    if standing(number, null=0.5, conjoined=True) is not Standing.EQUIVALENT:
+    if standing(number, null=0.5) is not Standing.EQUIVALENT:
         why = f"failed guard: {listed(_guards(score, Outcome.FAILS))}"
     return f"{score.name} does not tell right answers from wrong ones ({auroc}; {why})."
 
@@ -260,8 +262,11 @@ def _threshold_row(
         "share_accepted": accepted.share if accepted else 0.0,
         "n_accepted": accepted.n if accepted else 0,
         "n_wrong": accepted.n_wrong if accepted else 0,
+        "risk": accepted.risk if accepted else None,
         "risk_bound": accepted.bound if accepted else None,
-        "n_calibration": control.n,
+        "test": control.test,
+        "n_images": control.n,
+        "n_calibration": control.n_items,
         "reason": control.reason,
     }
 

@@ -17,6 +17,7 @@ from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.page_templates import page_environment
 from vrp.report.tabular import Cell, Table, estimate_cell, name_cell, whisker_cell, without_repeats
 from vrp.stats.calibrators import Platt
+from vrp.stats.risk_control import TESTS
 from vrp.tables.estimates import POOLED
 
 SECTIONS = (
@@ -30,6 +31,7 @@ SECTIONS = (
     ("reading", "How to read this"),
     ("run", "What was judged"),
 )
+
 """Anchor and heading of every section, in order."""
 
 
@@ -55,6 +57,7 @@ def render_page(judged: JudgedConfidences, figures: Sequence[Figure]) -> str:
         guards=_guards_table(judged),
         figures={figure.name: figure for figure in figures},
         confidence=f"{100 * (1 - judged.delta):g}%",
+        threshold_test=TESTS[best.thresholds[0].test],
         margin=judged.margin,
         columns=dict(judged.items.file.columns),
         file=judged.items.file,
@@ -109,12 +112,13 @@ def _thresholds_table(judged: JudgedConfidences) -> Table:
                 Cell(f"{thousands(found.n_wrong)} of {thousands(found.n)}", surest)
                 if found
                 else Cell(NONE),
+                Cell(f"{100 * found.risk:.1f}%" if found else NONE),
                 Cell(f"{100 * found.bound:.1f}%" if found else NONE),
-                Cell(thousands(control.n)),
+                Cell(thousands(control.n_items)),
             ])  # fmt: skip
     columns = [
         "score", "at most wrong", "accept if it is", "answers accepted", "wrong among them",
-        "upper bound", "calibration items",
+        "risk", "upper bound", "calibration items",
     ]  # fmt: skip
     return Table(columns, without_repeats(rows), text_columns=(2,))
 

@@ -27,8 +27,8 @@ from vrp.interventions.conditions import (
 )
 from vrp.interventions.masking import BLANK_IMAGE, SHAM
 from vrp.interventions.tracing import BLANK, CLEAN
-from vrp.stats.auroc import MIN_IMAGES
 from vrp.stats.clusters import (
+    MIN_IMAGES,
     clustered_mean,
     clustered_ratio,
     group_sums,
@@ -436,7 +436,8 @@ def _trace_rows(model: ModelResults, items: pl.DataFrame) -> list[dict[str, Any]
         ratio = clustered_ratio((margin - blank)[known], added, groups[known], n_images=n_images)
         estimate = ratio.estimate("clustered-t")
         same = float(frame["same_token"].to_numpy()[known].mean()) if known.any() else math.nan
-        if not adds.low > 0:  # a share of nothing
+        enough = adds.n_groups >= MIN_IMAGES
+        if not ratio.defined or (enough and not adds.low > 0):  # a share of nothing
             estimate = estimate._replace(
                 value=math.nan, low=math.nan, high=math.nan, note=NOTHING_ADDED
             )

@@ -37,6 +37,7 @@ from vrp.signals.registry import ON_OBJECT, SIGNALS, Signal, SignalInputs, compu
 from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import clustered_mean
 from vrp.stats.correlation import point_biserial
+from vrp.stats.permutations import permutation_in_runs
 from vrp.stats.proportion import wilson
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
@@ -529,13 +530,15 @@ def _head_rows(by_head: ByHead, items: EvaluationItems, ks: Sequence[int]) -> li
 
 
 def _permuted(items: EvaluationItems) -> NDArray[np.bool_]:
-    """(n, _PERMUTATIONS) correctness permuted within strata."""
+    """(n, _PERMUTATIONS) correctness permuted within strata, in runs of an image."""
     found = np.tile(items.correct[:, None], _PERMUTATIONS)
     for stratum in np.unique(items.strata).tolist():
         rows = np.flatnonzero(items.strata == stratum)
+        groups = np.unique(items.groups[rows], return_inverse=True)[1]
         random = generator("permuted correctness", stratum)
         for column in found.T:
-            column[rows] = random.permutation(column[rows])
+            source, target = permutation_in_runs(groups, random)
+            column[rows[target]] = items.correct[rows[source]]
     return found
 
 

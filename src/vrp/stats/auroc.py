@@ -14,6 +14,8 @@ from scipy import stats
 
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples
 from vrp.stats.clusters import (
+    MIN_IMAGES,
+    TOO_FEW,
     ClusteredEstimate,
     Component,
     logit_interval,
@@ -31,8 +33,6 @@ from vrp.stats.estimate import (
     take_kept,
 )
 
-MIN_IMAGES = 10
-"""Images that a cell needs of right and of wrong answers for an estimate, interval and test."""
 UNSEEN = 0.15
 """Images ranked by chance that the cautious end of an interval allows for; calibrated in
 `benchmarks/inference.py`."""
@@ -40,8 +40,6 @@ ONE_CLASS = "no pair of a right and a wrong item"
 CONSTANT = "the signal has one value only"
 # An average of strata that are all separated may miss 1 by this much.
 _ROUNDING = 1e-12
-TOO_FEW = "too few"
-"""Opens the reason why a cell is too small."""
 # Items whose weights are in memory at once: a piece of all replicates of a block fits the cache.
 _PIECE = 512
 

@@ -24,6 +24,10 @@ from scipy.special import expit, logit
 from vrp.errors import InputError
 from vrp.stats.estimate import LEVEL, Estimate, codes_of, join_notes, undefined
 
+MIN_IMAGES = 10
+"""Images that an interval and a test need; an AUROC, of right and of wrong answers each."""
+TOO_FEW = "too few"
+"""Opens the reason why there are not enough."""
 POWER = 0.8
 """Power at which the smallest resolvable effect is stated."""
 # Distance from a bound of the parameter, such as R = 1, that is rounding.
@@ -182,10 +186,16 @@ class ClusteredEstimate:
         low: float = -math.inf,
         high: float = math.inf,
     ) -> Estimate:
-        """Value, 95% interval and, with `null`, p-value; without variance the value alone."""
+        """Value, 95% interval and, with `null`, p-value.
+
+        The value alone on under 10 images and without variance.
+        """
         nothing = undefined(n=self.n, n_groups=self.n_groups, method=method, note=self.note)
         if not self.defined:
             return nothing
+        if self.n_groups < MIN_IMAGES:
+            note = join_notes(self.note, f"{TOO_FEW} images: {self.n_groups}")
+            return nothing._replace(value=self.value, note=note)
         at_bound = min(self.value - low, high - self.value) < _ROUNDING
         if at_bound or not math.isfinite(self.se):
             return nothing._replace(value=self.value, note=join_notes(self.note, NO_VARIANCE))

@@ -12,9 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vrp.errors import InputError
-from vrp.stats.auroc import MIN_IMAGES
 from vrp.stats.bootstrap import generator
-from vrp.stats.clusters import POWER, ClusteredEstimate, clustered_mean, group_sums, mean_of
+from vrp.stats.clusters import (
+    MIN_IMAGES,
+    POWER,
+    TOO_FEW,
+    ClusteredEstimate,
+    clustered_mean,
+    group_sums,
+    mean_of,
+)
 from vrp.stats.estimate import LEVEL, Estimate, join_notes
 from vrp.stats.tango import score_equivalence_p, score_interval
 
@@ -283,11 +290,8 @@ def mean_over_tasks(
 def paired_estimate(difference: PairedDifference | PairedMean) -> Estimate:
     """Effect with its 95% interval; under 10 images there is neither interval nor test."""
     estimate = difference.estimate("tango")
-    if not difference.defined:
+    if not difference.defined or difference.n_groups < MIN_IMAGES:
         return estimate
-    if difference.n_groups < MIN_IMAGES:
-        note = join_notes(difference.note, _too_few(difference))
-        return estimate._replace(low=math.nan, high=math.nan, note=note)
     low, high = difference.interval_of_pairs()
     return estimate._replace(low=low, high=high, note=difference.note)
 
@@ -300,4 +304,4 @@ def paired_equivalence_p(difference: PairedDifference | PairedMean, *, margin: f
 
 
 def _too_few(difference: ClusteredEstimate) -> str:
-    return f"too few images: {difference.n_groups}"
+    return f"{TOO_FEW} images: {difference.n_groups}"
