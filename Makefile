@@ -21,7 +21,7 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 .PHONY: venv
-venv: ## Install the pinned environment into .venv, if it is not there yet
+venv: ## Install the pinned environment into .venv, unless it exists
 	@if ! cat $(WANTED) | cmp -s - $(INSTALLED); then \
 	    $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'; \
 	    echo "Installing into $(VENV): a few minutes, once"; \
@@ -33,8 +33,8 @@ venv: ## Install the pinned environment into .venv, if it is not there yet
 	fi
 
 .PHONY: demo
-demo: venv ## Run the default study and print what it found
-	@echo "The demo takes 10 to 25 minutes on two cores; after Ctrl-C, make demo goes on."
+demo: venv ## Run the default study and print its result
+	@echo "The demo takes 10 to 25 minutes on two cores; after Ctrl-C, run make demo again to resume."
 	@$(ACTIVE) snakemake --cores $(CORES) --quiet host reason
 
 .PHONY: test
@@ -54,7 +54,7 @@ lint: venv ## Check format, style, types and the workflow
 	$(ACTIVE) python -m vrp.study.reference docs --check
 
 .PHONY: docs
-docs: venv ## Build the site into build/site; with a finished demo, its gallery, too
+docs: venv ## Build the site in build/site, with a gallery if the demo is finished
 	@$(ACTIVE) NO_MKDOCS_2_WARNING=1 mkdocs build
 
 .PHONY: reference
@@ -71,7 +71,7 @@ dist: venv ## Build wheel and sdist into build/dist and check them
 	build/twine-venv/bin/twine check --strict build/dist/*
 
 .PHONY: lock
-lock: ## Renew requirements.lock, what a fresh install of pyproject.toml yields today, and envs/
+lock: ## Renew requirements.lock (a fresh install of pyproject.toml today) and envs/
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --upgrade pip setuptools

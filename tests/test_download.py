@@ -51,7 +51,7 @@ def test_a_cut_connection_is_resumed_where_it_stopped(server, tmp_path: Path, ca
     assert [path.name for path in goal.parent.iterdir()] == ["file.json"]
     # Whole blocks of 64 KiB survive the cut.
     assert [request.range for request in server.requests] == [None, f"bytes={BLOCK}-"]
-    assert f"going on at byte {BLOCK}" in caplog.text
+    assert f"resuming at byte {BLOCK}" in caplog.text
 
 
 def test_what_was_given_up_is_resumed_by_the_next_run(server, tmp_path: Path):

@@ -122,7 +122,7 @@ class Executor(UpstreamExecutor):
         how = (
             f" alone: {no_accounting}" if no_accounting else ", and sacct for those that it forgot"
         )
-        self.logger.info(f"SLURM answers; jobs are followed with squeue{how}.")
+        self.logger.info(f"SLURM answers; jobs are tracked with squeue{how}.")
         file = self._site_file
         exists = file is not None and file.is_file()
         source = file if exists else f"there is no {file or 'site file'}"
@@ -172,7 +172,7 @@ class Executor(UpstreamExecutor):
             # SLURM may have taken the job and only its answer was lost.
             find = partial(queue.unfinished_with, job_key(job), self.run_uuid)
             if accepted := self._retry_until_answer(find):
-                self.logger.info(f"SLURM has accepted {_name(job)} all the same.")
+                self.logger.info(f"SLURM has accepted {_name(job)} nevertheless.")
                 self._report_submitted(job, accepted[0])
                 return
 

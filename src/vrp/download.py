@@ -139,7 +139,7 @@ class _Transfer:
                     f"{self.name}: download stopped ({reason}); run it again to go on where it "
                     f"stopped{self.advice}"
                 )
-            logger.warning(f"{self.name}: cut ({reason}); going on at byte {_size(self.part)}")
+            logger.warning(f"{self.name}: cut ({reason}); resuming at byte {_size(self.part)}")
             time.sleep(pause * 2 ** max(failures - 1, 0))
 
     def _attempt(self, have: int) -> None:

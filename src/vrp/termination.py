@@ -81,7 +81,7 @@ def exit_at_once(terminated: Terminated) -> NoReturn:
 def _watch_workflow(workflow: int) -> None:
     while is_alive(workflow):
         time.sleep(_WATCH_INTERVAL)
-    logger.warning("the workflow that started this stage has ended: ending, too")
+    logger.warning("the workflow that started this stage has ended: this stage ends as well")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

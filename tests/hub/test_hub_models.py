@@ -274,7 +274,7 @@ def test_a_full_cache_needs_no_hub(hub, commit, tmp_path, caplog):
     first = fetch(commit, tmp_path)
     hub.stop()
     assert fetch(commit, tmp_path) == first
-    assert "the hub cannot be reached; the cache has all of it" in caplog.text
+    assert "the hub cannot be reached; the cache is complete" in caplog.text
 
 
 def test_going_online_can_be_switched_off(hub, commit, tmp_path, monkeypatch):

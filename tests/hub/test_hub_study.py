@@ -100,7 +100,7 @@ def folder(hub: HubStandIn, tmp_path_factory) -> Path:
     hub.cut("model.safetensors", after=1_000_000)
     hub.cut("validation-00001-of-00003.parquet", after=200_000)
     output = command(folder, hub, "vrp", "fetch", "--config", "config/hub.yaml")
-    assert len(re.findall("cut .* going on at byte", output)) == 2
+    assert len(re.findall("cut .* resuming at byte", output)) == 2
     with hub.counting() as requests:
         command(folder, hub, "vrp", "fetch", "--config", "config/hub.yaml")
     # The data sets are pinned and there; the hub's library asks once which programs exist.

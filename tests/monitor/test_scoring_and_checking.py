@@ -161,7 +161,11 @@ def test_few_images_are_undecided(monitor):
         (0.5, 0.5, "no evidence against"),
         (0.01, 0.5, "FLAG: more of the accepted answers are wrong"),
         (0.5, 0.001, "FLAG: the scores have drifted"),
-        (0.01, 0.001, "FLAG: more answers are wrong than alpha allows, and the scores"),
+        (
+            0.01,
+            0.001,
+            "FLAG: more of the accepted answers are wrong than alpha allows, and the scores",
+        ),
         (math.nan, math.nan, "no evidence against"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_study_of_embedded_models_passes_on_any_machine(study: Any) -> None:
         "quota", "scheduler", "GPU",
     }  # fmt: skip
     assert named(checks, "model tiny").status == "ok"
-    assert "no model of this study wants one" in named(checks, "GPU").detail
+    assert "no model of this study needs one" in named(checks, "GPU").detail
 
 
 def test_the_command_exits_1_where_a_check_failed(
@@ -229,7 +229,7 @@ def test_a_checkpoint_folder_that_is_not_there_cannot_be_fetched(study: Any) -> 
 def test_outside_the_project_no_versions_are_compared_and_that_is_said(study: Any) -> None:
     check = named(preflight(study()), "environment")
     assert check.status == "skipped"
-    assert "compared with nothing" in check.line
+    assert "were not compared" in check.line
 
 
 def test_weights_that_were_cut_short(study: Any, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_weights_that_were_cut_short(study: Any, tmp_path: Path) -> None:
 def test_a_licence_is_not_asked_for_offline(study: Any) -> None:
     check = named(preflight(study(models=LARGE)), "licence of large")
     assert check.status == "skipped"
-    assert "switched off" in check.detail
+    assert "offline mode" in check.detail
 
 
 def test_a_licence_that_was_not_accepted(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_no_accounting_though_sacct_is_there(waiting: StudyCopy) -> None:
     go_on(waiting)
     ended = run(waiting)
     assert ended.status == 0, ended.output
-    assert "followed with squeue alone: sacct: Slurm accounting storage is disabled" in said(
+    assert "tracked with squeue alone: sacct: Slurm accounting storage is disabled" in said(
         ended.output
     )
 

@@ -166,7 +166,7 @@ def test_the_report_shows_signal_cost_and_figure(study, drawn, tmp_path):
     assert summary["models"]["alpha"]["auroc"]["sample_entropy"]["within_strata"]["value"] == 1.0
     page = (tmp_path / "r.html").read_text()
     words = text_of(page)
-    costs = words[words.index("What reading a signal costs") :]
+    costs = words[words.index("Cost of each signal") :]
     of_samples = [
         name for name, signal in SIGNALS.items()
         if signal.deployable and any(need.startswith("consistency") for need in signal.needs)

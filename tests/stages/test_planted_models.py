@@ -281,7 +281,10 @@ def test_steering_tells_what_is_used_from_what_can_only_be_read(planted: Any):
 
 @pytest.mark.parametrize(
     ("along", "words"),
-    [(PLANTED, "the probe’s direction is used"), ((READABLE,), "readable but not used in tiny")],
+    [
+        (PLANTED, "the model uses the probe’s direction:"),
+        ((READABLE,), "the model does not use the probe’s"),
+    ],
 )
 def test_the_report_says_which_direction_is_used(
     along: tuple[int, ...], words: str, small_study: Study, edited_checkpoint: Edited

@@ -198,7 +198,7 @@ def test_a_tiny_embedded_model_is_not_mistaken_for_the_published_one(made):
     words = text_of(made[0])
     assert "alpha is a tiny embedded model of this project" in words
     assert words.index("tiny embedded model") < words.index("The answer # Which of")
-    assert "The tables of beta do not say which checkpoint made them" in words
+    assert "The tables of beta do not name the checkpoint that made them" in words
 
 
 def test_embedded_models_on_photographs_and_lost_images_are_said_so(made, inputs, tmp_path):

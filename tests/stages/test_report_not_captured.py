@@ -67,7 +67,7 @@ def test_the_answers_say_it(made):
     )
     assert generation["short"] != "Not captured"
     assert "no patches were hidden" in causal["sentence"]
-    assert "“not captured” , what the extraction was not asked to read" in text_of(page)
+    assert "“not captured” marks a quantity that is not listed in" in text_of(page)
 
 
 def test_every_signal_without_its_inputs_is_listed_as_not_captured(made):

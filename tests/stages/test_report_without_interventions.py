@@ -84,4 +84,4 @@ def test_the_report_says_what_was_not_run_and_which_keys_do(study, tmp_path):
     assert "no patches were hidden in alpha" in causal["sentence"]
     assert "no neurons were ablated in alpha" in causal["sentence"]
     words = " ".join(text_of((tmp_path / "report.html").read_text()).split())
-    assert "does not fill or switches off ( mask.enabled , ablate.enabled )" in words
+    assert "disables or leaves out ( mask.enabled , ablate.enabled )" in words

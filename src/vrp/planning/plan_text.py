@@ -13,8 +13,8 @@ def plan_text(plan: Plan) -> str:
     """Return a plan as text: stages, tables, totals, shard counts, notes."""
     measured = any(stage.measured for stage in plan.stages)
     parts = [
-        f"Study {plan.study}: {plan.n_items:,} items, models planned on {plan.device.title} "
-        "where they want a GPU",
+        f"Study {plan.study}: {plan.n_items:,} items; models that need a GPU are planned on "
+        f"{plan.device.title}",
         _source(plan),
         _table(_STAGE_HEAD, [_stage_row(stage) for stage in plan.stages if stage.n_answers]),
         _table(_CONDITION_HEAD, _condition_rows(plan)),
@@ -24,8 +24,8 @@ def plan_text(plan: Plan) -> str:
     ]
     if not measured:
         parts.append(
-            "Speeds are published peaks times an assumed share; `--measured results/<study>` "
-            "takes those of a finished study, a small one of the same models is enough."
+            "Speeds are published peaks times an assumed share. `--measured results/<study>` uses "
+            "those of a finished study; a small one of the same models is enough."
         )
     parts += [f"Note: {note}." for note in plan.notes]
     return "\n\n".join(part for part in parts if part)
@@ -138,7 +138,7 @@ def _totals(plan: Plan) -> str:
     if downloads := sum(plan.checkpoint_bytes.values()):
         rows.append(("checkpoints", f"{size(downloads)} in the hub's cache"))
     for key, (now, good) in plan.shards.items():
-        advice = "good" if now == good else f"{good} would do for jobs of at most two hours"
+        advice = "good" if now == good else f"{good} is enough for jobs of at most two hours"
         rows.append((key, f"{now}: {advice}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

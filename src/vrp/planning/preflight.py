@@ -1,4 +1,4 @@
-"""Before the first job: is everything there that a study will need? One check a line, bounded."""
+"""Check before the first job that a study has everything it needs; one line per check."""
 
 import shutil
 import tempfile
@@ -64,7 +64,7 @@ def _versions() -> Check:
     found = check_versions(Path("requirements.lock"))
     if found.n_pinned == 0:
         detail = (
-            "installed versions were compared with nothing: there is no requirements.lock in "
+            "installed versions were not compared: there is no requirements.lock in "
             f"{Path.cwd()}; run it in the project's folder"
         )
         return Check("environment", "skipped", detail)
@@ -83,7 +83,7 @@ def _writable(study: StudyConfig) -> Check:
             pass
     except OSError as error:
         detail = f"{folder} cannot be written ({error.strerror})"
-        remedy = "set `results` in the config to a folder that can, or change its permissions"
+        remedy = "set `results` in the config to a writable folder, or change its permissions"
         return Check("results", "failed", detail, remedy)
     return Check("results", "ok", f"{folder} can be written")
 
@@ -133,7 +133,7 @@ def _licence(name: str, model: ModelConfig) -> Check:
         from huggingface_hub import HfApi, constants
 
         if constants.HF_HUB_OFFLINE:
-            raise HubUnreachableError("going online is switched off")
+            raise HubUnreachableError("offline mode is set")
         with translated_errors(Repository("model", model.checkpoint, model.revision)):
             HfApi(endpoint=constants.ENDPOINT).auth_check(model.checkpoint)
 
@@ -144,7 +144,7 @@ def _licence(name: str, model: ModelConfig) -> Check:
     except TimeoutError:
         return Check(what, "skipped", "the hub does not answer")
     except HubUnreachableError as error:
-        return Check(what, "skipped", f"the hub cannot be asked from here ({error})")
+        return Check(what, "skipped", f"the hub cannot be reached from here ({error})")
     except InputError as error:
         remedy = "accept it on the model's page, then log in with `hf auth login`"
         return Check(what, "failed", str(error), remedy)
@@ -163,7 +163,7 @@ def _data(study: StudyConfig, fetch: str) -> Check:
     remedy = (
         f"put it there, or set data.folder and the names under `data` ({data.origin})"
         if data.origin == "local"
-        else f"{fetch}, or set data.origin: local where the files were put there by hand"
+        else f"{fetch}, or set data.origin: local if the files were put there by hand"
     )
     if lacking := unfetched(data):
         detail = f"{lacking[0]} was not fetched into {folder}, or not whole{_more(lacking)}"
@@ -222,8 +222,10 @@ def _disk(study: StudyConfig, data: Check) -> list[Check]:
         wanted = round(_DISK_MARGIN * sum(need.n_bytes for need in needs))
         what = ", ".join(f"{need.what} {_gb(need.n_bytes)}" for need in needs)
         free = shutil.disk_usage(place).free
-        detail = f"{_gb(free)} free at {place}, {_gb(wanted)} wanted with a margin ({what})"
-        remedy = "free some, or set `results`, `data.folder` or HF_HOME to a larger file system"
+        detail = f"{_gb(free)} free at {place}, {_gb(wanted)} needed with a margin ({what})"
+        remedy = (
+            "free some space, or set `results`, `data.folder` or HF_HOME to a larger file system"
+        )
         checks.append(Check("disk", "failed" if free < wanted else "ok", detail, remedy))
         checks.append(_quota(place, wanted))
     return checks
@@ -248,15 +250,15 @@ def _needs(study: StudyConfig, data: Check) -> Iterator[_Need]:
 def _quota(place: Path, wanted: int) -> Check:
     answer = run_command("quota", "-w", "-p")
     if not answer.found:
-        return Check("quota", "skipped", "there is no `quota` command here; ask your site's own")
+        return Check("quota", "skipped", "there is no `quota` command here; use that of your site")
     # Its exit status says only whether a limit is exceeded.
     if not answer.in_time:
         return Check("quota", "skipped", "`quota` does not answer")
     left = quota_left(answer.output, _device_of(place))
     if left is None:
         return Check("quota", "ok", f"no limit on the file system of {place}")
-    detail = f"{_gb(left)} left at {place}, {_gb(wanted)} wanted with a margin"
-    remedy = "free some, or ask for more; a scratch file system often has more"
+    detail = f"{_gb(left)} left at {place}, {_gb(wanted)} needed with a margin"
+    remedy = "free some space, or ask for more; a scratch file system often has more"
     return Check("quota", "failed" if left < wanted else "ok", detail, remedy)
 
 
@@ -313,17 +315,17 @@ def _scheduler(profile: str | None, *, needs_gpu: bool) -> list[Check]:
 def _gpu(study: StudyConfig, profile: str | None) -> Check:
     wanted = [name for name, model in study.models.items() if wants_gpu(model)]
     if not wanted:
-        return Check("GPU", "skipped", "no model of this study wants one")
+        return Check("GPU", "skipped", "no model of this study needs one")
     answer = run_command(
         "nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"
     )
     gpus = gpu_memories(answer.output) if answer.ok else []
     if not gpus and profile is not None:
-        detail = "none on this machine; jobs ask the scheduler for theirs"
+        detail = "none on this machine; jobs request theirs from the scheduler"
         return Check("GPU", "skipped", detail)
     if not gpus:
         why = answer.reason if not answer.ok else "it lists none"
-        remedy = "run where there is one, with --profile slurm, or set `device: cpu`"
+        remedy = "run on a machine with a GPU, use --profile slurm, or set `device: cpu`"
         return Check("GPU", "failed", f"nvidia-smi: {why}", remedy)
     return _large_enough(study, wanted, gpus)
 

@@ -99,7 +99,7 @@ def _dimensions(model: ModelConfig, folder: Path) -> dict[str, Any] | None:
     try:
         return sources.measured(model, folder).as_json()
     except InputError as error:
-        logger.warning("%s; its jobs ask for what a large model needs", error)
+        logger.warning("%s; its jobs request the resources of a large model", error)
         return None
 
 
@@ -172,7 +172,7 @@ def _offline(model: ModelConfig, repository: Repository, reason: str) -> Manifes
             f"{repository}: {damaged[0]} is damaged in the cache, and the hub cannot be reached; "
             "run `vrp fetch` on a machine with a network"
         )
-    logger.warning(f"{repository.name}: the hub cannot be reached; the cache has all of it")
+    logger.warning(f"{repository.name}: the hub cannot be reached; the cache is complete")
     return manifest
 
 

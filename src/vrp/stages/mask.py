@@ -96,7 +96,7 @@ def run(context: StageContext) -> None:
     for condition in conditions:
         if condition.of_object and not any(map(masked.shows_object, usable)):
             logger.warning(
-                "%s: no item asks for an object that its image has; %s is run on none",
+                "%s: no item asks for an object in its image; %s is run on no item",
                 context.label, condition.name,
             )  # fmt: skip
     frame = frame.filter(pl.col("item_id").is_in(usable))
