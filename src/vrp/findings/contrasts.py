@@ -17,7 +17,7 @@ from vrp.probing.labels import (
     OUTPUT_FUSION_WITH_PROBE,
 )
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import clustered_auroc, stratified_auroc
+from vrp.stats.auroc import auroc_difference, clustered_auroc, stratified_auroc
 from vrp.stats.clusters import (
     ClusteredEstimate,
     difference,
@@ -185,8 +185,9 @@ def _contrast(
     own = auroc(probe[kept])
     if either_way and own.value < 0.5:
         own = auroc(-probe[kept])
-    gap = difference(own, auroc(rival[kept]))
-    number = ReportedEstimate.from_estimate(gap.estimate("clustered-delong", null=0.0))
+    other = auroc(rival[kept])
+    gap = difference(own, other)
+    number = ReportedEstimate.from_estimate(auroc_difference(own, other))
     resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA / n_tests)
     equivalent = math.nan
     if math.isfinite(margin):
