@@ -568,6 +568,13 @@ def test_it_depends_on_the_model_only_where_one_signal_differs():
     assert conclude_attention(models).lead == "Yes for one; undecided for two"
 
 
+def test_it_depends_on_the_model_only_where_one_is_a_yes():
+    """One signal tells more for a than for b; for a it tells no more than the answer alone."""
+    one = evidence("a", metrics={**told(ABOVE), "image_mass": CHANCE}, beyond=AS_MUCH)
+    other = evidence("b", metrics={"spatial_entropy": CHANCE, "image_mass": CHANCE})
+    assert conclude_attention([one, other]).lead == "No for b; undecided for a"
+
+
 def test_models_that_disagree_are_named_apart():
     models = [
         evidence("one", metrics=told(ABOVE)),

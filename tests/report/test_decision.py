@@ -31,7 +31,6 @@ def model(aurocs, *, within=None, shares=(), k=10, beyond=None):
     values, within ± 0.02.
     """
     metrics = {}
-    best = max((found.value for found in aurocs.values()), default=0.5)
     for name, found in aurocs.items():
         metrics[name, "auroc", "within_strata", -1] = found
         metrics[name, "auroc", "existence", -1] = found
@@ -47,9 +46,9 @@ def model(aurocs, *, within=None, shares=(), k=10, beyond=None):
             for name in aurocs
             for baseline in ("question_only", "answer_only")
         },
-        short_of_best={
-            name: number(found.value - best, found.value - best - 0.02, found.value - best + 0.02)
-            for name, found in aurocs.items()
+        short_of=lambda best, others: {
+            name: number(gap := aurocs[name].value - aurocs[best].value, gap - 0.02, gap + 0.02)
+            for name in others
         },
     )  # fmt: skip
 
@@ -67,6 +66,15 @@ def test_a_free_signal_about_as_good_as_the_best_one_is_preferred():
     assert found is not None
     assert (found.predictor, found.best) == ("token_confidence", "self_consistency")
     assert found.cost == "nothing: it is read with the answer"
+
+
+def test_the_best_one_is_the_best_of_those_that_survive_their_guards():
+    """One of a higher AUROC knows the answer alone: nothing is compared with it."""
+    aurocs = {"image_gain": number(0.95, 0.93, 0.97), "self_consistency": BEST,
+              "token_confidence": NEAR}  # fmt: skip
+    found = decide(model(aurocs, within={"image_gain": CHANCE}), {}).recommended
+    assert found is not None
+    assert (found.predictor, found.best) == ("token_confidence", "self_consistency")
 
 
 def test_one_that_may_tell_less_than_the_margin_below_it_is_not():

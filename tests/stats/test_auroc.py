@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from vrp.stats.auroc import (
     auroc,
+    auroc_difference,
     auroc_estimate,
     bootstrap_auroc,
     clustered_auroc,
@@ -16,6 +18,7 @@ from vrp.stats.auroc import (
     van_elteren_weight,
 )
 from vrp.stats.bootstrap import resample_groups
+from vrp.stats.clusters import difference
 
 
 def clustered(signal, correct, groups=None, folds=None):
@@ -261,3 +264,58 @@ def test_fast_enough_for_a_study():
     start = time.process_time()
     bootstrap_auroc(signal, correct, groups, resamples=resamples)
     assert time.process_time() - start < 1.0
+
+
+def test_the_interval_of_a_difference_follows_from_both():
+    """Of independent AUROCs the squared distances to the ends add up (Zou & Donner 2008)."""
+    random = np.random.default_rng(3)
+    labels = np.tile([True, False, False, True], 60)
+    both = []
+    for half, shift in ((0, 2.5), (1, 1.0)):
+        images = np.arange(120) + 120 * half
+        scores = random.normal(size=120) + shift * labels[images]
+        both.append(
+            clustered_auroc(scores, labels[images], images, n_images=240, name=f"half {half}")
+        )
+    one, other = map(auroc_estimate, both)
+    found = auroc_difference(*both)
+    assert found.value == one.value - other.value
+    below = math.hypot(one.value - one.low, other.high - other.value)
+    above = math.hypot(one.high - one.value, other.value - other.low)
+    plain = difference(*both).interval()
+    assert found.low == pytest.approx(min(found.value - below, plain[0]))
+    assert found.high == pytest.approx(max(found.value + above, plain[1]))
+    assert found.low < plain[0]  # the first lies near the end of the scale
+
+
+def test_a_constant_signal_adds_nothing_to_the_interval_of_a_difference():
+    random = np.random.default_rng(5)
+    labels = np.tile([True, False], 100)
+    scores = random.normal(size=200) + labels
+    one, constant = clustered(scores, labels), clustered(np.ones(200), labels)
+    found, alone = auroc_difference(one, constant), auroc_estimate(one)
+    assert found.low == pytest.approx(alone.low - 0.5, abs=0.01)
+    assert found.high == pytest.approx(alone.high - 0.5, abs=0.01)
+
+
+def test_the_interval_of_a_difference_holds_the_truth_near_the_end_of_the_scale():
+    """AUROC 0.95 and 0.90 of scores that hang together, with 15 wrong of 1,000."""
+    random, n = np.random.default_rng(4), 1000
+    right, images = np.arange(n) >= 15, np.arange(n)
+    held, plain = 0, 0
+    for _ in range(400):
+        common = random.normal(size=n)
+        both = [
+            clustered_auroc(
+                math.sqrt(0.7) * common + math.sqrt(0.3) * random.normal(size=n)
+                + math.sqrt(2) * norm.ppf(area) * right,
+                right, images, n_images=n, name="all",
+            )
+            for area in (0.95, 0.9)
+        ]  # fmt: skip
+        found = auroc_difference(*both)
+        low, high = difference(*both).interval()
+        held += found.low <= 0.05 <= found.high
+        plain += low <= 0.05 <= high
+    assert held / 400 >= 0.93
+    assert plain / 400 < 0.93

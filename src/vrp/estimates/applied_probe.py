@@ -11,8 +11,13 @@ from vrp.errors import InputError
 from vrp.estimates.probe_inputs import Layers, item_ids_at
 from vrp.estimates.reported import ReportedEstimate
 from vrp.probing.labels import LINEAR_BEST
-from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
-from vrp.stats.clusters import ClusteredEstimate, difference, numbered
+from vrp.stats.auroc import (
+    auroc_difference,
+    auroc_estimate,
+    clustered_auroc,
+    stratified_auroc,
+)
+from vrp.stats.clusters import ClusteredEstimate, numbered
 from vrp.tables.estimates import WITHIN_STRATA
 from vrp.tables.hidden import written_hidden_table
 from vrp.tables.parquet_files import read_table, write_table
@@ -261,8 +266,7 @@ def _aurocs(
 def _gap(applied: ClusteredEstimate, own: ClusteredEstimate) -> ReportedEstimate | None:
     if not (applied.defined and own.defined):
         return None
-    gap = difference(applied, own).estimate("clustered-delong", null=0.0)
-    return ReportedEstimate.from_estimate(gap)
+    return ReportedEstimate.from_estimate(auroc_difference(applied, own))
 
 
 def _reported(part: ClusteredEstimate) -> ReportedEstimate:

@@ -20,6 +20,7 @@ from vrp.probing.baselines import answer_only
 from vrp.probing.folds import FoldPlan, ProbeItems, Split
 from vrp.stats.auroc import (
     MIN_IMAGES,
+    auroc_difference,
     auroc_estimate,
     clustered_auroc,
     stratified_auroc,
@@ -335,7 +336,7 @@ def _claim(
         )
     ]  # fmt: skip
     turned = score if number.value >= 0.5 else -score
-    gap = _reported(_beyond_answer(turned, items))
+    gap = _reported(*_beside_answer(turned, items))
     guards.append(
         Guard(
             "answer only", above(gap, 0.0, margin), gap,
@@ -346,14 +347,16 @@ def _claim(
     return Claim(number, tuple(guard for guard in guards if guard.outcome is not Outcome.NOT_RUN))
 
 
-def _beyond_answer(score: NDArray[np.float64], items: JudgedItems) -> ClusteredEstimate:
-    """AUROC minus that of the rate right of the emitted answer in other folds of images."""
+def _beside_answer(
+    score: NDArray[np.float64], items: JudgedItems
+) -> tuple[ClusteredEstimate, ClusteredEstimate]:
+    """AUROC, and that of the rate right of the emitted answer in other folds of images."""
     here = ~np.isnan(score)
     first, second = (
         _within(values, items, items.strata, among=here, folds=items.folds)
         for values in (score, items.answer_rates)
     )
-    return difference(first, second)
+    return first, second
 
 
 def _calibrations(
@@ -379,15 +382,19 @@ def _comparisons(items: JudgedItems, margin: float) -> tuple[Comparison, ...]:
         if a.defined and b.defined:
             key = f"{first}\x1f{second}"
             found[key] = first, second, a.value, b.value
-            gaps[key] = _reported(difference(a, b), margin=margin, n_tests=len(pairs))
+            gaps[key] = _reported(a, b, margin=margin, n_tests=len(pairs))
     return tuple(Comparison(*found[key], gap) for key, gap in corrected(gaps).items())
 
 
 def _reported(
-    gap: ClusteredEstimate, *, margin: float = math.nan, n_tests: int = 1
+    first: ClusteredEstimate,
+    second: ClusteredEstimate,
+    *,
+    margin: float = math.nan,
+    n_tests: int = 1,
 ) -> ReportedEstimate:
     """A difference of AUROCs with its test of none and, with a margin, of equivalence."""
-    estimate = gap.estimate("clustered-delong", null=0.0)
+    gap, estimate = difference(first, second), auroc_difference(first, second)
     equivalent = math.nan if math.isnan(margin) else equivalence_p(gap, low=-margin, high=margin)
     return ReportedEstimate.from_estimate(estimate)._replace(
         se=gap.se, p_equivalence=equivalent,

@@ -15,7 +15,7 @@ from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, corrected
 from vrp.estimates.verdicts import Standing, standing
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import clustered_auroc, van_elteren_weight
+from vrp.stats.auroc import auroc_difference, clustered_auroc, van_elteren_weight
 from vrp.stats.clusters import (
     MIN_IMAGES,
     TOO_FEW,
@@ -308,7 +308,7 @@ def _auroc(
         sides, codes[scored], strata_of(some).to_numpy(), n_images=n_images
     )
     gap = difference(second, first)
-    estimate = gap.estimate("clustered-delong", null=0.0)
+    estimate = auroc_difference(second, first)
     same = gap.defined and all(np.array_equal(a, b) for a, b in zip(*sides, strict=True))
     dropped = int((~scored).sum())
     notes = (

@@ -2,7 +2,7 @@
 what might be recommended and the best of all."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from vrp.probing.labels import (
     OUTPUT_FUSION_WITH_PROBE,
 )
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import clustered_auroc, stratified_auroc
+from vrp.stats.auroc import auroc_difference, clustered_auroc, stratified_auroc
 from vrp.stats.clusters import (
     ClusteredEstimate,
     difference,
@@ -94,23 +94,22 @@ def baseline_contrasts(
     return found
 
 
-def against_best(
-    signals: pl.DataFrame, predictions: pl.DataFrame, aurocs: Mapping[str, float]
+def against(
+    signals: pl.DataFrame, predictions: pl.DataFrame, best: str, others: Iterable[str]
 ) -> dict[str, ReportedEstimate]:
-    """AUROC of each predictor minus that of the one of the highest, on the items of both.
+    """AUROC of some predictors minus that of one of a higher AUROC, on the items of both.
 
     Args:
         signals: rows of the signals table.
-        predictions: rows of the predictions table.
-        aurocs: predictor → its AUROC within strata.
+        predictions: rows of the predictions table; where there are none, nothing is compared.
+        best: the predictor of the higher AUROC.
+        others: the predictors that are compared with it; those of neither table are left out.
     """
     joined = _joined(signals, predictions)
-    known = [n for n in _predictors(predictions) if math.isfinite(aurocs.get(n, math.nan))]
-    if not known or predictions.is_empty():
+    if joined.is_empty() or best not in joined.columns:
         return {}
-    best = max(known, key=lambda name: aurocs[name])
     values = _values(joined, best)
-    numbers = {name: _contrast(joined, name, values) for name in known if name != best}
+    numbers = {name: _contrast(joined, name, values) for name in others if name in joined.columns}
     return {name: number for name, number in numbers.items() if number is not None}
 
 
@@ -185,8 +184,9 @@ def _contrast(
     own = auroc(probe[kept])
     if either_way and own.value < 0.5:
         own = auroc(-probe[kept])
-    gap = difference(own, auroc(rival[kept]))
-    number = ReportedEstimate.from_estimate(gap.estimate("clustered-delong", null=0.0))
+    other = auroc(rival[kept])
+    gap = difference(own, other)
+    number = ReportedEstimate.from_estimate(auroc_difference(own, other))
     resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA / n_tests)
     equivalent = math.nan
     if math.isfinite(margin):

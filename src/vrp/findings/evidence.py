@@ -2,18 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import NamedTuple
 
 import polars as pl
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.data.datasets import tasks_in_order
-from vrp.estimates.predictors import is_deployable
 from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.findings.contrasts import (
-    against_best,
+    against,
     baseline_contrasts,
     beyond_output,
     probe_contrasts,
@@ -41,6 +41,8 @@ Key = tuple[str, str, str, int]
 """Predictor, metric, scope, layer."""
 EffectKey = tuple[str, str, str]
 """Intervention, condition, scope."""
+Compared = Callable[[str, tuple[str, ...]], Mapping[str, ReportedEstimate]]
+"""A predictor, and others that are compared with it → their differences."""
 BetweenModels = Mapping[tuple[str, str, str], Effect]
 """`a - b`, intervention and condition → the effect on model a minus that on b."""
 
@@ -87,8 +89,8 @@ class ModelEvidence:
     """Best probe's AUROC minus that of a predictor, within strata; `task_only`: over all items."""
     beyond_baselines: Mapping[tuple[str, str], ReportedEstimate] = field(default_factory=dict)
     """(Predictor, baseline) → AUROC of the predictor minus that of the baseline, within strata."""
-    short_of_best: Mapping[str, ReportedEstimate] = field(default_factory=dict)
-    """Predictor → its AUROC minus that of the one that could be deployed and has the highest."""
+    short_of: Compared = lambda best, others: {}
+    """Best predictor and others → AUROC of each minus that of the best, on the items of both."""
     beyond_output: ReportedEstimate | None = None
     """What the best probe adds to the fusion of the output signals, in AUROC within strata."""
     signal_means: Mapping[str, float] = field(default_factory=dict)
@@ -270,7 +272,7 @@ def _read(model: ModelResults, study: StudyResults) -> ModelEvidence:
         traces=_traces(study.table(TRACE_EFFECTS).filter(model=model.name)),
         contrasts=probe_contrasts(signals, predictions),
         beyond_baselines=baseline_contrasts(signals, predictions),
-        short_of_best=against_best(signals, predictions, _deployable_aurocs(metrics, probes)),
+        short_of=cache(partial(against, signals, predictions)),
         beyond_output=beyond_output(signals, predictions, margin=study.margins.auroc),
         signal_means={name: _mean(signals[name]) for name in SIGNALS if len(signals)},
         best_layers=tuple(layer for layer in best.to_list() if layer != NOT_A_LAYER),
@@ -294,17 +296,6 @@ def _traces(table: pl.DataFrame) -> dict[str, list[TracedLayers]]:
         layers = TracedLayers(row["layer"], row["last_layer"], share, row["same_token"])
         found.setdefault(row["kind"], []).append(layers)
     return found
-
-
-def _deployable_aurocs(*tables: Mapping[Key, ReportedEstimate]) -> dict[str, float]:
-    """AUROC within strata of each signal and probe that needs no label when it is used."""
-    return {
-        predictor: number.value
-        for numbers in tables
-        for (predictor, metric, scope, layer), number in numbers.items()
-        if (metric, scope, layer) == ("auroc", WITHIN_STRATA, NOT_A_LAYER)
-        and is_deployable(predictor)
-    }
 
 
 def _estimates(table: pl.DataFrame) -> dict[Key, ReportedEstimate]:

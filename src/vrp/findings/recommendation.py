@@ -52,15 +52,10 @@ def choose(model: ModelEvidence) -> Choice | None:
     if not telling:
         return None
     best = max(telling, key=lambda name: telling[name].value)
-    near = [name for name in telling if name == best or _nearly(model, name)]
+    short = model.short_of(best, tuple(name for name in telling if name != best))
+    near = [best, *(name for name in short if short[name].low > -model.margins.auroc)]
     name = min(near, key=lambda one: (cost_of(model, one)[:2], -telling[one].value))
     return Choice(name, telling[name], best, telling[best])
-
-
-def _nearly(model: ModelEvidence, name: str) -> bool:
-    """Whether a predictor is about as good as the one of the highest AUROC."""
-    short = model.short_of_best.get(name)
-    return short is not None and short.low > -model.margins.auroc
 
 
 def deployable(model: ModelEvidence) -> list[str]:

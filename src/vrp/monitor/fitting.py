@@ -48,11 +48,11 @@ from vrp.probing.fusion import fit_fusion
 from vrp.probing.labels import BLIND_LINEAR_BEST, LINEAR_BEST
 from vrp.probing.linear import nested_best_layer
 from vrp.probing.sweep import Labelling, fit_layers_together, fit_once
-from vrp.stats.auroc import auroc_estimate, stratified_auroc
+from vrp.stats.auroc import auroc_difference, auroc_estimate, stratified_auroc
 from vrp.stats.bootstrap import generator
 from vrp.stats.calibration import calibration
 from vrp.stats.calibrators import Calibrator, FittedCalibrator, fit_calibrator
-from vrp.stats.clusters import ClusteredEstimate, difference, numbered
+from vrp.stats.clusters import ClusteredEstimate, numbered
 from vrp.stats.risk_control import (
     ALPHAS,
     DELTA,
@@ -316,10 +316,9 @@ class _Rivals:
         confidence = self.labelled.frame[TOKEN_CONFIDENCE].to_numpy().astype(np.float64)
         folds = self._spread(self.plan.fold.astype(np.float64))
         of = self.labelled.fit & np.isfinite(scores) & np.isfinite(confidence)
-        gap = difference(
+        found = auroc_difference(
             self.labelled.auroc(scores, of, folds), self.labelled.auroc(confidence, of, folds)
         )
-        found = gap.estimate("clustered-delong", null=0.0)
         low, high = (end if math.isfinite(end) else math.nan for end in (found.low, found.high))
         return _Gain(found.value, low, high)
 

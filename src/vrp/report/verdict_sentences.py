@@ -61,7 +61,8 @@ def clauses(findings: Sequence[Finding], wordings: Wordings) -> str:
 def short_answer(findings: Sequence[Finding], *, differ: bool | None = None) -> str:
     """Answer in one word where all models that were looked at agree.
 
-    "It depends on the model" is said only where a test shows that the models differ.
+    "It depends on the model" is said only where the answer is yes for one of them, and a test shows
+    that the models differ: "no" and "undecided" are no different answers.
 
     Args:
         findings: about each model.
@@ -76,7 +77,7 @@ def short_answer(findings: Sequence[Finding], *, differ: bool | None = None) -> 
     numbers = [finding.number for finding in findings if finding.number is not None]
     if differ is None:
         differ = interaction_p([n.value for n in numbers], [n.se for n in numbers]) < ALPHA
-    if differ:
+    if differ and Verdict.YES in verdicts:
         return "It depends on the model"
     parts = [
         f"{verdict} for {listed([f.model for f in findings if f.verdict == verdict])}"
