@@ -174,7 +174,9 @@ def test_damage_in_the_cache_is_mended(name, hub, cache, commit, tmp_path, caplo
     content = path.resolve()
     content.write_bytes(content.read_bytes()[:-1])
     hub.stop()
-    with pytest.raises(InputError, match=f"{name} is damaged in the cache.*where there is a netw"):
+    with pytest.raises(
+        InputError, match=f"{name} is damaged in the cache.*on a machine with a netw"
+    ):
         fetch(commit, tmp_path)
     hub.start()
     assert fetch(commit, tmp_path) == first
