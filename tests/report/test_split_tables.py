@@ -1,13 +1,17 @@
 """Tables by split, where several splits have drawn one question."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
+from scipy.stats import beta, t
 
 from vrp.config.margins import EquivalenceMargins
 from vrp.findings.evidence import ModelEvidence
 from vrp.report.accounting import splits_table
 from vrp.report.answer_tables import split_rates_table
 from vrp.report.evidence import StudyEvidence
+from vrp.report.split_rates import split_rates
 
 ROWS = (
     # id, dataset, split, task, image, question, reference
@@ -58,6 +62,27 @@ def test_a_shared_questions_one_answer_counts_in_each_split(study):
         ["pope/popular", "2", "50.0", "100.0", "100.0"],
         ["pope/random", "2", "50.0", "50.0", "50.0"],
     ]
+
+
+def test_a_splits_interval_counts_images(study):
+    """Six questions of each image are all right or all wrong: 20 images, not 120 questions."""
+    rows = [
+        (f"pope/{split}/{n}", "pope", split, "existence", str(n // 6), f"{n}?", "yes")
+        for split in ("popular", "random")
+        for n in range(120)
+    ]
+    items = pl.DataFrame(rows, schema=study.items.columns[:7], orient="row").with_columns(
+        group=pl.col("image"), answers=pl.concat_list("reference")
+    )
+    answers = items.select("item_id", parsed=pl.lit("yes"), correct=pl.col("image") < "15")
+    model = ModelEvidence(name="m", tasks=("existence",), answers=answers)
+    rates = split_rates(replace(study, items=items, models=(model,)), model)["pope/popular"]
+    right = int(answers["correct"][:120].sum())
+    n = 19 * (t.ppf(0.975, 119) / t.ppf(0.975, 19)) ** 2
+    assert rates["accuracy"].value == right / 120
+    assert rates["accuracy"].low == pytest.approx(
+        beta.ppf(0.025, right / 120 * n, n * (1 - right / 120) + 1)
+    )
 
 
 def test_one_split_a_task_needs_no_table(study):

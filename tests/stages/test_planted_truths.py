@@ -6,7 +6,7 @@ import numpy as np
 import planted_study as planted
 import polars as pl
 import pytest
-from scipy.stats import entropy, mannwhitneyu, pearsonr
+from scipy.stats import binomtest, entropy, mannwhitneyu, pearsonr
 from sklearn.metrics import roc_auc_score
 from stage_jobs import run_job
 
@@ -15,6 +15,8 @@ from vrp.config.metrics import MetricsConfig
 from vrp.config.models import ModelConfig
 from vrp.config.probes import ProbesConfig
 from vrp.errors import InputError
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
 from vrp.tables.arrays import as_array
 from vrp.tables.attention import ATTENTION
 from vrp.tables.effects import EFFECTS
@@ -119,6 +121,24 @@ def test_a_signal_reliable_when_low_is_turned_round(judged):
     entropy = row(table, predictor="spatial_entropy", metric="auroc", scope="pooled")
     straight = roc_auc_score(signals["correct"], signals["spatial_entropy"])
     assert entropy["value"] == pytest.approx(1 - straight, abs=LEVELLED)
+
+
+def test_the_precision_where_all_agree_is_that_of_its_figure(judged):
+    """Interval clustered by image; the papers' Wilson interval beside it."""
+    table, signals, *_ = judged
+    agree = signals.filter(pl.col("self_consistency") >= 1)
+    codes, n_images = numbered(agree["group"].to_numpy())
+    share = clustered_share(agree["correct"].to_numpy(), codes, n_images=n_images)
+    n_right = int(agree["correct"].sum())
+    alone = binomtest(n_right, len(agree)).proportion_ci(0.95, method="wilson")
+    for metric, low, high in (
+        ("precision_unanimous", share.low, share.high),
+        ("precision_wilson", alone.low, alone.high),
+    ):
+        found = row(table, predictor="self_consistency", metric=metric, scope="pooled")
+        assert found["value"] == pytest.approx(n_right / len(agree))
+        assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-6)
+        assert (found["n"], found["n_groups"]) == (len(agree), n_images)
 
 
 def test_accuracy_and_shares_are_the_planted_ones(judged, study):

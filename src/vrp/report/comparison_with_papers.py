@@ -8,7 +8,7 @@ from vrp.estimates.reported import Effect, ReportedEstimate
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.published_numbers import CHECKPOINTS, POOLED, published
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.numbers import decimal, layers_in_words, listed, with_interval
+from vrp.report.numbers import decimal, interval, layers_in_words, listed, with_interval
 from vrp.report.tabular import Cell, Table, estimate_cell, missing, name_cell
 from vrp.tables.effects import OBJECT_IDENTIFICATION
 from vrp.tables.estimates import WITHIN_STRATA
@@ -209,6 +209,15 @@ def _correlation(predictor: str) -> Ours:
     return ours
 
 
+def _precision(model: ModelEvidence) -> Cell:
+    """Precision where all answers agree, clustered by image; Wilson's interval, as published."""
+    cell = _share("self_consistency", "precision_unanimous")(model)
+    wilson = model.metric("self_consistency", "precision_wilson", "pooled")
+    if wilson is None or not cell.detail:
+        return cell
+    return cell._replace(detail=f"{cell.detail}; Wilson’s {interval(wilson, 1, scale=100)}")
+
+
 def _absent(_: ModelEvidence) -> Cell:
     return missing()
 
@@ -267,6 +276,6 @@ POOLED_QUANTITIES: tuple[Quantity, ...] = (
     Quantity("r_self_consistency", "R(S_SC)", _correlation("self_consistency")),
     Quantity(
         "precision_unanimous", "precision where S_SC = 1",
-        _share("self_consistency", "precision_unanimous"),
+        _precision,
     ),
 )  # fmt: skip

@@ -6,7 +6,8 @@ from vrp.data.item import EXISTENCE
 from vrp.estimates.reported import ReportedEstimate
 from vrp.findings.evidence import ModelEvidence
 from vrp.report.evidence import StudyEvidence
-from vrp.stats.proportion import wilson
+from vrp.stats.clusters import numbered
+from vrp.stats.proportion import clustered_share
 from vrp.tables.items import asked_as
 
 Rates = dict[str, ReportedEstimate]
@@ -14,7 +15,8 @@ Rates = dict[str, ReportedEstimate]
 
 
 def split_rates(study: StudyEvidence, model: ModelEvidence) -> dict[str, Rates]:
-    """Return the rates of every split of a task that has several; intervals are Wilson's.
+    """Return the rates of every split of a task that has several; intervals are clustered by
+    image, as those of tasks.
 
     The one answer to a question that several splits have drawn counts in each of them.
 
@@ -49,5 +51,6 @@ def _rates(answered: pl.DataFrame) -> Rates:
 
 
 def _rate(answered: pl.DataFrame, hits: pl.Series) -> ReportedEstimate:
-    n_images = answered["group"].n_unique()
-    return ReportedEstimate.from_estimate(wilson(int(hits.sum()), len(hits), n_groups=n_images))
+    codes, n_images = numbered(answered["group"].to_numpy())
+    share = clustered_share(hits.to_numpy(), codes, n_images=n_images)
+    return ReportedEstimate.from_estimate(share)

@@ -38,7 +38,7 @@ from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import clustered_mean
 from vrp.stats.correlation import point_biserial
 from vrp.stats.permutations import permutation_in_runs
-from vrp.stats.proportion import wilson
+from vrp.stats.proportion import clustered_share, wilson
 from vrp.study.context import StageContext
 from vrp.tables.answers import ANSWERS
 from vrp.tables.arrays import as_array, captured_as_a_whole, item_values
@@ -462,7 +462,10 @@ def _of_existence(rows: Iterable[EstimateRow]) -> list[EstimateRow]:
 def _consistency_rows(
     consistency: pl.DataFrame, agreement: NDArray[np.float64] | None, items: EvaluationItems
 ) -> list[EstimateRow]:
-    """Precision where all K answers agree, and the majority answer's own accuracy."""
+    """Precision where all K answers agree, and the majority answer's own accuracy.
+
+    The papers' own interval of the precision, Wilson's, stands beside the clustered one.
+    """
     if agreement is None:
         return []
     sampled = np.isfinite(agreement)
@@ -475,9 +478,14 @@ def _consistency_rows(
         kept = unanimous & chosen
         n_groups = len(np.unique(items.groups[kept]))
         if kept.any():
-            hits = int(items.correct[kept].sum())
-            precision = wilson(hits, int(kept.sum()), n_groups=n_groups)
-            rows.append(estimate_row("self_consistency", scope, "precision_unanimous", precision))
+            right = items.correct[kept]
+            for metric, precision in (
+                ("precision_unanimous",
+                 clustered_share(right, items.groups[kept], n_images=items.n_images)),
+                ("precision_wilson",
+                 wilson(int(right.sum()), int(kept.sum()), n_groups=n_groups)),
+            ):  # fmt: skip
+                rows.append(estimate_row("self_consistency", scope, metric, precision))
         coverage = plain_row(
             "self_consistency", scope, "coverage_unanimous",
             float(kept.sum() / chosen.sum()) if chosen.any() else math.nan,
