@@ -23,4 +23,10 @@ def test_every_rule_gets_its_message():
     shorten_job_messages(SimpleNamespace(rules=rules))
     messages = [rule.message for rule in rules]
     assert all(messages)
-    assert len(set(messages)) == len(names) - 1  # of gather, there are two rules
+    assert len(set(messages)) == len(names) - 1  # there are two rules for gather
+
+
+def test_a_rule_of_ones_own_keeps_its_message():
+    own = [SimpleNamespace(name="mine", message=text) for text in (None, "mine: counts words")]
+    shorten_job_messages(SimpleNamespace(rules=own))
+    assert [rule.message for rule in own] == [None, "mine: counts words"]

@@ -23,15 +23,17 @@ def shorten_job_messages(workflow: Any) -> None:
         workflow: Snakemake's, planned.
     """
     for rule in workflow.rules:
-        rule.message = job_message(rule.name)
+        rule.message = job_message(rule.name) or rule.message
 
 
-def job_message(rule: str) -> str:
-    """Message of a rule's jobs, with Snakemake's wildcards."""
+def job_message(rule: str) -> str | None:
+    """Message of a rule's jobs, with Snakemake's wildcards; None: the rule is not the study's."""
+    if rule == "all":
+        return "the study is finished"
     stage = _stage_of(rule)
-    return f"{stage.name}{_JOB[stage.per]}: {stage.help}" if stage else "the study is finished"
+    return f"{stage.name}{_JOB[stage.per]}: {stage.help}" if stage else None
 
 
 def _stage_of(rule: str) -> Stage | None:
-    """The stage that a rule runs; of `gather`, there are two rules; `all` runs none."""
+    """The stage that a rule runs; there are two rules for `gather`."""
     return next((one for one in STAGES if rule in (one.name, f"{one.name}_interventions")), None)
