@@ -108,3 +108,22 @@ def test_the_workflow_of_a_new_study_can_be_planned(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "report" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.workflow
+def test_another_configuration_of_a_new_study_is_not_merged(tmp_path):
+    make_study_folder(tmp_path / "my-study")
+    other = (tmp_path / "my-study/config/my-study.yaml").read_text()
+    other = other.replace("study: my-study", "study: other").replace("  llava: {", "  mine: {")
+    (tmp_path / "my-study/config/other.yaml").write_text(other)
+    program = Path(sys.executable).parent / "snakemake"
+    done = subprocess.run(
+        [program, "--cores", "1", "--dry-run", "--configfile", "config/other.yaml"],
+        cwd=tmp_path / "my-study", capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "results/other/mine/extract.json" in said
+    assert "llava/extract.json" not in said
