@@ -295,8 +295,8 @@ def test_the_report_says_which_direction_is_used(
         small_study, edited_checkpoint, {0: step, 1: step}, n_items=240, n_images=120
     )
     rows = [
-        {"kind": "steer", "doses": [-3, 3]},
-        {"kind": "steer_random", "doses": [-3, 3], "seeds": 10},
+        {"kind": "steer", "doses": [-2, 2]},
+        {"kind": "steer_random", "doses": [-2, 2], "seeds": 20},
     ]
     ablated_to = study.ablate(
         [study.answers], study.predictions, study.neurons, conditions=rows, items=240
@@ -321,10 +321,10 @@ def test_the_report_says_which_direction_is_used(
         (row["intervention"], row["condition"], row["scope"]): Effect.from_row(row)
         for row in read_table(path, EFFECTS).iter_rows(named=True)
     }
-    random = effects["ablate", "steer_random_3", "all"].effect
+    random = effects["ablate", "steer_random_2", "all"].effect
     assert random.value < -2
     model = ModelEvidence("tiny", effects=effects, conditions=conditions_by_name(config))
-    assert words in conclude_interventions([model]).body
+    assert f"; {words}" in conclude_interventions([model]).body
 
 
 def test_a_single_head_carries_the_decision(planted: Any):

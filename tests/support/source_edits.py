@@ -89,7 +89,7 @@ NOTHING: dict[str, Edit] = {
         ("study/context.py", 'f"{self.stage} {self.model}"', 'f"{self.model}: {self.stage}"')
     ),
     "a progress bar's rate": _nothing(
-        ("running/model_run.py", "0.2 if sys.stderr", "0.5 if sys.stderr")
+        ("progress.py", "_LOG_INTERVAL = 10.0", "_LOG_INTERVAL = 20.0")
     ),
     "the cleaning of temporary files": _nothing(
         ("tables/atomic_files.py", "_ABANDONED_SECONDS = 6 * 3600.0", "_ABANDONED_SECONDS = 3600.0")
