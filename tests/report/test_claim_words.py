@@ -41,8 +41,8 @@ def model(found, within):
     [
         (TELLS, TELLS, "yes, moderate", ""),
         (WEAKLY, WEAKLY, "yes, weak", ""),
-        (WEAKLY, NOTHING, "fails: within one answer", ""),
-        (WEAKLY._replace(resolvable=0.1), OPEN, "undecided: within one answer", ""),
+        (WEAKLY, NOTHING, "fails the guard within one answer", ""),
+        (WEAKLY._replace(resolvable=0.1), OPEN, "undecided by the guard within one answer", ""),
         (NOTHING, NOTHING, "no better than chance", ""),
         (OPEN, OPEN, "undecided", "detectable from 0.61"),
         # Equivalent to chance on its own, and not beside the others of the table.

@@ -181,11 +181,11 @@ def test_answers_that_could_not_be_scored_are_said_so():
 @pytest.mark.parametrize(
     ("of_attention", "within", "beyond", "words"),
     [
-        (number(0.6, 0.57, 0.63), CHANCE, None, "fails: within one answer (0.60)"),
-        (number(0.6, 0.57, 0.63), OPEN, None, "undecided: within one answer (0.60)"),
+        (number(0.6, 0.57, 0.63), CHANCE, None, "fails the guard within one answer (0.60)"),
+        (number(0.6, 0.57, 0.63), OPEN, None, "undecided by the guard within one answer (0.60)"),
         (
             number(0.6, 0.57, 0.63), number(0.6, 0.57, 0.63), number(0.0, -0.02, 0.02),
-            "fails: question only and answer only (0.60)",
+            "fails the guards question only and answer only (0.60)",
         ),
         (OPEN._replace(resolvable=0.08), OPEN, None, "undecided (0.53; detectable from 0.58)"),
     ],

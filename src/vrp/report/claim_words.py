@@ -27,7 +27,9 @@ def shortcoming(claim: Claim, verdict: Verdict) -> str:
     if standing(number, null=0.5).differs and is_noticeable(number.value):
         failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
         open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
-        return f"{'fails' if failed else 'undecided'}: {listed(failed or open_ones)}"
+        named = failed or open_ones
+        guards = f"the guard{'s' * (len(named) > 1)} {listed(named)}"
+        return f"fails {guards}" if failed else f"undecided by {guards}"
     return "no better than chance" if verdict is Verdict.NO else "undecided"
 
 
