@@ -88,9 +88,9 @@ def test_violations_in_the_document_are_those_recorded():
 
 def test_times_in_the_document_are_those_recorded():
     recorded = json.loads((DOCUMENT.parents[1] / "benchmarks/results/judge.json").read_text())
-    seconds = sorted(round(run["processor_seconds"]) for run in recorded["runs"])
+    seconds = sorted(round(run["seconds"]) for run in recorded["runs"])
     peak = max(run["peak_bytes"] for run in recorded["runs"])
-    assert f"{seconds[0]} to {seconds[-1]} seconds on one core" in DOCUMENT.read_text()
+    assert f"{seconds[0]} to {seconds[-1]} seconds on two cores" in DOCUMENT.read_text()
     assert f"at most {peak / 1e9:.1f} GB" in DOCUMENT.read_text()
     assert seconds[-1] <= recorded["most_seconds"]
     assert peak <= recorded["most_bytes"]
