@@ -153,7 +153,7 @@ def _others() -> Iterator[str]:
     judge, explorer = recorded("judge"), recorded("explorer_size")
     rows += [
         (f"`vrp judge` of {judge['rows']:,} answers, processor time",
-         f"{max(run['processor_seconds'] for run in judge['runs']):.0f} s, "
+         f"{max(run['seconds'] for run in judge['runs']):.0f} s, "
          f"{max(run['peak_bytes'] for run in judge['runs']) / 1e6:.0f} MB", "judge"),
         (f"explorer of {explorer['items']:,} items and {explorer['models']} models, "
          f"{explorer['tokens']} image tokens, {explorer['layers']} layers",
