@@ -152,7 +152,7 @@ def _others() -> Iterator[str]:
     ]  # fmt: skip
     judge, explorer = recorded("judge"), recorded("explorer_size")
     rows += [
-        (f"`vrp judge` of {judge['rows']:,} answers, processor time",
+        (f"`vrp judge` of {judge['rows']:,} answers, on two cores",
          f"{max(run['seconds'] for run in judge['runs']):.0f} s, "
          f"{max(run['peak_bytes'] for run in judge['runs']) / 1e6:.0f} MB", "judge"),
         (f"explorer of {explorer['items']:,} items and {explorer['models']} models, "
