@@ -95,19 +95,23 @@ def test_data_of_the_package_that_is_no_python_is_in_the_wheel():
     assert found - compiled <= listed
 
 
+def dry_run(folder, *arguments):
+    """What a dry run in the folder of a study prints."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "snakemake", "--cores", "1", "--dry-run", *arguments],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.workflow
 def test_the_workflow_of_a_new_study_can_be_planned(tmp_path):
     assert Path(SNAKEFILE).is_file()
     make_study_folder(tmp_path / "my-study")
-    program = Path(sys.executable).parent / "snakemake"
-    done = subprocess.run(
-        [program, "--cores", "1", "--dry-run", "--quiet", "rules"],
-        cwd=tmp_path / "my-study", capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "report" in done.stdout + done.stderr
+    assert "report" in dry_run(tmp_path / "my-study", "--quiet", "rules")
 
 
 @pytest.mark.slow
@@ -117,13 +121,6 @@ def test_another_configuration_of_a_new_study_is_not_merged(tmp_path):
     other = (tmp_path / "my-study/config/my-study.yaml").read_text()
     other = other.replace("study: my-study", "study: other").replace("  llava: {", "  mine: {")
     (tmp_path / "my-study/config/other.yaml").write_text(other)
-    program = Path(sys.executable).parent / "snakemake"
-    done = subprocess.run(
-        [program, "--cores", "1", "--dry-run", "--configfile", "config/other.yaml"],
-        cwd=tmp_path / "my-study", capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
+    said = dry_run(tmp_path / "my-study", "--configfile", "config/other.yaml")
     assert "results/other/mine/extract.json" in said
     assert "llava/extract.json" not in said

@@ -9,12 +9,11 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from vrp.data.dataset import Archive, Dataset
 from vrp.data.file_digest import file_sha256
 from vrp.download import Checksum, download
 from vrp.errors import InputError
+from vrp.progress import progress_over
 from vrp.tables.atomic_files import write_text
 
 _JSON_START = 1 << 16
@@ -130,7 +129,7 @@ def unpack(archive: Path, folder: Path) -> None:
             if clash := _clash(members):
                 raise InputError(f"{archive}: {_shown(clash)} occurs twice; not unpacked")
             _require_room(archive, root, sum(member.file_size for member in members), len(members))
-            for member in tqdm(members, unit="file", desc=archive.name, mininterval=5):
+            for member in progress_over(members, archive.name, unit="file"):
                 _extract(packed, member, root)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError):
         archive.unlink()

@@ -142,11 +142,11 @@ class Comparison:
         self, said: Mapping[int, str | None], labels: Mapping[int, str | None], *, coded: bool
     ) -> bool:
         taken = {row: parse_pope_strict(self._answers[row]) for row in said}
-        if taken == said:
-            return False
+        if taken == said or not coded:
+            return taken != said
         right = {row: "yes" if taken[row] == label else "no" for row, label in labels.items()}
         n_yes = [Counter(words.values())["yes"] for words in (said, labels)]
-        return not coded or (len(said) >= _ENOUGH and said != right and n_yes[0] == n_yes[1])
+        return len(said) >= _ENOUGH and said != right and n_yes[0] == n_yes[1]
 
     def _compare_images(self, column: Column) -> None:
         known = sum((as_id(value) or "") in self._images for value in column.values.values())

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from vrp.study.declarations import Stage
-from vrp.study.graph import STAGES
+from vrp.study.graph import STAGE
 
 _JOB = {
     "study": "",
@@ -30,10 +29,5 @@ def job_message(rule: str) -> str | None:
     """Message of a rule's jobs, with Snakemake's wildcards; None: the rule is not the study's."""
     if rule == "all":
         return "the study is finished"
-    stage = _stage_of(rule)
+    stage = STAGE.get(rule.removesuffix("_interventions"))  # there are two rules for gather
     return f"{stage.name}{_JOB[stage.per]}: {stage.help}" if stage else None
-
-
-def _stage_of(rule: str) -> Stage | None:
-    """The stage that a rule runs; there are two rules for `gather`."""
-    return next((one for one in STAGES if rule in (one.name, f"{one.name}_interventions")), None)
