@@ -142,8 +142,8 @@ def test_a_transfer_matrix_is_the_table(study, shown, figure_of):
     table = model.table(PROBES).filter(metric="transfer_auroc")
     assert len(rows) == len(table) == 16
     for row in rows.iter_rows(named=True):
-        source = f"{TRANSFER}{row['learnt_from']}"
-        found = table.filter(predictor=source, scope=row["judged_on"])
+        source = f"{TRANSFER}{row['fitted_on']}"
+        found = table.filter(predictor=source, scope=row["evaluated_on"])
         assert columns(row) == interval(found.row(0, named=True))
     ax = figure_of("transfer_matrix").axes[0]
     areas = rows["value"].to_numpy().reshape(4, 4).astype(float)
@@ -264,7 +264,9 @@ def test_the_sparse_probe_s_weight_is_counted_from_its_neurons(study, shown, fig
 def test_densities_are_shares_of_right_and_of_wrong_answers(study, shown, figure_of):
     table = study.models[0].table(signal_table())
     right = table["correct"].to_numpy()
-    for row, signal in enumerate(("spatial_entropy", "cluster_count_dbscan")):
+    for row, signal in enumerate(
+        ("spatial_entropy", "cluster_count_dbscan", "cluster_count_components")
+    ):
         values = table[signal].to_numpy().astype(float)
         ax = figure_of("signal_densities").axes[row * len(study.models)]
         for answers, chosen, colour in (("right", right, RIGHT), ("wrong", ~right, WRONG)):

@@ -12,9 +12,9 @@ pytestmark = pytest.mark.slow
 
 # Figure → panels a model whose values only a capture could give.
 PANELS = {
-    "entropy_by_layer": 2, "cluster_counts": 2, "head_map": 2, "lens_margins": 2,
+    "entropy_by_layer": 2, "head_map": 2, "lens_margins": 2,
     "contributions": 1, "residual_update": 1, "specification_curve": 1,
-    "signal_densities": 2,
+    "signal_densities": 3,
 }  # fmt: skip
 MODULES = {module.name: module for module in load_figures()}
 

@@ -36,7 +36,7 @@ MODELS = ("alpha", "beta")
 # Figures that show items, or curves over them, rather than rows of a table of estimates; what
 # they show is checked figure by figure in tests/plots.
 OF_ITEMS = {
-    "attention_on_object", "calibration", "cluster_counts", "contributions", "dose_curve",
+    "attention_on_object", "calibration", "contributions", "dose_curve",
     "entropy_by_layer", "head_map", "interaction_forest", "lens_margins", "residual_update",
     "risk_coverage", "roc", "sampled_and_exact", "self_consistency", "signal_densities",
     "sparse_neurons",

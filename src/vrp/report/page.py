@@ -84,7 +84,7 @@ SOURCES = {
     "answers": Sources(("accuracy_by_task",), ("metrics",)),
     "signals": Sources(
         ("auroc_by_signal", "roc", "signal_densities", "resolution", "specification_curve",
-         "entropy_by_layer", "cluster_counts", "head_map", "attention_on_object", "lens_margins",
+         "entropy_by_layer", "head_map", "attention_on_object", "lens_margins",
          "contributions", "residual_update", "self_consistency", "sampled_and_exact"),
         ("metrics", "signals", "heads"),
     ),

@@ -1,4 +1,4 @@
-"""Distributions of H_s and C_k for right and wrong answers."""
+"""Distributions of H_s and of C_k, by both definitions, for right and wrong answers."""
 
 import math
 from collections.abc import Iterator
@@ -36,13 +36,13 @@ ORDER = 48
 TITLE = "Sharp or scattered attention, in right and in wrong answers"
 CAPTION = (
     "Share of the right and of the wrong answers in each bin of the spatial entropy and of the "
-    "number of attention clusters, with 95% intervals clustered by image as bands. Where the two "
-    "coincide, the value carries no information about the answer; the AUROC within strata is given "
-    "above."
+    "number of attention clusters, by both published definitions, with 95% intervals clustered by "
+    "image as bands. Where the two coincide, the value carries no information about the answer; "
+    "the AUROC within strata is given above."
 )
 
-_COUNT = "cluster_count_dbscan"
-_SIGNALS = ("spatial_entropy", _COUNT)
+_COUNTS = ("cluster_count_dbscan", "cluster_count_components")
+_SIGNALS = ("spatial_entropy", *_COUNTS)
 _TABLE = signal_table().only("correct", "group", *_SIGNALS)
 TABLES = (_TABLE, METRICS)
 _BINS = 24
@@ -93,7 +93,7 @@ def _bins(known: pl.DataFrame, signal: str) -> Iterator[dict[str, Any]]:
 def _edges(signal: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Edges of bins: around whole numbers for counts, of equal width for other values."""
     low, high = float(values.min()), float(values.max())
-    if signal == _COUNT:
+    if signal in _COUNTS:
         width = max(1, math.ceil((high - low + 1) / _BINS))
         return np.arange(low, high + width + 1, width) - 0.5
     return np.linspace(low, high if high > low else low + 1, _BINS + 1)
@@ -129,7 +129,7 @@ def draw(study: StudyResults) -> Figure:
             for text in (*counts, *_auroc_words(rows.filter(mark=_AUROC))):
                 note(ax, text)
             ax.set_xlabel(with_symbols(predictor_label(signal)))
-            ax.xaxis.set_major_locator(MaxNLocator(integer=signal == _COUNT, nbins=6))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=signal in _COUNTS, nbins=6))
             drawn.append(ax)
     from_zero(drawn)
     keys = [

@@ -1,4 +1,4 @@
-"""A probe that learnt from one task, judged on another."""
+"""A probe fitted on one task and evaluated on another."""
 
 import numpy as np
 import polars as pl
@@ -33,7 +33,7 @@ CAPTION = (
 TABLES = (PROBES,)
 
 _COLUMNS = {
-    "model": TEXT, "learnt_from": TEXT, "judged_on": TEXT, **INTERVAL,
+    "model": TEXT, "fitted_on": TEXT, "evaluated_on": TEXT, **INTERVAL,
     "note": TEXT,
 }  # fmt: skip
 _COLOURS = "RdBu"
@@ -47,8 +47,8 @@ def data(study: StudyResults) -> pl.DataFrame:
     return table_of_marks(
         (
             {
-                "model": model.name, "learnt_from": row["predictor"].removeprefix(TRANSFER),
-                "judged_on": row["scope"], **interval_of(row), "note": row["note"],
+                "model": model.name, "fitted_on": row["predictor"].removeprefix(TRANSFER),
+                "evaluated_on": row["scope"], **interval_of(row), "note": row["note"],
             }
             for model in study.models
             for row in model.table(PROBES)
@@ -63,10 +63,10 @@ def data(study: StudyResults) -> pl.DataFrame:
 def draw(study: StudyResults) -> Figure:
     """Draw a matrix a model."""
     shown = data(study)
-    splits = sorted({*shown["learnt_from"], *shown["judged_on"]})
+    splits = sorted({*shown["fitted_on"], *shown["evaluated_on"]})
     height = _CELL * max(len(splits), 3) + 1.2
     figure, columns = model_panels(
-        study, TITLE, heights=[height], share_x="none", y_labels=["learnt from"]
+        study, TITLE, heights=[height], share_x="none", y_labels=["fitted on"]
     )
     room = panel_width(len(study.models)) / max(len(splits), 1)
     for model, (ax,) in columns:
@@ -87,7 +87,7 @@ def _draw_matrix(ax: Axes, rows: pl.DataFrame, splits: list[str], *, turned: boo
     place = {split: i for i, split in enumerate(splits)}
     areas = np.full((len(splits), len(splits)), np.nan)
     for row in rows.drop_nulls("value").iter_rows(named=True):
-        at = place[row["learnt_from"]], place[row["judged_on"]]
+        at = place[row["fitted_on"]], place[row["evaluated_on"]]
         areas[at] = row["value"]
         if len(splits) <= _MOST_NUMBERED:
             _number_cell(ax, at, row)
@@ -100,7 +100,7 @@ def _draw_matrix(ax: Axes, rows: pl.DataFrame, splits: list[str], *, turned: boo
     ax.set_yticks(range(len(splits)), names if is_leftmost(ax) else [])
     ax.tick_params(length=0)
     ax.grid(visible=False)
-    ax.set_xlabel("judged on")
+    ax.set_xlabel("evaluated on")
 
 
 def _number_cell(ax: Axes, at: tuple[int, int], row: dict[str, float]) -> None:
