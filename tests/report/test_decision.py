@@ -175,7 +175,9 @@ def test_the_cost_stands_beside_the_time_of_the_run():
 
 def test_answers_that_could_not_be_scored_are_said_so():
     decision = decide(ModelEvidence(name="m"), {})
-    assert "not judged, no answer could be scored" in decision_lines("s", [decision])[1]
+    assert decision_lines("s", [decision])[1] == (
+        "m: no answer could be scored, so no signal is judged."
+    )
 
 
 @pytest.mark.parametrize(

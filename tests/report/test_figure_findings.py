@@ -42,10 +42,15 @@ def test_all_equal_values_are_one(tmp_path):
     assert words(tmp_path, "layer,value\n0,1.0\n1,1.0\n") == "all, 1.00 (layer 0)"
 
 
-def test_without_values_nothing_is_told(tmp_path):
+def test_a_figure_without_the_column_is_not_told(tmp_path):
     assert words(tmp_path, "model,share\na,0.5\n") == ""
-    assert words(tmp_path, "model,value\n") == ""
-    assert words(tmp_path, "model,quantity,value\na,x,\n") == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["model,value\n", "model,share\n", "model,quantity,value\na,x,\n", "value\nnan\n"]
+)
+def test_a_figure_without_values_shows_nothing(tmp_path, text):
+    assert words(tmp_path, text) is None
 
 
 def test_what_is_no_csv_is_named(tmp_path):

@@ -232,14 +232,13 @@ def told(tmp_path_factory):
         },
         seed=0, effects=EffectsConfig(), **CONDITION_SECTIONS, provenance={"study": "synthetic"},
     )  # fmt: skip
+    figures = [
+        folder / "figures" / f"{name}{ending}"
+        for name in figure_names() for ending in (".svg", ".csv")
+    ]  # fmt: skip
     run_job(
         "figures",
-        {
-            "items": made.items,
-            "effects": made.effects,
-            **tables,
-            "figures": [folder / "figures" / f"{name}.svg" for name in figure_names()],
-        },
+        {"items": made.items, "effects": made.effects, **tables, "figures": figures},
         figures=FiguresConfig(formats=("svg",), dpi=60),
         **CONDITION_SECTIONS,
     )
@@ -250,7 +249,7 @@ def told(tmp_path_factory):
             "items": made.items,
             "effects": made.effects,
             **tables,
-            "figures": [],
+            "figures": figures,
             "summary": folder / "summary.json",
             "report": folder / "report.html",
         },
@@ -271,7 +270,24 @@ def test_the_report_says_that_nothing_was_judged(told):
     assert model["parse_rate"]["pooled"]["value"] > 0.9
     assert "no reference answer: answers, signals and scores only" in page
     assert "all that is about right and wrong 225" in page
-    assert all(answer["short"].startswith("Not run") for answer in summary["answers"])
+    assert summary["answers"] == []
+    assert summary["in_short"][1:] == ["alpha: no answer could be scored, so no signal is judged."]
+
+
+def test_the_report_shows_what_there_is_and_no_empty_tables(told):
+    folder, _, page = told
+    assert "No question of this study has a reference answer" in page
+    assert "expected to be higher in right answers" in page
+    values = read_table(folder / "alpha" / "signals.parquet", signal_table())["token_confidence"]
+    low, median, high = (values.quantile(q, "linear") for q in (0.1, 0.5, 0.9))
+    cell = f"{median:.2f} {low:.2f} to {high:.2f}".replace("-", "−")
+    assert f"token confidence P tok nat; expected to be higher in right answers {cell}" in page
+    for heading in ("Probes and their guards", "Interventions", "Comparison with the papers"):
+        assert heading not in page
+    shown = (folder / "report.html").read_text()
+    assert 'id="figure-head_map"' in shown
+    assert 'id="figure-roc"' not in shown
+    assert "this study has no values for them: decision, claims, auroc_by_signal, roc" in page
 
 
 def test_every_figure_is_drawn_all_the_same(told):

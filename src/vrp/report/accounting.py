@@ -145,13 +145,12 @@ def dropped_table(models: Sequence[ModelEvidence]) -> Table:
         for estimates in (model.metrics, model.probes):
             for (predictor, metric, scope, layer), number in estimates.items():
                 # The other metrics and scopes of a predictor lack the same items.
-                shown = (metric, scope) == ("auroc", "pooled") or metric in _DESCRIPTIVE
-                if number.n_dropped and shown and layer < 0:
-                    what = (
-                        predictor_label(predictor)
-                        if metric == "auroc"
-                        else f"{predictor}, {metric}"
-                    )
+                what = _DESCRIPTIVE.get((predictor, metric))
+                if (metric, scope) == ("auroc", "pooled"):
+                    what = predictor_label(predictor)
+                if number.note == NO_REFERENCE:  # said above, of all of them
+                    continue
+                if what and number.n_dropped and layer < 0:
                     why = number.n_dropped, number.note or "value missing"
                     found.setdefault(why, []).append(what)
         rows += [
@@ -162,7 +161,12 @@ def dropped_table(models: Sequence[ModelEvidence]) -> Table:
     return Table(columns, without_repeats(rows), text_columns=(1, 3))
 
 
-_DESCRIPTIVE = ("growth_share", "peak", "r2_top_1")
+_DESCRIPTIVE = {
+    ("mlp", "growth_share"): "MLPs’ share of the margin’s growth",
+    ("attention", "growth_share"): "attention’s share of the margin’s growth",
+    ("truth_margin", "peak"): "peak of the truth margin",
+    ("top_heads", "r2_top_1"): "R² of the heads’ attention",
+}
 
 
 def provenance_table(study: StudyEvidence, own: Mapping[str, str]) -> Table:

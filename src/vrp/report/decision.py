@@ -236,7 +236,7 @@ def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
         ),
         [
             name_cell("accuracy by confidence", "fifths, the least confident first"),
-            *(Cell("", _fifths_in_words(bars), bars=bars) for bars in fifths),
+            *(_fifths_cell(bars) for bars in fifths),
         ],
         [name_cell("do not rely on"), *(Cell("; ".join(d.weaker) or NONE) for d in decisions)],
     ]
@@ -244,8 +244,10 @@ def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
     return Table(["", *(one.model for one in decisions)], rows, text_columns=tuple(text_columns))
 
 
-def _fifths_in_words(bars: Sequence[Bar]) -> str:
-    return " · ".join(f"{decimal(100 * bar.value, 0)}%" for bar in bars)
+def _fifths_cell(bars: tuple[Bar, ...]) -> Cell:
+    if not bars:
+        return Cell(NONE, kind="muted")
+    return Cell("", " · ".join(f"{decimal(100 * bar.value, 0)}%" for bar in bars), bars=bars)
 
 
 def _share(number: ReportedEstimate | None) -> Cell:
@@ -324,6 +326,9 @@ def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
     lines = [f"Study {study}: which answers can be trusted?"]
     for one in decisions:
         found, accuracy = one.recommended, _plain_share(one.accuracy)
+        if accuracy == NONE:
+            lines.append(f"{one.model}: no answer could be scored, so no signal is judged.")
+            continue
         if found is None:
             lines.append(f"{one.model}: {accuracy} right. Signal to use: {_none_in_words(one)}.")
             continue

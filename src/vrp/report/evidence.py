@@ -41,6 +41,11 @@ class StudyEvidence:
     missing: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Model → stages that should have run and have left nothing; by an empty name, of the study."""
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no item has a reference answer, so that no answer is right or wrong."""
+        return self.items["reference"].null_count() == len(self.items)
+
 
 def gather_evidence(
     results: StudyResults,

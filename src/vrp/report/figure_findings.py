@@ -14,8 +14,8 @@ _PLACES = ("layer", "dose", "share", "level", "coverage")
 _NOT_LABELS = ("model", "note", "stratum", "quantity", "mark")
 
 
-def finding(path: Path) -> str:
-    """The lowest and the highest value of each model, with what they are of.
+def finding(path: Path) -> str | None:
+    """The lowest and the highest value of each model, with what they are of; None: no values.
 
     Args:
         path: numbers of a figure, one row a mark, with a column `value`.
@@ -27,9 +27,13 @@ def finding(path: Path) -> str:
         rows = pl.read_csv(path, infer_schema_length=None)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: is not a readable CSV ({error}); rerun figures") from None
-    if "value" not in rows.columns or not rows["value"].dtype.is_numeric():
+    if rows.is_empty():
+        return None
+    if "value" not in rows.columns:
         return ""
-    rows = rows.filter(pl.col("value").is_finite())
+    rows = rows.filter(pl.col("value").cast(pl.Float64, strict=False).is_finite())
+    if rows.is_empty():
+        return None
     rows, quantity = _of_one_quantity(rows)
     if "model" not in rows.columns:
         rows = rows.with_columns(model=pl.lit("all"))

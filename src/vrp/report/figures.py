@@ -34,8 +34,9 @@ class Figure(NamedTuple):
     """Title, in one line."""
     caption: str
     """Caption; empty for a file that is not one of the known figures."""
-    finding: str
-    """What it shows, from its numbers; empty where they are not beside it."""
+    finding: str | None
+    """What it shows, from its numbers; empty where they are not beside it, None where it shows
+    nothing."""
     uri: str
     """The file in a data URI: as an image it can neither run scripts nor load anything."""
     files: tuple[Link, ...]

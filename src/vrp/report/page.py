@@ -45,6 +45,7 @@ from vrp.report.figures import Figure, Link
 from vrp.report.numbers import decimal, listed, thousands, with_interval
 from vrp.report.overlays import Overlay
 from vrp.report.page_templates import page_environment
+from vrp.report.tabular import Table
 from vrp.study.graph import STAGE
 from vrp.tables.items import asked_items
 
@@ -66,6 +67,8 @@ SECTIONS = (
 """Anchor and heading of every section, in order."""
 CONCLUSION_SECTIONS = ("signals", "signals", "probes", "interventions")
 """Section with the numbers of each of the four conclusions."""
+_JUDGED_SECTIONS = ("reading", "published", "probes", "interventions")
+"""Sections that a study without reference answers does not have."""
 
 
 class Sources(NamedTuple):
@@ -108,6 +111,7 @@ def render_page(
     pooled: Mapping[str, ReportedEstimate],
     figures: Sequence[Figure],
     overlays: Mapping[str, Sequence[Overlay]],
+    values: Table,
     times: ItemTimes,
     tables: Mapping[str, Sequence[Link]],
     provenance: Mapping[str, str],
@@ -124,21 +128,28 @@ def render_page(
         pooled: R over all models together.
         figures: in the order in which they are shown.
         overlays: model → its overlays.
+        values: of every signal; shown where no answer can be judged.
         times: what the stages took; the only numbers that two runs do not share.
         tables: table → links to its files.
         provenance: of the report itself.
         has_explorer: whether the study's explorer is beside the page.
     """
     models = study.models
+    shown = [figure for figure in figures if figure.finding is not None]
+    sections = [
+        section for section in SECTIONS
+        if not (study.unlabelled and section[0] in _JUDGED_SECTIONS)
+    ]  # fmt: skip
     return page_environment().get_template("report.html.j2").render(
         title=title,
         study=study.study,
         has_explorer=has_explorer,
-        sections=SECTIONS,
-        sources=_sources(figures, tables),
+        unlabelled=study.unlabelled,
+        sections=sections,
+        sources=_sources(shown, tables),
         drawn_of={anchor: SOURCES.get(anchor, Sources()).figures for anchor, _ in SECTIONS},
         decisions=decision_table(decisions, times),
-        conclusions=list(zip(conclusions, CONCLUSION_SECTIONS, strict=True)),
+        conclusions=list(zip(conclusions, CONCLUSION_SECTIONS, strict=bool(conclusions))),
         lead=_lead_line(study),
         warnings=_warnings(study),
         embedded=[model.name for model in models if model.embedded],
@@ -178,8 +189,10 @@ def render_page(
         ],
         differences=differences_table(study),
         trace_tables=[trace_table(model) for model in models if model.traces],
-        figures=figures,
+        figures=shown,
+        empty_figures=[figure.name for figure in figures if figure.finding is None],
         overlays=overlays,
+        values=values,
         limits=_limits(study),
         provenance=provenance_table(study, provenance),
         versions=versions(study, provenance),
@@ -217,6 +230,11 @@ def _warnings(study: StudyEvidence) -> list[str]:
     embedded = [model.name for model in study.models if model.embedded]
     if study.missing:
         found.append(_not_whole(study))
+    if study.unlabelled:
+        found.append(
+            "No question of this study has a reference answer, so no answer counts as right or "
+            "wrong. The report shows what the models answered and the values of the signals."
+        )
     if embedded:
         are = "are tiny embedded models" if len(embedded) > 1 else "is a tiny embedded model"
         found.append(

@@ -6,7 +6,9 @@ from textwrap import shorten
 from typing import NamedTuple
 
 from vrp.estimates.reported import ReportedEstimate
+from vrp.estimates.verdicts import Verdict
 from vrp.report.numbers import NONE, decimal, interval, thousands
+from vrp.stats.clusters import TOO_FEW
 from vrp.tables.captured import NOT_CAPTURED
 
 NOT_RUN = "not run"
@@ -108,16 +110,22 @@ def estimate_cell(
     if number is None or not number.captured:
         return missing(number)
     if not number.defined:
-        note = shorten(number.note, _NOTE_LETTERS, placeholder=" …")
-        return Cell(NONE, note, "muted", title=number.note)
+        # A long note names every stratum that has too few.
+        lists_strata = TOO_FEW in number.note and len(number.note) > _NOTE_LETTERS
+        why = str(Verdict.TOO_FEW) if lists_strata else _short(number.note)
+        return Cell(NONE, why, "muted", title=number.note)
     text = decimal(scale * number.value, digits, signed=signed) + unit
     counts = f"{thousands(number.n)} items on {thousands(number.n_groups)} images"
     if ends := interval(number, digits, scale=scale):
         return Cell(text, ends, title=counts)
-    # A long note would make its column as wide as itself: whole where the pointer rests.
-    note = shorten(number.note, _NOTE_LETTERS, placeholder=" …")
+    note = _short(number.note)
     title = f"{counts}; {number.note}" if number.note else counts
     return Cell(text, note, "noted" if note else "", title=title)
+
+
+def _short(note: str) -> str:
+    """Note for a cell: a long one would widen its column, and is whole in the title alone."""
+    return shorten(note, _NOTE_LETTERS, placeholder=" …")
 
 
 def whisker_cell(number: ReportedEstimate | None, *, low: float, high: float, null: float) -> Cell:

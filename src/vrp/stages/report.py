@@ -11,6 +11,7 @@ from vrp.report.figures import Link, link_to, read_figures
 from vrp.report.overlays import overlays
 from vrp.report.page import render_page
 from vrp.report.pooled import pooled_over_models
+from vrp.report.signal_values import signal_values_table
 from vrp.report.summary import study_summary
 from vrp.study.context import StageContext
 from vrp.study.results import read_results
@@ -46,7 +47,8 @@ def run(context: StageContext) -> None:
         sampling=context.input_path("sampling"),
         missing=context.missing,
     )
-    conclusions = four_conclusions(evidence.models, evidence.between_models)
+    judged = not evidence.unlabelled
+    conclusions = four_conclusions(evidence.models, evidence.between_models) if judged else []
     pooled = pooled_over_models({m.name: m.table(signal_table()) for m in results.models})
     shown = {
         model.name: overlays(
@@ -64,6 +66,7 @@ def run(context: StageContext) -> None:
     ]
     page = render_page(
         report.title, evidence, decisions, conclusions, pooled, figures, shown,
+        signal_values_table(results.models),
         item_times(evidence.models, context.benchmarks), _table_links(context), provenance,
         has_explorer=_has_explorer(context),
     )  # fmt: skip
