@@ -82,3 +82,5 @@ onsuccess:
 
 onerror:
     mark_kept_outputs(workflow)
+    for line in unfinished_in_short(RESULTS):
+        logger.error(line)

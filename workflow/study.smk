@@ -11,7 +11,7 @@ from pathlib import Path
 import vrp
 from vrp.config.study import study_from_mapping
 from vrp.errors import InputError
-from vrp.report.in_short import report_in_short
+from vrp.report.in_short import report_in_short, unfinished_in_short
 from vrp.study.graph import STAGES
 from vrp.workflow.changed_code import log_changed_code
 from vrp.workflow.clearing import remove_finished_batches, remove_partial_files

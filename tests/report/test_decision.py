@@ -96,7 +96,11 @@ def test_one_that_may_tell_less_than_the_margin_below_it_is_not():
         ({"self_consistency": number(0.2, 0.16, 0.24)}, {}, "none, no signal tells"),
         # It needs the label.
         ({"truth_margin_last": BEST}, {}, "not judged, no signal or probe was run"),
-        ({"self_consistency": FEW}, {}, "undecided, too few right or wrong answers"),
+        (
+            {"self_consistency": FEW},
+            {},
+            "undecided, under 10 images with right or with wrong answers",
+        ),
         ({}, {}, "not judged, no signal or probe was run"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_study_that_is_not_whole_is_reported_with_what_it_lacks(copy, tmp_path
     assert done.returncode == 0, done.stderr
     words = text_of((study / "report.html").read_text(encoding="utf-8"))
     assert (
-        "This study is incomplete: a job failed or has not run yet. all models: no results of "
+        "This study is incomplete: a job failed or has not run yet. All models: no results of "
         "effects; llava: no results of extract (left out of this report); qwen2_vl: no results of "
         "probes and mask." in words
     )

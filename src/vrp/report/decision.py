@@ -27,7 +27,7 @@ from vrp.report.numbers import NONE, decimal
 from vrp.report.tabular import Bar, Cell, Table, estimate_cell, name_cell
 from vrp.signals.registry import SIGNALS, attention_signals
 from vrp.stats.bootstrap import generator
-from vrp.stats.clusters import numbered
+from vrp.stats.clusters import MIN_IMAGES, numbered
 from vrp.stats.proportion import clustered_share
 from vrp.study.results import ModelResults
 from vrp.tables.estimates import POOLED
@@ -263,7 +263,7 @@ def _signal_cell(decision: Decision) -> Cell:
 
 
 _NO_SIGNAL = {
-    Verdict.TOO_FEW: "undecided, too few right or wrong answers",
+    Verdict.TOO_FEW: f"undecided, under {MIN_IMAGES} images with right or with wrong answers",
     Verdict.UNDECIDED: "undecided, no signal was shown to tell right from wrong",
     Verdict.NOT_RUN: "not judged, no signal or probe was run",
     Verdict.NOT_CAPTURED: "not judged, no signal was captured",

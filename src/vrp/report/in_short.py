@@ -1,6 +1,7 @@
-"""What a report says in a few lines: a run ends with it."""
+"""What a run ends with: what the report says in a few lines, or how to get one."""
 
 import json
+import shlex
 from pathlib import Path
 
 
@@ -16,3 +17,14 @@ def report_in_short(results: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [*lines, f"Report: {results / 'report.html'}"]
+
+
+def unfinished_in_short(results: Path) -> list[str]:
+    """Return how to see what a failed run has finished; none where there are no numbers yet.
+
+    Args:
+        results: the study's folder.
+    """
+    if not any(results.glob("*/signals.parquet")):
+        return []
+    return [f"For a report of what is finished: vrp report {shlex.quote(str(results))}"]

@@ -259,7 +259,7 @@ def _not_whole(study: StudyEvidence) -> str:
     parts = []
     for name, stages in study.missing.items():
         lacks = (
-            f"{name or 'all models'}: no results of {listed([STAGE[s].command for s in stages])}"
+            f"{name or 'All models'}: no results of {listed([STAGE[s].command for s in stages])}"
         )
         parts.append(lacks + ("" if name in answered or not name else " (left out of this report)"))
     return f"This study is incomplete: a job failed or has not run yet. {'; '.join(parts)}."
