@@ -18,8 +18,6 @@ def test_contribution_shares_are_ratios_of_sums():
     assert shares.n_items == 2
     assert shares.attention == pytest.approx(1.5)
     assert shares.mlp == pytest.approx(-0.5)
-    np.testing.assert_allclose(shares.attention_by_layer, [1 / 8, 11 / 8])
-    np.testing.assert_allclose(shares.mlp_by_layer, [6 / 8, -10 / 8])
 
 
 def test_contribution_shares_of_nothing_are_nan():

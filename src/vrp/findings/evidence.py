@@ -313,13 +313,3 @@ def _n_samples(model: ModelResults) -> int:
     """Sampled answers of the first item; one shard tells."""
     first = read_table(model.paths(CONSISTENCY)[:1], CONSISTENCY.only("normalised"))["normalised"]
     return len(first[0]) if len(first) else 0
-
-
-def most_discriminative(model: ModelEvidence, predictors: Sequence[str]) -> str | None:
-    """The predictor whose AUROC is farthest from 0.5; None where none has an estimate."""
-    distance = {
-        name: abs(number.value - 0.5)
-        for name in predictors
-        if (number := model.auroc(name)) is not None and math.isfinite(number.value)
-    }
-    return max(distance, key=lambda name: distance[name]) if distance else None

@@ -32,10 +32,6 @@ class ContributionShares(NamedTuple):
     """Attention's share of the growth; with the MLPs' it makes 1, yet either may leave [0, 1]."""
     mlp: float
     """The MLPs' share of the growth."""
-    attention_by_layer: FloatArray
-    """(n_layers,), each layer's attention as a share of the whole growth."""
-    mlp_by_layer: FloatArray
-    """(n_layers,), each layer's MLP as a share of the whole growth."""
     n_items: int
     """Items with finite contributions, over which the sums run."""
 
@@ -61,16 +57,13 @@ def contribution_shares(attention: ArrayLike, mlp: ArrayLike) -> ContributionSha
             f"got {by_attention.shape} and {by_mlp.shape}"
         )
     finite = (np.isfinite(by_attention) & np.isfinite(by_mlp)).all(axis=1)
-    attention_sum = by_attention[finite].sum(axis=0)
-    mlp_sum = by_mlp[finite].sum(axis=0)
-    growth = float(attention_sum.sum() + mlp_sum.sum())
+    attention_sum, mlp_sum = (float(part[finite].sum()) for part in (by_attention, by_mlp))
+    growth = attention_sum + mlp_sum
     # Ratios of sums: an item whose margin hardly grew would have shares without bound.
     divisor = growth if growth != 0 else np.nan
     return ContributionShares(
-        attention=float(attention_sum.sum() / divisor),
-        mlp=float(mlp_sum.sum() / divisor),
-        attention_by_layer=attention_sum / divisor,
-        mlp_by_layer=mlp_sum / divisor,
+        attention=attention_sum / divisor,
+        mlp=mlp_sum / divisor,
         n_items=int(finite.sum()),
     )
 
