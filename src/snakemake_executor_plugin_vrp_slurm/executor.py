@@ -6,6 +6,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,8 @@ _Answer = TypeVar("_Answer")
 
 class Executor(UpstreamExecutor):
     """Submits jobs to SLURM and tracks each until its outcome is known."""
+
+    _interrupted = False
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         """Check the names of Snakemake that are used here and by the run after a killed one.
@@ -254,6 +257,8 @@ class Executor(UpstreamExecutor):
         self._report_job_submission_threadsafe(
             SubmittedJobInfo(job, external_jobid=slurm_id, aux={"slurm_logfile": log})
         )
+        if self._interrupted:  # after the queue was asked for the jobs to cancel
+            queue.cancel([slurm_id])
 
     def _report_refused(self, job: JobExecutorInterface, message: str) -> None:
         self._log_group_error(job, message)
@@ -319,6 +324,19 @@ class Executor(UpstreamExecutor):
                     f"{f' ({error})' if error else ''}; see `scontrol show job {slurm_id}`"
                 )
             time.sleep(1)
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """Cancel all jobs of this run, when it is interrupted.
+
+        Snakemake passes those that it tracks: none while it checks them, and not the one that is
+        just being submitted. The queue knows all.
+        """
+        self._interrupted = True
+        jobs = {str(info.external_jobid) for info in active_jobs if info.external_jobid}
+        with suppress(SlurmError):
+            jobs = queue.unfinished(self.run_uuid)
+        if jobs and (error := queue.cancel(sorted(jobs))):
+            self.logger.warning(f"SLURM jobs {', '.join(sorted(jobs))} may still run: {error}")
 
     # Tracking -------------------------------------------------------------------------------
 

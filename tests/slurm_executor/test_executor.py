@@ -191,6 +191,49 @@ def test_without_jobs_nothing_is_asked(executor, monkeypatch):
     assert check(executor) == []
 
 
+@pytest.mark.parametrize(
+    ("in_queue", "tracked", "cancelled"),
+    [
+        ({"1", "2"}, [], ["1", "2"]),  # while they are checked, Snakemake tracks none
+        (set(), ["1"], []),  # it has ended
+        (None, ["1"], ["1"]),  # squeue does not answer
+    ],
+)
+def test_an_interrupted_run_cancels_all_of_its_jobs(
+    executor, monkeypatch, in_queue, tracked, cancelled
+):
+    def unfinished(run: str) -> set[str]:
+        if in_queue is None:
+            raise SlurmError("squeue did not answer")
+        return in_queue
+
+    found: list[str] = []
+    monkeypatch.setattr(queue, "unfinished", unfinished)
+    monkeypatch.setattr(queue, "cancel", found.extend)
+    executor.cancel_jobs([job(one) for one in tracked])
+    assert found == cancelled
+    assert executor.logger.lines == []
+
+
+def test_jobs_that_cannot_be_cancelled_are_named(executor, monkeypatch):
+    monkeypatch.setattr(queue, "unfinished", lambda run: {"7"})
+    monkeypatch.setattr(queue, "cancel", lambda jobs: "scancel: timed out")
+    executor.cancel_jobs([])
+    assert executor.logger.lines == ["SLURM jobs 7 may still run: scancel: timed out"]
+
+
+def test_a_job_that_is_submitted_after_the_interrupt_is_cancelled(executor, monkeypatch):
+    found: list[str] = []
+    executor.report_job_submission = lambda info: None
+    monkeypatch.setattr(queue, "unfinished", lambda run: set())
+    monkeypatch.setattr(queue, "cancel", found.extend)
+    executor._report_submitted(job("8").job, "8")
+    executor.cancel_jobs([])
+    assert found == []
+    executor._report_submitted(job("9").job, "9")
+    assert found == ["9"]
+
+
 def test_a_blocked_job_is_cancelled(executor, monkeypatch):
     cancelled: list[str] = []
     monkeypatch.setattr(queue, "states", lambda run: {"1": JobState("PENDING", "PartitionDown")})

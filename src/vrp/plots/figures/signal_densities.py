@@ -113,7 +113,7 @@ def draw(study: StudyResults) -> Figure:
     """Draw a panel a model and signal."""
     shown = data(study)
     figure, columns = model_panels(
-        study, TITLE, heights=[2.4] * len(_SIGNALS), share_x="none",
+        study, TITLE, heights=[1.9] * len(_SIGNALS), share_x="none",
         y_labels=["share of answers"] * len(_SIGNALS),
     )  # fmt: skip
     drawn = []
