@@ -8,7 +8,7 @@ from vrp.config.section import Section
 class ReportConfig(Section):
     """Contents of the report."""
 
-    title: str = "Where can this model's reliability be read?"
+    title: str = "When can the answers be trusted?"
     """Title of the report."""
     overlays: int = Field(default=6, ge=0)
     """Attention overlays per model, of right and wrong answers of every task."""

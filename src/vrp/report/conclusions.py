@@ -56,7 +56,7 @@ class Conclusion(NamedTuple):
     question: str
     lead: str
     """The short answer that opens the sentence."""
-    body: str
+    clauses: tuple[str, ...]
     """The rest of it, with the numbers."""
     verdicts: dict[str, Verdict]
     """Model → what its numbers say."""
@@ -68,7 +68,7 @@ class Conclusion(NamedTuple):
     @property
     def sentence(self) -> str:
         """The whole sentence."""
-        return f"{self.lead}: {self.body}."
+        return f"{self.lead}: {'; '.join(self.clauses)}."
 
 
 def _conclude(
@@ -80,10 +80,10 @@ def _conclude(
     remark: str = "",
 ) -> Conclusion:
     verdicts = {finding.model: Verdict(finding.verdict) for finding in findings}
-    body = "; ".join(part for part in parts if part)
+    told = tuple(part for part in parts if part)
     lead = short_answer(findings, differ=_one_signal_differs(models, findings)) + remark
     guards = {finding.model: finding.guards for finding in findings}
-    return Conclusion(question, lead, body, verdicts, _brief(lead, findings), guards)
+    return Conclusion(question, lead, told, verdicts, _brief(lead, findings), guards)
 
 
 def _one_signal_differs(models: Sequence[ModelEvidence], findings: Sequence[Finding]) -> bool:
@@ -590,7 +590,7 @@ def conclude_interventions(
     return Conclusion(
         "Does the answer depend on the attended patches, or on a few neurons?",
         lead,
-        "; ".join(
+        tuple(
             filter(
                 None,
                 [

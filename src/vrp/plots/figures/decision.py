@@ -114,7 +114,7 @@ def _draw_model(ax: Axes, rows: pl.DataFrame) -> None:
     ax.set_xlim(-1, placed["place"].to_numpy().max() + 1)
     ax.tick_params(axis="x", length=0)
     ax.grid(visible=False, axis="x")
-    ax.set_xlabel("further runs an item")
+    ax.set_xlabel("additional runs per item")
 
 
 def _named(rows: pl.DataFrame) -> list[str]:

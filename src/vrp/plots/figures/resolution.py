@@ -110,7 +110,7 @@ def draw(study: StudyResults) -> Figure:
             _draw_estimates(ax, rows, top=largest[quantity])
             reference_band(ax, 0, margins[quantity])
     marks = [mark for mark in STANDING_MARKS.values() if mark.words in shown["shown"]]
-    dash = dot_key("smallest that is found", BLACK, marker="_")
+    dash = dot_key("smallest detectable", BLACK, marker="_")
     add_key(figure, [*keys_of(marks), dash] if len(shown) else [])
     return figure
 
@@ -133,7 +133,7 @@ def _draw_estimates(ax: Axes, rows: pl.DataFrame, *, top: float) -> None:
         )  # fmt: skip
     n_undecided = len(rows.filter(shown=STANDING_MARKS[Standing.UNSETTLED].words))
     median = float(np.median(rows["resolvable"].to_numpy()))
-    note(ax, f"{n_undecided} of {len(rows)} undecided; finds {median:.2g}")
+    note(ax, f"{n_undecided} of {len(rows)} undecided; detectable from {median:.2g}")
     note(ax, counts_of(rows))
     ax.set_yscale("function", functions=(_root, np.square))
     ax.set_ylim(0, 1.05 * top)
