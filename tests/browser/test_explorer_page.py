@@ -86,6 +86,18 @@ def tally(page):
     return int(re.match(r"([\d,]+) answers", page.inner_text("#tally"))[1].replace(",", ""))
 
 
+def rows_in_sight(page):
+    """Texts of the rows of the list, which are drawn in any order, from above."""
+    settle(page)
+    shown = page.locator(".row:visible")
+    placed = zip(
+        shown.evaluate_all("(all) => all.map((one) => Number(one.dataset.place))"),
+        shown.all_inner_texts(),
+        strict=True,
+    )
+    return [text for _, text in sorted(placed)]
+
+
 def judged(results):
     """Answers of all models beside their signals and strata."""
     frames = []
@@ -111,6 +123,60 @@ def test_filters_leave_the_answers_that_the_tables_have(whole, opened):
     page.fill("[name=words]", "thing 3")
     found = wanted.join(results.table(ITEMS).select("item_id", "question"), on="item_id")
     assert tally(page) == found["question"].str.contains("thing 3", literal=True).sum()
+
+
+def test_where_nothing_matches_neither_a_row_nor_an_answer_stays(whole, opened):
+    page = opened(whole[0])
+    assert rows_in_sight(page)
+    page.fill("[name=words]", "zzzz")
+    assert tally(page) == 0
+    assert rows_in_sight(page) == []
+    assert page.is_visible("text=No answer matches these filters.")
+    assert page.inner_text("#card") == ""
+    page.keyboard.press("Tab")
+    page.keyboard.press("j")
+    page.reload()
+    page.wait_for_selector("text=No answer matches these filters.")
+    assert page.inner_text("#card") == ""
+    page.fill("[name=words]", "")
+    assert tally(page) == 2 * N_ITEMS
+    assert rows_in_sight(page)
+    assert not page.is_visible("text=No answer matches these filters.")
+    assert page.inner_text("#card h2") in rows_in_sight(page)[0]
+
+
+def test_a_rule_that_no_answer_meets_can_be_let_go(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    page.click("text=Confident but wrong")
+    page.fill("[name=words]", "zzzz")
+    assert rows_in_sight(page) == []
+    page.click("#rules button[aria-pressed=true]")
+    page.fill("[name=words]", "")
+    assert tally(page) == 2 * N_ITEMS
+
+
+def test_the_rows_are_those_of_the_selection_once_the_rules_are_closed(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    page.click("text=Unsure but right")
+    page.fill("[name=words]", "thing 3")
+    few = rows_in_sight(page)
+    assert len(few) == tally(page) > 0
+    assert all("✓" in text for text in few)
+    page.fill("[name=words]", "")
+    before = rows_in_sight(page)
+    page.click("#rules summary")
+    after = rows_in_sight(page)
+    assert all("✓" in text for text in after)
+    assert after[: len(before)] == before
+    # The list has grown, and rows fill it.
+    lowest = page.locator(".row:visible").evaluate_all(
+        "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().bottom))"
+    )
+    edge = page.locator("#list").bounding_box()
+    assert len(after) < tally(page)
+    assert lowest >= edge["y"] + edge["height"]
 
 
 def test_a_rule_states_its_count_and_the_count_by_chance(whole, opened):

@@ -255,7 +255,7 @@
   }
 
   // What is shown stays where the selection has it, or where a link asks for it; after sorting it
-  // is the first.
+  // is the first; where nothing is selected it is nothing.
   function choose({ keep = false, first = false } = {}) {
     const wanted = wantedFilters();
     const base = filtered(wanted);
@@ -267,6 +267,9 @@
       (judged.length ? `, ${percent(right / judged.length)} right` : "") +
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
     chosen = placeOf(current);
+    $("nothing").hidden = cards.length > 0;
+    list.hidden = !cards.length;
+    if (!cards.length && !(keep && current)) clearCard();
     if (cards.length && (first || (chosen < 0 && !(keep && current)))) {
       chosen = 0;
       show(cards[0]);
@@ -282,7 +285,7 @@
     body.replaceChildren(...FACTS.rules.map(([name, label, description]) => {
       const { n, both, expected } = tallyOf(base, name);
       const pick = el("button", {
-        type: "button", title: description, disabled: !n,
+        type: "button", title: description, disabled: !n && state.rule !== name, // what is picked can be let go
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
@@ -352,7 +355,9 @@
   list.addEventListener("scroll", () => {
     if (!drawing) drawing = requestAnimationFrame(() => { drawing = 0; drawList(); });
   }, { passive: true });
-  window.addEventListener("resize", () => { drawList(); drawCanvases(); });
+  // The panel of rules, too, changes how many rows there is room for.
+  new ResizeObserver(() => { if (items) drawList(); }).observe(list);
+  window.addEventListener("resize", drawCanvases);
 
   function intoView() {
     if (chosen < 0) return;
@@ -396,6 +401,13 @@
     const panels = el("div", { className: "panels" + (models.length > 1 ? " several" : "") }, models.map((model) => panel({ model, item: card.item })));
     $("card").replaceChildren(head(card), tabs(card), panels, neighbours(card));
     drawCanvases();
+  }
+
+  function clearCard() {
+    current = null;
+    turn++;
+    canvases = [];
+    $("card").replaceChildren();
   }
 
   function drawCanvases() {
