@@ -179,6 +179,38 @@ def test_the_rows_are_those_of_the_selection_once_the_rules_are_closed(whole, op
     assert lowest >= edge["y"] + edge["height"]
 
 
+def test_another_answer_is_shown_from_its_top(whole, opened):
+    page = opened(whole[0])
+    top = "document.getElementById('card').scrollTop"
+    for move in (lambda: page.keyboard.press("j"), page.locator(".row:visible").nth(3).click):
+        page.wait_for_selector("text=with the image")
+        page.evaluate(top + " = 300")
+        assert page.evaluate(top) == 300
+        move()
+        assert page.evaluate(top) == 0
+    page.evaluate(top + " = 300")
+    page.get_by_label("with sinks").uncheck()
+    assert page.evaluate(top) == 300
+
+
+def test_keys_move_through_the_list_after_a_choice(whole, opened):
+    page = opened(whole[0])
+    page.focus("[name=outcome]")
+    page.select_option("[name=outcome]", "right")
+    assert page.evaluate("document.activeElement === document.body")
+    page.keyboard.press("j")
+    settle(page)
+    assert page.get_attribute("#list", "aria-activedescendant") == "row-1"
+    # Arrow keys go on choosing until Escape.
+    page.focus("[name=task]")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.input_value("[name=task]")
+    assert page.evaluate("document.activeElement.name") == "task"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.body")
+
+
 def test_a_rule_states_its_count_and_the_count_by_chance(whole, opened):
     folder, results = whole
     rows = judged(results).with_columns(

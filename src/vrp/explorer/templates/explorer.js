@@ -394,12 +394,14 @@
   let turn = 0; // which card is being filled: what an earlier one loads comes too late
 
   function show(card) {
+    const another = !current || card.item !== current.item || card.model !== current.model;
     current = card;
     turn++;
     canvases = [];
     const models = state.all ? MODELS.map((_, model) => model) : [card.model];
     const panels = el("div", { className: "panels" + (models.length > 1 ? " several" : "") }, models.map((model) => panel({ model, item: card.item })));
     $("card").replaceChildren(head(card), tabs(card), panels, neighbours(card));
+    if (another) $("card").scrollTop = 0;
     drawCanvases();
   }
 
@@ -967,6 +969,18 @@
     choose({ first: ["sort", "order"].includes(event.target.name) });
     if (current) show(current);
     remember();
+  });
+
+  // After a choice j and k move on through the list, unless a key changed a closed drop-down: the
+  // next key may go on choosing.
+  let choosing = false;
+  filters.addEventListener("pointerdown", () => { choosing = false; });
+  filters.addEventListener("keydown", (event) => {
+    choosing = event.key !== "Enter";
+    if (event.key === "Escape" && event.target.tagName === "SELECT") event.target.blur();
+  });
+  filters.addEventListener("change", (event) => {
+    if (!choosing && event.target.tagName === "SELECT") event.target.blur();
   });
 
   function report(error) {
