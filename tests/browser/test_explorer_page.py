@@ -50,7 +50,7 @@ def write_study(folder, tables=None):
     places = ExplorerPlaces(
         folder / "explorer.html", folder / "explorer", files, folder / "data", 128
     )
-    write_explorer(results, "synthetic", places)
+    write_explorer(results, "synthetic", places, vqa_threshold=0.5)
     return results
 
 

@@ -165,6 +165,17 @@
   const fixed = (value, places) => (Number.isNaN(value) ? "–" : value.toFixed(places).replace("-", "−"));
   const percent = (share) => fixed(100 * share, 0) + "%";
 
+  // The study's symbols, such as H_s, with their index below the line.
+  const SYMBOL = new RegExp(FACTS.symbol);
+  function symbols(text) {
+    // A split gives letter and index of each symbol between the texts around it.
+    const parts = text.split(SYMBOL);
+    return parts.map((part, i) => (i % 3 === 0 ? part : el(i % 3 === 1 ? "i" : "sub", {}, part)));
+  }
+  // Where there can be no markup; no letter exists that is a low SC.
+  const LOW = { s: "ₛ", k: "ₖ", tok: "ₜₒₖ", SC: " SC" };
+  const plainSymbols = (text) => text.replace(new RegExp(SYMBOL, "g"), (_, letter, index) => letter + LOW[index]);
+
   function table(heads, rows, { caption = "", text = [0] } = {}) {
     const cell = (tag, i, content, more) => el(tag, { className: text.includes(i) ? "text" : "", ...more }, content ?? "");
     return el("div", { className: "scroll", tabIndex: 0, role: "group", "aria-label": caption || heads[0] },
@@ -485,12 +496,19 @@
   function answerLine(card) {
     const own = answers[card.model];
     const parsed = own.parsed[card.item];
-    const parts = [parsed === null ? "not parsed" : `parsed as ${parsed}`];
-    if (!Number.isNaN(own.score[card.item])) parts.push(`score ${number(own.score[card.item])}`);
-    if (own.blind_answer) parts.push(`with a blank image: ${own.blind_answer[card.item] ?? "no answer"}${own.same_blind[card.item] === 1 ? " (the same)" : ""}`);
+    const named = (title, text) => el("span", { title: "in the CSV: " + title }, text);
+    const parts = [named("parsed", parsed === null ? "not parsed" : `parsed as ${parsed}`)];
+    if (!Number.isNaN(own.score[card.item])) parts.push(named("score", scoreText(card)));
+    if (own.blind_answer) parts.push(named("blind_answer", `with a blank image: ${own.blind_answer[card.item] ?? "no answer"}${own.same_blind[card.item] === 1 ? " (the same)" : ""}`));
     else parts.push("blank image: not run");
-    if (own.note[card.item]) parts.push(own.note[card.item]);
-    return el("p", { className: "soft" }, parts.join(" · "));
+    if (own.note[card.item]) parts.push(named("note", own.note[card.item]));
+    return el("p", { className: "soft" }, parts.flatMap((part, i) => (i ? [" · ", part] : [part])));
+  }
+
+  function scoreText({ model, item }) {
+    const score = number(answers[model].score[item]);
+    if (items.task[item] === FACTS.yesNoTask) return `score ${score}`;
+    return `VQA accuracy ${score} (how far the annotators agree with the answer, from 0 to 1; right from ${FACTS.vqaThreshold} on)`;
   }
 
   // ── Picture and attention ──────────────────────────────────────────────────────────────────
@@ -677,7 +695,7 @@
     if (layer < 0) return el("div", {}, title, el("p", { className: "soft" }, "Choose a layer: the values of its heads are shown here."));
     const nHeads = (look.entropy || look.contribution).length / look.nLayers;
     const value = (of, head, places) => (of ? fixed(of[layer * nHeads + head], places) : "not captured");
-    return el("div", {}, title, table(["Head", "H_s, nats", "C_k", "Contribution, logits"],
+    return el("div", {}, title, table(["Head", symbols("H_s, nats"), symbols("C_k"), "Contribution, logits"],
       Array.from({ length: nHeads }, (_, head) => [String(head), value(look.entropy, head, 3), value(look.clusters, head, 0), value(look.contribution, head, 3)])));
   }
 
@@ -734,7 +752,7 @@
     const rows = names.map((name) => {
       const fact = FACTS.signals[name];
       const column = answers[card.model]["signal " + name];
-      const label = el("span", { title: fact.description }, fact.label);
+      const label = el("span", { title: `${plainSymbols(fact.description)}; in the CSV: ${name}` }, symbols(fact.label));
       const row = [label, number(column[card.item]), placeCell(percentile(column, card.item)), fact.way || "–"];
       row.picked = filters.elements.sort.value === "signal " + name;
       return row;
@@ -749,7 +767,8 @@
     const rows = MODELS[card.model].probes.map((name) => {
       const column = own["probe " + name];
       const layer = own["layer " + name][card.item];
-      const row = [FACTS.probes[name], number(column[card.item]), placeCell(percentile(column, card.item)), layer >= 0 ? String(layer) : "–", number(own["fold " + name][card.item])];
+      const label = el("span", { title: `in the CSV: probe_${name}` }, symbols(FACTS.probes[name]));
+      const row = [label, number(column[card.item]), placeCell(percentile(column, card.item)), layer >= 0 ? String(layer) : "–", number(own["fold " + name][card.item])];
       row.picked = filters.elements.sort.value === "probe " + name;
       return row;
     });
@@ -1003,8 +1022,8 @@
     fill("form", [["", "all"], ...forms.map((name) => [name, name])]);
     fill("outcome", [["", "all"], ["right", "right"], ["wrong", "wrong"], ["unknown", "not judged"]]);
     fill("sort", [["", "image"],
-      { label: "Signals", choices: signals.map((name) => ["signal " + name, FACTS.signals[name].label]) },
-      { label: "Probes", choices: probes.map((name) => ["probe " + name, FACTS.probes[name]]) }]);
+      { label: "Signals", choices: signals.map((name) => ["signal " + name, plainSymbols(FACTS.signals[name].label)]) },
+      { label: "Probes", choices: probes.map((name) => ["probe " + name, plainSymbols(FACTS.probes[name])]) }]);
   }
 
   // The first answer's own files come with the lists, so that it is there as soon as they are.
