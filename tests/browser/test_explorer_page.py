@@ -179,6 +179,32 @@ def test_the_rows_are_those_of_the_selection_once_the_rules_are_closed(whole, op
     assert lowest >= edge["y"] + edge["height"]
 
 
+@pytest.mark.parametrize("height", [720, 900])
+def test_the_rules_scroll_within_their_panel_and_leave_the_list_its_rows(whole, opened, height):
+    page = opened(whole[0], viewport={"width": 1280, "height": height})
+    page.click("#rules summary")
+    page.click("text=Confident but wrong")
+    rows_in_sight(page)
+    assert page.evaluate("document.documentElement.scrollHeight") == height
+    room, row = (page.locator(one).first.bounding_box() for one in ("#list", ".row:visible"))
+    assert room["height"] >= (8 if height == 900 else 4) * row["height"]
+    last = page.locator("#rules tbody tr").last
+    last.scroll_into_view_if_needed()
+    panel, shown = page.locator("#rules").bounding_box(), last.bounding_box()
+    assert panel["y"] + panel["height"] <= room["y"]
+    assert panel["y"] < shown["y"]
+    assert shown["y"] + shown["height"] <= panel["y"] + panel["height"]
+    assert page.evaluate("document.querySelector('#rules .scroll').scrollWidth") <= panel["width"]
+
+
+def test_each_rule_says_what_it_asks_for(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    text = page.inner_text("#rules tbody")
+    assert "in the highest quarter of its stratum, and wrong" in text
+    assert "the answer changes when the most attended image tokens are hidden" in text
+
+
 def test_another_answer_is_shown_from_its_top(whole, opened):
     page = opened(whole[0])
     top = "document.getElementById('card').scrollTop"
@@ -209,6 +235,18 @@ def test_keys_move_through_the_list_after_a_choice(whole, opened):
     assert page.evaluate("document.activeElement.name") == "task"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement === document.body")
+
+
+def test_symbols_have_an_index_and_scores_a_meaning(whole, opened):
+    page = opened(whole[0], "#layer=1")
+    page.wait_for_selector("text=Heads of layer 1")
+    page.click("#rules summary")
+    text = page.inner_text("body")
+    assert not re.search(r"\b[HCPS]_(s|k|tok|SC)\b", text)
+    assert page.locator("th", has_text="nats").locator("sub").inner_text() == "s"
+    assert "Every answer of study “synthetic”" in text
+    page.select_option("[name=task]", "counting")
+    assert "from 0 to 1; right from 0.5 on)" in page.inner_text("#card")
 
 
 def test_a_rule_states_its_count_and_the_count_by_chance(whole, opened):

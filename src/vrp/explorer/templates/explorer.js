@@ -2,7 +2,7 @@
 (function () {
   const FACTS = JSON.parse(document.getElementById("facts").textContent);
   const MODELS = FACTS.models;
-  const ROW_HEIGHT = 60;
+  const ROW_HEIGHT = 52;
   const MOST_DETAILS = 40; // files of single answers that are kept in memory
 
   // ── Files ──────────────────────────────────────────────────────────────────────────────────
@@ -293,16 +293,17 @@
 
   function showRules(base) {
     const body = $("rules").querySelector("tbody");
-    body.replaceChildren(...FACTS.rules.map(([name, label, description]) => {
+    body.replaceChildren(...FACTS.rules.flatMap(([name, label, description]) => {
       const { n, both, expected } = tallyOf(base, name);
       const pick = el("button", {
-        type: "button", title: description, disabled: !n && state.rule !== name, // what is picked can be let go
+        type: "button", disabled: !n && state.rule !== name, // what is picked can be let go
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      const detail = !n ? "unknown for these answers" : state.rule === name ? description : "";
-      return el("tr", {}, el("td", { className: "text" }, pick, detail && el("small", { className: "soft" }, detail)),
+      const unknown = base.length && !n ? "; not known of these answers" : "";
+      const named = el("tr", { className: "named" }, el("td", { className: "text" }, pick),
         el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
+      return [named, el("tr", { className: "meant" }, el("td", { className: "text", colSpan: 3 }, symbols(description), unknown))];
     }));
     if (state.rule) $("rules").open = true;
   }
