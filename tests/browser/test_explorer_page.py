@@ -50,7 +50,7 @@ def write_study(folder, tables=None):
     places = ExplorerPlaces(
         folder / "explorer.html", folder / "explorer", files, folder / "data", 128
     )
-    write_explorer(results, "synthetic", places)
+    write_explorer(results, "synthetic", places, vqa_threshold=0.5)
     return results
 
 
@@ -86,6 +86,18 @@ def tally(page):
     return int(re.match(r"([\d,]+) answers", page.inner_text("#tally"))[1].replace(",", ""))
 
 
+def rows_in_sight(page):
+    """Texts of the rows of the list, which are drawn in any order, from above."""
+    settle(page)
+    shown = page.locator(".row:visible")
+    placed = zip(
+        shown.evaluate_all("(all) => all.map((one) => Number(one.dataset.place))"),
+        shown.all_inner_texts(),
+        strict=True,
+    )
+    return [text for _, text in sorted(placed)]
+
+
 def judged(results):
     """Answers of all models beside their signals and strata."""
     frames = []
@@ -111,6 +123,130 @@ def test_filters_leave_the_answers_that_the_tables_have(whole, opened):
     page.fill("[name=words]", "thing 3")
     found = wanted.join(results.table(ITEMS).select("item_id", "question"), on="item_id")
     assert tally(page) == found["question"].str.contains("thing 3", literal=True).sum()
+
+
+def test_where_nothing_matches_neither_a_row_nor_an_answer_stays(whole, opened):
+    page = opened(whole[0])
+    assert rows_in_sight(page)
+    page.fill("[name=words]", "zzzz")
+    assert tally(page) == 0
+    assert rows_in_sight(page) == []
+    assert page.is_visible("text=No answer matches these filters.")
+    assert page.inner_text("#card") == ""
+    page.keyboard.press("Tab")
+    page.keyboard.press("j")
+    page.reload()
+    page.wait_for_selector("text=No answer matches these filters.")
+    assert page.inner_text("#card") == ""
+    page.fill("[name=words]", "")
+    assert tally(page) == 2 * N_ITEMS
+    assert rows_in_sight(page)
+    assert not page.is_visible("text=No answer matches these filters.")
+    assert page.inner_text("#card h2") in rows_in_sight(page)[0]
+
+
+def test_a_rule_that_no_answer_meets_can_be_let_go(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    page.click("text=Confident but wrong")
+    page.fill("[name=words]", "zzzz")
+    assert rows_in_sight(page) == []
+    page.click("#rules button[aria-pressed=true]")
+    page.fill("[name=words]", "")
+    assert tally(page) == 2 * N_ITEMS
+
+
+def test_the_rows_are_those_of_the_selection_once_the_rules_are_closed(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    page.click("text=Unsure but right")
+    page.fill("[name=words]", "thing 3")
+    few = rows_in_sight(page)
+    assert len(few) == tally(page) > 0
+    assert all("✓" in text for text in few)
+    page.fill("[name=words]", "")
+    before = rows_in_sight(page)
+    page.click("#rules summary")
+    after = rows_in_sight(page)
+    assert all("✓" in text for text in after)
+    assert after[: len(before)] == before
+    # The list has grown, and rows fill it.
+    lowest = page.locator(".row:visible").evaluate_all(
+        "(all) => Math.max(...all.map((one) => one.getBoundingClientRect().bottom))"
+    )
+    edge = page.locator("#list").bounding_box()
+    assert len(after) < tally(page)
+    assert lowest >= edge["y"] + edge["height"]
+
+
+@pytest.mark.parametrize("height", [720, 900])
+def test_the_rules_scroll_within_their_panel_and_leave_the_list_its_rows(whole, opened, height):
+    page = opened(whole[0], viewport={"width": 1280, "height": height})
+    page.click("#rules summary")
+    page.click("text=Confident but wrong")
+    rows_in_sight(page)
+    assert page.evaluate("document.documentElement.scrollHeight") == height
+    room, row = (page.locator(one).first.bounding_box() for one in ("#list", ".row:visible"))
+    assert room["height"] >= (8 if height == 900 else 4) * row["height"]
+    last = page.locator("#rules tbody tr").last
+    last.scroll_into_view_if_needed()
+    panel, shown = page.locator("#rules").bounding_box(), last.bounding_box()
+    assert panel["y"] + panel["height"] <= room["y"]
+    assert panel["y"] < shown["y"]
+    assert shown["y"] + shown["height"] <= panel["y"] + panel["height"]
+    assert page.evaluate("document.querySelector('#rules .scroll').scrollWidth") <= panel["width"]
+
+
+def test_each_rule_says_what_it_asks_for(whole, opened):
+    page = opened(whole[0])
+    page.click("#rules summary")
+    text = page.inner_text("#rules tbody")
+    assert "in the highest quarter of its stratum, and wrong" in text
+    assert "the answer changes when the most attended image tokens are hidden" in text
+
+
+def test_another_answer_is_shown_from_its_top(whole, opened):
+    page = opened(whole[0])
+    top = "document.getElementById('card').scrollTop"
+    for move in (lambda: page.keyboard.press("j"), page.locator(".row:visible").nth(3).click):
+        page.wait_for_selector("text=with the image")
+        page.evaluate(top + " = 300")
+        assert page.evaluate(top) == 300
+        move()
+        assert page.evaluate(top) == 0
+    page.evaluate(top + " = 300")
+    page.get_by_label("with sinks").uncheck()
+    assert page.evaluate(top) == 300
+
+
+def test_keys_move_through_the_list_after_a_choice(whole, opened):
+    page = opened(whole[0])
+    page.focus("[name=outcome]")
+    page.select_option("[name=outcome]", "right")
+    assert page.evaluate("document.activeElement === document.body")
+    page.keyboard.press("j")
+    settle(page)
+    assert page.get_attribute("#list", "aria-activedescendant") == "row-1"
+    # Arrow keys go on choosing until Escape.
+    page.focus("[name=task]")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.input_value("[name=task]")
+    assert page.evaluate("document.activeElement.name") == "task"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.body")
+
+
+def test_symbols_have_an_index_and_scores_a_meaning(whole, opened):
+    page = opened(whole[0], "#layer=1")
+    page.wait_for_selector("text=Heads of layer 1")
+    page.click("#rules summary")
+    text = page.inner_text("body")
+    assert not re.search(r"\b[HCPS]_(s|k|tok|SC)\b", text)
+    assert page.locator("th", has_text="nats").locator("sub").inner_text() == "s"
+    assert "Every answer of study “synthetic”" in text
+    page.select_option("[name=task]", "counting")
+    assert "from 0 to 1; right from 0.5 on)" in page.inner_text("#card")
 
 
 def test_a_rule_states_its_count_and_the_count_by_chance(whole, opened):

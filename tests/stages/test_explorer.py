@@ -337,6 +337,7 @@ def test_the_page_runs_its_own_script_alone_and_loads_its_own_files(explorer):
     assert '<a href="report.html">' in page
     assert page.count("</script>") == 2
     assert facts_of(explorer)["masking"] == "most attended 30% of patches"
+    assert facts_of(explorer)["vqaThreshold"] == 0.5
 
 
 def test_the_same_tables_give_the_same_bytes(explorer, study, tmp_path):

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vrp.data.datasets import tasks_in_order
-from vrp.estimates.predictors import predictor_label
+from vrp.data.item import EXISTENCE
+from vrp.estimates.predictors import SYMBOL, predictor_label
 from vrp.explorer.answers import ModelAnswers
 from vrp.explorer.attention import MAP_STEPS
 from vrp.explorer.rules import RULES
@@ -45,6 +46,8 @@ class PageFacts(NamedTuple):
     """Their folder, relative to the page."""
     stamps: dict[str, str]
     """File → its stamp."""
+    vqa_threshold: float
+    """VQA accuracy at which an answer is right."""
 
 
 def render_explorer(facts: PageFacts) -> str:
@@ -101,6 +104,9 @@ def _facts(facts: PageFacts) -> dict[str, Any]:
             for table in ("mask", "ablate")
         },
         "masking": facts.masking.label,
+        "yesNoTask": EXISTENCE,
+        "vqaThreshold": facts.vqa_threshold,
+        "symbol": SYMBOL.pattern,
         "rules": [[rule.name, rule.label, rule.description] for rule in RULES],
         "mapSteps": MAP_STEPS,
         "colours": _colours(),

@@ -38,13 +38,16 @@ class ExplorerPlaces(NamedTuple):
     """Longer side of the images."""
 
 
-def write_explorer(results: StudyResults, study: str, places: ExplorerPlaces) -> None:
+def write_explorer(
+    results: StudyResults, study: str, places: ExplorerPlaces, *, vqa_threshold: float
+) -> None:
     """Write the explorer; all of its files appear once the last one is written, or none does.
 
     Args:
         results: tables of the study; those that were not made are shown as not run.
         study: its name.
         places: where to.
+        vqa_threshold: VQA accuracy at which an answer is right.
 
     Raises:
         InputError: a table is broken.
@@ -68,6 +71,7 @@ def write_explorer(results: StudyResults, study: str, places: ExplorerPlaces) ->
             files=places.files,
             folder=Path(os.path.relpath(places.folder, places.page.parent)).as_posix(),
             stamps=written.stamps,
+            vqa_threshold=vqa_threshold,
         )
         page.write_text(render_explorer(facts), encoding="utf-8")
 

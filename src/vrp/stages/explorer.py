@@ -39,4 +39,5 @@ def run(context: StageContext) -> None:
             images=Path(study.data.folder),
             pixels=study.explorer.image_pixels,
         ),
+        vqa_threshold=study.scoring.vqa_threshold,
     )

@@ -450,7 +450,8 @@ STAGES: tuple[Stage, ...] = (
         reads=(ITEMS, BOXES, ANSWERS, ATTENTION, LENS, CONSISTENCY, BLIND_ANSWERS, SIGNALS,
                PREDICTIONS, MASK, ABLATE, TRACE),
         writes=(EXPLORER_FILES, EXPLORER),
-        keys=("study", "data.folder", "sample.splits", "explorer", *_CONDITIONS),
+        keys=("study", "data.folder", "sample.splits", "scoring.vqa_threshold", "explorer",
+              *_CONDITIONS),
         details="The page needs no server: `explorer.html` loads its files from the folder "
         "`explorer` next to it. `vrp explorer results/demo` writes the page for a study's folder "
         "in its present state (`vrp explorer FOLDER --help`).",

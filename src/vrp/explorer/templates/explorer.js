@@ -2,7 +2,7 @@
 (function () {
   const FACTS = JSON.parse(document.getElementById("facts").textContent);
   const MODELS = FACTS.models;
-  const ROW_HEIGHT = 60;
+  const ROW_HEIGHT = 52;
   const MOST_DETAILS = 40; // files of single answers that are kept in memory
 
   // ── Files ──────────────────────────────────────────────────────────────────────────────────
@@ -165,6 +165,17 @@
   const fixed = (value, places) => (Number.isNaN(value) ? "–" : value.toFixed(places).replace("-", "−"));
   const percent = (share) => fixed(100 * share, 0) + "%";
 
+  // The study's symbols, such as H_s, with their index below the line.
+  const SYMBOL = new RegExp(FACTS.symbol);
+  function symbols(text) {
+    // A split gives letter and index of each symbol between the texts around it.
+    const parts = text.split(SYMBOL);
+    return parts.map((part, i) => (i % 3 === 0 ? part : el(i % 3 === 1 ? "i" : "sub", {}, part)));
+  }
+  // Where there can be no markup; no letter exists that is a low SC.
+  const LOW = { s: "ₛ", k: "ₖ", tok: "ₜₒₖ", SC: " SC" };
+  const plainSymbols = (text) => text.replace(new RegExp(SYMBOL, "g"), (_, letter, index) => letter + LOW[index]);
+
   function table(heads, rows, { caption = "", text = [0] } = {}) {
     const cell = (tag, i, content, more) => el(tag, { className: text.includes(i) ? "text" : "", ...more }, content ?? "");
     return el("div", { className: "scroll", tabIndex: 0, role: "group", "aria-label": caption || heads[0] },
@@ -255,7 +266,7 @@
   }
 
   // What is shown stays where the selection has it, or where a link asks for it; after sorting it
-  // is the first.
+  // is the first; where nothing is selected it is nothing.
   function choose({ keep = false, first = false } = {}) {
     const wanted = wantedFilters();
     const base = filtered(wanted);
@@ -267,6 +278,9 @@
       (judged.length ? `, ${percent(right / judged.length)} right` : "") +
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
     chosen = placeOf(current);
+    $("nothing").hidden = cards.length > 0;
+    list.hidden = !cards.length;
+    if (!cards.length && !(keep && current)) clearCard();
     if (cards.length && (first || (chosen < 0 && !(keep && current)))) {
       chosen = 0;
       show(cards[0]);
@@ -279,16 +293,17 @@
 
   function showRules(base) {
     const body = $("rules").querySelector("tbody");
-    body.replaceChildren(...FACTS.rules.map(([name, label, description]) => {
+    body.replaceChildren(...FACTS.rules.flatMap(([name, label, description]) => {
       const { n, both, expected } = tallyOf(base, name);
       const pick = el("button", {
-        type: "button", title: description, disabled: !n,
+        type: "button", disabled: !n && state.rule !== name, // what is picked can be let go
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      const detail = !n ? "unknown for these answers" : state.rule === name ? description : "";
-      return el("tr", {}, el("td", { className: "text" }, pick, detail && el("small", { className: "soft" }, detail)),
+      const unknown = base.length && !n ? "; not known of these answers" : "";
+      const named = el("tr", { className: "named" }, el("td", { className: "text" }, pick),
         el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
+      return [named, el("tr", { className: "meant" }, el("td", { className: "text", colSpan: 3 }, symbols(description), unknown))];
     }));
     if (state.rule) $("rules").open = true;
   }
@@ -352,7 +367,9 @@
   list.addEventListener("scroll", () => {
     if (!drawing) drawing = requestAnimationFrame(() => { drawing = 0; drawList(); });
   }, { passive: true });
-  window.addEventListener("resize", () => { drawList(); drawCanvases(); });
+  // The panel of rules, too, changes how many rows there is room for.
+  new ResizeObserver(() => { if (items) drawList(); }).observe(list);
+  window.addEventListener("resize", drawCanvases);
 
   function intoView() {
     if (chosen < 0) return;
@@ -389,13 +406,22 @@
   let turn = 0; // which card is being filled: what an earlier one loads comes too late
 
   function show(card) {
+    const another = !current || card.item !== current.item || card.model !== current.model;
     current = card;
     turn++;
     canvases = [];
     const models = state.all ? MODELS.map((_, model) => model) : [card.model];
     const panels = el("div", { className: "panels" + (models.length > 1 ? " several" : "") }, models.map((model) => panel({ model, item: card.item })));
     $("card").replaceChildren(head(card), tabs(card), panels, neighbours(card));
+    if (another) $("card").scrollTop = 0;
     drawCanvases();
+  }
+
+  function clearCard() {
+    current = null;
+    turn++;
+    canvases = [];
+    $("card").replaceChildren();
   }
 
   function drawCanvases() {
@@ -471,12 +497,19 @@
   function answerLine(card) {
     const own = answers[card.model];
     const parsed = own.parsed[card.item];
-    const parts = [parsed === null ? "not parsed" : `parsed as ${parsed}`];
-    if (!Number.isNaN(own.score[card.item])) parts.push(`score ${number(own.score[card.item])}`);
-    if (own.blind_answer) parts.push(`with a blank image: ${own.blind_answer[card.item] ?? "no answer"}${own.same_blind[card.item] === 1 ? " (the same)" : ""}`);
+    const named = (title, text) => el("span", { title: "in the CSV: " + title }, text);
+    const parts = [named("parsed", parsed === null ? "not parsed" : `parsed as ${parsed}`)];
+    if (!Number.isNaN(own.score[card.item])) parts.push(named("score", scoreText(card)));
+    if (own.blind_answer) parts.push(named("blind_answer", `with a blank image: ${own.blind_answer[card.item] ?? "no answer"}${own.same_blind[card.item] === 1 ? " (the same)" : ""}`));
     else parts.push("blank image: not run");
-    if (own.note[card.item]) parts.push(own.note[card.item]);
-    return el("p", { className: "soft" }, parts.join(" · "));
+    if (own.note[card.item]) parts.push(named("note", own.note[card.item]));
+    return el("p", { className: "soft" }, parts.flatMap((part, i) => (i ? [" · ", part] : [part])));
+  }
+
+  function scoreText({ model, item }) {
+    const score = number(answers[model].score[item]);
+    if (items.task[item] === FACTS.yesNoTask) return `score ${score}`;
+    return `VQA accuracy ${score} (how far the annotators agree with the answer, from 0 to 1; right from ${FACTS.vqaThreshold} on)`;
   }
 
   // ── Picture and attention ──────────────────────────────────────────────────────────────────
@@ -663,7 +696,7 @@
     if (layer < 0) return el("div", {}, title, el("p", { className: "soft" }, "Choose a layer: the values of its heads are shown here."));
     const nHeads = (look.entropy || look.contribution).length / look.nLayers;
     const value = (of, head, places) => (of ? fixed(of[layer * nHeads + head], places) : "not captured");
-    return el("div", {}, title, table(["Head", "H_s, nats", "C_k", "Contribution, logits"],
+    return el("div", {}, title, table(["Head", symbols("H_s, nats"), symbols("C_k"), "Contribution, logits"],
       Array.from({ length: nHeads }, (_, head) => [String(head), value(look.entropy, head, 3), value(look.clusters, head, 0), value(look.contribution, head, 3)])));
   }
 
@@ -720,7 +753,7 @@
     const rows = names.map((name) => {
       const fact = FACTS.signals[name];
       const column = answers[card.model]["signal " + name];
-      const label = el("span", { title: fact.description }, fact.label);
+      const label = el("span", { title: `${plainSymbols(fact.description)}; in the CSV: ${name}` }, symbols(fact.label));
       const row = [label, number(column[card.item]), placeCell(percentile(column, card.item)), fact.way || "–"];
       row.picked = filters.elements.sort.value === "signal " + name;
       return row;
@@ -735,7 +768,8 @@
     const rows = MODELS[card.model].probes.map((name) => {
       const column = own["probe " + name];
       const layer = own["layer " + name][card.item];
-      const row = [FACTS.probes[name], number(column[card.item]), placeCell(percentile(column, card.item)), layer >= 0 ? String(layer) : "–", number(own["fold " + name][card.item])];
+      const label = el("span", { title: `in the CSV: probe_${name}` }, symbols(FACTS.probes[name]));
+      const row = [label, number(column[card.item]), placeCell(percentile(column, card.item)), layer >= 0 ? String(layer) : "–", number(own["fold " + name][card.item])];
       row.picked = filters.elements.sort.value === "probe " + name;
       return row;
     });
@@ -957,6 +991,18 @@
     remember();
   });
 
+  // After a choice j and k move on through the list, unless a key changed a closed drop-down: the
+  // next key may go on choosing.
+  let choosing = false;
+  filters.addEventListener("pointerdown", () => { choosing = false; });
+  filters.addEventListener("keydown", (event) => {
+    choosing = event.key !== "Enter";
+    if (event.key === "Escape" && event.target.tagName === "SELECT") event.target.blur();
+  });
+  filters.addEventListener("change", (event) => {
+    if (!choosing && event.target.tagName === "SELECT") event.target.blur();
+  });
+
   function report(error) {
     $("problem").hidden = false;
     $("problem").textContent = error.message;
@@ -977,8 +1023,8 @@
     fill("form", [["", "all"], ...forms.map((name) => [name, name])]);
     fill("outcome", [["", "all"], ["right", "right"], ["wrong", "wrong"], ["unknown", "not judged"]]);
     fill("sort", [["", "image"],
-      { label: "Signals", choices: signals.map((name) => ["signal " + name, FACTS.signals[name].label]) },
-      { label: "Probes", choices: probes.map((name) => ["probe " + name, FACTS.probes[name]]) }]);
+      { label: "Signals", choices: signals.map((name) => ["signal " + name, plainSymbols(FACTS.signals[name].label)]) },
+      { label: "Probes", choices: probes.map((name) => ["probe " + name, plainSymbols(FACTS.probes[name])]) }]);
   }
 
   // The first answer's own files come with the lists, so that it is there as soon as they are.
