@@ -66,9 +66,14 @@ class Conclusion(NamedTuple):
     """Model → the guards of the estimate that decides."""
 
     @property
+    def body(self) -> str:
+        """All clauses in one sentence."""
+        return "; ".join(self.clauses)
+
+    @property
     def sentence(self) -> str:
         """The whole sentence."""
-        return f"{self.lead}: {'; '.join(self.clauses)}."
+        return f"{self.lead}: {self.body}."
 
 
 def _conclude(
