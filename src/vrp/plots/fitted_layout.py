@@ -81,6 +81,7 @@ class FittedLayout(ConstrainedLayoutEngine):
             text.set_in_layout(True)
         self._make_room_for_lines(fig)
         super().execute(fig)
+        _round_positions(fig)
 
     def _stack(self, figure: Figure) -> None:
         """Set the texts of panels that stand side by side at the same heights."""
@@ -113,6 +114,17 @@ class FittedLayout(ConstrainedLayoutEngine):
         broken = break_lines(whole, width, measure_of(text), at_commas=at_commas)
         self._whole[text] = (whole, broken)
         text.set_text(broken)
+
+
+def _round_positions(figure: Figure) -> None:
+    """Drop the last digits of the panels' positions.
+
+    They differ between two runs of the layout's solver, and an SVG names clipping paths by all of
+    them: the same figure would not be the same file.
+    """
+    for ax in figure.axes:
+        ax.set_position(Bbox(ax.get_position(original=True).get_points().round(9)))
+        ax.set_in_layout(True)  # which setting a position ends
 
 
 def _side_by_side(figure: Figure) -> list[list[Axes]]:
