@@ -46,6 +46,10 @@ def test_a_figure_without_the_column_is_not_told(tmp_path):
     assert words(tmp_path, "model,share\na,0.5\n") == ""
 
 
+def test_a_figure_of_words_is_not_told_and_not_taken_as_empty(tmp_path):
+    assert words(tmp_path, "model,value\na,yes\nb,\n") == ""
+
+
 @pytest.mark.parametrize(
     "text", ["model,value\n", "model,share\n", "model,quantity,value\na,x,\n", "value\nnan\n"]
 )

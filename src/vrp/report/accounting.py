@@ -144,13 +144,13 @@ def dropped_table(models: Sequence[ModelEvidence]) -> Table:
             found[n_unjudged, reason] = ["all that is about right and wrong"]
         for estimates in (model.metrics, model.probes):
             for (predictor, metric, scope, layer), number in estimates.items():
+                if not number.n_dropped or layer >= 0 or number.note == NO_REFERENCE:
+                    continue  # items without a reference are told above, once
                 # The other metrics and scopes of a predictor lack the same items.
                 what = _DESCRIPTIVE.get((predictor, metric))
                 if (metric, scope) == ("auroc", "pooled"):
                     what = predictor_label(predictor)
-                if number.note == NO_REFERENCE:  # said above, of all of them
-                    continue
-                if what and number.n_dropped and layer < 0:
+                if what:
                     why = number.n_dropped, number.note or "value missing"
                     found.setdefault(why, []).append(what)
         rows += [

@@ -270,9 +270,13 @@ _NO_SIGNAL = {
 }
 
 
+def _is_scored(decision: Decision) -> bool:
+    return decision.accuracy is not None and decision.accuracy.defined
+
+
 def _none_in_words(decision: Decision) -> str:
     """Why there is no signal to use."""
-    if decision.accuracy is None or not decision.accuracy.defined:
+    if not _is_scored(decision):
         return "not judged, no answer could be scored"
     return _NO_SIGNAL.get(decision.verdict, "none, no signal tells right from wrong")
 
@@ -326,7 +330,7 @@ def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
     lines = [f"Study {study}: which answers can be trusted?"]
     for one in decisions:
         found, accuracy = one.recommended, _plain_share(one.accuracy)
-        if accuracy == NONE:
+        if not _is_scored(one):
             lines.append(f"{one.model}: no answer could be scored, so no signal is judged.")
             continue
         if found is None:

@@ -31,7 +31,10 @@ def finding(path: Path) -> str | None:
         return None
     if "value" not in rows.columns:
         return ""
-    rows = rows.filter(pl.col("value").cast(pl.Float64, strict=False).is_finite())
+    values = rows["value"].cast(pl.Float64, strict=False)
+    if values.null_count() > rows["value"].null_count():  # words
+        return ""
+    rows = rows.filter(values.is_finite().fill_null(value=False))
     if rows.is_empty():
         return None
     rows, quantity = _of_one_quantity(rows)

@@ -111,7 +111,7 @@ def render_page(
     pooled: Mapping[str, ReportedEstimate],
     figures: Sequence[Figure],
     overlays: Mapping[str, Sequence[Overlay]],
-    values: Table,
+    values: Table | None,
     times: ItemTimes,
     tables: Mapping[str, Sequence[Link]],
     provenance: Mapping[str, str],
@@ -128,7 +128,7 @@ def render_page(
         pooled: R over all models together.
         figures: in the order in which they are shown.
         overlays: model → its overlays.
-        values: of every signal; shown where no answer can be judged.
+        values: of every signal, where no answer can be judged.
         times: what the stages took; the only numbers that two runs do not share.
         tables: table → links to its files.
         provenance: of the report itself.

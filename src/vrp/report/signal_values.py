@@ -11,7 +11,7 @@ from vrp.signals.registry import SIGNALS, Signal
 from vrp.study.results import ModelResults
 from vrp.tables.signals import signal_table
 
-_SPREAD = (0.1, 0.9)
+_QUANTILES = (0.1, 0.5, 0.9)
 
 
 def signal_values_table(models: Sequence[ModelResults]) -> Table:
@@ -42,6 +42,6 @@ def _values_cell(column: pl.Series) -> Cell:
     values = column.cast(pl.Float64).drop_nulls().drop_nans()
     if values.is_empty():
         return Cell(NONE, kind="muted")
-    low, median, high = np.quantile(values, (_SPREAD[0], 0.5, _SPREAD[1])).tolist()
+    low, median, high = np.quantile(values, _QUANTILES).tolist()
     title = f"{thousands(len(values))} items"
     return Cell(decimal(median), f"{decimal(low)} to {decimal(high)}", title=title)

@@ -66,7 +66,7 @@ def run(context: StageContext) -> None:
     ]
     page = render_page(
         report.title, evidence, decisions, conclusions, pooled, figures, shown,
-        signal_values_table(results.models),
+        None if judged else signal_values_table(results.models),
         item_times(evidence.models, context.benchmarks), _table_links(context), provenance,
         has_explorer=_has_explorer(context),
     )  # fmt: skip
