@@ -38,6 +38,7 @@ from vrp.data.scenes.questions import (
     spatial_questions,
 )
 from vrp.running.attention_rows import attention_rows
+from vrp.running.equal_inputs import alike
 from vrp.stages.p_true import JUDGEMENT
 from vrp.vlm.answer_distribution import sample_answers
 from vrp.vlm.batching import GivenAnswer, VlmInput, plan_batches, plan_inputs
@@ -126,7 +127,8 @@ class Contest:
         self.plain = PlainModel(family, folder, attention="sdpa")
         self.eager = PlainModel(family, folder, attention="eager")
         self.items = questions(mix, options.items)
-        self.batches = in_batches(self.vlm, self.items, options.batch_size)
+        self.batch_size = options.batch_size
+        self.batches = in_batches(self.vlm, self.items, self.batch_size)
         self.usual_items = self.items[:: max(1, len(self.items) // options.usual_items)]
         self.usual_items = self.usual_items[: options.usual_items]
 
@@ -153,19 +155,27 @@ class Contest:
         return lambda: [sample_answers(self.vlm, b, **SAMPLING, **what) for b in self.batches]
 
     def blind(self) -> Callable[[], list[Any]]:
-        """A grey image of the same size, and the answer to the image scored without it."""
+        """A grey image of the same size, and the answer to the image scored without it.
+
+        As in the stage, questions that are alike without their images are run once.
+        """
         spec = CaptureSpec(first_tokens=True)
-        batches = []
+        grey: dict[str, VlmInput] = {}
+        given: dict[str, GivenAnswer] = {}
         for batch in self.batches:
             captures = run_batch(self.vlm, batch, spec, max_new_tokens=MAX_NEW_TOKENS)
-            batches.append([
-                item._replace(
+            for item, capture in zip(batch, captures, strict=True):
+                given[item.item_id] = GivenAnswer(capture.token_ids, tuple(capture.first_token_ids))
+                grey[item.item_id] = item._replace(
                     image=Image.new("RGB", item.image.size, GREY),
                     image_key=f"grey {item.image.size}",
-                    given=GivenAnswer(capture.token_ids, tuple(capture.first_token_ids)),
                 )
-                for item, capture in zip(batch, captures, strict=True)
-            ])  # fmt: skip
+        shown = {item_id: (item.question, item.image.size) for item_id, item in grey.items()}
+        asked = [
+            grey[item_id]._replace(given=scored)
+            for item_id, (scored, _) in alike(shown, given).items()
+        ]
+        batches = in_batches(self.vlm, asked, self.batch_size)
         return lambda: [run_batch(self.vlm, b, max_new_tokens=MAX_NEW_TOKENS) for b in batches]
 
     def judgements(self) -> Callable[[], list[Any]]:

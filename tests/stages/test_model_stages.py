@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stage_jobs import run_job
 from vrp.config.mask import MaskConfig
 from vrp.data.scoring import normalise_answer
 from vrp.errors import InputError
+from vrp.running.equal_inputs import alike
 from vrp.signals.structural import most_attended
 from vrp.stages import extract
 from vrp.tables.answers import ANSWERS
@@ -202,6 +204,41 @@ def test_the_answer_to_the_image_is_scored_without_it(small_study: Study):
         else:
             assert sum(score["token_logprobs"]) < 0
     assert 0 < n_same < len(seen)
+
+
+# LLaVA pads to a square, in a colour that is not the grey; Qwen2-VL keeps the proportions.
+@pytest.mark.parametrize(("family", "n_inputs"), [("llava", 3), ("paligemma", 1), ("qwen2_vl", 3)])
+def test_grey_images_that_a_model_is_shown_alike_are_one_input(
+    family: str, n_inputs: int, small_study: Study
+):
+    from vrp.running.model_manifest import read_manifest
+    from vrp.running.model_run import StudyImages, load_model
+
+    study = small_study(family)
+    vlm = load_model(study.model, read_manifest(study.manifest, study.model))
+    images = StudyImages(study.data)
+    assert len({images.blank_key(size, vlm) for size in ((48, 48), (64, 48), (40, 56))}) == n_inputs
+
+
+def test_questions_that_are_alike_without_their_images_are_run_once(
+    small_study: Study, monkeypatch: pytest.MonkeyPatch
+):
+    study = small_study(n_items=30)  # every question is asked of every image
+    study.extract()
+    run, original = [], decode.run_batch
+
+    def counted(vlm: Any, inputs: Any, *rest: Any, **options: Any) -> Any:
+        run.extend(entry.item_id for entry in inputs)
+        return original(vlm, inputs, *rest, **options)
+
+    monkeypatch.setattr(decode, "run_batch", counted)
+    together = read_all([study.blind()])
+    n_runs = len(run)
+    monkeypatch.setattr("vrp.stages.blind.alike", partial(alike, most=1))
+    apart = read_all([study.blind(name="apart")])
+    assert n_runs < len(run) - n_runs == 30
+    for name, table in together.items():
+        assert_frame_equal(table, apart[name], check_exact=False, rel_tol=1e-4, abs_tol=1e-5)
 
 
 def test_answers_of_another_study_are_not_scored(small_study: Study):

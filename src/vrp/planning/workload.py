@@ -47,6 +47,8 @@ _BEST_DEPTH = 0.6
 # Width and height: the mean of the drawn scenes' sizes; and the largest.
 _SCENE, _LARGEST_SCENE = (112, 96), (128, 96)
 _SCENE_SIZES = 3
+# Questions about scenes that differ without their images, answers included.
+_SCENE_QUESTIONS = 1200
 
 
 class Lengths(NamedTuple):
@@ -207,7 +209,7 @@ def questions_per_image(study: StudyConfig, share: float = 1.0) -> float:
     n_images = 0.0
     for dataset, n in asked.items():
         pool = n_images_of(study, dataset)
-        n_images += n if pool is None else pool * (1 - (1 - 1 / pool) ** n)
+        n_images += n if pool is None else _distinct(n, pool)
     return max(1.0, sum(asked.values()) / max(1.0, n_images))
 
 
@@ -235,7 +237,8 @@ class Count(NamedTuple):
     n_items: int
     """Items that it asks about."""
     n_answers: int
-    """Answers: items times conditions; for the sampling, prefills."""
+    """Answers: items times conditions; of the sampling, prefills; of the blank run, different
+    inputs."""
     flops: int
     """Operations of the matrix products."""
     conditions: tuple[ConditionWork, ...] = ()
@@ -257,7 +260,14 @@ def blind_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n
     """Return what the blank-image run has to do."""
     sharing = _blank_sharing(study, study.extract.batch_size)
     capture = CaptureSpec(hidden=("prompt_end",))
-    return Count(n, n, n * _answer(dimensions, lengths, capture, sharing))
+    # Questions that are alike without their images are run once.
+    n_runs = n if study.data.origin != "scenes" else round(_distinct(n, _SCENE_QUESTIONS))
+    return Count(n, n_runs, n_runs * _answer(dimensions, lengths, capture, sharing))
+
+
+def _distinct(n: float, pool: int) -> float:
+    """How many of a pool are met in `n` draws, on average."""
+    return pool * (1 - (1 - 1 / pool) ** n)
 
 
 def p_true_counts(study: StudyConfig, dimensions: Dimensions, lengths: Lengths, n: int) -> Count:

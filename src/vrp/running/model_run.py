@@ -1,5 +1,6 @@
 """What every stage that runs a model shares: items, the loaded model, and planned batches."""
 
+import hashlib
 import json
 import logging
 import os
@@ -163,6 +164,7 @@ class StudyImages:
         self._cached_bytes = 0
         self._sizes: dict[str, ImageSize] = {}
         self._blank: dict[ImageSize, Image.Image] = {}
+        self._blank_keys: dict[ImageSize, str] = {}
         self._checked: set[str] = set()
 
     def open(self, item: Item) -> Image.Image:
@@ -195,6 +197,19 @@ class StudyImages:
 
             self._blank[size] = blank_image(size)
         return self._blank[size]
+
+    def blank_key(self, size: ImageSize, vlm: "VLM") -> str:
+        """Return what names the grey image of a size, as a model is shown it.
+
+        Where every image is resized to one size, the grey images of all sizes are the same.
+        """
+        if size not in self._blank_keys:
+            digest = hashlib.sha256(repr(vlm.grid(size)).encode())
+            for name, values in sorted(vlm.family.process_images([self.blank(size)]).items()):
+                shape = " ".join(map(str, values.shape))
+                digest.update(f"{name} {shape}".encode() + values.cpu().numpy().tobytes())
+            self._blank_keys[size] = f"blank {digest.hexdigest()}"
+        return self._blank_keys[size]
 
     def _checked_path(self, item: Item) -> Path:
         path = sampled_image(self._root, item.image)
@@ -305,7 +320,7 @@ class ItemBatches:
         shown = seen or item
         if blank:
             size = self._images.size(shown)
-            image, key = self._images.blank(size), f"blank {size[0]}×{size[1]}"
+            image, key = self._images.blank(size), self._images.blank_key(size, self.vlm)
         else:
             image, key = self._images.open(shown), shown.image_sha256
         truth = self._truth_token_ids(item) if self._truth else ()

@@ -1,6 +1,7 @@
 """Ask every question of a shard again with a blank image: a guard beside every probe.
 
-The answer that was given to the image is scored, too: how much likelier the image made it.
+The answer that was given to the image is scored, too: how much likelier the image made it. Without
+their images, many questions are the same input: it is run once for all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from vrp.config.extract import answer_limits
 from vrp.errors import InputError
 from vrp.running.captured_rows import answer_rows, blind_score_rows, hidden_rows
+from vrp.running.equal_inputs import alike, result_of
 from vrp.running.finished_batches import Batch, BatchTables
 from vrp.running.model_manifest import read_manifest
 from vrp.running.model_run import (
@@ -55,14 +57,28 @@ def run(context: StageContext) -> None:
     check_same_model(answered, provenance)
     from vrp.vlm.decode import CaptureSpec, run_batch
 
+    images = StudyImages(study.data)
+    # The task decides how long the answer may be.
+    shown = {
+        item_id: (item.question, item.task, images.blank_key(images.size(item), vlm))
+        for item_id, item in asked.items()
+    }
+    runs = alike(shown, given)
     batches = ItemBatches(
-        vlm, asked, StudyImages(study.data),
-        batch_size=context.batch_size, blank=True, given=given, max_new_tokens=max_new_tokens,
+        vlm, {item_id: asked[item_id] for item_id in runs}, images,
+        batch_size=context.batch_size, blank=True,
+        given={item_id: scored for item_id, (scored, _) in runs.items()},
+        max_new_tokens=max_new_tokens,
     )  # fmt: skip
     spec = CaptureSpec(hidden=tuple(extract.positions))
 
     def compute(ids: Batch) -> BatchTables:
-        captures = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=max_new_tokens)
+        run = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=max_new_tokens)
+        captures = [
+            result_of(capture, runs[capture.item_id][0], item_id, given[item_id])
+            for capture in run
+            for item_id in runs[capture.item_id][1]
+        ]
         return (
             answer_rows(captures, asked, study.scoring),
             hidden_rows(captures, dtype=hidden_dtype),
@@ -79,6 +95,7 @@ def run(context: StageContext) -> None:
         compute,
         provenance=provenance,
         description=context.label,
+        answers=lambda ids: sum(len(runs[item_id][1]) for item_id in ids),
     )
 
 
