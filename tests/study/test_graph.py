@@ -15,7 +15,7 @@ from vrp.errors import InputError
 from vrp.study.command import command_line, path_options
 from vrp.study.context import UndeclaredError, restricted
 from vrp.study.declarations import EXECUTION_KEYS, Stage
-from vrp.study.graph import BOXES, LISTS, MADE_BY, STAGE, STAGES
+from vrp.study.graph import BOXES, LISTS, MADE_BY, STAGE, STAGES, n_stages_behind
 from vrp.study.keys import stage_config, value_of
 from vrp.study.layout import StudyLayout
 from vrp.study.reference import stages_page
@@ -220,3 +220,10 @@ def test_a_stage_that_is_switched_off_has_no_jobs_and_no_files():
 
 def test_the_page_of_stages_is_up_to_date():
     assert (ROOT / "docs" / "stages.md").read_text(encoding="utf-8") == stages_page()
+
+
+def test_what_the_longest_chain_waits_for_comes_first():
+    # extract, blind, metrics, probes, ablate, effects, figures, report
+    assert n_stages_behind("extract") == 7
+    assert n_stages_behind("report") == n_stages_behind("explorer") == 0
+    assert n_stages_behind("blind") > n_stages_behind("probes") > n_stages_behind("mask")

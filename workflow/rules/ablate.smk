@@ -16,6 +16,7 @@ rule ablate:
         RULES.log("ablate"),
     benchmark:
         RULES.benchmark("ablate")
+    priority: RULES.priority("ablate")
     conda:
         "../../envs/environment.yaml"
     threads: 1

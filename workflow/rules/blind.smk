@@ -15,6 +15,7 @@ rule blind:
         RULES.log("blind"),
     benchmark:
         RULES.benchmark("blind")
+    priority: RULES.priority("blind")
     conda:
         "../../envs/environment.yaml"
     threads: 1

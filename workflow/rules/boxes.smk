@@ -16,6 +16,7 @@ rule boxes:
         RULES.log("boxes"),
     benchmark:
         RULES.benchmark("boxes")
+    priority: RULES.priority("boxes")
     localrule: True
     conda:
         "../../envs/environment.yaml"

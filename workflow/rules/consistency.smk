@@ -15,6 +15,7 @@ rule consistency:
         RULES.log("consistency"),
     benchmark:
         RULES.benchmark("consistency")
+    priority: RULES.priority("consistency")
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -13,6 +13,7 @@ rule effects:
         RULES.log("effects"),
     benchmark:
         RULES.benchmark("effects")
+    priority: RULES.priority("effects")
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -17,6 +17,7 @@ rule explorer:
         RULES.log("explorer"),
     benchmark:
         RULES.benchmark("explorer")
+    priority: RULES.priority("explorer")
     conda:
         "../../envs/environment.yaml"
     threads: 1

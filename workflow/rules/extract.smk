@@ -15,6 +15,7 @@ rule extract:
         RULES.log("extract"),
     benchmark:
         RULES.benchmark("extract")
+    priority: RULES.priority("extract")
     conda:
         "../../envs/environment.yaml"
     threads: 1

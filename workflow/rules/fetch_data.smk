@@ -16,6 +16,7 @@ rule fetch_data:
         RULES.log("fetch_data"),
     benchmark:
         RULES.benchmark("fetch_data")
+    priority: RULES.priority("fetch_data")
     localrule: True
     conda:
         "../../envs/environment.yaml"

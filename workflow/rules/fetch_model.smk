@@ -15,6 +15,7 @@ rule fetch_model:
         RULES.log("fetch_model"),
     benchmark:
         RULES.benchmark("fetch_model")
+    priority: RULES.priority("fetch_model")
     localrule: True
     conda:
         "../../envs/environment.yaml"

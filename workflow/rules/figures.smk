@@ -13,6 +13,7 @@ rule figures:
         RULES.log("figures"),
     benchmark:
         RULES.benchmark("figures")
+    priority: RULES.priority("figures")
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -22,6 +22,7 @@ rule gather:
         RULES.benchmark("gather")
     wildcard_constraints:
         stage=RULES.lists_of("gather"),
+    priority: RULES.priority("gather")
     localrule: True
     conda:
         "../../envs/environment.yaml"

@@ -16,6 +16,7 @@ rule mask:
         RULES.log("mask"),
     benchmark:
         RULES.benchmark("mask")
+    priority: RULES.priority("mask")
     conda:
         "../../envs/environment.yaml"
     threads: 1

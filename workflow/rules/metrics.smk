@@ -13,6 +13,7 @@ rule metrics:
         RULES.log("metrics"),
     benchmark:
         RULES.benchmark("metrics")
+    priority: RULES.priority("metrics")
     conda:
         "../../envs/environment.yaml"
     threads: 1

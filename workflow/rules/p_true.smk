@@ -15,6 +15,7 @@ rule p_true:
         RULES.log("p_true"),
     benchmark:
         RULES.benchmark("p_true")
+    priority: RULES.priority("p_true")
     conda:
         "../../envs/environment.yaml"
     threads: 1

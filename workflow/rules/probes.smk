@@ -13,6 +13,7 @@ rule probes:
         RULES.log("probes"),
     benchmark:
         RULES.benchmark("probes")
+    priority: RULES.priority("probes")
     conda:
         "../../envs/environment.yaml"
     threads: 1

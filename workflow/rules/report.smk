@@ -30,6 +30,7 @@ rule report:
         RULES.log("report"),
     benchmark:
         RULES.benchmark("report")
+    priority: RULES.priority("report")
     conda:
         "../../envs/environment.yaml"
     threads: 1

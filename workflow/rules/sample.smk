@@ -13,6 +13,7 @@ rule sample:
         RULES.log("sample"),
     benchmark:
         RULES.benchmark("sample")
+    priority: RULES.priority("sample")
     localrule: True
     conda:
         "../../envs/environment.yaml"

@@ -16,6 +16,7 @@ rule trace:
         RULES.log("trace"),
     benchmark:
         RULES.benchmark("trace")
+    priority: RULES.priority("trace")
     conda:
         "../../envs/environment.yaml"
     threads: 1

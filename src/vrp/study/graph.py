@@ -9,6 +9,8 @@ Paths are relative to the study's folder; `{model}` and `{shard}` stand for the 
 and of a shard. Nothing heavy is imported: the workflow reads this while it plans.
 """
 
+from functools import cache
+
 from vrp.config.study import StudyConfig
 from vrp.interventions.masking import mask_conditions
 from vrp.study.declarations import Artifact, Cost, Sizes, Stage
@@ -491,3 +493,11 @@ LISTS: dict[str, Artifact] = {
 
 LIST_OF: dict[Artifact, Stage] = {listed: STAGE[name] for name, listed in LISTS.items()}
 """The stage whose shards a list holds."""
+
+
+@cache
+def n_stages_behind(name: str) -> int:
+    """Stages of the longest chain that waits for a stage."""
+    made = set(STAGE[name].writes)
+    behind = [n_stages_behind(stage.name) for stage in STAGES if made.intersection(stage.reads)]
+    return 1 + max(behind) if behind else 0

@@ -12,7 +12,7 @@ from vrp.planning.study_checks import check_names
 from vrp.study.command import command_line, path_options
 from vrp.study.declarations import Artifact, Stage
 from vrp.study.digests import by_module, job_definitions, shared_definitions
-from vrp.study.graph import ITEMS, LIST_OF, LISTS, MADE_BY, STAGE
+from vrp.study.graph import ITEMS, LIST_OF, LISTS, MADE_BY, STAGE, n_stages_behind
 from vrp.study.keys import stage_config
 from vrp.study.layout import StudyLayout, gather_rule
 from vrp.workflow.report_entries import with_report_entry
@@ -75,6 +75,12 @@ class StudyRules:
         if rule.startswith("gather"):
             return "/{model}/{stage}"
         return {"study": "", "model": "/{model}", "shard": "/{model}/{shard}"}[STAGE[rule].per]
+
+    def priority(self, rule: str) -> int:
+        """How soon a rule's jobs are to run where several can: by how many stages wait in a row."""
+        if rule.startswith("gather"):  # it takes a second, and some stage waits for it
+            return 1 + max(map(n_stages_behind, STAGE))
+        return n_stages_behind(rule)
 
     def command(self, stage: str) -> str:
         """Shell command of a stage's rule."""
