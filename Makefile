@@ -34,7 +34,7 @@ venv: ## Install the pinned environment into .venv, unless it exists
 
 .PHONY: demo
 demo: venv ## Run the default study and print its result
-	@echo "The demo takes 10 to 25 minutes on two cores; after Ctrl-C, run make demo again to resume."
+	@echo "The demo takes 7 to 20 minutes on two cores; after Ctrl-C, run make demo again to resume."
 	@$(ACTIVE) snakemake --cores $(CORES) --quiet host reason
 
 .PHONY: test
