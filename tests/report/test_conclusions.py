@@ -526,6 +526,9 @@ def test_causal_verdicts(patches, neurons, lead, verdict):
     answer = conclude_interventions([intervened(patches, neurons)])
     assert answer.lead == lead
     assert answer.verdicts == {"m": verdict}
+    of_patches, of_neurons = answer.parts["m"].values()
+    words = f"Attended patches: {of_patches}; few neurons: {of_neurons}"
+    assert words == lead or (of_patches == of_neurons and lead.lower().startswith(of_patches))
 
 
 def test_causal_states_top_random_and_difference():
@@ -773,6 +776,18 @@ def test_the_brief_answer_is_one_short_sentence_with_the_strongest_number():
     for answer in four_conclusions([*models, evidence()]):
         assert len(answer.brief.split()) <= 30
         assert sum(character.isdigit() for character in answer.brief) <= 8
+
+
+def test_the_brief_answer_names_a_model_whose_least_attended_tokens_matter():
+    effects = {
+        ("mask", "bottom_30"): COSTS,
+        ("mask", "bottom_30 - random_30"): COSTS,
+        ("mask", "random_30"): SPARES,
+        ("mask", "top_30"): COSTS,
+        ("mask", "top_30 - random_30"): WIDE,
+    }
+    brief = conclude_interventions([evidence("m", effects=effects)]).brief
+    assert brief.endswith(" In m the least attended ones matter: −5.0 pp beyond random.")
 
 
 def test_guards_stand_beside_the_estimate_that_decides():

@@ -5,6 +5,7 @@ What a claim may say is decided in `vrp.estimates.verdicts`; here it is put into
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from scipy.stats import norm
@@ -64,6 +65,8 @@ class Conclusion(NamedTuple):
     """The answer and its strongest number, in one short sentence."""
     guards: Mapping[str, Sequence[Guard]]
     """Model → the guards of the estimate that decides."""
+    parts: Mapping[str, Mapping[str, Verdict]] = MappingProxyType({})
+    """Model → what its verdict is made of, where the question asks for several things."""
 
     @property
     def body(self) -> str:
@@ -588,6 +591,7 @@ def conclude_interventions(
         short_answer(found, differ=_differ(models, intervention, between_models or {}))
         for found, intervention in ((patches, "mask"), (neurons, "ablate"))
     )
+    least = _beyond_random(models, "bottom")
     lead = f"{of_patches}, for both attended patches and few neurons"
     if of_patches != of_neurons:
         first, second = (text[:1].lower() + text[1:] for text in (of_patches, of_neurons))
@@ -600,7 +604,7 @@ def conclude_interventions(
                 None,
                 [
                     clauses(patches, _PATCHES),
-                    clauses(_beyond_random(models, "bottom"), _LEAST_ATTENDED),
+                    clauses(least, _LEAST_ATTENDED),
                     clauses(_beyond_random(models, "object"), _OBJECT),
                     clauses(neurons, _NEURONS),
                     clauses([found for one in models if (found := _steered(one))], _STEERING),
@@ -612,21 +616,34 @@ def conclude_interventions(
             patch.model: _joint({patch.verdict, neuron.verdict})
             for patch, neuron in zip(patches, neurons, strict=True)
         },
-        _brief_effect(lead, [*patches, *neurons]),
+        _brief_effect(lead, [*patches, *neurons], least),
         {},
-    )
+        {
+            patch.model: {
+                "attended patches": Verdict(patch.verdict), "few neurons": Verdict(neuron.verdict)
+            }
+            for patch, neuron in zip(patches, neurons, strict=True)
+        },
+    )  # fmt: skip
 
 
-def _brief_effect(lead: str, findings: Sequence[Finding]) -> str:
-    """Add the largest specificity of all models to the short answer."""
+def _brief_effect(lead: str, findings: Sequence[Finding], least: Sequence[Finding]) -> str:
+    """Add the largest specificity of all models to the short answer, and what contradicts it: that
+    hiding the least attended tokens costs more than random ones."""
     known = [finding for finding in findings if finding.number is not None and finding.what]
     if not known:
         return f"{lead}."
     largest = max(known, key=lambda one: abs(_value(one)))
-    return (
-        f"{lead}. Largest: {largest.what} in {largest.model}, "
-        f"{decimal(_value(largest), 1, signed=True)} pp beyond random."
-    )
+    text = f"{lead}. Largest: {largest.what} in {largest.model}, {_points_beyond(largest)}."
+    costly = [finding for finding in least if finding.verdict is Standing.BELOW]
+    if costly:
+        most = min(costly, key=_value)
+        text += f" In {most.model} the least attended ones matter: {_points_beyond(most)}."
+    return text
+
+
+def _points_beyond(finding: Finding) -> str:
+    return f"{decimal(_value(finding), 1, signed=True)} pp beyond random"
 
 
 def _differ(

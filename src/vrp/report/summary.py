@@ -66,6 +66,10 @@ def study_summary(
                 "brief": conclusion.brief,
                 "short": conclusion.lead,
                 "verdicts": {model: str(verdict) for model, verdict in conclusion.verdicts.items()},
+                "parts": {
+                    model: {part: str(verdict) for part, verdict in parts.items()}
+                    for model, parts in conclusion.parts.items()
+                },
             }
             for conclusion in conclusions
         ],
