@@ -122,6 +122,7 @@ def test_threshold_and_fifths_by_hand():
                 "score": entropy,
                 "correct": entropy < 60,
                 "group": [f"{n // 2:02.0f}" for n in entropy],
+                "task": np.where(entropy < 40, "existence", "counting"),
             }
         )
     }
@@ -134,8 +135,30 @@ def test_threshold_and_fifths_by_hand():
     assert [bar.value for bar in found.fifths] == [0.0, 0.0, 1.0, 1.0, 1.0]
     assert [(bar.n, bar.n_groups) for bar in found.fifths] == [(20, 10)] * 5
     rows = {row[0].text: row[1] for row in decision_table([decision], {}).rows}
-    assert "threshold: at most 79.200 nat" in rows["accuracy when 80% are answered"].detail
+    assert "threshold: at most 79.200 nat" in rows["accuracy of the 80% most confident"].detail
+    # Entropies 40 to 49 are the counting questions among the lower half: 10 of 60, all right.
+    assert rows["answered of each task, at 50%"].text == (
+        "counting 17% (100% right), existence 100% (100% right)"
+    )
+    assert rows["answered of each task, at 80%"].text == (
+        "counting 67% (50% right), existence 100% (100% right)"
+    )
     assert rows["accuracy by confidence"].detail == "0% · 0% · 100% · 100% · 100%"
+
+
+def test_a_task_of_which_no_question_passes_is_named():
+    """Token confidence that knows the task: no counting question is among the upper half."""
+    log_p = -np.arange(100.0) / 100
+    task = np.where(log_p > -0.6, "existence", "counting")
+    columns = {"score": log_p, "correct": log_p > -0.8, "group": [f"{p}" for p in log_p]}
+    values = {"token_confidence": pl.DataFrame({**columns, "task": task})}
+    decision = decide(model({"token_confidence": BEST}, shares=SHARES), values)
+    line = decision_lines("s", [decision])[2]
+    assert "among the 50%: 90.0% (threshold: at least −0.495 nat, probability 0.61; " in line
+    assert "no counting question is among them)" in line
+    assert "no existence" not in line
+    rows = {row[0].text: row[1].text for row in decision_table([decision], {}).rows}
+    assert rows["answered of each task, at 50%"] == "counting none, existence 83% (100% right)"
 
 
 def test_fifths_part_equal_scores_at_random():
@@ -146,6 +169,7 @@ def test_fifths_part_equal_scores_at_random():
             "score": np.ones(n),
             "correct": np.arange(n) < 300,
             "group": [str(item) for item in range(n)],
+            "task": ["existence"] * n,
         }
     )
     found = decide(model({"self_consistency": BEST}), {"self_consistency": values}).recommended
@@ -164,7 +188,7 @@ def test_what_tells_less_is_named():
     lines = decision_lines("s", [decision])
     assert lines[1].startswith("m: 72.0% right. Signal to use: token confidence P_tok (AUROC 0.84)")
     assert lines[1].endswith("it costs nothing: it is read with the answer.")
-    assert "Right when 80% are answered: 81.0%; 50%: 90.0%." in lines[2]
+    assert "Right among the 80% most confident: 81.0%; among the 50%: 90.0%." in lines[2]
     assert "Do not rely on attention maps" in lines[2]
 
 

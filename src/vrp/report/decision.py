@@ -40,6 +40,15 @@ FIFTHS = 5
 """Groups of equal size in which accuracy is shown, from the least confident to the most."""
 
 
+class Answered(NamedTuple):
+    """The items of one task that a threshold lets pass."""
+
+    share: float
+    """Of the task's items."""
+    accuracy: float
+    """Share of right answers among them; NaN where none passes."""
+
+
 class Recommendation(NamedTuple):
     """The cheapest predictor that is about as good as the best one."""
 
@@ -64,6 +73,8 @@ class Recommendation(NamedTuple):
     """Whether larger values mean more confidence."""
     fifths: tuple[Bar, ...]
     """Accuracy in fifths of the items, the least confident first; empty where it is not known."""
+    by_task: Mapping[int, Mapping[str, Answered]]
+    """Percent → task → what the threshold lets pass of it; empty where there are no values."""
 
 
 class Decision(NamedTuple):
@@ -100,25 +111,29 @@ class Decision(NamedTuple):
             "accuracy_at_80": self.at_80.as_json() if self.at_80 else None,
             "accuracy_at_50": self.at_50.as_json() if self.at_50 else None,
             "fifths": [bar._asdict() for bar in found.fifths] if found else [],
+            "answered_by_task": {
+                str(share): {task: plain(one._asdict()) for task, one in by_task.items()}
+                for share, by_task in (found.by_task if found else {}).items()
+            },
             "tells_less": list(self.weaker),
         }
 
 
 Values = Mapping[str, pl.DataFrame]
-"""Predictor → `score`, `correct` and `group` of the items that have them."""
+"""Predictor → `score`, `correct`, `group` and `task` of the items that have them."""
 
 
 def read_values(model: ModelResults) -> Values:
     """Return the values of every signal, and the out-of-fold scores of every probe."""
     signals = model.table(signal_table())
-    judged = signals.select("item_id", "correct", "group").drop_nulls()
+    judged = signals.select("item_id", "correct", "group", "task").drop_nulls()
     found = {
-        name: signals.select("correct", "group", score=name).drop_nulls().drop_nans()
+        name: signals.select("correct", "group", "task", score=name).drop_nulls().drop_nans()
         for name in SIGNALS
     }
     scores = model.table(PREDICTIONS).join(judged, on="item_id")
     for (name,), rows in scores.partition_by("probe", as_dict=True).items():
-        found[str(name)] = rows.select("correct", "group", "score").drop_nans()
+        found[str(name)] = rows.select("correct", "group", "task", "score").drop_nans()
     return found
 
 
@@ -138,13 +153,16 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
     name = choice.predictor
     runs = runs_of(model, name)
     rises = name not in SIGNALS or SIGNALS[name].reliable_when != "low"
-    known = values.get(name, pl.DataFrame({"score": [], "correct": [], "group": []}))
+    known = values.get(name, pl.DataFrame({"score": [], "correct": [], "group": [], "task": []}))
     score = known["score"].to_numpy().astype(np.float64) * (1 if rises else -1)
+    thresholds = _thresholds(score)
     recommended = Recommendation(
         name, choice.auroc, cost_of(model, name).words,
         total_forwards(runs, answer_tokens=model.answer_tokens, k=model.k), runs,
-        choice.best, choice.best_auroc, _thresholds(score, rises=rises), rises,
+        choice.best, choice.best_auroc,
+        {share: least if rises else -least for share, least in thresholds.items()}, rises,
         _fifths(known[_ascending(score)]),
+        {share: _by_task(known, score >= least) for share, least in thresholds.items()},
     )  # fmt: skip
     at_80, at_50 = (
         model.metric(name, f"accuracy_at_{share}", POOLED)
@@ -154,11 +172,24 @@ def decide(model: ModelEvidence, values: Values) -> Decision:
     return Decision(model.name, accuracy, recommended, at_80, at_50, _weaker(model, name), verdict)
 
 
-def _thresholds(score: NDArray[np.float64], *, rises: bool) -> dict[int, float]:
+def _thresholds(score: NDArray[np.float64]) -> dict[int, float]:
+    """Percent → least score of the most confident items that make up this share."""
     if not len(score):
         return {}
-    least = {share: float(np.quantile(score, 1 - share / 100)) for share in SHARES}
-    return {share: value if rises else -value for share, value in least.items()}
+    return {share: float(np.quantile(score, 1 - share / 100)) for share in SHARES}
+
+
+def _by_task(known: pl.DataFrame, passes: NDArray[np.bool_]) -> dict[str, Answered]:
+    """What passes of each task, in the order of the tasks' names."""
+    tasks = known["task"].to_numpy()
+    correct = known["correct"].to_numpy()
+    found = {}
+    for task in np.unique(tasks).tolist():
+        own = tasks == task
+        right = correct[own & passes]
+        accuracy = float(right.mean()) if right.size else math.nan
+        found[task] = Answered(float(passes[own].mean()), accuracy)
+    return found
 
 
 def _ascending(score: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -229,10 +260,20 @@ def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
         [name_cell("its cost", "beyond the answer"), *(_cost_cell(d, times) for d in decisions)],
         *(
             [
-                name_cell(f"accuracy when {share}% are answered", "the most confident"),
+                name_cell(
+                    f"accuracy of the {share}% most confident", "the others are not answered"
+                ),
                 *(_answered_cell(one, share) for one in decisions),
             ]
             for share in SHARES
+        ),
+        *(
+            [
+                name_cell(f"answered of each task, at {share}%", "and how many of these are right"),
+                *(_by_task_cell(one, share) for one in decisions),
+            ]
+            for share in SHARES
+            if any(len(_answered_of(one, share)) > 1 for one in decisions)
         ),
         [
             name_cell("accuracy by confidence", "fifths, the least confident first"),
@@ -316,13 +357,35 @@ def _answered_cell(decision: Decision, share: int) -> Cell:
     return cell._replace(detail=f"{cell.detail}; {threshold}") if threshold else cell
 
 
+def _answered_of(decision: Decision, share: int) -> Mapping[str, Answered]:
+    return decision.recommended.by_task.get(share, {}) if decision.recommended else {}
+
+
+def _by_task_cell(decision: Decision, share: int) -> Cell:
+    """Such as `existence 99% (86% right), counting none`: one threshold may leave out a task."""
+    parts = [
+        f"{task} {decimal(100 * one.share, 0)}% ({decimal(100 * one.accuracy, 0)}% right)"
+        if one.share
+        else f"{task} none"
+        for task, one in _answered_of(decision, share).items()
+    ]
+    return Cell(", ".join(parts)) if parts else Cell(NONE, kind="muted")
+
+
 def _threshold_in_words(found: Recommendation | None, share: int) -> str:
-    """Such as `threshold: at least −0.633 nat`; empty where there is none."""
+    """Such as `threshold: at least −0.633 nat, probability 0.53`; empty where there is none."""
     if found is None or share not in found.thresholds:
         return ""
     side = "at least" if found.rises else "at most"
     unit = SIGNALS[found.predictor].unit if found.predictor in SIGNALS else "1"
-    return f"threshold: {side} {decimal(found.thresholds[share], 3)} {unit}".removesuffix(" 1")
+    least = found.thresholds[share]
+    text = f"threshold: {side} {decimal(least, 3)} {unit}".removesuffix(" 1")
+    return f"{text}, probability {decimal(math.exp(least))}" if _is_log(found.predictor) else text
+
+
+def _is_log(predictor: str) -> bool:
+    """Whether a signal is the logarithm of a probability."""
+    return predictor == "token_confidence" or predictor.endswith("log_probability")
 
 
 def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
@@ -339,7 +402,7 @@ def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
         lines += [
             f"{one.model}: {accuracy} right. Signal to use: {predictor_label(found.predictor)} "
             f"(AUROC {decimal(found.auroc.value)}); it costs {found.cost}.",
-            f"  Right when 80% are answered: {_plain_answered(one, 80)}; 50%: "
+            f"  Right among the 80% most confident: {_plain_answered(one, 80)}; among the 50%: "
             f"{_plain_answered(one, 50)}."
             + (f" Do not rely on {'; '.join(one.weaker)}." if one.weaker else ""),
         ]
@@ -349,6 +412,9 @@ def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
 def _plain_answered(decision: Decision, share: int) -> str:
     accuracy = _plain_share({80: decision.at_80, 50: decision.at_50}[share])
     threshold = _threshold_in_words(decision.recommended, share)
+    none_of = [task for task, one in _answered_of(decision, share).items() if not one.share]
+    if none_of:
+        threshold += f"; no {' and no '.join(none_of)} question is among them"
     return f"{accuracy} ({threshold})" if threshold else accuracy
 
 
