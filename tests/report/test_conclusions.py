@@ -169,7 +169,7 @@ def test_a_stratum_that_points_the_other_way_is_named():
     assert "failed: all strata" in answer.body
     guard = next(g for g in answer.guards["m"] if g.name == "all strata")
     assert guard.number == BELOW
-    assert guard.measure.endswith(", counting")
+    assert guard.where == "counting"
     # Below 0.5 by its interval, and not beside all other signals: it may point the other way.
     metrics["spatial_entropy", "auroc", "counting"] = BELOW._replace(p_adjusted=0.2)
     model = replace(evidence(metrics=metrics), tasks=("existence", "counting", "spatial"))
@@ -526,9 +526,10 @@ def test_causal_verdicts(patches, neurons, lead, verdict):
     answer = conclude_interventions([intervened(patches, neurons)])
     assert answer.lead == lead
     assert answer.verdicts == {"m": verdict}
-    of_patches, of_neurons = answer.parts["m"].values()
-    words = f"Attended patches: {of_patches}; few neurons: {of_neurons}"
-    assert words == lead or (of_patches == of_neurons and lead.lower().startswith(of_patches))
+    words = answer.reasons["m"]
+    of_patches, of_neurons = (part.partition(": ")[2] for part in words.split("; "))
+    same = of_patches == of_neurons
+    assert lead.lower().startswith(of_patches) if same else words == lead[:1].lower() + lead[1:]
 
 
 def test_causal_states_top_random_and_difference():
@@ -796,4 +797,14 @@ def test_guards_stand_beside_the_estimate_that_decides():
         (name, Outcome.HOLDS)
         for name in ("within one answer", "all strata", "question only", "answer only")
     ]
-    assert not answer.guards["two"]
+    assert answer.reasons["one"] == "spatial entropy H_s, AUROC 0.70"
+    assert "two" not in answer.guards
+
+
+def test_what_does_not_differ_from_chance_has_a_reason_and_no_guards():
+    models = [evidence("no", metrics={"spatial_entropy": CHANCE}),
+              evidence("open", metrics={"spatial_entropy": OPEN})]  # fmt: skip
+    answer = conclude_attention(models)
+    assert not answer.guards
+    assert answer.reasons["no"].startswith("equivalent to chance: spatial entropy H_s, AUROC 0.5")
+    assert answer.reasons["open"].startswith("neither shown nor excluded: spatial entropy H_s")

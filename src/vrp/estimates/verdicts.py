@@ -79,6 +79,8 @@ class Guard(NamedTuple):
     baseline: bool = False
     """Whether it compares with a simple baseline: that this tells as much is no proof that the
     claim is false."""
+    where: str = ""
+    """The stratum that the estimate is of; empty: all strata."""
 
 
 class Claim(NamedTuple):

@@ -60,7 +60,7 @@ def _strata(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> G
     """
     rises = number.value >= 0.5
     known = {scope: one for scope, one in model.strata(predictor).items() if one.defined}
-    name, measure = "all strata", "AUROC in the stratum that agrees least"
+    name, measure = "all strata", "AUROC in the weakest stratum, none may point the other way"
     if not known:
         return Guard(name, Outcome.NOT_RUN, None, measure)
     against = Standing.BELOW if rises else Standing.ABOVE
@@ -70,20 +70,20 @@ def _strata(model: ModelEvidence, predictor: str, number: ReportedEstimate) -> G
         outcome = Outcome.UNSETTLED
     if any(standing(one, null=0.5) is against for one in known.values()):
         outcome = Outcome.FAILS
-    return Guard(name, outcome, known[worst], f"{measure}, {worst}")
+    return Guard(name, outcome, known[worst], measure, where=worst)
 
 
 def _beyond_baseline(model: ModelEvidence, predictor: str, baseline: str) -> Guard:
     number = model.beyond_baselines.get((predictor, baseline))
     outcome = above(number, 0.0, model.margins.auroc)
-    measure = "its AUROC minus this one’s"
+    measure = "its AUROC minus this baseline’s"
     return Guard(predictor_label(baseline), outcome, number, measure, baseline=True)
 
 
 def _beyond_rival(model: ModelEvidence, rival: str, name: str) -> Guard:
     number = model.contrasts.get(rival)
     scope = ", all items" if rival == TASK_ONLY else ""
-    measure = f"AUROC of the probe minus this one’s{scope}"
+    measure = f"AUROC of the probe minus this baseline’s{scope}"
     outcome = above(number, 0.0, model.margins.auroc)
     return Guard(name, outcome, number, measure, baseline=True)
 
@@ -96,7 +96,10 @@ def _permuted_labels(model: ModelEvidence) -> Guard:
     number = model.auroc(PERMUTED_LINEAR_BEST)
     rank = model.probe(PERMUTED_LINEAR_BEST, "rank_p", WITHIN_STRATA)
     return Guard(
-        "permuted labels", _at_chance(number, rank), number, "mean AUROC of probes so fitted"
+        "permuted labels",
+        _at_chance(number, rank),
+        number,
+        "mean AUROC of probes fitted to shuffled labels",
     )
 
 

@@ -3,6 +3,7 @@
 from vrp.estimates.predictors import predictor_kind
 from vrp.estimates.verdicts import (
     Claim,
+    Guard,
     Outcome,
     Verdict,
     is_noticeable,
@@ -13,7 +14,7 @@ from vrp.estimates.verdicts import (
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
 from vrp.report.numbers import decimal, listed
-from vrp.report.tabular import Cell
+from vrp.report.tabular import Cell, estimate_cell
 
 
 def shortcoming(claim: Claim, verdict: Verdict) -> str:
@@ -52,3 +53,9 @@ def verdict_cell(model: ModelEvidence, predictor: str) -> Cell:
     words = shortcoming(claim, verdict)
     detail = smallest_detectable(claim) if words == "undecided" else ""
     return Cell(words, detail, "bad" if verdict is Verdict.NO else "muted")
+
+
+def guard_cell(guard: Guard, *, signed: bool) -> Cell:
+    """The estimate that decides a guard, and the stratum that it is of."""
+    cell = estimate_cell(guard.number, signed=signed)
+    return cell._replace(detail=f"{cell.detail}; {guard.where}") if guard.where else cell

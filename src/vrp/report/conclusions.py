@@ -5,7 +5,6 @@ What a claim may say is decided in `vrp.estimates.verdicts`; here it is put into
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple
 
 from scipy.stats import norm
@@ -64,9 +63,10 @@ class Conclusion(NamedTuple):
     brief: str
     """The answer and its strongest number, in one short sentence."""
     guards: Mapping[str, Sequence[Guard]]
-    """Model → the guards of the estimate that decides."""
-    parts: Mapping[str, Mapping[str, Verdict]] = MappingProxyType({})
-    """Model → what its verdict is made of, where the question asks for several things."""
+    """Model → the guards of the estimate that decides, where it differs from chance: what does not
+    needs no guard."""
+    reasons: Mapping[str, str]
+    """Model → what its verdict rests on, in a few words."""
 
     @property
     def body(self) -> str:
@@ -90,8 +90,28 @@ def _conclude(
     verdicts = {finding.model: Verdict(finding.verdict) for finding in findings}
     told = tuple(part for part in parts if part)
     lead = short_answer(findings, differ=_one_signal_differs(models, findings)) + remark
-    guards = {finding.model: finding.guards for finding in findings}
-    return Conclusion(question, lead, told, verdicts, _brief(lead, findings), guards)
+    differing = [finding for finding in findings if finding.number and _tells(finding.number)]
+    guards = {finding.model: finding.guards for finding in differing}
+    reasons = {finding.model: _in_few_words(finding) for finding in findings}
+    return Conclusion(question, lead, told, verdicts, _brief(lead, findings), guards, reasons)
+
+
+def _in_few_words(finding: Finding) -> str:
+    """Which predictor decides, and its AUROC; or what could have been found."""
+    number = finding.number
+    if number is None or not finding.what:
+        return ""
+    named = f"{finding.what}, AUROC {decimal(number.value)}"
+    if _tells(number):
+        return named
+    if finding.verdict is Verdict.NO:
+        return f"equivalent to chance: {named} at most"
+    return f"neither shown nor excluded: {named}{_detectable(number)}"
+
+
+def _detectable(number: ReportedEstimate) -> str:
+    could = number.resolvable
+    return f"; detectable from {decimal(0.5 + could)}" if could < 0.5 else ""
 
 
 def _one_signal_differs(models: Sequence[ModelEvidence], findings: Sequence[Finding]) -> bool:
@@ -294,7 +314,8 @@ def _object_clause(models: Sequence[ModelEvidence]) -> str:
         return ""
     return (
         "the share of attention on the object that the question asks for, minus the object's share "
-        f"of the image, is {listed(parts)}"
+        f"of the image, is {listed(parts)}; it needs the objects’ boxes, so it is not one of the "
+        "attention signals above"
     )
 
 
@@ -619,12 +640,10 @@ def conclude_interventions(
         _brief_effect(lead, [*patches, *neurons], least),
         {},
         {
-            patch.model: {
-                "attended patches": Verdict(patch.verdict), "few neurons": Verdict(neuron.verdict)
-            }
+            patch.model: f"attended patches: {patch.verdict}; few neurons: {neuron.verdict}"
             for patch, neuron in zip(patches, neurons, strict=True)
         },
-    )  # fmt: skip
+    )
 
 
 def _brief_effect(lead: str, findings: Sequence[Finding], least: Sequence[Finding]) -> str:

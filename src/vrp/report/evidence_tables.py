@@ -13,7 +13,7 @@ from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.conditions import Condition, Contrast, StudyConditions
 from vrp.interventions.tracing import KINDS
 from vrp.probing.labels import LINEAR, LINEAR_BEST, TRANSFER
-from vrp.report.claim_words import verdict_cell
+from vrp.report.claim_words import guard_cell, verdict_cell
 from vrp.report.evidence import StudyEvidence
 from vrp.report.numbers import NONE, decimal, p_value, percent, thousands
 from vrp.report.tabular import (
@@ -194,7 +194,7 @@ def guards_table(models: Sequence[ModelEvidence]) -> Table:
                 cells += [missing(), Cell("")]
                 continue
             signed = "minus" in here.measure
-            cells.append(estimate_cell(here.number, signed=signed))
+            cells.append(guard_cell(here, signed=signed))
             unsettled = here.outcome is Outcome.UNSETTLED
             detail = _resolution(here.number) if unsettled else ""
             cells.append(Cell(here.outcome, detail, _OUTCOME_KINDS.get(here.outcome, "")))

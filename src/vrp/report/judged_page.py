@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from vrp.estimates.judged_confidences import JudgedConfidences, ScoreJudgement
 from vrp.estimates.verdicts import Standing, Verdict, size_of, standing
+from vrp.report.claim_words import guard_cell
 from vrp.report.figures import Figure
 from vrp.report.judged_confidences import (
     auroc_heading,
@@ -211,7 +212,7 @@ def _guards_table(judged: JudgedConfidences) -> Table:
             signed = "minus" in guard.measure
             rows.append([
                 name_cell(one.name), Cell(guard.name, guard.measure),
-                estimate_cell(guard.number, signed=signed), Cell(str(guard.outcome)),
+                guard_cell(guard, signed=signed), Cell(str(guard.outcome)),
             ])  # fmt: skip
     return Table(
         ["score", "guard", "estimate", "outcome"], without_repeats(rows), text_columns=(1,)

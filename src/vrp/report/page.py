@@ -295,8 +295,8 @@ def _limits(study: StudyEvidence) -> list[str]:
         "greedy decoding, and do not include the variation over prompts and seeds. The spread "
         "between random sets of neurons is included in the intervals of comparisons with them.",
         "“No” means that an equivalence test shows a difference smaller than the margin, or that "
-        "the estimate fails a guard. One that only tells no more than a baseline, such as the "
-        "question alone, is undecided. A small effect within the margin may still exist.",
+        "the estimate fails a guard. A signal that is only no better than a baseline, such as "
+        "the question alone, is undecided. A small effect within the margin may still exist.",
         "The best layer is chosen on training folds. The curve over layers and its highest layer "
         "are shown for orientation and are not corrected for selection.",
         "The gap between the best probe and the best output signal selects that signal on the "

@@ -66,10 +66,7 @@ def study_summary(
                 "brief": conclusion.brief,
                 "short": conclusion.lead,
                 "verdicts": {model: str(verdict) for model, verdict in conclusion.verdicts.items()},
-                "parts": {
-                    model: {part: str(verdict) for part, verdict in parts.items()}
-                    for model, parts in conclusion.parts.items()
-                },
+                "reasons": dict(conclusion.reasons),
             }
             for conclusion in conclusions
         ],
@@ -155,7 +152,7 @@ def _model(model: ModelEvidence) -> dict[str, Any]:
         "probe": _probe(model),
         "guards": {
             guard.name: {"outcome": guard.outcome, "measure": guard.measure,
-                         "estimate": _json(guard.number)}
+                         "stratum": guard.where or None, "estimate": _json(guard.number)}
             for guard in guards(model)
         },
         "interventions": _interventions(model),
