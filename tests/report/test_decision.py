@@ -189,7 +189,7 @@ def test_what_tells_less_is_named():
     assert lines[1].startswith("m: 72.0% right. Signal to use: token confidence P_tok (AUROC 0.84)")
     assert lines[1].endswith("it costs nothing: it is read with the answer.")
     assert "Right among the 80% most confident: 81.0%; among the 50%: 90.0%." in lines[2]
-    assert "Do not rely on attention maps" in lines[2]
+    assert "Less useful: attention maps" in lines[2]
 
 
 def test_the_cost_stands_beside_the_time_of_the_run():
@@ -215,7 +215,7 @@ def test_answers_that_could_not_be_scored_are_said_so():
         (number(0.6, 0.57, 0.63), OPEN, None, "undecided by the guard within one answer (0.60)"),
         (
             number(0.6, 0.57, 0.63), number(0.6, 0.57, 0.63), number(0.0, -0.02, 0.02),
-            "fails the guards question only and answer only (0.60)",
+            "no better than question only and answer only (0.60)",
         ),
         (OPEN._replace(resolvable=0.08), OPEN, None, "undecided (0.53; detectable from 0.58)"),
     ],

@@ -7,7 +7,10 @@ from vrp.report.in_short import report_in_short, unfinished_in_short
 
 def test_a_finished_study_is_told_in_a_few_lines(tmp_path):
     (tmp_path / "summary.json").write_text(json.dumps({"in_short": ["one", "two"]}))
-    assert report_in_short(tmp_path) == ["one", "two", f"Report: {tmp_path / 'report.html'}"]
+    told = ["one", "two", f"Report: {tmp_path / 'report.html'}"]
+    assert report_in_short(tmp_path) == told
+    (tmp_path / "explorer.html").touch()
+    assert report_in_short(tmp_path) == [*told, f"Every answer: {tmp_path / 'explorer.html'}"]
 
 
 def test_without_a_readable_report_nothing_is_told(tmp_path):

@@ -26,10 +26,12 @@ def shortcoming(claim: Claim, verdict: Verdict) -> str:
     """
     number = claim.number
     if standing(number, null=0.5).differs and is_noticeable(number.value):
-        failed = [guard.name for guard in claim.guards if guard.outcome is Outcome.FAILS]
-        open_ones = [guard.name for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
-        named = failed or open_ones
-        guards = f"the guard{'s' * (len(named) > 1)} {listed(named)}"
+        failed = [guard for guard in claim.guards if guard.outcome is Outcome.FAILS]
+        named = failed or [guard for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
+        names = listed([guard.name for guard in named])
+        if all(guard.baseline for guard in named):
+            return f"{'no' if failed else 'not shown to be'} better than {names}"
+        guards = f"the guard{'s' * (len(named) > 1)} {names}"
         return f"fails {guards}" if failed else f"undecided by {guards}"
     return "no better than chance" if verdict is Verdict.NO else "undecided"
 

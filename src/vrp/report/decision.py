@@ -279,7 +279,7 @@ def decision_table(decisions: Sequence[Decision], times: ItemTimes) -> Table:
             name_cell("accuracy by confidence", "fifths, the least confident first"),
             *(_fifths_cell(bars) for bars in fifths),
         ],
-        [name_cell("do not rely on"), *(Cell("; ".join(d.weaker) or NONE) for d in decisions)],
+        [name_cell("less useful"), *(Cell("; ".join(d.weaker) or NONE) for d in decisions)],
     ]
     text_columns = range(1, len(decisions) + 1)
     return Table(["", *(one.model for one in decisions)], rows, text_columns=tuple(text_columns))
@@ -404,7 +404,7 @@ def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:
             f"(AUROC {decimal(found.auroc.value)}); it costs {found.cost}.",
             f"  Right among the 80% most confident: {_plain_answered(one, 80)}; among the 50%: "
             f"{_plain_answered(one, 50)}."
-            + (f" Do not rely on {'; '.join(one.weaker)}." if one.weaker else ""),
+            + (f" Less useful: {'; '.join(one.weaker)}." if one.weaker else ""),
         ]
     return lines
 

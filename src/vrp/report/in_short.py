@@ -16,7 +16,9 @@ def report_in_short(results: Path) -> list[str]:
         lines = [str(line) for line in summary["in_short"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [*lines, f"Report: {results / 'report.html'}"]
+    explorer = results / "explorer.html"
+    every_answer = [f"Every answer: {explorer}"] if explorer.exists() else []
+    return [*lines, f"Report: {results / 'report.html'}", *every_answer]
 
 
 def unfinished_in_short(results: Path) -> list[str]:
