@@ -197,11 +197,27 @@ def test_the_rules_scroll_within_their_panel_and_leave_the_list_its_rows(whole, 
     assert page.evaluate("document.querySelector('#rules .scroll').scrollWidth") <= panel["width"]
 
 
+def test_a_rule_that_finds_nothing_says_so(whole, opened):
+    folder, results = whole
+    rows = judged(results).filter(model="alpha", correct=True)
+    page = opened(folder)
+    page.select_option("[name=model]", "alpha")
+    page.select_option("[name=outcome]", "right")
+    page.click("#rules summary")
+    meaning = page.locator("#rules .meant", has_text="token confidence in the highest quarter")
+    assert meaning.inner_text().endswith(f"; none of these {len(rows)} answers")
+    page.select_option("[name=outcome]", "")
+    page.get_by_role("button", name="Confident but wrong").click()
+    page.select_option("[name=outcome]", "right")
+    assert tally(page) == 0
+    assert page.is_visible("text=No answer within these filters meets the rule.")
+
+
 def test_each_rule_says_what_it_asks_for(whole, opened):
     page = opened(whole[0])
     page.click("#rules summary")
     text = page.inner_text("#rules tbody")
-    assert "in the highest quarter of its stratum, and wrong" in text
+    assert "in the highest quarter of all judged answers of the model, and wrong" in text
     assert "the answer changes when the most attended image tokens are hidden" in text
 
 
@@ -253,7 +269,7 @@ def test_a_rule_states_its_count_and_the_count_by_chance(whole, opened):
     folder, results = whole
     rows = judged(results).with_columns(
         high=pl.col("token_confidence")
-        >= pl.col("token_confidence").quantile(0.75, "linear").over("model", "stratum"),
+        >= pl.col("token_confidence").quantile(0.75, "linear").over("model"),
         wrong=~pl.col("correct"),
     )
     cells = rows.group_by("model", "stratum").agg(

@@ -279,6 +279,7 @@
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
     chosen = placeOf(current);
     $("nothing").hidden = cards.length > 0;
+    $("nothing").textContent = base.length ? "No answer within these filters meets the rule." : "No answer matches these filters.";
     list.hidden = !cards.length;
     if (!cards.length && !(keep && current)) clearCard();
     if (cards.length && (first || (chosen < 0 && !(keep && current)))) {
@@ -300,10 +301,10 @@
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      const unknown = base.length && !n ? "; not known of these answers" : "";
+      const note = !base.length || both ? "" : n ? `; none of these ${n.toLocaleString("en")} answers` : "; not known of these answers";
       const named = el("tr", { className: "named" }, el("td", { className: "text" }, pick),
         el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
-      return [named, el("tr", { className: "meant" }, el("td", { className: "text", colSpan: 3 }, symbols(description), unknown))];
+      return [named, el("tr", { className: "meant" }, el("td", { className: "text", colSpan: 3 }, symbols(description), note))];
     }));
     if (state.rule) $("rules").open = true;
   }
