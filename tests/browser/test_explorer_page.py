@@ -16,10 +16,11 @@ from vrp.explorer.writer import ExplorerPlaces, write_explorer
 from vrp.study.explorer_files import explorer_files
 from vrp.study.results import open_results
 from vrp.tables.answers import ANSWERS
-from vrp.tables.interventions import MASK
+from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.items import ITEMS
 from vrp.tables.parquet_files import read_table, write_table
 from vrp.tables.signals import signal_table, strata_of
+from vrp.tables.trace import TRACE
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -27,7 +28,18 @@ MODELS = ("alpha", "beta")
 N_ITEMS = 225
 
 
-def write_study(folder, tables=None):
+def keep_asked(made, folder, asked):
+    """Keep the rows of a few items in alpha's tables of interventions, and none in beta's."""
+    ids = read_table(made.items, ITEMS)["item_id"].sort()
+    for schema in (MASK, ABLATE, TRACE):
+        for model in MODELS:
+            path = folder / model / f"{schema.name}.parquet"
+            kept = ids[asked[schema.name]] if model == "alpha" else ids[:0]
+            rows = read_table(path, schema).filter(pl.col("item_id").is_in(kept.implode()))
+            write_table(path, schema, rows, provenance={"model": model})
+
+
+def write_study(folder, tables=None, asked=None):
     """Write a study's explorer, of all its tables or of some, and return the results."""
     made = write_synthetic_study(folder, models=MODELS)
     (folder / "data").mkdir()
@@ -40,6 +52,8 @@ def write_study(folder, tables=None):
     for model, path in zip(MODELS, made.tables["answers"], strict=True):
         blind = read_table(path, ANSWERS).with_columns(answer=pl.lit("Yes."))
         write_table(folder / model / "blind.parquet", ANSWERS, blind, provenance={"model": model})
+    if asked:
+        keep_asked(made, folder, asked)
     found = dict(made.tables)
     for name, file in (("ablate", "ablate"), ("trace", "trace"), ("blind/answers", "blind")):
         found[name] = [folder / model / f"{file}.parquet" for model in MODELS]
@@ -59,6 +73,14 @@ def whole(tmp_path_factory):
     """Folder and results of a study with all tables."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, write_study(folder)
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    """Folder of a study in which alpha was asked a few questions under interventions, beta none."""
+    folder = tmp_path_factory.mktemp("sampled")
+    write_study(folder, asked={"mask": slice(0, 3), "ablate": slice(1, 5), "trace": slice(10, 15)})
+    return folder
 
 
 @pytest.fixture
@@ -125,6 +147,32 @@ def test_filters_leave_the_answers_that_the_tables_have(whole, opened):
     assert tally(page) == found["question"].str.contains("thing 3", literal=True).sum()
 
 
+def test_a_filter_leaves_the_questions_of_an_intervention(sampled, opened):
+    # Of 225 questions alpha was asked 3 with masking, 4 with ablation, 5 in tracing; 2 are both
+    # masked and ablated, and beta was asked none.
+    page = opened(sampled)
+    choices = page.locator("[name=intervention] option").all_inner_texts()
+    assert choices == ["all", "any", "masking", "ablation", "tracing", "none"]
+    for value, count in (("mask", 3), ("ablate", 4), ("trace", 5), ("any", 10), ("none", 440)):
+        page.select_option("[name=intervention]", value)
+        assert tally(page) == count
+        assert f"intervention={value}" in page.url
+    page.select_option("[name=intervention]", "mask")
+    assert page.evaluate("document.activeElement === document.body")
+    page.keyboard.press("j")
+    page.wait_for_selector("[aria-label=Masking] tbody tr")
+    again = opened(sampled, page.url[page.url.index("#") :])
+    assert again.input_value("[name=intervention]") == "mask"
+    assert tally(again) == 3
+
+
+def test_without_interventions_there_is_nothing_to_choose(tmp_path, opened):
+    write_study(tmp_path, tables=("answers",))
+    page = opened(tmp_path, "#intervention=mask")
+    assert page.locator("[name=intervention] option").all_inner_texts() == ["all"]
+    assert tally(page) == 2 * N_ITEMS
+
+
 def test_where_nothing_matches_neither_a_row_nor_an_answer_stays(whole, opened):
     page = opened(whole[0])
     assert rows_in_sight(page)
@@ -148,7 +196,7 @@ def test_where_nothing_matches_neither_a_row_nor_an_answer_stays(whole, opened):
 def test_a_rule_that_no_answer_meets_can_be_let_go(whole, opened):
     page = opened(whole[0])
     page.click("#rules summary")
-    page.click("text=Confident but wrong")
+    page.get_by_role("button", name="Confident but wrong").click()
     page.fill("[name=words]", "zzzz")
     assert rows_in_sight(page) == []
     page.click("#rules button[aria-pressed=true]")
@@ -159,7 +207,7 @@ def test_a_rule_that_no_answer_meets_can_be_let_go(whole, opened):
 def test_the_rows_are_those_of_the_selection_once_the_rules_are_closed(whole, opened):
     page = opened(whole[0])
     page.click("#rules summary")
-    page.click("text=Unsure but right")
+    page.get_by_role("button", name="Unsure but right").click()
     page.fill("[name=words]", "thing 3")
     few = rows_in_sight(page)
     assert len(few) == tally(page) > 0
@@ -183,7 +231,7 @@ def test_the_rows_are_those_of_the_selection_once_the_rules_are_closed(whole, op
 def test_the_rules_scroll_within_their_panel_and_leave_the_list_its_rows(whole, opened, height):
     page = opened(whole[0], viewport={"width": 1280, "height": height})
     page.click("#rules summary")
-    page.click("text=Confident but wrong")
+    page.get_by_role("button", name="Confident but wrong").click()
     rows_in_sight(page)
     assert page.evaluate("document.documentElement.scrollHeight") == height
     room, row = (page.locator(one).first.bounding_box() for one in ("#list", ".row:visible"))
@@ -197,11 +245,27 @@ def test_the_rules_scroll_within_their_panel_and_leave_the_list_its_rows(whole, 
     assert page.evaluate("document.querySelector('#rules .scroll').scrollWidth") <= panel["width"]
 
 
+def test_a_rule_that_finds_nothing_says_so(whole, opened):
+    folder, results = whole
+    rows = judged(results).filter(model="alpha", correct=True)
+    page = opened(folder)
+    page.select_option("[name=model]", "alpha")
+    page.select_option("[name=outcome]", "right")
+    page.click("#rules summary")
+    meaning = page.locator("#rules .meant", has_text="token confidence in the highest quarter")
+    assert meaning.inner_text().endswith(f"; none of these {len(rows)} answers")
+    page.select_option("[name=outcome]", "")
+    page.get_by_role("button", name="Confident but wrong").click()
+    page.select_option("[name=outcome]", "right")
+    assert tally(page) == 0
+    assert page.is_visible("text=No answer within these filters meets the rule.")
+
+
 def test_each_rule_says_what_it_asks_for(whole, opened):
     page = opened(whole[0])
     page.click("#rules summary")
     text = page.inner_text("#rules tbody")
-    assert "in the highest quarter of its stratum, and wrong" in text
+    assert "in the highest quarter of all judged answers of the model, and wrong" in text
     assert "the answer changes when the most attended image tokens are hidden" in text
 
 
@@ -253,7 +317,7 @@ def test_a_rule_states_its_count_and_the_count_by_chance(whole, opened):
     folder, results = whole
     rows = judged(results).with_columns(
         high=pl.col("token_confidence")
-        >= pl.col("token_confidence").quantile(0.75, "linear").over("model", "stratum"),
+        >= pl.col("token_confidence").quantile(0.75, "linear").over("model"),
         wrong=~pl.col("correct"),
     )
     cells = rows.group_by("model", "stratum").agg(
@@ -391,7 +455,7 @@ def test_a_file_of_another_run_is_refused(whole, tmp_path, open_page):
 def test_a_rule_shows_an_answer_that_meets_it_and_sorting_the_first(whole, opened):
     page = opened(whole[0])
     page.click("#rules summary")
-    page.click("text=Confident but wrong")
+    page.get_by_role("button", name="Confident but wrong").click()
     assert page.inner_text("#card .panel .tag") == "wrong"
     page.keyboard.press("j")
     page.select_option("[name=sort]", "signal token_confidence")

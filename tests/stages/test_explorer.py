@@ -303,6 +303,19 @@ def test_interventions_equal_the_tables(explorer, study, files, item_ids, model,
             np.testing.assert_array_equal(shown[name], table[name].cast(pl.Float64))
 
 
+@pytest.mark.parametrize("schema", [MASK, ABLATE, TRACE], ids=lambda schema: schema.name)
+@pytest.mark.parametrize("model", MODELS)
+def test_an_answer_says_under_which_interventions_it_was_asked(
+    explorer, study, files, item_ids, model, schema
+):
+    made, folder = study
+    path = all_tables(made, folder)[schema.name][MODELS.index(model)]
+    asked = set(read_table(path, schema)["item_id"])
+    found = joined(paths_of(explorer, files.answers[model]))
+    assert asked
+    assert found[f"asked {schema.name}"].tolist() == [int(one in asked) for one in item_ids]
+
+
 # Rules.
 
 
@@ -381,6 +394,8 @@ def test_what_was_not_run_is_left_out(study, tmp_path, files, without):
     assert ("same_blind" in found) == ("blind/answers" not in without)
     assert any(name.startswith("signal ") for name in found) == ("signals" not in without)
     assert any(name.startswith("probe ") for name in found) == ("predictions" not in without)
+    for name in ("mask", "ablate", "trace"):
+        assert (f"asked {name}" in found) == (name not in without)
     for name, column in (
         ("attention", "grid_h"), ("lens", "lens_item"), ("consistency", "sample_item"),
         ("mask", "mask item"), ("ablate", "ablate item"), ("trace", "trace item"),

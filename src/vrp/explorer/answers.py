@@ -16,13 +16,16 @@ from vrp.probing.labels import PROBE_LABELS
 from vrp.signals.registry import SIGNALS
 from vrp.study.results import ModelResults
 from vrp.tables.answers import ANSWERS
-from vrp.tables.interventions import MASK
+from vrp.tables.interventions import ABLATE, MASK
 from vrp.tables.parquet_files import read_table
 from vrp.tables.predictions import PREDICTIONS
 from vrp.tables.signals import signal_table
+from vrp.tables.trace import TRACE
 
 BLIND_ANSWERS = "blind/answers"
 """Greedy answers to a blank image, among the files of a model."""
+INTERVENTIONS = (MASK, ABLATE, TRACE)
+"""Tables whose questions are a sample of the study's."""
 _ANSWER_COLUMNS = ("answer", "parsed", "score", "correct", "note")
 
 
@@ -35,7 +38,8 @@ class ModelAnswers:
     rows: pl.DataFrame
     """Columns of the answers table, `blind_answer`, `same_blind`, and every signal that was read
     and every probe's score under `signal <name>` and `probe <name>`; `layer <probe>` and
-    `fold <probe>` beside it."""
+    `fold <probe>` beside it. `asked <table>`: whether the question is in a table of
+    interventions, for each such table that there is."""
     rules: dict[str, NDArray[np.uint8]]
     """Rule → (n,) sum of 1 (its first condition is met) and 2 (its second); 4: not known."""
 
@@ -82,6 +86,7 @@ def read_answers(model: ModelResults, items: pl.DataFrame, masking: MaskConditio
         rows = _joined(rows, _signal_columns(model.table(signal_table())))
     if model.paths(PREDICTIONS):
         rows = _joined(rows, _probe_columns(model.table(PREDICTIONS)))
+    rows = _with_asked(rows, model)
     facts = AnswerFacts(rows, _changed(model, rows["item_id"], masking))
     return ModelAnswers(model.name, rows, {rule.name: rule.flags(facts) for rule in RULES})
 
@@ -111,6 +116,16 @@ def _probe_columns(predictions: pl.DataFrame) -> pl.DataFrame:
     return wide
 
 
+def _with_asked(rows: pl.DataFrame, model: ModelResults) -> pl.DataFrame:
+    """Add which questions were asked under interventions."""
+    for table in INTERVENTIONS:
+        if model.paths(table):
+            found = model.table(table.only())["item_id"].unique()
+            asked = pl.col("item_id").is_in(found.implode()).alias(f"asked {table.name}")
+            rows = rows.with_columns(asked)
+    return rows
+
+
 def _changed(
     model: ModelResults, item_ids: pl.Series, masking: MaskCondition
 ) -> NDArray[np.float64]:
@@ -138,6 +153,10 @@ def answers_chunk(answers: ModelAnswers, start: int, end: int) -> Chunk:
         chunk.add_numbers(f"probe {name}", _numbers(rows[f"probe {name}"]))
         chunk.add_integers(f"layer {name}", _numbers(rows[f"layer {name}"]))
         chunk.add_integers(f"fold {name}", _numbers(rows[f"fold {name}"]))
+    for table in INTERVENTIONS:
+        if f"asked {table.name}" in rows.columns:
+            asked = rows[f"asked {table.name}"].to_numpy().astype(np.uint8)
+            chunk.add_bytes(f"asked {table.name}", asked.tobytes())
     for name, flags in answers.rules.items():
         chunk.add_bytes(f"rule {name}", flags[start:end].tobytes())
     return chunk

@@ -71,6 +71,7 @@ def render_explorer(facts: PageFacts) -> str:
         study=facts.study,
         n_items=len(facts.items),
         models=[one.name for one in facts.answers],
+        first_rule=RULES[0].label,
         script=Markup(script),
         script_hash=script_source(script),
         style=Markup(style),

@@ -2,11 +2,13 @@
 
 A rule is shown with how many answers meet both of its conditions, and how many would if the two
 were unrelated within strata: only a difference between the two numbers says something.
+
+High and low are meant among all judged answers of the model. Among those of one task and form they
+would say little: where a model is unsure of all answers, its surest ones are not sure.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -33,21 +35,17 @@ class AnswerFacts:
         values: NDArray[np.float64] = self.rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         return values
 
-    @cached_property
-    def strata(self) -> list[NDArray[np.bool_]]:
-        """Which items each stratum (task and form of the reference) has."""
-        number = self.rows.select(pl.struct("task", "form").rank("dense")).to_series().to_numpy()
-        return [number == one for one in np.unique(number)]
-
     def beyond_quartile(self, signal: str, *, low: bool) -> NDArray[np.float64]:
-        """(n,) 1 where a signal is at or beyond its stratum's quartile, else 0; NaN: no value."""
+        """(n,) 1 where a signal is at or beyond the quartile of the model's judged answers, else 0.
+
+        NaN: the signal has no value, or the answer was not judged.
+        """
         values = self.column(f"signal {signal}")
+        inside = np.isfinite(values) & np.isfinite(self.column("correct"))
         found = np.full(len(values), np.nan)
-        for stratum in self.strata:
-            inside = stratum & np.isfinite(values)
-            if inside.any():
-                cut = np.quantile(values[inside], _QUARTER if low else 1 - _QUARTER)
-                found[inside] = values[inside] <= cut if low else values[inside] >= cut
+        if inside.any():
+            cut = np.quantile(values[inside], _QUARTER if low else 1 - _QUARTER)
+            found[inside] = values[inside] <= cut if low else values[inside] >= cut
         return found
 
 
@@ -102,22 +100,24 @@ def _same_blind(facts: AnswerFacts) -> NDArray[np.float64]:
 RULES: tuple[Rule, ...] = (
     Rule(
         "confident_wrong", "Confident but wrong",
-        "token confidence in the highest quarter of its stratum, and wrong",
+        "token confidence in the highest quarter of all judged answers of the model, and wrong",
         _high("token_confidence"), _wrong,
     ),
     Rule(
         "unsure_right", "Unsure but right",
-        "token confidence in the lowest quarter of its stratum, and right",
+        "token confidence in the lowest quarter of all judged answers of the model, and right",
         _low("token_confidence"), _right,
     ),
     Rule(
         "sharp_wrong", "Sharp but wrong",
-        "spatial entropy H_s of the attention map in the lowest quarter of its stratum, and wrong",
+        "spatial entropy H_s of the attention map in the lowest quarter of all judged answers of "
+        "the model, and wrong",
         _low("spatial_entropy"), _wrong,
     ),
     Rule(
         "diffuse_right", "Diffuse but right",
-        "spatial entropy H_s of the attention map in the highest quarter of its stratum, and right",
+        "spatial entropy H_s of the attention map in the highest quarter of all judged answers of "
+        "the model, and right",
         _high("spatial_entropy"), _right,
     ),
     Rule(

@@ -141,7 +141,7 @@
   const answers = []; // by model: column → values of all items
   const $ = (id) => document.getElementById(id);
   const filters = $("filters");
-  const FILTERS = ["model", "task", "form", "outcome", "sort", "order", "words"];
+  const FILTERS = ["model", "task", "form", "outcome", "intervention", "sort", "order", "words"];
   const state = { rule: "", item: "", shown: "", all: false, layer: {}, view: "attention", sinks: true };
   let cards = []; // the selection, in order
   let chosen = -1; // place of the shown card in it; -1: it is not in the selection
@@ -200,6 +200,17 @@
   // ── Selection ──────────────────────────────────────────────────────────────────────────────
   const valuesFor = (model, key) => answers[model][key];
 
+  // Tables of interventions that some model has.
+  const TABLES = { mask: "Masking", ablate: "Ablation", trace: "Tracing" };
+  const tables = () => Object.keys(TABLES).filter((name) => answers.some((one) => one["asked " + name]));
+
+  // Whether the model was asked under one of the interventions, under any or under none of them.
+  function wasAsked(model, item, intervention) {
+    const under = (name) => (answers[model]["asked " + name] || [])[item] === 1;
+    if (intervention === "none") return !tables().some(under);
+    return intervention === "any" ? tables().some(under) : under(intervention);
+  }
+
   function matches(model, item, wanted) {
     if (wanted.model && MODELS[model].name !== wanted.model) return false;
     if (wanted.task && items.task[item] !== wanted.task) return false;
@@ -208,6 +219,7 @@
     if (wanted.outcome === "right" && correct !== 1) return false;
     if (wanted.outcome === "wrong" && correct !== 0) return false;
     if (wanted.outcome === "unknown" && !Number.isNaN(correct)) return false;
+    if (wanted.intervention && !wasAsked(model, item, wanted.intervention)) return false;
     if (!wanted.words) return true;
     const text = items.question[item] + "\n" + (answers[model].answer[item] ?? "");
     return text.toLowerCase().includes(wanted.words.toLowerCase());
@@ -279,6 +291,7 @@
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
     chosen = placeOf(current);
     $("nothing").hidden = cards.length > 0;
+    $("nothing").textContent = base.length ? "No answer within these filters meets the rule." : "No answer matches these filters.";
     list.hidden = !cards.length;
     if (!cards.length && !(keep && current)) clearCard();
     if (cards.length && (first || (chosen < 0 && !(keep && current)))) {
@@ -300,10 +313,10 @@
         onclick: () => { state.rule = state.rule === name ? "" : name; choose(); remember(); },
       }, label);
       pick.setAttribute("aria-pressed", String(state.rule === name));
-      const unknown = base.length && !n ? "; not known of these answers" : "";
+      const note = !base.length || both ? "" : n ? `; none of these ${n.toLocaleString("en")} answers` : "; not known of these answers";
       const named = el("tr", { className: "named" }, el("td", { className: "text" }, pick),
         el("td", {}, n ? both.toLocaleString("en") : "–"), el("td", {}, n ? expected.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : "–"));
-      return [named, el("tr", { className: "meant" }, el("td", { className: "text", colSpan: 3 }, symbols(description), unknown))];
+      return [named, el("tr", { className: "meant" }, el("td", { className: "text", colSpan: 3 }, symbols(description), note))];
     }));
     if (state.rule) $("rules").open = true;
   }
@@ -721,7 +734,7 @@
     const most = 8;
     parts.push(table(["Exact distribution, normalised", "Probability"], exact.slice(0, most).map((text, i) => [text || "(empty)", number(shares[i])])));
     const more = exact.length > most ? `${exact.length - most} more answers; ` : "";
-    parts.push(el("p", { className: "soft" }, `${more}not followed: ${number(values.unresolved[at])}`));
+    parts.push(el("p", { className: "soft" }, `${more}probability not explored: ${number(values.unresolved[at])}`));
     return parts;
   }
 
@@ -758,7 +771,7 @@
       row.picked = filters.elements.sort.value === "signal " + name;
       return row;
     });
-    return el("div", {}, title, table(["Signal", "Value", "Percentile in its stratum", "Reliable when"], rows, { text: [0, 3], caption: "Signals" }));
+    return el("div", {}, title, table(["Signal", "Value", "Percentile in its stratum", "Sure when"], rows, { text: [0, 3], caption: "Signals" }));
   }
 
   function probeTable(card) {
@@ -868,8 +881,6 @@
   }
 
   // ── Interventions ──────────────────────────────────────────────────────────────────────────
-  const NAMES = { mask: "Masking", ablate: "Ablation" };
-
   function interventionView(card, details) {
     return [...["mask", "ablate"].flatMap((name) => conditionTable(name, details)), ...traceView(details)];
   }
@@ -882,10 +893,10 @@
   }
 
   function conditionTable(name, { values, place }) {
-    const title = el("h4", {}, NAMES[name]);
-    if (!values[name + " item"]) return [title, absent(NAMES[name])];
+    const title = el("h4", {}, TABLES[name]);
+    if (!values[name + " item"]) return [title, absent(TABLES[name])];
     const found = rowsOf(values[name + " item"], place);
-    if (!found.length) return [title, el("p", { className: "soft" }, "This question was not asked under any condition.")];
+    if (!found.length) return [title, el("p", { className: "soft" }, "This question was not asked under any condition. The filter “Intervention” finds those that were.")];
     const column = (key) => values[`${name} ${key}`];
     const groups = new Map();
     for (const row of found) groups.set(column("condition")[row], [...(groups.get(column("condition")[row]) || []), row]);
@@ -901,7 +912,7 @@
       const out = (n) => (some.length > 1 ? `${n} of ${some.length}` : n ? "yes" : "no");
       return [labels.get(key) || key, said, out(share("correct")), out(share("changed")), fixed(margin, 3)];
     });
-    return [title, table(["Condition", "Answer", "Right", "Changed", "Decision margin"], rows, { text: [0, 1], caption: NAMES[name] })];
+    return [title, table(["Condition", "Answer", "Right", "Changed", "Decision margin"], rows, { text: [0, 1], caption: TABLES[name] })];
   }
 
   const TRACES = [["knockout_image", "no attention to the image"], ["knockout_text", "no attention to the question"], ["patch", "state patched into the blank-image run"]];
@@ -910,7 +921,7 @@
     const title = el("h4", {}, "Tracing: margin of the first token");
     if (!values["trace item"]) return [title, absent("Tracing")];
     const found = rowsOf(values["trace item"], place);
-    if (!found.length) return [title, el("p", { className: "soft" }, "This answer was not traced.")];
+    if (!found.length) return [title, el("p", { className: "soft" }, "This answer was not traced. The filter “Intervention” finds those that were.")];
     const column = (key) => values["trace " + key];
     const of = (kind) => found.filter((row) => column("kind")[row] === kind);
     const layers = [...new Set(found.map((row) => column("layer")[row]))].filter((layer) => layer >= 0).sort((a, b) => a - b);
@@ -1022,6 +1033,9 @@
     fill("task", [["", "all"], ...FACTS.tasks.map((name) => [name, name])]);
     fill("form", [["", "all"], ...forms.map((name) => [name, name])]);
     fill("outcome", [["", "all"], ["right", "right"], ["wrong", "wrong"], ["unknown", "not judged"]]);
+    const found = tables();
+    const choices = [["any", "any"], ...found.map((name) => [name, TABLES[name].toLowerCase()]), ["none", "none"]];
+    fill("intervention", [["", "all"], ...(found.length ? choices : [])]);
     fill("sort", [["", "image"],
       { label: "Signals", choices: signals.map((name) => ["signal " + name, plainSymbols(FACTS.signals[name].label)]) },
       { label: "Probes", choices: probes.map((name) => ["probe " + name, plainSymbols(FACTS.probes[name])]) }]);
