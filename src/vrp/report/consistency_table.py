@@ -12,7 +12,7 @@ from vrp.stats.clusters import clustered_mean, numbered
 
 _COLUMNS = [
     "model", "items", "close draws", "S_SC, sampled", "expected S_SC, exact", "sampled − exact",
-    "mass not followed, %", "AUROC, sampled", "AUROC, exact",
+    "probability not explored, %", "AUROC, sampled", "AUROC, exact",
 ]  # fmt: skip
 
 
