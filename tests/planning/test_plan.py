@@ -509,7 +509,11 @@ def test_a_model_that_is_not_known_is_named_and_left_out(
     plain["models"]["other"] = {"family": "auto", "checkpoint": "someone/other-vlm"}
     plan = make_plan(study_from_mapping(plain), device=DEFAULT_GPU)
     assert {stage.model for stage in plan.stages} == {"", *paper.models}
-    assert any("other is left out" in note for note in plan.notes)
+    assert "someone/other-vlm are not known" in plan.left_out["other"]
+    head, warning, *_ = plan_text(plan).split("\n\n")
+    assert head.startswith("Study paper")
+    assert warning.startswith("Warning: model other is left out of all numbers below: the dim")
+    assert json.loads(plan_json(plan))["left_out"] == plan.left_out
 
 
 @pytest.mark.slow
@@ -530,7 +534,7 @@ def test_a_checkpoint_in_the_cache_is_measured_there(
     mine = {**plain["models"]["llava-1.5-7b"], "checkpoint": "someone/other-llava"}
     plain["models"]["other"] = {**mine, "revision": None}
     study = study_from_mapping(plain)
-    assert make_plan(study, device=DEFAULT_GPU).notes[0].startswith("model other is left out")
+    assert list(make_plan(study, device=DEFAULT_GPU).left_out) == ["other"]
     plan = make_plan(study, device=DEFAULT_GPU, measure=True)
     seconds = {stage.model: stage.seconds for stage in plan.stages if stage.stage == "consistency"}
     # Its prompt is not known: without a tokenizer it counts as somewhat shorter.
@@ -566,7 +570,7 @@ def test_any_model_is_planned_from_its_configuration(
     assert StudyResources(study).mem_mb("extract", "own") == 48_000  # before it is measured
     plan = make_plan(study, device=DEVICES["a100-80"], measure=True)
     assert {stage.stage for stage in plan.stages if stage.model} >= set(MODEL_STAGES)
-    assert not [note for note in plan.notes if "left out" in note]
+    assert not plan.left_out
     assert assumed_lengths(study, study.models["own"]).n_image == n_image
     (extract,) = [stage for stage in plan.stages if stage.stage == "extract"]
     # 40 tokens of text, 18 of them behind the image; 3,090 questions about some 2,495 images.
@@ -612,7 +616,7 @@ def test_the_command_prints_and_writes(
 @pytest.mark.parametrize("name", ["ci", "demo", "paper", "paper-13b"])
 def test_every_study_of_the_project_can_be_planned(name: str) -> None:
     plan = make_plan(load_study(CONFIG / f"{name}.yaml"), device=DEFAULT_GPU)
-    assert not [note for note in plan.notes if "left out" in note]
+    assert not plan.left_out
     assert all(stage.seconds > 0 for stage in plan.stages)
     assert all(table.n_bytes > 0 for table in plan.tables)
 
@@ -707,7 +711,7 @@ def test_the_plan_lists_every_condition(demo: StudyConfig) -> None:
     rows = [*mask_rows(random_seeds=5, dose=(), controls=()), {"kind": "object"}]
     rows.append({"kind": "random_object", "seeds": 2})
     ablate = {"items": 500, "conditions": [{"kind": "mlp"}]}
-    study = changed(demo, mask={"conditions": rows}, ablate=ablate)
+    study = changed(demo, mask={"items": 1000, "conditions": rows}, ablate=ablate)
     plan = make_plan(study, device=DEFAULT_GPU)
     found = {(one.stage, one.model, one.condition): one for one in plan.conditions}
     names = [

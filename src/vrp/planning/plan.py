@@ -150,8 +150,10 @@ class Plan(NamedTuple):
     """Key of the config → shards now, and a good number of them."""
     calibrated_by: tuple[str, ...]
     """Finished studies whose rates were used."""
+    left_out: dict[str, str]
+    """Model of the config that could not be planned → why; no number holds any of it."""
     notes: tuple[str, ...]
-    """What could not be planned, and what does not fit."""
+    """What does not fit."""
 
     @property
     def gpu_seconds(self) -> float:
@@ -203,7 +205,7 @@ def make_plan(
     check_names(study)
     read_manifests(study)
     known = MeasuredRates() if calibration is None else calibration
-    notes: list[str] = []
+    left_out: dict[str, str] = {}
     lengths: dict[str, Lengths] = {}
     work: dict[str, dict[str, Work]] = {}
     for name, model in study.models.items():
@@ -213,7 +215,7 @@ def make_plan(
             lengths[name] = known.lengths_of(study, model) or assumed_lengths(study, model)
             work[name] = model_work(study, name, lengths[name])
         except InputError as error:
-            notes.append(f"model {name} is left out: {error}")
+            left_out[name] = str(error)
     stages = [
         _model_stage(study, planned, device, known)
         for of_model in work.values()
@@ -231,7 +233,6 @@ def make_plan(
         if size.table in own
     ]
     sizes += study_tables(study, work, list(sizes))
-    notes += _memory_notes(stages, device)
     return Plan(
         study=study.study,
         device=device,
@@ -244,7 +245,8 @@ def make_plan(
         checkpoint_bytes={name: checkpoint_bytes(study.models[name]) for name in work},
         shards=_good_shards(study, stages),
         calibrated_by=known.studies,
-        notes=tuple(notes),
+        left_out=left_out,
+        notes=tuple(_memory_notes(stages, device)),
     )
 
 

@@ -10,11 +10,15 @@ from vrp.text_table import aligned
 
 
 def plan_text(plan: Plan) -> str:
-    """Return a plan as text: stages, tables, totals, shard counts, notes."""
+    """Return a plan as text: models left out, stages, tables, totals, shard counts, notes."""
     measured = any(stage.measured for stage in plan.stages)
     parts = [
         f"Study {plan.study}: {plan.n_items:,} items; models that need a GPU are planned on "
         f"{plan.device.title}",
+        *(
+            f"Warning: model {name} is left out of all numbers below: {reason}."
+            for name, reason in plan.left_out.items()
+        ),
         _source(plan),
         _table(_STAGE_HEAD, [_stage_row(stage) for stage in plan.stages if stage.n_answers]),
         _table(_CONDITION_HEAD, _condition_rows(plan)),
