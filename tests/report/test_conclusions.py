@@ -373,23 +373,29 @@ def test_hidden_states_beyond_the_output_and_guarded():
 
 
 @pytest.mark.parametrize(
-    ("gain", "words"),
+    ("gain", "remark", "words"),
     [
         (
             estimate(0.0, -0.03, 0.03, equivalence=0.01),
+            "at most negligibly",
             "improves on the output signals at most negligibly in m (AUROC 0.00 [−0.03, 0.03], "
             "within ±0.05)",
         ),
-        (estimate(-0.1, -0.15, -0.06, p=0.002), "adding it makes the output signals worse in m"),
+        (
+            estimate(-0.1, -0.15, -0.06, p=0.002),
+            "at most negligibly",
+            "adding it makes the output signals worse in m",
+        ),
         (
             estimate(0.02, -0.1, 0.14, p=0.7, resolvable=0.17),
+            "not shown to be",
             "undecided in m (AUROC +0.02 [−0.10, 0.14]; smallest detectable gain 0.17)",
         ),
     ],
 )
-def test_hidden_states_not_shown_to_be_beyond_the_output(gain, words):
+def test_hidden_states_not_shown_to_be_beyond_the_output(gain, remark, words):
     answer = conclude_hidden_states([probed(gain=gain)])
-    assert answer.lead == "Yes, but not shown to be better than the output signals alone"
+    assert answer.lead == f"Yes, but {remark} better than the output signals alone"
     assert words in answer.body
 
 
@@ -806,5 +812,9 @@ def test_what_does_not_differ_from_chance_has_a_reason_and_no_guards():
               evidence("open", metrics={"spatial_entropy": OPEN})]  # fmt: skip
     answer = conclude_attention(models)
     assert not answer.guards
-    assert answer.reasons["no"].startswith("equivalent to chance: spatial entropy H_s, AUROC 0.5")
-    assert answer.reasons["open"].startswith("neither shown nor excluded: spatial entropy H_s")
+    assert answer.reasons["no"].startswith(
+        "no better than chance; the strongest is spatial entropy H_s"
+    )
+    assert answer.reasons["open"].startswith(
+        "too little data; the strongest is spatial entropy H_s"
+    )

@@ -105,8 +105,8 @@ def _in_few_words(finding: Finding) -> str:
     if _tells(number):
         return named
     if finding.verdict is Verdict.NO:
-        return f"equivalent to chance: {named} at most"
-    return f"neither shown nor excluded: {named}{_detectable(number)}"
+        return f"no better than chance; the strongest is {named}"
+    return f"too little data; the strongest is {named}{_detectable(number)}"
 
 
 def _detectable(number: ReportedEstimate) -> str:
@@ -524,6 +524,8 @@ def _beyond_remark(beyond: Sequence[Finding]) -> str:
     where = {finding.verdict for finding in beyond}
     if where == {Standing.ABOVE}:
         return ", and better than the output signals alone"
+    if where and where <= {Standing.EQUIVALENT, Standing.BELOW}:
+        return ", but at most negligibly better than the output signals alone"
     if where and not where & {Standing.ABOVE, Standing.MISSING, Standing.TOO_FEW}:
         return ", but not shown to be better than the output signals alone"
     return ""
