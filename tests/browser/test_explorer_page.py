@@ -105,7 +105,7 @@ def settle(page):
 
 
 def tally(page):
-    return int(re.match(r"([\d,]+) answers", page.inner_text("#tally"))[1].replace(",", ""))
+    return int(re.match(r"([\d,]+) answers?", page.inner_text("#tally"))[1].replace(",", ""))
 
 
 def rows_in_sight(page):

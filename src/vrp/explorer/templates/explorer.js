@@ -286,7 +286,7 @@
     cards = sorted(state.rule ? base.filter((card) => meets(card, state.rule)) : base, wanted);
     const judged = cards.filter((card) => !Number.isNaN(outcomeOf(card)));
     const right = judged.filter((card) => outcomeOf(card) === 1).length;
-    $("tally").textContent = `${cards.length.toLocaleString("en")} answers` +
+    $("tally").textContent = `${cards.length.toLocaleString("en")} answer${cards.length === 1 ? "" : "s"}` +
       (judged.length ? `, ${percent(right / judged.length)} right` : "") +
       (state.rule ? `, by the rule “${FACTS.rules.find(([name]) => name === state.rule)[1]}”` : "");
     chosen = placeOf(current);
