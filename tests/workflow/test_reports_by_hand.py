@@ -50,7 +50,9 @@ def test_the_report_by_hand_is_the_workflow_s(copy, tmp_path):
     assert {name: (study / name).read_bytes() for name in whole} == whole
     lines = done.stdout.splitlines()
     assert lines[0] == "Study ci: which answers can be trusted?"
-    assert lines[-1] == "Report: results/ci/report.html"
+    assert lines[-2:] == [
+        "Report: results/ci/report.html", "Every answer: results/ci/explorer.html"
+    ]  # fmt: skip
     assert len(lines) <= 10
     # From anywhere, and where the folder has been moved to: its data are found around it.
     done = report_by_hand(study, cwd=tmp_path)
