@@ -172,8 +172,7 @@ class Contest:
                 )
         shown = {item_id: (item.question, item.image.size) for item_id, item in grey.items()}
         asked = [
-            grey[item_id]._replace(given=scored)
-            for item_id, (scored, _) in alike(shown, given).items()
+            grey[item_id]._replace(given=run.scored) for item_id, run in alike(shown, given).items()
         ]
         batches = in_batches(self.vlm, asked, self.batch_size)
         return lambda: [run_batch(self.vlm, b, max_new_tokens=MAX_NEW_TOKENS) for b in batches]

@@ -145,6 +145,11 @@ def is_noticeable(auroc: float) -> bool:
     return size_of(auroc) != SIZES[0][1]
 
 
+def differs_noticeably(number: ReportedEstimate) -> bool:
+    """Whether an AUROC is shown to differ from chance, by a size that a user would notice."""
+    return standing(number, null=0.5).differs and is_noticeable(number.value)
+
+
 def judge(claims: Mapping[str, Claim]) -> Judgement:
     """Decide whether any of several predictors tells right answers from wrong ones.
 

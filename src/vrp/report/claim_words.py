@@ -1,15 +1,15 @@
 """What one claim amounts to, in a few words: in the decision, and beside each signal and probe."""
 
 from vrp.estimates.predictors import predictor_kind
+from vrp.estimates.reported import ReportedEstimate
 from vrp.estimates.verdicts import (
     Claim,
     Guard,
     Outcome,
     Verdict,
-    is_noticeable,
+    differs_noticeably,
     judge,
     size_of,
-    standing,
 )
 from vrp.findings.evidence import ModelEvidence
 from vrp.findings.guards import claim_of
@@ -25,7 +25,7 @@ def shortcoming(claim: Claim, verdict: Verdict) -> str:
         verdict: on it; not yes.
     """
     number = claim.number
-    if standing(number, null=0.5).differs and is_noticeable(number.value):
+    if differs_noticeably(number):
         failed = [guard for guard in claim.guards if guard.outcome is Outcome.FAILS]
         named = failed or [guard for guard in claim.guards if guard.outcome is not Outcome.HOLDS]
         names = listed([guard.name for guard in named])
@@ -36,9 +36,9 @@ def shortcoming(claim: Claim, verdict: Verdict) -> str:
     return "no better than chance" if verdict is Verdict.NO else "undecided"
 
 
-def smallest_detectable(claim: Claim) -> str:
+def smallest_detectable(number: ReportedEstimate) -> str:
     """The smallest AUROC that the study could have found; empty where that is not known."""
-    resolvable = claim.number.resolvable
+    resolvable = number.resolvable
     return f"detectable from {decimal(0.5 + resolvable)}" if resolvable < 0.5 else ""
 
 
@@ -53,11 +53,11 @@ def verdict_cell(model: ModelEvidence, predictor: str) -> Cell:
     if verdict not in (Verdict.NO, Verdict.UNDECIDED):
         return Cell(str(verdict), kind="muted")
     words = shortcoming(claim, verdict)
-    detail = smallest_detectable(claim) if words == "undecided" else ""
+    detail = smallest_detectable(claim.number) if words == "undecided" else ""
     return Cell(words, detail, "bad" if verdict is Verdict.NO else "muted")
 
 
-def guard_cell(guard: Guard, *, signed: bool) -> Cell:
+def guard_cell(guard: Guard) -> Cell:
     """The estimate that decides a guard, and the stratum that it is of."""
-    cell = estimate_cell(guard.number, signed=signed)
+    cell = estimate_cell(guard.number, signed="minus" in guard.measure)
     return cell._replace(detail=f"{cell.detail}; {guard.where}") if guard.where else cell

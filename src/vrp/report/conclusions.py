@@ -18,7 +18,7 @@ from vrp.estimates.verdicts import (
     Outcome,
     Standing,
     Verdict,
-    is_noticeable,
+    differs_noticeably,
     judge,
     size_of,
     standing,
@@ -28,6 +28,7 @@ from vrp.findings.guards import claim_of
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH
 from vrp.probing.labels import LINEAR_BEST
+from vrp.report.claim_words import smallest_detectable
 from vrp.report.numbers import (
     decimal,
     layers_in_words,
@@ -90,8 +91,11 @@ def _conclude(
     verdicts = {finding.model: Verdict(finding.verdict) for finding in findings}
     told = tuple(part for part in parts if part)
     lead = short_answer(findings, differ=_one_signal_differs(models, findings)) + remark
-    differing = [finding for finding in findings if finding.number and _tells(finding.number)]
-    guards = {finding.model: finding.guards for finding in differing}
+    guards = {
+        finding.model: finding.guards
+        for finding in findings
+        if finding.number is not None and differs_noticeably(finding.number)
+    }
     reasons = {finding.model: _in_few_words(finding) for finding in findings}
     return Conclusion(question, lead, told, verdicts, _brief(lead, findings), guards, reasons)
 
@@ -102,16 +106,12 @@ def _in_few_words(finding: Finding) -> str:
     if number is None or not finding.what:
         return ""
     named = f"{finding.what}, AUROC {decimal(number.value)}"
-    if _tells(number):
+    if differs_noticeably(number):
         return named
     if finding.verdict is Verdict.NO:
         return f"no better than chance; the strongest is {named}"
-    return f"too little data; the strongest is {named}{_detectable(number)}"
-
-
-def _detectable(number: ReportedEstimate) -> str:
-    could = number.resolvable
-    return f"; detectable from {decimal(0.5 + could)}" if could < 0.5 else ""
+    parts = [f"too little data; the strongest is {named}", smallest_detectable(number)]
+    return "; ".join(filter(None, parts))
 
 
 def _one_signal_differs(models: Sequence[ModelEvidence], findings: Sequence[Finding]) -> bool:
@@ -268,19 +268,16 @@ def _explained_by_form(model: ModelEvidence, name: str) -> _ByForm | None:
             for scope, one in strata.items()
             if scope.startswith(f"{task}: ") and one.defined
         }
-        if over_all is None or not forms or not _tells(over_all):
+        if over_all is None or not forms or not differs_noticeably(over_all):
             continue
         rises = over_all.value > 0.5
         if all(
-            not _tells(one) and (one.high < over_all.low if rises else one.low > over_all.high)
+            not differs_noticeably(one)
+            and (one.high < over_all.low if rises else one.low > over_all.high)
             for one in forms.values()
         ):
             return _ByForm(task, over_all, forms)
     return None
-
-
-def _tells(number: ReportedEstimate) -> bool:
-    return standing(number, null=0.5).differs and is_noticeable(number.value)
 
 
 def _recipes_clause(models: Sequence[ModelEvidence]) -> str:
@@ -339,7 +336,7 @@ def _reason(judgement: Judgement, n_claims: int) -> str:
     assert claim is not None
     number = claim.number
     parts = [f"{predictor_label(judgement.predictor)}, {_sized(number)}"]
-    if _tells(number):
+    if differs_noticeably(number):
         parts[0] += _wrong_direction_note(number)
         parts += [
             f"{text} {listed(names)}"

@@ -241,7 +241,7 @@ def _less(judgement: Judgement) -> str:
     if judgement.verdict is Verdict.YES:
         return f"weak ({auroc})" if size_of(claim.number.value) == "weak" else ""
     words = shortcoming(claim, judgement.verdict)
-    could = smallest_detectable(claim) if words == "undecided" else ""
+    could = smallest_detectable(claim.number) if words == "undecided" else ""
     return f"{words} ({'; '.join(filter(None, [auroc, could]))})"
 
 
@@ -377,15 +377,11 @@ def _threshold_in_words(found: Recommendation | None, share: int) -> str:
     if found is None or share not in found.thresholds:
         return ""
     side = "at least" if found.rises else "at most"
-    unit = SIGNALS[found.predictor].unit if found.predictor in SIGNALS else "1"
+    signal = SIGNALS.get(found.predictor)
+    unit, is_log = (signal.unit, signal.is_log_probability) if signal else ("1", False)
     least = found.thresholds[share]
     text = f"threshold: {side} {decimal(least, 3)} {unit}".removesuffix(" 1")
-    return f"{text}, probability {decimal(math.exp(least))}" if _is_log(found.predictor) else text
-
-
-def _is_log(predictor: str) -> bool:
-    """Whether a signal is the logarithm of a probability."""
-    return predictor == "token_confidence" or predictor.endswith("log_probability")
+    return f"{text}, probability {decimal(math.exp(least))}" if is_log else text
 
 
 def decision_lines(study: str, decisions: Sequence[Decision]) -> list[str]:

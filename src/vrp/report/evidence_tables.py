@@ -193,8 +193,7 @@ def guards_table(models: Sequence[ModelEvidence]) -> Table:
             if here.number is None or not here.number.defined:
                 cells += [missing(), Cell("")]
                 continue
-            signed = "minus" in here.measure
-            cells.append(guard_cell(here, signed=signed))
+            cells.append(guard_cell(here))
             unsettled = here.outcome is Outcome.UNSETTLED
             detail = _resolution(here.number) if unsettled else ""
             cells.append(Cell(here.outcome, detail, _OUTCOME_KINDS.get(here.outcome, "")))

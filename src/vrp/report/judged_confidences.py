@@ -10,7 +10,7 @@ from vrp import __version__
 from vrp.data.file_digest import file_sha256
 from vrp.estimates.judged_confidences import SEED, Comparison, JudgedConfidences, ScoreJudgement
 from vrp.estimates.reported import plain
-from vrp.estimates.verdicts import Outcome, Standing, Verdict, is_noticeable, size_of, standing
+from vrp.estimates.verdicts import Outcome, Standing, Verdict, differs_noticeably, size_of, standing
 from vrp.plots.judged_confidences import curves
 from vrp.report.numbers import NONE, decimal, listed, percent, thousands, with_interval
 from vrp.stats.risk_control import RiskControl
@@ -64,7 +64,7 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         return f"Whether {score.name} tells right answers from wrong ones is unknown: {why}."
     if verdict is Verdict.UNDECIDED:
         why = f"the smallest detectable AUROC is {decimal(0.5 + number.resolvable)}"
-        if standing(number, null=0.5).differs and is_noticeable(number.value):
+        if differs_noticeably(number):
             open_ones = [*_guards(score, Outcome.FAILS), *_guards(score, Outcome.UNSETTLED)]
             why = f"it does not pass the guard {listed(open_ones)}"
         whether = f"Whether {score.name} tells right answers from wrong ones"

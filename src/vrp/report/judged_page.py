@@ -209,10 +209,9 @@ def _guards_table(judged: JudgedConfidences) -> Table:
     for one in judged.by_auroc:
         claim = one.judgement.claim
         for guard in claim.guards if claim else ():
-            signed = "minus" in guard.measure
             rows.append([
                 name_cell(one.name), Cell(guard.name, guard.measure),
-                guard_cell(guard, signed=signed), Cell(str(guard.outcome)),
+                guard_cell(guard), Cell(str(guard.outcome)),
             ])  # fmt: skip
     return Table(
         ["score", "guard", "estimate", "outcome"], without_repeats(rows), text_columns=(1,)

@@ -262,6 +262,8 @@ class Signal:
     consistency, blind_scores, p_true and boxes."""
     compute: Callable[[SignalInputs], FloatArray]
     """Batch of n_items → (n_items,)."""
+    is_log_probability: bool = False
+    """Whether its exponential is a probability."""
 
     @property
     def tables(self) -> frozenset[str]:
@@ -557,18 +559,21 @@ _BUILT_IN: tuple[Signal, ...] = (
         reliable_when="high", deployable=True, unit="nat",
         description="mean log-probability of the greedy answer's tokens, P_tok",
         needs=(_LOGPROBS,), compute=_of_each(_LOGPROBS, token_confidence),
+        is_log_probability=True,
     ),
     Signal(
         name="sequence_log_probability", label="sequence probability", kind="behavioural",
         reliable_when="high", deployable=True, unit="nat",
         description="log-probability of the whole greedy answer",
         needs=(_LOGPROBS,), compute=_of_each(_LOGPROBS, sequence_log_probability),
+        is_log_probability=True,
     ),
     Signal(
         name="least_token_log_probability", label="least token probability", kind="behavioural",
         reliable_when="high", deployable=True, unit="nat",
         description="log-probability of the greedy answer's least likely token",
         needs=(_LOGPROBS,), compute=_of_each(_LOGPROBS, least_token_log_probability),
+        is_log_probability=True,
     ),
     Signal(
         name="probability_margin", label="probability margin", kind="behavioural",

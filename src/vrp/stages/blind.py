@@ -67,17 +67,17 @@ def run(context: StageContext) -> None:
     batches = ItemBatches(
         vlm, {item_id: asked[item_id] for item_id in runs}, images,
         batch_size=context.batch_size, blank=True,
-        given={item_id: scored for item_id, (scored, _) in runs.items()},
+        given={item_id: run.scored for item_id, run in runs.items()},
         max_new_tokens=max_new_tokens,
     )  # fmt: skip
     spec = CaptureSpec(hidden=tuple(extract.positions))
 
     def compute(ids: Batch) -> BatchTables:
-        run = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=max_new_tokens)
+        found = run_batch(vlm, batches.inputs(ids), spec, max_new_tokens=max_new_tokens)
         captures = [
-            result_of(capture, runs[capture.item_id][0], item_id, given[item_id])
-            for capture in run
-            for item_id in runs[capture.item_id][1]
+            result_of(capture, runs[capture.item_id].scored, item_id, given[item_id])
+            for capture in found
+            for item_id in runs[capture.item_id].item_ids
         ]
         return (
             answer_rows(captures, asked, study.scoring),
@@ -95,7 +95,7 @@ def run(context: StageContext) -> None:
         compute,
         provenance=provenance,
         description=context.label,
-        answers=lambda ids: sum(len(runs[item_id][1]) for item_id in ids),
+        answers=lambda ids: sum(len(runs[item_id].item_ids) for item_id in ids),
     )
 
 
