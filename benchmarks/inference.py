@@ -6,7 +6,7 @@ Four parts. Of one signal on items with an image each, and on few images whose a
 hang together: how often there are too few answers for an estimate, how often the 95% interval
 covers the truth and misses it on either side, how often the test rejects at 5%; of families of
 noise, how often any signal is found after Holm's correction. Of families of noise at the papers'
-counts and accuracies: how often the verdict is yes or no. Of interventions at the papers' counts:
+counts and accuracies: how often the verdict is yes or no, and how often no could be. Of interventions at the papers' counts:
 how often an effect is found, or none shown. Settings whose intervals cover more than 97% are
 printed at the end: there they are wider than they need be.
 """
@@ -20,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from hardware import hardware
+from scipy.integrate import quad
 from scipy.stats import norm
 from simulated_scores import drawn, true_auroc
 
+from vrp.config.margins import EquivalenceMargins
 from vrp.config.study import load_study
 from vrp.planning.simulated_studies import CORRELATION, Design, auroc_of_answers, telling
 from vrp.planning.simulation import (
@@ -33,7 +35,7 @@ from vrp.planning.simulation import (
     simulate_effect,
     simulate_truth,
 )
-from vrp.stats.auroc import auroc_estimate, clustered_auroc
+from vrp.stats.auroc import auroc_estimate, clustered_auroc, van_elteren_weight
 from vrp.stats.estimate import ALPHA, Estimate
 from vrp.stats.multiplicity import holm
 
@@ -141,8 +143,29 @@ def verdicts(model: str, n_signals: int, studies: int) -> Iterator[dict]:
         yield {
             "model": model, "accuracy": ACCURACIES[model], "signals": n_signals,
             **truth._asdict(), "studies": studies, "yes": found.yes, "no": found.no,
+            "no_at_most": None if truth.answer_alone else most_no(design, truth, n_signals),
             "coverage": found.coverage,
         }  # fmt: skip
+
+
+def most_no(design: Design, truth: Truth, n_signals: int) -> float:
+    """How often noise of independent items is found equivalent to chance, its variance known.
+
+    The verdict no needs all signals within the margin. A stratum's variance under the null is
+    1 / (12 · van Elteren's weight), so that of the weighted mean is 1 / (12 · Σ weights).
+    """
+    weights = [
+        van_elteren_weight(count * (1 - wrong), count * wrong)
+        for count, wrong in zip(design.counts, design.wrong, strict=True)
+    ]
+    reach = EquivalenceMargins().auroc * math.sqrt(12 * sum(weights)) - norm.ppf(1 - ALPHA)
+    shared, own = math.sqrt(truth.correlation), math.sqrt(1 - truth.correlation)
+
+    def all_within(common: float) -> float:
+        ends = (np.array([-reach, reach]) - shared * common) / own
+        return float(np.diff(norm.cdf(ends))[0] ** n_signals * norm.pdf(common))
+
+    return float(quad(all_within, -8, 8)[0])
 
 
 def interventions(studies: int) -> Iterator[dict]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.special import expit, logit
 
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples
 from vrp.stats.clusters import (
@@ -19,7 +20,7 @@ from vrp.stats.clusters import (
     ClusteredEstimate,
     Component,
     difference,
-    logit_interval,
+    logit_end,
     mean_of,
     n_distinct,
     not_estimated,
@@ -34,13 +35,15 @@ from vrp.stats.estimate import (
     take_kept,
 )
 
-UNSEEN = 0.15
+UNSEEN = 0.2
 """Images ranked by chance that the cautious end of an interval allows for; calibrated in
 `benchmarks/inference.py`."""
 ONE_CLASS = "no pair of a right and a wrong item"
 CONSTANT = "the signal has one value only"
 # An average of strata that are all separated may miss 1 by this much.
 _ROUNDING = 1e-12
+# Distances on the scale of the logit at which samples that tell more are looked at.
+_LOGITS_ABOVE = np.linspace(0.0, 9.0, 181)
 # Items whose weights are in memory at once: a piece of all replicates of a block fits the cache.
 _PIECE = 512
 
@@ -202,7 +205,7 @@ def _null_se(
     return math.sqrt(variance) / n_pairs if n_pairs else math.nan
 
 
-def van_elteren_weight(n_right: int, n_wrong: int) -> float:
+def van_elteren_weight(n_right: float, n_wrong: float) -> float:
     """Weight of a stratum's AUROC, optimal for an effect that all strata share.
 
     Van Elteren 1960: each stratum's rank sum is divided by its size plus one.
@@ -253,23 +256,71 @@ def auroc_estimate(estimate: ClusteredEstimate) -> Estimate:
     The interval is Student's t on the scale of the logit, so that it stays within 0 and 1. Its
     end nearer to 0.5 allows for `UNSEEN` of one more image of the rarer kind of answer, ranked by
     chance: a few placements close to the end of the scale do not show the tail that they have.
+    So close to the end of the scale that the nearer end cannot miss, the other end takes all 5%:
+    half of them would make an interval of 97.5% and more.
 
     Where right and wrong answers are separated without exception there is no variance: the
     interval is then Clopper–Pearson's, of as many trials as images of the rarer kind of answer,
     and p is the chance that randomly permuted labels separate them as well.
     """
-    if estimate.defined and min(estimate.value, 1 - estimate.value) < _ROUNDING:
+    found = _equal_tailed(estimate)
+    if not math.isfinite(found.low) or _is_separated(estimate):
+        return found
+    one_sided = float(stats.t.ppf(LEVEL, estimate.df)) * estimate.se
+    value = max(found.value, 1 - found.value)
+    bound = max(float(logit_end(value, one_sided)), _highest_near_end(estimate))
+    if found.value > 0.5:
+        return found._replace(high=min(found.high, bound))
+    return found._replace(low=max(found.low, 1 - bound))
+
+
+def _is_separated(estimate: ClusteredEstimate) -> bool:
+    return estimate.defined and min(estimate.value, 1 - estimate.value) < _ROUNDING
+
+
+def _equal_tailed(estimate: ClusteredEstimate) -> Estimate:
+    """The estimate whose interval may miss by 2.5% on either side, wherever it is."""
+    if _is_separated(estimate):
         return _separated(estimate)
     found = estimate.estimate("clustered-delong", null=0.5, low=0.0, high=1.0)
     if not math.isfinite(found.low):
         return found
+    value = max(found.value, 1 - found.value)
+    near = float(_near_end(estimate, np.array([value]), np.array([estimate.se]))[0])
+    if found.value > 0.5:
+        return found._replace(low=min(found.low, near))
+    return found._replace(high=max(found.high, 1 - near))
+
+
+def _near_end(
+    estimate: ClusteredEstimate, value: NDArray[np.float64], se: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """End nearer to 0.5 of the interval of a sample of this size that has `value` and `se`.
+
+    Args:
+        estimate: gives the images and the degrees of freedom.
+        value: (k,) from 0.5 to below 1.
+        se: (k,) standard error.
+    """
     n_rarer = sum(map(min, _images_by_stratum(estimate).values()))
     share = UNSEEN / (n_rarer + UNSEEN)
-    distance = estimate.value - 0.5
-    se = math.hypot(estimate.se, distance * math.sqrt(share * (1 - share) / (n_rarer + UNSEEN)))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, estimate.df)) * se
-    allowing = logit_interval(estimate.value - share * distance, half)
-    return found._replace(low=min(found.low, allowing[0]), high=max(found.high, allowing[1]))
+    distance = value - 0.5
+    t = float(stats.t.ppf((1 + LEVEL) / 2, estimate.df))
+    allowing = np.hypot(se, distance * math.sqrt(share * (1 - share) / (n_rarer + UNSEEN)))
+    return np.minimum(logit_end(value, -t * se), logit_end(value - share * distance, -t * allowing))
+
+
+def _highest_near_end(estimate: ClusteredEstimate) -> float:
+    """The end nearer to 0.5 is at most this in samples of this size and this shape.
+
+    Of the same shape are samples whose standard error is the same on the scale of the logit; a
+    sample that is separated has Clopper–Pearson's end.
+    """
+    value = max(estimate.value, 1 - estimate.value)
+    higher = expit(logit(value) + _LOGITS_ABOVE)
+    higher = higher[higher < 1 - _ROUNDING]
+    se = estimate.se * higher * (1 - higher) / (value * (1 - value))
+    return max(float(_near_end(estimate, higher, se).max()), _separated_end(estimate))
 
 
 def auroc_difference(first: ClusteredEstimate, second: ClusteredEstimate) -> Estimate:
@@ -282,7 +333,7 @@ def auroc_difference(first: ClusteredEstimate, second: ClusteredEstimate) -> Est
     found = gap.estimate("clustered-delong", null=0.0)
     if not math.isfinite(found.low):
         return found
-    one, other = auroc_estimate(first), auroc_estimate(second)
+    one, other = _equal_tailed(first), _equal_tailed(second)
     apart = first.se**2 + second.se**2
     shared = (apart - gap.se**2) / (2 * first.se * second.se)
     # One that separates all has no variance to share.
@@ -306,10 +357,16 @@ def _images_by_stratum(estimate: ClusteredEstimate) -> dict[str, list[int]]:
     return sizes
 
 
-def _separated(estimate: ClusteredEstimate) -> Estimate:
+def _separated_end(estimate: ClusteredEstimate) -> float:
+    """Clopper–Pearson's end of an interval around 1, of images of the rarer kind of answer."""
     sizes = _images_by_stratum(estimate).values()
     n_trials = min(sum(map(min, sizes)), estimate.n_groups)
-    reach = ((1 - LEVEL) / 2) ** (1 / n_trials)
+    return ((1 - LEVEL) / 2) ** (1 / n_trials)
+
+
+def _separated(estimate: ClusteredEstimate) -> Estimate:
+    sizes = _images_by_stratum(estimate).values()
+    reach = _separated_end(estimate)
     low, high = (reach, 1.0) if estimate.value > 0.5 else (0.0, 1.0 - reach)
     p = 2 / math.prod(math.comb(sum(of_stratum), min(of_stratum)) for of_stratum in sizes)
     found = estimate.estimate("exact")

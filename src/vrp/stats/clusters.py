@@ -175,8 +175,8 @@ class ClusteredEstimate:
         if math.isinf(low) or math.isinf(high):
             raise ValueError("bounds of a parameter must both be finite, or neither")
         width = high - low
-        ends = logit_interval((self.value - low) / width, half / width)
-        return low + width * ends[0], low + width * ends[1]
+        ends = logit_end((self.value - low) / width, np.array([-half, half]) / width)
+        return low + width * float(ends[0]), low + width * float(ends[1])
 
     def estimate(
         self,
@@ -204,10 +204,15 @@ class ClusteredEstimate:
         return Estimate(self.value, *ends, p, self.n, self.n_groups, method, self.note)
 
 
-def logit_interval(share: float, half: float) -> tuple[float, float]:
-    """Interval around a share in (0, 1) whose half width `half` is carried over to the logit."""
-    ends = expit(logit(share) + np.array([-half, half]) / (share * (1 - share)))
-    return float(ends[0]), float(ends[1])
+def logit_end(share: ArrayLike, reach: ArrayLike) -> NDArray[np.float64]:
+    """End of an interval around a share in (0, 1) that reaches so far, on the scale of the logit.
+
+    Args:
+        share: any shape; in (0, 1).
+        reach: signed distance on the scale of the share.
+    """
+    middle = np.asarray(share, dtype=np.float64)
+    return expit(logit(middle) + np.asarray(reach) / (middle * (1 - middle)))
 
 
 def smallest_resolvable(se: float, df: float, *, alpha: float) -> float:
