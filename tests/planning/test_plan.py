@@ -621,6 +621,19 @@ def test_every_study_of_the_project_can_be_planned(name: str) -> None:
     assert all(table.n_bytes > 0 for table in plan.tables)
 
 
+def test_the_document_says_what_the_papers_study_takes(paper: StudyConfig) -> None:
+    page = " ".join((CONFIG.parent / "docs" / "start" / "gpu.md").read_text().split())
+    plan, other = (make_plan(paper, device=DEVICES[name]) for name in ("a100-80", "rtx4090"))
+    assert (
+        f"{plan.gpu_seconds / 3600:.1f} hours of an A100 with 80 GB, or "
+        f"{other.gpu_seconds / 3600:.1f} hours of an RTX 4090" in page
+    )
+    reading = [one for one in plan.stages if one.stage in ("extract", "blind", "consistency")]
+    assert f"{sum(one.seconds for one in reading) / 60:.0f} minutes of the A100" in page
+    assert f"another {plan.cpu_seconds / 3600:.0f} hours of one processor core" in page
+    assert f"results {plan.n_bytes / 1e9:.0f} GB" in page
+
+
 # What the rules ask for
 
 
