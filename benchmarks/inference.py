@@ -6,9 +6,9 @@ Four parts. Of one signal on items with an image each, and on few images whose a
 hang together: how often there are too few answers for an estimate, how often the 95% interval
 covers the truth and misses it on either side, how often the test rejects at 5%; of families of
 noise, how often any signal is found after Holm's correction. Of families of noise at the papers'
-counts and accuracies: how often the verdict is yes or no, and how often no could be. Of interventions at the papers' counts:
-how often an effect is found, or none shown. Settings whose intervals cover more than 97% are
-printed at the end: there they are wider than they need be.
+counts and accuracies: how often the verdict is yes or no, and how often it could be no. Of
+interventions at the papers' counts: how often an effect is found, or none shown. Settings whose
+intervals cover more than 97% are printed at the end: there they are wider than they need be.
 """
 
 import argparse

@@ -11,9 +11,9 @@ column of [`signals.parquet`](tables.md#signals) and is evaluated in
 [`metrics.parquet`](tables.md#metrics). A signal is *deployable* if it can be read without
 annotations. [Your own signal](extend/signal.md) is treated like these.
 
-*Sure when* says which values indicate a right answer, according to the papers or common practice;
-the AUROC is computed in this direction. *Needs* lists the columns of other tables that the signal
-is computed from; if they were not captured, the signal is null.
+*Reliable when* says which values indicate a right answer, according to the papers or common
+practice; the AUROC is computed in this direction. *Needs* lists the columns of other tables that
+the signal is computed from; if they were not captured, the signal is null.
 """
 _KINDS = {
     "structural": "Where attention looks",
@@ -32,7 +32,7 @@ def signal_page() -> str:
     return "\n".join([_HEAD, *sections])
 
 
-_COLUMNS = ("signal", "label", "sure when", "unit", "what it is", "needs")
+_COLUMNS = ("signal", "label", "reliable when", "unit", "what it is", "needs")
 
 
 def _row(signal: Signal) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def test_wrong_answers_among_the_surest_accept_nothing():
     found = control_risk(np.arange(1000.0), correct, alpha=0.1, delta=0.1)
     assert found.accepted is None
     assert found.first.n == 128  # B(128, 0.1): 8 wrong rule out; B(128, 0.05): 80% have no more
-    assert "50 of the 128 surest answers are wrong" in found.reason
+    assert "50 of the 128 most confident answers are wrong" in found.reason
 
 
 def test_threshold_is_the_lowest_that_the_binomial_tail_allows():
@@ -238,7 +238,7 @@ def test_wrong_answers_among_the_surest_of_several_items_accept_nothing():
     found = control_risk(scores, correct, groups, alpha=0.1)
     assert found.accepted is None
     assert found.first.bound > found.first.risk > 0.5
-    assert "surest answers are wrong" in found.reason
+    assert "most confident answers are wrong" in found.reason
 
 
 @pytest.mark.parametrize("n", [1, 20])

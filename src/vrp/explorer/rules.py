@@ -4,7 +4,7 @@ A rule is shown with how many answers meet both of its conditions, and how many 
 were unrelated within strata: only a difference between the two numbers says something.
 
 High and low are meant among all judged answers of the model. Among those of one task and form they
-would say little: where a model is unsure of all answers, its surest ones are not sure.
+would say little: where a model is unsure of all answers, the most confident one is not confident.
 """
 
 from collections.abc import Callable

@@ -205,9 +205,9 @@ RANKING = JudgedFigure(
     "How the scores rank answers",
     "Left: share of the right answers above a threshold against that of the wrong ones, among "
     "answers of one stratum; the mean over strata, with the area that is the AUROC within strata. "
-    "Right: share wrong among the surest answers, by the share that is given; lower is better, and "
-    "at the right end all are given; marks have 95% intervals, and the first 5% are left out as "
-    "noise.",
+    "Right: share wrong among the most confident answers, by the share that is given; lower is "
+    "better, and at the right end all are given; marks have 95% intervals, and the first 5% are "
+    "left out as noise.",
     ("roc", "risk_coverage"),
     _ranking_in_words,
     _ranking,

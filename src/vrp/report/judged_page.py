@@ -105,12 +105,12 @@ def _thresholds_table(judged: JudgedConfidences) -> Table:
     for score in judged.by_auroc:
         for control in score.thresholds:
             found = control.accepted or control.first
-            surest = "" if control.accepted else "of the most confident"
+            qualifier = "" if control.accepted else "of the most confident"
             rows.append([
                 name_cell(score.name), Cell(f"{100 * control.alpha:g}%"),
                 Cell(limit_of(judged, score, control), "" if found else control.reason),
-                Cell(f"{100 * found.share:.1f}%" if found and not surest else NONE),
-                Cell(f"{thousands(found.n_wrong)} of {thousands(found.n)}", surest)
+                Cell(f"{100 * found.share:.1f}%" if found and not qualifier else NONE),
+                Cell(f"{thousands(found.n_wrong)} of {thousands(found.n)}", qualifier)
                 if found
                 else Cell(NONE),
                 Cell(f"{100 * found.risk:.1f}%" if found else NONE),

@@ -56,7 +56,7 @@ _MOST_BATCHES = 2000
 """Of more images than that, the mean of several is one value to bet on."""
 _BOUND_STEPS = 200
 # The sequence starts where a risk of this share of alpha is told from alpha with 80% power, so that
-# a few wrong answers among the surest do not end it, within these shares of the items.
+# a few wrong answers among the most confident do not end it, within these shares of the items.
 _RISK_AT_START = 0.5
 _LEAST_AT_START, _MOST_AT_START = 0.1, 0.25
 
@@ -113,8 +113,8 @@ class RiskControl(NamedTuple):
                 f"at least {needed}, each of another image"
             )
         return (
-            f"{self.first.n_wrong} of the {self.first.n} surest answers are wrong: the risk may be "
-            f"as high as {self.first.bound:.3f}"
+            f"{self.first.n_wrong} of the {self.first.n} most confident answers are wrong: "
+            f"the risk may be as high as {self.first.bound:.3f}"
         )
 
     def accepts(self, scores: ArrayLike) -> NDArray[np.bool_]:
@@ -378,7 +378,7 @@ def _least_ruled_out(
 def _by_binomial_tail(
     values: NDArray[np.float64], labels: NDArray[np.bool_], alpha: float, delta: float
 ) -> RiskControl:
-    ranked, right = _from_the_surest(values, labels)
+    ranked, right = _from_the_most_confident(values, labels)
     nothing = RiskControl(alpha, delta, labels.size, labels.size, None, None)
     if ranked.size < fewest_items(alpha, delta):
         return nothing
@@ -397,7 +397,7 @@ def _by_binomial_tail(
     return nothing._replace(first=acceptance(0))
 
 
-def _from_the_surest(
+def _from_the_most_confident(
     values: NDArray[np.float64], labels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores and labels of the items that have a score, the highest first."""

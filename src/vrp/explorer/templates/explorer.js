@@ -771,7 +771,7 @@
       row.picked = filters.elements.sort.value === "signal " + name;
       return row;
     });
-    return el("div", {}, title, table(["Signal", "Value", "Percentile in its stratum", "Sure when"], rows, { text: [0, 3], caption: "Signals" }));
+    return el("div", {}, title, table(["Signal", "Value", "Percentile in its stratum", "Reliable when"], rows, { text: [0, 3], caption: "Signals" }));
   }
 
   function probeTable(card) {
