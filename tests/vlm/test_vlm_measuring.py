@@ -157,6 +157,14 @@ def test_a_checkpoints_own_tokenizer_and_image_processor_are_used(
     assert found.n_parameters == sum(tensor.numel() for tensor in vlm.model.parameters())
 
 
+@pytest.mark.parametrize("model_type", ["llava_next", "llava_onevision"])
+def test_images_cut_into_tiles_are_named(tmp_path: Path, model_type: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(InputError, match=f"{model_type} needs image_sizes beside") as caught:
+        measure_folder(tmp_path, "auto")
+    assert "family of its own" in str(caught.value)
+
+
 def test_what_cannot_be_measured_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no config\.json"):
         measure_folder(tmp_path, "auto")

@@ -32,7 +32,7 @@ POWER = 0.8
 """Power at which the smallest resolvable effect is stated."""
 # Distance from a bound of the parameter, such as R = 1, that is rounding.
 _ROUNDING = 1e-12
-NO_VARIANCE = "no interval: the values leave no variance to estimate"
+NO_VARIANCE = "no interval: no variance"
 """Note of an estimate without interval and test whose values do not vary."""
 
 

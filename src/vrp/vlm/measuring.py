@@ -104,6 +104,26 @@ def _n_frame_tokens(folder: Path, family: str, config: Any, image_processor: Any
     return len(bound.prompt_token_ids([""])[0]) - 1
 
 
+def _has_grids(model: Any) -> bool:
+    return "image_grid_thw" in signature(model.get_image_features).parameters
+
+
+def _refuse_other_inputs(model: Any) -> None:
+    """Refuse images of more than pixels and grids, such as tiles: no family reads them."""
+    needed = [
+        name
+        for name, one in signature(model.get_image_features).parameters.items()
+        if one.default is one.empty
+        and one.kind is not one.VAR_KEYWORD
+        and name not in ("pixel_values", "image_grid_thw")
+    ]
+    if needed:
+        raise InputError(
+            f"{model.config.model_type} needs {', '.join(needed)} beside an image's pixels, as "
+            "models do that cut an image into tiles; such a model needs a family of its own"
+        )
+
+
 def _measure(
     config: Any, image_processor: Any, n_frame_tokens: int, family: type[Family]
 ) -> Dimensions:
@@ -111,11 +131,12 @@ def _measure(
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
     model.eval().requires_grad_(False)
+    _refuse_other_inputs(model)
     model.set_attn_implementation({"text_config": ATTENTION_NAME})
     text = config.get_text_config()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     d_model, n_heads = int(text.hidden_size), int(text.num_attention_heads)
-    dynamic = "image_grid_thw" in signature(model.get_image_features).parameters
+    dynamic = _has_grids(model)
     encode = _encode_patches if dynamic else partial(_encode_pixels, image_processor)
     prompts = [_trace(_prefill, model, n) for n in _LENGTHS]
     images = [_trace(encode, model, side) for side in (_SIDES if dynamic else _SIDES[-1:])]
