@@ -182,8 +182,8 @@ def test_what_tells_less_is_named():
     aurocs = {"token_confidence": BEST, "spatial_entropy": CHANCE, "self_consistency": weak}
     decision = decide(model(aurocs, shares=SHARES), {})
     assert decision.weaker == (
-        "attention maps: no better than chance (0.51)",
-        "self-consistency: weak (0.60)",
+        "attention maps, no better than chance (0.51)",
+        "self-consistency, weak (0.60)",
     )
     lines = decision_lines("s", [decision])
     assert lines[1].startswith("m: 72.0% right. Signal to use: token confidence P_tok (AUROC 0.84)")
@@ -225,4 +225,4 @@ def test_why_attention_tells_less_is_said(of_attention, within, beyond, words):
         model({"spatial_entropy": of_attention}, within={"spatial_entropy": within}, beyond=beyond),
         {},
     )
-    assert found.weaker == (f"attention maps: {words}",)
+    assert found.weaker == (f"attention maps, {words}",)

@@ -28,7 +28,7 @@ from vrp.findings.guards import claim_of
 from vrp.interventions.ablation import AblationCondition
 from vrp.interventions.tracing import KNOCKOUT_IMAGE, KNOCKOUT_TEXT, PATCH
 from vrp.probing.labels import LINEAR_BEST
-from vrp.report.claim_words import smallest_detectable
+from vrp.report.claim_words import smallest_detectable, verdict_cell
 from vrp.report.numbers import (
     decimal,
     layers_in_words,
@@ -302,7 +302,9 @@ def _object_clause(models: Sequence[ModelEvidence]) -> str:
         if excess is None or not excess.defined:
             continue
         auroc = model.auroc(ON_OBJECT)
-        tells = f"AUROC {with_interval(auroc)}" if auroc is not None and auroc.defined else ""
+        tells = ""
+        if auroc is not None and auroc.defined:
+            tells = f"AUROC {with_interval(auroc)}: {verdict_cell(model, ON_OBJECT).text}"
         parts.append(
             f"{with_interval(excess, 1, scale=100, signed=True, unit=' pp')} in {model.name}"
             f"{f' ({tells})' if tells else ''}"

@@ -229,7 +229,7 @@ def _weaker(model: ModelEvidence, recommended: str | None) -> tuple[str, ...]:
         if recommended in names or judgement.claim is None:
             continue
         if text := _less(judgement):
-            found.append(f"{family}: {text}")
+            found.append(f"{family}, {text}")
     return tuple(found)
 
 

@@ -117,13 +117,14 @@ def object_table(models: Sequence[ModelEvidence]) -> Table:
             Cell(model.name), estimate_cell(area, 1, scale=100, unit="%"),
             estimate_cell(excess, 1, scale=100, signed=True, unit=" pp"),
             Cell(p_value(excess.p_adjusted)), estimate_cell(model.auroc(ON_OBJECT)),
-            Cell(thousands(excess.n)), Cell(thousands(excess.n_groups)),
+            verdict_cell(model, ON_OBJECT), Cell(thousands(excess.n)),
+            Cell(thousands(excess.n_groups)),
         ])  # fmt: skip
     columns = [
         "model", "object's share of the image", "its share of attention, minus the former", "p",
-        "AUROC, within strata", "questions", "images",
+        "AUROC, within strata", "verdict", "questions", "images",
     ]  # fmt: skip
-    return Table(columns, rows)
+    return Table(columns, rows, text_columns=(5,))
 
 
 def probes_table(model: ModelEvidence) -> Table:
