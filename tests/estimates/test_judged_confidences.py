@@ -194,6 +194,52 @@ def test_thresholds_take_all_items_of_an_image():
     assert control == control_risk(probability, correct, groups, alpha=0.2, delta=0.1)
 
 
+def test_thresholds_hold_for_all_scores_together():
+    """The best of several scores is shown first: it has no guarantee of its own (Bonferroni)."""
+    correct, probability = planted(2000)
+    noise = np.random.default_rng(4).random((4, 2000))
+    scores = {"p": probability, **{f"noise {i}": values for i, values in enumerate(noise)}}
+    found = judged(correct, scores, alphas=(0.2,))
+    for score in found.scores:
+        (control,) = score.thresholds
+        file = found.items.file
+        assert control == control_risk(
+            scores[score.name], correct, file.groups, alpha=0.2, delta=0.1 / 5
+        )
+
+
+def test_rare_low_scores_on_few_wrong_answers_are_not_called_uninformative():
+    """Of ten wrong answers none is low: a third of them might be, which would tell."""
+    correct = np.arange(300) >= 10
+    rare = np.where(np.arange(300) % 50 == 49, 0.2, 0.9)
+    constant = np.full(300, 0.9)
+    for score in judged(correct, {"rare": rare, "constant": constant}).scores:
+        assert score.judgement.verdict is Verdict.UNDECIDED, score.name
+    sentence = verdict_sentence(found := judged(correct, {"c": constant}), found.best)
+    assert sentence == (
+        "Whether c tells right answers from wrong ones is undecided (AUROC 0.50); the signal has "
+        "one value only, on too few answers to show that it tells nothing."
+    )
+    correct = np.arange(3000) >= 300
+    found = judged(correct, {"c": np.full(3000, 0.9)})
+    assert found.best.judgement.verdict is Verdict.NO
+    assert verdict_sentence(found, found.best) == (
+        "c does not tell right answers from wrong ones (AUROC 0.50; the signal has one value only)."
+    )
+
+
+def test_scores_that_part_all_but_a_few_are_not_called_equivalent():
+    """Their difference is known no better than its interval says."""
+    random = np.random.default_rng(2)
+    correct = np.arange(100) >= 10
+    apart = random.random(100) + 2 * correct
+    nearly = apart.copy()
+    nearly[0] = 2.2
+    (pair,) = judged(correct, {"a": apart, "b": nearly}).comparisons
+    assert pair.gap.low < -0.05 < 0.05 < pair.gap.high
+    assert pair.gap.p_equivalence > 0.05
+
+
 def test_rows_in_another_order_give_the_same_numbers():
     correct, probability = planted(1200)
     groups = np.repeat(np.arange(400).astype(str), 3)

@@ -43,7 +43,8 @@ SMALL = estimate(0.54, 0.51, 0.57, p=0.01, equivalence=0.2)
 OPEN = estimate(0.56, 0.45, 0.67, p=0.6, equivalence=0.6, resolvable=0.17)
 UNDEFINED = ReportedEstimate(math.nan, note="one class only")
 FEW = ReportedEstimate(math.nan, note="left out of the average: a (too few wrong answers: 3)")
-LEVEL = ReportedEstimate(0.5, note=CONSTANT)
+LEVEL = ReportedEstimate(0.5, p_equivalence=0.001, p_equivalence_adjusted=0.001, note=CONSTANT)
+LEVEL_ON_FEW = LEVEL._replace(p_equivalence=0.2, p_equivalence_adjusted=0.2)
 PERFECT = estimate(1.0, 0.96, 1.0, p=1e-9, equivalence=math.nan, se=math.nan)
 
 
@@ -119,6 +120,13 @@ ATTENTION_CASES = [
     ({"spatial_entropy": OPEN, "image_mass": CHANCE}, Verdict.UNDECIDED, "Undecided for m"),
     # A constant signal among others makes nothing undecided.
     ({"spatial_entropy": CHANCE, "image_mass": LEVEL}, Verdict.NO, "No"),
+    ({"image_mass": LEVEL}, Verdict.NO, "No"),
+    # … but on ten wrong answers it does not show that it is one.
+    (
+        {"spatial_entropy": CHANCE, "image_mass": LEVEL_ON_FEW},
+        Verdict.UNDECIDED,
+        "Undecided for m",
+    ),
     ({"spatial_entropy": FEW}, Verdict.TOO_FEW, "Too few wrong or right answers"),
     ({"spatial_entropy": UNDEFINED}, Verdict.NOT_RUN, "Not run"),
     ({}, Verdict.NOT_RUN, "Not run"),

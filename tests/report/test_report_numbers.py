@@ -23,7 +23,14 @@ from vrp.stats.auroc import CONSTANT
         (ReportedEstimate(0.7, 0.4, 0.9), Standing.UNSETTLED),
         (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.03, 0.03), Standing.EQUIVALENT),
         (ReportedEstimate(0.52, 0.51, 0.53, 0.01, 0.03, 0.09), Standing.ABOVE),
-        (ReportedEstimate(0.5, note=CONSTANT), Standing.CONSTANT),
+        (
+            ReportedEstimate(0.5, p_equivalence_adjusted=0.01, note=CONSTANT),
+            Standing.CONSTANT,
+        ),
+        (
+            ReportedEstimate(0.5, p_equivalence_adjusted=0.2, note=CONSTANT),
+            Standing.UNSETTLED,
+        ),
         (ReportedEstimate(math.nan, note="too few wrong answers: 3"), Standing.TOO_FEW),
     ],
 )

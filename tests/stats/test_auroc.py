@@ -4,21 +4,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from vrp.stats.auroc import (
+    _difference_ends,
     auroc,
     auroc_difference,
+    auroc_equivalence_p,
     auroc_estimate,
     bootstrap_auroc,
     clustered_auroc,
+    difference_equivalence_p,
     stratified_auroc,
     van_elteren_weight,
 )
 from vrp.stats.bootstrap import resample_groups
-from vrp.stats.clusters import difference
+from vrp.stats.clusters import difference, mean_of
+from vrp.stats.equivalence import equivalence_p
 
 
 def clustered(signal, correct, groups=None, folds=None):
@@ -206,6 +210,52 @@ def test_a_constant_signal_is_said_to_be_one():
     assert math.isnan(found.low)
     assert math.isnan(found.p)
     assert "one value only" in found.note
+
+
+def test_few_constant_answers_show_no_equivalence():
+    """Of ten wrong answers that are level with all others, a tenth may lie at an end in truth.
+
+    Then the AUROC is 0.55, and of ten answers one has SD √(0.1 · 0.9) / 2, the mean that over √10.
+    """
+    few = clustered(np.ones(100), np.arange(100) >= 10)
+    p = stats.t.sf(0.05 / (math.sqrt(0.1 * 0.9) / 2 / math.sqrt(10)), 9)
+    assert (
+        auroc_equivalence_p(few, margin=0.05) == pytest.approx(p) == pytest.approx(0.16, abs=0.01)
+    )
+    assert auroc_equivalence_p(clustered(np.ones(600), np.arange(600) >= 300), margin=0.05) < 0.001
+    # Values that vary as any do are tested with their own standard error.
+    random = np.random.default_rng(1)
+    usual = clustered(random.normal(size=600), np.arange(600) >= 300)
+    expected = equivalence_p(replace(usual, null_se=math.nan), low=0.45, high=0.55)
+    assert auroc_equivalence_p(usual, margin=0.05) == pytest.approx(expected)
+
+
+def test_separated_cells_have_the_lowest_mean_that_is_as_likely():
+    """Clopper and Pearson's bound for a weighted mean of shares, by numerical optimisation."""
+    sizes, weights = np.array([12.0, 40.0, 300.0]), np.array([0.4, 0.35, 0.25])
+    parts = {}
+    for i, n in enumerate(sizes.astype(int)):
+        signal, codes = np.arange(2.0 * n), np.arange(2 * n) + 1000 * i
+        parts[str(i)] = clustered_auroc(signal, signal >= n, codes, n_images=3000, name=str(i))
+    found = auroc_estimate(mean_of(parts, n_groups=704, weights=list(weights)))
+    lowest = optimize.minimize(
+        lambda shares: weights @ shares, np.full(3, 0.97), bounds=[(1e-6, 1.0)] * 3,
+        constraints={"type": "ineq", "fun": lambda s: sizes @ np.log(s) - math.log(0.025)},
+    )  # fmt: skip
+    assert found.low == pytest.approx(lowest.fun, abs=1e-5)
+    assert found.high == 1.0
+
+
+def test_equivalence_of_two_aurocs_is_that_of_the_interval_of_their_difference():
+    random = np.random.default_rng(9)
+    correct = np.arange(400) >= 60
+    scores = random.normal(size=(2, 400)) * 0.3 + random.normal(size=400) + 2.5 * correct
+    first, second = (clustered(one, correct) for one in scores)
+    p = difference_equivalence_p(first, second, margin=0.05)
+    ends = _difference_ends(first, second, 1 - 2 * p)
+    assert max(-ends[0], ends[1]) == pytest.approx(0.05, abs=1e-6)
+    assert 0 < p < 0.5
+    assert difference_equivalence_p(first, second, margin=1e-6) == 1.0
 
 
 def test_clustered_bootstrap_covers_a_planted_auroc():

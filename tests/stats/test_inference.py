@@ -8,10 +8,16 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import norm
 from simulated_scores import drawn, true_auroc
 
-from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
-from vrp.stats.clusters import smallest_resolvable
+from vrp.stats.auroc import (
+    auroc_equivalence_p,
+    auroc_estimate,
+    clustered_auroc,
+    stratified_auroc,
+)
+from vrp.stats.clusters import mean_of, smallest_resolvable
 from vrp.stats.correlation import clustered_correlation, correlation_estimate
 from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
@@ -54,6 +60,71 @@ def test_intervals_near_the_end_of_the_scale_are_not_wider_than_they_need_be():
     assert np.mean(below) < 0.005
     # With 2.5% on either side it would be 97.8%; 4,800 studies tell to half a point.
     assert 0.945 <= np.mean(covered) <= 0.968
+
+
+@pytest.mark.parametrize("area", [0.9, 0.95, 0.97])
+def test_intervals_of_a_mean_over_tasks_cover_where_one_task_is_small(area):
+    """A quarter of the mean, and nearly all of its variance, is that of twelve wrong answers."""
+    random = np.random.default_rng(round(100 * area))
+    missed = {"low": 0, "high": 0}
+    for _ in range(300):
+        parts, start = {}, 0
+        for n_right, n_wrong in ((850, 150), (650, 350), (900, 100), (78, 12)):
+            correct = np.arange(n_right + n_wrong) < n_right
+            signal = random.normal(size=correct.size) + math.sqrt(2) * norm.ppf(area) * correct
+            codes = start + np.arange(correct.size)
+            parts[str(start)] = clustered_auroc(
+                signal, correct, codes, n_images=3090, name=str(start)
+            )
+            start += correct.size
+        found = auroc_estimate(mean_of(parts, n_groups=3090))
+        missed["low"] += area < found.low
+        missed["high"] += area > found.high
+    assert sum(missed.values()) / 300 <= 0.08  # 5% is seen as up to 8% once in a hundred runs
+
+
+@pytest.mark.parametrize(
+    ("n_right", "n_wrong", "low_of_right", "low_of_wrong"),
+    [(90, 10, 0.0, 0.15), (290, 10, 0.02, 0.15), (280, 20, 0.005, 0.12), (950, 50, 0.0, 0.11)],
+)
+def test_scores_that_are_nearly_constant_are_not_shown_to_tell_nothing(
+    n_right, n_wrong, low_of_right, low_of_wrong
+):
+    """They tell more than the margin; a few wrong answers that are all level do not deny it."""
+    random = np.random.default_rng([n_right, n_wrong])
+    correct = np.arange(n_right + n_wrong) < n_right
+    truth = 0.5 + (low_of_wrong - low_of_right) / 2
+    equivalent, covered, known = 0, 0, 0
+    for _ in range(300):
+        low = random.random(correct.size) < np.where(correct, low_of_right, low_of_wrong)
+        cell = clustered_auroc(
+            1.0 - low, correct, np.arange(correct.size), n_images=correct.size, name="a"
+        )
+        equivalent += auroc_equivalence_p(cell, margin=0.05) < ALPHA
+        found = auroc_estimate(cell)
+        if math.isfinite(found.low):
+            known += 1
+            covered += found.low <= truth <= found.high
+    assert equivalent / 300 <= 0.08
+    assert covered / known >= 0.92
+
+
+def test_a_correlation_with_rare_values_is_not_shown_to_be_near_zero():
+    """Where fewer than ten images have another value than most, there is no estimate."""
+    random = np.random.default_rng(3)
+    correct = np.arange(1000) < 970
+    share = np.where(correct, 0.005, 0.06)
+    spread = share.mean()
+    truth = (0.06 - 0.005) * math.sqrt(0.97 * 0.03) / math.sqrt(spread * (1 - spread))
+    assert truth > 0.1
+    equivalent = 0
+    for _ in range(300):
+        signal = -(random.random(1000) < share).astype(float)
+        cell = clustered_correlation(signal, correct, np.arange(1000), n_images=1000, name="a")
+        equivalent += equivalence_p(cell, low=-0.1, high=0.1) < ALPHA
+        if (signal < 0).sum() < 10:
+            assert "too few images with another value than most" in cell.note
+    assert equivalent / 300 <= 0.05
 
 
 @pytest.mark.parametrize("n_wrong", [1, 2, 3, 5])
@@ -124,11 +195,11 @@ def test_noise_is_found_to_be_noise_at_the_papers_counts():
     for _ in range(100):
         correct = random.random(n) < 0.676
         p = [
-            equivalence_p(
+            auroc_equivalence_p(
                 stratified_auroc(
                     random.normal(size=n), correct, np.arange(n), strata, n_images=n
                 ),
-                low=0.45, high=0.55,
+                margin=0.05,
             )
             for _ in range(13)
         ]  # fmt: skip

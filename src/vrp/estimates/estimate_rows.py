@@ -20,6 +20,7 @@ from scipy import stats
 from vrp.config.margins import EquivalenceMargins
 from vrp.data.scoring import answer_form
 from vrp.stats.auroc import (
+    auroc_equivalence_p,
     auroc_estimate,
     bootstrap_auroc,
     clustered_auroc,
@@ -192,13 +193,12 @@ def reliability_rows(
     # Values equal up to rounding are ties: their order would depend on the batch plan.
     ranked = merge_near_ties(value)
     oriented = ranked if higher_is_reliable else -ranked
-    margin = items.margins.chance
     rows = []
     parts = _aurocs(oriented, items, folds)
     if layer == NOT_A_LAYER:
         parts |= _within(oriented, items, folds, items.matched_strata)
     for scope, part in parts.items():
-        p_equivalence = equivalence_p(part, low=margin[0], high=margin[1])
+        p_equivalence = auroc_equivalence_p(part, margin=items.margins.auroc)
         rows.append(
             _row(predictor, layer, scope, "auroc", part, auroc_estimate(part), items, p_equivalence)
         )
@@ -492,7 +492,7 @@ def adjusted(rows: Sequence[EstimateRow]) -> dict[str, list[Any]]:
     """
     families: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(rows):
-        if math.isfinite(row["p"]):
+        if math.isfinite(row["p"]) or math.isfinite(row["p_equivalence"]):
             family = (row["scope"], row["metric"], row["layer"] != NOT_A_LAYER)
             families.setdefault(family, []).append(index)
     new = {
@@ -504,9 +504,10 @@ def adjusted(rows: Sequence[EstimateRow]) -> dict[str, list[Any]]:
             values = holm([rows[index][name] for index in members])
             for index, value in zip(members, values, strict=True):
                 new[f"{name}_adjusted"][index] = float(value)
+        n_tests = max(1, sum(math.isfinite(rows[index]["p"]) for index in members))
         for index in members:
             row = rows[index]
             new["resolvable"][index] = smallest_resolvable(
-                row["se"], row["df"], alpha=ALPHA / len(members)
+                row["se"], row["df"], alpha=ALPHA / n_tests
             )
     return {**{key: [row[key] for row in rows] for key in rows[0]}, **new}

@@ -21,17 +21,18 @@ from vrp.probing.folds import FoldPlan, ProbeItems, Split
 from vrp.stats.auroc import (
     MIN_IMAGES,
     auroc_difference,
+    auroc_equivalence_p,
     auroc_estimate,
     clustered_auroc,
+    difference_equivalence_p,
     stratified_auroc,
 )
 from vrp.stats.calibration import Calibration, calibration
 from vrp.stats.calibrators import N_FOLDS, FittedCalibrator, fit_calibrator, image_folds
 from vrp.stats.clusters import ClusteredEstimate, difference, numbered, smallest_resolvable
-from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
 from vrp.stats.proportion import clustered_share
-from vrp.stats.risk_control import RiskControl, control_risk
+from vrp.stats.risk_control import RiskControl, check_levels, control_risk
 from vrp.stats.risk_coverage import RiskCoverage, risk_coverage
 from vrp.stats.selective import selective_estimates
 from vrp.tables.estimates import POOLED, WITHIN_ANSWERS, WITHIN_STRATA
@@ -199,17 +200,21 @@ def judge_confidences(
     Args:
         file: the rows.
         alphas: shares of wrong answers among those accepted, each to be guaranteed.
-        delta: chance that such a guarantee may fail.
+        delta: chance that such a guarantee may fail for any of the scores.
 
     Raises:
         InputError: too few images, too many strata, or a level out of range.
     """
+    for alpha in alphas:
+        check_levels(alpha, delta)
     items, margins = JudgedItems.of(file), EquivalenceMargins()
     rows = _accuracy_rows(items)
     for name, score in file.scores.items():
         rows += [*_auroc_rows(name, score, items, margins), *_selective_rows(name, score, items)]
     columns = adjusted(rows)
     numbers = _numbers(columns)
+    # The reader takes the best of the scores: a guarantee holds for all of them together.
+    delta_each = delta / len(file.scores)
     scores = tuple(
         ScoreJudgement(
             name,
@@ -224,7 +229,7 @@ def judge_confidences(
             risk_coverage(score, items.correct),
             *_calibrations(score, items),
             tuple(
-                control_risk(score, items.correct, file.groups, alpha=alpha, delta=delta)
+                control_risk(score, items.correct, file.groups, alpha=alpha, delta=delta_each)
                 for alpha in alphas
             ),
         )
@@ -275,10 +280,10 @@ def _auroc_rows(
         asked = items.scopes.get(scope, items.scopes[POOLED]).sum()
         return estimate_row(
             name, scope, "auroc", auroc_estimate(part), n_dropped=int(asked) - part.n,
-            p_equivalence=equivalence_p(part, low=low, high=high), se=part.test_se, df=part.df,
+            p_equivalence=auroc_equivalence_p(part, margin=margins.auroc), se=part.test_se,
+            df=part.df,
         )  # fmt: skip
 
-    low, high = margins.chance
     rows = [row(WITHIN_STRATA, _within(score, items, items.strata))]
     if (cells := items.answer_cells) is not None:
         rows.append(row(WITHIN_ANSWERS, _within(score, items, cells, among=cells >= 0)))
@@ -395,7 +400,9 @@ def _reported(
 ) -> ReportedEstimate:
     """A difference of AUROCs with its test of none and, with a margin, of equivalence."""
     gap, estimate = difference(first, second), auroc_difference(first, second)
-    equivalent = math.nan if math.isnan(margin) else equivalence_p(gap, low=-margin, high=margin)
+    equivalent = math.nan
+    if math.isfinite(margin):
+        equivalent = difference_equivalence_p(first, second, margin=margin)
     return ReportedEstimate.from_estimate(estimate)._replace(
         se=gap.se, p_equivalence=equivalent,
         resolvable=smallest_resolvable(gap.se, gap.df, alpha=ALPHA / n_tests),

@@ -15,7 +15,12 @@ from vrp.estimates.predictors import predictor_label
 from vrp.estimates.reported import ReportedEstimate, corrected
 from vrp.estimates.verdicts import Standing, standing
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import auroc_difference, clustered_auroc, van_elteren_weight
+from vrp.stats.auroc import (
+    auroc_difference,
+    clustered_auroc,
+    difference_equivalence_p,
+    van_elteren_weight,
+)
 from vrp.stats.clusters import (
     MIN_IMAGES,
     TOO_FEW,
@@ -28,7 +33,6 @@ from vrp.stats.clusters import (
     numbered,
     smallest_resolvable,
 )
-from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA, Estimate, join_notes
 from vrp.stats.paired import (
     PairedDifference,
@@ -319,7 +323,7 @@ def _auroc(
     reported = _reported(
         estimate._replace(note=join_notes(*notes)),
         gap.se,
-        equivalence_p(gap, low=-margin, high=margin),
+        difference_equivalence_p(second, first, margin=margin),
     )
     return _Row(
         Difference(name, first.value, second.value, reported, same),

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from vrp.estimates.estimate_rows import EstimateRow, EvaluationItems, estimate_row, plain_row
 from vrp.signals.recipes import Recipe
-from vrp.stats.auroc import auroc_estimate, stratified_auroc
+from vrp.stats.auroc import auroc_equivalence_p, auroc_estimate, stratified_auroc
 from vrp.stats.clusters import mean_of
-from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
 from vrp.stats.multiplicity import holm
 from vrp.stats.ties import merge_near_ties
@@ -83,10 +82,10 @@ def _together(parts: Mapping[str, Any], items: EvaluationItems) -> list[Estimate
     of = f"{n}" if least == n else f"{least} to {n}"
     note = f"mean of {len(defined)} recipes of {of} items"
     estimate = auroc_estimate(mean)._replace(n=n, note=note)
-    low, high = items.margins.chance
     return [
         estimate_row(
             ALL_RECIPES, WITHIN_STRATA, MEAN_AUROC, estimate, n_dropped=len(items.correct) - n,
-            p_equivalence=equivalence_p(mean, low=low, high=high), se=mean.test_se, df=mean.df,
+            p_equivalence=auroc_equivalence_p(mean, margin=items.margins.auroc), se=mean.test_se,
+            df=mean.df,
         )
     ]  # fmt: skip

@@ -41,7 +41,7 @@ class Standing(StrEnum):
     TOO_FEW = "too few"
     """There are too few right or wrong answers for one."""
     CONSTANT = "constant"
-    """The signal has one value only."""
+    """The signal has one value only, on enough answers to show that it tells nothing."""
     EQUIVALENT = "equivalent"
     """Closer to no effect than the margin, by the equivalence test."""
     ABOVE = "above"
@@ -125,10 +125,9 @@ def standing(number: ReportedEstimate | None, *, null: float, conjoined: bool = 
         return Standing.MISSING
     if not number.defined:
         return Standing.TOO_FEW if TOO_FEW in number.note else Standing.MISSING
-    if CONSTANT in number.note and not math.isfinite(number.low):
-        return Standing.CONSTANT
+    constant = CONSTANT in number.note and not math.isfinite(number.low)
     if (number.p_equivalence if conjoined else number.p_equivalence_adjusted) < ALPHA:
-        return Standing.EQUIVALENT
+        return Standing.CONSTANT if constant else Standing.EQUIVALENT
     if number.p_adjusted < ALPHA and not number.low <= null <= number.high:
         return Standing.ABOVE if number.value > null else Standing.BELOW
     return Standing.UNSETTLED

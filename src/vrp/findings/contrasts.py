@@ -17,14 +17,18 @@ from vrp.probing.labels import (
     OUTPUT_FUSION_WITH_PROBE,
 )
 from vrp.signals.registry import SIGNALS
-from vrp.stats.auroc import auroc_difference, clustered_auroc, stratified_auroc
+from vrp.stats.auroc import (
+    auroc_difference,
+    clustered_auroc,
+    difference_equivalence_p,
+    stratified_auroc,
+)
 from vrp.stats.clusters import (
     ClusteredEstimate,
     difference,
     numbered,
     smallest_resolvable,
 )
-from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
 from vrp.tables.signals import strata_of
 
@@ -190,7 +194,7 @@ def _contrast(
     resolvable = smallest_resolvable(gap.se, gap.df, alpha=ALPHA / n_tests)
     equivalent = math.nan
     if math.isfinite(margin):
-        equivalent = equivalence_p(gap, low=-margin, high=margin)
+        equivalent = difference_equivalence_p(own, other, margin=margin)
     return number._replace(
         se=gap.se, resolvable=resolvable, n_dropped=int((~kept).sum()),
         p_equivalence=equivalent, p_equivalence_adjusted=equivalent,

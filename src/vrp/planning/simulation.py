@@ -42,10 +42,14 @@ from vrp.planning.simulated_studies import (
 from vrp.progress import progress
 from vrp.report.conclusions import SUPERVISED_ATTENTION
 from vrp.signals.registry import SIGNALS, attention_signals
-from vrp.stats.auroc import auroc_estimate, stratified_auroc, van_elteren_weight
+from vrp.stats.auroc import (
+    auroc_equivalence_p,
+    auroc_estimate,
+    stratified_auroc,
+    van_elteren_weight,
+)
 from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import group_sums, smallest_resolvable
-from vrp.stats.equivalence import equivalence_p
 from vrp.stats.estimate import ALPHA
 from vrp.stats.paired import (
     paired_difference,
@@ -286,7 +290,6 @@ def _estimates(
     scores: NDArray[np.float64], items: Items, n_tests: int, margins: EquivalenceMargins
 ) -> dict[str, ReportedEstimate]:
     """AUROCs within strata, corrected for each other and for tests that show nothing."""
-    low, high = margins.chance
     rows: list[EstimateRow] = []
     for number, values in enumerate(scores, start=1):
         part = stratified_auroc(
@@ -295,7 +298,7 @@ def _estimates(
         rows.append(
             estimate_row(
                 f"signal {number}", WITHIN_STRATA, "auroc", auroc_estimate(part),
-                p_equivalence=equivalence_p(part, low=low, high=high),
+                p_equivalence=auroc_equivalence_p(part, margin=margins.auroc),
                 se=part.test_se, df=part.df,
             )
         )  # fmt: skip

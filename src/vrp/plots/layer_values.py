@@ -9,10 +9,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from vrp.plots.marks import INTERVAL, TEXT, WHOLE
+from vrp.plots.marks import INTERVAL, TEXT, WHOLE, interval_of
 from vrp.plots.panels import counted, line_key, marks_ribbon
 from vrp.plots.style import RIGHT, WRONG
-from vrp.stats.clusters import clustered_mean, numbered
+from vrp.stats.auroc import van_elteren_weight
+from vrp.stats.clusters import clustered_mean, mean_of, n_distinct, numbered
 from vrp.tables.arrays import as_array
 
 BY_ANSWER = {"model": TEXT, "quantity": TEXT, "answers": TEXT, "layer": WHOLE, **INTERVAL}
@@ -50,26 +51,52 @@ def mean_intervals(values: NDArray[np.float64], groups: NDArray) -> list[dict[st
 
 
 def right_and_wrong(
-    model: str,
-    quantity: str,
-    values: NDArray[np.float64],
-    right: NDArray[np.bool_],
-    groups: NDArray,
+    model: str, quantity: str, values: NDArray[np.float64], frame: pl.DataFrame
 ) -> Iterator[dict[str, Any]]:
     """Yield marks of the mean by layer, over the items answered right and those answered wrong.
+
+    Both are means over the same strata with the same weights, those of the AUROC within strata
+    (van Elteren's): kinds of question that are answered right more often than others would part
+    the curves on their own. Strata without right or without wrong answers are left out.
 
     Args:
         model: the model's name.
         quantity: what is averaged.
         values: (n_items, n_layers).
-        right: (n_items,) whether the greedy answer is right.
-        groups: (n_items,) image of each item.
+        frame: (n_items,) rows of `answered_rows`.
     """
-    for answers, chosen in (("right", right), ("wrong", ~right)):
-        if chosen.any():
-            for layer, mean in enumerate(mean_intervals(values[chosen], groups[chosen])):
-                key = {"model": model, "quantity": quantity, "answers": answers, "layer": layer}
-                yield {**key, **mean}
+    right = frame["answered_right"].to_numpy()
+    codes, n_images = numbered(frame["group"].to_numpy())
+    cells, weights = _strata(right, frame["stratum"].to_numpy())
+    for answers, kind in (("right", right), ("wrong", ~right)):
+        chosen = [kind & cell for cell in cells]
+        n_groups = n_distinct(codes[np.any(chosen, axis=0)])
+        for layer, column in enumerate(values.T if n_groups else ()):
+            means = {
+                f"stratum {i}": clustered_mean(
+                    column[here], codes[here], n_images=n_images, name=f"stratum {i}"
+                )
+                for i, here in enumerate(chosen)
+            }
+            mean = mean_of(means, n_groups=n_groups, weights=weights).estimate("clustered-t")
+            key = {"model": model, "quantity": quantity, "answers": answers, "layer": layer}
+            yield {**key, **interval_of(mean._asdict())}
+
+
+def _strata(
+    right: NDArray[np.bool_], names: NDArray[np.str_]
+) -> tuple[list[NDArray[np.bool_]], list[float]]:
+    """Items of each stratum with right and with wrong answers, and its weight.
+
+    All items are one stratum where none has both.
+    """
+    cells = [names == name for name in np.unique(names).tolist()]
+    both = [cell for cell in cells if right[cell].any() and not right[cell].all()]
+    if not both:
+        return [np.ones(right.size, dtype=bool)], [1.0]
+    return both, [
+        van_elteren_weight(int(right[cell].sum()), int((~right[cell]).sum())) for cell in both
+    ]
 
 
 def draw_right_and_wrong(ax: Axes, marks: pl.DataFrame) -> None:

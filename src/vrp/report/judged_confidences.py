@@ -13,6 +13,7 @@ from vrp.estimates.reported import plain
 from vrp.estimates.verdicts import Outcome, Standing, Verdict, differs_noticeably, size_of, standing
 from vrp.plots.judged_confidences import curves
 from vrp.report.numbers import NONE, decimal, listed, percent, thousands, with_interval
+from vrp.stats.auroc import CONSTANT
 from vrp.stats.risk_control import RiskControl
 from vrp.tables.estimates import POOLED
 from vrp.text_table import aligned
@@ -67,10 +68,14 @@ def verdict_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
         if differs_noticeably(number):
             open_ones = [*_guards(score, Outcome.FAILS), *_guards(score, Outcome.UNSETTLED)]
             why = f"it does not pass the guard {listed(open_ones)}"
+        elif CONSTANT in number.note:
+            why = f"{CONSTANT}, on too few answers to show that it tells nothing"
         whether = f"Whether {score.name} tells right answers from wrong ones"
         return f"{whether} is undecided ({auroc}); {why}."
     why = f"within ±{found.margin:g} of chance"
-    if standing(number, null=0.5) is not Standing.EQUIVALENT:
+    if CONSTANT in number.note:
+        why = CONSTANT
+    elif standing(number, null=0.5) is not Standing.EQUIVALENT:
         why = f"failed guard: {listed(_guards(score, Outcome.FAILS))}"
     return f"{score.name} does not tell right answers from wrong ones ({auroc}; {why})."
 
@@ -85,6 +90,8 @@ def threshold_sentence(found: JudgedConfidences, score: ScoreJudgement) -> str:
     accepting = [control for control in score.thresholds if control.accepted]
     nothing = [_share(control.alpha) for control in score.thresholds if not control.accepted]
     sure = f"with {_share(1 - found.delta)} confidence"
+    if len(found.scores) > 1:
+        sure += f" for all {len(found.scores)} scores together"
     if not accepting:
         loosest = max(score.thresholds, key=lambda control: control.alpha)
         shares = " or ".join([", ".join(nothing[:-1]), nothing[-1]] if nothing[1:] else nothing)

@@ -36,7 +36,7 @@ from vrp.signals.recipes import Recipe, head_recipes, map_recipes
 from vrp.signals.registry import ON_OBJECT, SIGNALS, Signal, SignalInputs, compute_signals
 from vrp.stats.bootstrap import generator
 from vrp.stats.clusters import clustered_mean
-from vrp.stats.correlation import point_biserial
+from vrp.stats.correlation import clustered_correlation
 from vrp.stats.permutations import permutation_in_runs
 from vrp.stats.proportion import clustered_share, wilson
 from vrp.study.context import StageContext
@@ -169,7 +169,7 @@ def run(context: StageContext) -> None:
     write_table(
         context.output_path("heads"),
         HEADS,
-        _head_table(computed.by_head, items.correct),
+        _head_table(computed.by_head, items),
         provenance=context.provenance,
     )
     write_table(
@@ -586,7 +586,7 @@ def _without_heads(by_head: ByHead, n_items: int) -> NDArray[np.bool_]:
     return ~whole
 
 
-def _head_table(by_head: ByHead, correct: NDArray[np.bool_]) -> dict[str, object]:
+def _head_table(by_head: ByHead, items: EvaluationItems) -> dict[str, object]:
     captured = [values for values in by_head.values() if values is not None]
     if not captured:
         return {name: [] for name in HEADS.columns.names}
@@ -606,8 +606,13 @@ def _head_table(by_head: ByHead, correct: NDArray[np.bool_]) -> dict[str, object
     for name in ("entropy", "clusters"):
         values = by_head[f"head_{name}"]
         if values is not None:
-            of_heads = values.reshape(len(correct), -1).T
-            table[f"r_{name}"] = [point_biserial(head, correct).value for head in of_heads]
+            table[f"r_{name}"] = [
+                clustered_correlation(
+                    head, items.correct, items.groups, n_images=items.n_images,
+                    name=WITHIN_STRATA, strata=items.strata,
+                ).value
+                for head in values.reshape(len(items.correct), -1).T
+            ]  # fmt: skip
     return table
 
 

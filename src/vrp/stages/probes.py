@@ -63,7 +63,7 @@ from vrp.probing.sweep import Labelling, fit_layers_together, fit_once, step_alo
 from vrp.progress import progress_over
 from vrp.signals.registry import SIGNALS, is_of_output
 from vrp.signals.structural import FEATURE_NAMES
-from vrp.stats.auroc import auroc_estimate, clustered_auroc, stratified_auroc
+from vrp.stats.auroc import auroc_estimate, stratified_auroc
 from vrp.stats.estimate import Estimate
 from vrp.study.context import StageContext
 from vrp.tables.captured import is_captured
@@ -418,7 +418,9 @@ def _transfer_rows(
 ) -> list[EstimateRow]:
     """A probe that learnt from one split alone, judged on each split: the transfer matrix.
 
-    It reads the layer that was picked for the fold, on images that it was not fitted on.
+    It reads the layer that was picked for the fold, on images that it was not fitted on. Answers
+    are compared within strata: the kinds of question of another split differ in how often they are
+    answered right, and a probe that tells them apart knows nothing of the answer.
     """
     splits = np.array([item_id.rpartition("/")[0] for item_id in inputs.items.item_id.tolist()])
     names = sorted(set(splits.tolist()))
@@ -433,9 +435,9 @@ def _transfer_rows(
         scores, folds = _everywhere(scores_from[source], plan, all_items.correct, places)
         for target in names:
             here = of_evaluated == target
-            area = clustered_auroc(
+            area = stratified_auroc(
                 scores[here], all_items.correct[here], all_items.groups[here],
-                n_images=all_items.n_images, name=target, folds=folds[here],
+                all_items.strata[here], n_images=all_items.n_images, folds=folds[here],
             )  # fmt: skip
             rows.append(
                 estimate_row(

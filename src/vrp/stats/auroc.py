@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from vrp.stats.bootstrap import BootstrapEstimate, Resamples
@@ -25,6 +26,7 @@ from vrp.stats.clusters import (
     n_distinct,
     not_estimated,
 )
+from vrp.stats.equivalence import equivalence_test
 from vrp.stats.estimate import (
     LEVEL,
     Estimate,
@@ -42,6 +44,8 @@ ONE_CLASS = "no pair of a right and a wrong item"
 CONSTANT = "the signal has one value only"
 # An average of strata that are all separated may miss 1 by this much.
 _ROUNDING = 1e-12
+# The smallest p-value of an equivalence that is looked for.
+_LEAST_P = 1e-9
 # Distances on the scale of the logit at which samples that tell more are looked at.
 _LOGITS_ABOVE = np.linspace(0.0, 9.0, 181)
 # Items whose weights are in memory at once: a piece of all replicates of a block fits the cache.
@@ -250,50 +254,112 @@ def stratified_auroc(
     return mean_of(parts, n_groups=n_groups, weights=weights)
 
 
+class _Cells(NamedTuple):
+    """Cells of an AUROC, such as its strata."""
+
+    weights: NDArray[np.float64]
+    """(k,) of each cell's AUROC."""
+    n_rarer: NDArray[np.float64]
+    """(k,) images of the rarer kind of answer."""
+    sizes: list[list[int]]
+    """Images of the right and of the wrong items of each."""
+
+    @property
+    def n_effective(self) -> float:
+        """Images of the rarer kind of one cell that would say as much."""
+        return float(1 / (self.weights**2 / self.n_rarer).sum())
+
+
+def _cells(estimate: ClusteredEstimate) -> _Cells:
+    sizes: dict[str, list[int]] = {}
+    weights: dict[str, float] = {}
+    for name, component in estimate.components.items():
+        cell = name.rpartition("/")[0]
+        sizes.setdefault(cell, []).append(component.n_groups)
+        weights[cell] = component.weight
+    n_rarer = np.array([min(of_cell) for of_cell in sizes.values()], dtype=np.float64)
+    return _Cells(np.array(list(weights.values())), n_rarer, list(sizes.values()))
+
+
 def auroc_estimate(estimate: ClusteredEstimate) -> Estimate:
     """Value, 95% interval and p-value against 0.5, also where nothing varies.
 
     The interval is Student's t on the scale of the logit, so that it stays within 0 and 1. Its
-    end nearer to 0.5 allows for `UNSEEN` of one more image of the rarer kind of answer, ranked by
-    chance: a few placements close to the end of the scale do not show the tail that they have.
-    So close to the end of the scale that the nearer end cannot miss, the other end takes all 5%:
-    half of them would make an interval of 97.5% and more.
+    end nearer to 0.5 allows for `UNSEEN` of one more image of the rarer kind of answer in each
+    cell, ranked by chance: a few placements close to the end of the scale do not show the tail that
+    they have. So close to the end of the scale that the nearer end cannot miss, the other end takes
+    all 5%: half of them would make an interval of 97.5% and more. Where nearly all items have one
+    value, the interval is no shorter than Wilson's of so many images of the rarer kind.
 
     Where right and wrong answers are separated without exception there is no variance: the
     interval is then Clopper–Pearson's, of as many trials as images of the rarer kind of answer,
     and p is the chance that randomly permuted labels separate them as well.
     """
-    found = _equal_tailed(estimate)
-    if not math.isfinite(found.low) or _is_separated(estimate):
+    if _is_separated(estimate):
+        return _separated(estimate)
+    found = estimate.estimate("clustered-delong", null=0.5, low=0.0, high=1.0)
+    if not math.isfinite(found.low):
         return found
+    low, high = _equal_tailed(estimate, LEVEL)
     one_sided = float(stats.t.ppf(LEVEL, estimate.df)) * estimate.se
     value = max(found.value, 1 - found.value)
     bound = max(float(logit_end(value, one_sided)), _highest_near_end(estimate))
     if found.value > 0.5:
-        return found._replace(high=min(found.high, bound))
-    return found._replace(low=max(found.low, 1 - bound))
+        return found._replace(low=low, high=min(high, bound))
+    return found._replace(low=max(low, 1 - bound), high=high)
+
+
+def auroc_equivalence_p(estimate: ClusteredEstimate, *, margin: float) -> float:
+    """p-value of the equivalence test of an AUROC with 0.5, also of a constant signal.
+
+    The standard error is no smaller than where a share of the rarer answers that makes 0.5 ±
+    `margin` is ranked at an end, and the rest is level with the others: few answers with one value
+    do not show that no other would have another.
+
+    Args:
+        estimate: the AUROC.
+        margin: distance from 0.5 that still counts as none.
+    """
+    if not estimate.defined or estimate.n_groups < MIN_IMAGES:
+        return math.nan
+    n_effective = _cells(estimate).n_effective
+    se = math.sqrt(margin * (0.5 - margin) / n_effective)
+    df = n_effective - 1
+    if estimate.se >= se:  # NaN is not
+        se, df = estimate.se, estimate.df
+    return equivalence_test(estimate.value - 0.5, se, df, low=-margin, high=margin)
 
 
 def _is_separated(estimate: ClusteredEstimate) -> bool:
     return estimate.defined and min(estimate.value, 1 - estimate.value) < _ROUNDING
 
 
-def _equal_tailed(estimate: ClusteredEstimate) -> Estimate:
-    """The estimate whose interval may miss by 2.5% on either side, wherever it is."""
+def _equal_tailed(estimate: ClusteredEstimate, level: float) -> tuple[float, float]:
+    """Interval that may miss by as much on either side, wherever the estimate is."""
+    cells = _cells(estimate)
     if _is_separated(estimate):
-        return _separated(estimate)
-    found = estimate.estimate("clustered-delong", null=0.5, low=0.0, high=1.0)
-    if not math.isfinite(found.low):
-        return found
-    value = max(found.value, 1 - found.value)
-    near = float(_near_end(estimate, np.array([value]), np.array([estimate.se]))[0])
-    if found.value > 0.5:
-        return found._replace(low=min(found.low, near))
-    return found._replace(high=max(found.high, 1 - near))
+        end = _separated_end(estimate, level)
+        return (end, 1.0) if estimate.value > 0.5 else (0.0, 1 - end)
+    varies = math.isfinite(estimate.se)
+    t = float(stats.t.ppf((1 + level) / 2, estimate.df if varies else cells.n_effective - 1))
+    # Wilson's interval of a share of 0 or 1, for items that could lie at an end of the scale.
+    least = min(estimate.value, 1 - estimate.value) * t**2 / (cells.n_effective + t**2)
+    low, high = estimate.value - least, estimate.value + least
+    if not varies:
+        return low, high
+    ends = estimate.interval(low=0.0, high=1.0, level=level)
+    value = max(estimate.value, 1 - estimate.value)
+    near = float(_near_end(estimate, np.array([value]), np.array([estimate.se]), level)[0])
+    if estimate.value > 0.5:
+        return min(low, ends[0], near), max(high, ends[1])
+    return min(low, ends[0]), max(high, ends[1], 1 - near)
 
 
 def _near_end(
-    estimate: ClusteredEstimate, value: NDArray[np.float64], se: NDArray[np.float64]
+    estimate: ClusteredEstimate,
+    value: NDArray[np.float64],
+    se: NDArray[np.float64],
+    level: float = LEVEL,
 ) -> NDArray[np.float64]:
     """End nearer to 0.5 of the interval of a sample of this size that has `value` and `se`.
 
@@ -301,13 +367,15 @@ def _near_end(
         estimate: gives the images and the degrees of freedom.
         value: (k,) from 0.5 to below 1.
         se: (k,) standard error.
+        level: of the interval.
     """
-    n_rarer = sum(map(min, _images_by_stratum(estimate).values()))
-    share = UNSEEN / (n_rarer + UNSEEN)
+    weights, n_rarer, _ = _cells(estimate)
+    shares = UNSEEN / (n_rarer + UNSEEN)
+    variance = float((weights**2 * shares * (1 - shares) / (n_rarer + UNSEEN)).sum())
     distance = value - 0.5
-    t = float(stats.t.ppf((1 + LEVEL) / 2, estimate.df))
-    allowing = np.hypot(se, distance * math.sqrt(share * (1 - share) / (n_rarer + UNSEEN)))
-    return np.minimum(logit_end(value, -t * se), logit_end(value - share * distance, -t * allowing))
+    t = float(stats.t.ppf((1 + level) / 2, estimate.df))
+    centre = value - float(weights @ shares) * distance
+    return logit_end(centre, -t * np.hypot(se, distance * math.sqrt(variance)))
 
 
 def _highest_near_end(estimate: ClusteredEstimate) -> float:
@@ -320,7 +388,7 @@ def _highest_near_end(estimate: ClusteredEstimate) -> float:
     higher = expit(logit(value) + _LOGITS_ABOVE)
     higher = higher[higher < 1 - _ROUNDING]
     se = estimate.se * higher * (1 - higher) / (value * (1 - value))
-    return max(float(_near_end(estimate, higher, se).max()), _separated_end(estimate))
+    return max(float(_near_end(estimate, higher, se).max()), _separated_end(estimate, LEVEL))
 
 
 def auroc_difference(first: ClusteredEstimate, second: ClusteredEstimate) -> Estimate:
@@ -329,46 +397,82 @@ def auroc_difference(first: ClusteredEstimate, second: ClusteredEstimate) -> Est
     The interval follows from those of both and their correlation (MOVER, Zou 2007), so that near
     the end of the scale it is as lopsided as they are; it is at least Student's t one.
     """
-    gap = difference(first, second)
-    found = gap.estimate("clustered-delong", null=0.0)
+    found = difference(first, second).estimate("clustered-delong", null=0.0)
     if not math.isfinite(found.low):
         return found
-    one, other = _equal_tailed(first), _equal_tailed(second)
+    low, high = _difference_ends(first, second, LEVEL)
+    return found._replace(low=low, high=high)
+
+
+def difference_equivalence_p(
+    first: ClusteredEstimate, second: ClusteredEstimate, *, margin: float
+) -> float:
+    """p-value of the equivalence test of two AUROCs: that of the interval of their difference.
+
+    At p, the interval that misses by p on either side just lies within the margin.
+
+    Args:
+        first: an AUROC.
+        second: another, over the same images.
+        margin: difference that still counts as none.
+    """
+    gap = difference(first, second)
+    if not math.isfinite(gap.estimate("").low):
+        return math.nan
+
+    def outside(log_p: float) -> float:
+        low, high = _difference_ends(first, second, 1 - 2 * math.exp(log_p))
+        return max(-low, high) - margin
+
+    ends = math.log(_LEAST_P), math.log(0.499)
+    if outside(ends[1]) > 0:
+        return 1.0
+    return math.exp(brentq(outside, *ends)) if outside(ends[0]) > 0 else _LEAST_P
+
+
+def _difference_ends(
+    first: ClusteredEstimate, second: ClusteredEstimate, level: float
+) -> tuple[float, float]:
+    gap = difference(first, second)
+    plain = gap.interval(level=level)
+    one, other = _equal_tailed(first, level), _equal_tailed(second, level)
     apart = first.se**2 + second.se**2
     shared = (apart - gap.se**2) / (2 * first.se * second.se)
-    # One that separates all has no variance to share.
+    # One that separates all, or is constant, has no variance to share.
     shared = min(1.0, max(-1.0, shared)) if math.isfinite(shared) else 0.0
 
-    def reach(own: float, others: float) -> float:
-        # A constant signal has no interval: its AUROC is 0.5 whatever the items.
-        a, b = (end if math.isfinite(end) else 0.0 for end in (own, others))
+    def reach(a: float, b: float) -> float:
         return math.sqrt(max(a * a + b * b - 2 * shared * a * b, 0.0))
 
-    low = found.value - reach(one.value - one.low, other.high - other.value)
-    high = found.value + reach(one.high - one.value, other.value - other.low)
-    return found._replace(low=min(low, found.low), high=max(high, found.high))
+    low = gap.value - reach(first.value - one[0], other[1] - second.value)
+    high = gap.value + reach(one[1] - first.value, second.value - other[0])
+    return min(low, plain[0]), max(high, plain[1])
 
 
-def _images_by_stratum(estimate: ClusteredEstimate) -> dict[str, list[int]]:
-    """Stratum → images of its right and of its wrong items."""
-    sizes: dict[str, list[int]] = {}
-    for name, component in estimate.components.items():
-        sizes.setdefault(name.rpartition("/")[0], []).append(component.n_groups)
-    return sizes
+def _separated_end(estimate: ClusteredEstimate, level: float) -> float:
+    """Clopper–Pearson's end of an interval around 1, of images of the rarer kind of answer.
 
+    Of several cells it is the lowest weighted mean of shares that makes it as likely that no image
+    of any is misplaced.
+    """
+    weights, n_rarer, _ = _cells(estimate)
+    # Images are not counted once for each stratum.
+    trials = n_rarer * min(1.0, estimate.n_groups / n_rarer.sum())
+    log_chance = math.log((1 - level) / 2)
 
-def _separated_end(estimate: ClusteredEstimate) -> float:
-    """Clopper–Pearson's end of an interval around 1, of images of the rarer kind of answer."""
-    sizes = _images_by_stratum(estimate).values()
-    n_trials = min(sum(map(min, sizes)), estimate.n_groups)
-    return ((1 - LEVEL) / 2) ** (1 / n_trials)
+    def shares(log_scale: float) -> NDArray[np.float64]:
+        return np.minimum(math.exp(log_scale) * trials / weights, 1.0)
+
+    most = math.log(float((weights / trials).max()))
+    least = most + log_chance / float(trials.min()) - 50
+    scale = brentq(lambda at: float(trials @ np.log(shares(at))) - log_chance, least, most)
+    return float(weights @ shares(scale))
 
 
 def _separated(estimate: ClusteredEstimate) -> Estimate:
-    sizes = _images_by_stratum(estimate).values()
-    reach = _separated_end(estimate)
-    low, high = (reach, 1.0) if estimate.value > 0.5 else (0.0, 1.0 - reach)
-    p = 2 / math.prod(math.comb(sum(of_stratum), min(of_stratum)) for of_stratum in sizes)
+    low, high = _equal_tailed(estimate, LEVEL)
+    sizes = _cells(estimate).sizes
+    p = 2 / math.prod(math.comb(sum(of_cell), min(of_cell)) for of_cell in sizes)
     found = estimate.estimate("exact")
     return found._replace(low=low, high=high, p=min(1.0, p), note=estimate.note)
 

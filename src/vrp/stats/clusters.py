@@ -61,6 +61,8 @@ class Component:
     """Images with an item in the sample."""
     df: float
     """Degrees of freedom of its variance: the effective number of images, less one."""
+    weight: float = 1.0
+    """Weight in the estimate of what the sample estimates on its own, such as a stratum's AUROC."""
 
     @classmethod
     def of_items(
@@ -164,12 +166,25 @@ class ClusteredEstimate:
         """Two-sided p-value of Student's t; NaN where there is no variance."""
         return float(2 * stats.t.sf(abs(self.value - null) / self.test_se, self.df))
 
-    def interval(self, *, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
-        """95% interval; between finite bounds of the parameter, on the scale of its logit.
+    def interval(
+        self,
+        *,
+        low: float = -math.inf,
+        high: float = math.inf,
+        level: float = LEVEL,
+        least_se: float = 0.0,
+    ) -> tuple[float, float]:
+        """Interval; between finite bounds of the parameter, on the scale of its logit.
+
+        Args:
+            low: lower bound of the parameter.
+            high: upper bound.
+            level: of the interval.
+            least_se: a smaller standard error is not believed.
 
         Raises ValueError where only one bound is finite.
         """
-        half = float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.se
+        half = float(stats.t.ppf((1 + level) / 2, self.df)) * max(self.se, least_se)
         if math.isinf(low) and math.isinf(high):
             return self.value - half, self.value + half
         if math.isinf(low) or math.isinf(high):
@@ -248,7 +263,7 @@ def weighted_sum(
         value += weight * part.value
         null_variance += (weight * part.null_se) ** 2
         for name, one in part.components.items():
-            scaled = replace(one, influence=weight * one.influence)
+            scaled = replace(one, influence=weight * one.influence, weight=weight * one.weight)
             known = components.get(name)
             components[name] = scaled if known is None else _added(scaled, known)
     return ClusteredEstimate(value, components, n, n_groups, note, math.sqrt(null_variance))
@@ -257,8 +272,9 @@ def weighted_sum(
 def _added(one: Component, other: Component) -> Component:
     """Sum of two components over one sample, of which each may lack some items."""
     return Component(
-        one.influence + other.influence, max(one.n_groups, other.n_groups), min(one.df, other.df)
-    )
+        one.influence + other.influence, max(one.n_groups, other.n_groups), min(one.df, other.df),
+        one.weight + other.weight,
+    )  # fmt: skip
 
 
 def mean_of(

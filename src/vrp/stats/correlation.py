@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from vrp.stats.auroc import too_few
-from vrp.stats.clusters import ClusteredEstimate, Component, n_distinct, not_estimated
+from vrp.stats.clusters import (
+    MIN_IMAGES,
+    TOO_FEW,
+    ClusteredEstimate,
+    Component,
+    n_distinct,
+    not_estimated,
+)
 from vrp.stats.estimate import (
     LEVEL,
     Estimate,
@@ -99,6 +106,8 @@ def clustered_correlation(
 ) -> ClusteredEstimate:
     """Point-biserial R with the influence of every image; undefined where a cell is too small.
 
+    That is where fewer than ten images have right or wrong answers, or another value than most.
+
     The influence of an item is `xy − r/2·(x² + y²)` of its centred and scaled values, so that the
     interval on Fisher's scale rests on no normal distribution.
 
@@ -133,13 +142,39 @@ def clustered_correlation(
     x, y, r = centred.signal, centred.correct, _correlation(centred)
     if not math.isfinite(r):
         return not_estimated(join_notes(note, TOO_CONSTANT), n=n, n_groups=n_groups)
+    n_other = _n_images_off_mode(values[used & kept], names[used & kept], images)
+    if n_other < MIN_IMAGES:
+        reason = f"{TOO_FEW} images with another value than most: {n_other}"
+        return not_estimated(join_notes(note, reason), n=n, n_groups=n_groups)
     xx, yy = x @ x, y @ y
     spread = (x * x / xx + y * y / yy) / 2
     influence = x * y / math.sqrt(xx * yy) - r * spread
     component = Component.of_items(influence, images, n_images, weights=spread)
-    return ClusteredEstimate(r, {f"{name}/items": component}, n, n_groups, note)
+    null_se = 1 / math.sqrt(n - 1)
+    return ClusteredEstimate(r, {f"{name}/items": component}, n, n_groups, note, null_se)
+
+
+def _n_images_off_mode(
+    values: NDArray[np.float64], strata: NDArray, images: NDArray[np.int64]
+) -> int:
+    """Images with an item that has another value than most of its stratum."""
+    off = np.zeros(values.size, dtype=bool)
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        distinct, counts = np.unique(values[here], return_counts=True)
+        off[here] = values[here] != distinct[counts.argmax()]
+    return n_distinct(images[off])
 
 
 def correlation_estimate(estimate: ClusteredEstimate) -> Estimate:
-    """Value, 95% interval on Fisher's scale (Student's t, clustered), and p-value against 0."""
-    return estimate.estimate("clustered-fisher-z", null=0.0, low=-1.0, high=1.0)
+    """Value, 95% interval on Fisher's scale (Student's t, clustered), and p-value against 0.
+
+    The standard error is at least that of independent normal values: where few items have another
+    value than the rest, their influences do not show what one more would change.
+    """
+    found = estimate.estimate("clustered-fisher-z", null=0.0, low=-1.0, high=1.0)
+    if not math.isfinite(found.low):
+        return found
+    least = (1 - estimate.value**2) * estimate.null_se
+    low, high = estimate.interval(low=-1.0, high=1.0, least_se=least)
+    return found._replace(low=low, high=high)

@@ -22,9 +22,22 @@ def equivalence_p(estimate: ClusteredEstimate, *, low: float, high: float) -> fl
     """
     if not low < high:
         raise InputError(f"equivalence needs low < high: {low}, {high}")
-    value, se, df = estimate.value, estimate.se, estimate.df
-    if not (math.isfinite(value) and math.isfinite(se)):
+    se = estimate.se if math.isnan(estimate.null_se) else estimate.test_se
+    if not (estimate.defined and math.isfinite(estimate.se)):
         return math.nan
+    return equivalence_test(estimate.value, se, estimate.df, low=low, high=high)
+
+
+def equivalence_test(value: float, se: float, df: float, *, low: float, high: float) -> float:
+    """The larger p-value of the two tests, of an estimate with its standard error.
+
+    Args:
+        value: the estimate.
+        se: its standard error.
+        df: degrees of freedom of Student's t.
+        low: lower bound of what counts as equivalent.
+        high: upper bound.
+    """
     above_low = float(stats.t.sf((value - low) / se, df))
     below_high = float(stats.t.cdf((value - high) / se, df))
     return max(above_low, below_high)

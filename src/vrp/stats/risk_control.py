@@ -161,7 +161,7 @@ def fewest_items(alpha: float, delta: float) -> int:
 
     The n for which (1 − alpha)ⁿ ≤ delta.
     """
-    _check_levels(alpha, delta)
+    check_levels(alpha, delta)
     # A hair less: a power that equals delta but for rounding is enough.
     return max(1, math.ceil(math.log(delta) / math.log1p(-alpha) - 1e-9))
 
@@ -196,7 +196,7 @@ def control_risk(
     Raises:
         InputError: lengths differ, a label is not 0 or 1, or a level is out of range.
     """
-    _check_levels(alpha, delta)
+    check_levels(alpha, delta)
     values, labels = np.asarray(scores, dtype=np.float64), as_labels(correct)
     if values.shape != labels.shape:
         raise InputError(f"one score per item is needed: {values.shape} for {labels.size} items")
@@ -438,7 +438,8 @@ def most_wrong(n: ArrayLike, alpha: float, delta: float) -> NDArray[np.int64]:
     return np.where(few, quantile, quantile - 1).astype(np.int64)
 
 
-def _check_levels(alpha: float, delta: float) -> None:
+def check_levels(alpha: float, delta: float) -> None:
+    """Refuse levels that are out of range, by an InputError."""
     if not 0 < alpha < 1:
         raise InputError(f"alpha {alpha:g} is out of range; give a share between 0 and 1")
     if not 0 < delta < 0.5:

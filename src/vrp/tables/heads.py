@@ -18,6 +18,6 @@ HEADS = table(
         "mean direct contribution to the answer pair's logit difference",
         unit="logits",
     ),
-    optional("r_entropy", precise, "correlation of its H_s with correctness"),
-    optional("r_clusters", precise, "correlation of its C_k with correctness"),
+    optional("r_entropy", precise, "correlation of its H_s with correctness, within strata"),
+    optional("r_clusters", precise, "correlation of its C_k with correctness, within strata"),
 )

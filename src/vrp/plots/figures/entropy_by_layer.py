@@ -33,9 +33,9 @@ ORDER = 40
 TITLE = "How concentrated attention to the image is, by layer"
 CAPTION = (
     "Above: spatial entropy of the attention map as a share of its maximum, where 1 is uniform "
-    "attention over the image. Below: its change from the previous layer. Means over items with "
-    "95% intervals clustered by image. Where the curves coincide, attention looks the same in "
-    "right and in wrong answers."
+    "attention over the image. Below: its change from the previous layer. Means over strata, "
+    "weighted alike for right and for wrong answers, with 95% intervals clustered by image. Where "
+    "the curves coincide, attention looks the same in right and in wrong answers."
 )
 _ATTENTION = ATTENTION.only("grid_h", "grid_w", "maps")
 TABLES = (_ATTENTION, *ANSWERED)
@@ -51,9 +51,8 @@ def data(study: StudyResults) -> pl.DataFrame:
         frame = answered_rows(study, model, model.table(_ATTENTION))
         if absence(frame, "maps"):
             continue
-        right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
         for quantity, values in zip(_QUANTITIES, _entropies(frame), strict=True):
-            rows += right_and_wrong(model.name, quantity, values, right, groups)
+            rows += right_and_wrong(model.name, quantity, values, frame)
     return table_of_marks(rows, BY_ANSWER)
 
 

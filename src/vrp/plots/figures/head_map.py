@@ -26,9 +26,10 @@ ORDER = 60
 TITLE = "Attention heads: contribution to the answer, and entropy as a signal"
 CAPTION = (
     "Above: mean direct contribution of each head to the logit difference between the answer and "
-    "its runner-up. Below: correlation of the head's spatial entropy with a right answer, on the "
-    "same scale for all models. Dots mark the ten heads that contribute most; if attention were "
-    "informative, it should be so in these."
+    "its runner-up. Below: correlation of the head's spatial entropy with a right answer, within "
+    "strata, on the same scale for all models; of so many heads, some correlate by chance. Dots "
+    "mark the ten heads that contribute most; if attention were informative, it should be so in "
+    "these."
 )
 TABLES = (HEADS, METRICS)
 
@@ -91,7 +92,7 @@ def _words(marks: pl.DataFrame, quantity: str) -> str:
     n, images = marks.select("n", "images").row(0)
     counts = "" if n is None else f"; {counted(n, images)}"
     if quantity == "r_entropy":
-        return f"R of $H_\\mathrm{{s}}$ and a right answer{counts}"
+        return f"R of $H_\\mathrm{{s}}$ and a right answer, within strata{counts}"
     top = marks.drop_nulls("rank").sort("rank")[:1]
     if top.is_empty():
         return "no item has finite contributions"

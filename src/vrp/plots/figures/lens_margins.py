@@ -33,7 +33,8 @@ CAPTION = (
     "Above: truth margin, the logit of the reference answer minus the highest other logit; above "
     "zero the layer would answer correctly (a diagnostic, because it uses the label). Below: "
     "decision margin, the lead of the top answer over its runner-up, which needs no label. Means "
-    "over items with 95% intervals clustered by image."
+    "over strata, weighted alike for right and for wrong answers, with 95% intervals clustered by "
+    "image."
 )
 
 _ROWS = (("truth_margin", "truth margin, logits"), ("decision_margin", "decision margin, logits"))
@@ -46,11 +47,10 @@ def data(study: StudyResults) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     for model in study.models:
         frame = answered_rows(study, model, model.table(_LENS))
-        right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
         for name, quantity in _ROWS:
             if not absence(frame, name):
                 margins = by_layer(frame[name])
-                rows += right_and_wrong(model.name, quantity, margins, right, groups)
+                rows += right_and_wrong(model.name, quantity, margins, frame)
     return table_of_marks(rows, BY_ANSWER)
 
 

@@ -33,9 +33,9 @@ from vrp.tables.lens import LENS
 ORDER = 90
 TITLE = "How much each layer changes the image tokens"
 CAPTION = (
-    "Norm of each layer's change to the residual stream, mean over image tokens, then over items "
-    "with 95% intervals clustered by image. A rise in the shaded last quarter is called late-stage "
-    "forcing."
+    "Norm of each layer's change to the residual stream, mean over image tokens, then over strata, "
+    "weighted alike for right and for wrong answers, with 95% intervals clustered by image. A rise "
+    "in the shaded last quarter is called late-stage forcing."
 )
 _LENS = LENS.only("residual_update")
 TABLES = (_LENS, *ANSWERED)
@@ -49,9 +49,8 @@ def data(study: StudyResults) -> pl.DataFrame:
     for model in study.models:
         frame = answered_rows(study, model, model.table(_LENS))
         if not absence(frame, "residual_update"):
-            right, groups = frame["answered_right"].to_numpy(), frame["group"].to_numpy()
             updates = by_layer(frame["residual_update"])
-            rows += right_and_wrong(model.name, _QUANTITY, updates, right, groups)
+            rows += right_and_wrong(model.name, _QUANTITY, updates, frame)
     return table_of_marks(rows, BY_ANSWER)
 
 

@@ -37,8 +37,9 @@ TITLE = "Sharp or scattered attention, in right and in wrong answers"
 CAPTION = (
     "Share of the right and of the wrong answers in each bin of the spatial entropy and of the "
     "number of attention clusters, by both published definitions, with 95% intervals clustered by "
-    "image as bands. Where the two coincide, the value carries no information about the answer; "
-    "the AUROC within strata is given above."
+    "image as bands. All kinds of question are pooled here, so the two also part where a kind is "
+    "answered right more often; what the value tells of the answer is the AUROC within strata, "
+    "given above."
 )
 
 _COUNTS = ("cluster_count_dbscan", "cluster_count_components")

@@ -25,10 +25,10 @@ from vrp.tables.estimates import PROBES
 ORDER = 34
 TITLE = "Does a probe transfer? Fitted on one task, evaluated on another"
 CAPTION = (
-    "AUROC of the linear probe fitted on the task of the row and evaluated on the task of the "
-    "column, always on images that it was not fitted on; framed: its own task. Values are in "
-    "brackets if the 95% interval, clustered by image, contains 0.5. Below 0.5, the probe ranks "
-    "the other task's wrong answers above the right ones."
+    "AUROC within strata of the linear probe fitted on the task of the row and evaluated on the "
+    "task of the column, always on images that it was not fitted on; framed: its own task. Values "
+    "are in brackets if the 95% interval, clustered by image, contains 0.5. If it lies below 0.5, "
+    "the probe ranks the other task's wrong answers above the right ones."
 )
 TABLES = (PROBES,)
 
