@@ -2,13 +2,15 @@
 
     python benchmarks/inference.py --repeats 1000
 
-Four parts. Of one signal on items with an image each, and on few images whose answers and scores
-hang together: how often there are too few answers for an estimate, how often the 95% interval
-covers the truth and misses it on either side, how often the test rejects at 5%; of families of
-noise, how often any signal is found after Holm's correction. Of families of noise at the papers'
-counts and accuracies: how often the verdict is yes or no, and how often it could be no. Of
-interventions at the papers' counts: how often an effect is found, or none shown. Settings whose
-intervals cover more than 97% are printed at the end: there they are wider than they need be.
+Six parts. Of one signal on items with an image each, on few images whose answers and scores hang
+together, and over tasks of the papers' counts, within strata and as a mean over tasks: how often
+there are too few answers for an estimate, how often the 95% interval covers the truth and misses it
+on either side, how often the test rejects at 5%; of families of noise, how often any signal is
+found after Holm's correction. Of scores with two values, one of them rare: also how often they are
+found equivalent to chance. Of families of noise at the papers' counts and accuracies: how often the
+verdict is yes or no, and how often it could be no. Of interventions at the papers' counts: how
+often an effect is found, or none shown. Settings whose intervals cover more than 97% are printed at
+the end: there they are wider than they need be.
 """
 
 import argparse
@@ -35,7 +37,14 @@ from vrp.planning.simulation import (
     simulate_effect,
     simulate_truth,
 )
-from vrp.stats.auroc import auroc_estimate, clustered_auroc, van_elteren_weight
+from vrp.stats.auroc import (
+    auroc_equivalence_p,
+    auroc_estimate,
+    clustered_auroc,
+    stratified_auroc,
+    van_elteren_weight,
+)
+from vrp.stats.clusters import mean_of
 from vrp.stats.estimate import ALPHA, Estimate
 from vrp.stats.multiplicity import holm
 
@@ -50,6 +59,11 @@ ITEMS_AN_IMAGE = (10, 20)
 OF_ANSWERS = (0.3, 0.5)
 OF_SIGNALS = (0.5, 0.8)
 FAMILIES = (13, 17)
+TASKS = ((1000, 0.3), (1000, 0.14), (1000, 0.1), (90, 0.14))
+RARE = (
+    (100, 10, 0.0, 0.15), (300, 10, 0.02, 0.15), (300, 20, 0.005, 0.12), (1000, 30, 0.005, 0.12),
+    (1000, 50, 0.0, 0.11), (1000, 300, 0.0, 0.05),
+)  # fmt: skip
 ACCURACIES = {"llava-1.5-7b": 0.676, "paligemma-3b": 0.786, "qwen2-vl-7b": 0.288}
 WIDE = 0.97
 
@@ -132,6 +146,46 @@ def clustered(
     }  # fmt: skip
 
 
+def over_tasks(area: float, repeats: int) -> Iterator[dict]:
+    """One signal over four tasks of unequal size, within strata and as the mean over tasks."""
+    random = np.random.default_rng(round(1000 * area))
+    names = np.repeat(np.arange(len(TASKS)), [n for n, _ in TASKS])
+    tallies = {"within strata": Tally(area), "mean over tasks": Tally(area)}
+    for _ in range(repeats):
+        drawn_tasks = [drawn(random, n, wrong, area) for n, wrong in TASKS]
+        signal, correct = map(np.concatenate, zip(*drawn_tasks, strict=True))
+        codes = np.arange(names.size)
+        sample = {"n_images": names.size}
+        within = stratified_auroc(signal, correct, codes, names, **sample)
+        tallies["within strata"].add(auroc_estimate(within))
+        parts = {
+            str(task): clustered_auroc(
+                signal[names == task], correct[names == task], codes[names == task],
+                name=str(task), **sample,
+            )
+            for task in range(len(TASKS))
+        }  # fmt: skip
+        tallies["mean over tasks"].add(auroc_estimate(mean_of(parts, n_groups=names.size)))
+    for name, tally in tallies.items():
+        yield {"average": name, "studies": repeats, **tally.row()}
+
+
+def rare(n: int, n_wrong: int, of_right: float, of_wrong: float, repeats: int) -> dict:
+    """A score that is low for a few right and a few more wrong answers, and has one value else."""
+    random = np.random.default_rng([n, n_wrong, round(1000 * of_right), round(1000 * of_wrong)])
+    correct = np.arange(n) >= n_wrong
+    tally, equivalent = Tally(0.5 + (of_wrong - of_right) / 2), 0
+    for _ in range(repeats):
+        low = random.random(n) < np.where(correct, of_right, of_wrong)
+        cell = clustered_auroc(1.0 - low, correct, np.arange(n), n_images=n, name="all")
+        found = auroc_estimate(cell)
+        # A constant score has no interval.
+        tally.add(found if math.isfinite(found.low) else found._replace(value=math.nan))
+        equivalent += auroc_equivalence_p(cell, margin=EquivalenceMargins().auroc) < ALPHA
+    return {"n": n, "n_wrong": n_wrong, "low_of_right": of_right, "low_of_wrong": of_wrong,
+            "studies": repeats, **tally.row(), "equivalent": equivalent / repeats}  # fmt: skip
+
+
 def verdicts(model: str, n_signals: int, studies: int) -> Iterator[dict]:
     """Noise, and a signal that knows the emitted answer alone, judged at the papers' counts."""
     design = papers_design(1 - ACCURACIES[model])
@@ -208,6 +262,10 @@ def main() -> None:
             for setting in few
             for area in (0.5, 0.8)
         ),
+        "over_tasks": itertools.chain.from_iterable(
+            over_tasks(area, options.repeats) for area in AREAS
+        ),
+        "rare": (rare(*setting, options.repeats) for setting in RARE),
         "verdicts": itertools.chain.from_iterable(
             verdicts(model, size, options.families) for model in ACCURACIES for size in FAMILIES
         ),

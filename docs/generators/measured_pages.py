@@ -34,6 +34,16 @@ _CLUSTERED = """## Few images, several items each
 Answers and scores on one image are correlated: *answers* and *scores* give the shares of their
 variance that are due to the image.
 """
+_OVER_TASKS = """## Tasks of unequal size
+
+1,000 items of each of three tasks and 90 of a fourth, 10 to 30% wrong: the AUROC within strata, and
+the unweighted mean over tasks, whose variance is mostly that of the smallest.
+"""
+_RARE = """## Scores with two values, one of them rare
+
+A score that is low for a few answers and has one value else: *low* gives the shares of right and of
+wrong answers. All but the last tell more than the margin, so *equivalent* should be at most 5%.
+"""
 _VERDICTS = """## Verdicts at the papers' counts
 
 Families of uninformative signals, at the accuracy of each published model: how often the verdict is
@@ -196,6 +206,16 @@ def _inference() -> Iterator[str]:
     named = ("images", "items_an_image", "of_answers", "of_signals")
     head = ("images", "items an image", "answers", "scores", *_HOLDS)
     yield table(head, _held(found["clustered"], named))
+    yield _OVER_TASKS
+    yield table(("average", *_HOLDS), _held(found["over_tasks"], ("average",)))
+    yield _RARE
+    rows = [
+        (one["n"], one["n_wrong"], f"{_share(one['low_of_right'])}, {_share(one['low_of_wrong'])}",
+         f"{one['auroc']:.3f}", one["studies"], _share(one["coverage"]), _share(one["equivalent"]))
+        for one in found["rare"]
+    ]  # fmt: skip
+    head = ("items", "wrong", "low", "true AUROC", "studies", "covered", "equivalent")
+    yield table(head, rows)
     yield _VERDICTS
     rows = [
         (one["model"], one["signals"], f"{one['auroc']:.2f}", "✓" * one["answer_alone"],
