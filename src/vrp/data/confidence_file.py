@@ -1,7 +1,5 @@
 """Confidences that somebody else made: a row for each answer, with whether it was right."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from vrp.data.json_input import (
     read_records,
     read_text,
 )
+from vrp.data.table_input import table_records
 from vrp.errors import InputError, unknown_name
 
 USUAL_NAMES = {
@@ -30,7 +29,6 @@ USUAL_NAMES = {
 """What a column holds → the names under which it is looked for, in this order."""
 _SCORE, _SCORES = "score", "scores"
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-_DELIMITERS = ",;\t"
 
 
 class ConfidenceFile(NamedTuple):
@@ -117,33 +115,9 @@ def _read_rows(path: Path) -> list[Record]:
     if not path.is_file():
         raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     text = read_text(path)
-    records = read_records(path) if text.lstrip()[:1] in ("{", "[") else _table_rows(text, path)
+    records = read_records(path) if text.lstrip()[:1] in ("{", "[") else table_records(text, path)
     if not records:
         raise InputError(f"{path}: holds no rows; expected one answer per line")
-    return records
-
-
-def _table_rows(text: str, path: Path) -> list[Record]:
-    head = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=head.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip() for name in next(reader, [])]
-        if len(set(names)) < len(names) or "" in names:
-            raise InputError(f"{path}: the first line must name the columns, each once: {head!r}")
-        records = []
-        for values in reader:
-            where = f"{path}, line {reader.line_num}"
-            if len(values) != len(names) and values:
-                raise InputError(
-                    f"{where}: {len(values)} values for {len(names)} columns; quote values that "
-                    f"hold {delimiter!r}"
-                )
-            if values:
-                cells = (value.strip() or None for value in values)
-                records.append(Record(where, dict(zip(names, cells, strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; fix the table") from error
     return records
 
 
