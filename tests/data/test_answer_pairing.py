@@ -616,3 +616,56 @@ def test_an_object_that_names_another_split_is_refused(scorer, note):
             score_files([scorer.files["adversarial"]], [path])
         scores = score_files([scorer.files["popular"]], [path])
         assert scores.pope[0].n == 12
+
+
+def own_scores(folder, images, rows):
+    """Accuracy of answers to one question about several images: a car is in the first only."""
+    asked = [
+        {"image": image, "question": "Is there a car?", "answers": ["no" if place else "yes"]}
+        for place, image in enumerate(images)
+    ]
+    questions = lines(folder / "mine.jsonl", asked)
+    written = [{"question": "Is there a car?"} | row for row in rows]
+    return score_files([questions], [lines(folder / "answers.jsonl", written)]).own[0].accuracy
+
+
+@pytest.mark.parametrize("said", [["yes", "no"], ["no", "yes"], ["yes", "yes"], ["yes"]])
+@pytest.mark.parametrize("more", [{}, {"question_id": "x"}, {"index": 1}])
+def test_a_file_name_of_two_images_is_refused(tmp_path, said, more):
+    rows = [{"image": "0.png", "answer": answer} | more for answer in said]
+    with pytest.raises(InputError) as error:
+        own_scores(tmp_path, ["a/0.png", "b/0.png"], rows)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "line 1: the image may be 'a/0.png' (question_id " in message
+    assert "or 'b/0.png' (question_id " in message
+    assert "name each image with its folder" in message
+
+
+@pytest.mark.parametrize("images", [["a/0.png", "b/0.png"], ["0.png", "a/0.png"]])
+@pytest.mark.parametrize("root", ["", "/data/photos/"])
+def test_images_of_one_file_name_are_told_apart_by_their_folders(tmp_path, images, root):
+    rows = [
+        {"image": root + images[0], "answer": "yes"},
+        {"image": root + images[1], "answer": "no"},
+    ]
+    for order in (rows, rows[::-1]):
+        assert own_scores(tmp_path, images, order) == 1
+
+
+def test_one_id_of_questions_about_two_images_is_not_enough(tmp_path):
+    asked = [
+        {"image": f"{folder}/0.png", "question": "Is there a car?", "answers": [truth],
+         "question_id": 7}
+        for folder, truth in (("a", "yes"), ("b", "no"))
+    ]  # fmt: skip
+    questions = lines(tmp_path / "mine.jsonl", asked)
+    rows = [{"question_id": 7, "answer": "no"}, {"question_id": 7, "answer": "yes"}]
+    with pytest.raises(InputError, match="line 1: question_id 7 is that of several questions"):
+        score_files([questions], [lines(tmp_path / "answers.jsonl", rows)])
+    named = [
+        row | {"image": image, "question": "Is there a car?"}
+        for row, image in zip(rows, ["b/0.png", "a/0.png"], strict=True)
+    ]
+    scores = score_files([questions], [lines(tmp_path / "answers.jsonl", named)])
+    assert scores.own[0].accuracy == 1
