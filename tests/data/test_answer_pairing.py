@@ -464,6 +464,45 @@ def test_answer_files_named_after_another_split_are_refused(scorer):
         score_files(questions, files[::-1])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llava-v1.5-7b_popular.jsonl", "llava_1.5.popular.jsonl", "v1.pop.jsonl.gz",
+        "answersPopular.jsonl", "PopularAnswers.jsonl", "popepopular2.jsonl", "POPEpopular.jsonl",
+        "llavaPopePop.jsonl", "cocopopepopular.jsonl", "popeRandom.jsonl", "llava15poperandom.json",
+    ],
+)  # fmt: skip
+def test_a_split_is_found_anywhere_in_the_name_of_an_answer_file(scorer, name):
+    said = "random" if "andom" in name else "popular"
+    answers = lines(scorer.folder / name, answered())
+    for question_name in ("coco_pope_adversarial.json", "pope_v1.0_adversarial.json"):
+        asked = lines(scorer.folder / question_name, ASKED["adversarial"])
+        with pytest.raises(InputError, match=f"by its name the answers to {said}, but"):
+            score_files([asked], [answers])
+    as_said = lines(scorer.folder / f"pope_v1.0_{said}.json", ASKED["adversarial"])
+    assert [score.split for score in score_files([as_said], [answers]).pope] == [said] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coco.jsonl", "random_forest.jsonl", "RandomForest.v2.jsonl", "popularity.jsonl",
+        "popcorn-v1.5.jsonl", "PopModel.jsonl", "advanced.jsonl", "AdvTraining.jsonl",
+        "popeye.random.jsonl", "poped.jsonl", "answers.v1.adversarial.jsonl",
+    ],
+)  # fmt: skip
+def test_names_that_say_no_other_split_are_left_alone(scorer, name):
+    answers = lines(scorer.folder / name, answered())
+    assert score_files([scorer.files["adversarial"]], [answers]).pope[0].n == 12
+
+
+def test_a_split_in_the_name_of_a_question_file_with_dots_binds_its_rows(scorer):
+    rows = [row | {"category": "adversarial"} for row in ASKED["adversarial"]]
+    asked = lines(scorer.folder / "pope_v1.0_popular.json", rows)
+    with pytest.raises(InputError, match="names the split adversarial, but the file's name pop"):
+        score_files([asked], [lines(scorer.folder / "a.jsonl", answered())])
+
+
 HARMLESS = {
     "model_id": lambda i: "llava",
     "answer_id": lambda i: f"aB{i * 7919 % 91}",

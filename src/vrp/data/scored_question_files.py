@@ -18,7 +18,7 @@ from vrp.data.item import EXISTENCE
 from vrp.data.json_input import Record, id_field, read_values, text_field
 from vrp.data.question_files import AnnotatedQuestion
 from vrp.data.question_index import Asked, Questions
-from vrp.data.split_names import fitting_splits
+from vrp.data.split_names import bare_name, fitting_splits
 from vrp.errors import InputError
 
 SPLIT_KEYS = ("category", "split")
@@ -153,7 +153,7 @@ def _document_key(path: Path) -> str | None:
 
 
 def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
-    stems = [path.name.partition(".")[0] for path in files]
+    stems = [bare_name(path) for path in files]
     known = [next((s for s in POPE_SPLITS if s in stem.lower()), stem) for stem in stems]
     # Of two files of one split, the whole names without suffixes.
     names = known if len(set(known)) == len(known) else stems
