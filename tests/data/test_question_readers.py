@@ -140,6 +140,17 @@ def test_pope_contradicting_labels_are_refused(tmp_path, images):
         read_pope({"random": one, "popular": other}, images)
 
 
+@pytest.mark.parametrize("key", ["category", "split"])
+def test_pope_rows_of_another_split_than_the_files_are_refused(tmp_path, images, key):
+    rows = [_pope(1) | {key: "popular"}, _pope(2, image=2) | {key: " Adversarial"}]
+    path = _lines(tmp_path / "p.json", rows)
+    with pytest.raises(InputError, match=r"p\.json, line 2: names the split adversarial, but the "):
+        read_pope({"popular": path}, images)
+    own = [_pope(1) | {key: "popular"}, _pope(2, image=2) | {key: "animal"}, _pope(3, image=3)]
+    reading = read_pope({"popular": _lines(path, own)}, images)["popular"]
+    assert len(reading.questions) == 3
+
+
 def test_pope_escaping_image_is_refused(tmp_path, images):
     path = _lines(tmp_path / "out.json", [_pope(1) | {"image": "../../x.jpg"}])
     with pytest.raises(InputError, match="leaves the data root"):
