@@ -464,6 +464,45 @@ def test_answer_files_named_after_another_split_are_refused(scorer):
         score_files(questions, files[::-1])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llava-v1.5-7b_popular.jsonl", "llava_1.5.popular.jsonl", "v1.pop.jsonl.gz",
+        "answersPopular.jsonl", "PopularAnswers.jsonl", "popepopular2.jsonl", "POPEpopular.jsonl",
+        "llavaPopePop.jsonl", "cocopopepopular.jsonl", "popeRandom.jsonl", "llava15poperandom.json",
+    ],
+)  # fmt: skip
+def test_a_split_is_found_anywhere_in_the_name_of_an_answer_file(scorer, name):
+    said = "random" if "andom" in name else "popular"
+    answers = lines(scorer.folder / name, answered())
+    for question_name in ("coco_pope_adversarial.json", "pope_v1.0_adversarial.json"):
+        asked = lines(scorer.folder / question_name, ASKED["adversarial"])
+        with pytest.raises(InputError, match=f"by its name the answers to {said}, but"):
+            score_files([asked], [answers])
+    as_said = lines(scorer.folder / f"pope_v1.0_{said}.json", ASKED["adversarial"])
+    assert [score.split for score in score_files([as_said], [answers]).pope] == [said] * 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "coco.jsonl", "random_forest.jsonl", "RandomForest.v2.jsonl", "popularity.jsonl",
+        "popcorn-v1.5.jsonl", "PopModel.jsonl", "advanced.jsonl", "AdvTraining.jsonl",
+        "popeye.random.jsonl", "poped.jsonl", "answers.v1.adversarial.jsonl",
+    ],
+)  # fmt: skip
+def test_names_that_say_no_other_split_are_left_alone(scorer, name):
+    answers = lines(scorer.folder / name, answered())
+    assert score_files([scorer.files["adversarial"]], [answers]).pope[0].n == 12
+
+
+def test_a_split_in_the_name_of_a_question_file_with_dots_binds_its_rows(scorer):
+    rows = [row | {"category": "adversarial"} for row in ASKED["adversarial"]]
+    asked = lines(scorer.folder / "pope_v1.0_popular.json", rows)
+    with pytest.raises(InputError, match="names the split adversarial, but the file's name pop"):
+        score_files([asked], [lines(scorer.folder / "a.jsonl", answered())])
+
+
 HARMLESS = {
     "model_id": lambda i: "llava",
     "answer_id": lambda i: f"aB{i * 7919 % 91}",
@@ -616,3 +655,56 @@ def test_an_object_that_names_another_split_is_refused(scorer, note):
             score_files([scorer.files["adversarial"]], [path])
         scores = score_files([scorer.files["popular"]], [path])
         assert scores.pope[0].n == 12
+
+
+def own_scores(folder, images, rows):
+    """Accuracy of answers to one question about several images: a car is in the first only."""
+    asked = [
+        {"image": image, "question": "Is there a car?", "answers": ["no" if place else "yes"]}
+        for place, image in enumerate(images)
+    ]
+    questions = lines(folder / "mine.jsonl", asked)
+    written = [{"question": "Is there a car?"} | row for row in rows]
+    return score_files([questions], [lines(folder / "answers.jsonl", written)]).own[0].accuracy
+
+
+@pytest.mark.parametrize("said", [["yes", "no"], ["no", "yes"], ["yes", "yes"], ["yes"]])
+@pytest.mark.parametrize("more", [{}, {"question_id": "x"}, {"index": 1}])
+def test_a_file_name_of_two_images_is_refused(tmp_path, said, more):
+    rows = [{"image": "0.png", "answer": answer} | more for answer in said]
+    with pytest.raises(InputError) as error:
+        own_scores(tmp_path, ["a/0.png", "b/0.png"], rows)
+    message = str(error.value)
+    assert "\n" not in message
+    assert "line 1: the image may be 'a/0.png' (question_id " in message
+    assert "or 'b/0.png' (question_id " in message
+    assert "name each image with its folder" in message
+
+
+@pytest.mark.parametrize("images", [["a/0.png", "b/0.png"], ["0.png", "a/0.png"]])
+@pytest.mark.parametrize("root", ["", "/data/photos/"])
+def test_images_of_one_file_name_are_told_apart_by_their_folders(tmp_path, images, root):
+    rows = [
+        {"image": root + images[0], "answer": "yes"},
+        {"image": root + images[1], "answer": "no"},
+    ]
+    for order in (rows, rows[::-1]):
+        assert own_scores(tmp_path, images, order) == 1
+
+
+def test_one_id_of_questions_about_two_images_is_not_enough(tmp_path):
+    asked = [
+        {"image": f"{folder}/0.png", "question": "Is there a car?", "answers": [truth],
+         "question_id": 7}
+        for folder, truth in (("a", "yes"), ("b", "no"))
+    ]  # fmt: skip
+    questions = lines(tmp_path / "mine.jsonl", asked)
+    rows = [{"question_id": 7, "answer": "no"}, {"question_id": 7, "answer": "yes"}]
+    with pytest.raises(InputError, match="line 1: question_id 7 is that of several questions"):
+        score_files([questions], [lines(tmp_path / "answers.jsonl", rows)])
+    named = [
+        row | {"image": image, "question": "Is there a car?"}
+        for row, image in zip(rows, ["b/0.png", "a/0.png"], strict=True)
+    ]
+    scores = score_files([questions], [lines(tmp_path / "answers.jsonl", named)])
+    assert scores.own[0].accuracy == 1

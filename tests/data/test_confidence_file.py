@@ -104,6 +104,17 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path):
         assert expected in refused(tmp_path, [good, bad])
 
 
+@pytest.mark.parametrize("lacking", [0, 1, 2])
+@pytest.mark.parametrize("key", ["id", "correct", "image", "task", "answer"])
+def test_a_column_that_one_row_lacks_is_refused_with_that_row(tmp_path, lacking, key):
+    rows = [
+        {"id": i, "correct": i > 0, "score": i, "image": "a", "task": "b", "answer": "yes"}
+        for i in range(3)
+    ]
+    del rows[lacking][key]
+    assert f"line {lacking + 1}: key '{key}' is missing" in refused(tmp_path, rows)
+
+
 def test_columns_that_are_not_there_are_named_with_the_nearest(tmp_path):
     rows = [{"id": 1, "is_correct": True, "confidence": 0.5}]
     message = refused(tmp_path, rows)

@@ -140,6 +140,17 @@ def test_pope_contradicting_labels_are_refused(tmp_path, images):
         read_pope({"random": one, "popular": other}, images)
 
 
+@pytest.mark.parametrize("key", ["category", "split"])
+def test_pope_rows_of_another_split_than_the_files_are_refused(tmp_path, images, key):
+    rows = [_pope(1) | {key: "popular"}, _pope(2, image=2) | {key: " Adversarial"}]
+    path = _lines(tmp_path / "p.json", rows)
+    with pytest.raises(InputError, match=r"p\.json, line 2: names the split adversarial, but the "):
+        read_pope({"popular": path}, images)
+    own = [_pope(1) | {key: "popular"}, _pope(2, image=2) | {key: "animal"}, _pope(3, image=3)]
+    reading = read_pope({"popular": _lines(path, own)}, images)["popular"]
+    assert len(reading.questions) == 3
+
+
 def test_pope_escaping_image_is_refused(tmp_path, images):
     path = _lines(tmp_path / "out.json", [_pope(1) | {"image": "../../x.jpg"}])
     with pytest.raises(InputError, match="leaves the data root"):
@@ -268,6 +279,38 @@ def test_vqa_reused_ids_are_refused(tmp_path, images):
     annotations.write_text(json.dumps({"annotations": single}))
     with pytest.raises(InputError, match="questions row 2: question_id 10 was used before"):
         read_vqa(questions, annotations, images)
+
+
+def test_vqa_annotations_of_other_images_are_refused(tmp_path, images):
+    questions, annotations = _vqa_files(tmp_path, VQA_ROWS[:2])
+    document = json.loads(annotations.read_text())
+    for same in (1, "1", 1.0, "COCO_val2014_000000000001.jpg", None):
+        document["annotations"][0]["image_id"] = same
+        annotations.write_text(json.dumps(document))
+        assert len(read_vqa(questions, annotations, images)["counting"].questions) == 1
+    document["annotations"][1]["image_id"] = 2
+    annotations.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"annotations row 2: key 'image_id' is 2, but 1 at .* r"):
+        read_vqa(questions, annotations, images)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_vqa_keys_that_are_there_twice_are_refused(tmp_path, images, place):
+    files = _vqa_files(tmp_path, VQA_ROWS[:2])
+    text = files[place].read_text()
+    key = '"question_id": 11'
+    files[place].write_text(text.replace(key, f"{key}, {key}"))
+    assert len(read_vqa(*files, images)["spatial"].questions) == 1
+    files[place].write_text(
+        text.replace('"question_id": 11', '"question_id": 11, "question_id": 7')
+    )
+    with pytest.raises(InputError, match="'question_id' occurs twice with different values, 11 an"):
+        read_vqa(*files, images)
+    files[place].write_text(text)
+    twice = files[1].read_text().replace('"answer": "two"', '"answer": "two", "answer": "2"')
+    files[1].write_text(twice)
+    with pytest.raises(InputError, match="'answer' occurs twice"):
+        read_vqa(*files, images)
 
 
 def test_vqa_wrong_files_are_named(tmp_path, images):

@@ -11,6 +11,7 @@ from scipy import stats
 from vrp.cli import main
 from vrp.errors import InputError
 from vrp.monitor.checking import Check, Share, check, fresh_items
+from vrp.monitor.checking import run as run_check
 from vrp.monitor.scoring import read_questions
 from vrp.stats.risk_control import excess_risk_p
 
@@ -190,6 +191,72 @@ def test_questions_that_cannot_be_asked_are_named(images, tmp_path, text, messag
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_questions(path, images)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,question\na.png,Are there cats, or dogs?\n", r"line 2: 3 values for 2 columns"),
+        ("image,question,answers\na.png,Cats, or dogs?,no\n", r"line 2: 4 values for 3 columns"),
+        ("image,question,\na.png,Cats, or dogs?\n", r"line 2: 'or dogs\?' is in column 3"),
+        ("image,question,question\na.png,A?,B?\n", "each once, but 'question' is there twice"),
+        ("image,question,answers\na.png,A?\n", r"line 2: 2 values for 3 columns"),
+        ('image,question\na.png,"A?\n', r"line 2: unexpected end of data"),
+        ("image,question,answers\na.png,A?,no\nb.png,B?,\n",
+         r"line 3: the cell under 'answers' is empty \(so in 1 lines\), unlike at .*line 2; f"),
+        ("image,question\n", "holds no question"),
+    ],
+)  # fmt: skip
+def test_a_table_of_questions_that_is_broken_is_refused_with_its_line(
+    images, tmp_path, text, message
+):
+    path = tmp_path / "q.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_questions(path, images)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_tables_of_questions_as_programs_write_them(images, study, tmp_path, end):
+    name = study.items["image"][0]
+    lines = [",image,question,answers,,", f'0,{name},"Cats, or dogs?",no,,', "", ""]
+    for delimiter in ",;\t":
+        path = tmp_path / "q.csv"
+        text = end.join(lines).replace(",", delimiter).replace(f"Cats{delimiter}", "Cats,")
+        path.write_bytes(text.encode())
+        (found,) = read_questions(path, images)
+        assert (found.image, found.question, found.answers) == (name, "Cats, or dogs?", ["no"])
+
+
+GOOD = {"question_id": "1", "image": "a.png", "score": 1.0, "correct": True}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([GOOD, {"question_id": "2", "score": 1, "correct": True}], "line 2: names no image, unl"),
+        ([{"score": 1, "correct": True}, GOOD], "line 1: names no image, unlike"),
+        ([GOOD, GOOD | {"image": None, "question_id": 2}], "line 2: names no image, unlike"),
+        ([GOOD, GOOD | {"image": "b.png"}], "line 2: id '1' is already used"),
+        ([GOOD, {"image": "a.png", "correct": True}], "line 2: key 'score' is missing"),
+        ([{"image": "a.png", "correct": True}, GOOD], "line 1: key 'score' is missing"),
+    ],
+)
+def test_rows_to_check_that_lack_what_others_have_are_named(
+    folder, tmp_path, rows, message, capsys
+):
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SystemExit):
+        main(["monitor", "check", str(folder), str(path)])
+    assert message in capsys.readouterr().err
+
+
+def test_a_group_stands_for_the_image_where_a_row_names_one(folder, tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text("image,group,score,correct\na.png,g,1,true\nb.png,g,,true\nc.png,,nan,false\n")
+    assert run_check(folder, path, alpha=0.4).n_images == 2
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,8 @@ class Pairing:
         words = self._questions.words
         asked = [self._questions.asked[i] for i in ids]
         several_splits = len({question.split for question in asked}) > 1
-        if not several_splits and len({words[i] for i in ids}) == 1:
+        one = len({(words[i], self._questions.asked[i].image) for i in ids}) == 1
+        if not several_splits and one:
             return ids
         if about := set(self.about[row]) & set(ids):
             return sorted(about)
@@ -318,13 +319,15 @@ def assign(
 ) -> dict[int, int]:
     """Question → row. A row that may answer the same question of several splits answers each.
 
-    Raises InputError where a question has two answers, or none.
+    Raises InputError where a question has two answers, or none, and where a row may be about
+    several images of one split.
     """
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for row, of_row in enumerate(found.questions):
         groups[tuple(of_row)].append(row)
     row_of: dict[int, int] = {}
     for group, rows in groups.items():
+        _refuse_several_images(table, questions, group, rows[0])
         one_for_each = len(rows) == len(group) > 1
         if one_for_each and len({questions.asked[i].split for i in group}) > 1:
             if len({texts[row] for row in rows}) > 1:
@@ -345,6 +348,22 @@ def assign(
             "question file"
         )
     return row_of
+
+
+def _refuse_several_images(
+    table: AnswerTable, questions: Questions, group: Sequence[int], row: int
+) -> None:
+    """Raise InputError where a split asks the same of several images that a row may mean."""
+    first_of: dict[str, Asked] = {}
+    for asked in (questions.asked[i] for i in group):
+        first = first_of.setdefault(asked.split, asked)
+        if not questions.images.same(asked.image, first.image):
+            raise InputError(
+                f"{table.where(row)}: the image may be {printable(repr(first.image))} "
+                f"({first.name}) or {printable(repr(asked.image))} ({asked.name}), of which "
+                f"{asked.source} asks the same; name each image with its folder, or give the "
+                "question_id"
+            )
 
 
 def _answered_twice(table: AnswerTable, asked: Asked, first: int, last: int) -> InputError:

@@ -1,7 +1,5 @@
 """Confidences that somebody else made: a row for each answer, with whether it was right."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +12,12 @@ from vrp.data.json_input import (
     Record,
     id_field,
     keys_shown,
+    missing_key,
     printable,
     read_records,
     read_text,
 )
+from vrp.data.table_input import table_records
 from vrp.errors import InputError, unknown_name
 
 USUAL_NAMES = {
@@ -30,7 +30,6 @@ USUAL_NAMES = {
 """What a column holds → the names under which it is looked for, in this order."""
 _SCORE, _SCORES = "score", "scores"
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-_DELIMITERS = ",;\t"
 
 
 class ConfidenceFile(NamedTuple):
@@ -78,11 +77,11 @@ def read_confidences(
         low_is_sure: scores of which a smaller value means surer, such as entropies.
 
     Raises:
-        InputError: the file is missing or malformed, a column is not there, an id is there twice,
-            or a value is none of those allowed.
+        InputError: the file is missing or malformed, a column is not there or some rows lack it,
+            an id is there twice, or a value is none of those allowed.
     """
     records = _read_rows(path)
-    given = _GivenNames(path, records[0], columns or {})
+    given = _GivenNames(path, records, columns or {})
     ids, correct = given.required("id"), given.required("correct")
     group, stratum, answer = (given.optional(what) for what in ("group", "stratum", "answer"))
     named = [_scores_of(record) for record in records]
@@ -117,50 +116,27 @@ def _read_rows(path: Path) -> list[Record]:
     if not path.is_file():
         raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
     text = read_text(path)
-    records = read_records(path) if text.lstrip()[:1] in ("{", "[") else _table_rows(text, path)
+    records = read_records(path) if text.lstrip()[:1] in ("{", "[") else table_records(text, path)
     if not records:
         raise InputError(f"{path}: holds no rows; expected one answer per line")
-    return records
-
-
-def _table_rows(text: str, path: Path) -> list[Record]:
-    head = text.split("\n", 1)[0]
-    delimiter = max(_DELIMITERS, key=head.count)
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip() for name in next(reader, [])]
-        if len(set(names)) < len(names) or "" in names:
-            raise InputError(f"{path}: the first line must name the columns, each once: {head!r}")
-        records = []
-        for values in reader:
-            where = f"{path}, line {reader.line_num}"
-            if len(values) != len(names) and values:
-                raise InputError(
-                    f"{where}: {len(values)} values for {len(names)} columns; quote values that "
-                    f"hold {delimiter!r}"
-                )
-            if values:
-                cells = (value.strip() or None for value in values)
-                records.append(Record(where, dict(zip(names, cells, strict=True))))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}; fix the table") from error
     return records
 
 
 class _GivenNames:
     """Which column holds what."""
 
-    def __init__(self, path: Path, first: Record, chosen: Mapping[str, str]) -> None:
-        self._path, self._first, self._chosen = path, first, chosen
+    def __init__(self, path: Path, records: Sequence[Record], chosen: Mapping[str, str]) -> None:
+        self._path, self._chosen = path, chosen
+        self._there = _every_key(records)
         self.found: dict[str, str] = {}
 
     def optional(self, what: str) -> str | None:
         if (name := self._chosen.get(what)) is not None:
-            if name not in self._first.fields:
+            if name not in self._there:
                 raise self._absent(what, name)
             self.found[what] = name
         else:
-            there = (name for name in USUAL_NAMES[what] if name in self._first.fields)
+            there = (name for name in USUAL_NAMES[what] if name in self._there)
             if (name := next(there, None)) is not None:
                 self.found[what] = name
         return self.found.get(what)
@@ -172,8 +148,13 @@ class _GivenNames:
         return name
 
     def _absent(self, what: str, name: str) -> InputError:
-        message = unknown_name("column", name, map(printable, self._first.fields))
+        message = unknown_name("column", name, map(printable, self._there))
         return InputError(f"{self._path}: {message}; name it with --{what}")
+
+
+def _every_key(records: Sequence[Record]) -> dict[str, None]:
+    """The keys of any row, in their order."""
+    return dict.fromkeys(key for record in records for key in record.fields)
 
 
 def _score_names(
@@ -187,7 +168,7 @@ def _score_names(
             f"{path}: no column 'score' and no object 'scores'; name the scores with --scores "
             f"(columns: {keys_shown(records[0])})"
         )
-    there = dict.fromkeys([*known, *records[0].fields])
+    there = known | _every_key(records)
     for name in chosen:
         if name not in there:
             raise InputError(f"{path}: {unknown_name('score', name, there)}")
@@ -226,14 +207,17 @@ def _unique_ids(records: Sequence[Record], key: str) -> list[str]:
 
 
 def _label(record: Record, key: str) -> bool | None:
-    value = record.fields.get(key)
+    wanted = "true, false, 0 or 1 (null: not known)"
+    if key not in record.fields:
+        raise missing_key(record, key, wanted)
+    value = record.fields[key]
     if value is None:
         return None
     if isinstance(value, bool | int | float | str):
         found = _TRUTH.get(str(value).strip().casefold())
         if found is not None:
             return found
-    raise _refused(record, key, value, "true, false, 0 or 1 (null: not known)")
+    raise _refused(record, key, value, wanted)
 
 
 def _score_column(
@@ -265,7 +249,9 @@ def _number(row: Record, name: str, value: object) -> float:
 
 
 def _answer(row: Record, key: str) -> str:
-    value = row.fields.get(key)
+    if key not in row.fields:
+        raise missing_key(row, key, "a text, as in other rows (null: not known)")
+    value = row.fields[key]
     if value is None:
         return ""
     if isinstance(value, list | dict):

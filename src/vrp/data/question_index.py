@@ -106,9 +106,19 @@ class KnownImages:
             return False
         if len(self._names.get(key, ())) < 2:
             return True
-        given, known = (re.split(r"[\\/]", path.strip()) for path in (name, image))
+        given, known = _levels(name), _levels(image)
         shorter = min(len(given), len(known))
         return given[-shorter:] == known[-shorter:]
+
+
+def _levels(path: str) -> list[str]:
+    return re.split(r"[\\/]", path.strip())
+
+
+def _closeness(name: str, image: str) -> tuple[int, bool]:
+    """How much of its path a name says of the image that it means, to compare with others."""
+    given, known = len(_levels(name)), len(_levels(image))
+    return min(given, known), given == known
 
 
 class Asked(NamedTuple):
@@ -183,11 +193,18 @@ class Questions:
         return self._of_id.get(key, [])
 
     def about(self, image: str, texts: Iterable[str]) -> list[int]:
-        """Questions about an image that one of the texts contains."""
+        """Questions about an image that one of the texts contains; of several images of this file
+        name in one split, those whose folders fit best.
+        """
         within = [self.known.within(text) for text in texts]
-        return [
+        found = [
             i
             for i in self._of_image.get(image_key(image), ())
             if self.images.same(image, self.asked[i].image)
             and any(self.words[i] in found for found in within)
         ]
+        best: dict[str, tuple[int, bool]] = {}
+        close = {i: _closeness(image, self.asked[i].image) for i in found}
+        for i, fit in close.items():
+            best[self.asked[i].split] = max(fit, best.get(self.asked[i].split, fit))
+        return [i for i, fit in close.items() if fit == best[self.asked[i].split]]

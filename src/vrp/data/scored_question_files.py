@@ -11,19 +11,21 @@ from vrp.data.answer_file import Prompts
 from vrp.data.answer_pairing import Pairing
 from vrp.data.answer_rows import as_table, read_rows
 from vrp.data.datasets.own import own_question, refuse_forgotten_answers
-from vrp.data.datasets.pope import POPE_SPLITS, pope_rows
+from vrp.data.datasets.pope import (
+    POPE_SPLITS,
+    SPLIT_KEYS,
+    named_split,
+    of_other_split,
+    pope_rows,
+)
 from vrp.data.datasets.textvqa import read_textvqa_rows
 from vrp.data.datasets.vqa import read_vqa_rows, vqa_task
 from vrp.data.item import EXISTENCE
 from vrp.data.json_input import Record, id_field, read_values, text_field
 from vrp.data.question_files import AnnotatedQuestion
 from vrp.data.question_index import Asked, Questions
-from vrp.data.split_names import fitting_splits
+from vrp.data.split_names import bare_name, fitting_splits
 from vrp.errors import InputError
-
-SPLIT_KEYS = ("category", "split")
-"""Under which a question file for several POPE splits names that of each row."""
-
 
 _DOCUMENTS = {"questions": "image_id", "data": "image_id", "annotations": "answers"}
 """Key of the list that an official file holds → a key of its rows."""
@@ -153,7 +155,7 @@ def _document_key(path: Path) -> str | None:
 
 
 def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
-    stems = [path.name.partition(".")[0] for path in files]
+    stems = [bare_name(path) for path in files]
     known = [next((s for s in POPE_SPLITS if s in stem.lower()), stem) for stem in stems]
     # Of two files of one split, the whole names without suffixes.
     names = known if len(set(known)) == len(known) else stems
@@ -175,16 +177,15 @@ def _pope(files: Mapping[Path, list[Record]]) -> QuestionFiles:
 
 def _by_split(records: Sequence[Record], name: str, *, alone: bool) -> dict[str, list[Record]]:
     """Split → its rows, which may name it; a file for one split may leave it to the file's name."""
+    if name in POPE_SPLITS and (wrong := of_other_split(records, name)):
+        raise InputError(
+            f"{wrong[0]}: names the split {wrong[1]}, but the file's name {name}; rename the file, "
+            "or correct its rows"
+        )
     found: dict[str, list[Record]] = {}
     for record in records:
-        said = [str(record.fields.get(key)).strip().lower() for key in SPLIT_KEYS]
-        found.setdefault(next((s for s in said if s in POPE_SPLITS), name), []).append(record)
+        found.setdefault(named_split(record) or name, []).append(record)
     other = next((split for split in found if split != name), None)
-    if other is not None and name in POPE_SPLITS:
-        raise InputError(
-            f"{found[other][0].where}: names the split {other}, but the file's name {name}; rename "
-            "the file, or correct its rows"
-        )
     if len(found) == 1:
         return {other if alone and other else name: list(records)}
     return {split if alone else f"{name} {split}": rows for split, rows in found.items()}

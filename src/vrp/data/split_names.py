@@ -14,11 +14,38 @@ _KINDS = (frozenset(POPE_SPLITS), frozenset({"coco", "gqa", "aokvqa"}))
 """POPE's splits, and the image sets that it is published for."""
 _NOT_CHANCE = frozenset({"adversarial", "popular", "pope"})
 """Words that no setting of a sampler is called by."""
+_CAMEL = re.compile(r"(?<=POPE)|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?<!POP)(?=[A-Z][a-z])")
+_PIECE = re.compile(
+    f"{'|'.join(POPE_SPLITS)}|pope|{'|'.join(_KINDS[1])}|answers?|{'|'.join(_SHORT)}"
+)
+_SUFFIXES = re.compile(r"(?:\.(?:jsonl?|ndjson|txt|gz))+$", re.IGNORECASE)
+
+
+def bare_name(path: Path) -> str:
+    """A file's name without the suffixes of its format; it may hold dots, as versions do."""
+    return _SUFFIXES.sub("", path.name)
 
 
 def split_words(name: str) -> set[str]:
-    """Words of a name, POPE's abbreviated splits written out."""
-    return {_SHORT.get(word, word) for word in re.split(r"[^a-z]+", name.casefold())}
+    """Words of a name, POPE's abbreviated splits written out.
+
+    In words written together (``popeAdversarial``, ``popeadversarial``) POPE and its splits are
+    found, too; those that may mean something else only beside POPE.
+    """
+    words = _words(name)
+    inner = _words(_CAMEL.sub(" ", name)).union(*map(_pieces, words))
+    sure = _NOT_CHANCE if "pope" not in words | inner else {"pope", *POPE_SPLITS, *_SHORT}
+    return {_SHORT.get(word, word) for word in words | (inner & sure)}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", text.casefold()))
+
+
+def _pieces(word: str) -> set[str]:
+    """What a word is put together from, where each piece is known."""
+    pieces = _PIECE.findall(word)
+    return set(pieces) if "".join(pieces) == word else set()
 
 
 def refuse_other_name(path: Path, splits: Collection[str], *, alone: bool) -> None:
@@ -26,7 +53,7 @@ def refuse_other_name(path: Path, splits: Collection[str], *, alone: bool) -> No
 
     ``alone``: it is the only answer file, whose name may say random of something else.
     """
-    words = split_words(path.name.partition(".")[0])
+    words = split_words(bare_name(path))
     said = words & set(POPE_SPLITS)
     known = set().union(*map(split_words, splits)) & set(POPE_SPLITS)
     sure = said & _NOT_CHANCE or "pope" in words or not alone

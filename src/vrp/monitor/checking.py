@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vrp.data.json_input import Record
+from vrp.data.confidence_file import USUAL_NAMES
+from vrp.data.json_input import Record, id_field, missing_key, printable
 from vrp.errors import InputError
 from vrp.monitor.monitor import ALPHA, ReliabilityMonitor, accepts
 from vrp.monitor.scoring import (
@@ -213,7 +214,7 @@ def run(
     monitor = ReliabilityMonitor.load(folder)
     monitor.card.threshold(alpha)
     records = read_table_records(labelled)
-    if records and "score" in records[0].fields:
+    if any("score" in record.fields for record in records):
         return check(monitor, _scored(records), alpha=alpha)
     if images is None:
         raise InputError(f"{labelled}: give --images, the folder of the images that it asks about")
@@ -237,18 +238,62 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0
 
 
 def _scored(records: Sequence[Record]) -> Fresh:
-    scores, correct, groups = [], [], []
-    for number, (where, fields) in enumerate(records):
-        label = _TRUTH.get(str(fields.get("correct", "")).lower())
-        if label is None:
-            raise InputError(f"{where}: correct is {fields.get('correct')!r}; give true or false")
-        try:
-            scores.append(float(fields.get("score", math.nan)))
-        except (TypeError, ValueError):
-            raise InputError(f"{where}: score is {fields['score']!r}; give a number") from None
-        correct.append(label)
-        groups.append(str(fields.get("group") or fields.get("image") or number))
-    return fresh_items(scores, correct, groups)
+    _refuse_repeated_ids(records)
+    scores = [_score(record) for record in records]
+    correct = [_label(record) for record in records]
+    return fresh_items(scores, correct, _images(records))
+
+
+def _score(record: Record) -> float:
+    if "score" not in record.fields:
+        raise missing_key(record, "score", "a number, as in other rows")
+    value = record.fields["score"]
+    if value is None:  # an answer without tokens has none
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{record.where}: score is {value!r}; give a number") from None
+
+
+def _label(record: Record) -> bool:
+    value = record.fields.get("correct")
+    label = _TRUTH.get(str(value).strip().lower())
+    if label is None:
+        raise InputError(f"{record.where}: correct is {value!r}; give true or false")
+    return label
+
+
+def _images(records: Sequence[Record]) -> list[str]:
+    """The image (or another group) of each row; its number where no row names one."""
+    names = [_named(record, USUAL_NAMES["group"]) for record in records]
+    having = next((i for i, name in enumerate(names) if name is not None), None)
+    if having is None:
+        return [str(number) for number in range(len(records))]
+    lacking = next((i for i, name in enumerate(names) if name is None), None)
+    if lacking is not None:
+        raise InputError(
+            f"{records[lacking].where}: names no image, unlike {records[having].where}; give the "
+            "image of every answer, since answers about one image count together"
+        )
+    return [name for name in names if name is not None]
+
+
+def _refuse_repeated_ids(records: Sequence[Record]) -> None:
+    first_of: dict[str, str] = {}
+    for record in records:
+        name = _named(record, USUAL_NAMES["id"])
+        if name is not None and (first := first_of.setdefault(name, record.where)) != record.where:
+            raise InputError(
+                f"{record.where}: id {printable(name)!r} is already used ({first}); keep one row "
+                "of each answer"
+            )
+
+
+def _named(record: Record, keys: Sequence[str]) -> str | None:
+    """The first of some fields that holds something."""
+    found = (key for key in keys if record.fields.get(key) not in (None, ""))
+    return id_field(record, key) if (key := next(found, None)) is not None else None
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from vrp.data.datasets.own import own_reading
 from vrp.data.images import ImageIndex, open_image
 from vrp.data.item import Item, Question
 from vrp.data.json_input import Record, read_records, read_text
+from vrp.data.table_input import table_records
 from vrp.errors import InputError
 from vrp.monitor.monitor import ALPHA, ReliabilityMonitor, WatchedAnswer
 from vrp.progress import progress
@@ -55,6 +56,9 @@ def read_questions(path: Path, images: Path) -> Sequence[Question]:
         InputError: naming file and line of what is wrong, or an image that is not there.
     """
     records = read_table_records(path)
+    if _is_table(path):
+        records = [_without_empty_cells(record) for record in records]
+        _refuse_forgotten_cells(records)
     reading = own_reading(records, ImageIndex(images), split="monitor")
     if reading.missing:
         raise InputError(
@@ -67,18 +71,32 @@ def read_questions(path: Path, images: Path) -> Sequence[Question]:
 
 
 def read_table_records(path: Path) -> list[Record]:
-    """Read rows of JSON lines, or of CSV with a line of names at its top; empty cells are left out.
+    """Read rows of JSON lines, or of CSV with a line of names at its top; an empty cell is None.
 
     Raises:
         InputError: the file is missing or malformed.
     """
-    if path.suffix.lower() != ".csv":
-        return read_records(path)
-    rows = csv.DictReader(io.StringIO(read_text(path)))
-    return [
-        Record(f"{path}, line {rows.line_num}", {k: v for k, v in row.items() if k and v})
-        for row in rows
-    ]
+    return table_records(read_text(path), path) if _is_table(path) else read_records(path)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _without_empty_cells(record: Record) -> Record:
+    return record._replace(fields={k: v for k, v in record.fields.items() if v is not None})
+
+
+def _refuse_forgotten_cells(records: Sequence[Record]) -> None:
+    """A table either has `answers` in all lines or in none, so that none is left out by mistake."""
+    having = [record for record in records if "answers" in record.fields]
+    lacking = [record for record in records if "answers" not in record.fields]
+    if having and lacking:
+        raise InputError(
+            f"{lacking[0].where}: the cell under 'answers' is empty (so in {len(lacking)} lines), "
+            f"unlike at {having[0].where}; fill it, or give lines without answers in a file of "
+            "their own"
+        )
 
 
 def load_monitored(

@@ -15,6 +15,20 @@ if TYPE_CHECKING:
     from vrp.data.images import ImageIndex
 
 POPE_SPLITS = ("random", "popular", "adversarial")
+SPLIT_KEYS = ("category", "split")
+"""Under which rows may name their split."""
+
+
+def named_split(record: Record) -> str | None:
+    """The split that a row names as its own; None: it names none of POPE's."""
+    said = (str(record.fields.get(key)).strip().lower() for key in SPLIT_KEYS)
+    return next((split for split in said if split in POPE_SPLITS), None)
+
+
+def of_other_split(records: Iterable[Record], split: str) -> tuple[str, str] | None:
+    """The first row that names another split than its file is for, as (where, that split)."""
+    named = ((record.where, named_split(record)) for record in records)
+    return next(((where, other) for where, other in named if other not in (None, split)), None)
 
 
 def pope_rows(records: Iterable[Record]) -> list[AnnotatedQuestion]:
@@ -41,13 +55,19 @@ def read_pope(files: Mapping[str, Path], images: "ImageIndex") -> dict[str, Read
     POPE's splits share their yes-questions: each split keeps those of its own file, whatever other
     splits are read. A (image, question) pair that one file repeats is kept under its smallest
     question id, whatever the order of lines. Questions without their image are dropped and counted.
-    Raises InputError as ``pope_rows``, and where two rows, of any of the files, label one pair
-    differently.
+    Raises InputError as ``pope_rows``, where a row names another split than its file's, and where
+    two rows, of any of the files, label one pair differently.
     """
     readings = {}
     labelled: dict[tuple[str, str], AnnotatedQuestion] = {}
     for split in sorted(files):
-        rows = pope_rows(read_records(files[split]))
+        records = read_records(files[split])
+        if other := of_other_split(records, split):
+            raise InputError(
+                f"{other[0]}: names the split {other[1]}, but the file is for {split}; give the "
+                f"file of {split}, or correct its rows"
+            )
+        rows = pope_rows(records)
         for row in sorted(rows, key=lambda row: question_id_order(row.question_id)):
             first = labelled.setdefault((images.find(row.image) or row.image, row.question), row)
             if first.answers != row.answers:
