@@ -461,6 +461,39 @@ def test_quantised_weights_are_refused_without_a_word_in_the_config(checkpoint, 
             load(folder, family="llava")
 
 
+NO_FLOATS = [torch.int16, torch.int32, torch.int64, torch.bool, torch.complex64]
+
+
+@pytest.mark.parametrize("dtype", NO_FLOATS, ids=str)
+def test_weights_that_are_no_floating_point_numbers_are_refused(checkpoint, dtype):
+    folder = checkpoint("llava", as_dtype(dtype))
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(
+            InputError, match=r"model\.safetensors holds .*up_proj\.weight as"
+        ) as no:
+            load(folder, family="llava")
+        assert str(folder) in str(no.value)
+        assert "\n" not in str(no.value)
+
+
+def test_the_weight_is_named_beside_buffers_that_are_integers_by_right(checkpoint):
+    positions = {"vision_tower.vision_model.embeddings.position_ids": torch.arange(17)[None]}
+    whole = load_vlm(zoo_checkpoint("llava"), family="llava").weights
+    folder = checkpoint("llava", lambda weights: weights | positions)
+    assert load_vlm(folder, family="llava").weights == whole
+    shutil.rmtree(folder)
+    folder = checkpoint("llava", lambda weights: positions | as_dtype(torch.int32)(weights))
+    with pytest.raises(InputError, match=r"up_proj\.weight as I32"):
+        check_checkpoint(folder, family="llava")
+
+
+def test_weights_in_float64_are_read(checkpoint):
+    folder = checkpoint("llava", as_dtype(torch.float64))
+    assert check_checkpoint(folder, family="llava") == ()
+    whole = load_vlm(zoo_checkpoint("llava"), family="llava").weights
+    assert load_vlm(folder, family="llava").weights == whole
+
+
 def in_parts(folder, edit=lambda first, second: None):
     """Cut a checkpoint's weights into two files and an index."""
     weights = load_file(folder / "model.safetensors")

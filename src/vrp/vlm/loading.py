@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -35,6 +36,7 @@ from vrp.vlm.model import VLM
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
     check_headers,
+    check_numbers,
     check_stored_weights,
     quiet_loading,
     unread_weights,
@@ -96,7 +98,9 @@ def load_vlm(
     _require_files(source, revision)
     parts = load_parts(source, family_class, revision, options)
     with _explained(source, revision), quiet_loading():
-        check_headers(stored_folder(source, revision))
+        folder = stored_folder(source, revision)
+        check_headers(folder)
+        check_numbers(folder, deepcopy(parts.config), family_class.model_class)
         model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
             source,
             revision=revision,
