@@ -35,6 +35,7 @@ from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
+    check_finite,
     check_headers,
     check_numbers,
     check_stored_weights,
@@ -84,8 +85,8 @@ def load_vlm(
 
     Raises:
         InputError: unknown family, option or dtype; a folder, file, revision or licence that is
-            missing; a checkpoint of another family, or one whose layout cannot be read; a model
-            that does not fit the GPUs over which it is spread.
+            missing; a checkpoint of another family, or one whose layout cannot be read; weights
+            that are NaN or infinite; a model that does not fit the GPUs over which it is spread.
     """
     family_class = get_family(family)
     if dtype not in DTYPES:
@@ -117,6 +118,7 @@ def load_vlm(
         _require_on_devices(model, source)
     else:
         model = model.to(target)
+    check_finite(model, where=str(repository), folder=folder)
     vlm = _bound(model, parts, unread)
     for note in vlm.notes:
         logger.warning(f"{repository}: {note}")
@@ -140,7 +142,9 @@ def bind_vlm(
     Raises:
         InputError: no family fits, or what `load_vlm` refuses of a checkpoint.
     """
-    return _bound(model, parts_in_memory(model, processor, family=family, options=options), ())
+    parts = parts_in_memory(model, processor, family=family, options=options)
+    check_finite(model, where="the given model")
+    return _bound(model, parts, ())
 
 
 def _bound(model: Any, parts: "CheckpointParts", unread: tuple[str, ...]) -> VLM:

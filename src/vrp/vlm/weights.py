@@ -234,6 +234,52 @@ def _headers(folder: Path) -> Iterator[tuple[Path, str, str, list[int]]]:
                 yield path, name, stored.get_dtype(), stored.get_shape()
 
 
+def check_finite(model: nn.Module, *, where: str, folder: Path | None = None) -> None:
+    """Refuse a model some of whose weights are NaN or infinite, on the device that holds them.
+
+    Args:
+        model: the model as it is in memory.
+        where: the checkpoint, to open an error message with.
+        folder: the checkpoint's files, of which the broken one is named; None: there are none.
+
+    Raises:
+        InputError: naming the first tensor, and its file where the values are stored so.
+    """
+    tensors = {**dict(model.named_parameters()), **_stored(model)}
+    broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if not broken:
+        return
+    if folder is None:
+        raise InputError(f"{where}: NaN or infinite values in {_first_of(broken)}; load it again")
+    for path, name in _not_finite_in(folder):
+        raise InputError(
+            f"{where}: {path.name} holds NaN or infinite values in {name}, so that its answers "
+            f"mean nothing ({len(broken)} tensors are so); get the checkpoint again"
+        )
+    kept_as = str(tensors[broken[0]].dtype).removeprefix("torch.")
+    raise InputError(
+        f"{where}: values of {_first_of(broken)} exceed what {kept_as} can hold; set dtype to "
+        "bfloat16 or float32"
+    )
+
+
+@torch.no_grad()
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Look at the extremes alone, which are NaN where any value is: no copy is made."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(extreme.isfinite()) for extreme in tensor.detach().aminmax())
+
+
+def _not_finite_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """File and name of every stored tensor with NaN or infinite values, read one at a time."""
+    for path in weight_files(folder, where=f"checkpoint {folder}"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  no mapping
+                if not _is_finite(file.get_tensor(name)):
+                    yield path, name
+
+
 def weights_digest(model: nn.Module) -> str:
     """Digest the parameters and buffers that a model has in memory, wherever they are.
 
