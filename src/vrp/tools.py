@@ -497,13 +497,18 @@ def _plan(options: argparse.Namespace) -> None:
     from vrp.planning.plan_text import plan_json, plan_text
     from vrp.planning.question_checks import check_questions
     from vrp.planning.simulation import resolution_note
+    from vrp.planning.study_checks import check_counts, require_images
     from vrp.tables.atomic_files import write_text
 
     gpu = DEVICES[options.gpu]
     study = load_study(options.config)
+    check_counts(study)
     known = read_measured(options.measured, gpu=gpu)
     plan = make_plan(study, device=gpu, calibration=known, measure=True)
-    plan = plan._replace(notes=(*plan.notes, *check_questions(study), resolution_note(study)))
+    questions = check_questions(study)
+    if questions.n_images is not None:
+        require_images(study, questions.n_images)
+    plan = plan._replace(notes=(*plan.notes, *questions.notes, resolution_note(study)))
     if options.save_rates:
         write_text(options.save_rates, known.as_json())
     if options.json:
