@@ -61,6 +61,7 @@ if workflow.is_main_process:
         refuse_unknown_targets(
             sys.argv[1:], [rule.name for rule in workflow.rules], RULES.layout
         )
+        refuse_too_few_items(sys.argv[1:], STUDY)
     except InputError as error:
         sys.exit(f"Error: {error}")
 

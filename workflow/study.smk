@@ -26,7 +26,7 @@ from vrp.workflow.orphaned_outputs import recover_orphaned_outputs
 from vrp.workflow.rules import StudyRules
 from vrp.workflow.shell_quoting import quote_job_commands
 from vrp.workflow.snapshot import pass_on_snapshot, snapshot_in_use, write_snapshot
-from vrp.workflow.targets import refuse_unknown_targets
+from vrp.workflow.targets import refuse_too_few_items, refuse_unknown_targets
 from vrp.workflow.watched_files import (
     checkpoint_files,
     embedded_digest,

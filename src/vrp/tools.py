@@ -214,12 +214,12 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("second", type=Path, metavar="B", help="such as results/demo/qwen2_vl")
     parser.add_argument(
         "--margin", type=float, metavar="PP",
-        help="equivalence margin of accuracy in percentage points (the studies' "
+        help="equivalence margin of accuracy in percentage points, below 100 (the studies' "
         "effects.equivalence_pp)",
     )  # fmt: skip
     parser.add_argument(
         "--auroc-margin", type=float, metavar="D",
-        help="equivalence margin of AUROC (the studies' metrics.auroc_margin)",
+        help="equivalence margin of AUROC, below 0.5 (the studies' metrics.auroc_margin)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, help="also write the numbers to this JSON file")
     parser.add_argument("--figure", type=Path, help="draw them into this file (.svg, .pdf or .png)")
@@ -230,8 +230,8 @@ def _compare(options: argparse.Namespace) -> None:
     from vrp.report.paired_comparison import as_json, as_text
     from vrp.tables.atomic_files import write_text
 
-    if not all(margin is None or margin > 0 for margin in (options.margin, options.auroc_margin)):
-        raise InputError("--margin and --auroc-margin must be above 0")
+    _check_margin("--margin", options.margin, limit=100)
+    _check_margin("--auroc-margin", options.auroc_margin, limit=0.5)
     folders = options.first, options.second
     first, second = (read_side(folder) for folder in folders)
     margins = _narrower_margins(folder.parent for folder in folders)
@@ -247,6 +247,12 @@ def _compare(options: argparse.Namespace) -> None:
 
         draw(found, options.figure)
     print(as_text(found))
+
+
+def _check_margin(option: str, margin: float | None, *, limit: float) -> None:
+    """Refuse a margin within which any difference at all would lie."""
+    if margin is not None and not 0 < margin < limit:
+        raise InputError(f"{option} must be above 0 and below {limit:g} (found {margin:g})")
 
 
 def _narrower_margins(studies: Iterable[Path]) -> "EquivalenceMargins":
@@ -491,13 +497,18 @@ def _plan(options: argparse.Namespace) -> None:
     from vrp.planning.plan_text import plan_json, plan_text
     from vrp.planning.question_checks import check_questions
     from vrp.planning.simulation import resolution_note
+    from vrp.planning.study_checks import check_counts, require_images
     from vrp.tables.atomic_files import write_text
 
     gpu = DEVICES[options.gpu]
     study = load_study(options.config)
+    check_counts(study)
     known = read_measured(options.measured, gpu=gpu)
     plan = make_plan(study, device=gpu, calibration=known, measure=True)
-    plan = plan._replace(notes=(*plan.notes, *check_questions(study), resolution_note(study)))
+    questions = check_questions(study)
+    if questions.n_images is not None:
+        require_images(study, questions.n_images)
+    plan = plan._replace(notes=(*plan.notes, *questions.notes, resolution_note(study)))
     if options.save_rates:
         write_text(options.save_rates, known.as_json())
     if options.json:

@@ -106,6 +106,11 @@ def test_defaults_are_the_papers_items():
         (asking("textvqa", "text"), ["drawn scenes do not have", "data.origin"]),
         (asking("textvqa", "text", data={"origin": "official"}), ["textvqa", "data.official"]),
         ({"models": {"m": MODEL}}, ["'study' is missing"]),
+        (
+            {"study": "a", "models": {"m": MODEL | {"min_pixels": 9, "max_pixels": 4}}},
+            ["models.m", "min_pixels 9 is above max_pixels 4"],
+        ),
+        (minimal(probes={"penalties": []}), ["probes.penalties", "at least 1"]),
     ],
 )
 def test_a_wrong_key_is_one_clear_line(raw, words):
@@ -116,6 +121,29 @@ def test_a_wrong_key_is_one_clear_line(raw, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "refused", "taken"),
+    [
+        ("metrics", "auroc_margin", [5, 0.5, 0, float("inf")], 0.49),
+        ("metrics", "r_margin", [1, 0, float("inf")], 0.99),
+        ("effects", "equivalence_pp", [100, 0, float("inf")], 99),
+        ("probes", "sparse_c", [0, float("inf")], 10),
+        ("consistency", "temperature", [0, float("inf")], 2),
+    ],
+)
+def test_numbers_have_limits_beyond_which_they_mean_nothing(section, key, refused, taken):
+    for value in [*refused, float("nan"), float("-inf"), -1]:
+        with pytest.raises(InputError, match=rf"key '{section}\.{key}': Input should be"):
+            study_from_mapping(minimal(**{section: {key: value}}))
+    assert getattr(getattr(study_from_mapping(minimal(**{section: {key: taken}})), section), key)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 0, -1])
+def test_every_penalty_is_a_positive_number(wrong):
+    with pytest.raises(InputError, match=r"key 'probes\.penalties\.1': Input should be"):
+        study_from_mapping(minimal(probes={"penalties": [0.1, wrong]}))
 
 
 @pytest.mark.parametrize(

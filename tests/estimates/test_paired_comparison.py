@@ -290,9 +290,14 @@ def test_the_command_prints_writes_and_draws(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "(equivalent: within ± 1 pp)" in printed
     assert "(equivalent: within ± 0.07)" in printed
-    with pytest.raises(SystemExit):
-        main([*command, "--auroc-margin", "0"])
-    assert "--auroc-margin must be above 0" in capsys.readouterr().err
+    for option, value, limit in (
+        ("--auroc-margin", "0", "0.5"), ("--auroc-margin", "5", "0.5"), ("--margin", "500", "100"),
+        ("--margin", "nan", "100"), ("--margin", "inf", "100"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit):
+            main([*command, option, value])
+        expected = f"{option} must be above 0 and below {limit} (found {value})"
+        assert expected in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*command, "--figure", str(tmp_path / "c.doc")])
     assert "a figure is .svg, .pdf or .png" in capsys.readouterr().err

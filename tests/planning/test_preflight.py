@@ -104,8 +104,8 @@ def test_a_study_of_embedded_models_passes_on_any_machine(study: Any) -> None:
     checks = preflight(study())
     assert not [check.line for check in checks if check.failed]
     assert {check.name for check in checks} == {
-        "config", "environment", "results", "model tiny", "licence of tiny", "data", "disk",
-        "quota", "scheduler", "GPU",
+        "config", "environment", "results", "model tiny", "licence of tiny", "data", "folds",
+        "disk", "quota", "scheduler", "GPU",
     }  # fmt: skip
     assert named(checks, "model tiny").status == "ok"
     assert "no model of this study needs one" in named(checks, "GPU").detail
@@ -379,7 +379,7 @@ def test_a_misspelt_split_is_refused_with_what_is_there(
 
 def test_a_missing_file_is_told_from_those_that_are_there(study: Any, tmp_path: Path) -> None:
     put_pope(tmp_path / "data")
-    splits = [{"dataset": "pope", "split": "popular", "task": "existence", "count": 1}]
+    splits = [{"dataset": "pope", "split": "popular", "task": "existence", "count": 5}]
     config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
     check = named(preflight(config), "data")
     assert check.failed
@@ -449,6 +449,50 @@ def test_own_lines_that_forgot_their_answers_are_refused(study: Any, tmp_path: P
     check = named(preflight(config), "data")
     assert check.status == "ok"
     assert "3 questions of own shop have no `answers`: they are asked, and not judged" in check.line
+
+
+def test_fewer_items_than_folds_are_refused_before_anything_is_read(study: Any) -> None:
+    splits = [{"dataset": "pope", "split": "random", "task": "existence", "count": 4}]
+    [check] = preflight(study(sample={"splits": splits}))
+    assert check.failed
+    assert "probes.folds: 5 folds need as many images" in check.detail
+    assert "has 4 at most" in check.detail
+    assert (
+        named(preflight(study(sample={"splits": splits}, probes={"folds": 4})), "folds").status
+        == "ok"
+    )
+
+
+def test_fewer_images_than_folds_are_refused(study: Any, tmp_path: Path) -> None:
+    put_pope(tmp_path / "data")
+    config = study(data={"origin": "local", "folder": "data"})
+    checks = preflight(config)
+    assert named(checks, "data").status == "ok"
+    assert named(checks, "folds").failed
+    assert "has 1 at most" in named(checks, "folds").detail
+    scenes = {"n_pope_images": 4, "n_vqa_images": 4}
+    data = {"origin": "scenes", "folder": "data", "scenes": scenes}
+    assert "has 4 at most" in named(preflight(study(data=data)), "folds").detail
+
+
+def test_images_of_own_questions_count_by_group(study: Any, tmp_path: Path) -> None:
+    put_pope(tmp_path / "data")
+    splits = [{"dataset": "own", "split": "shop", "task": "open", "count": 6}]
+    path = tmp_path / "data" / "questions.jsonl"
+    config = study(data={"origin": "local", "folder": "data"}, sample={"splits": splits})
+    for i in range(6):
+        (path.parent / "val2014" / f"{i}.jpg").touch()
+
+    def check(**keys: Any) -> Any:
+        plain = {"question": "What?", "answers": ["a"], **keys}
+        rows = [plain | {"image": f"{i}.jpg"} for i in range(6)]
+        path.write_text("\n".join(map(json.dumps, rows)))
+        return named(preflight(config), "folds")
+
+    assert check().line.split()[0] == "ok"
+    assert "has 1 at most" in check(group="one shelf").detail
+    # Without references no probe is fitted, and a study of any size is whole.
+    assert check(answers=None).status == "skipped"
 
 
 def test_a_condition_without_its_random_twin_is_refused(study: Any) -> None:

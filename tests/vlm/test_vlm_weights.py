@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from stage_jobs import run_job
+from transformers import AutoProcessor
 
 from vrp.config.models import ModelConfig
 from vrp.config.study import study_from_mapping
@@ -15,7 +16,7 @@ from vrp.errors import InputError
 from vrp.planning.dimension_sources import check_families
 from vrp.vlm.families import get_family
 from vrp.vlm.family_names import family_names
-from vrp.vlm.loading import check_checkpoint, load_vlm
+from vrp.vlm.loading import bind_vlm, check_checkpoint, load_vlm
 from vrp.vlm.weights import weights_digest
 from vrp.zoo import ZOO_FAMILIES, zoo_checkpoint
 
@@ -461,6 +462,39 @@ def test_quantised_weights_are_refused_without_a_word_in_the_config(checkpoint, 
             load(folder, family="llava")
 
 
+NO_FLOATS = [torch.int16, torch.int32, torch.int64, torch.bool, torch.complex64]
+
+
+@pytest.mark.parametrize("dtype", NO_FLOATS, ids=str)
+def test_weights_that_are_no_floating_point_numbers_are_refused(checkpoint, dtype):
+    folder = checkpoint("llava", as_dtype(dtype))
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(
+            InputError, match=r"model\.safetensors holds .*up_proj\.weight as"
+        ) as no:
+            load(folder, family="llava")
+        assert str(folder) in str(no.value)
+        assert "\n" not in str(no.value)
+
+
+def test_the_weight_is_named_beside_buffers_that_are_integers_by_right(checkpoint):
+    positions = {"vision_tower.vision_model.embeddings.position_ids": torch.arange(17)[None]}
+    whole = load_vlm(zoo_checkpoint("llava"), family="llava").weights
+    folder = checkpoint("llava", lambda weights: weights | positions)
+    assert load_vlm(folder, family="llava").weights == whole
+    shutil.rmtree(folder)
+    folder = checkpoint("llava", lambda weights: positions | as_dtype(torch.int32)(weights))
+    with pytest.raises(InputError, match=r"up_proj\.weight as I32"):
+        check_checkpoint(folder, family="llava")
+
+
+def test_weights_in_float64_are_read(checkpoint):
+    folder = checkpoint("llava", as_dtype(torch.float64))
+    assert check_checkpoint(folder, family="llava") == ()
+    whole = load_vlm(zoo_checkpoint("llava"), family="llava").weights
+    assert load_vlm(folder, family="llava").weights == whole
+
+
 def in_parts(folder, edit=lambda first, second: None):
     """Cut a checkpoint's weights into two files and an index."""
     weights = load_file(folder / "model.safetensors")
@@ -475,6 +509,62 @@ def in_parts(folder, edit=lambda first, second: None):
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": index})
     )
+
+
+def times(value):
+    """Multiply one MLP of the language model, the tensor of which lies in the second file."""
+
+    def edit(first, second):
+        name = next(n for n in [*second, *first] if n.endswith("layers.1.mlp.up_proj.weight"))
+        part = second if name in second else first
+        part[name] = part[name] * value
+
+    return edit
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "paligemma"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name_and_file(checkpoint, family, value):
+    folder = checkpoint(family)
+    in_parts(folder, times(value))
+    with pytest.raises(
+        InputError,
+        match=r"model-0000[12]-of-00002\.safetensors holds NaN or infinite values in "
+        r"\S*layers\.1\.mlp\.up_proj\.weight, ",
+    ) as no:
+        load_vlm(folder, family=family)
+    assert str(folder) in str(no.value)
+    assert "\n" not in str(no.value)
+
+
+def test_one_value_that_is_not_finite_suffices(checkpoint):
+    def change(weights):
+        name = next(name for name in weights if name.endswith("embed_tokens.weight"))
+        weights[name][5, 3] = float("-inf")
+        return weights
+
+    with pytest.raises(InputError, match=r"infinite values in \S*embed_tokens\.weight"):
+        load_vlm(checkpoint("llava", change), family="llava")
+
+
+def test_weights_beyond_float16_are_refused_only_there(checkpoint):
+    def change(weights):
+        name = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
+        weights[name][0, 0] = 70000.0
+        return weights
+
+    folder = checkpoint("llava", change)
+    with pytest.raises(InputError, match=r"up_proj\.weight exceed what float16 can hold"):
+        load_vlm(folder, family="llava", dtype="float16")
+    assert load_vlm(folder, family="llava").weights
+
+
+def test_a_model_in_memory_with_nan_weights_is_refused(checkpoint):
+    vlm = load_vlm(zoo_checkpoint("llava"), family="llava")
+    processor = AutoProcessor.from_pretrained(zoo_checkpoint("llava"))
+    vlm.layers[2].mlp.up_proj.weight.data[0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"given model: NaN .*layers\.2\.mlp\.up_proj\.weight"):
+        bind_vlm(vlm.model, processor, family="llava")
 
 
 def test_files_that_are_not_loaded_are_not_judged(checkpoint):

@@ -11,7 +11,7 @@ STUDY = """
 study: tiny
 results: "{results}"
 data: {{folder: "{data}"}}
-sample: {{splits: [{{dataset: pope, split: random, task: existence, count: 4}}]}}
+sample: {{splits: [{{dataset: pope, split: random, task: existence, count: 6}}]}}
 models: {{one: {{family: llava, checkpoint: "zoo:llava", device: cpu}}}}
 extract: {{shards: 2}}
 """

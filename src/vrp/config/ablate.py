@@ -15,8 +15,6 @@ from vrp.vlm.residual_edits import Site
 
 Depth = Annotated[float, Field(ge=0, le=1)]
 """0: the first decoder layer, 1: the last."""
-Dose = Annotated[float, Field(allow_inf_nan=False)]
-"""Standard deviations."""
 
 
 class AblationEntry(ConditionEntry):
@@ -43,7 +41,7 @@ class AblationEntry(ConditionEntry):
     """Value that replaces the ablated activations."""
     heads: tuple[int, ...] = ()
     """For `head`: the attention heads of the layer, numbered from 0."""
-    doses: tuple[Dose, ...] = ()
+    doses: tuple[float, ...] = ()
     """For `steer` and `steer_random`: the distance in standard deviations along the probe's
     direction; positive is towards right answers."""
     seeds: int = Field(default=1, ge=1)

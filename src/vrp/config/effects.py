@@ -10,5 +10,5 @@ class EffectsConfig(Section):
 
     sign_flips: int = Field(default=10000, ge=100)
     """Number of random sign flips if there are too many to enumerate."""
-    equivalence_pp: float = Field(default=2.0, gt=0)
+    equivalence_pp: float = Field(default=2.0, gt=0, lt=100)
     """Equivalence margin in percentage points: a smaller effect counts as none."""

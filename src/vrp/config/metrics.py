@@ -12,9 +12,9 @@ class MetricsConfig(Section):
     """Numbers of top heads for which a joint R² is reported."""
     bootstrap: int = Field(default=1000, ge=100)
     """Number of bootstrap resamples, clustered by image."""
-    r_margin: float = Field(default=0.1, gt=0)
+    r_margin: float = Field(default=0.1, gt=0, lt=1)
     """Equivalence margin of a correlation."""
-    auroc_margin: float = Field(default=0.05, gt=0)
+    auroc_margin: float = Field(default=0.05, gt=0, lt=0.5)
     """Equivalence margin of an AUROC around 0.5."""
 
     @field_validator("top_heads")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vrp.config.folder import Place
 from vrp.config.section import Section
@@ -44,3 +44,11 @@ class ModelConfig(Section):
         if value is not None and (not value or min(value) < 0 or len(set(value)) < len(value)):
             raise ValueError("give at least one layer, each once, counted from 0")
         return value
+
+    @model_validator(mode="after")
+    def _pixels_in_order(self) -> "ModelConfig":
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(
+                f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}; swap them"
+            )
+        return self

@@ -1,8 +1,12 @@
 """Probes of correctness on hidden states."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from vrp.config.section import Section
+
+Penalty = Annotated[float, Field(gt=0)]
 
 
 class ProbesConfig(Section):
@@ -12,8 +16,8 @@ class ProbesConfig(Section):
     """Number of outer folds. Each image is in one fold only."""
     inner_folds: int = Field(default=3, ge=2)
     """Number of folds inside a training fold, which choose the penalty and the layer."""
-    penalties: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
-    """Candidate values of scikit-learn's C, the inverse of the L2 penalty's strength."""
+    penalties: tuple[Penalty, ...] = Field(default=(0.001, 0.01, 0.1, 1.0), min_length=1)
+    """Candidate values of scikit-learn's C (above 0), the inverse of the L2 penalty's strength."""
     sparse_c: float = Field(default=0.1, gt=0)
     """scikit-learn's C of the L1 probe that ranks neurons."""
     mlp: bool = True

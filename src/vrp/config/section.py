@@ -6,9 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A frozen group of keys; an unknown key is an error, never ignored."""
+    """A frozen group of keys; an unknown key is an error, never ignored, and numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 def section_in(annotation: Any) -> type[Section] | None:

@@ -22,7 +22,7 @@ from vrp.planning.external_commands import run_command
 from vrp.planning.installed_versions import check_versions
 from vrp.planning.plan import make_plan
 from vrp.planning.question_checks import check_questions, unfetched
-from vrp.planning.study_checks import check_names
+from vrp.planning.study_checks import check_counts, check_names, require_images
 from vrp.planning.workload import device_memory, model_stages, n_items, weight_bytes
 
 _NETWORK_SECONDS = 20.0
@@ -41,6 +41,7 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
     try:
         study = load_study(config)
         check_names(study)
+        check_counts(study)
     except InputError as error:
         remedy = "fix the file; config/README.md lists every key"
         return [Check("config", "failed", str(error), remedy)]
@@ -52,8 +53,8 @@ def preflight(config: Path, *, profile: str | None = None) -> list[Check]:
     for name, model in study.models.items():
         checks.append(_cache(name, model, fetch))
         checks.append(_licence(name, model))
-    data = _data(study, fetch)
-    checks.append(data)
+    data, n_images = _data(study, fetch)
+    checks += [data, _folds(study, n_images)]
     checks += _disk(study, data)
     checks += _scheduler(profile, needs_gpu=any(map(wants_gpu, study.models.values())))
     checks.append(_gpu(study, profile))
@@ -154,10 +155,36 @@ def _licence(name: str, model: ModelConfig) -> Check:
 # Data and disk
 
 
-def _data(study: StudyConfig, fetch: str) -> Check:
+def _data(study: StudyConfig, fetch: str) -> tuple[Check, int | None]:
+    """Return what is there of the data, and the most images whose answers can be judged."""
+    what = f"scenes are drawn into {study.data.folder}"
+    if study.data.origin != "scenes":
+        found = _files_there(study, fetch)
+        if isinstance(found, Check):
+            return found, None
+        what = found
+    try:
+        questions = check_questions(study)
+    except InputError as error:
+        return Check("data", "failed", str(error)), None
+    return Check("data", "ok", "; ".join([what, *questions.notes])), questions.n_images
+
+
+def _folds(study: StudyConfig, n_images: int | None) -> Check:
+    if n_images is None:
+        return Check("folds", "skipped", "how many images the study has is not known yet")
+    try:
+        require_images(study, n_images)
+    except InputError as error:
+        return Check("folds", "failed", str(error))
+    if not n_images:
+        return Check("folds", "skipped", "no answer can be judged, so that no probe is fitted")
+    return Check("folds", "ok", f"{study.probes.folds} folds of up to {n_images:,} images")
+
+
+def _files_there(study: StudyConfig, fetch: str) -> Check | str:
+    """Return what is there, in words, or the check that failed since something is not."""
     data = study.data
-    if data.origin == "scenes":
-        return _drawn(study)
     folder = Path(data.folder)
     wanted = data.question_files((split.dataset, split.split) for split in study.sample.splits)
     remedy = (
@@ -177,20 +204,7 @@ def _data(study: StudyConfig, fetch: str) -> Check:
         if not found:
             return Check("data", "failed", f"{folder / place} holds no image", remedy)
         n_images += found
-    try:
-        notes = check_questions(study)
-    except InputError as error:
-        return Check("data", "failed", str(error))
-    counts = f"{len(wanted)} question files and {n_images:,} images in {folder}"
-    return Check("data", "ok", "; ".join([counts, *notes]))
-
-
-def _drawn(study: StudyConfig) -> Check:
-    try:
-        check_questions(study)
-    except InputError as error:
-        return Check("data", "failed", str(error))
-    return Check("data", "ok", f"scenes are drawn into {study.data.folder}")
+    return f"{len(wanted)} question files and {n_images:,} images in {folder}"
 
 
 def _more(names: list[str]) -> str:

@@ -7,6 +7,7 @@ from vrp.interventions.ablation import ablation_conditions
 from vrp.interventions.conditions import conditions_by_name
 from vrp.interventions.masking import SHAM, mask_conditions
 from vrp.planning.dimension_sources import check_families, dimensions_of
+from vrp.planning.workload import n_items
 from vrp.study.graph import STAGE
 from vrp.vlm.dimensions import Dimensions
 
@@ -29,6 +30,33 @@ def check_names(study: StudyConfig) -> None:
         except InputError:
             continue  # not known before the checkpoint is here; the stages check again
         _check_sizes(study, name, dimensions)
+
+
+def check_counts(study: StudyConfig) -> None:
+    """Refuse fewer items than folds where all of them will be judged, as published ones are.
+
+    Raises:
+        InputError: as `require_images`.
+    """
+    if all(get_dataset(split.dataset).is_published for split in study.sample.splits):
+        require_images(study, n_items(study))
+
+
+def require_images(study: StudyConfig, n_images: int) -> None:
+    """Refuse a study whose probes could not be fitted, days before they are.
+
+    Args:
+        study: the configuration.
+        n_images: the most images whose answers can be judged; 0: none is, and no probe is fitted.
+
+    Raises:
+        InputError: there are fewer images than folds.
+    """
+    if 0 < n_images < study.probes.folds:
+        raise InputError(
+            f"probes.folds: {study.probes.folds} folds need as many images with judged answers, "
+            f"the study has {n_images} at most; add items about other images, or lower probes.folds"
+        )
 
 
 # What a condition and its control have in common, by intervention.

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import chain
@@ -34,7 +35,9 @@ from vrp.vlm.families.base import Family, FamilyOptions
 from vrp.vlm.model import VLM
 from vrp.vlm.verification import verify_layout
 from vrp.vlm.weights import (
+    check_finite,
     check_headers,
+    check_numbers,
     check_stored_weights,
     quiet_loading,
     unread_weights,
@@ -82,8 +85,8 @@ def load_vlm(
 
     Raises:
         InputError: unknown family, option or dtype; a folder, file, revision or licence that is
-            missing; a checkpoint of another family, or one whose layout cannot be read; a model
-            that does not fit the GPUs over which it is spread.
+            missing; a checkpoint of another family, or one whose layout cannot be read; weights
+            that are NaN or infinite; a model that does not fit the GPUs over which it is spread.
     """
     family_class = get_family(family)
     if dtype not in DTYPES:
@@ -96,7 +99,9 @@ def load_vlm(
     _require_files(source, revision)
     parts = load_parts(source, family_class, revision, options)
     with _explained(source, revision), quiet_loading():
-        check_headers(stored_folder(source, revision))
+        folder = stored_folder(source, revision)
+        check_headers(folder)
+        check_numbers(folder, deepcopy(parts.config), family_class.model_class)
         model, info = family_class.model_class.from_pretrained(  # type: ignore[attr-defined]
             source,
             revision=revision,
@@ -113,6 +118,7 @@ def load_vlm(
         _require_on_devices(model, source)
     else:
         model = model.to(target)
+    check_finite(model, where=str(repository), folder=folder)
     vlm = _bound(model, parts, unread)
     for note in vlm.notes:
         logger.warning(f"{repository}: {note}")
@@ -136,7 +142,9 @@ def bind_vlm(
     Raises:
         InputError: no family fits, or what `load_vlm` refuses of a checkpoint.
     """
-    return _bound(model, parts_in_memory(model, processor, family=family, options=options), ())
+    parts = parts_in_memory(model, processor, family=family, options=options)
+    check_finite(model, where="the given model")
+    return _bound(model, parts, ())
 
 
 def _bound(model: Any, parts: "CheckpointParts", unread: tuple[str, ...]) -> VLM:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from vrp.vlm.checkpoint_files import weight_files
 # Buffers that older versions of transformers stored, and that are computed today.
 _COMPUTED = frozenset({"position_ids", "inv_freq", "original_inv_freq"})
 # Names that safetensors gives to dtypes of quantised weights begin so (8 bits or fewer) …
-_NARROW = ("I8", "U8", "F8", "F6", "F4", "I4", "U4")
+_NARROW = ("I8", "U8", "F8", "F6_", "F4", "I4", "U4")
 # … and GPTQ, AWQ, bitsandbytes and compressed tensors add tensors of these names.
 _OF_QUANTISERS = frozenset({
     "qweight", "qzeros", "g_idx", "SCB", "absmax", "quant_map", "nested_absmax",
     "nested_quant_map", "weight_packed", "weight_scale", "weight_scale_inv", "weight_zero_point",
     "input_scale",
 })  # fmt: skip
+# … and those of numbers with which a model computes begin so.
+_FLOATING = ("F", "BF")
 # Elements whose bits are added up at a time: the sums need eight bytes for each.
 _PART = 2**24
 _ODD = 0x9E3779B1
@@ -125,17 +127,59 @@ def check_stored_weights(folder: Path, config: Any, model_class: Any) -> tuple[s
     Raises:
         InputError: as `unread_weights`.
     """
-    stored = _stored_tensors(folder)
+    check_headers(folder)
+    _, info = _loaded_without_content(config, model_class, _stored_tensors(folder))
+    unread = unread_weights(info, where=f"checkpoint {folder}")
+    check_numbers(folder, config, model_class)
+    return unread
+
+
+def check_numbers(folder: Path, config: Any, model_class: Any) -> None:
+    """Refuse parameters that are stored as integers, truth values or complex numbers.
+
+    transformers would turn them into other weights without a word. Buffers, such as position ids,
+    are integers by right.
+
+    Raises:
+        InputError: naming the first.
+    """
+    others = {
+        name: (path, dtype)
+        for path, name, dtype, _ in _headers(folder)
+        if not dtype.startswith(_FLOATING)
+    }
+    stored = _stored_tensors(folder) if others else {}
+
+    def are_parameters(names: Collection[str]) -> bool:
+        left = {name: tensor for name, tensor in stored.items() if name not in names}
+        model, info = _loaded_without_content(config, model_class, left)
+        floating = {n for n, value in model.named_parameters() if value.is_floating_point()}
+        return bool(floating & set(info["missing_keys"]))
+
+    if not others or not are_parameters(others):
+        return
+    name = next((name for name in others if are_parameters([name])), next(iter(others)))
+    path, dtype = others[name]
+    raise InputError(
+        f"checkpoint {folder}: {path.name} holds {name} as {dtype}, but it is a weight that has to "
+        "be a floating-point number; give the checkpoint in bfloat16, float16 or float32"
+    )
+
+
+def _loaded_without_content(
+    config: Any, model_class: Any, stored: Mapping[str, torch.Tensor]
+) -> tuple[Any, Mapping[str, Any]]:
+    """Load tensors without content on the meta device; return the model and what was loaded."""
     with quiet_loading():
-        _, info = _architecture(model_class, config).from_pretrained(
+        model, info = _architecture(model_class, config).from_pretrained(
             None,
             config=config,
-            state_dict=stored,
+            state_dict=dict(stored),
             device_map={"": "meta"},
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    return unread_weights(info, where=f"checkpoint {folder}")
+    return model, info
 
 
 def _architecture(model_class: Any, config: Any) -> Any:
@@ -150,7 +194,6 @@ def _stored_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Name → tensor without content of all that the files that are loaded hold."""
     dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
               "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}  # fmt: skip
-    check_headers(folder)
     return {
         name: torch.empty(shape, dtype=dtypes.get(dtype, torch.float32), device="meta")
         for _, name, dtype, shape in _headers(folder)
@@ -189,6 +232,52 @@ def _headers(folder: Path) -> Iterator[tuple[Path, str, str, list[int]]]:
             for name in file.keys():  # noqa: SIM118  no mapping
                 stored = file.get_slice(name)
                 yield path, name, stored.get_dtype(), stored.get_shape()
+
+
+def check_finite(model: nn.Module, *, where: str, folder: Path | None = None) -> None:
+    """Refuse a model some of whose weights are NaN or infinite, on the device that holds them.
+
+    Args:
+        model: the model as it is in memory.
+        where: the checkpoint, to open an error message with.
+        folder: the checkpoint's files, of which the broken one is named; None: there are none.
+
+    Raises:
+        InputError: naming the first tensor, and its file where the values are stored so.
+    """
+    tensors = {**dict(model.named_parameters()), **_stored(model)}
+    broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if not broken:
+        return
+    if folder is None:
+        raise InputError(f"{where}: NaN or infinite values in {_first_of(broken)}; load it again")
+    for path, name in _not_finite_in(folder):
+        raise InputError(
+            f"{where}: {path.name} holds NaN or infinite values in {name}, so that its answers "
+            f"mean nothing ({len(broken)} tensors are so); get the checkpoint again"
+        )
+    kept_as = str(tensors[broken[0]].dtype).removeprefix("torch.")
+    raise InputError(
+        f"{where}: values of {_first_of(broken)} exceed what {kept_as} can hold; set dtype to "
+        "bfloat16 or float32"
+    )
+
+
+@torch.no_grad()
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Look at the extremes alone, which are NaN where any value is: no copy is made."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(extreme.isfinite()) for extreme in tensor.detach().aminmax())
+
+
+def _not_finite_in(folder: Path) -> Iterator[tuple[Path, str]]:
+    """File and name of every stored tensor with NaN or infinite values, read one at a time."""
+    for path in weight_files(folder, where=f"checkpoint {folder}"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  no mapping
+                if not _is_finite(file.get_tensor(name)):
+                    yield path, name
 
 
 def weights_digest(model: nn.Module) -> str:

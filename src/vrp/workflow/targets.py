@@ -1,11 +1,14 @@
 """Names of rules and files on Snakemake's command line that this study does not have."""
 
+import argparse
 import os
 from collections.abc import Iterable, Sequence
 
 from snakemake.cli import get_argument_parser
 
+from vrp.config.study import StudyConfig
 from vrp.errors import InputError, unknown_name
+from vrp.planning.study_checks import check_counts
 from vrp.study.layout import StudyLayout
 
 _OPTIONS = {"targets": "target"} | {
@@ -31,7 +34,7 @@ def refuse_unknown_targets(
     Raises:
         InputError: naming the nearest known one.
     """
-    given, _ = get_argument_parser().parse_known_args(list(arguments))
+    given = _given(arguments)
     known = list(rules)
     for option, what in _OPTIONS.items():
         for name in sorted(getattr(given, option)):
@@ -45,3 +48,25 @@ def refuse_unknown_targets(
             else:
                 message = unknown_name("rule", name, known)
             raise InputError(f"{what}: {message}")
+
+
+def refuse_too_few_items(arguments: Sequence[str], study: StudyConfig) -> None:
+    """Refuse a whole study of which it is known already that its probes cannot be fitted.
+
+    A part of it, such as its extraction, can be made of any number of items.
+
+    Args:
+        arguments: of Snakemake's command line.
+        study: the configuration.
+
+    Raises:
+        InputError: there are fewer items than folds.
+    """
+    given = _given(arguments)
+    if set(given.targets) <= {"all"} and not (given.until or given.omit_from):
+        check_counts(study)
+
+
+def _given(arguments: Sequence[str]) -> argparse.Namespace:
+    given, _ = get_argument_parser().parse_known_args(list(arguments))
+    return given
