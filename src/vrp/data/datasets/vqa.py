@@ -67,6 +67,9 @@ def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[Annotate
             "give the annotations of the same release and subset"
         )
     refuse_reused_ids((row.question_id, row.where) for row in rows)
+    for record, row in zip(records, rows, strict=True):
+        if (annotation := annotations.get(row.question_id)) is not None:
+            _refuse_other_image(record, annotation)
     return rows
 
 
@@ -120,8 +123,6 @@ def _bare_answer(fields: dict[str, Any]) -> Any:
 def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
     question_id = id_field(record, "question_id")
     annotation = annotations.get(question_id)
-    if annotation is not None:
-        _refuse_other_image(record, annotation)
     answer_type = None if annotation is None else annotation.fields.get("answer_type")
     if answer_type is not None and not isinstance(answer_type, str):
         raise InputError(f"{record.where}: the annotation's 'answer_type' is not a string")
