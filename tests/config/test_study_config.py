@@ -48,12 +48,25 @@ def test_question_files_are_named_once_and_in_order():
 
 def test_folders_have_one_spelling(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
-    for spelled, meant in {"./out/": "out", "~/out": "/home/me/out", "/out//x/": "/out/x"}.items():
+    folders = {
+        "./out/": "out", "~/out": "/home/me/out", "/out//x/": "/out/x", "/out/../x": "/x",
+        "a/../b/./c": "b/c", "../b": "../b", "../a/../b": "../b", "~/../x": "/home/x", ".": ".",
+    }  # fmt: skip
+    for spelled, meant in folders.items():
         study = study_from_mapping(minimal(results=spelled, data={"folder": spelled}))
         assert (study.results, study.data.folder) == (meant, meant)
     others = {"~/out/other": "/home/me/out/other", "./other": "./other", "other": "other"}
     for spelled, meant in others.items():
         assert study_from_mapping(minimal(extraction_from=spelled)).extraction_from == meant
+
+
+def test_a_folder_above_a_link_is_the_one_that_the_system_finds(tmp_path):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    study = study_from_mapping(minimal(results=f"{tmp_path}/link/../out"))
+    assert study.results == f"{tmp_path.resolve()}/elsewhere/out"
+    # A link alone stays as it is spelled.
+    assert study_from_mapping(minimal(results=f"{tmp_path}/link")).results == f"{tmp_path}/link"
 
 
 def test_defaults_are_the_papers_items():

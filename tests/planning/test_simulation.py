@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from vrp.planning.simulation import (
     judged_signals,
     n_corrected,
     n_judged,
+    resolution_note,
     resolvable_auroc,
     simulate,
 )
@@ -361,3 +363,19 @@ def test_the_text_carries_the_numbers():
         assert f"{100 * one.undecided:.1f}%" in printed
         assert f"{100 * one.coverage:.1f}%" in printed
     assert f"5 pp is found in {100 * found.effects[1].found:.1f}%" in printed
+
+
+def test_the_plan_names_no_effect_that_cannot_be():
+    for counts in ((3, 3), (1, 1)):
+        few = resolution_note(study(counts=counts))
+        assert "these counts can show no AUROC, even of 1 (" in few
+        assert "and no effect on accuracy where 20% of the answers change" in few
+        assert "nan" not in few
+    auroc, effect = r"an AUROC 0\.\d{3} away from 0\.5 ", r"an effect on accuracy of \d+\.\d pp"
+    assert re.search(f"{auroc}.*{effect}", resolution_note(STUDY))
+
+
+def test_the_simulation_names_no_effect_that_cannot_be():
+    few = Design.of(study(counts=(6, 6)))
+    text = as_text(few, simulate(few, (0.7,), n_studies=3, n_signals=2))
+    assert not re.search(r"± (0\.[5-9]|[1-9]|nan)|nan pp|[1-9]\d\d\.\d pp", text)

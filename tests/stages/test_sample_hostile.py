@@ -144,6 +144,29 @@ def study(tmp_path, capsys):
     return Study(tmp_path, capsys)
 
 
+@pytest.mark.parametrize("mark", ["<image>", "<|image_pad|>", "<|vision_start|>"])
+@pytest.mark.parametrize("dataset", SPLITS)
+def test_a_question_with_an_images_placeholder_is_refused_by_name(study, dataset, mark):
+    asked = f"{mark} Is there a car?"
+    if dataset == "pope":
+        write_lines(
+            study.pope, [*pope_rows()[:2], pope_rows()[2] | {"text": asked}, *pope_rows()[3:]]
+        )
+    elif dataset == "own":
+        write_lines(study.own, [*own_rows()[:2], own_rows()[2] | {"question": asked}])
+    elif dataset == "vqa":
+        document = json.loads(study.questions.read_text())
+        document["questions"][2]["question"] = asked
+        study.questions.write_text(json.dumps(document))
+    else:
+        document = textvqa_document()
+        document["data"][2]["question"] = asked
+        study.textvqa.write_text(json.dumps(document))
+    message = study.refusal(dataset)
+    assert f"holds {mark!r}; remove it" in message
+    assert ("line 3" if dataset == "own" else "question_id") in message
+
+
 @pytest.mark.parametrize("dataset", SPLITS)
 def test_nothing_is_said_where_nothing_is_wrong(study, dataset):
     assert study.sample(dataset) == ""

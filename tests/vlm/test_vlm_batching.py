@@ -59,3 +59,11 @@ def test_planned_lengths_are_the_prepared_ones(vlm, items, monkeypatch):
     planned = plan_inputs(vlm, rows)
     assert [entry.n_tokens for entry in planned] == list(prepare(vlm, items).prompt_lengths)
     assert [entry.item_id for entry in planned] == [item.item_id for item in items]
+
+
+def test_an_item_whose_question_holds_a_placeholder_is_named(vlm, items):
+    mark = vlm.tokenizer.convert_ids_to_tokens(vlm.image_token_id)
+    rows = [(item.item_id, item.question, item.image.size, "") for item in items]
+    rows[1] = (rows[1][0], f"What is {mark}?", *rows[1][2:])
+    with pytest.raises(InputError, match=f"^item '{rows[1][0]}': .* holds 2 image placeholders"):
+        plan_inputs(vlm, rows)

@@ -396,6 +396,44 @@ def test_a_generation_config_that_names_no_end_leaves_it_to_the_others(checkpoin
         assert load_vlm(folder, family="llava").eos_token_ids == before
 
 
+@pytest.mark.parametrize("layer", [-9, 9, [-2, -9], "last", 1.5])
+def test_a_vision_layer_that_is_not_there_is_refused(checkpoint, layer):
+    folder = checkpoint("llava")
+    edit_json(folder / "config.json", vision_feature_layer=layer)
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(InputError, match=r"vision_feature_layer|cannot be loaded") as no:
+            load(folder, family="llava")
+        assert str(folder) in str(no.value)
+        assert "\n" not in str(no.value)
+
+
+def test_every_vision_layer_that_is_there_is_taken(checkpoint):
+    folder = checkpoint("llava")
+    depth = json.loads((folder / "config.json").read_text())["vision_config"]["num_hidden_layers"]
+    for layer in (-depth - 1, -2, 0, depth):
+        edit_json(folder / "config.json", vision_feature_layer=layer)
+        assert check_checkpoint(folder, family="llava") == ()
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "paligemma"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("image_mean", [float("nan")] * 3), ("image_std", [0, 0, 0]), ("image_mean", [0.5, 0.5]),
+     ("image_std", ["a"] * 3), ("rescale_factor", float("inf"))],
+)  # fmt: skip
+def test_an_image_processor_that_makes_no_pixels_is_refused(checkpoint, family, key, value):
+    folder = checkpoint(family)
+    path = folder / "processor_config.json"
+    content = json.loads(path.read_text())
+    content["image_processor"][key] = value
+    path.write_text(json.dumps(content))
+    for load in (load_vlm, check_checkpoint):
+        with pytest.raises(InputError, match="its image processor cannot process an image") as no:
+            load(folder, family=family)
+        assert str(folder) in str(no.value)
+        assert "\n" not in str(no.value)
+
+
 def test_a_missing_image_processor_is_refused_before_any_weight_is_read(checkpoint):
     folder = checkpoint("llava")
     (folder / "processor_config.json").unlink()

@@ -71,6 +71,36 @@ def test_the_command_line():
         refuse(config=["seed=1", "study=other", "seed=2"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option", "lost"),
+    [
+        (["--config", "seed=1", "--config", "study=zz"], "config", "seed=1"),
+        (["-n", "-C", "a=1", "seed=1", "--config=seed=1"], "config", "a=1"),
+        (["-Cseed=1", "all", "-Cstudy=zz"], "config", "seed=1"),
+        (["--configfile", "a.yaml", "--cores", "2", "--configfiles", "b.yaml"], "configfile",
+         "a.yaml"),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_later_one_would_replace(arguments, option, lost):
+    with pytest.raises(
+        InputError, match=f"^--{option} is given 2 times, and {lost} would be ignored; give all"
+    ):
+        refuse(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--config", "seed=1", "study=zz", "--configfile", "a.yaml", "b.yaml"],
+        ["--config", "seed=1", "--config", "seed=1", "study=zz"],
+        ["--config", "seed=1", "--config-file-of-mine", "x"],
+        ["--set-threads", "a=1", "--set-threads", "b=2", "--", "--config", "--config"],
+    ],
+)
+def test_an_option_that_replaces_nothing(arguments):
+    refuse(*arguments)
+
+
 @pytest.mark.parametrize("text", ["my results #1", "&a b", "!x b", "a\nb", "'it' x", '"a" b'])
 def test_text_that_yaml_reads_otherwise(text):
     with pytest.raises(

@@ -79,7 +79,11 @@ def _spelled_where_asked(
 
 
 def _one_spelling(folder: str) -> str:
-    return str(Path(expanded(folder)))
+    path = expanded(folder)
+    plain = os.path.normpath(path)
+    # `..` behind a link leads elsewhere than its text says.
+    meant = os.path.realpath(path)
+    return str(Path(plain if os.path.realpath(plain) == meant else meant))
 
 
 def _expanded_around_split(place: str) -> str:

@@ -17,6 +17,10 @@ UNASSIGNED = "unassigned"
 """Split name under which questions that fit no task are accounted for."""
 
 
+PLACEHOLDERS = ("<image>", "<|image_pad|>", "<|vision_start|>")
+"""Where the families' prompts put an image: in a question they would ask for another one."""
+
+
 class AnnotatedQuestion(NamedTuple):
     """A question joined with its annotation."""
 
@@ -53,6 +57,14 @@ def refuse_reused_ids(ids: Iterable[tuple[str, str]]) -> None:
                 f"{where}: question_id {question_id} was used before ({first}); give each question "
                 "an id of its own"
             )
+
+
+def refuse_placeholder(question: str, *, where: str) -> None:
+    """Raise InputError that opens with ``where`` for a question that holds an image's mark."""
+    if placeholder := next((mark for mark in PLACEHOLDERS if mark in question), None):
+        raise InputError(
+            f"{where} holds {placeholder!r}; remove it: the prompt puts the image there itself"
+        )
 
 
 def reading_of(

@@ -99,12 +99,13 @@ def _condition_rows(plan: Plan) -> list[tuple[str, ...]]:
         found.setdefault((condition.stage, condition.condition), []).append(condition)
     rows: list[tuple[str, ...]] = []
     for (stage, name), of_models in found.items():
-        shows = of_models[0].smallest_pp
+        smallest = of_models[0].smallest_pp
+        shows = f"{smallest:.1f} pp" if smallest < 100 else "nothing"
         rows.append((
             stage, name, f"{of_models[0].n_items:,}",
             f"{sum(one.n_answers for one in of_models):,}",
             duration(sum(one.seconds for one in of_models)),
-            f"{shows:.1f} pp" if math.isfinite(shows) else "",
+            "" if math.isnan(smallest) else shows,
         ))  # fmt: skip
     return rows
 

@@ -420,11 +420,13 @@ def resolvable_auroc(design: Design, *, n_tests: int) -> float:
 def resolution_note(study: StudyConfig) -> str:
     """Return what a study's counts can show, in a sentence for the plan."""
     design, n_tests = Design.of(study), n_corrected(n_judged())
-    changed = CHANGED[-1]
+    distance = resolvable_auroc(design, n_tests=n_tests)
+    effect = smallest_effect(design.n_intervened)
+    # An AUROC is at most 0.5 from chance, an effect at most 100 pp; NaN: nothing can be tested.
+    auroc = f"an AUROC {distance:.3f} away from 0.5" if distance < 0.5 else "no AUROC, even of 1"
+    shown = f"an effect on accuracy of {effect:.1f} pp" if effect < 100 else "no effect on accuracy"
     return (
-        f"With {100 * WRONG:g}% wrong answers these counts can show an AUROC "
-        f"{resolvable_auroc(design, n_tests=n_tests):.3f} away from 0.5 ({n_tests} signals, "
-        "80% power), and an effect on accuracy of "
-        f"{smallest_effect(design.n_intervened, changed=changed):.1f} pp where "
-        f"{100 * changed:g}% of the answers change; `vrp simulate` says more"
+        f"With {100 * WRONG:g}% wrong answers these counts can show {auroc} "
+        f"({n_tests} signals, 80% power), and {shown} where {100 * CHANGED[-1]:g}% of the answers "
+        "change; `vrp simulate` says more"
     )

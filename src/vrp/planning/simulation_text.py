@@ -102,7 +102,7 @@ def _truth_cells(one: Simulated) -> list[str]:
     return [
         name,
         *map(_percent, (one.yes, one.no, one.undecided, one.found, one.coverage)),
-        f"0.5 ± {one.resolvable:.3f}",
+        f"0.5 ± {one.resolvable:.3f}" if one.resolvable < 0.5 else "–",
     ]  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def _effect_cells(one: SimulatedEffect) -> list[str]:
     shares = (one.found, one.none, one.undecided, one.coverage)
     return [
         f"{100 * one.changed:g}%", f"{one.effect:g} pp", *map(_percent, shares),
-        f"{one.resolvable:.1f} pp",
+        f"{one.resolvable:.1f} pp" if one.resolvable < 100 else "–",
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from vrp.data.item_sampling import (
     sample_split,
     unite_groups,
 )
+from vrp.data.question_files import refuse_placeholder
 from vrp.errors import InputError, unknown_name
 from vrp.study.context import StageContext
 from vrp.study.table_origins import rows_digest
@@ -86,7 +87,8 @@ def read_splits(
         (data set, split) → what can be asked and scored of it. Data set → its images.
 
     Raises:
-        InputError: a file is missing or malformed, or there is no such split.
+        InputError: a file is missing or malformed, there is no such split, or a question holds an
+            image's placeholder.
     """
     asked: dict[str, dict[str, str]] = {}
     for wanted in study.sample.splits:
@@ -105,6 +107,9 @@ def read_splits(
         for split in tasks:
             if split not in found:
                 raise InputError(f"sample.splits: {unknown_name(f'split of {name}', split, found)}")
+            for question in found[split].questions:
+                where = f"{name} {split}: the text of question_id {question.question_id}"
+                refuse_placeholder(question.question, where=where)
             readings[name, split] = drop_unreachable(found[split], rule=rule, threshold=threshold)
     return readings, images
 

@@ -61,13 +61,14 @@ def plan_inputs(vlm: VLM, items: Iterable[tuple[str, str, ImageSize, str]]) -> l
     """Return plan entries of (item_id, question, image size, image key), without any pixels.
 
     Raises:
-        InputError: naming the first item whose image the model cannot be shown.
+        InputError: naming the first item whose image the model cannot be shown, or whose question
+            holds a placeholder of another image.
     """
     rows = list(items)
     entries = []
     for start in range(0, len(rows), _TOKENISED_AT_ONCE):
         part = rows[start : start + _TOKENISED_AT_ONCE]
-        ids = vlm.family.prompt_token_ids([question for _, question, _, _ in part])
+        ids = _prompts(vlm, [(item_id, question) for item_id, question, _, _ in part])
         for (item_id, _, size, key), prompt in zip(part, ids, strict=True):
             try:
                 n_tokens = len(prompt) - 1 + vlm.grid(size).n_tokens
@@ -75,6 +76,19 @@ def plan_inputs(vlm: VLM, items: Iterable[tuple[str, str, ImageSize, str]]) -> l
                 raise InputError(f"item {item_id!r}: {error}") from None
             entries.append(PlanEntry(item_id, n_tokens, key))
     return entries
+
+
+def _prompts(vlm: VLM, asked: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Token ids of the prompts of (item_id, question); an InputError names the item."""
+    try:
+        return vlm.family.prompt_token_ids([question for _, question in asked])
+    except InputError as refusal:
+        for item_id, question in asked:
+            try:
+                vlm.prompt_token_ids(question)
+            except InputError as error:
+                raise InputError(f"item {item_id!r}: {error}") from refusal
+        raise
 
 
 def longest_answer(max_new_tokens: AnswerLimit, item_id: str, task: str) -> int:

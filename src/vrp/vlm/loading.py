@@ -13,8 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import GENERATION_CONFIG_NAME
@@ -51,6 +53,7 @@ _DOES_NOT_FIT = (
     "it does not fit the given GPUs: weights would stay on the CPU or the disk, where they cannot "
     "be read; give it more or larger GPUs, or a smaller dtype"
 )
+_PROBE_SIZE = (96, 64)
 _SPREADS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -254,6 +257,7 @@ def load_parts(
         tokenizer = load_tokenizer(source, revision)
         image_processor = load_image_processor(source, revision)
         _check_image_token(source, config, tokenizer)
+        _check_feature_layers(source, config)
         eos_token_ids = _eos_token_ids(source, revision, config, tokenizer)
         try:
             bound = family_class.from_checkpoint(
@@ -263,6 +267,7 @@ def load_parts(
         except InputError as error:
             where = "" if source in str(error) else f"checkpoint {source}: "
             raise InputError(f"{where}{error}") from error
+        _check_pixels(source, bound)
     return CheckpointParts(config, tokenizer, bound, eos_token_ids)
 
 
@@ -278,6 +283,39 @@ def _check_image_token(source: str, config: Any, tokenizer: Any) -> None:
             f"checkpoint {source}: image_token_id {token!r} in its config.json is none of its "
             f"{n_tokens} token ids, so that no prompt holds an image; fix it"
         )
+
+
+def _check_feature_layers(source: str, config: Any) -> None:
+    """Refuse image tokens from a layer that the vision side does not have."""
+    layers = getattr(config, "vision_feature_layer", None)
+    depth = getattr(getattr(config, "vision_config", None), "num_hidden_layers", None)
+    if layers is None or type(depth) is not int:
+        return
+    for layer in layers if isinstance(layers, list | tuple) else [layers]:
+        if not (type(layer) is int and -depth - 1 <= layer <= depth):
+            raise InputError(
+                f"checkpoint {source}: vision_feature_layer {layer!r} in its config.json is none "
+                f"of the states of its {depth} vision layers ({-depth - 1} to {depth}); fix it"
+            )
+
+
+def _check_pixels(source: str, family: Family) -> None:
+    """Refuse an image processor that makes no finite numbers of an image."""
+    try:
+        with np.errstate(all="ignore"):
+            made = family.process_images([Image.new("RGB", _PROBE_SIZE, "grey")])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = _first_line(error)
+    else:
+        broken = [name for name, values in made.items() if not values.isfinite().all()]
+        if not broken:
+            return
+        reason = f"NaN or infinite values in {broken[0]}"
+    raise InputError(
+        f"checkpoint {source}: its image processor cannot process an image ({reason}); check "
+        "image_mean, image_std and the sizes in its preprocessor_config.json or "
+        "processor_config.json"
+    )
 
 
 def _eos_token_ids(

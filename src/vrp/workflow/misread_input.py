@@ -1,7 +1,7 @@
 """What Snakemake would read otherwise than it was given, without a word.
 
-Of a key that is given twice, it takes the last; values of `--config` it reads as YAML, where `#`
-opens a comment: `results=my results #1` is another folder.
+Of a key or an option that is given twice, it takes the last; values of `--config` it reads as YAML,
+where `#` opens a comment: `results=my results #1` is another folder.
 """
 
 import argparse
@@ -20,15 +20,16 @@ _TEMPLATE = "__use_yte__"  # Snakemake would run the code of such a file; `vrp` 
 
 
 def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
-    """Refuse a key that a configuration file, a profile or `--config` gives twice, and a value of
-    `--config` that is text and would be read as another one.
+    """Refuse a key that a configuration file, a profile or `--config` gives twice, a `--config` or
+    `--configfile` before the last, and a value of `--config` that is text and would be read as
+    another one.
 
     Args:
         workflow: Snakemake's.
         arguments: of its command line.
 
     Raises:
-        InputError: naming the file, the key and both lines.
+        InputError: naming the file, the key and both lines, or the option.
     """
     for file in workflow.configfiles:
         path = Path(os.path.relpath(file))
@@ -39,6 +40,7 @@ def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
             )
     for profile in _profile_files(arguments, Path(workflow.basedir)):
         read_yaml(profile)
+    _refuse_repeated_options(arguments)
     keys: set[str] = set()
     for entry in workflow.config_settings.config_args or ():
         key, _, given = entry.partition("=")
@@ -49,6 +51,21 @@ def refuse_misread_input(workflow: Any, arguments: Sequence[str]) -> None:
         if key in keys:
             raise InputError(f"--config: key {key!r} is given twice; remove one")
         keys.add(key)
+
+
+def _refuse_repeated_options(arguments: Sequence[str]) -> None:
+    """Refuse values that a later option of the same name would replace."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-C", action="append", nargs="*", default=[])
+    parser.add_argument("--configfile", "--configfiles", action="append", nargs="+", default=[])
+    given, _ = parser.parse_known_args(arguments)
+    for option, times in vars(given).items():
+        lost = [value for values in times[:-1] for value in values if value not in times[-1]]
+        if lost:
+            raise InputError(
+                f"--{option} is given {len(times)} times, and {lost[0]} would be ignored; give all "
+                f"values behind one --{option}"
+            )
 
 
 def _refuse_repeated_keys(key: str, value: str) -> None:

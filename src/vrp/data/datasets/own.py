@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vrp.data.dataset import Dataset, DatasetPlaces
 from vrp.data.item import COUNTING, EXISTENCE, OPEN, SPATIAL, YES_NO, Question, Reading
 from vrp.data.json_input import Record, answers_field, id_field, read_records, text_field
-from vrp.data.question_files import refuse_reused_ids
+from vrp.data.question_files import refuse_placeholder, refuse_reused_ids
 from vrp.data.scoring import majority_answer, normalise_vqa, parse_pope_strict
 from vrp.errors import InputError
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 OWN_TASKS = (EXISTENCE, COUNTING, SPATIAL, OPEN)
 """What own questions may ask for."""
-PLACEHOLDERS = ("<image>", "<|image_pad|>", "<|vision_start|>")
-"""Where the families' prompts put an image: in a question they would ask for another one."""
 
 OWN_KEYS = frozenset({"image", "question", "answers", "group", "task", "question_id"})
 
@@ -90,11 +88,7 @@ def own_question(
             f"{record.where}: unknown key '{unknown[0]}' (known: {', '.join(sorted(OWN_KEYS))})"
         )
     text = " ".join(text_field(record, "question").split())
-    if placeholder := next((mark for mark in PLACEHOLDERS if mark in text), None):
-        raise InputError(
-            f"{record.where}: key 'question' holds {placeholder!r}; remove it: the prompt puts "
-            "the image there itself"
-        )
+    refuse_placeholder(text, where=f"{record.where}: key 'question'")
     answers = _answers(record)
     task = _task(record, task, answers)
     reference = majority_answer(answers) if answers else None
