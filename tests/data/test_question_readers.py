@@ -281,6 +281,38 @@ def test_vqa_reused_ids_are_refused(tmp_path, images):
         read_vqa(questions, annotations, images)
 
 
+def test_vqa_annotations_of_other_images_are_refused(tmp_path, images):
+    questions, annotations = _vqa_files(tmp_path, VQA_ROWS[:2])
+    document = json.loads(annotations.read_text())
+    for same in (1, "1", 1.0, "COCO_val2014_000000000001.jpg", None):
+        document["annotations"][0]["image_id"] = same
+        annotations.write_text(json.dumps(document))
+        assert len(read_vqa(questions, annotations, images)["counting"].questions) == 1
+    document["annotations"][1]["image_id"] = 2
+    annotations.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"annotations row 2: key 'image_id' is 2, but 1 at .* r"):
+        read_vqa(questions, annotations, images)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_vqa_keys_that_are_there_twice_are_refused(tmp_path, images, place):
+    files = _vqa_files(tmp_path, VQA_ROWS[:2])
+    text = files[place].read_text()
+    key = '"question_id": 11'
+    files[place].write_text(text.replace(key, f"{key}, {key}"))
+    assert len(read_vqa(*files, images)["spatial"].questions) == 1
+    files[place].write_text(
+        text.replace('"question_id": 11', '"question_id": 11, "question_id": 7')
+    )
+    with pytest.raises(InputError, match="'question_id' occurs twice with different values, 11 an"):
+        read_vqa(*files, images)
+    files[place].write_text(text)
+    twice = files[1].read_text().replace('"answer": "two"', '"answer": "two", "answer": "2"')
+    files[1].write_text(twice)
+    with pytest.raises(InputError, match="'answer' occurs twice"):
+        read_vqa(*files, images)
+
+
 def test_vqa_wrong_files_are_named(tmp_path, images):
     questions, annotations = _vqa_files(tmp_path, VQA_ROWS[:1])
     with pytest.raises(InputError, match=r"annotations\.json: key 'questions' must be a list"):

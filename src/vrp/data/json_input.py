@@ -70,8 +70,16 @@ def _unpacked(data: bytes, path: Path) -> bytes:
 def read_json(
     path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None = None
 ) -> dict[str, Any]:
-    """The one JSON object that a file holds. Raises InputError where there is none."""
-    values = _texts(path, json.JSONDecoder(object_hook=object_hook, parse_constant=_null))
+    """The one JSON object that a file holds. ``object_hook``: makes something else of each object.
+
+    Raises InputError where there is none, and where one says one key twice with two values.
+    """
+
+    def made(pairs: list[tuple[str, Any]]) -> Any:
+        fields = _unique(pairs)
+        return object_hook(fields) if object_hook else fields
+
+    values = _texts(path, json.JSONDecoder(object_pairs_hook=made, parse_constant=_null))
     if not values:
         raise InputError(f"{path}: empty, so malformed JSON; fix it or download it again")
     if len(values) > 1:
@@ -248,7 +256,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         for key, value in pairs:
             if fields[key] != value:
-                raise ValueError(f"key {key!r} occurs twice with different values")
+                shown = " and ".join(printable(repr(one)) for one in (value, fields[key]))
+                raise ValueError(
+                    f"key {printable(repr(key))} occurs twice with different values, {shown}"
+                )
     return fields
 
 

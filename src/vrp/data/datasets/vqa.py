@@ -4,10 +4,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vrp.data.answer_fields import image_key
 from vrp.data.dataset import COCO_VAL2014, Archive, Dataset, HubColumns, OfficialFile, Row
 from vrp.data.hub_columns import answers_column, choice_column, id_column, text_column
 from vrp.data.item import COUNTING, OPEN, SPATIAL, Reading
-from vrp.data.json_input import Record, answers_field, id_field, read_json, text_field
+from vrp.data.json_input import (
+    Record,
+    answers_field,
+    id_field,
+    printable,
+    read_json,
+    text_field,
+)
 from vrp.data.question_files import (
     UNASSIGNED,
     AnnotatedQuestion,
@@ -48,17 +56,17 @@ def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[Annotate
     """Every question of a VQA v2 file joined with its annotation, in the file's order.
 
     Raises InputError naming file, row and key for what is malformed or missing, a question id used
-    twice, and annotations that belong to none of the questions.
+    twice, an annotation of another image, and annotations that belong to none of the questions.
     """
     records = records_under(read_json(questions_path), questions_path, "questions")
     annotations = _annotations(annotations_path)
+    refuse_reused_ids((id_field(record, "question_id"), record.where) for record in records)
     rows = [_join(record, annotations) for record in records]
     if not any(row.answers for row in rows):
         raise InputError(
             f"{annotations_path}: annotates none of the questions of {questions_path}; "
             "give the annotations of the same release and subset"
         )
-    refuse_reused_ids((row.question_id, row.where) for row in rows)
     return rows
 
 
@@ -112,6 +120,8 @@ def _bare_answer(fields: dict[str, Any]) -> Any:
 def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
     question_id = id_field(record, "question_id")
     annotation = annotations.get(question_id)
+    if annotation is not None:
+        _refuse_other_image(record, annotation)
     answer_type = None if annotation is None else annotation.fields.get("answer_type")
     if answer_type is not None and not isinstance(answer_type, str):
         raise InputError(f"{record.where}: the annotation's 'answer_type' is not a string")
@@ -123,6 +133,19 @@ def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
         answers=[] if annotation is None else answers_field(annotation, "answers"),
         answer_type=answer_type,
     )
+
+
+def _refuse_other_image(question: Record, annotation: Record) -> None:
+    """Raise InputError where an annotation names another image than its question."""
+    if annotation.fields.get("image_id") is None:
+        return
+    asked, annotated = id_field(question, "image_id"), id_field(annotation, "image_id")
+    if image_key(asked) != image_key(annotated):
+        raise InputError(
+            f"{annotation.where}: key 'image_id' is {printable(annotated)}, but "
+            f"{printable(asked)} at {question.where} for the same question_id; give the "
+            "annotations of the same release and subset"
+        )
 
 
 def _official_rows(row: Row, image: str, where: str) -> dict[str, dict[str, Any]]:
