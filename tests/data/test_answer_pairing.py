@@ -708,3 +708,65 @@ def test_one_id_of_questions_about_two_images_is_not_enough(tmp_path):
     ]
     scores = score_files([questions], [lines(tmp_path / "answers.jsonl", named)])
     assert scores.own[0].accuracy == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["image", "filename", "file_name", "file", "path", "url", "meta", "meta.path", "doc.file.path"],
+)
+@pytest.mark.parametrize("form", ["{}", "/data/val2014/{}", "https://example.org/{}?size=1"])
+def test_images_that_no_question_is_about_are_refused_under_any_usual_name(scorer, name, form):
+    def rows(names):
+        return [
+            put(row, name, form.format(image)) for row, image in zip(answered(), names, strict=True)
+        ]
+
+    images = [question["image"] for question in ASKED["adversarial"]]
+    assert scorer.paired(rows(images)) == SAID["adversarial"]
+    others = [image.replace("_0000", "_0009") for image in images]
+    assert f"line 1: key '{name}' is" in scorer.refusal(rows(others))
+
+
+@pytest.mark.parametrize("name", ["mask_path", "heatmap_file", "output_path", "saved_to", "plot"])
+def test_images_that_came_of_the_answer_are_left_alone(scorer, name):
+    rows = [row | {name: f"out/{i}_mask.png"} for i, row in enumerate(answered())]
+    assert scorer.paired(rows) == SAID["adversarial"]
+
+
+@pytest.mark.parametrize("name", ["label", "gt_answer", "doc.answers"])
+@pytest.mark.parametrize("form", ['["{}"]', "['{}']", '["{0}", "{0}"]', '{{"answer": "{}"}}'])
+def test_labels_in_a_list_as_text_are_compared(scorer, name, form):
+    def rows(labels):
+        return [
+            put(row, name, form.format(label))
+            for row, label in zip(answered(), labels, strict=True)
+        ]
+
+    labels = [question["label"] for question in ASKED["adversarial"]]
+    assert scorer.paired(rows(labels), answer_key="answer") == SAID["adversarial"]
+    labels[3] = "yes"
+    assert f"line 4: key '{name}' is" in scorer.refusal(rows(labels), answer_key="answer")
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(["Yes", "No"], "a list"), ({"text": "Yes"}, "an object"), ({"a": [{"text": "No"}]}, "")],
+)
+@pytest.mark.parametrize("key", ["answer", "modelOutput"])
+def test_one_answer_in_another_layout_is_named_with_its_row(scorer, value, kind, key):
+    rows = [{"question_id": row["question_id"], key: row["answer"]} for row in answered()]
+    rows[4][key] = value
+    assert f"line 5: key '{key}' " in (message := scorer.refusal(rows))
+    assert kind in message
+
+
+@pytest.mark.parametrize("form", ['["a bus", "{}"]', "[{{'answer': '{}'}}]", "{}"])
+def test_open_answers_in_a_list_as_text_are_compared(tmp_path, form):
+    asked = {"image": "a.png", "question": "What is it?", "answers": ["cat"], "question_id": 1}
+    questions = lines(tmp_path / "mine.jsonl", [asked])
+    row = {"question_id": 1, "answer": "A cat", "gt": form.format("Cat")}
+    answers = lines(tmp_path / "a.jsonl", [row])
+    assert score_files([questions], [answers]).vqa[0].n == 1
+    lines(answers, [row | {"gt": form.format("dog")}])
+    with pytest.raises(InputError, match=r"line 1: key 'gt' is .*dog.*, but question_id 1 of"):
+        score_files([questions], [answers])

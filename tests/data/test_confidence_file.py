@@ -98,6 +98,14 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path):
         ({"id": 2, "correct": 2, "score": 0.5}, "line 2: 'correct' is 2; expected true"),
         ({"id": 2, "correct": True, "score": "high"}, "line 2: 'score' is 'high'; expected a num"),
         ({"id": 2, "correct": True, "score": True}, "line 2: 'score' is True; expected a number"),
+        (
+            {"id": 2, "correct": 0, "score": -1e308},
+            "line 2: 'score' is -1e+308; expected a number w",
+        ),
+        (
+            {"id": 2, "correct": 0, "score": "1e101"},
+            "line 2: 'score' is '1e101'; expected a number",
+        ),
         ({"id": None, "correct": True, "score": 1}, "line 2: key 'id' is null"),
         ({"correct": True, "score": 1}, "line 2: key 'id' is missing"),
     ):

@@ -188,8 +188,49 @@ def test_what_cannot_be_judged_is_refused_in_one_line(tmp_path, capsys, words, e
     assert expected in message
 
 
-def test_nine_images_are_too_few(tmp_path, capsys):
-    path = written(tmp_path / "rows.jsonl", rows(27))
+@pytest.mark.parametrize("n", [1, 9])
+def test_nine_images_are_too_few(tmp_path, capsys, n):
+    path = written(tmp_path / "rows.jsonl", rows(3 * n))
     with pytest.raises(SystemExit):
         main(["judge", str(path)])
-    assert "on 9 images; intervals and tests count images" in capsys.readouterr().err
+    assert f"on {n} images; intervals and tests count images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n_images", [1, 4])
+def test_a_score_on_few_images_is_named_and_the_others_are_judged(tmp_path, capsys, n_images):
+    records = rows(90)
+    for number, record in enumerate(records):
+        record["scores"] = {"p": record["scores"]["p"]}
+        if number < 3 * n_images:
+            record["scores"]["rare"] = number
+    path = written(tmp_path / "rows.jsonl", records)
+    text = judge(capsys, path, "--output", tmp_path / "out")
+    said = f"Not judged, since fewer than 5 images have a number: rare ({n_images})."
+    assert said in text
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    content = json.loads((tmp_path / "out" / "judge.json").read_text())
+    assert content["not_judged"] == [{"name": "rare", "n_images": n_images}]
+    alone = [record | {"scores": {"p": record["scores"]["p"]}} for record in records]
+    assert judge(capsys, written(path, alone)) == "".join(
+        line + "\n" for line in text.splitlines() if line != said and "Written" not in line
+    )
+    records[0]["scores"]["p"] = None
+    written(path, records)
+    with pytest.raises(SystemExit):
+        judge(capsys, path, "--scores", "rare")
+    assert f"on {n_images} images have a finite rare; a score n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e97])
+def test_the_size_of_the_scores_is_no_matter(tmp_path, capsys, scale):
+    records = rows(90)
+    scaled = [
+        record | {"scores": None, "score": scale * round(1000 * record["scores"]["p"])}
+        for record in records
+    ]
+    plain = [
+        record | {"scores": None, "score": round(1000 * record["scores"]["p"])}
+        for record in records
+    ]
+    first = judge(capsys, written(tmp_path / "rows.jsonl", scaled)).splitlines()[1]
+    assert first == judge(capsys, written(tmp_path / "rows.jsonl", plain)).splitlines()[1]

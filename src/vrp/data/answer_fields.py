@@ -1,5 +1,8 @@
 """What the fields of other people's rows mean, by their names and by what they hold."""
 
+import ast
+import contextlib
+import json
 import re
 
 from vrp.data.item import YES_NO
@@ -45,6 +48,12 @@ _UNLESS = {
 _TRUTH = re.compile(
     r"(?:^|_)(?:labels?|targets?|gts?|gold|truth|ground|ref|references?|expected|solution)(?:_|$)"
 )
+_PLACE_WORD = (
+    "doc|meta|metadata|inputs?|sample|item|data|visuals?|media|image|image_id"
+    "|file_?names?|files?|paths?|urls?|uris?|src"
+)
+_PLACE = re.compile(f"(?:{_PLACE_WORD})(?:_(?:{_PLACE_WORD}))*")
+"""Names of fields that say where the image is, if their values look like one."""
 _MADE_OF_ANSWERS = re.compile(r"pred|pars|extract|judge|score|match|hit|acc|conf|cert|model")
 _OF_THE_MODEL = re.compile(
     r"pred|pars|extract|resp|output|model|norm|clean|gen|judge|score|match|hit|acc|conf|cert"
@@ -81,6 +90,30 @@ def is_of_the_model(name: str) -> bool:
 def may_be_truth(name: str) -> bool:
     """Whether a field of this name may hold what is right, ``expected_output`` among others."""
     return _TRUTH.search(name) is not None and _MADE_OF_ANSWERS.search(name) is None
+
+
+def may_place_image(name: str) -> bool:
+    """Whether a field of this name that holds the name of an image file holds the question's."""
+    return _PLACE.fullmatch(name) is not None
+
+
+def as_answers(value: Scalar) -> list[Scalar]:
+    """A label's answers: itself, or those of a list or an object that it is the text of."""
+    text = value.strip() if isinstance(value, str) else ""
+    if text[:1] not in ("[", "{"):
+        return [value]
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return _answers_in(parse(text))
+    return []
+
+
+def _answers_in(value: object) -> list[Scalar]:
+    if isinstance(value, list | tuple):
+        return [answer for inner in value for answer in _answers_in(inner)]
+    if isinstance(value, dict):
+        return _answers_in(value.get("answer"))
+    return [value] if isinstance(value, Scalar) else []
 
 
 def as_id(value: Scalar) -> str | None:

@@ -163,11 +163,29 @@ def _found_column(table: AnswerTable, questions: Questions, asked: Sequence[Aske
 
 def _only(table: AnswerTable, key: str, columns: Sequence[Column]) -> Column:
     if len(columns) > 1:
+        _refuse_other_layout(table, columns)
         paths = ", ".join(repr(column.path) for column in columns[:4])
         raise InputError(
             f"{table.path}: key {key!r} holds several texts ({paths}); name one with --answer-key"
         )
     return columns[0]
+
+
+def _refuse_other_layout(table: AnswerTable, columns: Sequence[Column]) -> None:
+    """Raise InputError naming the first row whose text is in a list or an object, unlike most."""
+    main = max(columns, key=lambda column: len(column.values))
+    others = [column for column in columns if column is not main]
+    if any(column.values.keys() & main.values.keys() for column in others):
+        return
+    if 2 * len(main.values) > len(table.rows):
+        row = min(row for column in others for row in column.values)
+        key = main.path.partition(".")[0]
+        kinds: dict[type, str] = {list: "a list", dict: "an object"}
+        kind = kinds.get(type(table.rows[row].fields.get(key)), "something else")
+        raise InputError(
+            f"{table.where(row)}: key {key!r} holds {kind}, unlike most rows; give the answer as "
+            "one string"
+        )
 
 
 def _answer_columns(table: AnswerTable) -> dict[str, list[Column]]:

@@ -29,6 +29,8 @@ USUAL_NAMES = {
 }
 """What a column holds → the names under which it is looked for, in this order."""
 _SCORE, _SCORES = "score", "scores"
+_LARGEST = 1e100
+"""Scores beyond it cannot be squared."""
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -235,8 +237,6 @@ def _score_column(
 
 def _number(row: Record, name: str, value: object) -> float:
     """The score as a number; NaN where it is missing or not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else math.nan
     if value is None:
         return math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
@@ -244,7 +244,12 @@ def _number(row: Record, name: str, value: object) -> float:
             number = float(value)
         except (ValueError, OverflowError):
             raise _refused(row, name, value, "a number") from None
-        return number if math.isfinite(number) else math.nan
+        if not math.isfinite(number):
+            return math.nan
+        if abs(number) > _LARGEST:
+            wanted = f"a number within ±{_LARGEST:g} (null: there is none); scale the score"
+            raise _refused(row, name, value, wanted)
+        return number
     raise _refused(row, name, value, "a number")
 
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from vrp.data.answer_fields import (
+    as_answers,
     as_id,
     as_yes_no,
     is_of_the_model,
     looks_like_image,
     may_be_truth,
+    may_place_image,
 )
 from vrp.data.answer_rows import AnswerTable, Column
 from vrp.data.item import YES_NO
@@ -108,17 +110,19 @@ class Comparison:
     def _compare_labels(self, column: Column) -> None:
         for row, value in column.values.items():
             asked = self._asked[row]
+            answers = as_answers(value)
             if asked.label is not None:
-                said = as_yes_no(value, coded=True)
-                if said is not None:
+                said = {as_yes_no(answer, coded=True) for answer in answers}
+                if len(said) == 1 and None not in said:
                     self._require_agreement(
-                        "label", row, column, asked.label, same=said == asked.label
+                        "label", row, column, asked.label, same=said == {asked.label}
                     )
-            elif asked.truths and not str(value).startswith(("[", "{")):  # a list as text
-                same = normalise_vqa(as_id(value) or str(value)) in asked.truths
+            elif asked.truths and answers:
+                given = {normalise_vqa(as_id(answer) or str(answer)) for answer in answers}
                 self._require_agreement(
-                    "label", row, column, " or ".join(sorted(asked.truths)), same=same
-                )
+                    "label", row, column, " or ".join(sorted(asked.truths)),
+                    same=bool(given & asked.truths),
+                )  # fmt: skip
 
     def _compare_yes_no(self, column: Column, *, is_label: bool = False) -> None:
         """A field of yes and no holds the labels, or else what the answers were taken for.
@@ -163,7 +167,7 @@ class Comparison:
             if named or looks_like_image(name):
                 same = self._images.same(name, image)
                 verdicts[row] = same or (False if name in self._images else None)
-        named = named or True in verdicts.values()
+        named = named or True in verdicts.values() or may_place_image(column.name)
         self._settle("image", column, verdicts, named=named, may_be_setting=not looks)
 
     def _compare_questions(self, column: Column) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
@@ -180,6 +180,8 @@ class JudgedConfidences(NamedTuple):
     delta: float
     margin: float
     """Differences of AUROC within ± this count as none."""
+    too_few: Mapping[str, int]
+    """Scores that are not judged → images that have them, fewer than a calibration needs."""
 
     @property
     def by_auroc(self) -> list[ScoreJudgement]:
@@ -203,11 +205,14 @@ def judge_confidences(
         delta: chance that such a guarantee may fail for any of the scores.
 
     Raises:
-        InputError: too few images, too many strata, or a level out of range.
+        InputError: too few images, overall or with any of the scores; too many strata; or a level
+            out of range.
     """
     for alpha in alphas:
         check_levels(alpha, delta)
     items, margins = JudgedItems.of(file), EquivalenceMargins()
+    file, too_few = _without_rare_scores(items)
+    items = replace(items, file=file)
     rows = _accuracy_rows(items)
     for name, score in file.scores.items():
         rows += [*_auroc_rows(name, score, items, margins), *_selective_rows(name, score, items)]
@@ -245,7 +250,25 @@ def judge_confidences(
         numbers,
         delta,
         margins.auroc,
+        too_few,
     )
+
+
+def _without_rare_scores(items: JudgedItems) -> tuple[ConfidenceFile, dict[str, int]]:
+    """The file without scores of too few images to calibrate, and those with their images."""
+    file = items.file
+    n_images = {
+        name: np.unique(items.codes[~np.isnan(score)]).size for name, score in file.scores.items()
+    }
+    too_few = {name: n for name, n in n_images.items() if n < N_FOLDS}
+    kept = {name: score for name, score in file.scores.items() if name not in too_few}
+    if not kept:
+        name, n = next(iter(too_few.items()))
+        raise InputError(
+            f"{file.path}: judged answers on {n} images have a finite {name}; a score needs at "
+            f"least {N_FOLDS}"
+        )
+    return file._replace(scores=kept), too_few
 
 
 def _numbers(

@@ -14,6 +14,7 @@ from vrp.estimates.verdicts import Outcome, Standing, Verdict, differs_noticeabl
 from vrp.plots.judged_confidences import curves
 from vrp.report.numbers import NONE, decimal, listed, percent, thousands, with_interval
 from vrp.stats.auroc import CONSTANT
+from vrp.stats.calibrators import N_FOLDS
 from vrp.stats.risk_control import RiskControl
 from vrp.tables.estimates import POOLED
 from vrp.text_table import aligned
@@ -197,6 +198,9 @@ def left_out(found: JudgedConfidences) -> list[str]:
         missing.append(f"{thousands(file.n_unlabelled)} without a label")
     if missing:
         lines.append(f"Answers excluded or ranked last: {listed(missing)}.")
+    if found.too_few:
+        rare = listed([f"{name} ({n})" for name, n in found.too_few.items()])
+        lines.append(f"Not judged, since fewer than {N_FOLDS} images have a number: {rare}.")
     if "group" not in file.columns:
         lines.append("No column identifies the images: every answer counts as independent.")
     hidden = len(found.scores) - _MOST_LINES
@@ -220,6 +224,7 @@ def as_json(found: JudgedConfidences) -> str:
         "auroc_margin": found.margin,
         "seed": SEED,
         "scores": [_score_json(found, score) for score in found.scores],
+        "not_judged": [{"name": name, "n_images": n} for name, n in found.too_few.items()],
         "comparisons": [
             {"first": pair.first, "second": pair.second, "gap": pair.gap.as_json()}
             for pair in found.comparisons

@@ -60,16 +60,13 @@ def read_vqa_rows(questions_path: Path, annotations_path: Path) -> list[Annotate
     """
     records = records_under(read_json(questions_path), questions_path, "questions")
     annotations = _annotations(annotations_path)
+    refuse_reused_ids((id_field(record, "question_id"), record.where) for record in records)
     rows = [_join(record, annotations) for record in records]
     if not any(row.answers for row in rows):
         raise InputError(
             f"{annotations_path}: annotates none of the questions of {questions_path}; "
             "give the annotations of the same release and subset"
         )
-    refuse_reused_ids((row.question_id, row.where) for row in rows)
-    for record, row in zip(records, rows, strict=True):
-        if (annotation := annotations.get(row.question_id)) is not None:
-            _refuse_other_image(record, annotation)
     return rows
 
 
@@ -123,6 +120,8 @@ def _bare_answer(fields: dict[str, Any]) -> Any:
 def _join(record: Record, annotations: dict[str, Record]) -> AnnotatedQuestion:
     question_id = id_field(record, "question_id")
     annotation = annotations.get(question_id)
+    if annotation is not None:
+        _refuse_other_image(record, annotation)
     answer_type = None if annotation is None else annotation.fields.get("answer_type")
     if answer_type is not None and not isinstance(answer_type, str):
         raise InputError(f"{record.where}: the annotation's 'answer_type' is not a string")
