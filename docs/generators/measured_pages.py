@@ -218,11 +218,21 @@ def _inference() -> Iterator[str]:
     yield table(head, rows)
     yield _VERDICTS
     rows = [
-        (one["model"], one["signals"], f"{one['auroc']:.2f}", "✓" * one["answer_alone"],
-         one["studies"], _share(one["yes"]), _share(one["no"]), _share(one["no_at_most"]))
+        (one["model"], one["signals"], f"{one['correlation']:g}", f"{one['auroc']:.2f}",
+         "✓" * one["answer_alone"], one["studies"], _share(one["yes"]), _share(one["no"]), _share(one["no_at_most"]))
         for one in found["verdicts"]
     ]  # fmt: skip
-    head = ("model", "signals", "true AUROC", "answer", "studies", "yes", "no", "at most")
+    head = (
+        "model",
+        "signals",
+        "correlation",
+        "true AUROC",
+        "answer",
+        "studies",
+        "yes",
+        "no",
+        "at most",
+    )
     yield table(head, rows)
     yield _EFFECTS
     rows = [
