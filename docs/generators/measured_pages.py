@@ -219,7 +219,8 @@ def _inference() -> Iterator[str]:
     yield _VERDICTS
     rows = [
         (one["model"], one["signals"], f"{one['correlation']:g}", f"{one['auroc']:.2f}",
-         "✓" * one["answer_alone"], one["studies"], _share(one["yes"]), _share(one["no"]), _share(one["no_at_most"]))
+         "✓" * one["answer_alone"], one["studies"],
+         *(_share(one[name]) for name in ("yes", "no", "no_at_most")))
         for one in found["verdicts"]
     ]  # fmt: skip
     head = (
