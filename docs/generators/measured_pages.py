@@ -223,18 +223,8 @@ def _inference() -> Iterator[str]:
          *(_share(one[name]) for name in ("yes", "no", "no_at_most")))
         for one in found["verdicts"]
     ]  # fmt: skip
-    head = (
-        "model",
-        "signals",
-        "correlation",
-        "true AUROC",
-        "answer",
-        "studies",
-        "yes",
-        "no",
-        "at most",
-    )
-    yield table(head, rows)
+    shown = ("correlation", "true AUROC", "answer", "studies", "yes", "no", "at most")
+    yield table(("model", "signals", *shown), rows)
     yield _EFFECTS
     rows = [
         (one["items"], _share(one["changed"]), one["effect"], _share(one["found"]),

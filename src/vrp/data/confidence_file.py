@@ -31,7 +31,8 @@ USUAL_NAMES = {
 _SCORE, _SCORES = "score", "scores"
 _LARGEST = 1e100
 """Scores beyond it cannot be squared."""
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+"""How a label is written, in small letters → whether the answer is right."""
 
 
 class ConfidenceFile(NamedTuple):
@@ -216,7 +217,7 @@ def _label(record: Record, key: str) -> bool | None:
     if value is None:
         return None
     if isinstance(value, bool | int | float | str):
-        found = _TRUTH.get(str(value).strip().casefold())
+        found = TRUTH.get(str(value).strip().casefold())
         if found is not None:
             return found
     raise _refused(record, key, value, wanted)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from vrp.data.confidence_file import USUAL_NAMES
+from vrp.data.confidence_file import TRUTH, USUAL_NAMES
 from vrp.data.json_input import Record, id_field, missing_key, printable
 from vrp.errors import InputError
 from vrp.monitor.monitor import ALPHA, ReliabilityMonitor, accepts
@@ -234,9 +234,6 @@ def run(
     )
 
 
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-
-
 def _scored(records: Sequence[Record]) -> Fresh:
     _refuse_repeated_ids(records)
     scores = [_score(record) for record in records]
@@ -258,7 +255,7 @@ def _score(record: Record) -> float:
 
 def _label(record: Record) -> bool:
     value = record.fields.get("correct")
-    label = _TRUTH.get(str(value).strip().lower())
+    label = TRUTH.get(str(value).strip().lower())
     if label is None:
         raise InputError(f"{record.where}: correct is {value!r}; give true or false")
     return label

@@ -22,10 +22,9 @@ def equivalence_p(estimate: ClusteredEstimate, *, low: float, high: float) -> fl
     """
     if not low < high:
         raise InputError(f"equivalence needs low < high: {low}, {high}")
-    se = estimate.se if math.isnan(estimate.null_se) else estimate.test_se
     if not (estimate.defined and math.isfinite(estimate.se)):
         return math.nan
-    return equivalence_test(estimate.value, se, estimate.df, low=low, high=high)
+    return equivalence_test(estimate.value, estimate.test_se, estimate.df, low=low, high=high)
 
 
 def equivalence_test(value: float, se: float, df: float, *, low: float, high: float) -> float:

@@ -104,10 +104,6 @@ def _n_frame_tokens(folder: Path, family: str, config: Any, image_processor: Any
     return len(bound.prompt_token_ids([""])[0]) - 1
 
 
-def _has_grids(model: Any) -> bool:
-    return "image_grid_thw" in signature(model.get_image_features).parameters
-
-
 def _refuse_other_inputs(model: Any) -> None:
     """Refuse images of more than pixels and grids, such as tiles: no family reads them."""
     needed = [
@@ -136,7 +132,7 @@ def _measure(
     text = config.get_text_config()
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     d_model, n_heads = int(text.hidden_size), int(text.num_attention_heads)
-    dynamic = _has_grids(model)
+    dynamic = "image_grid_thw" in signature(model.get_image_features).parameters
     encode = _encode_patches if dynamic else partial(_encode_pixels, image_processor)
     prompts = [_trace(_prefill, model, n) for n in _LENGTHS]
     images = [_trace(encode, model, side) for side in (_SIDES if dynamic else _SIDES[-1:])]
